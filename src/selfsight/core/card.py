@@ -1,0 +1,73 @@
+"""What a method says of itself, and the settings that it was published or tuned with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+__all__ = ["Card", "Family", "Kind", "Preset", "Training"]
+
+Family = Literal[
+    "contrastive", "distillation", "decorrelation", "clustering", "masked", "pretext", "multimodal", "generative"
+]
+Kind = Literal["aligning", "discriminative", "clustering", "generative"]
+
+
+@dataclass(frozen=True)
+class Card:
+    """Who a method is.
+
+    Attributes:
+        family: the folder that it lives in.
+        kind: aligning (views agree), discriminative (a transformation is predicted), clustering or generative.
+        paper: authors, year and arXiv number.
+        decks: the lecture decks that teach it.
+        probe: the measure that decides whether it has learnt, chosen before it was tried.
+        coupled: whether its loss couples the images of a batch, so that accumulating smaller batches changes it.
+    """
+
+    family: Family
+    kind: Kind
+    paper: str
+    decks: tuple[str, ...] = ()
+    probe: Literal["knn", "linear"] = "knn"
+    coupled: bool = True
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a method is optimised.
+
+    The learning rate is ``rate * global_batch / reference_batch``; it rises over the first ``warmup`` of the run
+    and falls on half a cosine to ``final`` times itself.
+
+    Attributes:
+        optimiser: sgd, lars or adamw.
+        rate: learning rate at the reference batch.
+        reference_batch: images in the batch that ``rate`` is meant for.
+        decay: weight decay; left off biases, norms and prototypes.
+        warmup: fraction of the run.
+        final: the last learning rate as a fraction of the highest.
+        clip: largest norm of the gradient; 0 leaves it alone.
+        momentum: of SGD and LARS.
+        betas: of AdamW.
+    """
+
+    optimiser: Literal["sgd", "lars", "adamw"] = "sgd"
+    rate: float = 0.06
+    reference_batch: int = 256
+    decay: float = 5e-4
+    warmup: float = 0.1
+    final: float = 0.0
+    clip: float = 0.0
+    momentum: float = 0.9
+    betas: tuple[float, float] = (0.9, 0.999)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Options and optimisation for images of 96 px or less and batches that fit a laptop; other values are the paper's."""
+
+    training: Training = field(default_factory=Training)
+    options: Mapping[str, object] = field(default_factory=dict)
+    batch: int = 256
+    backbone: str = "resnet_tiny"

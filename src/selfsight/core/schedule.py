@@ -1,0 +1,92 @@
+"""Values that change while a run goes on: a closed union of frozen dataclasses, so that they can be saved, compared and typed."""
+
+from dataclasses import dataclass
+from math import cos, pi
+
+from selfsight.core.clock import Clock
+from selfsight.core.errors import UsageError
+
+__all__ = ["Constant", "Cosine", "Schedule", "Steps", "Warmup", "parse_schedule"]
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Always the same value."""
+
+    value: float
+
+    def __call__(self, clock: Clock) -> float:
+        return self.value
+
+    def __str__(self) -> str:
+        return f"{self.value:g}"
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Half a cosine wave from ``start`` to ``end`` over the whole run: ``end + (start - end) (1 + cos(pi p)) / 2``."""
+
+    start: float
+    end: float
+
+    def __call__(self, clock: Clock) -> float:
+        return self.end + (self.start - self.end) * (1 + cos(pi * clock.progress)) / 2
+
+    def __str__(self) -> str:
+        return f"{self.start:g}..{self.end:g}"
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """A straight line from ``start`` to ``end`` over the first ``until`` of the run (a fraction), then ``end``."""
+
+    start: float
+    end: float
+    until: float = 0.1
+
+    def __call__(self, clock: Clock) -> float:
+        return self.start + (self.end - self.start) * min(clock.progress / self.until, 1.0) if self.until else self.end
+
+    def __str__(self) -> str:
+        return f"{self.start:g}..{self.end:g} in {self.until:g}"
+
+
+@dataclass(frozen=True)
+class Steps:
+    """``values[i]`` from the fraction ``at[i - 1]`` of the run on; one value more than fractions."""
+
+    values: tuple[float, ...]
+    at: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.values) != len(self.at) + 1:
+            raise UsageError(
+                f"A step schedule with {len(self.values)} values needs {len(self.values) - 1} fractions, not {len(self.at)}.",
+                "Give one fraction of the run for each change of value.",
+            )
+
+    def __call__(self, clock: Clock) -> float:
+        return self.values[sum(clock.progress >= fraction for fraction in self.at)]
+
+    def __str__(self) -> str:
+        return ", ".join(f"{value:g}" for value in self.values)
+
+
+Schedule = Constant | Cosine | Warmup | Steps
+
+
+def parse_schedule(text: str) -> Schedule:
+    """Read what is typed on the command line: ``0.99`` is constant, ``0.996..1.0`` a cosine.
+
+    Raises:
+        UsageError: the text is neither.
+    """
+    try:
+        numbers = [float(part) for part in text.split("..")]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 1:
+        return Constant(numbers[0])
+    if len(numbers) == 2:
+        return Cosine(numbers[0], numbers[1])
+    raise UsageError(f"{text!r} is not a schedule.", "Write a number (0.99) or a start and an end (0.996..1.0).")

@@ -1,0 +1,85 @@
+"""Images as they are read, and views as a method sees them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+
+import torch
+from jaxtyping import Int, Num
+from torch import Tensor
+
+from selfsight.core.errors import UsageError
+
+__all__ = ["Images", "Views"]
+
+
+@dataclass(frozen=True)
+class Images:
+    """A batch of pictures before any view is made of them.
+
+    Attributes:
+        pixels: uint8 (0 to 255), or floating point in [0, 1].
+        index: which samples of the source these are.
+        extent: true height and width of each picture, in pixels from the top left corner;
+            what lies outside is padding. ``None``: the pictures fill the tensor.
+    """
+
+    pixels: Num[Tensor, "batch channel height width"]
+    index: Int[Tensor, "batch"]
+    extent: Int[Tensor, "batch 2"] | None = None
+
+    def __len__(self) -> int:
+        return self.pixels.shape[0]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Images":
+        """The same batch with a function applied to each of its tensors: moved, sliced, pinned."""
+        return Images(change(self.pixels), change(self.index), None if self.extent is None else change(self.extent))
+
+
+@dataclass(frozen=True)
+class Views:
+    """Everything a method may see of a batch. There is no label here, on purpose. The batch comes first in every tensor.
+
+    Attributes:
+        large: full-size views; (h, w) for pictures, (t, h, w) for clips, (mel, t) for sounds.
+        small: views of lower resolution (multi-crop).
+        index: which samples these are: memory banks look them up.
+        hints: how each view was made (crop boxes, colour matrices, turns, permutations, masks, noise), one row an image,
+            then one entry a view.
+        streams: what came with the images: sound, flow, text.
+
+    Raises:
+        UsageError: the tensors do not agree on the number of images.
+    """
+
+    large: tuple[Num[Tensor, "batch channel *size"], ...]
+    small: tuple[Num[Tensor, "batch channel *low"], ...] = ()
+    index: Int[Tensor, "batch"] | None = None
+    hints: Mapping[str, Num[Tensor, "batch ..."]] = field(default_factory=dict)
+    streams: Mapping[str, Num[Tensor, "batch channel ..."]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        index = () if self.index is None else (self.index,)
+        sizes = {len(part) for part in (*self.large, *self.small, *index, *self.hints.values(), *self.streams.values())}
+        if len(sizes) > 1:
+            raise UsageError(
+                f"The views of a batch disagree on its size: {sorted(sizes)}.", "Every tensor of Views has one row an image."
+            )
+
+    def __len__(self) -> int:
+        return len(self.large[0])
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Views":
+        """The same views with a function applied to each tensor: moved, cast, sliced. The one place where that is done."""
+
+        def apply(value: object) -> object:
+            if isinstance(value, Tensor):
+                return change(value)
+            if isinstance(value, tuple):
+                return tuple(change(item) for item in value)
+            return {name: change(item) for name, item in value.items()} if isinstance(value, Mapping) else value
+
+        return Views(**{item.name: apply(getattr(self, item.name)) for item in fields(self)})
+
+    def to(self, dtype: torch.dtype) -> "Views":
+        """The same views with floating-point tensors in another precision."""
+        return self.map(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
