@@ -1,0 +1,1 @@
+"""How images become views: whole batches at once, on the device that holds them."""

@@ -1,0 +1,57 @@
+"""Linear filters: Gaussian blur and Sobel's edges."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import conv2d, pad
+
+from selfsight.data.views.chance import Dice
+from selfsight.data.views.weights import gaussian_band
+
+__all__ = ["Blur", "gaussian_blur", "sobel"]
+
+
+@dataclass(frozen=True)
+class Blur:
+    """Gaussian blur of views.
+
+    Attributes:
+        p: the probability that an image is blurred.
+        low, high: the standard deviation in pixels of the view is uniform between them.
+        kernel: length of the kernel in pixels of the view, odd; 0: the odd number nearest above a tenth of the view's side,
+            as SimCLR's (Chen et al. 2020, arXiv:2002.05709).
+    """
+
+    p: float = 0.5
+    low: float = 0.1
+    high: float = 2.0
+    kernel: int = 0
+
+    def draw(self, dice: Dice) -> dict[str, Tensor]:
+        """``sigma`` (batch), 0 where there is no blur."""
+        sigma = dice.at(1).uniform(low=self.low, high=self.high)
+        return {"sigma": torch.where(dice.at(2).uniform() < self.p, sigma, 0.0)}
+
+    def taps(self, size: int) -> int:
+        """The kernel's length for views of this side."""
+        return self.kernel or (size // 10) | 1
+
+
+def gaussian_blur(
+    images: Float[Tensor, "batch channel height width"], sigma: Float[Tensor, " batch"], kernel: int
+) -> Float[Tensor, "batch channel height width"]:
+    """Blur with a standard deviation of its own for each image and reflected borders; equal to torchvision's. 0: no blur."""
+    n, channels, height, width = images.shape
+    reach = kernel // 2
+    padded = pad(images, (reach, reach, reach, reach), mode="reflect")
+    rows = gaussian_band(sigma, kernel, height)[:, None]
+    columns = gaussian_band(sigma, kernel, width)[:, None]
+    return rows @ padded @ columns.transpose(2, 3)
+
+
+def sobel(images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch 2 height width"]:
+    """Horizontal and vertical edges of the mean of the channels, as DeepCluster's input (Caron et al. 2018, arXiv:1807.05520)."""
+    across = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]], device=images.device, dtype=images.dtype)
+    return conv2d(images.mean(1, keepdim=True), torch.stack([across, across.T])[:, None], padding=1)

@@ -1,0 +1,180 @@
+"""Changes of colour: composed into one matrix an image, or step by step with torchvision's clamps.
+
+Brightness, contrast, saturation, hue (as a rotation about the grey axis) and greyscale are affine in colour. Contrast
+moves colours away from the mean grey of the picture as it is at that point of the chain, which is itself affine in the
+mean colour m of the view, so the whole chain is ``x -> M x + P m`` with two 3 x 3 matrices an image that are
+known before any pixel is touched. A pixel is clamped to [0, 1] once, at the end.
+
+torchvision clamps after every step, and turns hue in HSV. Each function alone agrees with it to 1e-5 (hue: in the
+``exact`` form); the chains do not. ``tests/data/views/test_colour.py`` measures by how much.
+"""
+
+from dataclasses import dataclass
+from math import pi, sqrt
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from selfsight.data.views.chance import Dice
+
+__all__ = ["Chain", "Jitter", "adjust", "chain", "exact_chain", "solarised"]
+
+_GREY = (0.2989, 0.587, 0.114)
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """Random brightness, contrast, saturation and hue, in random order, as torchvision's ``ColorJitter``.
+
+    Attributes:
+        brightness, contrast, saturation: the factor is uniform in ``1 - value`` to ``1 + value`` (not below 0).
+        hue: the turn is uniform in ``-hue`` to ``hue`` of the whole circle; at most 0.5.
+        p: the probability that an image is changed at all.
+        exact: clamp after each step and turn hue in HSV, as torchvision does; slower.
+    """
+
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    p: float = 0.8
+    exact: bool = False
+
+    def draw(self, dice: Dice) -> dict[str, Tensor]:
+        """``factors`` (batch x 4; 1, 1, 1, 0 where nothing changes) and ``order`` (batch x 4)."""
+        spread = torch.tensor([self.brightness, self.contrast, self.saturation, self.hue])
+        centre = torch.tensor([1.0, 1.0, 1.0, 0.0])
+        low = torch.where(centre > 0, (centre - spread).clamp(min=0), -spread)
+        factors = low + (centre + spread - low) * dice.at(1).uniform(4)
+        changed = dice.at(2).uniform(1) < self.p
+        return {"factors": torch.where(changed, factors, centre), "order": dice.at(3).uniform(4).argsort(1)}
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A chain of colour changes of each image of a batch: ``x -> matrix @ x + pull @ mean(x)``."""
+
+    matrix: Float[Tensor, "batch channel channel"]
+    pull: Float[Tensor, "batch channel channel"]
+
+    def affine(self, mean: Float[Tensor, "batch channel"]) -> Float[Tensor, "batch channel channel+1"]:
+        """Matrix and offset for views with this mean colour."""
+        return torch.cat([self.matrix, self.pull @ mean[..., None]], 2)
+
+
+def _grey(channels: int, device: torch.device) -> Float[Tensor, " channel"]:
+    return torch.tensor(_GREY, device=device) if channels == 3 else torch.full((channels,), 1 / channels, device=device)
+
+
+def _hue_turn(turn: Float[Tensor, " batch"]) -> Float[Tensor, "batch 3 3"]:
+    """Rotation about the axis (1, 1, 1) by ``turn`` of the circle (Rodrigues)."""
+    cosine, sine = torch.cos(2 * pi * turn)[:, None, None], torch.sin(2 * pi * turn)[:, None, None]
+    across = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=turn.device) / sqrt(3)
+    return cosine * torch.eye(3, device=turn.device) + sine * across + (1 - cosine) / 3
+
+
+def chain(
+    factors: Float[Tensor, "batch 4"] | None,
+    order: Int[Tensor, "batch 4"] | None,
+    grey: Bool[Tensor, " batch"] | None,
+    channels: int = 3,
+) -> Chain:
+    """The matrices of a colour chain.
+
+    ``factors`` are those of brightness, contrast, saturation and hue, ``order`` the order in which they are applied;
+    ``grey`` says which images lose their colour at the end. Without three channels, saturation, hue and grey do nothing.
+    """
+    given = factors if factors is not None else grey
+    assert given is not None, "a colour chain needs factors or grey"
+    n, device = len(given), given.device
+    weights = _grey(channels, device).expand(channels, channels)  # every row: the grey of a colour
+    one = torch.eye(channels, device=device)
+    matrix, pull = one.expand(n, -1, -1), torch.zeros(n, channels, channels, device=device)
+    if factors is not None and order is not None:
+        ratio = factors[..., None, None]
+        steps = (ratio * one)[:, :3].expand(n, 3, channels, channels).clone()
+        if channels == 3:
+            steps[:, SATURATION] += (1 - ratio[:, SATURATION]) * weights
+            steps = torch.cat([steps, _hue_turn(factors[:, HUE])[:, None]], 1)
+        else:
+            steps = torch.cat([steps[:, :2], one.expand(n, 2, -1, -1)], 1)
+        steps = steps.gather(1, order[..., None, None].expand(n, 4, channels, channels))
+        away = ((1 - factors[:, CONTRAST, None]) * (order == CONTRAST))[..., None, None]
+        for at in range(4):
+            mean_grey = weights @ (matrix + pull)
+            matrix, pull = steps[:, at] @ matrix, steps[:, at] @ pull + away[:, at] * mean_grey
+    if grey is not None and channels == 3:
+        last = torch.where(grey[:, None, None], weights, one)
+        matrix, pull = last @ matrix, last @ pull
+    return Chain(matrix, pull)
+
+
+def adjust(
+    images: Float[Tensor, "batch 3 height width"], what: int, factor: Float[Tensor, " batch"]
+) -> Float[Tensor, "batch 3 height width"]:
+    """One of torchvision's colour functions on images in [0, 1], clamped, with a factor of its own for each image.
+
+    ``what``: 0 brightness, 1 contrast, 2 saturation, 3 hue (in HSV).
+    """
+    if what == HUE:
+        return _turned_hue(images, factor)
+    ratio = factor[:, None, None, None]
+    if what == BRIGHTNESS:
+        return (images * ratio).clamp_(0, 1)
+    grey = torch.einsum("bchw,c->bhw", images, _grey(3, images.device))[:, None]
+    other = grey.mean((2, 3), keepdim=True) if what == CONTRAST else grey
+    return (ratio * images + (1 - ratio) * other).clamp_(0, 1)
+
+
+def _turned_hue(
+    images: Float[Tensor, "batch 3 height width"], turn: Float[Tensor, " batch"]
+) -> Float[Tensor, "batch 3 height width"]:
+    """Hue turned in HSV, in the closed form ``f(n) = V - V S max(0, min(k, 4 - k, 1))``, ``k = (n + 6 H) mod 6``."""
+    red, green, blue = images.unbind(1)
+    value, low = images.amax(1), images.amin(1)
+    range_ = value - low
+    safe = torch.where(range_ == 0, 1.0, range_)
+    sixth = torch.where(
+        value == red,
+        (green - blue) / safe,
+        torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+    )
+    sixth = torch.where(range_ == 0, 0.0, sixth) + 6 * turn[:, None, None]
+    start = torch.tensor([5.0, 3.0, 1.0], device=images.device)[:, None, None]
+    k = torch.remainder(sixth[:, None] + start, 6.0)
+    return value[:, None] - range_[:, None] * torch.minimum(k, 4 - k).clamp_(0, 1)
+
+
+def exact_chain(
+    images: Float[Tensor, "batch 3 height width"],
+    factors: Float[Tensor, "batch 4"],
+    order: Int[Tensor, "batch 4"],
+    grey: Bool[Tensor, " batch"] | None,
+) -> Float[Tensor, "batch 3 height width"]:
+    """The chain of ``chain`` with torchvision's clamps and its hue, step by step, on images in [0, 1]."""
+    images = images.clone()
+    for at in range(4):
+        for what in range(4):
+            rows = torch.nonzero((order[:, at] == what) & (factors[:, what] != (what != HUE)))[:, 0]
+            if len(rows):
+                images[rows] = adjust(images[rows], what, factors[rows, what])
+    if grey is not None and grey.any():
+        images[grey] = torch.einsum("bchw,c->bhw", images[grey], _grey(3, images.device))[:, None].expand(-1, 3, -1, -1)
+    return images
+
+
+def solarised(
+    images: Float[Tensor, "batch channel height width"],
+    chosen: Bool[Tensor, " batch"],
+    low: Float[Tensor, " channel"],
+    high: Float[Tensor, " channel"],
+) -> Float[Tensor, "batch channel height width"]:
+    """Values above the middle of their range are mirrored about it, in the chosen images."""
+    rows = torch.nonzero(chosen)[:, 0]
+    if len(rows):
+        middle = ((low + high) / 2)[:, None, None]
+        part = images[rows]
+        images[rows] = torch.where(part >= middle, 2 * middle - part, part)
+    return images

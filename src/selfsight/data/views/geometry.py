@@ -1,0 +1,184 @@
+"""Crops, flips and scales as pairs of small matrices: ``output = rows @ image @ columns.T``.
+
+A crop, flip, scale or translation is one axis-aligned affine map, and antialiased bilinear resampling under it is
+separable: one weight matrix for the rows of an image and one for its columns. A Gaussian blur of the result folds into
+them, ``(G @ rows) @ image @ (G @ columns).T``, its reflected border included.
+
+There are two forms with the same result. *Dense*: batched products with whole matrices; for small images, and on
+accelerators. *Banded*: a row of the matrix is zero outside a few neighbouring pixels, so blocks of 32 outputs are
+multiplied with just the window of the image that they see; for larger views on CPUs, one image at a time in the cache.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int, Num
+from torch import Tensor
+
+from selfsight.core.views import Images
+from selfsight.data.views import banded
+from selfsight.data.views.chance import Dice
+from selfsight.data.views.weights import dense_weights
+
+__all__ = ["Crop", "Finish", "Normalise", "Placing", "central", "extents", "relative", "resample", "turned"]
+
+Finish = Callable[[Float[Tensor, "rows channel height width"], slice], Tensor]
+"""What is done to resampled rows while they are still in the cache."""
+
+_BANDED_FROM = 64
+_CHUNK_BYTES = 1 << 21
+
+
+@dataclass(frozen=True)
+class Normalise:
+    """Subtracts a mean and divides by a standard deviation, both for values in [0, 1] and one a channel.
+
+    The default is that of ImageNet's training images. For images with another number of channels the averages are used.
+    """
+
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def tensors(self, channels: int, device: torch.device) -> tuple[Float[Tensor, " channel"], Float[Tensor, " channel"]]:
+        """Mean and standard deviation for images with this many channels."""
+        pair = torch.tensor([self.mean, self.std], device=device)
+        if pair.shape[1] != channels:
+            pair = pair.mean(1, keepdim=True).expand(2, channels)
+        return pair[0], pair[1]
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A random crop: its area is uniform in ``scale`` (fractions of the picture's), its ratio of width to height log-uniform.
+
+    The distribution is that of torchvision's ``RandomResizedCrop`` (the crop of Szegedy et al. 2014, arXiv:1409.4842):
+    ten tries, then the largest central crop whose ratio is allowed; whole pixels.
+    """
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def draw(self, dice: Dice) -> dict[str, Tensor]:
+        """``area`` and ``ratio`` (batch x 10 tries) and ``place`` (batch x 2), uniform in [0, 1)."""
+        return {"area": dice.at(1).uniform(10), "ratio": dice.at(2).uniform(10), "place": dice.at(3).uniform(2)}
+
+    def boxes(
+        self,
+        area: Float[Tensor, "batch tries"],
+        ratio: Float[Tensor, "batch tries"],
+        place: Float[Tensor, "batch 2"],
+        extent: Num[Tensor, "batch 2"],
+    ) -> Float[Tensor, "batch 4"]:
+        """Left, top, width and height in pixels, inside pictures of this height and width."""
+        height, width = extent.float().unbind(1)
+        size = height * width
+        low, high = self.scale
+        target = (size[:, None] * (low + (high - low) * area)).sqrt()
+        first, last = torch.tensor(self.ratio, dtype=torch.float64).log().tolist()
+        aspect = (first + (last - first) * ratio).exp().sqrt()
+        wide, tall = (target * aspect).round(), (target / aspect).round()
+        fits = (wide > 0) & (tall > 0) & (wide <= width[:, None]) & (tall <= height[:, None])
+        choice = fits.int().argmax(1, keepdim=True)
+        wide, tall, fits = wide.gather(1, choice)[:, 0], tall.gather(1, choice)[:, 0], fits.gather(1, choice)[:, 0]
+        widest = torch.minimum(width, (height * self.ratio[1]).round())
+        tallest = torch.minimum(height, (width / self.ratio[0]).round())
+        wide, tall = torch.where(fits, wide, widest), torch.where(fits, tall, tallest)
+        spare = torch.stack([width - wide, height - tall], 1)
+        inside = torch.minimum((place * (spare + 1)).floor(), spare)
+        corner = torch.where(fits[:, None], inside, (spare / 2).floor())
+        return torch.cat([corner, wide[:, None], tall[:, None]], 1)
+
+
+@dataclass(frozen=True)
+class Placing:
+    """Which part of each picture a view shows, and how.
+
+    Attributes:
+        boxes: left, top, width and height in pixels of the picture.
+        flip: whether left and right are exchanged.
+        sigma: standard deviation of the Gaussian blur in pixels of the view; 0 where there is none.
+        kernel: length of the blur's kernel in pixels of the view (odd); 1 blurs nothing.
+    """
+
+    boxes: Num[Tensor, "batch 4"]
+    flip: Bool[Tensor, " batch"] | None = None
+    sigma: Float[Tensor, " batch"] | None = None
+    kernel: int = 1
+
+
+def extents(images: Images) -> Int[Tensor, "batch 2"]:
+    """True height and width of each picture in pixels."""
+    if images.extent is not None:
+        return images.extent.to(images.pixels.device)
+    size = torch.tensor(images.pixels.shape[2:], device=images.pixels.device)
+    return size.expand(len(images), 2)
+
+
+def relative(boxes: Num[Tensor, "batch 4"], extent: Num[Tensor, "batch 2"]) -> Float[Tensor, "batch 4"]:
+    """Left, top, right and bottom of boxes as fractions of the true picture."""
+    size = extent.flip(1).float()
+    corner = boxes[:, :2] / size
+    return torch.cat([corner, corner + boxes[:, 2:] / size], 1)
+
+
+def resample(
+    pixels: Num[Tensor, "batch channel height width"], placing: Placing, size: int, finish: Finish | None = None
+) -> Float[Tensor, "batch channel2 size size"]:
+    """Square views of pictures, antialiased, in the units of ``pixels``.
+
+    Equal to torchvision's ``resized_crop(antialias=True)`` for boxes of whole pixels, then its horizontal flip and
+    ``gaussian_blur``. ``finish`` is applied to rows as soon as they are made.
+    """
+    finish = finish or (lambda block, _: block)
+    if pixels.device.type == "cpu" and size >= _BANDED_FROM and not torch.compiler.is_compiling():
+        sigma = None if placing.sigma is None else placing.sigma.tolist()
+        flip = None if placing.flip is None else placing.flip.tolist()
+        return banded.resample(pixels, placing.boxes, flip, sigma, placing.kernel, size, finish)
+    n, channels, *_ = pixels.shape
+    bytes_each = 4 * channels * max(size * size, pixels[0, 0].numel())
+    step = n if pixels.device.type != "cpu" or torch.compiler.is_compiling() else max(1, _CHUNK_BYTES // bytes_each)
+    parts = [
+        finish(_dense(pixels[start : start + step], placing, size, slice(start, start + step)), slice(start, start + step))
+        for start in range(0, max(n, 1), step)
+    ]
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _dense(
+    pixels: Num[Tensor, "batch channel height width"], placing: Placing, size: int, rows: slice
+) -> Float[Tensor, "batch channel size size"]:
+    n, channels, height, width = pixels.shape
+    boxes = placing.boxes[rows].float()
+    flip = None if placing.flip is None else placing.flip[rows]
+    sigma = None if placing.sigma is None or placing.kernel < 2 else placing.sigma[rows]
+    vertical = dense_weights(boxes[:, 1], boxes[:, 3], height, size, None, sigma, placing.kernel)
+    horizontal = dense_weights(boxes[:, 0], boxes[:, 2], width, size, flip, sigma, placing.kernel)
+    source = pixels.permute(0, 2, 1, 3).to(torch.float32, memory_format=torch.contiguous_format)
+    tall = torch.bmm(vertical, source.reshape(n, height, channels * width))
+    both = torch.bmm(tall.reshape(n, size * channels, width), horizontal.transpose(1, 2))
+    return both.view(n, size, channels, size).permute(0, 2, 1, 3).contiguous()
+
+
+def turned(images: Num[Tensor, "batch channel side side"], quarters: int) -> Num[Tensor, "batch channel side side"]:
+    """Square images turned anticlockwise by ``quarters`` right angles; exact, no pixel is mixed with another."""
+    return torch.rot90(images, quarters, (2, 3)).contiguous()
+
+
+def central(images: Images, size: int, normalise: Normalise | None = None) -> Float[Tensor, "batch channel size size"]:
+    """The view that features are measured on: a central square, resized with antialiasing.
+
+    Up to 96 pixels the square's side is the shorter side of the picture, for larger views 7/8 of it. Values are in [0, 1],
+    or normalised.
+    """
+    extent = extents(images)
+    fraction = 1.0 if size <= 96 else 0.875
+    side = (extent.min(1).values * fraction).round()
+    corner = ((extent.flip(1) - side[:, None]) / 2).floor()
+    boxes = torch.cat([corner, side[:, None], side[:, None]], 1)
+    full = 1.0 if images.pixels.is_floating_point() else 255.0
+    channels = images.pixels.shape[1]
+    if normalise is None:
+        return resample(images.pixels, Placing(boxes), size, lambda block, _: block.div_(full).clamp_(0, 1))
+    mean, std = (value[:, None, None] for value in normalise.tensors(channels, images.pixels.device))
+    return resample(images.pixels, Placing(boxes), size, lambda block, _: block.sub_(mean * full).div_(std * full))

@@ -1,0 +1,92 @@
+"""What is hidden: patches of a grid, and rectangles of pixels."""
+
+from dataclasses import dataclass
+from math import log
+
+import torch
+from jaxtyping import Bool, Float, Num
+from torch import Tensor
+
+from selfsight.data.views.chance import Dice
+
+__all__ = ["Blocks", "CutOut", "Mask", "RandomPatches", "cut_out"]
+
+
+@dataclass(frozen=True)
+class RandomPatches:
+    """Hides a fixed share of the patches, chosen at random (MAE, He et al. 2021, arXiv:2111.06377)."""
+
+    ratio: float = 0.75
+
+    def draw(self, dice: Dice, side: int) -> Bool[Tensor, "batch patches"]:
+        """True where a patch is hidden, row by row; every image hides equally many."""
+        rank = dice.at(1).uniform(side * side).argsort(1).argsort(1)
+        return rank < round(self.ratio * side * side)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Hides rectangles of patches until the wanted share is reached (BEiT, Bao et al. 2021, arXiv:2106.08254).
+
+    Attributes:
+        low, high: the hidden share is uniform between them; equal: every image hides equally many patches.
+        smallest: patches in the smallest rectangle.
+        aspect: the ratio of height to width is log-uniform between this and its inverse.
+        p: the probability that an image hides anything (iBOT, Zhou et al. 2021, arXiv:2111.07832: 0.5).
+    """
+
+    low: float = 0.4
+    high: float = 0.4
+    smallest: int = 4
+    aspect: float = 0.3
+    p: float = 1.0
+
+    def draw(self, dice: Dice, side: int) -> Bool[Tensor, "batch patches"]:
+        """True where a patch is hidden, row by row. The share is met exactly: single patches fill or thin the last block."""
+        target = (dice.at(1).uniform(low=self.low, high=self.high) * side * side).round()
+        target = torch.where(dice.at(2).uniform() < self.p, target, 0.0)
+        tie = dice.at(3).uniform(side * side)
+        tries = 16
+        shape, place = dice.at(4).uniform(tries, 2), dice.at(5).uniform(tries, 2)
+        rank = torch.full((dice.n, side * side), float(tries))  # the block that hides a patch first
+        line = torch.arange(side)
+        for number in range(tries):
+            hidden = (rank < tries).sum(1)
+            left = (target - hidden).clamp(min=self.smallest)
+            area = self.smallest + (left - self.smallest) * shape[:, number, 0]
+            ratio = torch.exp(log(self.aspect) * (2 * shape[:, number, 1] - 1)).sqrt()
+            size = torch.stack([area.sqrt() * ratio, area.sqrt() / ratio], 1).round().clamp(1, side)
+            start = (place[:, number] * (side - size + 1)).floor()
+            inside = (line >= start[..., None]) & (line < (start + size)[..., None])
+            block = (inside[:, 0, :, None] & inside[:, 1, None, :]).flatten(1)
+            rank = torch.where(block & (rank == tries) & (hidden < target)[:, None], float(number), rank)
+        return (rank + tie).argsort(1).argsort(1) < target[:, None]
+
+
+Mask = RandomPatches | Blocks
+
+
+@dataclass(frozen=True)
+class CutOut:
+    """Fills one square with the mean colour (DeVries and Taylor 2017, arXiv:1708.04552); ``side`` is a share of the view's."""
+
+    side: float = 0.25
+    p: float = 0.5
+
+    def draw(self, dice: Dice) -> dict[str, Tensor]:
+        """``cut``: left, top, right, bottom as fractions of the view, cut off at its border; an empty box where nothing is cut."""
+        centre = dice.at(1).uniform(2)
+        box = torch.cat([centre - self.side / 2, centre + self.side / 2], 1).clamp(0, 1)
+        return {"cut": torch.where(dice.at(2).uniform(1) < self.p, box, 0.0)}
+
+
+def cut_out(
+    images: Num[Tensor, "batch channel height width"], boxes: Float[Tensor, "batch 4"], fill: float = 0.0
+) -> Num[Tensor, "batch channel height width"]:
+    """Images with one rectangle filled; boxes are left, top, right, bottom as fractions of the image."""
+    height, width = images.shape[2:]
+    across = (torch.arange(width, device=images.device) + 0.5) / width
+    down = (torch.arange(height, device=images.device) + 0.5) / height
+    left, top, right, bottom = boxes[..., None].unbind(1)
+    inside = ((down >= top) & (down < bottom))[:, :, None] & ((across >= left) & (across < right))[:, None, :]
+    return images.masked_fill(inside[:, None], fill)
