@@ -1,15 +1,16 @@
 """Data sets: images by row, and, apart from them, the truth that only measures may read."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar, overload
 
 import numpy as np
 from jaxtyping import Float, Int, Integer, UInt8
 
-__all__ = ["Batch", "Rows", "Source", "Truth"]
+__all__ = ["Batch", "LazySequence", "Rows", "Source", "Subset", "Truth", "choose"]
 
 Rows = Integer[np.ndarray, "row"]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Batch:
     """Pictures as they are read. No label is here.
 
     Attributes:
-        images: height x width pixels, three channels last-but-two (channel first); padded on the right and below where pictures differ.
+        images: 0 to 255, red green blue, channel first; padded with zeros on the right and below where pictures differ.
         index: which samples of the source these are.
         extent: true height and width of each picture in pixels, from the top left corner; ``None``: nothing is padded.
         companions: what came with the pictures (sound, flow, text), one row a picture.
@@ -29,6 +30,34 @@ class Batch:
     companions: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
+class LazySequence(Sequence[Item]):
+    """A sequence whose items are made when they are asked for, such as masks that are read from files."""
+
+    def __init__(self, make: Callable[[int], Item], rows: Sequence[int] | np.ndarray) -> None:
+        self._make, self._rows = make, np.asarray(rows, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Item: ...
+    @overload
+    def __getitem__(self, place: slice) -> "LazySequence[Item]": ...
+    def __getitem__(self, place: int | slice) -> "Item | LazySequence[Item]":
+        return self.take(self._rows[place]) if isinstance(place, slice) else self._make(int(self._rows[place]))
+
+    def __iter__(self) -> Iterator[Item]:
+        return (self._make(int(row)) for row in self._rows)
+
+    def take(self, rows: np.ndarray) -> "LazySequence[Item]":
+        """The items that ``make`` has for these row numbers."""
+        return LazySequence(self._make, rows)
+
+    def at(self, places: np.ndarray) -> "LazySequence[Item]":
+        """The items at these places of the sequence, still unmade."""
+        return LazySequence(self._make, self._rows[places])
+
+
 @dataclass(frozen=True)
 class Truth:
     """What is known of some samples: whatever there is. ``None`` or empty: unknown.
@@ -37,8 +66,8 @@ class Truth:
         labels: class numbers; -1 where unknown.
         classes: names of the classes.
         attributes: named columns, one value a sample.
-        boxes: for each sample, one row an object: left, top, right, bottom in pixels, class number.
-        masks: for each sample, one object number a pixel (0 is background); for each object see ``boxes``.
+        boxes: for each sample, one row an object: left, top, right, bottom in pixels (right and bottom exclusive), class number.
+        masks: for each sample, one object number a pixel (0 is background, 255 where nobody decided); for each object see ``boxes``.
         parts: for each sample, one part number a pixel (0 is none).
         keypoints: for each sample, one row a point: x, y in pixels, visible (0 or 1).
         groups: which samples belong together (a video, a person); -1 where none.
@@ -53,6 +82,25 @@ class Truth:
     keypoints: Sequence[Float[np.ndarray, "point 3"]] | None = None
     groups: Int[np.ndarray, "batch"] | None = None
 
+    def take(self, rows: Rows) -> "Truth":
+        """What is known of these rows, in their order; nothing lazy is read."""
+
+        def some(items: Sequence[np.ndarray] | None) -> Sequence[np.ndarray] | None:
+            if items is None or isinstance(items, LazySequence):
+                return None if items is None else items.at(rows)
+            return [items[int(row)] for row in rows]
+
+        return replace(
+            self,
+            labels=None if self.labels is None else self.labels[rows],
+            attributes={name: column[rows] for name, column in self.attributes.items()},
+            boxes=some(self.boxes),
+            masks=some(self.masks),
+            parts=some(self.parts),
+            keypoints=some(self.keypoints),
+            groups=None if self.groups is None else self.groups[rows],
+        )
+
 
 class Source(Protocol):
     """A data set. It pickles, so that worker processes can read it.
@@ -60,12 +108,19 @@ class Source(Protocol):
     Attributes:
         spec: what it was opened from.
         fingerprint: changes when the data do.
-        names: one name a sample (a relative path, a row).
+        shape: height and width in pixels of what ``read`` returns; the same for every batch.
+        names: one name a sample (a relative path, a row), distinct, always valid UTF-8.
         bad: samples that could not be read and were replaced: (name, reason), each once.
     """
 
-    spec: str
-    fingerprint: str
+    @property
+    def spec(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
 
     def __len__(self) -> int: ...
 
@@ -82,3 +137,57 @@ class Source(Protocol):
     def truth(self, rows: Rows) -> Truth:
         """What is known of these rows. Only measures may ask."""
         ...
+
+
+def choose(n: int, limit: int, seed: int) -> Rows:
+    """``limit`` of ``n`` rows drawn without replacement by the seed, in ascending order; all of them if there are no more.
+
+    A pure function of its arguments: files are often sorted by class, so the first rows would be a poor sample.
+    """
+    from selfsight.core.clock import key
+
+    if limit >= n:
+        return np.arange(n)
+    generator = np.random.Generator(np.random.PCG64(key(seed, n, limit)))
+    return np.sort(generator.choice(n, size=limit, replace=False))
+
+
+class Subset:
+    """Some rows of a source, as a source of its own: row ``i`` here is row ``rows[i]`` there."""
+
+    def __init__(self, source: Source, rows: Rows) -> None:
+        self.source, self.rows = source, np.asarray(rows, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def spec(self) -> str:
+        return self.source.spec
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.source.shape
+
+    @property
+    def fingerprint(self) -> str:
+        from hashlib import sha256
+
+        return sha256(self.source.fingerprint.encode() + self.rows.tobytes()).hexdigest()[:16]
+
+    @property
+    def names(self) -> Sequence[str]:
+        return LazySequence(self.source.names.__getitem__, self.rows)
+
+    @property
+    def bad(self) -> Sequence[tuple[str, str]]:
+        mine = set(self.names) if self.source.bad else set()
+        return [(name, reason) for name, reason in self.source.bad if name in mine]
+
+    def read(self, rows: Rows) -> Batch:
+        """Pictures of these rows of the subset, numbered as the subset numbers them."""
+        return replace(self.source.read(self.rows[rows]), index=np.asarray(rows, dtype=np.int64))
+
+    def truth(self, rows: Rows) -> Truth:
+        """What is known of these rows of the subset."""
+        return self.source.truth(self.rows[rows])

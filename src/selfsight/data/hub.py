@@ -1,0 +1,107 @@
+"""Data sets that other packages know: torchvision's and the Hugging Face hub's. Nothing is fetched unless asked."""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from selfsight.core.errors import DataError, MissingExtra, UsageError
+from selfsight.data.decode import Payload, Unreadable
+from selfsight.data.listing import Annotations, Listing, digest
+from selfsight.data.opening import Spec, nearest
+from selfsight.data.source import LazySequence, Rows, Truth
+
+__all__ = ["IndexedListing", "hub_listing", "torchvision_listing"]
+
+
+class IndexedListing:
+    """A data set that gives (picture, ...) by number."""
+
+    def __init__(self, dataset: Any, spec: str, fingerprint: str, annotations: Annotations, column: str | int) -> None:
+        self.dataset, self.spec, self.fingerprint = dataset, spec, fingerprint
+        self.annotations, self.column = annotations, column
+
+    @property
+    def names(self) -> Sequence[str]:
+        return LazySequence(str, range(len(self.dataset)))
+
+    def payloads(self, rows: Rows) -> Iterator[Payload | Unreadable]:
+        for row in rows:
+            try:
+                value = self.dataset[int(row)][self.column]
+            except (OSError, ValueError, SyntaxError) as problem:
+                yield Unreadable(" ".join(str(problem).split())[:120])
+                continue
+            if isinstance(value, dict):
+                value = value.get("bytes") or Path(value.get("path") or "")
+            yield value if isinstance(value, bytes | Path | Image.Image) else Unreadable(f"a {type(value).__name__} is no picture")
+
+
+def torchvision_listing(spec: Spec) -> Listing:
+    """``torchvision:CIFAR10?root=DIR&train=true&download=false``; other options are handed to the data set as they are.
+
+    Raises:
+        UsageError: torchvision has no such data set, or it does not take these options.
+        DataError: it is not below ``root`` and was not to be downloaded.
+    """
+    from torchvision import datasets
+
+    kind = getattr(datasets, spec.name, None)
+    if kind is None or not isinstance(kind, type):
+        raise UsageError(f"torchvision has no data set {spec.name!r}.", nearest(spec.name, list(datasets.__all__)))
+    options: dict[str, Any] = {"root": "data"} | {name: _plain(value) for name, value in spec.options.items()}
+    known = inspect.signature(kind).parameters
+    for name in options:
+        if name not in known and not (name == "root" and "root" not in spec.options):
+            raise UsageError(f"torchvision's {spec.name} has no option {name!r}.", f"It has: {', '.join(known)}.")
+    try:
+        dataset = kind(**{name: value for name, value in options.items() if name in known})
+    except (RuntimeError, FileNotFoundError) as problem:
+        raise DataError(
+            f"torchvision's {spec.name} is not below {options['root']}: {problem}",
+            "Say where it is with root=, or add &download=true.",
+        ) from None
+    labels = getattr(dataset, "targets", getattr(dataset, "labels", None))
+    truth = Truth()
+    if labels is not None and len(labels) == len(dataset):
+        numbers = np.asarray(labels).astype(np.int64).reshape(len(dataset), -1)[:, 0]
+        classes = getattr(dataset, "classes", None) or [str(place) for place in range(int(numbers.max()) + 1)]
+        truth = Truth(labels=numbers, classes=tuple(str(name) for name in classes))
+    fingerprint = digest((spec.name, repr(sorted(options.items())), str(len(dataset))))
+    return IndexedListing(dataset, spec.text, fingerprint, Annotations(truth), 0)
+
+
+def _plain(value: str) -> str | bool:
+    return {"true": True, "false": False}.get(value.lower(), value)
+
+
+def hub_listing(spec: Spec) -> Listing:
+    """``hf:OWNER/NAME?split=train&config=NAME``, through the package datasets and its own cache.
+
+    Raises:
+        MissingExtra: the package is not installed.
+        DataError: no such data set, no network, or no pictures in it.
+    """
+    spec.allow("split", "config", "where")
+    try:
+        import datasets  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise MissingExtra("datasets", "hub", f"Opening {spec.text}") from None
+    try:
+        dataset = datasets.load_dataset(spec.name, spec.options.get("config"), split=spec.options.get("split", "train"))
+    except (OSError, ValueError, RuntimeError) as problem:
+        raise DataError(f"{spec.text} cannot be opened: {problem}", "Check the name and the network.") from None
+    column = next((name for name, kind in dataset.features.items() if type(kind).__name__ == "Image"), None)
+    if column is None:
+        raise DataError(
+            f"{spec.text} has no pictures; its columns are {', '.join(dataset.features)}.", "Give a data set of images."
+        )
+    dataset = dataset.cast_column(column, datasets.Image(decode=False))
+    truth = Truth()
+    if "label" in dataset.features:
+        classes = getattr(dataset.features["label"], "names", None) or []
+        truth = Truth(labels=np.asarray(dataset["label"], dtype=np.int64), classes=tuple(classes))
+    return IndexedListing(dataset, spec.text, digest((dataset._fingerprint,)), Annotations(truth), column)

@@ -1,0 +1,74 @@
+"""What a place holds, before anything is decoded: names, encoded bytes, and the truth in original pixels."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from typing import Protocol
+
+from selfsight.data.decode import Payload, Unreadable
+from selfsight.data.source import LazySequence, Rows, Truth
+
+__all__ = ["Annotations", "Chosen", "Listing", "digest", "display"]
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """The truth of a whole listing.
+
+    Attributes:
+        truth: in pixels of the original pictures.
+        fractions: boxes are fractions of the picture's width and height instead of pixels (YOLO).
+    """
+
+    truth: Truth = field(default_factory=Truth)
+    fractions: bool = False
+
+    def take(self, rows: Rows) -> "Annotations":
+        """The same of these rows."""
+        return replace(self, truth=self.truth.take(rows))
+
+
+class Listing(Protocol):
+    """Encoded pictures in a fixed order. It pickles."""
+
+    spec: str
+    fingerprint: str
+    annotations: Annotations
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    def payloads(self, rows: Rows) -> Iterator[Payload | Unreadable]:
+        """What to decode for these rows, in their order; ascending rows are read fastest."""
+        ...
+
+
+class Chosen:
+    """Some rows of a listing, as a listing of its own."""
+
+    def __init__(self, listing: Listing, rows: Rows, annotations: Annotations | None = None) -> None:
+        self.listing, self.rows, self.spec = listing, rows, listing.spec
+        self.annotations = (annotations or listing.annotations).take(rows)
+        self.fingerprint = digest((listing.fingerprint, rows.tobytes()))
+
+    @property
+    def names(self) -> Sequence[str]:
+        return LazySequence(self.listing.names.__getitem__, self.rows)
+
+    def payloads(self, rows: Rows) -> Iterator[Payload | Unreadable]:
+        return self.listing.payloads(self.rows[rows])
+
+
+def digest(parts: Iterable[str | bytes]) -> str:
+    """Sixteen hexadecimal digits that change when a part does."""
+    state = sha256()
+    for part in parts:
+        piece = part if isinstance(part, bytes) else part.encode("utf-8", "surrogateescape")
+        state.update(len(piece).to_bytes(8, "little") + piece)
+    return state.hexdigest()[:16]
+
+
+def display(name: str) -> str:
+    r"""A file name as valid UTF-8: bytes of another encoding are written ``\xff``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

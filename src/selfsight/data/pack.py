@@ -1,0 +1,289 @@
+"""The packed cache: every picture of a listing decoded once, shrunk, and laid end to end in one memory-mapped file.
+
+A pack is a folder: ``pixels.bin`` (raw red, green, blue planes, or JPEG where raw ones would not fit the budget), ``table.npy``
+(where each row lies, its size, its own size, and which row stands in for it) and ``pack.json``. It is built beside its place
+and moved there whole, so a pack that exists is complete; it is checked when opened, and built again if it is damaged.
+"""
+
+import io
+import json
+import os
+import shutil
+import tempfile
+import time
+import warnings
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from jaxtyping import Int
+from PIL import Image
+
+from selfsight.core.errors import DataError, EnvironmentFault
+from selfsight.data.decode import Payload, Unreadable, decode, header
+from selfsight.data.listing import Listing, digest
+
+__all__ = [
+    "BUDGET",
+    "COLUMNS",
+    "DEFAULT_SIDE",
+    "VERSION",
+    "Pack",
+    "Progress",
+    "cache_folder",
+    "open_pack",
+    "pack_side",
+    "sample_sides",
+]
+
+VERSION = 1
+BUDGET = 20 * 10**9
+"""Bytes on disk that the raw form of one pack may take."""
+
+DEFAULT_SIDE = 299
+COLUMNS = ("start", "length", "height", "width", "own height", "own width", "row")
+LARGEST_SHARE_BROKEN = 0.1
+Progress = Callable[[int, int], object]
+Form = Literal["raw", "jpeg"]
+Packed = tuple[bytes, int, int, int, int]
+
+
+def pack_side(size: int | None) -> int:
+    """The longest side in pixels of packed pictures for a training size: four thirds of it; without one 299."""
+    return DEFAULT_SIDE if size is None else -(-size * 4 // 3)
+
+
+def cache_folder(cache: Path | None = None) -> Path:
+    """Where packs are kept: the argument, else ``$SELFSIGHT_CACHE``, else ``~/.cache/selfsight``."""
+    return cache or Path(os.environ.get("SELFSIGHT_CACHE") or Path.home() / ".cache" / "selfsight")
+
+
+class Pack:
+    """An open pack; pickles as its path.
+
+    Attributes:
+        table: one row a picture; for the columns see ``COLUMNS``.
+        form: raw or jpeg.
+        bad: (name, reason) of the pictures that could not be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._open()
+
+    def _open(self) -> None:
+        about = json.loads((self.folder / "pack.json").read_text())
+        self.form: Form = about["form"]
+        self.bad: list[tuple[str, str]] = [(name, reason) for name, reason in about["bad"]]
+        self.table: Int[np.ndarray, "sample 7"] = np.load(self.folder / "table.npy", allow_pickle=False)
+        self.bytes = np.memmap(self.folder / "pixels.bin", dtype=np.uint8, mode="r")
+        if about["version"] != VERSION or about["bytes"] != len(self.bytes) or about["check"] != _check(self.table, self.bytes):
+            raise ValueError("the pack is damaged")
+        self.shape: tuple[int, int] = (int(self.table[:, 2].max()), int(self.table[:, 3].max()))
+        self.uniform = bool((self.table[:, 2:4] == self.shape).all())
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Pictures of these rows (row x 3 x height x width), padded with zeros on the right and below."""
+        entries = self.table[rows]
+        if self.form == "raw" and self.uniform:
+            size = 3 * self.shape[0] * self.shape[1]
+            return self.bytes.reshape(-1, 3, *self.shape)[entries[:, 0] // size]
+        out = np.zeros((len(rows), 3, *self.shape), dtype=np.uint8)
+        for place, (start, length, height, width, *_) in enumerate(entries.tolist()):
+            piece = self.bytes[start : start + length]
+            pixels = piece.reshape(3, height, width) if self.form == "raw" else decode(piece.tobytes())[0]
+            out[place, :, :height, :width] = pixels
+        return out
+
+    def __getstate__(self) -> dict[str, Path]:
+        return {"folder": self.folder}
+
+    def __setstate__(self, state: dict[str, Path]) -> None:
+        self.folder = state["folder"]
+        self._open()
+
+
+def _check(table: np.ndarray, content: np.ndarray) -> int:
+    """A checksum of the table and of 64 blocks spread over the pixels: cheap, and it notices holes and lost ends."""
+    state = zlib.crc32(np.ascontiguousarray(table).tobytes())
+    for start in np.linspace(0, max(len(content) - 65536, 0), 64, dtype=np.int64):
+        state = zlib.crc32(content[start : start + 65536].tobytes(), state)
+    return state
+
+
+def open_pack(
+    listing: Listing, side: int, *, cache: Path | None = None, budget: int = BUDGET, progress: Progress | None = None
+) -> Pack:
+    """The pack of a listing, built if it is not there or damaged.
+
+    Args:
+        listing: what to pack.
+        side: longest side in pixels; smaller pictures keep their exact pixels.
+        cache: see ``cache_folder``.
+        budget: bytes that the raw form may take; beyond them pictures are kept as JPEG.
+        progress: called with (pictures done, pictures) now and then.
+
+    Raises:
+        DataError: more than a tenth of the pictures cannot be read.
+        EnvironmentFault: the cache cannot be written.
+    """
+    place = cache_folder(cache) / "packs" / digest((listing.fingerprint, f"{side} {VERSION} {budget}"))
+    if pack := _sound(place):
+        return pack
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(place.parent)
+        building = Path(tempfile.mkdtemp(prefix="building-", dir=place.parent))
+        try:
+            _build(listing, side, building, budget, progress)
+            return _move(building, place)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    except OSError as problem:
+        raise EnvironmentFault(
+            f"The packed cache cannot be written below {place.parent}: {problem.strerror or problem}.",
+            "Free some space, or name another folder with SELFSIGHT_CACHE.",
+        ) from problem
+
+
+def _sound(place: Path) -> Pack | None:
+    try:
+        return Pack(place)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError):
+        return None
+
+
+def _move(building: Path, place: Path) -> Pack:
+    """Put a finished pack in its place; another process may have been faster, and a damaged one may be in the way."""
+    if place.exists() and (pack := _sound(place)):
+        return pack
+    if place.exists():
+        place.rename(building.with_name(f"{building.name}-damaged"))
+        shutil.rmtree(building.with_name(f"{building.name}-damaged"), ignore_errors=True)
+    try:
+        building.replace(place)
+    except OSError:
+        if not _sound(place):
+            raise
+    return Pack(place)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what was left by builders that were killed more than a day ago."""
+    for left in folder.glob("building-*"):
+        if time.time() - left.stat().st_mtime > 86_400:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def sample_sides(listing: Listing, count: int = 64) -> Int[np.ndarray, "picture 2"]:
+    """Upright height and width in pixels of some pictures spread over the listing, by their headers alone; perhaps none."""
+    rows = np.unique(np.linspace(0, len(listing.names) - 1, count).astype(np.int64))
+    found = []
+    with _quiet():
+        for payload in listing.payloads(rows):
+            try:
+                if not isinstance(payload, Unreadable):
+                    picture, size = header(payload)
+                    found.append(size)
+                    if picture is not payload:
+                        picture.close()
+            except Unreadable:
+                continue
+    return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+
+def _quiet() -> warnings.catch_warnings:
+    """Pillow's warnings say what ``bad`` says, or nothing that matters; its bomb warning is turned into a refusal."""
+    return warnings.catch_warnings(action="ignore")
+
+
+def _form(listing: Listing, side: int, budget: int) -> Form:
+    sizes = sample_sides(listing)
+    if not len(sizes):
+        return "raw"
+    shrink = np.minimum(1.0, side / sizes.max(axis=1))
+    return "raw" if len(listing.names) * float((3 * sizes.prod(axis=1) * shrink**2).mean()) <= budget else "jpeg"
+
+
+def _build(listing: Listing, side: int, folder: Path, budget: int, progress: Progress | None) -> None:
+    count = len(listing.names)
+    form = _form(listing, side, budget)
+    table = np.zeros((count, len(COLUMNS)), dtype=np.int64)
+    bad: dict[int, str] = {}
+    start = 0
+    with _quiet(), (folder / "pixels.bin").open("wb") as file:
+        for row, packed in enumerate(_decoded(listing, side, form)):
+            if isinstance(packed, Unreadable):
+                bad[row] = str(packed)
+                _refuse_many(listing, bad)
+            else:
+                content, *sizes = packed
+                table[row] = (start, len(content), *sizes, row)
+                start += len(content)
+                file.write(content)
+            if progress and (row % 64 == 63 or row == count - 1):
+                progress(row + 1, count)
+        _flush(file)
+    for row in sorted(bad, reverse=True):  # downwards: a run of bad rows takes over the next readable one
+        table[row] = table[(row + 1) % count] if row + 1 < count else table[min(set(range(count)) - set(bad))]
+    _describe(folder, table, form, [(listing.names[row], reason) for row, reason in sorted(bad.items())])
+
+
+def _describe(folder: Path, table: np.ndarray, form: Form, bad: list[tuple[str, str]]) -> None:
+    content = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")
+    with (folder / "table.npy").open("wb") as file:
+        np.save(file, table)
+        _flush(file)
+    about: dict[str, Any] = {"version": VERSION, "form": form, "bytes": len(content), "check": _check(table, content), "bad": bad}
+    (folder / "pack.json").write_text(json.dumps(about))
+
+
+def _flush(file: BinaryIO | io.BufferedWriter) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _refuse_many(listing: Listing, bad: dict[int, str]) -> None:
+    count = len(listing.names)
+    if len(bad) <= LARGEST_SHARE_BROKEN * count:
+        return
+    lines = "\n".join(f"  {listing.names[row]!r}: {reason}" for row, reason in list(bad.items())[:10])
+    raise DataError(
+        f"More than a tenth of the {count} pictures in {listing.spec} cannot be read; the first {min(len(bad), 10)}:\n{lines}",
+        "Remove or repair them.",
+    )
+
+
+def _decoded(listing: Listing, side: int, form: Form) -> Iterator[Packed | Unreadable]:
+    """Every picture in order, decoded by two threads that stay a few pictures ahead."""
+    ahead: deque[Future[Packed | Unreadable]] = deque()
+    with ThreadPoolExecutor(2, thread_name_prefix="decode") as pool:
+        try:
+            for payload in listing.payloads(np.arange(len(listing.names))):
+                ahead.append(pool.submit(_one, payload, side, form))
+                if len(ahead) >= 16:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for waiting in ahead:
+                waiting.cancel()
+
+
+def _one(payload: Payload | Unreadable, side: int, form: Form) -> Packed | Unreadable:
+    if isinstance(payload, Unreadable):
+        return payload
+    try:
+        pixels, own = decode(payload, side)
+    except Unreadable as problem:
+        return problem
+    _, height, width = pixels.shape
+    if form == "raw":
+        return pixels.tobytes(), height, width, *own
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.transpose(1, 2, 0)).save(buffer, "JPEG", quality=92)
+    return buffer.getvalue(), height, width, *own

@@ -1,0 +1,1 @@
+"""Rendered scenes of which everything is known."""
