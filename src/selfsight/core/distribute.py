@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["everyone", "mine", "rank", "shared_mean", "total", "world"]
+__all__ = ["anyone", "everyone", "mine", "rank", "shared_mean", "total", "world"]
 
 
 def world() -> int:
@@ -65,6 +65,14 @@ def total(value: Tensor) -> Tensor:
 def shared_mean(value: Tensor) -> Tensor:
     """The mean over processes of a value that each has computed from equally many rows."""
     return total(value) / world()
+
+
+def anyone(flag: bool) -> bool:  # noqa: FBT001
+    """Whether any process says yes."""
+    if world() == 1:
+        return flag
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    return bool(total(torch.tensor(float(flag), device=device)) > 0)
 
 
 def mine(rows: Tensor) -> Tensor:

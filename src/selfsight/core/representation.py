@@ -1,12 +1,18 @@
-"""Backbones: what is kept when training ends, and what they return."""
+"""Backbones, which are trained, and representations, which are looked at."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from jaxtyping import Bool, Float
+import torch
+from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
 
-__all__ = ["Backbone", "Features", "TokenBackbone", "Tokens"]
+from selfsight.core.errors import UsageError
+from selfsight.core.tap import find_layer, tap, tensor_of
+
+__all__ = ["Backbone", "Features", "Representation", "TokenBackbone", "Tokens"]
 
 
 @dataclass(frozen=True)
@@ -65,3 +71,102 @@ class TokenBackbone(Backbone, ABC):
         ``keep``: only these patches enter the network; every row must keep the same number.
         ``replace``: these patches are replaced by a vector before the first block.
         """
+
+
+class Representation:
+    """A network that is looked at, not trained: Φ.
+
+    Images are given as uint8 (0 to 255) or floating point in [0, 1]; they are normalised here.
+
+    Args:
+        backbone: the network; it is put into evaluation mode.
+        mean, std: per-channel normalisation that it was trained with.
+        size: side of the images it was trained with, in pixels.
+        name: what to call it.
+    """
+
+    def __init__(
+        self, backbone: Backbone, *, mean: Sequence[float], std: Sequence[float], size: int, name: str = "representation"
+    ) -> None:
+        self.backbone, self.size, self.name = backbone.eval(), size, name
+        self.mean, self.std = tuple(mean), tuple(std)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Dotted names of the layers worth looking at, shallow to deep."""
+        return self.backbone.layers
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.backbone.parameters()).device
+
+    def normalise(self, images: Num[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
+        """What the network is given: ``(x - mean) / std`` of x in [0, 1], in the precision of the network."""
+        pixels = images.to(self.device)
+        pixels = pixels / 255 if not pixels.is_floating_point() else pixels
+        pixels = pixels.to(next(self.backbone.parameters()).dtype)
+        mean, std = (pixels.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return (pixels - mean) / std
+
+    def features(self, images: Num[Tensor, "batch channel height width"]) -> Features:
+        """Pooled vector and last grid, with the gradient of the images where they ask for one."""
+        return self.backbone(self.normalise(images))
+
+    def pooled(self, images: Num[Tensor, "batch channel height width"], layer: str | None = None) -> Float[Tensor, "batch dim"]:
+        """One vector an image: the network's own, or the mean over places (or the class token) at a layer."""
+        if layer is None:
+            return self.features(images).pooled
+        output = self._at(images, layer)
+        if output.ndim == 4:
+            return output.mean((2, 3))
+        if output.ndim == 3:
+            prefix = getattr(self.backbone, "prefix", 0)
+            cls = prefix and getattr(self.backbone, "pool", "cls") == "cls"
+            return output[:, 0] if cls else output[:, prefix:].mean(1)
+        return output
+
+    def grid(self, images: Num[Tensor, "batch channel height width"], layer: str | None = None) -> Float[Tensor, "batch dim *cells"]:
+        """One vector a place, of the last grid or at a layer; class and register tokens are left out.
+
+        Raises:
+            UsageError: the layer has no places.
+        """
+        if layer is None:
+            return self.features(images).grid
+        output = self._at(images, layer)
+        if output.ndim == 4:
+            return output
+        if output.ndim == 3:
+            patches = output[:, getattr(self.backbone, "prefix", 0) :]
+            rows, columns = (side // self.backbone.stride for side in images.shape[-2:])
+            return patches.transpose(1, 2).unflatten(2, (rows, columns))
+        raise UsageError(f"The layer {layer!r} returns one vector an image and has no places.", "Use pooled() there.")
+
+    def attention(self, images: Num[Tensor, "batch channel height width"], block: int = -1) -> Float[Tensor, "batch head token token2"]:
+        """Attention of a block: rows look at columns and sum to one; prefix tokens come first. Works under fused attention too,
+        for queries and keys are computed again from what the block was given.
+
+        Raises:
+            UsageError: the network has no attention blocks.
+        """
+        names = [name for name, module in self.backbone.named_modules() if hasattr(module, "qkv")]
+        if not names:
+            raise UsageError(f"{self.name} has no attention.", "Ask a vision transformer.")
+        layer: Any = find_layer(self.backbone, names[block])
+        with torch.no_grad(), tap(self.backbone, names[block], inputs=True) as heard:
+            self.features(images)
+            tokens = heard[names[block]]
+            batch, count, _ = tokens.shape
+            queries, keys, _ = layer.qkv(tokens).view(batch, count, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4)
+            queries, keys = getattr(layer, "q_norm", _same)(queries), getattr(layer, "k_norm", _same)(keys)
+            return (queries * layer.scale @ keys.transpose(2, 3)).softmax(3)
+
+    def _at(self, images: Tensor, layer: str) -> Tensor:
+        with tap(self.backbone, layer) as heard:
+            self.features(images)
+            return tensor_of(heard[layer])
+
+
+def _same(value: Tensor) -> Tensor:
+    return value

@@ -1,0 +1,38 @@
+"""The critic of DCGAN (Radford et al. 2015, arXiv:1511.06434)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from selfsight.core.representation import Backbone, Features
+
+__all__ = ["DCGAN"]
+
+
+class DCGAN(Backbone):
+    """Strided 4 x 4 convolutions, leaky rectifiers of slope 0.2, batch norm but in the first: halved until 4 cells a side remain.
+
+    The pooled vector is what the paper probes: every layer's features max-pooled to 4 x 4 cells would be 28,672 numbers
+    at 64 px; here it is the mean and the largest value of each channel of the last grid.
+    """
+
+    def __init__(self, *, size: int = 32, channels: int = 3, width: int = 64) -> None:
+        super().__init__()
+        stages: list[nn.Module] = []
+        before, after, side = channels, width, size
+        while side > 4:
+            norm = nn.BatchNorm2d(after) if stages else nn.Identity()
+            stages.append(nn.Sequential(nn.Conv2d(before, after, 4, 2, 1, bias=False), norm, nn.LeakyReLU(0.2, inplace=True)))
+            before, after, side = after, after * 2, side // 2
+        self.stages = nn.Sequential(*stages)
+        self.dim, self.channels, self.stride = 2 * before, channels, 2 ** len(stages)
+        self.layers = tuple(f"stages.{number}" for number in range(len(stages)))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.02)
+
+    def forward(self, images: Float[Tensor, "batch channel *size"]) -> Features:
+        grid = self.stages(images)
+        flat = grid.flatten(2)
+        return Features(torch.cat([flat.mean(2), flat.amax(2)], 1), grid)
+

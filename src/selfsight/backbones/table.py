@@ -1,0 +1,72 @@
+"""Every backbone by name. Torch-free, so that the command line can list and complete them."""
+
+from difflib import get_close_matches
+from importlib import import_module
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from selfsight.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from selfsight.core.representation import Backbone
+
+__all__ = ["BACKBONES", "build_backbone"]
+
+BACKBONES = {
+    "alexnet": "historic:AlexNet",
+    "dcgan": "dcgan:DCGAN",
+    "googlenet": "historic:GoogLeNet",
+    "resnet18": "resnet:resnet18",
+    "resnet50": "resnet:resnet50",
+    "resnet_tiny": "resnet:resnet_tiny",
+    "vgg_m": "historic:VGGM",
+    "vgg_vd_16": "historic:VGGVD16",
+    "vit_base": "vit:vit_base",
+    "vit_nano": "vit:vit_nano",
+    "vit_small": "vit:vit_small",
+    "vit_tiny": "vit:vit_tiny",
+}
+
+
+def build_backbone(spec: str, *, size: int, channels: int = 3, pretrained: bool = False) -> "Backbone":
+    """A backbone from its name and options, such as ``resnet18``, ``vit_tiny?patch=4&registers=4`` or ``timm:resnet18``.
+
+    Args:
+        spec: a name of ``BACKBONES`` or ``timm:NAME``, then ``?option=value&…``.
+        size: side of the training images in pixels; it decides stems, strides and default patch sizes.
+        channels: channels of the images.
+        pretrained: load published weights (``timm:`` only).
+
+    Raises:
+        UsageError: no such backbone or option.
+    """
+    name, _, query = spec.partition("?")
+    options = {key: _value(text) for key, text in parse_qsl(query)}
+    if name.startswith("timm:"):
+        builder: Any = import_module("selfsight.backbones.pretrained").timm_backbone
+        return builder(name.removeprefix("timm:"), pretrained=pretrained, size=size, **options)
+    if name not in BACKBONES:
+        near = get_close_matches(name, BACKBONES, n=1)
+        raise UsageError(
+            f"There is no backbone {name!r}.",
+            f"Did you mean {near[0]!r}?" if near else f"Choose one of {', '.join(BACKBONES)}, or timm:NAME.",
+        )
+    module, _, attribute = BACKBONES[name].partition(":")
+    builder = getattr(import_module(f"selfsight.backbones.{module}"), attribute)
+    wrong = sorted(options.keys() - signature(builder).parameters.keys())
+    if wrong:
+        known = ", ".join(key for key in signature(builder).parameters if key not in ("size", "channels"))
+        raise UsageError(f"The backbone {name} has no option {wrong[0]!r}.", f"Its options are: {known or 'none'}.")
+    return builder(size=size, channels=channels, **options)
+
+
+def _value(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,64 @@
+"""Where a result came from."""
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+__all__ = ["BITWISE", "origin"]
+
+BITWISE = ("torch", "threads", "processor", "compile", "precision", "device")
+"""What has to be the same for a resumed run to go on to the bit."""
+
+_PACKAGES = ("selfsight", "torch", "torchvision", "timm", "numpy", "scikit-learn", "safetensors")
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "none"
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    """The commit of the package's own checkout, if it stands in one."""
+    here = Path(__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],  # noqa: S607
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return found.stdout.strip() or "unknown"
+
+
+def origin(**more: Any) -> dict[str, Any]:
+    """Versions, commit and machine, and whatever else is given (seed, hardware, data fingerprint)."""
+    versions = {name: _version(name) for name in _PACKAGES}
+    return {
+        "selfsight": versions["selfsight"],
+        "commit": _commit(),
+        "python": sys.version.split()[0],
+        "torch": versions["torch"],
+        "versions": versions,
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+    } | more

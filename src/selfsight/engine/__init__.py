@@ -1,0 +1,1 @@
+"""The loop, and what stands around it: plans, optimisers, hardware, checkpoints, runs, observers."""

@@ -1,0 +1,115 @@
+"""Checkpoints: whole or not there."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch.optim import Optimizer
+
+from selfsight.core.clock import Clock
+from selfsight.core.errors import EnvironmentFault
+from selfsight.core.method import Method
+
+__all__ = ["load_checkpoint", "newest_checkpoint", "save_checkpoint", "write_atomically", "write_weights"]
+
+SCHEMA = 1
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old or the new one, never half."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(name).chmod(0o644)
+    Path(name).replace(path)
+    _sync(path.parent)
+
+
+def write_weights(tensors: dict[str, torch.Tensor], path: Path, words: dict[str, str] | None = None) -> None:
+    """A safetensors file that others may read."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path, metadata=words)
+    path.chmod(0o644)  # safetensors leaves 0600
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir()) if path.name != "manifest.json"
+    }
+
+
+def save_checkpoint(folder: Path, method: Method, optimiser: Optimizer, clock: Clock, *, keep: int = 2) -> Path:
+    """Write ``step_N`` (N steps are done), point ``last.json`` to it, and delete all but the newest ``keep``.
+
+    Raises:
+        EnvironmentFault: the disk is full or read-only; the checkpoints that were there are untouched.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    done = clock.step + 1
+    target = folder / f"step_{done:08d}"
+    temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".partial-"))
+    try:
+        write_weights(method.state_dict(), temporary / "method.safetensors")
+        torch.save(optimiser.state_dict(), temporary / "optimiser.pt")
+        (temporary / "clock.json").write_text(json.dumps({"schema": SCHEMA, "done": done, **asdict(clock)}))
+        (temporary / "manifest.json").write_text(json.dumps(_sums(temporary), indent=1))
+        for path in temporary.iterdir():
+            _sync(path)
+        temporary.chmod(0o755)
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.replace(target)
+        _sync(folder)
+        write_atomically(folder / "last.json", json.dumps({"checkpoint": target.name}))
+    except Exception as error:  # torch and safetensors raise their own kinds of error for a full disk
+        shutil.rmtree(temporary, ignore_errors=True)
+        free = shutil.disk_usage(folder).free
+        raise EnvironmentFault(
+            f"The checkpoint of step {done} could not be written: {error}", f"{free / 2**20:.0f} MiB are free; make room and use --resume."
+        ) from error
+    for old in sorted(folder.glob("step_*"))[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def newest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint whose files are whole, by their checksums; ``None`` where there is none. Leftovers are removed."""
+    for stray in folder.glob(".partial-*"):
+        shutil.rmtree(stray, ignore_errors=True)
+    found = sorted(folder.glob("step_*"), reverse=True)
+    for path in found:
+        manifest = path / "manifest.json"
+        if manifest.is_file() and json.loads(manifest.read_text()) == _sums(path):
+            if path != found[0]:
+                lost = int(found[0].name.split("_")[1]) - int(path.name.split("_")[1])
+                warn(f"{found[0].name} is damaged (its checksums differ); going back to {path.name}: {lost} steps are done again")
+            return path
+    return None
+
+
+def load_checkpoint(path: Path, method: Method) -> tuple[int, dict[str, Any]]:
+    """Fill a method from a checkpoint; return the steps that are done and the optimiser's state."""
+    method.load_state_dict(load_file(path / "method.safetensors"))
+    clock = json.loads((path / "clock.json").read_text())
+    if clock["schema"] != SCHEMA:
+        raise EnvironmentFault(
+            f"{path} was written by another version of selfsight (schema {clock['schema']}, not {SCHEMA}).",
+            "Continue the run with that version.",
+        )
+    return clock["done"], torch.load(path / "optimiser.pt", weights_only=True)

@@ -1,0 +1,49 @@
+"""The loop."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from torch.optim import Optimizer
+
+from selfsight.core.method import Method, Relabels
+from selfsight.core.part import parts_of
+from selfsight.data.loader import Loader
+from selfsight.engine.hardware import Hardware
+from selfsight.engine.observe import Moment, Observer
+from selfsight.engine.plan import Plan, turns_of
+
+__all__ = ["fit"]
+
+
+def fit(
+    method: Method,
+    loader: Loader,
+    plan: Plan,
+    hardware: Hardware,
+    observers: Sequence[Observer] = (),
+    *,
+    start: int = 0,
+    restore: Callable[[Optimizer], None] | None = None,
+) -> Optimizer:
+    """Minimise the method's losses over the loader, as the plan says, from step ``start`` on; return the optimiser.
+
+    ``restore`` is given the optimiser before the first step, to fill it from a checkpoint.
+    """
+    placed = hardware.place(method)  # before the optimiser is made
+    optimiser = plan.optimiser(method)
+    if restore is not None:
+        restore(optimiser)
+    extract = partial(plan.extract, method, loader, hardware)
+    method.train()
+    for clock, batch in plan.walk(loader, hardware, start):
+        if isinstance(method, Relabels) and method.due(clock):
+            plan.forget(optimiser, method.relabel(extract, clock))
+        views = plan.views(method, batch, clock, hardware)
+        steps = [
+            plan.step(method, placed, optimiser, views, turn, clock, hardware) for turn in turns_of(method) for _ in range(turn.steps)
+        ]
+        for part in parts_of(method):
+            part.after_step(clock) if all(step.healthy for step in steps) else part.discard()
+        for observer in observers:
+            observer.saw(Moment(clock, tuple(steps), batch, method, optimiser))
+    return optimiser

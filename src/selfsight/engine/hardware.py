@@ -1,0 +1,110 @@
+"""The one small door to the machine: device, precision, memory layout, processes."""
+
+import os
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from selfsight.core.distribute import world
+from selfsight.core.errors import EnvironmentFault
+from selfsight.core.method import Method, Turns
+from selfsight.parts.norm import unite_batch_norms
+
+__all__ = ["Hardware", "choose_hardware", "fast_bf16", "processes"]
+
+Precision = Literal["bf16", "fp32"]
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where and how numbers are computed.
+
+    Attributes:
+        device: cpu, cuda or mps.
+        precision: of the networks under autocast; losses are float32 at least.
+        channels_last: memory layout of images.
+        compile: whether the method's forward is compiled.
+    """
+
+    device: torch.device
+    precision: Precision = "fp32"
+    channels_last: bool = True
+    compile: bool = False
+
+    def place(self, method: Method) -> nn.Module:
+        """Move a method to the device and make it ready for several processes; call this before the optimiser is made."""
+        method.to(self.device)
+        if self.channels_last:
+            method.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        placed: nn.Module = method
+        if world() > 1:
+            unite_batch_norms(method)
+            ids = [self.device.index or 0] if self.device.type == "cuda" else None
+            game = isinstance(method, Turns)
+            placed = DistributedDataParallel(method, device_ids=ids, broadcast_buffers=False, find_unused_parameters=game)
+        return torch.compile(placed) if self.compile else placed  # pyright: ignore[reportReturnType]
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context in which a method's forward runs."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def move(self, tensor: Tensor) -> Tensor:
+        """A tensor on the device."""
+        return tensor.to(self.device, non_blocking=True)
+
+    def layout(self, tensor: Tensor) -> Tensor:
+        """A batch of pictures in the layout that convolutions like."""
+        pictures = self.channels_last and tensor.ndim == 4 and tensor.is_floating_point()
+        return tensor.contiguous(memory_format=torch.channels_last) if pictures else tensor
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is faster than float32 there."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    if device.type != "cpu":
+        return False
+    capability = torch.backends.cpu.get_cpu_capability()
+    flags = os.path.exists("/proc/cpuinfo") and "avx512_bf16" in open("/proc/cpuinfo").read()  # noqa: PTH110, PTH123, SIM115
+    return flags and capability.startswith("AVX512")
+
+
+def choose_hardware(device: str = "auto", precision: str = "auto", *, compile: bool = False) -> Hardware:  # noqa: A002
+    """The machine as asked for, or the best that is there.
+
+    Raises:
+        EnvironmentFault: the device is not there.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    found = torch.device(device)
+    available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
+    if found.type not in available or not available[found.type]():
+        raise EnvironmentFault(f"There is no device {device!r} on this machine.", "Use --device auto, or see selfsight doctor.")
+    if found.type == "cuda":
+        found = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(found)
+    chosen: Precision = "bf16" if precision == "bf16" or (precision == "auto" and fast_bf16(found)) else "fp32"
+    return Hardware(found, chosen, channels_last=True, compile=compile)
+
+
+class processes:  # noqa: N801
+    """``with processes(device):`` joins the other processes that torchrun started, and leaves them at the end."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.joined = False
+
+    def __enter__(self) -> None:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+            self.joined = True
+
+    def __exit__(self, *_: object) -> None:
+        if self.joined:
+            dist.destroy_process_group()

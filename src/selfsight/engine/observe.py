@@ -1,0 +1,164 @@
+"""Observers: they may look, they may not touch."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import torch
+from rich.console import Console
+from torch.optim import Optimizer
+
+from selfsight.core.clock import Clock
+from selfsight.core.distribute import everyone, rank
+from selfsight.core.method import Method
+from selfsight.core.views import Images
+from selfsight.engine.plan import Stepped
+from selfsight.objectives.spread import effective_rank, embedding_spread
+
+__all__ = ["Moment", "Observer", "Progress", "Recorder", "describe"]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The end of a step: one ``Stepped`` for each turn, the batch, and what was trained."""
+
+    clock: Clock
+    turns: tuple[Stepped, ...]
+    batch: Images
+    method: Method
+    optimiser: Optimizer
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """All turns' named terms."""
+        return {name: float(value.detach()) for turn in self.turns for name, value in turn.outcome.losses.items()}
+
+    @property
+    def signs(self) -> dict[str, torch.Tensor]:
+        """All turns' signs."""
+        return {name: value for turn in self.turns for name, value in turn.outcome.signs.items()}
+
+
+class Observer(Protocol):
+    """Anything that is told of every step."""
+
+    def saw(self, moment: Moment) -> None:
+        """A step has ended."""
+        ...
+
+
+def describe(moment: Moment) -> dict[str, Any]:
+    """A record of a step: numbers only, the same on every machine that computes the same. Spread and rank are over all processes."""
+    clock, losses, signs = moment.clock, moment.losses, moment.signs
+    record: dict[str, Any] = {"step": clock.step, "epoch": clock.epoch, "loss": sum(losses.values()), **losses}
+    record |= {"rate": moment.turns[0].rate, "gradient_norm": moment.turns[0].norm}
+    record["skipped"] = sum(not turn.healthy for turn in moment.turns)
+    if "embedding" in signs:
+        rows = everyone(signs["embedding"].float())
+        rows = rows[:512]
+        record |= {"spread": float(embedding_spread(rows)), "effective_rank": float(effective_rank(rows))}
+    if "assignment" in signs:
+        shares = everyone(signs["assignment"].float())
+        mean = shares.mean(0)
+        record |= {
+            "largest_share": float(mean.max()),
+            "assignment_entropy": float(torch.special.entr(shares).sum(1).mean()),
+            "clusters_used": float(torch.special.entr(mean).sum().exp()),
+        }
+    record |= {name: float(signs[name]) for name in ("accuracy", "chance") if name in signs}
+    return record
+
+
+class Recorder:
+    """Writes ``metrics.jsonl``, reproducible to the bit, and ``timing.jsonl``, which is not.
+
+    A failed write (a full disk) does not end the run: the lines are kept and tried again, with one warning.
+    """
+
+    def __init__(self, folder: Path, *, every: int = 10, waited: Callable[[], float] = lambda: 0.0, views: int = 2) -> None:
+        self.folder, self.every, self.waited, self.views = folder, every, waited, views
+        self._pending: dict[str, str] = {"metrics.jsonl": "", "timing.jsonl": ""}
+        self._clock, self._images, self._warned = time.perf_counter(), 0, False
+        self._listeners: list[Callable[[dict[str, Any], dict[str, Any]], None]] = []
+
+    def tell(self, listener: Callable[[dict[str, Any], dict[str, Any]], None]) -> None:
+        """Call this with every record and its timing."""
+        self._listeners.append(listener)
+
+    def saw(self, moment: Moment) -> None:
+        self._images += len(moment.batch)
+        step = moment.clock.step
+        if step % self.every and step != moment.clock.steps - 1:
+            return
+        record = describe(moment)  # on every process: it communicates
+        now = time.perf_counter()
+        seconds = now - self._clock
+        timing = {
+            "step": step,
+            "seconds": round(seconds, 4),
+            "images_per_second": round(self._images / max(seconds, 1e-9), 1),
+            "data_wait": round(self.waited() / max(seconds, 1e-9), 4),
+            "memory_gib": round(_memory(), 3),
+        }
+        self._clock, self._images = now, 0
+        if rank() == 0:
+            self._write("metrics.jsonl", record)
+            self._write("timing.jsonl", timing)
+        for listener in self._listeners:
+            listener(record, timing)
+
+    def _write(self, name: str, line: dict[str, Any]) -> None:
+        self._pending[name] += json.dumps(line) + "\n"
+        try:
+            with (self.folder / name).open("a") as file:
+                file.write(self._pending[name])
+            self._pending[name] = ""
+        except OSError as error:
+            if not self._warned:
+                Console(stderr=True).print(f"warning: {name} could not be written ({error}); it is kept and tried again", markup=False)
+            self._warned = True
+
+
+def _memory() -> float:
+    """Peak memory of this process (or its device) in GiB."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    import resource  # noqa: PLC0415  (not on every system)
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2 ** (30 if sys.platform == "darwin" else 20)
+
+
+class Progress:
+    """One line of progress on standard error: rewritten on a terminal, a new line now and then elsewhere."""
+
+    def __init__(self, steps: int, *, every_seconds: float = 10.0, stream: IO[str] | None = None) -> None:
+        self.steps = steps
+        self.stream = stream or sys.stderr
+        self.terminal = self.stream.isatty()
+        self.every = 0.1 if self.terminal else every_seconds
+        self._started, self._first, self._shown = time.perf_counter(), -1, 0.0
+
+    def heard(self, record: dict[str, Any], timing: dict[str, Any]) -> None:
+        """Show a record."""
+        now, step = time.perf_counter(), record["step"]
+        if self._first < 0:
+            self._started, self._first = now, step
+        last = step == self.steps - 1
+        if rank() or (now - self._shown < self.every and not last):
+            return
+        self._shown = now
+        pace = (now - self._started) / max(step - self._first, 1)
+        left = pace * (self.steps - 1 - step)
+        words = [f"step {step + 1}/{self.steps}", f"loss {record['loss']:.4f}"]
+        words += [f"accuracy {record['accuracy']:.3f}"] if "accuracy" in record else []
+        words += [f"spread {record['spread']:.2f}"] if "spread" in record else []
+        words += [f"{timing['images_per_second']:,.0f} images/s", f"data wait {timing['data_wait']:.0%}"]
+        words += [f"{int(left // 60)}:{int(left % 60):02d} left"] if step > self._first else []
+        line = " · ".join(words)
+        self.stream.write(f"\r\x1b[2K{line}" + ("\n" if last else "") if self.terminal else f"{line}\n")
+        self.stream.flush()

@@ -1,0 +1,1 @@
+"""Assignments are made, and learnt."""

@@ -1,0 +1,83 @@
+"""DeepCluster."""
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock, key
+from selfsight.core.errors import MissingHint
+from selfsight.core.method import Extract, Method, Outcome, Recipe
+from selfsight.core.representation import Backbone
+from selfsight.core.views import Views
+from selfsight.data.views.recipes import OneCrop, small_one_crop
+from selfsight.objectives.assign import balanced_weights, kmeans, whitened
+from selfsight.parts.assignments import Assignments
+from selfsight.parts.heads import linear, mlp
+
+__all__ = ["DeepCluster"]
+
+
+class DeepCluster(Method):
+    """Cluster, learn to predict the clusters, begin again (Caron et al. 2018, arXiv:1807.05520).
+
+    Every cluster counts the same: the paper draws images uniformly over clusters, here their losses are weighted so.
+    The paper's Sobel input is a backbone option (``resnet18?sobel=true``).
+
+    Args:
+        clusters: number of clusters; fewer when there are fewer than ten images a cluster.
+        components: principal components that are clustered.
+        hidden: width of a hidden layer before the classifier; 0 for none.
+        every: epochs between two clusterings.
+    """
+
+    card = Card("clustering", "clustering", "Caron et al. 2018, arXiv:1807.05520", decks=("002", "003", "004"), coupled=False)
+    paper = Training("sgd", rate=0.05, decay=1e-5, warmup=0.0, final=1.0)
+    small = Preset(
+        Training("sgd", rate=0.1, decay=5e-4, warmup=0.05), {"recipe": small_one_crop(), "clusters": 100, "components": 64}
+    )
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = OneCrop(),
+        clusters: int = 10_000,
+        components: int = 256,
+        hidden: int = 0,
+        every: int = 1,
+    ) -> None:
+        super().__init__(backbone, recipe)
+        self.clusters, self.components, self.hidden, self.every = clusters, components, hidden, every
+        self.neck = mlp(backbone.dim, hidden, hidden, final="norm") if hidden else nn.Identity()
+        self.classifier = linear(hidden or backbone.dim, clusters)
+        self.assigned = Assignments()
+        self.register_buffer("weights", torch.ones(clusters))
+        self.weights: torch.Tensor
+
+    def due(self, clock: Clock) -> bool:
+        """At the start of every epoch, or of every ``every``-th."""
+        return clock.starts_epoch and clock.epoch % self.every == 0
+
+    def relabel(self, extract: Extract, clock: Clock) -> list[nn.Module]:
+        """k-means on whitened features; the classifier begins again, for cluster numbers mean nothing from one epoch to the next."""
+        index, features = extract(lambda images: self.backbone(images).pooled)
+        clusters = min(self.clusters, max(len(features) // 10, 2))
+        found = kmeans(whitened(features, self.components), clusters, seed=key(clock.seed, clock.step), rounds=20)
+        self.assigned.set(index, found.labels)
+        self.weights.copy_(balanced_weights(found.labels, self.clusters))
+        generator = torch.Generator().manual_seed(key(clock.seed, clock.step, 1))
+        fresh = torch.randn(self.classifier.weight.shape, generator=generator) * 0.01
+        with torch.no_grad():
+            self.classifier.weight.copy_(fresh)
+            self.classifier.bias.zero_()
+        return [self.classifier]
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        if views.index is None:
+            raise MissingHint("DeepCluster remembers every sample's cluster, so it needs Views.index.", "Make the views with their index.")
+        logits = self.classifier(self.neck(self.backbone(views.large[0]).pooled)).float()
+        labels = self.assigned[views.index]
+        loss = (cross_entropy(logits, labels, reduction="none") * self.weights.to(logits.dtype)[labels]).mean()
+        signs = {"embedding": logits.detach(), "assignment": logits.detach().softmax(1)}
+        return Outcome({"cluster": loss}, signs | {"accuracy": (logits.argmax(1) == labels).float().mean()})

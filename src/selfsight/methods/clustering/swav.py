@@ -1,0 +1,97 @@
+"""SwAV."""
+
+import torch
+from torch import nn
+from torch.nn.functional import normalize, softmax
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.distribute import everyone, mine
+from selfsight.core.method import Method, Outcome, Recipe
+from selfsight.core.representation import Backbone
+from selfsight.core.views import Views
+from selfsight.data.views.recipes import MultiCrop, small_multi_crop
+from selfsight.objectives.agree import soft_cross_entropy
+from selfsight.objectives.assign import sinkhorn
+from selfsight.parts.heads import mlp
+from selfsight.parts.prototypes import Prototypes
+from selfsight.parts.queue import Queue
+
+__all__ = ["SwAV"]
+
+
+class SwAV(Method):
+    """Each view predicts the other's balanced assignment to prototypes (Caron et al. 2020, arXiv:2006.09882).
+
+    Assignments are made over the global batch, and over a queue of earlier embeddings once that is full.
+
+    Args:
+        hidden: width of the projector's hidden layer.
+        dim: length of the embedding.
+        clusters: number of prototypes.
+        temperature: divides the student's cosines.
+        epsilon: smoothness of the assignment.
+        rounds: of Sinkhorn-Knopp.
+        queue: embeddings kept for each of the two large views; 0 for none.
+        queue_from: fraction of the run from which the queue is used.
+        rest: fraction of the run in which the prototypes do not move.
+        balancing: whether clusters get equal shares; without it one prototype takes all (for experiments on collapse).
+    """
+
+    card = Card("clustering", "clustering", "Caron et al. 2020, arXiv:2006.09882", decks=("000", "003", "004"))
+    paper = Training("lars", rate=0.6, decay=1e-6, warmup=0.1, final=0.001)
+    small = Preset(
+        Training("sgd", rate=0.12, decay=5e-4, warmup=0.05),
+        {"recipe": small_multi_crop(), "hidden": 512, "clusters": 256, "queue": 1024, "queue_from": 0.5},
+    )
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = MultiCrop(),
+        hidden: int = 2048,
+        dim: int = 128,
+        clusters: int = 3000,
+        temperature: float = 0.1,
+        epsilon: float = 0.05,
+        rounds: int = 3,
+        queue: int = 3840,
+        queue_from: float = 0.15,
+        rest: float = 0.01,
+        balancing: bool = True,
+    ) -> None:
+        super().__init__(backbone, recipe)
+        self.hidden, self.dim, self.clusters, self.temperature = hidden, dim, clusters, temperature
+        self.epsilon, self.rounds, self.queue, self.queue_from = epsilon, rounds, queue, queue_from
+        self.rest, self.balancing = rest, balancing
+        self.projector = mlp(backbone.dim, hidden, dim)
+        self.prototypes = Prototypes(clusters, dim)
+        self.queues = nn.ModuleList(Queue(queue, dim) for _ in range(2 if queue else 0))
+
+    def frozen(self, clock: Clock) -> tuple[nn.Module, ...]:
+        """The prototypes, at the start."""
+        return (self.prototypes,) if clock.progress < self.rest else ()
+
+    def _assign(self, rows: torch.Tensor, view: int, clock: Clock) -> torch.Tensor:
+        """The balanced assignment of this process's rows, made for the global batch."""
+        with torch.no_grad():
+            batch = everyone(rows.detach())
+            wide = batch
+            if self.queues:
+                queue: Queue = self.queues[view]  # pyright: ignore[reportAssignmentType]
+                wide = torch.cat([queue.read().to(batch.dtype), batch]) if clock.progress >= self.queue_from and queue.full else batch
+                queue.note(batch)
+            scores = self.prototypes(wide)
+            code = sinkhorn(scores, epsilon=self.epsilon, rounds=self.rounds) if self.balancing else softmax(scores / self.epsilon, 1)
+            return mine(code[-len(batch) :])
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        rows = [normalize(self.projector(self.backbone(view).pooled).float()) for view in (*views.large, *views.small)]
+        codes = [self._assign(rows[view], view, clock) for view in range(len(views.large))]
+        logits = [self.prototypes(row) / self.temperature for row in rows]
+        terms = [
+            soft_cross_entropy(guess, code) for own, code in enumerate(codes) for other, guess in enumerate(logits) if other != own
+        ]
+        signs = {"embedding": rows[0].detach(), "assignment": codes[0], "guess": logits[0].detach().softmax(1)}
+        return Outcome({"swap": sum(terms[1:], terms[0]) / len(terms)}, signs | {"chance": torch.tensor(float(self.clusters)).log()})

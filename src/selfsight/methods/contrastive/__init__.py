@@ -1,0 +1,1 @@
+"""Images repel, views attract."""

@@ -1,0 +1,69 @@
+"""MoCo."""
+
+from torch.nn.functional import normalize
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.distribute import everyone
+from selfsight.core.method import Method, Outcome, Recipe
+from selfsight.core.part import Chain
+from selfsight.core.representation import Backbone
+from selfsight.core.schedule import Constant, Schedule
+from selfsight.core.views import Views
+from selfsight.data.views.recipes import TwoCrops, small_crops
+from selfsight.objectives.contrast import info_nce
+from selfsight.parts.heads import mlp
+from selfsight.parts.momentum import Momentum
+from selfsight.parts.norm import split_batch_norms
+from selfsight.parts.queue import Queue
+
+__all__ = ["MoCo"]
+
+
+class MoCo(Method):
+    """A slow encoder fills a dictionary of keys; a query must find its own (He et al. 2019, arXiv:1911.05722).
+
+    Head and colours are those of version 2 (arXiv:2003.04297).
+
+    Args:
+        dim: length of a key.
+        keys: size of the dictionary.
+        temperature: divides the cosines.
+        momentum: of the slow encoder.
+        groups: batch-norm groups of the global batch, differently made for queries and keys; this stands for shuffling
+            keys between devices. 1 leaves batch norm whole, and then its statistics tell query and key that they belong together.
+    """
+
+    card = Card("contrastive", "aligning", "He et al. 2019, arXiv:1911.05722", decks=("000", "002", "004"), coupled=False)
+    paper = Training("sgd", rate=0.03, decay=1e-4, warmup=0.0)
+    small = Preset(
+        Training("sgd", rate=0.12, decay=5e-4, warmup=0.05),
+        {"recipe": small_crops(), "keys": 4096, "momentum": Constant(0.99), "groups": 8},
+    )
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = TwoCrops(),
+        dim: int = 128,
+        keys: int = 65_536,
+        temperature: float = 0.2,
+        momentum: Schedule = Constant(0.999),
+        groups: int = 8,
+    ) -> None:
+        super().__init__(backbone, recipe)
+        self.dim, self.keys, self.temperature, self.momentum, self.groups = dim, keys, temperature, momentum, groups
+        self.projector = mlp(backbone.dim, backbone.dim, dim, norm=False)
+        self.teacher = Momentum(Chain(backbone, self.projector), momentum)
+        self.queue = Queue(keys, dim)
+        if groups > 1:
+            split_batch_norms(backbone, groups)
+            split_batch_norms(self.teacher, groups, interleaved=True)
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        query = self.projector(self.backbone(views.large[0]).pooled)
+        key = normalize(self.teacher(views.large[1]).float())
+        loss = info_nce(query, key, self.temperature, negatives=self.queue.read())  # today's keys are not negatives yet
+        self.queue.note(everyone(key))
+        return Outcome({"contrast": loss}, {"embedding": query.detach()})

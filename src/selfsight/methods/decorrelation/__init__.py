@@ -1,0 +1,1 @@
+"""Coordinates of the embedding say different things."""

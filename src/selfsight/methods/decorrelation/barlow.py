@@ -1,0 +1,50 @@
+"""Barlow Twins."""
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.distribute import everyone
+from selfsight.core.method import Method, Outcome, Recipe
+from selfsight.core.representation import Backbone
+from selfsight.core.views import Views
+from selfsight.data.views.recipes import BYOL_FIRST, BYOL_SECOND, TwoCrops, small_crops
+from selfsight.objectives.decorrelate import correlation_to_identity
+from selfsight.parts.heads import mlp
+
+__all__ = ["BarlowTwins"]
+
+
+class BarlowTwins(Method):
+    """The cross-correlation of two views becomes the identity (Zbontar et al. 2021, arXiv:2103.03230).
+
+    Args:
+        hidden: width of the projector's two hidden layers.
+        dim: length of the embedding.
+        off_diagonal: weight of the redundancy term.
+        scale: factor of the whole loss, 0.024 in the paper's code, whose gradient is smaller by the number of devices.
+    """
+
+    card = Card("decorrelation", "aligning", "Zbontar et al. 2021, arXiv:2103.03230", decks=("004",))
+    paper = Training("lars", rate=0.2, decay=1.5e-6, warmup=0.01)
+    small = Preset(
+        Training("sgd", rate=0.06, decay=5e-4, warmup=0.1, clip=5.0),
+        {"recipe": small_crops(), "hidden": 512, "dim": 512, "scale": 0.1},
+    )
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = TwoCrops(BYOL_FIRST, BYOL_SECOND),
+        hidden: int = 8192,
+        dim: int = 8192,
+        off_diagonal: float = 0.0051,
+        scale: float = 0.024,
+    ) -> None:
+        super().__init__(backbone, recipe)
+        self.hidden, self.dim, self.off_diagonal, self.scale = hidden, dim, off_diagonal, scale
+        self.projector = mlp(backbone.dim, hidden, hidden, dim)
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        left, right = (self.projector(self.backbone(view).pooled) for view in views.large)
+        loss = self.scale * correlation_to_identity(everyone(left), everyone(right), self.off_diagonal)
+        return Outcome({"correlation": loss}, {"embedding": left.detach()})

@@ -1,0 +1,1 @@
+"""A student matches a teacher made of itself."""

@@ -1,0 +1,59 @@
+"""BYOL."""
+
+from torch import nn
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.method import Method, Outcome, Recipe
+from selfsight.core.part import Chain
+from selfsight.core.representation import Backbone
+from selfsight.core.schedule import Cosine, Schedule
+from selfsight.core.views import Views
+from selfsight.data.views.recipes import BYOL_FIRST, BYOL_SECOND, TwoCrops, small_crops
+from selfsight.objectives.agree import cosine_distance
+from selfsight.parts.heads import mlp
+from selfsight.parts.momentum import Momentum
+
+__all__ = ["BYOL"]
+
+
+class BYOL(Method):
+    """A network predicts what its own slow copy says of another view (Grill et al. 2020, arXiv:2006.07733).
+
+    Views pass through batch norm one after another, as in the paper; joined they share statistics and learn differently.
+
+    Args:
+        hidden: width of the hidden layers of projector and predictor.
+        dim: length of the embedding.
+        momentum: of the slow copy.
+        predictor: whether there is one; without it every image ends at one point (for experiments on collapse).
+    """
+
+    card = Card("distillation", "aligning", "Grill et al. 2020, arXiv:2006.07733", decks=("000", "002", "003", "004"), coupled=False)
+    paper = Training("lars", rate=0.2, decay=1.5e-6, warmup=0.01)
+    small = Preset(
+        Training("sgd", rate=0.12, decay=5e-4, warmup=0.05),
+        {"recipe": small_crops(), "hidden": 512, "dim": 128, "momentum": Cosine(0.97, 1.0)},
+    )
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = TwoCrops(BYOL_FIRST, BYOL_SECOND),
+        hidden: int = 4096,
+        dim: int = 256,
+        momentum: Schedule = Cosine(0.996, 1.0),
+        predictor: bool = True,
+    ) -> None:
+        super().__init__(backbone, recipe)
+        self.hidden, self.dim, self.momentum, self.predictor = hidden, dim, momentum, predictor
+        self.projector = mlp(backbone.dim, hidden, dim)
+        self.guess = mlp(dim, hidden, dim) if predictor else nn.Identity()
+        self.teacher = Momentum(Chain(backbone, self.projector), momentum)
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        left, right = (self.projector(self.backbone(view).pooled) for view in views.large)
+        left_target, right_target = (self.teacher(view) for view in views.large)
+        loss = (cosine_distance(self.guess(left), right_target) + cosine_distance(self.guess(right), left_target)) / 2
+        return Outcome({"distance": loss}, {"embedding": left.detach()})

@@ -1,0 +1,93 @@
+"""DINO."""
+
+import torch
+from torch import nn
+from torch.nn.functional import softmax
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.method import Method, Outcome, Recipe
+from selfsight.core.part import Chain
+from selfsight.core.representation import Backbone
+from selfsight.core.schedule import Constant, Cosine, Schedule, Warmup
+from selfsight.core.views import Views
+from selfsight.data.views.recipes import MultiCrop, small_multi_crop
+from selfsight.objectives.agree import soft_cross_entropy
+from selfsight.parts.heads import prototype_head
+from selfsight.parts.momentum import Momentum
+from selfsight.parts.running import RunningMean
+
+__all__ = ["DINO"]
+
+
+class DINO(Method):
+    """A student matches the sharpened, centred guess of its own slow copy (Caron et al. 2021, arXiv:2104.14294).
+
+    Args:
+        prototypes: outputs of the head.
+        hidden: width of the head's hidden layers.
+        bottleneck: length of the embedding before the prototypes.
+        momentum: of the slow copy.
+        student_temperature: divides the student's logits.
+        teacher_temperature: divides the teacher's; lower is sharper.
+        centring: whether the teacher's mean is taken off its logits; without it one prototype takes all.
+        rest: fraction of the run in which the prototypes do not move.
+    """
+
+    card = Card("distillation", "aligning", "Caron et al. 2021, arXiv:2104.14294", decks=("000", "004"), coupled=False)
+    paper = Training("adamw", rate=5e-4, decay=0.04, warmup=0.1, final=0.002, clip=3.0)
+    small = Preset(
+        Training("adamw", rate=2e-3, decay=0.04, warmup=0.1, clip=3.0),
+        {
+            "recipe": small_multi_crop(),
+            "prototypes": 1024,
+            "hidden": 512,
+            "bottleneck": 128,
+            "momentum": Cosine(0.98, 1.0),
+            "teacher_temperature": Constant(0.04),
+        },
+    )
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = MultiCrop(),
+        prototypes: int = 65_536,
+        hidden: int = 2048,
+        bottleneck: int = 256,
+        momentum: Schedule = Cosine(0.996, 1.0),
+        student_temperature: float = 0.1,
+        teacher_temperature: Schedule = Warmup(0.04, 0.07, until=0.1),
+        centring: bool = True,
+        rest: float = 0.01,
+    ) -> None:
+        super().__init__(backbone, recipe)
+        self.prototypes, self.hidden, self.bottleneck, self.momentum = prototypes, hidden, bottleneck, momentum
+        self.student_temperature, self.teacher_temperature = student_temperature, teacher_temperature
+        self.centring, self.rest = centring, rest
+        self.head = prototype_head(backbone.dim, prototypes, hidden=hidden, bottleneck=bottleneck)
+        self.teacher = Momentum(Chain(backbone, self.head), momentum, calm=True)
+        self.centre = RunningMean(prototypes, keep=0.9)
+
+    def frozen(self, clock: Clock) -> tuple[nn.Module, ...]:
+        """The prototypes, at the start."""
+        return (self.head[-1],) if clock.progress < self.rest else ()
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        logits = [self.teacher(view).float() for view in views.large]
+        student = [self.head(self.backbone(view).pooled) for view in (*views.large, *views.small)]
+        centre = self.centre.value if self.centring else torch.zeros_like(self.centre.value)
+        sharp = [softmax((logit - centre) / self.teacher_temperature(clock), 1) for logit in logits]
+        self.centre.note(torch.cat(logits))
+        terms = [
+            soft_cross_entropy(guess / self.student_temperature, target)
+            for own, target in enumerate(sharp)
+            for other, guess in enumerate(student)
+            if other != own  # never the same view
+        ]
+        chance = torch.tensor(float(self.prototypes)).log()
+        return Outcome(
+            {"distil": sum(terms[1:], terms[0]) / len(terms)},
+            {"embedding": student[0].detach(), "assignment": sharp[0], "chance": chance},
+        )

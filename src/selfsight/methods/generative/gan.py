@@ -1,0 +1,62 @@
+"""DCGAN."""
+
+from torch import Tensor
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.method import Method, Outcome, Recipe, Turn, hint
+from selfsight.core.representation import Backbone
+from selfsight.core.views import Views
+from selfsight.data.views.geometry import Crop, Normalise
+from selfsight.data.views.recipes import OneCrop, View
+from selfsight.objectives.adversarial import deceive, tell_apart
+from selfsight.parts.decoders import ConvDecoder
+from selfsight.parts.heads import linear
+
+__all__ = ["GAN"]
+
+_WHOLE = OneCrop(View(Crop((1.0, 1.0), (1.0, 1.0)), flip=0.0), noise=100, normalise=Normalise((0.5,) * 3, (0.5,) * 3))
+"""The whole picture, its values in [-1, 1], and a code of 100 numbers."""
+
+
+class GAN(Method):
+    """A generator deceives a critic, whose features are kept (Radford et al. 2015, arXiv:1511.06434).
+
+    The critic is the backbone (``dcgan`` is the paper's). Real and made pictures pass through its batch norm apart.
+
+    Args:
+        noise: numbers in a code; the recipe draws them.
+        size: side of the pictures in pixels.
+        width: channels of the generator before its last layer.
+    """
+
+    card = Card("generative", "generative", "Radford et al. 2015, arXiv:1511.06434", decks=("000", "002", "003"), coupled=False)
+    paper = Training("adamw", rate=2e-4, reference_batch=128, decay=0.0, warmup=0.0, final=1.0, betas=(0.5, 0.999))
+    small = Preset(
+        Training("adamw", rate=2e-4, reference_batch=128, decay=0.0, warmup=0.0, final=1.0, betas=(0.5, 0.999)),
+        {"size": 32, "width": 32},
+        batch=128,
+        backbone="dcgan?width=32",
+    )
+
+    def __init__(self, backbone: Backbone, *, recipe: Recipe = _WHOLE, noise: int = 100, size: int = 64, width: int = 64) -> None:
+        super().__init__(backbone, recipe)
+        self.noise, self.size, self.width = noise, size, width
+        self.generator = ConvDecoder(noise, size=size, channels=backbone.channels, width=width)
+        self.verdict = linear(backbone.dim, 1)
+
+    def turns(self) -> tuple[Turn, ...]:
+        """The critic, then the generator."""
+        return Turn("critic", (self.backbone, self.verdict)), Turn("generator", (self.generator,))
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        made = self.generator(hint(views, "noise", "GAN")[:, 0])
+        if clock.turn == "generator":
+            return Outcome({"deceive": deceive(self._judge(made))})
+        features = self.backbone(views.large[0]).pooled
+        real, fake = self.verdict(features), self._judge(made.detach())
+        accuracy = ((real > 0).float().mean() + (fake < 0).float().mean()) / 2
+        return Outcome({"tell": tell_apart(real, fake)}, {"embedding": features.detach(), "accuracy": accuracy.detach()})
+
+    def _judge(self, pictures: Tensor) -> Tensor:
+        return self.verdict(self.backbone(pictures).pooled)

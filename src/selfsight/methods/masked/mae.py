@@ -1,0 +1,52 @@
+"""MAE."""
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.errors import UsageError
+from selfsight.core.method import Method, Outcome, Recipe, hint
+from selfsight.core.representation import Backbone, TokenBackbone
+from selfsight.core.views import Views
+from selfsight.data.views.masks import RandomPatches
+from selfsight.data.views.recipes import OneCrop
+from selfsight.objectives.reconstruct import masked_mse, patches, standard_patches
+from selfsight.parts.decoders import PatchDecoder
+
+__all__ = ["MAE"]
+
+
+class MAE(Method):
+    """See a quarter of the patches, paint the rest (He et al. 2021, arXiv:2111.06377).
+
+    Args:
+        depth: blocks of the decoder.
+        width: length of a token in the decoder.
+        normalise: paint each patch less its mean, over its deviation.
+    """
+
+    card = Card("masked", "generative", "He et al. 2021, arXiv:2111.06377", decks=("000", "004"), probe="linear", coupled=False)
+    paper = Training("adamw", rate=1.5e-4, decay=0.05, warmup=0.05, betas=(0.9, 0.95))
+    small = Preset(
+        Training("adamw", rate=1e-3, decay=0.05, warmup=0.1, betas=(0.9, 0.95)),
+        {"depth": 2, "width": 128},
+        backbone="vit_nano?pool=mean",
+    )
+
+    def __init__(
+        self, backbone: Backbone, *, recipe: Recipe = OneCrop(mask=RandomPatches(0.75)), depth: int = 8, width: int = 512, normalise: bool = True
+    ) -> None:
+        if not isinstance(backbone, TokenBackbone):
+            raise UsageError(
+                f"MAE drops tokens, and {type(backbone).__name__} has none.", "Choose a vision transformer, such as --backbone vit_tiny."
+            )
+        super().__init__(backbone, recipe)
+        self.depth, self.width, self.normalise = depth, width, normalise
+        out = backbone.channels * backbone.stride**2
+        self.decoder = PatchDecoder(backbone, cells=backbone.side, depth=depth, width=width, out=out)
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        image, hidden = views.large[0], hint(views, "mask", "MAE")[:, 0]
+        tokens = self.backbone.tokens(image, keep=~hidden)  # pyright: ignore[reportCallIssue]
+        target = patches(image, self.backbone.stride)
+        target = standard_patches(target) if self.normalise else target
+        painted = self.decoder(tokens.patches, hidden)
+        return Outcome({"paint": masked_mse(painted, target, hidden)}, {"embedding": tokens.patches.detach().mean(1)})

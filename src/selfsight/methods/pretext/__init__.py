@@ -1,0 +1,1 @@
+"""A transformation is predicted."""

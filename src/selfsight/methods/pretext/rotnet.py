@@ -1,0 +1,36 @@
+"""RotNet."""
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.method import Method, Outcome, Recipe, hint
+from selfsight.core.representation import Backbone
+from selfsight.core.views import Views
+from selfsight.data.views.recipes import FourTurns
+from selfsight.parts.heads import linear
+
+__all__ = ["RotNet"]
+
+
+class RotNet(Method):
+    """Which way up is it? (Gidaris et al. 2018, arXiv:1803.07728)
+
+    The four turns of an image pass through the network together: apart, batch norm would see one turn a batch.
+    """
+
+    card = Card("pretext", "discriminative", "Gidaris et al. 2018, arXiv:1803.07728", decks=("003", "004"), coupled=False)
+    paper = Training("sgd", rate=0.1, decay=1e-4, warmup=0.05)
+    small = Preset(Training("sgd", rate=0.1, decay=5e-4, warmup=0.05), batch=128)
+
+    def __init__(self, backbone: Backbone, *, recipe: Recipe = FourTurns()) -> None:
+        super().__init__(backbone, recipe)
+        self.classifier = linear(backbone.dim, 4)
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        turns = hint(views, "turn", "RotNet").long()
+        pooled = self.backbone(torch.cat(views.large)).pooled
+        logits, turns = self.classifier(pooled).float(), turns.T.flatten()
+        signs = {"embedding": pooled[: len(views)].detach(), "chance": torch.tensor(4.0).log()}
+        return Outcome({"turn": cross_entropy(logits, turns)}, signs | {"accuracy": (logits.argmax(1) == turns).float().mean()})

@@ -1,0 +1,38 @@
+"""Every method by name. Torch-free, so that the command line can list and complete them."""
+
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from selfsight.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from selfsight.core.method import Method
+
+__all__ = ["METHODS", "method_class"]
+
+METHODS = {
+    "barlow": "decorrelation.barlow:BarlowTwins",
+    "byol": "distillation.byol:BYOL",
+    "deepcluster": "clustering.deepcluster:DeepCluster",
+    "dino": "distillation.dino:DINO",
+    "gan": "generative.gan:GAN",
+    "mae": "masked.mae:MAE",
+    "moco": "contrastive.moco:MoCo",
+    "rotnet": "pretext.rotnet:RotNet",
+    "simclr": "contrastive.simclr:SimCLR",
+    "swav": "clustering.swav:SwAV",
+}
+
+
+def method_class(name: str) -> "type[Method]":
+    """The class of a method.
+
+    Raises:
+        UsageError: no such method.
+    """
+    if name not in METHODS:
+        near = get_close_matches(name, METHODS, n=1)
+        raise UsageError(f"There is no method {name!r}.", f"Did you mean {near[0]!r}?" if near else "selfsight methods lists them.")
+    module, _, attribute = METHODS[name].partition(":")
+    return getattr(import_module(f"selfsight.methods.{module}"), attribute)

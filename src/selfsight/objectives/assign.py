@@ -1,0 +1,126 @@
+"""Assignment: samples to clusters."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from selfsight.core.errors import UsageError
+from selfsight.objectives.precision import in_full_precision
+
+__all__ = ["Clustering", "balanced_weights", "kmeans", "sinkhorn", "whitened"]
+
+
+@torch.no_grad()
+@in_full_precision
+def sinkhorn(scores: Float[Tensor, "batch cluster"], *, epsilon: float = 0.05, rounds: int = 3) -> Float[Tensor, "batch cluster"]:
+    """Soft assignments with equal marginals: Sinkhorn-Knopp on ``exp(scores / ε)`` (Cuturi 2013; Caron et al. 2020, arXiv:2006.09882).
+
+    Rounds normalise clusters, then samples, in the log domain; the rows returned sum to one.
+    """
+    log = scores / epsilon
+    for _ in range(rounds):
+        log = log - log.logsumexp(0, keepdim=True)  # every cluster takes the same mass
+        log = log - log.logsumexp(1, keepdim=True)  # every sample gives the same mass
+    return log.exp()
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """Where k-means ended.
+
+    Attributes:
+        labels: the cluster of each sample.
+        centroids: one row a cluster.
+        inertia: sum of squared distances of samples to their centroids.
+        rounds: rounds that were run.
+    """
+
+    labels: Int[Tensor, " sample"]
+    centroids: Float[Tensor, "cluster dim"]
+    inertia: float
+    rounds: int
+
+
+@torch.no_grad()
+def kmeans(
+    rows: Float[Tensor, "sample dim"], clusters: int, *, seed: int = 0, rounds: int = 50, restarts: int = 1, spherical: bool = False
+) -> Clustering:
+    """Lloyd's algorithm from k-means++ seeds (Arthur & Vassilvitskii 2007); the best of ``restarts`` by inertia.
+
+    An empty cluster takes the sample that is farthest from its centroid. ``spherical``: rows and centroids are kept at
+    unit length. Chance comes from ``seed`` alone.
+
+    Raises:
+        UsageError: fewer samples than clusters.
+    """
+    if len(rows) < clusters:
+        raise UsageError(f"{len(rows)} samples cannot make {clusters} clusters.", "Ask for fewer clusters.")
+    rows = normalize(rows) if spherical else rows
+    found = [_lloyd(rows, clusters, seed + 7919 * restart, rounds, spherical) for restart in range(restarts)]
+    return min(found, key=lambda clustering: clustering.inertia)
+
+
+def _lloyd(rows: Tensor, clusters: int, seed: int, rounds: int, spherical: bool) -> Clustering:  # noqa: FBT001
+    centroids = _spread_seeds(rows, clusters, seed)
+    labels, done = torch.full((len(rows),), -1, device=rows.device), 0
+    for _ in range(rounds):
+        nearest, distances = _nearest(rows, centroids)
+        done += 1
+        if torch.equal(nearest, labels):
+            break
+        labels = nearest
+        sums = torch.zeros_like(centroids).index_add_(0, labels, rows)
+        counts = torch.bincount(labels, minlength=clusters)
+        centroids = sums / counts.clamp(min=1)[:, None].to(rows.dtype)
+        empty = (counts == 0).nonzero()[:, 0]
+        if len(empty):
+            centroids[empty] = rows[distances.topk(len(empty)).indices]
+        centroids = normalize(centroids) if spherical else centroids
+    labels, distances = _nearest(rows, centroids)
+    return Clustering(labels, centroids, float(distances.sum()), done)
+
+
+def _nearest(rows: Tensor, centroids: Tensor, chunk: int = 16_384) -> tuple[Tensor, Tensor]:
+    """The nearest centroid of each row and the squared distance to it, ``|x|² - 2 x·c + |c|²``."""
+    norms = centroids.square().sum(1)
+    labels, distances = [], []
+    for part in rows.split(chunk):
+        best = (norms - 2 * part @ centroids.T).min(1)
+        labels.append(best.indices)
+        distances.append((best.values + part.square().sum(1)).clamp(min=0))
+    return torch.cat(labels), torch.cat(distances)
+
+
+def _spread_seeds(rows: Tensor, clusters: int, seed: int) -> Tensor:
+    """k-means++: each seed is drawn with probability proportional to its squared distance from the seeds before it."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = [int(torch.randint(len(rows), (), generator=generator))]
+    nearest = (rows - rows[chosen[0]]).square().sum(1)
+    for _ in range(clusters - 1):
+        reach = nearest.cumsum(0, dtype=torch.float64)
+        aim = torch.rand((), generator=generator, dtype=torch.float64).to(rows.device) * reach[-1]
+        pick = min(int(torch.searchsorted(reach, aim)), len(rows) - 1)
+        chosen.append(pick)
+        nearest = torch.minimum(nearest, (rows - rows[pick]).square().sum(1))
+    return rows[chosen].clone()
+
+
+@torch.no_grad()
+def whitened(rows: Float[Tensor, "sample dim"], dim: int) -> Float[Tensor, "sample reduced"]:
+    """PCA to at most ``dim`` directions, unit variance in each, then unit length (Caron et al. 2018, arXiv:1807.05520, section 3.3)."""
+    centred = rows - rows.mean(0)
+    values, vectors = torch.linalg.eigh(centred.T.double() @ centred.double() / len(rows))
+    kept = min(dim, rows.shape[1], len(rows) - 1)
+    values, vectors = values[-kept:], vectors[:, -kept:]
+    scale = (values.clamp(min=0) + 1e-5 * values.max().clamp(min=1e-12)).rsqrt()  # directions without variance stay small
+    return normalize((centred.double() @ (vectors * scale)).to(rows.dtype))
+
+
+def balanced_weights(labels: Int[Tensor, " sample"], clusters: int) -> Float[Tensor, " cluster"]:
+    """Weights that make every non-empty cluster count the same: ``N / (K⁺ n_k)``, whose mean over the samples is one."""
+    counts = torch.bincount(labels, minlength=clusters)
+    weights = len(labels) / (counts.clamp(min=1) * (counts > 0).sum())
+    return torch.where(counts > 0, weights, torch.zeros_like(weights)).float()

@@ -1,0 +1,45 @@
+"""Contrast: a query finds its own key among others."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
+
+from selfsight.objectives.precision import in_full_precision
+
+__all__ = ["info_nce", "nt_xent"]
+
+
+@in_full_precision
+def info_nce(
+    query: Float[Tensor, "batch dim"],
+    key: Float[Tensor, "batch dim"],
+    temperature: float,
+    *,
+    negatives: Float[Tensor, "negative dim"] | None = None,
+) -> Float[Tensor, ""]:
+    """The mean over queries of ``-q·k⁺/τ + log Σ exp(q·k/τ)`` (van den Oord et al. 2018, arXiv:1807.03748).
+
+    With ``negatives`` the sum runs over the query's own key and those (MoCo); without, over all keys of the batch.
+    Rows are normalised to unit length here.
+    """
+    query, key = normalize(query), normalize(key)
+    if negatives is None:
+        logits = query @ key.T / temperature
+        return cross_entropy(logits, torch.arange(len(query), device=query.device))
+    own = (query * key).sum(1, keepdim=True)
+    logits = torch.cat([own, query @ negatives.to(query.dtype).T], 1) / temperature
+    return cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=query.device))
+
+
+@in_full_precision
+def nt_xent(left: Float[Tensor, "batch dim"], right: Float[Tensor, "batch dim"], temperature: float) -> Float[Tensor, ""]:
+    """The normalised temperature-scaled cross-entropy (Chen et al. 2020, arXiv:2002.05709, eq. 1).
+
+    Each of the 2B views is an anchor: ``-s(i, i⁺)/τ + log Σ_{k ≠ i} exp(s(i, k)/τ)``, s the cosine; the mean over anchors.
+    """
+    rows = normalize(torch.cat([left, right]))
+    count = len(rows)
+    logits = (rows @ rows.T / temperature).fill_diagonal_(float("-inf"))  # an anchor is not its own negative
+    partner = torch.arange(count, device=rows.device).roll(count // 2)
+    return cross_entropy(logits, partner)

@@ -1,0 +1,31 @@
+"""Losses are computed in single precision at least, whatever the network's autocast."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["in_full_precision"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_HALVES = (torch.float16, torch.bfloat16)
+
+
+def in_full_precision(function: Callable[P, T]) -> Callable[P, T]:
+    """Run a function without autocast, its half-precision tensors raised to float32; float64 stays."""
+
+    @wraps(function)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> T:
+        tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        kind = tensors[0].device.type if tensors else "cpu"
+        with torch.autocast(kind, enabled=False):
+            return function(*(_raised(value) for value in args), **{name: _raised(value) for name, value in kwargs.items()})  # pyright: ignore[reportCallIssue]
+
+    return inner
+
+
+def _raised(value: object) -> object:
+    return value.float() if isinstance(value, Tensor) and value.dtype in _HALVES else value

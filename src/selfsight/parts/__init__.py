@@ -1,0 +1,1 @@
+"""Modules that methods are made of; those with upkeep do it themselves."""

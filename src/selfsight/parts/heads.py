@@ -1,0 +1,57 @@
+"""Heads: small networks on top of a backbone."""
+
+from itertools import pairwise
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+__all__ = ["UnitLinear", "linear", "mlp", "prototype_head"]
+
+
+def mlp(*widths: int, norm: bool = True, final: Literal["none", "norm", "plain norm"] = "none") -> nn.Sequential:
+    """Linear layers with batch norm and rectifiers between them.
+
+    ``norm``: batch norm in the hidden layers (their linear parts then have no bias).
+    ``final``: batch norm after the last layer too, with or (``plain norm``) without a learnt scale and shift.
+    """
+    layers: list[nn.Module] = []
+    pairs = list(pairwise(widths))
+    for before, after in pairs[:-1]:
+        layers += [nn.Linear(before, after, bias=not norm), nn.BatchNorm1d(after) if norm else nn.Identity(), nn.ReLU(inplace=True)]
+    before, after = pairs[-1]
+    layers.append(nn.Linear(before, after, bias=final == "none"))
+    if final != "none":
+        layers.append(nn.BatchNorm1d(after, affine=final == "norm"))
+    return nn.Sequential(*layers)
+
+
+def linear(before: int, after: int) -> nn.Linear:
+    """A linear classifier with small normal weights and no bias at the start."""
+    layer = nn.Linear(before, after)
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class UnitLinear(nn.Module):
+    """Cosines with unit-length rows: the last layer of DINO's head, weight-normalised with its gain fixed at one."""
+
+    undecayed = True
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(nn.init.trunc_normal_(nn.Linear(before, after).weight.detach(), std=0.02))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return normalize(x) @ normalize(self.weight).to(x.dtype).T
+
+
+def prototype_head(before: int, prototypes: int, *, hidden: int = 2048, bottleneck: int = 256) -> nn.Sequential:
+    """DINO's head (Caron et al. 2021, arXiv:2104.14294): three linear layers with GELU, unit length, unit-length prototypes."""
+    layers = [nn.Linear(before, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, bottleneck)]
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+    return nn.Sequential(*layers, UnitLinear(bottleneck, prototypes))

@@ -1,0 +1,48 @@
+"""A slow copy of a network."""
+
+from copy import deepcopy
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from selfsight.core.clock import Clock
+from selfsight.core.part import Chain, Part, run_chain
+from selfsight.core.schedule import Schedule
+
+__all__ = ["Momentum"]
+
+
+class Momentum(Part):
+    """A copy of a network that trails it as a moving average and takes no gradient: ``θ' ← m θ' + (1 - m) θ``.
+
+    Parameters only are averaged; the copy's batch statistics are its own, taken in its own forward passes.
+
+    Args:
+        leader: the network that is followed.
+        rate: the momentum m.
+        calm: the copy's dropout and stochastic depth rest.
+    """
+
+    def __init__(self, leader: Chain, rate: Schedule, *, calm: bool = False) -> None:
+        super().__init__()
+        self.rate, self.leader, self.calm = rate, leader, calm  # a Chain is no Module: nothing is registered twice
+        self.followers = nn.ModuleList(deepcopy(link).requires_grad_(False) for link in leader.links)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        return run_chain(self.followers, images)
+
+    @torch.no_grad()
+    def after_step(self, clock: Clock) -> None:
+        slow = list(self.followers.parameters())
+        fast = [parameter for link in self.leader.links for parameter in link.parameters()]
+        torch._foreach_lerp_(slow, fast, 1 - self.rate(clock))
+
+    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002
+        super().train(mode)
+        if self.calm:
+            for module in self.followers.modules():
+                if isinstance(module, nn.Dropout) or type(module).__name__ == "DropPath":
+                    module.eval()
+        return self

@@ -1,0 +1,83 @@
+"""Batch norm over the global batch, whole or in groups, on any device."""
+
+import torch
+from torch import Tensor, nn
+
+from selfsight.core.distribute import rank, total, world
+
+__all__ = ["GlobalBatchNorm1d", "GlobalBatchNorm2d", "SplitBatchNorm2d", "split_batch_norms", "unite_batch_norms"]
+
+
+class _Global(nn.modules.batchnorm._BatchNorm):
+    """Statistics are those of all processes' rows; torch's own synchronised layer refuses tensors on the CPU."""
+
+    groups: int = 1
+    interleaved: bool = False
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        if not self.training or (world() == 1 and self.groups == 1):
+            return super().forward(input)
+        member = self._member(len(input), input.device)
+        places = input[0, 0].numel()
+        rows = input.flatten(2) if input.ndim > 2 else input[..., None]
+        wide = rows if rows.dtype == torch.float64 else rows.float()
+        sums = torch.stack([wide.sum(2), wide.square().sum(2)], 1)
+        each = sums.new_zeros(self.groups, 2, input.shape[1]).index_add(0, member, sums)
+        count = len(input) * world() * places / self.groups
+        mean, square = (total(each) / count).unbind(1)
+        variance = (square - mean.square()).clamp(min=0)
+        self._remember(mean.mean(0), variance.mean(0), count)
+        shape = (-1, input.shape[1], *[1] * (input.ndim - 2))
+        scale = (variance + self.eps).rsqrt()
+        if self.affine:
+            scale = scale * self.weight
+        shift = -mean * scale + (self.bias if self.affine else 0)
+        return (input * scale[member].view(shape) + shift[member].view(shape)).to(input.dtype)
+
+    def _member(self, count: int, device: torch.device) -> Tensor:
+        """The group of each of this process's rows, by its place in the global batch."""
+        place = torch.arange(rank() * count, (rank() + 1) * count, device=device)
+        return place % self.groups if self.interleaved else place * self.groups // (count * world())
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor, count: float) -> None:
+        if not self.track_running_stats or self.running_mean is None or self.running_var is None:
+            return
+        keep = self.momentum if self.momentum is not None else 0.1
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), keep)
+        self.running_var.lerp_((variance * count / max(count - 1, 1)).to(self.running_var.dtype), keep)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+
+
+class GlobalBatchNorm1d(_Global, nn.BatchNorm1d):
+    """Batch norm of vectors over the rows of all processes."""
+
+
+class GlobalBatchNorm2d(_Global, nn.BatchNorm2d):
+    """Batch norm of feature maps over the rows of all processes."""
+
+
+class SplitBatchNorm2d(GlobalBatchNorm2d):
+    """Batch norm in groups of the *global* batch, as if each group were on a device of its own (He et al. 2019, arXiv:1911.05722, section 3.3)."""
+
+
+def unite_batch_norms(module: nn.Module) -> None:
+    """Make every batch norm inside a module take the statistics of all processes; parameters and buffers stay the same objects."""
+    for layer in module.modules():
+        if type(layer) is nn.BatchNorm1d:
+            layer.__class__ = GlobalBatchNorm1d
+        elif type(layer) is nn.BatchNorm2d:
+            layer.__class__ = GlobalBatchNorm2d
+
+
+def split_batch_norms(module: nn.Module, groups: int, *, interleaved: bool = False) -> None:
+    """Split the batch norms of a convolutional network into groups of the global batch.
+
+    ``interleaved``: row i belongs to group i mod ``groups`` instead of to a run of rows; a network that sees keys so and
+    one that sees queries in runs cannot tell a pair by its shared statistics, which is what shuffling is for.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.__class__ = SplitBatchNorm2d
+            layer.groups, layer.interleaved = groups, interleaved  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,31 @@
+"""Cluster centres that learn."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from selfsight.core.clock import Clock
+from selfsight.core.part import Part
+
+__all__ = ["Prototypes"]
+
+
+class Prototypes(Part):
+    """Unit-length rows whose products with unit-length embeddings are cosines (Caron et al. 2020, arXiv:2006.09882).
+
+    They are brought back to unit length after every step; no gradient flows through that.
+    """
+
+    undecayed = True
+
+    def __init__(self, count: int, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(normalize(torch.randn(count, dim)))
+
+    def forward(self, rows: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch cluster"]:
+        return rows @ self.weight.to(rows.dtype).T
+
+    @torch.no_grad()
+    def after_step(self, clock: Clock) -> None:
+        self.weight.copy_(normalize(self.weight))

@@ -1,0 +1,37 @@
+"""A mean that remembers."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from selfsight.core.clock import Clock
+from selfsight.core.distribute import shared_mean
+from selfsight.core.part import Part
+
+__all__ = ["RunningMean"]
+
+
+class RunningMean(Part):
+    """An exponential moving average of the global batch's mean: ``c ← keep c + (1 - keep) mean`` (Caron et al. 2021, arXiv:2104.14294, eq. 4)."""
+
+    value: Tensor
+
+    def __init__(self, dim: int, *, keep: float = 0.9) -> None:
+        super().__init__()
+        self.keep = keep
+        self.register_buffer("value", torch.zeros(dim))
+        self._noted: list[Tensor] = []
+
+    @torch.no_grad()
+    def note(self, rows: Float[Tensor, "row dim"]) -> None:
+        """The mean of these rows, over all processes, enters after the step."""
+        self._noted.append(shared_mean(rows.to(self.value.dtype).mean(0)))
+
+    @torch.no_grad()
+    def after_step(self, clock: Clock) -> None:
+        if self._noted:
+            self.value.lerp_(torch.stack(self._noted).mean(0), 1 - self.keep)
+        self.discard()
+
+    def discard(self) -> None:
+        self._noted = []
