@@ -43,7 +43,7 @@ def gaussian_blur(
     images: Float[Tensor, "batch channel height width"], sigma: Float[Tensor, " batch"], kernel: int
 ) -> Float[Tensor, "batch channel height width"]:
     """Blur with a standard deviation of its own for each image and reflected borders; equal to torchvision's. 0: no blur."""
-    n, channels, height, width = images.shape
+    height, width = images.shape[2:]
     reach = kernel // 2
     padded = pad(images, (reach, reach, reach, reach), mode="reflect")
     rows = gaussian_band(sigma, kernel, height)[:, None]

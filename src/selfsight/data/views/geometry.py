@@ -19,15 +19,17 @@ from torch import Tensor
 from selfsight.core.views import Images
 from selfsight.data.views import banded
 from selfsight.data.views.chance import Dice
+from selfsight.data.views.memory import lend
 from selfsight.data.views.weights import dense_weights
 
-__all__ = ["Crop", "Finish", "Normalise", "Placing", "central", "extents", "relative", "resample", "turned"]
+__all__ = ["IMAGENET", "Crop", "Finish", "Normalise", "Placing", "central", "extents", "relative", "resample", "turned"]
 
-Finish = Callable[[Float[Tensor, "rows channel height width"], slice], Tensor]
-"""What is done to resampled rows while they are still in the cache."""
+Finish = Callable[[Float[Tensor, "rows channel height width"], slice, Tensor | None], Tensor]
+"""What is done to resampled rows while they are still in the cache: block, which rows, and where the result goes if not to new
+memory."""
 
 _BANDED_FROM = 64
-_CHUNK_BYTES = 1 << 21
+_CHUNK = 1 << 18  # values worked on at once
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,9 @@ class Normalise:
         if pair.shape[1] != channels:
             pair = pair.mean(1, keepdim=True).expand(2, channels)
         return pair[0], pair[1]
+
+
+IMAGENET = Normalise()
 
 
 @dataclass(frozen=True)
@@ -124,40 +129,60 @@ def relative(boxes: Num[Tensor, "batch 4"], extent: Num[Tensor, "batch 2"]) -> F
 
 def resample(
     pixels: Num[Tensor, "batch channel height width"], placing: Placing, size: int, finish: Finish | None = None
-) -> Float[Tensor, "batch channel2 size size"]:
+) -> Float[Tensor, "batch channel size size"]:
     """Square views of pictures, antialiased, in the units of ``pixels``.
 
     Equal to torchvision's ``resized_crop(antialias=True)`` for boxes of whole pixels, then its horizontal flip and
-    ``gaussian_blur``. ``finish`` is applied to rows as soon as they are made.
+    ``gaussian_blur``. ``finish`` is applied to rows as soon as they are made; the memory of the rows it is given is used again.
     """
-    finish = finish or (lambda block, _: block)
-    if pixels.device.type == "cpu" and size >= _BANDED_FROM and not torch.compiler.is_compiling():
+    finish = finish or _as_it_is
+    if len(pixels) == 0 or pixels.device.type != "cpu" or torch.compiler.is_compiling():
+        return finish(_dense(pixels, placing, size, slice(None), None), slice(None), None)
+    if size >= _BANDED_FROM:
         sigma = None if placing.sigma is None else placing.sigma.tolist()
         flip = None if placing.flip is None else placing.flip.tolist()
         return banded.resample(pixels, placing.boxes, flip, sigma, placing.kernel, size, finish)
-    n, channels, *_ = pixels.shape
-    bytes_each = 4 * channels * max(size * size, pixels[0, 0].numel())
-    step = n if pixels.device.type != "cpu" or torch.compiler.is_compiling() else max(1, _CHUNK_BYTES // bytes_each)
-    parts = [
-        finish(_dense(pixels[start : start + step], placing, size, slice(start, start + step)), slice(start, start + step))
-        for start in range(0, max(n, 1), step)
-    ]
-    return torch.cat(parts) if len(parts) > 1 else parts[0]
+    n, channels, height, width = pixels.shape
+    made = lend(n, channels, size, size)
+    step = max(1, _CHUNK // (channels * max(size * size, height * width)))
+    pieces = min(n, step)
+    shapes = (channels, height, width), (channels, height, size), (channels, size, height), (channels, size, size)
+    desk = [lend(pieces, *shape) for shape in shapes]
+    for start in range(0, n, step):
+        rows = slice(start, min(start + step, n))
+        part = _dense(pixels[rows], placing, size, rows, [piece[: rows.stop - start] for piece in desk])
+        finish(part, rows, made[rows])
+    return made
+
+
+def _as_it_is(block: Tensor, rows: slice, out: Tensor | None) -> Tensor:  # noqa: ARG001
+    return block if out is None else out.copy_(block)
 
 
 def _dense(
-    pixels: Num[Tensor, "batch channel height width"], placing: Placing, size: int, rows: slice
+    pixels: Num[Tensor, "batch channel height width"],
+    placing: Placing,
+    size: int,
+    rows: slice,
+    desk: list[Tensor] | None,
 ) -> Float[Tensor, "batch channel size size"]:
+    """Some rows by whole matrices; intermediate results and the result are laid on the desk if there is one."""
     n, channels, height, width = pixels.shape
     boxes = placing.boxes[rows].float()
     flip = None if placing.flip is None else placing.flip[rows]
     sigma = None if placing.sigma is None or placing.kernel < 2 else placing.sigma[rows]
     vertical = dense_weights(boxes[:, 1], boxes[:, 3], height, size, None, sigma, placing.kernel)
-    horizontal = dense_weights(boxes[:, 0], boxes[:, 2], width, size, flip, sigma, placing.kernel)
-    source = pixels.permute(0, 2, 1, 3).to(torch.float32, memory_format=torch.contiguous_format)
-    tall = torch.bmm(vertical, source.reshape(n, height, channels * width))
-    both = torch.bmm(tall.reshape(n, size * channels, width), horizontal.transpose(1, 2))
-    return both.view(n, size, channels, size).permute(0, 2, 1, 3).contiguous()
+    horizontal = dense_weights(boxes[:, 0], boxes[:, 2], width, size, flip, sigma, placing.kernel).transpose(1, 2)
+    vertical = vertical[:, None].expand(-1, channels, -1, -1)
+    if desk is None:
+        narrow = torch.bmm(pixels.float().view(n, channels * height, width), horizontal).view(n * channels, height, size)
+        return torch.bmm(vertical.reshape(n * channels, size, height), narrow).view(n, channels, size, size)
+    flat, narrow, tall, done = desk
+    flat.copy_(pixels)
+    tall.copy_(vertical)
+    torch.bmm(flat.view(n, channels * height, width), horizontal, out=narrow.view(n, channels * height, size))
+    torch.bmm(tall.flatten(0, 1), narrow.flatten(0, 1), out=done.flatten(0, 1))
+    return done
 
 
 def turned(images: Num[Tensor, "batch channel side side"], quarters: int) -> Num[Tensor, "batch channel side side"]:
@@ -178,7 +203,9 @@ def central(images: Images, size: int, normalise: Normalise | None = None) -> Fl
     boxes = torch.cat([corner, side[:, None], side[:, None]], 1)
     full = 1.0 if images.pixels.is_floating_point() else 255.0
     channels = images.pixels.shape[1]
-    if normalise is None:
-        return resample(images.pixels, Placing(boxes), size, lambda block, _: block.div_(full).clamp_(0, 1))
-    mean, std = (value[:, None, None] for value in normalise.tensors(channels, images.pixels.device))
-    return resample(images.pixels, Placing(boxes), size, lambda block, _: block.sub_(mean * full).div_(std * full))
+    low, high = torch.zeros(channels, 1, 1), torch.full((channels, 1, 1), full)
+    if normalise is not None:
+        low, high = (value[:, None, None] * full for value in normalise.tensors(channels, images.pixels.device))
+        high = low + high
+    made = resample(images.pixels, Placing(boxes), size)
+    return made.sub_(low.to(made.device)).div_((high - low).to(made.device))

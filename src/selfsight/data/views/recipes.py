@@ -18,13 +18,15 @@ from selfsight.core.views import Images, Views
 from selfsight.data.views.blur import Blur, gaussian_blur, sobel
 from selfsight.data.views.chance import Dice
 from selfsight.data.views.colour import Chain, Jitter, chain, exact_chain, solarised
-from selfsight.data.views.geometry import Crop, Normalise, Placing, extents, relative, resample, turned
+from selfsight.data.views.geometry import IMAGENET, Crop, Normalise, Placing, extents, relative, resample, turned
 from selfsight.data.views.masks import CutOut, Mask, cut_out
 
 __all__ = [
     "BYOL_FIRST",
     "BYOL_SECOND",
-    "DINO_SMALL_VIEW",
+    "DINO_FIRST",
+    "DINO_SECOND",
+    "DINO_SMALL",
     "PLAIN",
     "SIMCLR",
     "SIMCLR_SMALL",
@@ -38,6 +40,8 @@ __all__ = [
     "small_one_crop",
 ]
 
+_ANYWHERE = Crop()
+_Block = Float[Tensor, "rows channel side side"]
 _CROP, _FLIP, _JITTER, _GREY, _BLUR, _SOLARISE, _CUT, _MASK, _NOISE = range(1, 10)
 
 
@@ -51,7 +55,7 @@ class View:
         jitter, blur, cut: changes of colour, blur and a filled square; ``None``: never.
     """
 
-    crop: Crop = Crop()
+    crop: Crop = _ANYWHERE
     flip: float = 0.5
     jitter: Jitter | None = None
     grey: float = 0.0
@@ -95,6 +99,7 @@ class _Finishing:
         self.full = 1.0 if images.pixels.is_floating_point() else 255.0
         self.mean, self.std = normalise.tensors(channels, device)
         self.low, self.high = -self.mean / self.std, (1 - self.mean) / self.std
+        self.range = list(zip(self.low.tolist(), self.high.tolist(), strict=True))
         self.plain = "factors" not in drawn and "grey" not in drawn
         one = torch.eye(channels, device=device).expand(len(images), -1, -1)
         self.chain = (
@@ -106,20 +111,25 @@ class _Finishing:
         self.matrix, self.pull = self.chain.matrix / scale, self.chain.pull / scale
         self.means: list[Tensor] = []
 
-    def at_once(self, block: Float[Tensor, "rows channel side side"], rows: slice) -> Float[Tensor, "rows channel side side"]:
+    def at_once(self, block: _Block, rows: slice, out: Tensor | None) -> _Block:
         """The composed chain and the normalisation as one product."""
-        offset = self.low.expand(len(block), -1)[..., None]
         flat = block.flatten(2)
+        offset = self.low[:, None].expand(len(block), -1, 1)
         if not self.plain:
             mean = flat.mean(2, keepdim=True)
             self.means.append(mean / self.full)
             offset = torch.baddbmm(offset, self.pull[rows], mean)
-        made = torch.baddbmm(offset, self.matrix[rows], flat).view_as(block)
+        if out is None:
+            made = torch.baddbmm(offset, self.matrix[rows], flat).view_as(block)
+        else:
+            torch.baddbmm(offset, self.matrix[rows], flat, out=out.view_as(flat))
+            made = out
         if not self.plain:
-            made = made.clamp_(self.low[:, None, None], self.high[:, None, None])
+            for channel, (low, high) in enumerate(self.range):
+                made[:, channel].clamp_(low, high)
         return self._solarise(made, rows)
 
-    def exactly(self, block: Float[Tensor, "rows channel side side"], rows: slice) -> Float[Tensor, "rows channel side side"]:
+    def exactly(self, block: _Block, rows: slice, out: Tensor | None) -> _Block:
         """Torchvision's steps, one after the other."""
         block = (block / self.full).clamp_(0, 1)
         self.means.append(block.mean((2, 3))[..., None])
@@ -127,7 +137,8 @@ class _Finishing:
         block = exact_chain(block, self.drawn["factors"][rows], self.drawn["order"][rows], None if grey is None else grey[rows])
         if "sigma" in self.drawn and self.kernel > 1:
             block = gaussian_blur(block, self.drawn["sigma"][rows], self.kernel)
-        return self._solarise((block - self.mean[:, None, None]) / self.std[:, None, None], rows)
+        made = self._solarise((block - self.mean[:, None, None]) / self.std[:, None, None], rows)
+        return made if out is None else out.copy_(made)
 
     def _solarise(self, made: Tensor, rows: slice) -> Tensor:
         return solarised(made, self.drawn["solarise"][rows], self.low, self.high) if "solarise" in self.drawn else made
@@ -188,17 +199,19 @@ BYOL_FIRST = View(Crop(), jitter=Jitter(0.4, 0.4, 0.2, 0.1), grey=0.2, blur=Blur
 BYOL_SECOND = replace(BYOL_FIRST, blur=Blur(0.1), solarise=0.2)
 """The two unlike views of BYOL (Grill et al. 2020, arXiv:2006.07733), also Barlow Twins' (arXiv:2103.03230)."""
 
-DINO_SMALL_VIEW = replace(BYOL_FIRST, crop=Crop((0.05, 0.4)), blur=Blur(0.5))
-"""The small views of DINO (Caron et al. 2021, arXiv:2104.14294)."""
+DINO_FIRST = replace(BYOL_FIRST, crop=Crop((0.4, 1.0)))
+DINO_SECOND = replace(BYOL_SECOND, crop=Crop((0.4, 1.0)))
+DINO_SMALL = replace(BYOL_FIRST, crop=Crop((0.05, 0.4)), blur=Blur(0.5))
+"""The two large views of DINO and its small ones (Caron et al. 2021, arXiv:2104.14294)."""
 
 
 @dataclass(frozen=True)
 class TwoCrops:
-    """Two views of each image. Hints: ``crop`` (left, top, right, bottom as fractions), ``flip``, ``colour`` (matrix and offset)."""
+    """Two views of each image. Hints: ``crop`` (left, top, right, bottom as fractions), ``flip``, ``colour`` (3 x 4)."""
 
     first: View = SIMCLR
     second: View = SIMCLR
-    normalise: Normalise = Normalise()
+    normalise: Normalise = IMAGENET
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
         """The parameters of both views."""
@@ -219,13 +232,13 @@ class MultiCrop:
     Hints as ``TwoCrops``, large views first; ``mask`` for the large views if one is asked for (iBOT, DINOv2).
     """
 
-    first: View = replace(BYOL_FIRST, crop=Crop((0.4, 1.0)))
-    second: View = replace(BYOL_SECOND, crop=Crop((0.4, 1.0)))
-    small: View = DINO_SMALL_VIEW
+    first: View = DINO_FIRST
+    second: View = DINO_SECOND
+    small: View = DINO_SMALL
     count: int = 8
     small_size: float = 96 / 224
     mask: Mask | None = None
-    normalise: Normalise = Normalise()
+    normalise: Normalise = IMAGENET
 
     @property
     def _all(self) -> tuple[View, ...]:
@@ -262,7 +275,7 @@ class OneCrop:
     mask: Mask | None = None
     noise: int = 0
     sobel: bool = False
-    normalise: Normalise = Normalise()
+    normalise: Normalise = IMAGENET
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
         """The parameters of the view, its mask and its noise."""
@@ -286,7 +299,7 @@ class FourTurns:
     """
 
     view: View = PLAIN
-    normalise: Normalise = Normalise()
+    normalise: Normalise = IMAGENET
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
         """The parameters of the view; turns are not drawn, all four are made."""
