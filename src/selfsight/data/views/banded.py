@@ -35,14 +35,14 @@ def _reach(sigma: float, kernel: int) -> int:
     return min(kernel // 2, 4 * ceil(1.4 * sigma))
 
 
-def _axis(low: float, length: float, size: int, reach: int) -> _Axis:
+def _axis(low: int, length: int, size: int, reach: int) -> _Axis:
     blocks = -(-size // _BLOCK)
     scale = length / size
     around = max(scale, 1.0) + reach * scale
     step, margin = int(_BLOCK * scale), ceil(around) + 1
     drift = (blocks - 1) * (_BLOCK * scale - step)  # windows begin at whole pixels, equally far apart: the last is early
     taps = -(-(ceil(_BLOCK * scale + drift + around) + margin + 1) // 8) * 8
-    return _Axis(int(low), int(length), step, margin, taps, max((blocks - 1) * step + taps, margin + int(length)), reach)
+    return _Axis(low, length, step, margin, taps, max((blocks - 1) * step + taps, margin + length), reach)
 
 
 def _weights(
@@ -112,7 +112,7 @@ def resample(
 ) -> Float[Tensor, "batch channel size size"]:
     """Square views of pictures on the CPU, as ``geometry.resample``."""
     blur = [_reach(value, kernel) for value in sigma] if sigma is not None else [0] * len(boxes)
-    places = list(zip(boxes.tolist(), blur, strict=True))
+    places = list(zip(boxes.int().tolist(), blur, strict=True))
     vertical = [_axis(box[1], box[3], size, reach) for box, reach in places]
     horizontal = [_axis(box[0], box[2], size, reach) for box, reach in places]
     rows, columns = _weights(vertical, sigma, size), _weights(horizontal, sigma, size, flip)

@@ -5,8 +5,20 @@ moves colours away from the mean grey of the picture as it is at that point of t
 mean colour m of the view, so the whole chain is ``x -> M x + P m`` with two 3 x 3 matrices an image that are
 known before any pixel is touched. A pixel is clamped to [0, 1] once, at the end.
 
-torchvision clamps after every step, and turns hue in HSV. Each function alone agrees with it to 1e-5 (hue: in the
-``exact`` form); the chains do not. ``tests/data/views/test_colour.py`` measures by how much.
+torchvision clamps after every step, and turns hue in HSV, where primary and secondary colours are mapped to each other
+but those between are not rotated. Each function alone agrees with torchvision's to 1e-5 (hue: in the ``exact`` form); the
+composed chain does not. On photographs, values in [0, 1], always jittered, against the exact chain:
+
+======================  =====  =======  =========
+jitter                  mean   largest  over 0.01
+======================  =====  =======  =========
+.4 .4 .4, hue .1        0.025  0.35     59 %
+.4 .4 .4, no hue        0.001  0.16     3 %
+.8 .8 .8, hue .2        0.029  0.87     54 %
+.8 .8 .8, no hue        0.006  0.56     11 %
+======================  =====  =======  =========
+
+Nearly all of it is the hue; the rest are values that a step in between would have clamped.
 """
 
 from dataclasses import dataclass
@@ -111,6 +123,11 @@ def chain(
     return Chain(matrix, pull)
 
 
+def _lightness(images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 1 height width"]:
+    red, green, blue = images.split(1, 1)
+    return _GREY[0] * red + _GREY[1] * green + _GREY[2] * blue
+
+
 def adjust(
     images: Float[Tensor, "batch 3 height width"], what: int, factor: Float[Tensor, " batch"]
 ) -> Float[Tensor, "batch 3 height width"]:
@@ -123,7 +140,7 @@ def adjust(
     ratio = factor[:, None, None, None]
     if what == BRIGHTNESS:
         return (images * ratio).clamp_(0, 1)
-    grey = torch.einsum("bchw,c->bhw", images, _grey(3, images.device))[:, None]
+    grey = _lightness(images)
     other = grey.mean((2, 3), keepdim=True) if what == CONTRAST else grey
     return (ratio * images + (1 - ratio) * other).clamp_(0, 1)
 
@@ -161,7 +178,7 @@ def exact_chain(
             if len(rows):
                 images[rows] = adjust(images[rows], what, factors[rows, what])
     if grey is not None and grey.any():
-        images[grey] = torch.einsum("bchw,c->bhw", images[grey], _grey(3, images.device))[:, None].expand(-1, 3, -1, -1)
+        images[grey] = _lightness(images[grey]).expand(-1, 3, -1, -1)
     return images
 
 

@@ -41,7 +41,7 @@ def window_weights(
 
     An axis of ``length`` pixels becomes ``size`` outputs; output i is the mean of the pixels around ``(i + 1/2) scale``
     under a triangle of half-width ``max(scale, 1)``, scale being ``length / size``; pixels outside the axis do not count.
-    Window b begins at pixel ``starts[b]`` of the axis. Outputs past ``size`` repeat the last. ``flip``: outputs in reverse
+    Window b begins at pixel ``starts[b]`` of the axis. Outputs past ``size`` mean nothing. ``flip``: outputs in reverse
     order. ``mirrored``: outputs in reverse order, from pixels that were reversed already.
     """
     device, reach = starts.device, (kernel // 2 if sigma is not None else 0)
@@ -58,7 +58,7 @@ def window_weights(
         position = torch.where(mirrored[:, None, None], length[:, None, None] - 1 - position, position)
     distance = (position + 0.5)[:, :, None] - centre[..., None]
     weight = (1 - distance.abs_() / scale.clamp(min=1)[..., None]).clamp_(min=0) * inside[:, :, None]
-    weight = weight / weight.sum(-1, keepdim=True)
+    weight = weight / weight.sum(-1, keepdim=True).clamp_(min=1e-6)  # rows past the last output may see nothing
     if sigma is None:
         return weight
     return torch.matmul(gaussian_band(sigma, kernel, rows)[:, None], weight)
