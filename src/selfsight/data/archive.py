@@ -22,8 +22,10 @@ def _stamp(paths: Sequence[Path]) -> str:
 
 
 class TarListing:
-    """Uncompressed tar files, in the given order. Members that share a path up to the first dot of the name are one sample:
-    ``a/7.jpg`` with ``a/7.cls`` (a class number) or ``a/7.json`` (attributes; ``label`` or ``cls`` is the class).
+    """Uncompressed tar files, in the given order.
+
+    Members that share a path up to the first dot of the name are one sample: ``a/7.jpg`` with ``a/7.cls`` (a class number)
+    or ``a/7.json`` (attributes; ``label`` or ``cls`` is the class).
 
     Raises:
         DataError: not a tar file, or no picture in it.
@@ -35,18 +37,17 @@ class TarListing:
         self._places: list[tuple[int, int, int]] = []
         self._names: list[str] = []
         rows: list[dict[str, Any]] = []
+        several = len(self.paths) > 1
         for shard, path in enumerate(self.paths):
-            prefix = f"{path.name}/" if len(self.paths) > 1 else ""
+            prefix = f"{path.name}/" if several else ""
             for name, place, beside in _members(path):
                 self._names.append(display(prefix + name))
                 self._places.append((shard, *place))
                 rows.append(beside)
         if not rows:
-            raise DataError(
-                f"There is no picture in {spec}.", "A tar archive holds pictures as STEM.jpg beside STEM.cls or STEM.json."
-            )
+            raise DataError(f"There is no picture in {spec}.", "It should hold STEM.jpg beside STEM.cls or STEM.json.")
         truth = columns_truth(_columns(rows), ())
-        self.annotations = Annotations(truth if truth.labels is not None or prefix else class_folders(self._names))
+        self.annotations = Annotations(truth if truth.labels is not None or several else class_folders(self._names))
 
     @property
     def names(self) -> Sequence[str]:
@@ -221,13 +222,8 @@ def _picture_column(schema: Any, spec: str) -> str:
 def _is_scalar(kind: Any) -> bool:
     import pyarrow.types as types
 
-    return (
-        types.is_string(kind)
-        or types.is_large_string(kind)
-        or types.is_integer(kind)
-        or types.is_floating(kind)
-        or types.is_boolean(kind)
-    )
+    tests = (types.is_string, types.is_large_string, types.is_integer, types.is_floating, types.is_boolean)
+    return any(test(kind) for test in tests)
 
 
 def _renamed(columns: Mapping[str, list[Any]], pictures: str) -> dict[str, list[Any]]:

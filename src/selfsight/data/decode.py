@@ -6,6 +6,7 @@ to pack, CMYK and 16-bit files come out right, and one decoder means one answer.
 
 import io
 import struct
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ MAX_PIXELS = 64_000_000
 """Larger pictures are refused by their header, before anything is decoded: they may be decompression bombs."""
 
 MAX_BYTES = 512 * 2**20
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "MPO", "JPEG2000", "AVIF", "ICO")
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, LookupError, TypeError, struct.error, Warning)
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
@@ -35,7 +36,7 @@ _UPRIGHT = {
 Payload = bytes | Path | Image.Image
 
 
-class Unreadable(Exception):
+class Unreadable(Exception):  # noqa: N818 - what is raised is also kept as a value
     """A picture that cannot be read, and why, in a few words."""
 
 
@@ -63,6 +64,13 @@ def header(payload: Payload) -> tuple[Image.Image, tuple[int, int]]:
     return picture, ((width, height) if turned else (height, width))
 
 
+@lru_cache(maxsize=1)
+def _formats() -> tuple[str, ...]:
+    """Those of the formats that this build of Pillow knows; none of them runs another program."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
 def _opened(payload: Payload) -> Image.Image:
     if isinstance(payload, Image.Image):
         return payload
@@ -71,7 +79,7 @@ def _opened(payload: Payload) -> Image.Image:
         raise Unreadable("empty file")
     if size > MAX_BYTES:
         raise Unreadable(f"file too large: {size / 2**20:.0f} MiB")
-    return Image.open(io.BytesIO(payload) if isinstance(payload, bytes) else payload, formats=_FORMATS)
+    return Image.open(io.BytesIO(payload) if isinstance(payload, bytes) else payload, formats=_formats())
 
 
 def decode(payload: Payload, side: int | None = None) -> tuple[UInt8[np.ndarray, "3 height width"], tuple[int, int]]:
@@ -81,7 +89,7 @@ def decode(payload: Payload, side: int | None = None) -> tuple[UInt8[np.ndarray,
 
     Args:
         payload: the encoded bytes, a path, or an opened Pillow picture.
-        side: pictures whose longest side exceeds this many pixels are shrunk to it, antialiased; ``None`` and smaller pictures: left.
+        side: pictures with a longer side are shrunk, antialiased, to this many pixels; ``None`` and smaller pictures: left.
 
     Returns:
         The pixels, and the picture's own upright (height, width) before shrinking.

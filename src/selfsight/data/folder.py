@@ -15,53 +15,12 @@ from selfsight.data.source import Rows, Truth
 __all__ = ["PICTURES", "FolderListing", "class_folders"]
 
 PICTURES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".png",
-        ".webp",
-        ".gif",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".jp2",
-        ".avif",
-        ".ico",
-        ".mpo",
-    ]
+    (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2", ".avif", ".ico")
 )
-_OTHERS = frozenset(
-    [
-        ".txt",
-        ".csv",
-        ".tsv",
-        ".json",
-        ".jsonl",
-        ".xml",
-        ".md",
-        ".html",
-        ".yaml",
-        ".yml",
-        ".py",
-        ".cls",
-        ".npy",
-        ".npz",
-        ".pt",
-        ".pth",
-        ".zip",
-        ".gz",
-        ".tar",
-        ".parquet",
-        ".mp4",
-        ".wav",
-        ".svg",
-        ".pdf",
-    ]
-)
+"""Endings of files that are tried; whether they are pictures is decided by their content."""
+
+_TEXTS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".md", ".html", ".yaml", ".yml", ".py", ".cls", ".svg", ".pdf")
+_OTHERS = frozenset((*_TEXTS, ".npy", ".npz", ".pt", ".pth", ".zip", ".gz", ".tar", ".parquet", ".mp4", ".wav"))
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 
 Found = tuple[str, int, int]

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from selfsight.data.decode import Payload, Unreadable
 from selfsight.data.source import LazySequence, Rows, Truth
@@ -29,6 +29,7 @@ class Annotations:
         return replace(self, truth=self.truth.take(rows))
 
 
+@runtime_checkable
 class Listing(Protocol):
     """Encoded pictures in a fixed order. It pickles."""
 

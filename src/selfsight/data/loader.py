@@ -50,14 +50,9 @@ class Loader:
 
     def __init__(self, source: Source, *, batch: int, seed: int, workers: int = 0) -> None:
         if batch < 2 or workers < 0:
-            raise UsageError(
-                f"A batch of {batch} with {workers} workers cannot be meant.", "Give a batch of 2 or more and 0 or more workers."
-            )
+            raise UsageError(f"A batch of {batch} with {workers} workers cannot be meant.", "Give a batch of 2 or more.")
         if len(source) < 2:
-            raise DataError(
-                f"{source.spec} has {len(source)} image; learning needs 2 or more.",
-                "Add images, or use photo:NAME for one picture.",
-            )
+            raise DataError(f"{source.spec} has {len(source)} image.", "Learning needs 2 or more; one alone is photo:PATH.")
         self.source, self.seed, self.workers = source, seed, workers
         self.batch = min(batch, len(source))
         self.steps_per_epoch = len(source) // self.batch
@@ -68,7 +63,7 @@ class Loader:
         return _order(len(self.source), self.seed, epoch)[place * self.batch : (place + 1) * self.batch]
 
     def batches(self, start: int, steps: int, rank: int = 0, world: int = 1) -> Iterator[Images]:
-        """This process's share of the global batches ``start`` to ``start + steps``, in order, read ahead.
+        """One process's share of the global batches ``start`` to ``start + steps``, in order, read ahead.
 
         Process ``rank`` of ``world`` gets the chunk that ``torch.chunk`` would give it.
 
@@ -113,7 +108,8 @@ def _ahead(read: Callable[[int], Item], order: Iterable[int]) -> Iterator[Item]:
     def put(entry: tuple[Item | None, BaseException | None] | None) -> None:
         while not stop.is_set():
             try:
-                return ready.put(entry, timeout=0.1)
+                ready.put(entry, timeout=0.1)
+                return
             except queue.Full:
                 continue
 

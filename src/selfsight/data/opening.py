@@ -35,9 +35,8 @@ class Spec:
         """
         for option in self.options:
             if option not in known:
-                raise UsageError(
-                    f"{self.text} has an unknown option {option!r}.", nearest(option, known) or f"Known: {', '.join(known)}."
-                )
+                hint = nearest(option, known) or f"Known: {', '.join(known)}."
+                raise UsageError(f"{self.text} has an unknown option {option!r}.", hint)
 
     def number(self, option: str, default: int) -> int:
         """An option as a whole number of 0 or more.
@@ -171,7 +170,7 @@ def _listing(spec: Spec) -> Listing:
         from selfsight.data.folder import FolderListing
 
         return FolderListing(path, spec.text)
-    paths = [path] if path.is_file() else sorted(Path(found) for found in globbing.glob(str(path), recursive=True))
+    paths = [path] if path.is_file() else sorted(Path(found) for found in globbing.glob(str(path), recursive=True))  # noqa: PTH207 - absolute patterns too
     if not paths:
         raise _unknown(spec, path)
     return _archive(paths, spec)
@@ -200,10 +199,12 @@ def _unknown(spec: Spec, path: Path) -> DataError | UsageError:
             f"Did you mean {hint[0]}:{rest}?" if hint else f"Give {_FORMS}.",
         )
     beside = [display(entry.name) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    return DataError(f"There is no {display(spec.name)}.", nearest(path.name, [*beside, *SCHEMES]) or f"Give {_FORMS}.")
+    return DataError(
+        f"There is no {display(spec.name)}.", nearest(path.name, beside) or nearest(spec.name, SCHEMES) or f"Give {_FORMS}."
+    )
 
 
-def _digits(spec: Spec, size: int | None) -> Source:
+def _digits(spec: Spec, _: int | None) -> Source:
     from selfsight.data.photo import digits
 
     return digits(spec)

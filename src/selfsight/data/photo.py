@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def digits(spec: Spec) -> Source:
     split = spec.options.get("split", "all")
     if split not in ("all", "train", "test"):
         raise UsageError(f"digits has no split {split!r}.", "Give train, test or all.")
-    found = load_digits()
+    found: Any = load_digits()
     small = torch.from_numpy(found.images / 16 * 255)[:, None]
     large = torch.nn.functional.interpolate(small, size=(32, 32), mode="bilinear", antialias=True).round().to(torch.uint8)
     test = np.arange(len(large)) % 5 == 4
@@ -97,7 +98,8 @@ class PhotoSource(RenderedSource):
     def __init__(self, name: str, *, count: int, size: int = 64, seed: int = 0, crop: bool = True, spec: str = "photo") -> None:
         if count < 1 or size < 1:
             raise UsageError(f"{spec} asks for {count} pictures of {size} px.", "Give 1 or more of each.")
-        super().__init__(spec, count, (-(-size * 4 // 3),) * 2)
+        side = -(-size * 4 // 3)
+        super().__init__(spec, count, (side, side))
         self.name, self.seed, self.crop = name, seed, crop
         self.photograph = photograph(name)
 

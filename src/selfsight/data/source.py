@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar, overload
+from typing import Protocol, SupportsIndex, TypeVar, overload, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int, Integer, UInt8
@@ -40,10 +40,10 @@ class LazySequence(Sequence[Item]):
         return len(self._rows)
 
     @overload
-    def __getitem__(self, place: int) -> Item: ...
+    def __getitem__(self, place: SupportsIndex) -> Item: ...
     @overload
     def __getitem__(self, place: slice) -> "LazySequence[Item]": ...
-    def __getitem__(self, place: int | slice) -> "Item | LazySequence[Item]":
+    def __getitem__(self, place: SupportsIndex | slice) -> "Item | LazySequence[Item]":
         return self.take(self._rows[place]) if isinstance(place, slice) else self._make(int(self._rows[place]))
 
     def __iter__(self) -> Iterator[Item]:
@@ -67,7 +67,7 @@ class Truth:
         classes: names of the classes.
         attributes: named columns, one value a sample.
         boxes: for each sample, one row an object: left, top, right, bottom in pixels (right and bottom exclusive), class number.
-        masks: for each sample, one object number a pixel (0 is background, 255 where nobody decided); for each object see ``boxes``.
+        masks: for each sample, one object number a pixel (0 is background); object k is row k - 1 of ``boxes``.
         parts: for each sample, one part number a pixel (0 is none).
         keypoints: for each sample, one row a point: x, y in pixels, visible (0 or 1).
         groups: which samples belong together (a video, a person); -1 where none.
@@ -76,10 +76,10 @@ class Truth:
     labels: Int[np.ndarray, "batch"] | None = None
     classes: tuple[str, ...] = ()
     attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
-    boxes: Sequence[Float[np.ndarray, "object 5"]] | None = None
+    boxes: Sequence[Float[np.ndarray, "_ 5"]] | None = None
     masks: Sequence[np.ndarray] | None = None
     parts: Sequence[np.ndarray] | None = None
-    keypoints: Sequence[Float[np.ndarray, "point 3"]] | None = None
+    keypoints: Sequence[Float[np.ndarray, "_ 3"]] | None = None
     groups: Int[np.ndarray, "batch"] | None = None
 
     def take(self, rows: Rows) -> "Truth":
@@ -102,6 +102,7 @@ class Truth:
         )
 
 
+@runtime_checkable
 class Source(Protocol):
     """A data set. It pickles, so that worker processes can read it.
 

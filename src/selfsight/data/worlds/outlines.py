@@ -17,6 +17,7 @@ REACH = 1.3
 TILE = 128
 _FINE = 6
 
+Point = tuple[float | int, float | int]
 Plane = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -26,11 +27,11 @@ class Outline:
 
     inside: Plane
     second: Plane
-    landmarks: tuple[tuple[float, float], ...]
+    landmarks: tuple[Point, ...]
     parts: tuple[str, str]
 
 
-def _polygon(*corners: tuple[float, float]) -> Plane:
+def _polygon(*corners: Point) -> Plane:
     def inside(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         odd = np.zeros(np.broadcast(x, y).shape, dtype=bool)
         for (ax, ay), (bx, by) in zip(corners, corners[1:] + corners[:1], strict=True):
@@ -54,6 +55,18 @@ def _heart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     )
 
 
+def _upper(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return y + 0 * x < 0
+
+
+def _lobes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return y + 0 * x < -0.1
+
+
+def _post(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.abs(x) + 0 * y < 0.27
+
+
 OUTLINES: dict[str, Outline] = {
     "disc": Outline(
         lambda x, y: np.hypot(x, y) < 0.82,
@@ -63,13 +76,13 @@ OUTLINES: dict[str, Outline] = {
     ),
     "square": Outline(
         lambda x, y: np.maximum(np.abs(x), np.abs(y)) < 0.74,
-        lambda x, y: y < 0,
+        _upper,
         ((0, 0), (-0.6, -0.6), (0.6, -0.6), (0.6, 0.6), (-0.6, 0.6)),
         ("lower", "upper"),
     ),
     "triangle": Outline(
         _polygon((0, -0.98), (0.95, 0.72), (-0.95, 0.72)),
-        lambda x, y: y < 0,
+        _upper,
         ((0, 0.2), (0, -0.65), (0.68, 0.55), (-0.68, 0.55)),
         ("base", "tip"),
     ),
@@ -81,32 +94,32 @@ OUTLINES: dict[str, Outline] = {
     ),
     "cross": Outline(
         lambda x, y: np.minimum(np.abs(x), np.abs(y)) + 10.0 * (np.maximum(np.abs(x), np.abs(y)) > 0.95) < 0.27,
-        lambda x, y: np.abs(x) < 0.27,
+        _post,
         ((0, 0), (0, -0.8), (0.8, 0), (0, 0.8), (-0.8, 0)),
         ("beam", "post"),
     ),
     "ring": Outline(
         lambda x, y: np.abs(np.hypot(x, y) - 0.68) < 0.22,
-        lambda x, y: y < 0,
+        _upper,
         ((0, -0.68), (0.68, 0), (0, 0.68), (-0.68, 0)),
         ("lower", "upper"),
     ),
-    "heart": Outline(_heart, lambda x, y: y < -0.1, ((0, 0), (-0.45, -0.4), (0.45, -0.4), (0, 0.65)), ("tip", "lobes")),
+    "heart": Outline(_heart, _lobes, ((0, 0), (-0.45, -0.4), (0.45, -0.4), (0, 0.65)), ("tip", "lobes")),
     "crescent": Outline(
         lambda x, y: (np.hypot(x - 0.15, y) < 0.95) & (np.hypot(x - 0.62, y) > 0.78),
-        lambda x, y: y < 0,
+        _upper,
         ((-0.47, 0), (-0.1, -0.7), (-0.1, 0.7)),
         ("lower", "upper"),
     ),
     "arrow": Outline(
         _polygon((0, -0.98), (0.85, 0.0), (0.3, 0.0), (0.3, 0.95), (-0.3, 0.95), (-0.3, 0.0), (-0.85, 0.0)),
-        lambda x, y: y < 0,
+        _upper,
         ((0, -0.65), (0, 0), (0, 0.8), (-0.55, -0.12), (0.55, -0.12)),
         ("shaft", "head"),
     ),
     "hourglass": Outline(
         lambda x, y: (np.abs(x) < np.maximum(0.8 * np.abs(y) / 0.9, 0.14)) & (np.abs(y) < 0.9),
-        lambda x, y: y < 0,
+        _upper,
         ((0, 0), (0, -0.7), (0, 0.7), (-0.5, -0.78), (0.5, -0.78), (0.5, 0.78), (-0.5, 0.78)),
         ("lower", "upper"),
     ),

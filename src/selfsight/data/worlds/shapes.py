@@ -4,6 +4,7 @@ Version 1, frozen. Every scene is a pure function of (preset, seed, split, row, 
 """
 
 from dataclasses import dataclass
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -19,7 +20,7 @@ __all__ = ["PRESETS", "SPLITS", "VERSION", "Preset", "Scenes", "ShapesWorld"]
 
 VERSION = 1
 SPLITS = {"train": 0, "test": 1, "val": 2, "decorrelated": 3}
-Span = tuple[float, float]
+Span = tuple[float | int, float | int]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Preset:
         ground_grain: the same of the background.
         tint: how much of the textures' own colour is kept, 0 to 1.
         relief: strength of the shading by a light from the side.
-        tone: difference in brightness between an object's two parts.
+        tone: largest difference in brightness between an object's two parts, to either side.
         occluder: probability that a bar lies in front.
         cue: probability that the background's texture and hue are those of the class (a shortcut).
     """
@@ -62,8 +63,8 @@ class Preset:
 PRESETS = {
     "learnable": Preset(),
     "coloured": Preset(
-        scale=(0.35, 0.6), turn=0.8, saturation=(0.4, 0.9), grain=(0.08, 0.16), ground_grain=(0.1, 0.2), tint=1.0, contrast=(0.1, 0.3),
-        occluder=0.3,
+        scale=(0.35, 0.6), turn=0.8, contrast=(0.1, 0.3), saturation=(0.4, 0.9),
+        grain=(0.08, 0.16), ground_grain=(0.1, 0.2), tint=1.0, occluder=0.3,
     ),
     "shortcut": Preset(saturation=(0.3, 0.6), ground_grain=(0.08, 0.14), tint=1.0, cue=0.95),
     "many": Preset(objects=(2, 4), scale=(0.22, 0.34), turn=0.6),
@@ -83,6 +84,7 @@ class Scenes:
         angle: turns, clockwise, in radians.
         value, hue, saturation: colours of the objects.
         texture: of the objects.
+        tone: by how much their second part is brighter than the first.
         light: direction that light comes from, in radians.
         grain: strength of the objects' texture.
         ground_value, ground_hue, ground_saturation, background, ground_grain: the same of the background.
@@ -101,6 +103,7 @@ class Scenes:
     saturation: Float[Tensor, "batch object"]
     texture: Int[Tensor, "batch object"]
     grain: Float[Tensor, "batch object"]
+    tone: Float[Tensor, "batch object"]
     light: Float[Tensor, " batch"]
     ground_value: Float[Tensor, " batch"]
     ground_hue: Float[Tensor, " batch"]
@@ -149,7 +152,8 @@ def draw(preset: Preset, seed: int, split: str, rows: Rows) -> Scenes:
     return Scenes(
         count, shape, x, y, scale, angle,
         value=ground[:, None] + up * step, hue=each[..., 7], saturation=_span(preset.saturation, each[..., 8]),
-        texture=(each[..., 9] * len(textures.NAMES)).long(), grain=_span(preset.grain, each[..., 10]), light=scene[:, 6] * 2 * torch.pi,
+        texture=(each[..., 9] * len(textures.NAMES)).long(), grain=_span(preset.grain, each[..., 10]),
+        tone=(2 * each[..., 15] - 1) * preset.tone, light=scene[:, 6] * 2 * torch.pi,
         ground_value=ground, ground_hue=ground_hue, ground_saturation=_span(preset.saturation, scene[:, 3]),
         background=background, ground_grain=_span(preset.ground_grain, scene[:, 12]),
         offset=torch.cat([scene[:, None, 13:16], each[..., 11:14]], dim=1), bar=bar,
@@ -177,13 +181,11 @@ def paint(preset: Preset, scenes: Scenes, size: int) -> Float[Tensor, "batch 3 h
     """Pixels in [0, 1] of scenes, objects one over the other."""
     axis = (torch.arange(size) + 0.5) / size
     texels = textures.tile_side(size)
-    across, down = (
-        axis[None, None, :].expand(len(scenes.count), size, size),
-        axis[None, :, None].expand(len(scenes.count), size, size),
-    )
+    across = axis[None, None, :].expand(len(scenes.count), size, size)
+    down = across.transpose(1, 2)
     image = _colour(scenes.ground_value, scenes.ground_hue, scenes.ground_saturation)
     image = image + _grain(
-        preset, scenes, scenes.background, scenes.ground_grain, scenes.offset[:, 0], across * size, down * size, texels
+        preset.tint, scenes.background, scenes.ground_grain, scenes.offset[:, 0], across * size, down * size, texels
     )
     glow = torch.cos(scenes.light)[:, None, None] * (across - 0.5) + torch.sin(scenes.light)[:, None, None] * (down - 0.5)
     image = image + 0.5 * preset.relief * glow[:, None]
@@ -195,30 +197,24 @@ def paint(preset: Preset, scenes: Scenes, size: int) -> Float[Tensor, "batch 3 h
         body = _colour(scenes.value[:, place], scenes.hue[:, place], scenes.saturation[:, place])
         stretch = (scenes.scale[:, place] * size / 2)[:, None, None]
         grain = _grain(
-            preset,
-            scenes,
-            scenes.texture[:, place],
-            scenes.grain[:, place],
-            scenes.offset[:, 1 + place],
-            thrown.u * stretch,
-            thrown.v * stretch,
-            texels,
-        )
-        body = body + grain + (preset.tone * (maps[3] - 0.5) - preset.relief * fall)[:, None]
+            preset.tint, scenes.texture[:, place], scenes.grain[:, place], scenes.offset[:, 1 + place],
+            thrown.u * stretch, thrown.v * stretch, texels,
+        )  # fmt: skip
+        body = body + grain + (scenes.tone[:, place, None, None] * (maps[3] - 0.5) - preset.relief * fall)[:, None]
         image = image + thrown.cover[:, None] * (body - image)
     image = torch.lerp(image, scenes.bar[:, 4, None, None, None], bar(scenes, size)[:, None])
     return image.clamp(0, 1)
 
 
 def _grain(
-    preset: Preset, scenes: Scenes, which: Tensor, strength: Tensor, offset: Tensor, x: Tensor, y: Tensor, texels: int
+    tint: float, which: Tensor, strength: Tensor, offset: Tensor, x: Tensor, y: Tensor, texels: int
 ) -> Float[Tensor, "batch 3 height width"]:
     turn = (offset[:, 2] * 2 * torch.pi)[:, None, None]
     cosine, sine = torch.cos(turn), torch.sin(turn)
     left, top = (offset[:, :2] * 2 * texels)[:, :, None, None].unbind(1)
     found = textures.sample(which, cosine * x - sine * y + left, sine * x + cosine * y + top, texels)
     grey = found.mean(dim=1, keepdim=True)
-    return strength[:, None, None, None] * (grey + preset.tint * (found - grey))
+    return strength[:, None, None, None] * (grey + tint * (found - grey))
 
 
 def _colour(value: Tensor, hue: Tensor, saturation: Tensor) -> Float[Tensor, "batch 3 1 1"]:

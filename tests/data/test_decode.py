@@ -1,0 +1,112 @@
+import io
+
+import numpy as np
+import pytest
+from pictures import bomb, encoded, photograph
+from PIL import Image
+
+from selfsight.data.decode import Unreadable, decode, header
+
+
+def saved(picture: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_png_is_exact():
+    pixels = photograph(0)
+    found, own = decode(encoded(pixels))
+    np.testing.assert_array_equal(found, pixels.transpose(2, 0, 1))
+    assert own == (24, 32)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_every_orientation_comes_upright(orientation: int, kind: str):
+    upright = Image.fromarray(np.asarray(Image.fromarray(photograph(1, 3, 4)).resize((64, 48))))
+    back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transposition that undoes the tag
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = upright.transpose(Image.Transpose(back[orientation])) if orientation > 1 else upright
+    found, own = decode(saved(stored, kind, exif=exif))
+    assert own == (48, 64)
+    assert np.abs(found.transpose(1, 2, 0).astype(int) - np.asarray(upright)).mean() < 4
+
+
+def test_sixteen_bits_are_scaled():
+    ramp = np.linspace(0, 65535, 256).reshape(16, 16).astype(np.uint16)
+    found, _ = decode(saved(Image.fromarray(ramp), "PNG"))
+    np.testing.assert_array_equal(found[0], np.round(ramp / 257).astype(np.uint8))
+    dark = (ramp // 256).astype(np.uint16)
+    assert decode(saved(Image.fromarray(dark), "PNG"))[0].max() == 1  # values below 256 stay dark
+
+
+def test_floats_span_zero_to_one():
+    ramp = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    found, _ = decode(saved(Image.fromarray(ramp), "TIFF"))
+    assert (found.min(), found.max()) == (0, 255)
+
+
+def test_cmyk_grey_and_one_bit():
+    red = Image.new("RGB", (8, 8), (255, 0, 0))
+    found, _ = decode(saved(red.convert("CMYK"), "JPEG", quality=95))
+    assert np.abs(found[:, 4, 4].astype(int) - [255, 0, 0]).max() < 6
+    assert (decode(saved(Image.new("L", (3, 5), 77), "PNG"))[0] == 77).all()
+    assert (decode(saved(Image.new("1", (3, 5), 1), "PNG"))[0] == 255).all()
+
+
+def test_transparency_lies_on_white():
+    clear = Image.new("RGBA", (4, 4), (10, 20, 30, 0))
+    assert (decode(saved(clear, "PNG"))[0] == 255).all()
+    half = Image.new("LA", (4, 4), (0, 128))
+    assert abs(int(decode(saved(half, "PNG"))[0][0, 0, 0]) - 127) <= 1
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([0, 0, 0, 200, 0, 0])
+    assert (decode(saved(palette, "PNG", transparency=1))[0] == 255).all()
+    assert decode(saved(palette, "PNG"))[0][:, 0, 0].tolist() == [200, 0, 0]
+
+
+def test_first_frame_of_an_animation():
+    frames = [Image.new("RGB", (6, 6), colour) for colour in ("red", "lime", "blue")]
+    found, _ = decode(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    assert found[:, 0, 0].tolist() == [255, 0, 0]
+
+
+def test_shrinking_is_antialiased_and_keeps_shape():
+    stripes = np.tile(np.array([0, 255], dtype=np.uint8), (400, 300))[..., None].repeat(3, axis=2)
+    for kind in ("PNG", "JPEG"):
+        found, own = decode(encoded(stripes, kind), side=60)
+        assert found.shape == (3, 40, 60)
+        assert own == (400, 600)
+        assert np.abs(found.astype(int) - 127).mean() < 12
+    assert decode(encoded(stripes), side=600)[0].shape == (3, 400, 600)
+
+
+def test_extreme_shapes():
+    assert decode(encoded(photograph(3, 1, 1)))[0].shape == (3, 1, 1)
+    thin = np.zeros((20_000, 1, 3), dtype=np.uint8)
+    assert decode(encoded(thin), side=100)[0].shape == (3, 100, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty"),
+        (b"hello", "not a picture"),
+        (bomb(), "too many pixels"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture"),
+    ],
+)
+def test_refusals_say_why(content: bytes, reason: str):
+    with pytest.raises(Unreadable, match=reason):
+        header(content)
+    with pytest.raises(Unreadable, match=reason):
+        decode(content)
+
+
+def test_truncation_is_noticed():
+    for kind in ("JPEG", "PNG"):
+        content = encoded(photograph(4, 100, 100), kind)
+        with pytest.raises(Unreadable, match="damaged"):
+            decode(content[: len(content) // 2])

@@ -1,0 +1,142 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import encoded, photograph
+from PIL import Image
+
+from selfsight.core.errors import DataError, UsageError
+from selfsight.data.opening import open_source
+from selfsight.data.source import Source, Truth
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Four pictures of 100 x 80 pixels, which a size of 30 packs as 40 x 32."""
+    root = tmp_path / "pictures"
+    root.mkdir()
+    for number in range(4):
+        (root / f"{number}.png").write_bytes(encoded(photograph(number, 80, 100)))
+    return root
+
+
+def opened(pictures: Path, truth: Path, **options: str) -> tuple[Source, Truth]:
+    source = open_source(pictures, size=30, cache=pictures.parent / "cache", truth=truth, **options)
+    return source, source.truth(np.arange(len(source)))
+
+
+def test_csv(pictures: Path, tmp_path: Path):
+    path = tmp_path / "about.csv"
+    path.write_text("filename,label,licence,people,sharpness\n1.png,dog,CC0,0,0.5\n0.png,cat,by,1,\n3.png,dog,cc0,1,2\n")
+    truth = opened(pictures, path)[1]
+    assert truth.labels is not None
+    assert truth.labels.tolist() == [0, 1, -1, 1]
+    assert truth.classes == ("cat", "dog")
+    assert truth.attributes["licence"].tolist() == ["by", "CC0", "", "cc0"]
+    assert truth.attributes["sharpness"][1] == 0.5
+    assert list(opened(pictures, path, where="licence=cc0,people=no")[0].names) == ["1.png"]
+    assert list(opened(pictures, path, where="licence=cc0|by")[0].names) == ["0.png", "1.png", "3.png"]
+    with pytest.raises(UsageError, match="licence"):
+        opened(pictures, path, where="license=cc0")
+    with pytest.raises(DataError, match="No picture"):
+        opened(pictures, path, where="licence=gpl")
+
+
+def test_csv_with_numbered_classes(pictures: Path, tmp_path: Path):
+    path = tmp_path / "index.csv"
+    path.write_text("file,class_index,name\n0.png,2,tench\n1.png,0,shark\n2.png,2,tench\n3.png,0,shark\n")
+    truth = opened(pictures, path)[1]
+    assert truth.labels is not None
+    assert truth.labels.tolist() == [2, 0, 2, 0]
+    assert truth.classes == ("shark", "1", "tench")
+
+
+def test_coco(pictures: Path, tmp_path: Path):
+    path = tmp_path / "instances.json"
+    square = [10, 20, 60, 20, 60, 60, 10, 60]
+    content = {
+        "images": [{"id": 7, "file_name": "2.png", "height": 80, "width": 100}],
+        "categories": [{"id": 5, "name": "person"}, {"id": 2, "name": "dog"}],
+        "annotations": [
+            {"image_id": 7, "category_id": 2, "bbox": [10, 20, 50, 40], "segmentation": [square]},
+            {
+                "image_id": 7,
+                "category_id": 5,
+                "bbox": [0, 0, 5, 5],
+                "segmentation": {"size": [80, 100], "counts": [0, 5, 75, 5, 7915]},
+            },
+        ],
+    }
+    path.write_text(json.dumps(content))
+    source, truth = opened(pictures, path)
+    assert source.shape == (32, 40)
+    assert truth.boxes is not None
+    assert truth.masks is not None
+    assert truth.labels is not None
+    np.testing.assert_allclose(truth.boxes[2], [[4, 8, 24, 24, 0], [0, 0, 2, 2, 1]], atol=1e-5)
+    assert len(truth.boxes[0]) == 0
+    assert truth.labels.tolist() == [-1, -1, 0, -1]
+    assert truth.attributes["people"].tolist() == [0, 0, 1, 0]
+    mask = truth.masks[2]
+    assert mask.shape == (32, 40)
+    down, across = np.nonzero(mask == 1)
+    assert (across.min(), across.max() + 1, down.min(), down.max() + 1) == (4, 24, 8, 24)
+    assert (mask == 2).any()
+    assert not truth.masks[0].any()
+
+
+def test_voc(pictures: Path, tmp_path: Path):
+    folder = tmp_path / "Annotations"
+    folder.mkdir()
+    box = "<bndbox><xmin>11</xmin><ymin>21</ymin><xmax>60</xmax><ymax>60</ymax></bndbox>"
+    (folder / "1.xml").write_text(f"<annotation><filename>1.png</filename><object><name>dog</name>{box}</object></annotation>")
+    truth = opened(pictures, folder)[1]
+    assert truth.boxes is not None
+    np.testing.assert_allclose(truth.boxes[1], [[4, 8, 24, 24, 0]], atol=1e-5)
+    assert truth.classes == ("dog",)
+
+
+def test_yolo(pictures: Path, tmp_path: Path):
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    (folder / "classes.txt").write_text("cat\ndog\n")
+    (folder / "3.txt").write_text("1 0.35 0.5 0.5 0.5\n0 0.1 0.1 0.1 0.1\n")
+    truth = opened(pictures, folder)[1]
+    assert truth.boxes is not None
+    np.testing.assert_allclose(truth.boxes[3][0], [4, 8, 24, 24, 1], atol=1e-5)
+    assert truth.classes == ("cat", "dog")
+
+
+def test_masks(pictures: Path, tmp_path: Path):
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    mask = np.zeros((80, 100), dtype=np.uint8)
+    mask[20:60, 10:60] = 255
+    Image.fromarray(mask).save(folder / "0_mask.png")
+    indexed = Image.fromarray((mask // 51).astype(np.uint8)).convert("P")
+    indexed.putpalette(list(range(48)))
+    indexed.save(folder / "1.png")
+    truth = opened(pictures, folder)[1]
+    assert truth.masks is not None
+    down, across = np.nonzero(truth.masks[0] == 1)
+    assert (across.min(), across.max() + 1, down.min(), down.max() + 1) == (4, 24, 8, 24)
+    assert set(np.unique(truth.masks[1])) == {0, 5}
+    assert not truth.masks[2].any()
+
+
+def test_nothing_that_fits(pictures: Path, tmp_path: Path):
+    path = tmp_path / "other.csv"
+    path.write_text("file,label\nelse.png,1\n")
+    with pytest.raises(DataError, match="knows none of the 4"):
+        opened(pictures, path)
+    path.write_text("label\n1\n")
+    with pytest.raises(DataError, match="column of files"):
+        opened(pictures, path)
+    (tmp_path / "x.json").write_text("{")
+    with pytest.raises(DataError, match="cannot be read"):
+        opened(pictures, tmp_path / "x.json")
+    with pytest.raises(DataError, match="known kind"):
+        opened(pictures, tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="own truth"):
+        open_source("digits", truth=path)
