@@ -1,0 +1,174 @@
+"""Networks of others as backbones: timm's models by name, and any torch module."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from selfsight.core.errors import EnvironmentFault, UsageError
+from selfsight.core.representation import Backbone, Features
+from selfsight.core.tap import tensor_of
+
+__all__ = ["ModuleBackbone", "TimmBackbone", "timm_backbone", "wrap_backbone"]
+
+_LOCAL = "local-dir:"
+
+
+class TimmBackbone(Backbone):
+    """A timm model without its classifier.
+
+    Attributes:
+        prefix: class and register tokens before the patches; 0 for convolutional networks.
+        pool: ``"cls"`` if the pooled vector is the class token's, else ``"mean"``.
+        mean, std: the normalisation that its published weights were trained with.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.prefix = int(getattr(model, "num_prefix_tokens", 0))
+        self.pool = "cls" if self.prefix and getattr(model, "global_pool", "") == "token" else "mean"
+        self.dim = int(getattr(model, "head_hidden_size", model.num_features))
+        config = getattr(model, "pretrained_cfg", {})
+        self.mean, self.std = tuple(config.get("mean", (0.485, 0.456, 0.406))), tuple(config.get("std", (0.229, 0.224, 0.225)))
+        self.channels = int(getattr(model, "in_chans", 0)) or _input_channels(model)
+        patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+        stages = getattr(model, "feature_info", None) or []
+        self.stride = int(stages[-1]["reduction"]) if stages else int(patch[0] if patch is not None else 32)
+        names = [f"model.{stage['module']}" for stage in stages]
+        known = dict(self.named_modules())
+        self.layers = tuple(name for name in dict.fromkeys(names) if name in known) or _plain_layers(self, "model")
+        self._last = getattr(model, "output_fmt", "NCHW") == "NHWC"
+
+    def forward(self, images: Float[Tensor, "batch channel *size"]) -> Features:
+        model: Any = self.model
+        places = model.forward_features(images)
+        pooled = model.forward_head(places, pre_logits=True)
+        if places.ndim == 3:
+            return Features(pooled, _cells(places[:, self.prefix :], tuple(images.shape[-2:])))
+        return Features(pooled, places.permute(0, 3, 1, 2) if self._last else places)
+
+
+class ModuleBackbone(Backbone):
+    """Any torch module whose output is a feature map (4 axes), tokens (3) or a vector (2).
+
+    Pooled is the mean over places, or the vector. A module that has ``num_prefix_tokens`` says how many tokens come before the
+    patches; otherwise those that are too many for a square are left out.
+    """
+
+    def __init__(self, module: nn.Module, *, size: int) -> None:
+        super().__init__()
+        self.module, self.channels = module, _input_channels(module)
+        self.prefix, self.pool = 0, "mean"
+        training = module.training
+        module.eval()
+        weight = next(module.parameters(), torch.zeros(()))
+        with torch.no_grad():
+            output = tensor_of(module(torch.zeros(1, self.channels, size, size, dtype=weight.dtype, device=weight.device)))
+        module.train(training)
+        if output.ndim not in (2, 3, 4):
+            raise UsageError(
+                f"The module returns {output.ndim} axes.", "Wrap one that returns a feature map, tokens or one vector an image."
+            )
+        if output.ndim == 3:
+            square = int(output.shape[1] ** 0.5) ** 2
+            self.prefix = int(getattr(module, "num_prefix_tokens", output.shape[1] - square))
+        self.dim = output.shape[2] if output.ndim == 3 else output.shape[1]
+        cells = {2: 1, 3: int((output.shape[1] - self.prefix) ** 0.5), 4: output.shape[-1]}[output.ndim]
+        self.stride = max(1, round(size / cells))
+        self.layers = _plain_layers(self, "module")
+
+    def forward(self, images: Float[Tensor, "batch channel *size"]) -> Features:
+        output = tensor_of(self.module(images))
+        if output.ndim == 2:
+            return Features(output, output[..., None, None])
+        grid = _cells(output[:, self.prefix :], tuple(images.shape[-2:])) if output.ndim == 3 else output
+        return Features(grid.mean((2, 3)), grid)
+
+
+def timm_backbone(name: str, *, pretrained: bool, size: int | None = None, **options: Any) -> TimmBackbone:
+    """A timm model as a backbone.
+
+    Args:
+        name: its name in timm, or ``local-dir:PATH`` of a folder with ``config.json`` and weights in timm's form.
+        pretrained: load its published weights.
+        size: side of the images in pixels, for models that are built for one size; by default their own.
+        options: handed on to timm.
+
+    Raises:
+        UsageError: timm has no model of that name.
+        EnvironmentFault: the weights are neither here nor to be had.
+    """
+    import timm
+
+    if name.startswith(_LOCAL):
+        file = Path(name.removeprefix(_LOCAL)) / "config.json"
+        if not file.is_file():
+            raise UsageError(f"{file} does not exist.", "Give a folder that timm wrote, with config.json and the weights.")
+        config = json.loads(file.read_text())
+        fixed = config.get("pretrained_cfg", config).get("fixed_input_size", False)
+    else:
+        if not timm.is_model(name):
+            near = timm.list_models(f"*{name.partition('.')[0][:6]}*")[:5]
+            raise UsageError(f"timm has no model {name!r}.", f"Some that it has: {', '.join(near) or 'see timm.list_models()'}.")
+        published = timm.get_pretrained_cfg(name)
+        fixed = bool(published and published.fixed_input_size)
+    if fixed and size:
+        options = {"img_size": size, **options}
+    try:
+        model = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
+    except (OSError, RuntimeError, ValueError) as error:
+        if not pretrained:
+            raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise EnvironmentFault(
+            f"The weights of {name} cannot be had: {reason}",
+            "Connect to the network once, so that timm keeps a copy, or give timm:local-dir:PATH of a folder with the weights.",
+        ) from error
+    return TimmBackbone(model)
+
+
+def wrap_backbone(module: nn.Module, *, size: int) -> Backbone:
+    """Any torch module as a backbone: ours as it is, timm's without its classifier, another as ``ModuleBackbone``.
+
+    Args:
+        module: from normalised images to a feature map, tokens or one vector an image.
+        size: side of its images in pixels.
+
+    Raises:
+        UsageError: it returns something else.
+    """
+    if isinstance(module, Backbone):
+        return module
+    if hasattr(module, "forward_features") and hasattr(module, "forward_head"):
+        return TimmBackbone(module)
+    return ModuleBackbone(module, size=size)
+
+
+def _cells(patches: Float[Tensor, "batch patch dim"], size: tuple[int, ...]) -> Float[Tensor, "batch dim rows columns"]:
+    """Tokens laid out as the image is: as many rows and columns as its shape and their number allow."""
+    count, (height, width) = patches.shape[1], size
+    rows = round((count * height / width) ** 0.5)
+    if rows == 0 or count % rows:
+        raise UsageError(
+            f"{count} patches do not tile an image of {height} x {width} pixels.", "Use images of a size that they do."
+        )
+    return patches.transpose(1, 2).unflatten(2, (rows, count // rows))
+
+
+def _input_channels(module: nn.Module) -> int:
+    """Channels that the first convolution takes; 3 if there is none."""
+    first = next((part for part in module.modules() if isinstance(part, nn.Conv2d | nn.Conv3d)), None)
+    return 3 if first is None else first.in_channels
+
+
+def _plain_layers(backbone: nn.Module, name: str) -> tuple[str, ...]:
+    """A module's children, those of its lists and sequences one by one."""
+    found: list[str] = []
+    for child, part in backbone.get_submodule(name).named_children():
+        listed = isinstance(part, nn.Sequential | nn.ModuleList)
+        found += [f"{name}.{child}.{number}" for number in range(len(part))] if listed else [f"{name}.{child}"]
+    return tuple(found)

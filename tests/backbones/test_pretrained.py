@@ -1,0 +1,94 @@
+"""timm's models and any module as backbones."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.testing import assert_close
+
+from selfsight.backbones.pretrained import timm_backbone, wrap_backbone
+from selfsight.backbones.resnet import resnet_tiny
+from selfsight.core.errors import EnvironmentFault, UsageError
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "cells", "prefix"),
+    [
+        ("resnet18", 64, 2, 0),
+        ("mobilenetv3_small_050", 64, 2, 0),
+        ("vit_tiny_patch16_224", 64, 4, 1),
+        ("vit_small_patch14_reg4_dinov2", 56, 4, 5),
+        ("swin_tiny_patch4_window7_224", 64, 2, 0),
+    ],
+)
+def test_timm(name: str, size: int, cells: int, prefix: int) -> None:
+    network = timm_backbone(name, pretrained=False, size=size, **({"depth": 2} if name.startswith("vit") else {})).eval()
+    with torch.no_grad():
+        features = network(torch.randn(2, 3, size, size))
+    assert features.pooled.shape == (2, network.dim)
+    assert features.grid.shape[2:] == (cells, cells)
+    assert network.stride == size // cells
+    assert network.prefix == prefix
+    names = dict(network.named_modules())
+    assert network.layers
+    assert all(layer in names for layer in network.layers)
+
+
+def test_a_local_folder(tmp_path: Path) -> None:
+    before = timm_backbone("resnet18", pretrained=False).eval()
+    config = {
+        "architecture": "resnet18",
+        "num_classes": 0,
+        "pretrained_cfg": {"input_size": [3, 64, 64], "mean": [0.5] * 3, "std": [0.2] * 3},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file(before.model.state_dict(), tmp_path / "model.safetensors")
+    after = timm_backbone(f"local-dir:{tmp_path}", pretrained=True).eval()
+    images = torch.randn(1, 3, 64, 64)
+    assert_close(after(images).pooled, before(images).pooled)
+    assert after.mean == (0.5, 0.5, 0.5)
+    with pytest.raises(UsageError, match="does not exist"):
+        timm_backbone("local-dir:/nowhere", pretrained=True)
+
+
+def test_what_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="resnet18"):
+        timm_backbone("resnet18x", pretrained=False)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("timm.create_model", refuse)
+    with pytest.raises(EnvironmentFault, match="local-dir"):
+        timm_backbone("resnet18", pretrained=True)
+
+
+def test_any_module() -> None:
+    maps = nn.Sequential(nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 6, 3, 2, 1))
+    network = wrap_backbone(maps, size=32)
+    assert (network.dim, network.stride, network.channels) == (6, 4, 1)
+    assert network.layers == ("module.0", "module.1", "module.2")
+    assert network(torch.randn(2, 1, 32, 48)).grid.shape == (2, 6, 8, 12)
+    vectors = wrap_backbone(nn.Sequential(nn.Flatten(), nn.Linear(48, 5)), size=4)
+    assert vectors(torch.randn(2, 3, 4, 4)).pooled.shape == (2, 5)
+    ours = resnet_tiny()
+    assert wrap_backbone(ours, size=32) is ours
+
+
+def test_tokens() -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patch = nn.Conv2d(3, 7, 8, 8)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            patches = self.patch(images).flatten(2).transpose(1, 2)
+            return torch.cat([patches.mean(1, keepdim=True), patches], 1)
+
+    network = wrap_backbone(Tokens(), size=32)
+    features = network(torch.randn(2, 3, 32, 64))
+    assert features.grid.shape == (2, 7, 4, 8)
+    assert network.stride == 8
