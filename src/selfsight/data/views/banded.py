@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import ceil
 
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Bool, Float, Num
 from torch import Tensor
 
 from selfsight.data.views.memory import lend
@@ -101,16 +101,19 @@ class _Desk:
         return self.whole
 
 
+@torch.compiler.disable
 def resample(
     pixels: Num[Tensor, "batch channel height width"],
     boxes: Num[Tensor, "batch 4"],
-    flip: Sequence[bool] | None,
-    sigma: Sequence[float] | None,
+    flips: Bool[Tensor, " batch"] | None,
+    sigmas: Float[Tensor, " batch"] | None,
     kernel: int,
     size: int,
     finish: Callable[[Tensor, slice, Tensor], Tensor],
 ) -> Float[Tensor, "batch channel size size"]:
-    """Square views of pictures on the CPU, as ``geometry.resample``."""
+    """Square views of pictures on the CPU, as ``geometry.resample``; a compiler has nothing to add to it."""
+    flip = None if flips is None else flips.tolist()
+    sigma = None if sigmas is None else sigmas.tolist()
     blur = [_reach(value, kernel) for value in sigma] if sigma is not None else [0] * len(boxes)
     places = list(zip(boxes.int().tolist(), blur, strict=True))
     vertical = [_axis(box[1], box[3], size, reach) for box, reach in places]

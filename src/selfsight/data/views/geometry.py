@@ -136,12 +136,12 @@ def resample(
     ``gaussian_blur``. ``finish`` is applied to rows as soon as they are made; the memory of the rows it is given is used again.
     """
     finish = finish or _as_it_is
-    if len(pixels) == 0 or pixels.device.type != "cpu" or torch.compiler.is_compiling():
+    small = size < _BANDED_FROM
+    if len(pixels) == 0 or pixels.device.type != "cpu" or (small and torch.compiler.is_compiling()):
         return finish(_dense(pixels, placing, size, slice(None), None), slice(None), None)
-    if size >= _BANDED_FROM:
-        sigma = None if placing.sigma is None else placing.sigma.tolist()
-        flip = None if placing.flip is None else placing.flip.tolist()
-        return banded.resample(pixels, placing.boxes, flip, sigma, placing.kernel, size, finish)
+    if not small:
+        view: Callable[..., Tensor] = banded.resample
+        return view(pixels, placing.boxes, placing.flip, placing.sigma, placing.kernel, size, finish)
     n, channels, height, width = pixels.shape
     made = lend(n, channels, size, size)
     step = max(1, _CHUNK // (channels * max(size * size, height * width)))
