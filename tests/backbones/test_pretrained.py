@@ -61,8 +61,13 @@ def test_what_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no network")
 
-    monkeypatch.setattr("timm.create_model", refuse)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
     with pytest.raises(EnvironmentFault, match="local-dir"):
+        timm_backbone("resnet18", pretrained=True)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: "copy.safetensors")
+    monkeypatch.setattr("timm.create_model", refuse)
+    with pytest.raises(EnvironmentFault, match="no network"):
         timm_backbone("resnet18", pretrained=True)
 
 

@@ -1,6 +1,7 @@
 """Networks of others as backbones: timm's models by name, and any torch module."""
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -118,17 +119,44 @@ def timm_backbone(name: str, *, pretrained: bool, size: int | None = None, **opt
         fixed = bool(published and published.fixed_input_size)
     if fixed and size:
         options = {"img_size": size, **options}
+    if pretrained and not name.startswith(_LOCAL):
+        options |= _cached_weights(name)
     try:
         model = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
     except (OSError, RuntimeError, ValueError) as error:
         if not pretrained:
             raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise EnvironmentFault(
-            f"The weights of {name} cannot be had: {reason}",
-            "Connect to the network once, so that timm keeps a copy, or give timm:local-dir:PATH of a folder with the weights.",
-        ) from error
+        raise _no_weights(name, reason) from error
     return TimmBackbone(model)
+
+
+def _cached_weights(name: str) -> dict[str, Any]:
+    """Options that make timm read the copy on this machine, if there is one; a refusal at once where there is no network either."""
+    import timm
+    from huggingface_hub import try_to_load_from_cache
+
+    published = timm.get_pretrained_cfg(name)
+    if published is None or not published.has_weights:
+        raise _no_weights(name, "none were published")
+    if not published.hf_hub_id or published.file:
+        return {}
+    for file in ("model.safetensors", "pytorch_model.bin"):
+        found = try_to_load_from_cache(published.hf_hub_id, file)
+        if isinstance(found, str):
+            return {"pretrained_cfg_overlay": {"file": found}}
+    try:
+        socket.getaddrinfo("huggingface.co", 443)
+    except OSError as error:
+        raise _no_weights(name, "they are not on this machine, and huggingface.co cannot be reached") from error
+    return {}
+
+
+def _no_weights(name: str, reason: str) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"The weights of {name} cannot be had: {reason}.",
+        "Connect to the network once, so that a copy is kept, or give timm:local-dir:PATH of a folder with the weights.",
+    )
 
 
 def wrap_backbone(module: nn.Module, *, size: int) -> Backbone:

@@ -11,6 +11,7 @@ multiplied with just the window of the image that they see; for larger views on 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, Num
@@ -140,8 +141,8 @@ def resample(
     if len(pixels) == 0 or pixels.device.type != "cpu" or (small and torch.compiler.is_compiling()):
         return finish(_dense(pixels, placing, size, slice(None), None), slice(None), None)
     if not small:
-        view: Callable[..., Tensor] = banded.resample
-        return view(pixels, placing.boxes, placing.flip, placing.sigma, placing.kernel, size, finish)
+        banded_form: Any = banded.resample
+        return banded_form(pixels, placing.boxes, placing.flip, placing.sigma, placing.kernel, size, finish)
     n, channels, height, width = pixels.shape
     made = lend(n, channels, size, size)
     step = max(1, _CHUNK // (channels * max(size * size, height * width)))
