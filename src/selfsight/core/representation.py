@@ -83,12 +83,13 @@ class Representation:
         mean, std: per-channel normalisation that it was trained with.
         size: side of the images it was trained with, in pixels.
         name: what to call it.
+        spec: the name by which its architecture can be built again; empty if there is none.
     """
 
     def __init__(
-        self, backbone: Backbone, *, mean: Sequence[float], std: Sequence[float], size: int, name: str = "representation"
+        self, backbone: Backbone, *, mean: Sequence[float], std: Sequence[float], size: int, name: str = "representation", spec: str = ""
     ) -> None:
-        self.backbone, self.size, self.name = backbone.eval(), size, name
+        self.backbone, self.size, self.name, self.spec = backbone.eval(), size, name, spec
         self.mean, self.std = tuple(mean), tuple(std)
 
     @property

@@ -67,11 +67,7 @@ class RunFolder:
         """
         if rank():
             return newest_checkpoint(self.checkpoints, say) if resume and self.checkpoints.is_dir() else None
-        if self.exists and not (resume or overwrite):
-            raise UsageError(
-                f"{self.path} holds a run already ({self._standing()}).",
-                "Use --resume to go on with it, --overwrite to replace it, or another --out.",
-            )
+        self.refuse(resume=resume, overwrite=overwrite)
         if overwrite and self.path.exists():
             self._clear()
         self.path.mkdir(parents=True, exist_ok=True)
@@ -83,6 +79,18 @@ class RunFolder:
         self.write("config.json", config)
         self.write("origin.json", origin)
         return None
+
+    def refuse(self, *, resume: bool, overwrite: bool) -> None:
+        """Refuse to touch a run that is there, unless that was asked for.
+
+        Raises:
+            UsageError: it was not.
+        """
+        if self.exists and not (resume or overwrite):
+            raise UsageError(
+                f"{self.path} holds a run already ({self._standing()}).",
+                "Use --resume to go on with it, --overwrite to replace it, or another --out.",
+            )
 
     def _standing(self) -> str:
         file = self.path / "STATUS.json"

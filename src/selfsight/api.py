@@ -1,0 +1,185 @@
+"""The Python face: learn, load, wrap, open, Run."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from selfsight.assembly import Settings, build, frame_of
+from selfsight.backbones.loading import load_representation
+from selfsight.bank.extract import bank_of
+from selfsight.bank.store import Bank
+from selfsight.core.clock import Clock
+from selfsight.core.representation import Representation
+from selfsight.core.wishes import Wishes
+from selfsight.data.loader import images
+from selfsight.data.opening import open_source
+from selfsight.data.pack import cache_folder
+from selfsight.data.source import Source
+from selfsight.engine.hardware import fast_bf16
+from selfsight.learning import Manner, continue_run, learn_run
+from selfsight.measure.examine import Examination, examine
+from selfsight.report.page import Shown, write_report
+
+__all__ = ["Run", "learn", "load", "open", "wrap"]
+
+
+def open(spec: str | Path, **options: Any) -> Source:  # noqa: A001
+    """Open a data set by its name; see ``selfsight.data.opening.open_source`` for names and options."""
+    return open_source(spec, **options)
+
+
+def learn(data: str | Path, *, out: str | Path | None = None, manner: Manner | None = None, **wishes: Any) -> "Run":
+    """Learn a representation of the pictures in ``data``.
+
+    Args:
+        data: a data set's name: a folder, an archive, ``world:shapes`` and others (see ``open``).
+        out: the run's folder; ``runs/METHOD`` by default.
+        manner: how the run is carried out (resume, overwrite, …).
+        wishes: the fields of ``Wishes``: method, backbone, size, batch, epochs, steps, minutes, seed, limit, options, …
+
+    Raises:
+        SelfsightError: what went wrong and what to do about it.
+    """
+    asked = Wishes(data=str(data), **wishes)
+    path = Path(out) if out is not None else Path("runs") / asked.method
+    learn_run(asked, path, manner)
+    return Run(path)
+
+
+def load(spec: str | Path, *, size: int | None = None) -> "Run":
+    """A run by its folder, or a model as ``timm:NAME``, which can be measured as a run can."""
+    return Run(spec, size=size)
+
+
+def wrap(
+    module: nn.Module, *, mean: Sequence[float], std: Sequence[float], size: int, name: str = "wrapped"
+) -> Representation:
+    """Any torch module as a representation.
+
+    Args:
+        module: from normalised images to feature maps, tokens or vectors.
+        mean, std: per-channel normalisation.
+        size: side of its images in pixels.
+        name: what to call it.
+    """
+    from selfsight.backbones.pretrained import wrap_backbone  # noqa: PLC0415
+
+    return Representation(wrap_backbone(module, size=size), mean=mean, std=std, size=size, name=name)
+
+
+class Run:
+    """What was learnt, and what can be done with it.
+
+    Args:
+        spec: a run's folder, or ``timm:NAME``.
+        size: side of the images in pixels, for ``timm:``.
+
+    Attributes:
+        path: where results go: the run's folder, or ``runs/NAME`` for a model.
+        phi: the representation.
+    """
+
+    def __init__(self, spec: str | Path, *, size: int | None = None) -> None:
+        self.phi = load_representation(spec, size=size)
+        self.path = Path("runs") / str(spec).replace(":", "-").replace("/", "-") if str(spec).startswith("timm:") else Path(spec)
+
+    @property
+    def settings(self) -> Settings | None:
+        """The options that it was learnt with; ``None`` for a model that was not learnt here."""
+        file = self.path / "config.json"
+        return Settings.from_plain(json.loads(file.read_text())) if file.is_file() else None
+
+    @property
+    def status(self) -> Mapping[str, Any]:
+        """How it stands."""
+        file = self.path / "STATUS.json"
+        return json.loads(file.read_text()) if file.is_file() else {}
+
+    def source(self) -> Source:
+        """The data that it was learnt from."""
+        settings = self.settings
+        if settings is None:
+            raise FileNotFoundError(f"{self.path} has no config.json; open its data yourself.")
+        return open_source(settings.data, limit=settings.limit, seed=settings.seed, size=settings.size)
+
+    def bank(self, data: Source | str | Path, *, layers: Sequence[str] = (), half: bool = False) -> Bank:
+        """What the representation says of a data set, kept in the run's folder."""
+        source = open_source(data, size=self.phi.size) if isinstance(data, str | Path) else data
+        return bank_of(self.phi, source, self.path / "banks", layers=layers, half=half, bf16=fast_bf16(self.phi.device))
+
+    def measure(
+        self,
+        *,
+        train: Source | str | Path,
+        test: Source | str | Path,
+        probes: Sequence[str] | None = None,
+        floors: bool = True,
+        limit: int | None = None,
+        seed: int = 0,
+        **more: Any,
+    ) -> Examination:
+        """Scores beside their floors: probes fitted on ``train``, scored on ``test``; kept under ``measures/``.
+
+        Args:
+            train, test: sources, or names of data sets.
+            probes: names of probes; all that the data allow by default.
+            floors: measure the untrained network and raw pixels too.
+            limit: at most so many pictures of ``train``, drawn by the seed; of ``test`` all are used.
+            seed: of that draw.
+            more: passed on to ``examine``.
+        """
+        size = self.phi.size
+        fitted = open_source(train, limit=limit, seed=seed, size=size) if isinstance(train, str | Path) else train
+        judged = open_source(test, size=size) if isinstance(test, str | Path) else test
+        found = examine(
+            self.phi,
+            fitted,
+            judged,
+            probes=probes,
+            floors=floors,
+            bf16=fast_bf16(self.phi.device),
+            banks=self.path / "banks",
+            cache=cache_folder() / "floors",
+            **more,
+        )
+        self._keep(found, fitted, judged)
+        return found
+
+    def _keep(self, found: Examination, train: Source, test: Source) -> None:
+        folder = self.path / "measures"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, readout in found.readouts.items():
+            readout.save(folder / name)
+        about = {"train": train.spec, "train_images": len(train), "test": test.spec, "test_images": len(test)}
+        (folder / "scores.json").write_text(json.dumps(about | found.to_plain(), indent=1) + "\n")
+
+    def report(self, data: Source | str | Path | None = None) -> Path:
+        """Write one page about the run, ``report/index.html``; pictures are taken from ``data``, by default what it was learnt from."""
+        source = self.source() if data is None else open_source(data, size=self.phi.size) if isinstance(data, str | Path) else data
+        return write_report(self.path, self.phi, source, self.bank(source), self._shown(source))
+
+    def _shown(self, source: Source, count: int = 6) -> Shown | None:
+        """Some pictures and the views that the method makes of them."""
+        settings = self.settings
+        if settings is None or len(source) < 2:
+            return None
+        method = build(replace(settings, steps=0))
+        batch = images(source, np.linspace(0, len(source) - 1, min(count, len(source))).astype(np.int64))
+        drawn = method.recipe.draw(len(batch), Clock(seed=settings.seed), frame_of(settings, method))
+        return Shown(batch, method.recipe.make(batch, drawn), self.phi.mean, self.phi.std)
+
+    def _repr_html_(self) -> str:
+        status = self.status.get("status", "")
+        return f"<b>{escape(str(self.path))}</b> · {escape(self.phi.spec)} · {self.phi.size} px · {escape(status)}"
+
+
+def repeat(path: str | Path, *, out: str | Path | None = None, manner: Manner | None = None, **more: Any) -> Run:
+    """Repeat a run by its own configuration, or with ``Manner(resume=True)`` go on with it."""
+    continue_run(Path(path), Path(out) if out is not None else None, manner, **more)
+    return Run(out if out is not None else path)

@@ -1,0 +1,62 @@
+"""Representations by name: a run's, a timm model's, and their untrained twins."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from selfsight.backbones.table import build_backbone
+from selfsight.core.errors import UsageError
+from selfsight.core.representation import Representation
+
+__all__ = ["load_representation", "untrained_twin"]
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def load_representation(spec: str | Path, *, size: int | None = None) -> Representation:
+    """The representation of a run (its folder), or of ``timm:NAME`` with its published weights.
+
+    Args:
+        spec: a run's folder, ``timm:NAME`` or ``timm:local-dir:PATH``.
+        size: side of the images in pixels, for ``timm:``; by default the model's own.
+
+    Raises:
+        UsageError: it is neither.
+        EnvironmentFault: published weights are asked for and cannot be had here.
+    """
+    text = str(spec)
+    if text.startswith("timm:"):
+        side = size or 224
+        backbone = build_backbone(text, size=side, pretrained=True)
+        mean, std = getattr(backbone, "mean", IMAGENET_MEAN), getattr(backbone, "std", IMAGENET_STD)
+        return Representation(backbone, mean=mean, std=std, size=side, name=text, spec=text)
+    folder = Path(spec) / "export"
+    if not (folder / "config.json").is_file():
+        raise UsageError(
+            f"{spec} is not a finished run: it has no export/config.json.", "Give a run's folder, or a model as timm:NAME."
+        )
+    card = json.loads((folder / "config.json").read_text())
+    shape = card["pretrained_cfg"]
+    backbone = build_backbone(card["architecture"], size=shape["input_size"][-1], channels=shape["input_size"][0])
+    backbone.load_state_dict(load_file(folder / "model.safetensors"))
+    return Representation(
+        backbone, mean=shape["mean"], std=shape["std"], size=shape["input_size"][-1], name=Path(spec).name, spec=card["architecture"]
+    )
+
+
+def untrained_twin(phi: Representation, seed: int) -> Representation:
+    """The same architecture with random weights, drawn by the seed; its batch statistics are still those of initialisation.
+
+    Raises:
+        UsageError: the representation's architecture has no name to build it from.
+    """
+    if not phi.spec:
+        raise UsageError(f"{phi.name} cannot be built again without its weights.", "Give wrap() the function that builds it.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = build_backbone(phi.spec, size=phi.size, channels=phi.backbone.channels)
+    return Representation(
+        backbone.to(phi.device), mean=phi.mean, std=phi.std, size=phi.size, name=f"{phi.name} untrained {seed}", spec=phi.spec
+    )

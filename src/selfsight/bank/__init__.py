@@ -1,0 +1,1 @@
+"""What a representation says of a data set, kept: the hinge between learning and judging."""

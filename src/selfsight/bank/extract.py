@@ -1,0 +1,104 @@
+"""Passing a data set through a network."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from selfsight.bank.store import OUTPUT, Bank, write_bank
+from selfsight.core.representation import Representation
+from selfsight.data.loader import sequential
+from selfsight.data.source import Source
+from selfsight.data.views.geometry import central
+
+__all__ = ["Encoder", "bank_of", "fingerprint_of", "pass_through"]
+
+Encoder = Callable[[Float[Tensor, "batch channel height width"]], Mapping[str, Float[Tensor, "batch dim"]]]
+"""From pictures in [0, 1] to named vectors."""
+
+
+def pass_through(
+    source: Source,
+    encoder: Encoder,
+    *,
+    size: int,
+    batch: int = 256,
+    device: torch.device | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> dict[str, Float[np.ndarray, "sample dim"]]:
+    """The central view of every picture through an encoder, in order, without gradients; float32 rows by name."""
+    kept: dict[str, list[np.ndarray]] = {}
+    done = 0
+    with torch.inference_mode():
+        for images in sequential(source, batch):
+            moved = images.map(lambda tensor: tensor.to(device)) if device else images
+            for name, rows in encoder(central(moved, size)).items():
+                kept.setdefault(name, []).append(rows.float().cpu().numpy())
+            done += len(images)
+            if progress:
+                progress(done, len(source))
+    return {name: np.concatenate(rows) for name, rows in kept.items()}
+
+
+def fingerprint_of(phi: Representation) -> str:
+    """A digest of a representation's weights, buffers and normalisation."""
+    digest = hashlib.sha256(repr((phi.mean, phi.std, phi.size, phi.spec)).encode())
+    for name, tensor in sorted(phi.backbone.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def bank_of(
+    phi: Representation,
+    source: Source,
+    folder: Path,
+    *,
+    layers: Sequence[str] = (),
+    half: bool = False,
+    bf16: bool = False,
+    progress: Callable[[int, int], object] | None = None,
+) -> Bank:
+    """The bank of a representation on a source, inside ``folder``; made when it is not there yet.
+
+    Args:
+        phi: the representation.
+        source: the data set.
+        folder: where banks are kept; the bank's own name is a digest of weights and data.
+        layers: layers kept beside the network's output.
+        half: keep float16.
+        bf16: compute in bfloat16 where the network allows.
+        progress: called with (done, all).
+    """
+    mark, kind = fingerprint_of(phi), "float16" if half else "float32"
+    path = folder / f"{mark}-{source.fingerprint}-{phi.size}"
+    if (path / "origin.json").is_file():
+        bank = Bank(path)
+        if set(layers) <= set(bank.layers) and bank.origin["kind"] == kind:
+            return bank
+    encoder = encoder_of(phi, layers, bf16=bf16)
+    rows = pass_through(source, encoder, size=phi.size, device=phi.device, progress=progress)
+    origin = {
+        "representation": phi.name,
+        "weights": mark,
+        "data": source.spec,
+        "fingerprint": source.fingerprint,
+        "size": phi.size,
+        "kind": kind,
+    }
+    return write_bank(path, {name: value.astype(kind) for name, value in rows.items()}, list(source.names), origin)
+
+
+def encoder_of(phi: Representation, layers: Sequence[str] = (), *, bf16: bool = False) -> Encoder:
+    """An encoder that says what a representation says, at its output and at layers."""
+
+    def encode(images: Tensor) -> dict[str, Tensor]:
+        with torch.autocast(phi.device.type, torch.bfloat16, enabled=bf16):
+            pixels = images.contiguous(memory_format=torch.channels_last)
+            return {OUTPUT: phi.pooled(pixels)} | {layer: phi.pooled(pixels, layer) for layer in layers}
+
+    return encode

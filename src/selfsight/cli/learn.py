@@ -1,0 +1,115 @@
+"""``selfsight learn``."""
+
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from selfsight.cli.options import emit, method_options, with_positional
+from selfsight.core.errors import UsageError
+from selfsight.core.wishes import Wishes
+
+__all__ = ["run"]
+
+EXTRA: dict[str, tuple[Any, Any, str]] = {
+    "out": (Path | None, None, "the run's folder; runs/METHOD by default"),
+    "again": (Path | None, None, "repeat the run in this folder by its own configuration (with --resume: go on with it)"),
+    "resume": (bool, False, "go on with the run in the folder; begin where there is none"),
+    "overwrite": (bool, False, "replace the run in the folder"),
+    "fail_on_collapse": (bool, False, "end with exit code 4 when the representation collapses"),
+    "sample": (str | None, None, "a labelled data set for k-NN while learning"),
+    "report": (bool, True, "write the report at the end"),
+    "json": (bool, False, "print one JSON object on standard output"),
+}
+WORDS = """Learn a representation of pictures, without labels. What you leave out is chosen from the data and the machine, and said.
+
+DATA: a folder, a .tar or .parquet file, shards by glob, digits, photo:astronaut, torchvision:CIFAR10, hf:owner/name, world:shapes?preset=learnable."""
+
+
+def run(arguments: list[str]) -> int:
+    """Learn; return the exit code."""
+    kind = with_positional(Wishes, "data", EXTRA, optional=True)
+    helping = any(word in ("-h", "--help") for word in arguments)
+    named = _named(arguments)
+    if helping and named:
+        return _method_help(named)
+    read, rest = tyro.cli(kind, prog="selfsight learn", description=WORDS, args=arguments, return_unknown_args=True)
+    if read.data is None and read.again is None:
+        raise UsageError("There is nothing to learn from.", "Name a data set: selfsight learn my_photos/")
+    summary = _learn(read, list(rest))
+    if read.report and summary["images"]:
+        _report(summary)
+    if read.json:
+        emit(summary)
+    return 0
+
+
+def _named(arguments: list[str]) -> str | None:
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if word == "--method":
+            return following
+        if word.startswith("--method="):
+            return word.partition("=")[2]
+    return None
+
+
+def _method_help(name: str) -> int:
+    from selfsight.assembly import choose  # noqa: PLC0415
+    from selfsight.methods.table import method_class  # noqa: PLC0415
+
+    _, options, training = choose(name, size=32)
+    sys.stdout.write("Defaults are those for small images; above 96 px the paper's are taken.\n")
+    method_options(method_class(name), options, training, ["--help"])
+    return 0
+
+
+def _learn(read: Any, rest: list[str]) -> dict[str, Any]:
+    from selfsight.learning import Manner, continue_run, learn_run  # noqa: PLC0415
+
+    manner = Manner(read.resume, read.overwrite, read.fail_on_collapse, observers=_observers(read))
+    if read.again is not None:
+        if rest:
+            raise UsageError(f"--again takes no options of the method, but came with {' '.join(rest)}.", "Begin a new run for those.")
+        return continue_run(read.again, read.out, manner, device=read.device, workers=read.workers, compile=read.compile)
+    wishes = {item.name: getattr(read, item.name) for item in fields(Wishes) if hasattr(read, item.name)}
+    if rest:
+        wishes |= dict(zip(("options", "training"), _method_words(read, rest), strict=True))
+    return learn_run(Wishes(**wishes), read.out or Path("runs") / read.method, manner)
+
+
+def _method_words(read: Any, rest: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The words that the verb does not know are the method's own options."""
+    from selfsight.assembly import choose  # noqa: PLC0415
+    from selfsight.data.opening import typical_side  # noqa: PLC0415
+    from selfsight.methods.table import method_class  # noqa: PLC0415
+
+    size = read.size or min(typical_side(read.data), 64)
+    _, options, training = choose(read.method, size=size)
+    return method_options(method_class(read.method), options, training, rest)
+
+
+def _observers(read: Any) -> Any:
+    if read.sample is None:
+        return None
+    from selfsight.data.opening import open_source  # noqa: PLC0415
+    from selfsight.measure.online import OnlineKnn  # noqa: PLC0415
+
+    def make(source: object, settings: Any) -> list[Any]:  # noqa: ARG001
+        sample = open_source(read.sample, size=settings.size)
+        every = max(settings.steps // 10, 1)
+        return [OnlineKnn(sample, size=settings.size, every=every, tell=lambda step, top1: _say(f"step {step + 1}: k-NN {top1:.3f}"))]
+
+    return make
+
+
+def _report(summary: dict[str, Any]) -> None:
+    from selfsight.api import Run  # noqa: PLC0415
+
+    _say(f"report: {Run(summary['run']).report()}")
+    _say(f"run:    {summary['run']} ({summary['status']}, {summary['seconds']:.0f} s, {summary['views_per_second']:,.0f} views/s)")
+
+
+def _say(words: str) -> None:
+    sys.stderr.write(f"{words}\n")

@@ -1,0 +1,41 @@
+"""``selfsight methods``."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from selfsight.cli.options import emit, parse
+
+__all__ = ["run"]
+
+
+@dataclass(frozen=True)
+class MethodsOptions:
+    """How to show the catalogue."""
+
+    json: Annotated[bool, tyro.conf.arg(help="print one JSON array on standard output")] = False
+
+
+def run(arguments: list[str]) -> int:
+    """Print the catalogue; return the exit code."""
+    read = parse(MethodsOptions, arguments, "methods", "The catalogue of ways to learn.")
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    from selfsight.methods.table import METHODS, method_class  # noqa: PLC0415
+
+    cards = {name: method_class(name).card for name in METHODS}
+    if read.json:
+        emit(
+            [
+                {"name": name, "family": card.family, "kind": card.kind, "paper": card.paper, "decks": list(card.decks)}
+                for name, card in cards.items()
+            ]
+        )
+        return 0
+    table = Table("method", "family", "kind", "paper", "decks", "probe")
+    for name, card in cards.items():
+        table.add_row(name, card.family, card.kind, card.paper, " ".join(card.decks), card.probe)
+    Console().print(table)
+    return 0

@@ -1,0 +1,102 @@
+"""Agreement of two labelings, from their contingency table."""
+
+import numpy as np
+from jaxtyping import Int
+from scipy.optimize import linear_sum_assignment
+from scipy.special import gammaln
+
+__all__ = ["adjusted_mutual_information", "adjusted_rand", "contingency", "matched_accuracy", "normalised_mutual_information"]
+
+Table = Int[np.ndarray, "row column"]
+
+
+def contingency(left: Int[np.ndarray, " sample"], right: Int[np.ndarray, " sample"]) -> Table:
+    """How many samples have each pair of labels; labels need not be consecutive."""
+    _, left = np.unique(left, return_inverse=True)
+    _, right = np.unique(right, return_inverse=True)
+    table = np.zeros((left.max(initial=-1) + 1, right.max(initial=-1) + 1), dtype=np.int64)
+    np.add.at(table, (left, right), 1)
+    return table
+
+
+def matched_accuracy(table: Table) -> float:
+    """The largest share of samples that a one-to-one matching of clusters to classes gets right (Kuhn 1955)."""
+    rows, columns = linear_sum_assignment(table, maximize=True)
+    return float(table[rows, columns].sum() / table.sum())
+
+
+def _entropy(counts: np.ndarray) -> float:
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
+def _mutual_information(table: Table) -> float:
+    """``Σ p_ij log(p_ij / (p_i p_j))`` in nats."""
+    rows, columns = np.nonzero(table)
+    cells, total = table[rows, columns].astype(float), table.sum()
+    outer = table.sum(1)[rows].astype(float) * table.sum(0)[columns]
+    return float(max((cells / total * (np.log(cells) + np.log(total) - np.log(outer))).sum(), 0.0))
+
+
+def _trivial(table: Table) -> bool:
+    """Both labelings put everything in one class, or both give every sample a class of its own."""
+    rows, columns = (np.count_nonzero(table.sum(axis)) for axis in (1, 0))
+    return rows == columns and (rows <= 1 or rows == table.sum())
+
+
+def normalised_mutual_information(table: Table) -> float:
+    """Mutual information over the mean of the two entropies (Vinh, Epps & Bailey 2010, JMLR 11)."""
+    if _trivial(table):
+        return 1.0
+    half = (_entropy(table.sum(1)) + _entropy(table.sum(0))) / 2
+    return min(_mutual_information(table) / half, 1.0) if half > 0 else 0.0
+
+
+def adjusted_rand(table: Table) -> float:
+    """The Rand index corrected for chance (Hubert & Arabie 1985)."""
+    if _trivial(table):
+        return 1.0
+
+    def pairs(counts: np.ndarray) -> float:
+        wide = counts.astype(float)
+        return float((wide * (wide - 1)).sum() / 2)
+
+    both, rows, columns = pairs(table), pairs(table.sum(1)), pairs(table.sum(0))
+    chance = rows * columns / pairs(np.asarray([table.sum()]))
+    return (both - chance) / ((rows + columns) / 2 - chance)
+
+
+def adjusted_mutual_information(table: Table) -> float:
+    """Mutual information corrected for chance, over the mean of the entropies (Vinh, Epps & Bailey 2010, JMLR 11, eq. 24a)."""
+    if _trivial(table):
+        return 1.0
+    chance = _expected_information(table)
+    half = (_entropy(table.sum(1)) + _entropy(table.sum(0))) / 2
+    floor = np.finfo(float).eps
+    room = half - chance
+    room = min(room, -floor) if room < 0 else max(room, floor)
+    return (_mutual_information(table) - chance) / room
+
+
+def _expected_information(table: Table) -> float:
+    """Expected mutual information of two labelings with these sizes: the hypergeometric mean of each cell's term."""
+    rows, columns = (table.sum(axis)[table.sum(axis) > 0] for axis in (1, 0))
+    total, expected = int(table.sum()), 0.0
+    factorial = gammaln(np.arange(total + 2))  # factorial[n + 1] = log n!
+    for row in rows:
+        for column in columns:
+            cell = np.arange(max(1, row + column - total), min(row, column) + 1)
+            chance = (
+                factorial[row + 1]
+                + factorial[column + 1]
+                + factorial[total - row + 1]
+                + factorial[total - column + 1]
+                - factorial[total + 1]
+                - factorial[cell + 1]
+                - factorial[row - cell + 1]
+                - factorial[column - cell + 1]
+                - factorial[total - row - column + cell + 1]
+            )
+            information = cell / total * (np.log(total * cell) - np.log(float(row) * float(column)))
+            expected += float((information * np.exp(chance)).sum())
+    return expected
