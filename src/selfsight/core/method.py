@@ -39,6 +39,7 @@ class Drawn:
         return Drawn({name: change(value) for name, value in self.values.items()}, self.frame)
 
 
+@runtime_checkable
 class Recipe(Protocol):
     """How images become views. Implementations are frozen dataclasses."""
 

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch.utils.data import DataLoader, Dataset
 
 from selfsight.core.clock import key
-from selfsight.core.errors import DataError, UsageError
+from selfsight.core.errors import DataError, EnvironmentFault, UsageError
 from selfsight.core.views import Images
 from selfsight.data.source import Rows, Source
 
@@ -153,4 +153,12 @@ def _by_workers(reads: _Steps, order: range, workers: int) -> Iterator[Images]:
         worker_init_fn=_calm,
         generator=torch.Generator().manual_seed(0),  # workers' own seeds are not used; the global generator stays untouched
     )
-    yield from loader
+    try:
+        yield from loader
+    except RuntimeError as problem:
+        if "DataLoader" not in str(problem):
+            raise
+        raise EnvironmentFault(
+            f"A process that reads images died or went silent: {str(problem).splitlines()[0]}",
+            "Try fewer workers (0 reads in a thread), or a machine with more memory.",
+        ) from problem

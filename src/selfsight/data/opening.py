@@ -92,13 +92,10 @@ def open_source(
             ``world:shapes?preset=learnable&count=10000&size=32&seed=0&split=train``.
         limit: draw this many items at random by the seed.
         seed: of that draw.
-        size: training size in pixels. Files are packed with a longest side of four thirds of it (without it 299);
-            photographs and worlds are made at it unless the spec says otherwise.
-        cache: where packed pictures are kept; without it ``$SELFSIGHT_CACHE``, else ``~/.cache/selfsight``.
-        truth: a file or folder with what is known of the pictures: a CSV table, COCO JSON, a folder of VOC XML,
-            YOLO text or masks. For folders and archives alone.
-        where: keep only items whose attributes are so, as ``licence=cc0,people=0``; ``|`` separates values that all serve.
-            Also an option of the spec, for folders and archives.
+        size: training size in pixels. Files are packed with a longest side of 4/3 of it (299 without it); worlds have it.
+        cache: where pictures are packed; ``$SELFSIGHT_CACHE`` or ``~/.cache/selfsight`` without it.
+        truth: what is known of a folder's or archive's pictures: a CSV table, COCO JSON, a folder of VOC XML, YOLO text or masks.
+        where: keep items with these attributes, as ``licence=cc0|by,people=0``; also an option of the spec.
         progress: called with (done, all) while a cache is built.
 
     Raises:
@@ -107,18 +104,30 @@ def open_source(
         MissingExtra: ``hf:`` without the package datasets.
         EnvironmentFault: the cache cannot be written.
     """
+    parsed = parse(str(spec))
     if limit is not None and limit < 1:
         raise UsageError(f"A limit of {limit} items leaves nothing.", "Give 1 or more.")
-    parsed = parse(str(spec))
     if parsed.scheme in _MADE:
-        if truth is not None or where:
-            raise UsageError(f"{parsed.text} brings its own truth.", "Give truth and where for folders and archives only.")
-        made = _MADE[parsed.scheme](parsed, size)
-        return made if limit is None or limit >= len(made) else Subset(made, choose(len(made), limit, seed))
+        return _made(parsed, size, limit, seed, told=truth is not None or bool(where))
+    listing = _kept(_listing(parsed), truth, where or parsed.options.get("where", ""))
+    return _packed(listing, size, limit, seed, cache, progress)
+
+
+def _made(spec: Spec, size: int | None, limit: int | None, seed: int, *, told: bool) -> Source:
+    """A source that needs no files."""
+    if told:
+        raise UsageError(f"{spec.text} brings its own truth.", "Give truth and where for folders and archives only.")
+    source = _MADE[spec.scheme](spec, size)
+    return source if limit is None or limit >= len(source) else Subset(source, choose(len(source), limit, seed))
+
+
+def _packed(
+    listing: Listing, size: int | None, limit: int | None, seed: int, cache: Path | None, progress: Progress | None
+) -> Source:
+    """A listing, or a sample of it, with its pack."""
     from selfsight.data.pack import pack_side
     from selfsight.data.packed import PackedSource
 
-    listing = _kept(_listing(parsed), truth, where or parsed.options.get("where", ""))
     if limit is not None and limit < len(listing.names):
         listing = Chosen(listing, choose(len(listing.names), limit, seed))
     return PackedSource(listing, pack_side(size), cache=cache, progress=progress)

@@ -55,7 +55,7 @@ def write_report(run: Path, phi: Representation, source: Source, bank: Bank, sho
         bank: what the representation says of the source.
         shown: a gallery of views.
     """
-    rows = np.asarray(bank.pooled(), dtype=np.float32)
+    rows = np.array(bank.pooled(), dtype=np.float32)
     clustering = _cluster(rows)
     scores = _read(run / "measures" / "scores.json")
     environment = Environment(loader=PackageLoader("selfsight.report", "."), autoescape=select_autoescape(["html", "j2"]))

@@ -43,6 +43,7 @@ def _attributes(scenes: Scenes, size: int) -> dict[str, np.ndarray]:
         "y": (scenes.y[:, 0] * size).numpy(),
         "scale": scenes.scale[:, 0].numpy(),
         "angle": scenes.angle[:, 0].numpy(),
+        "squash": scenes.squash[:, 0].numpy(),
         "value": scenes.value[:, 0].numpy(),
         "hue": scenes.hue[:, 0].numpy(),
         "texture": scenes.texture[:, 0].numpy(),
@@ -117,7 +118,8 @@ def _keypoints(scenes: Scenes, row: int, mask: np.ndarray) -> np.ndarray:
     """The landmarks of every object; visible where the object itself is seen at that pixel."""
     size, found = len(mask), []
     for number in range(int(scenes.count[row])):
-        landmarks = np.array(outlines.OUTLINES[outlines.NAMES[int(scenes.shape[row, number])]].landmarks)
+        wider = float(scenes.squash[row, number])
+        landmarks = np.array(outlines.OUTLINES[outlines.NAMES[int(scenes.shape[row, number])]].landmarks) * (wider, 1 / wider)
         angle, scale = float(scenes.angle[row, number]), float(scenes.scale[row, number]) / 2
         turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
         middle = np.array([float(scenes.x[row, number]), float(scenes.y[row, number])])

@@ -31,6 +31,7 @@ class Preset:
         objects: how many.
         scale: span of an object, as a fraction of the image's side.
         turn: largest turn to either side, in radians.
+        squash: largest stretch along one of the object's own axes, at the cost of the other, as a logarithm.
         jitter: how far objects stray from the middle of their place, as a fraction of what keeps them inside.
         ground: brightness of the background, 0 to 1.
         contrast: by how much an object is brighter or darker.
@@ -38,7 +39,8 @@ class Preset:
         grain: strength of the object's texture, as a standard deviation of brightness.
         ground_grain: the same of the background.
         tint: how much of the textures' own colour is kept, 0 to 1.
-        relief: strength of the shading by a light from the side.
+        relief: strength of the shading of objects by a light from the side.
+        slope: how much brighter the side that faces the light is than the far one.
         tone: largest difference in brightness between an object's two parts, to either side.
         occluder: probability that a bar lies in front.
         cue: probability that the background's texture and hue are those of the class (a shortcut).
@@ -46,16 +48,18 @@ class Preset:
 
     objects: tuple[int, int] = (1, 1)
     scale: Span = (0.4, 0.55)
-    turn: float = 0.4
-    jitter: float = 0.8
-    ground: Span = (0.25, 0.75)
-    contrast: Span = (0.25, 0.45)
-    saturation: Span = (0.0, 0.15)
-    grain: Span = (0.02, 0.06)
-    ground_grain: Span = (0.02, 0.06)
+    turn: float = 0.5
+    squash: float = 0.0
+    jitter: float = 1.0
+    ground: Span = (0.42, 0.58)
+    contrast: Span = (0.2, 0.4)
+    saturation: Span = (0.0, 0.05)
+    grain: Span = (0.02, 0.05)
+    ground_grain: Span = (0.01, 0.03)
     tint: float = 0.3
-    relief: float = 0.12
-    tone: float = 0.08
+    relief: float = 0.05
+    slope: Span = (0.3, 0.6)
+    tone: float = 0.1
     occluder: float = 0.0
     cue: float = 0.0
 
@@ -63,11 +67,13 @@ class Preset:
 PRESETS = {
     "learnable": Preset(),
     "coloured": Preset(
-        scale=(0.35, 0.6), turn=0.8, contrast=(0.1, 0.3), saturation=(0.4, 0.9),
-        grain=(0.08, 0.16), ground_grain=(0.1, 0.2), tint=1.0, occluder=0.3,
+        scale=(0.35, 0.6), turn=0.8, squash=0.2, ground=(0.25, 0.75), contrast=(0.1, 0.3), saturation=(0.4, 0.9),
+        grain=(0.08, 0.16), ground_grain=(0.1, 0.2), tint=1.0, relief=0.12, slope=(0.0, 0.2), tone=0.2, occluder=0.3,
     ),
-    "shortcut": Preset(saturation=(0.3, 0.6), ground_grain=(0.08, 0.14), tint=1.0, cue=0.95),
-    "many": Preset(objects=(2, 4), scale=(0.22, 0.34), turn=0.6),
+    "shortcut": Preset(
+        ground=(0.35, 0.65), saturation=(0.3, 0.6), ground_grain=(0.08, 0.14), tint=1.0, relief=0.12, slope=(0.0, 0.2), cue=0.95,
+    ),
+    "many": Preset(objects=(2, 4), scale=(0.22, 0.34), turn=0.6, saturation=(0.0, 0.3), relief=0.12, slope=(0.1, 0.3)),
 }  # fmt: skip
 """The first is the default; ``coloured`` teaches joint-embedding methods the ground instead of the shape."""
 
@@ -82,10 +88,12 @@ class Scenes:
         x, y: centres.
         scale: spans.
         angle: turns, clockwise, in radians.
+        squash: factors by which they are wider, and less high, than they were.
         value, hue, saturation: colours of the objects.
         texture: of the objects.
         tone: by how much their second part is brighter than the first.
         light: direction that light comes from, in radians.
+        slope: difference in brightness between the two sides.
         grain: strength of the objects' texture.
         ground_value, ground_hue, ground_saturation, background, ground_grain: the same of the background.
         offset: where textures are cut (background first).
@@ -98,6 +106,7 @@ class Scenes:
     y: Float[Tensor, "batch object"]
     scale: Float[Tensor, "batch object"]
     angle: Float[Tensor, "batch object"]
+    squash: Float[Tensor, "batch object"]
     value: Float[Tensor, "batch object"]
     hue: Float[Tensor, "batch object"]
     saturation: Float[Tensor, "batch object"]
@@ -105,6 +114,7 @@ class Scenes:
     grain: Float[Tensor, "batch object"]
     tone: Float[Tensor, "batch object"]
     light: Float[Tensor, " batch"]
+    slope: Float[Tensor, " batch"]
     ground_value: Float[Tensor, " batch"]
     ground_hue: Float[Tensor, " batch"]
     ground_saturation: Float[Tensor, " batch"]
@@ -114,7 +124,7 @@ class Scenes:
     bar: Float[Tensor, "batch 5"]
 
 
-_PER_SCENE, _PER_OBJECT = 20, 16
+_PER_SCENE, _PER_OBJECT = 20, 17
 
 
 def chances(seed: int, rows: Rows, count: int) -> Float[np.ndarray, "row count"]:
@@ -137,6 +147,7 @@ def draw(preset: Preset, seed: int, split: str, rows: Rows) -> Scenes:
     count = (preset.objects[0] + scene[:, 0] * (most - preset.objects[0] + 1)).long().clamp(max=most)
     shape = (each[..., 0] * len(outlines.NAMES)).long()
     scale, angle = _span(preset.scale, each[..., 1]), (2 * each[..., 2] - 1) * preset.turn
+    squash = torch.exp((2 * each[..., 16] - 1) * preset.squash)
     x, y = _places(preset, scene, each, scale)
     ground = _span(preset.ground, scene[:, 1])
     step = _span(preset.contrast, each[..., 5])
@@ -150,10 +161,10 @@ def draw(preset: Preset, seed: int, split: str, rows: Rows) -> Scenes:
         ground_hue = torch.where(told, (shape[:, 0] + 0.5 * scene[:, 2]) / len(outlines.NAMES), ground_hue)
     bar = torch.stack([(scene[:, 7] < preset.occluder).float(), *(scene[:, 8:12].unbind(1))], dim=1)
     return Scenes(
-        count, shape, x, y, scale, angle,
+        count, shape, x, y, scale, angle, squash,
         value=ground[:, None] + up * step, hue=each[..., 7], saturation=_span(preset.saturation, each[..., 8]),
         texture=(each[..., 9] * len(textures.NAMES)).long(), grain=_span(preset.grain, each[..., 10]),
-        tone=(2 * each[..., 15] - 1) * preset.tone, light=scene[:, 6] * 2 * torch.pi,
+        tone=(2 * each[..., 15] - 1) * preset.tone, light=scene[:, 6] * 2 * torch.pi, slope=_span(preset.slope, scene[:, 17]),
         ground_value=ground, ground_hue=ground_hue, ground_saturation=_span(preset.saturation, scene[:, 3]),
         background=background, ground_grain=_span(preset.ground_grain, scene[:, 12]),
         offset=torch.cat([scene[:, None, 13:16], each[..., 11:14]], dim=1), bar=bar,
@@ -187,8 +198,6 @@ def paint(preset: Preset, scenes: Scenes, size: int) -> Float[Tensor, "batch 3 h
     image = image + _grain(
         preset.tint, scenes.background, scenes.ground_grain, scenes.offset[:, 0], across * size, down * size, texels
     )
-    glow = torch.cos(scenes.light)[:, None, None] * (across - 0.5) + torch.sin(scenes.light)[:, None, None] * (down - 0.5)
-    image = image + 0.5 * preset.relief * glow[:, None]
     for place in range(scenes.shape.shape[1]):
         thrown = cast(scenes, place, size)
         maps = thrown.maps
@@ -202,6 +211,8 @@ def paint(preset: Preset, scenes: Scenes, size: int) -> Float[Tensor, "batch 3 h
         )  # fmt: skip
         body = body + grain + (scenes.tone[:, place, None, None] * (maps[3] - 0.5) - preset.relief * fall)[:, None]
         image = image + thrown.cover[:, None] * (body - image)
+    glow = torch.cos(scenes.light)[:, None, None] * (across - 0.5) + torch.sin(scenes.light)[:, None, None] * (down - 0.5)
+    image = image + (scenes.slope[:, None, None] * glow)[:, None]
     image = torch.lerp(image, scenes.bar[:, 4, None, None, None], bar(scenes, size)[:, None])
     return image.clamp(0, 1)
 
@@ -247,7 +258,8 @@ def cast(scenes: Scenes, place: int, size: int) -> Cast:
     x = (axis[None, None, :] - scenes.x[:, place, None, None]) / radius[:, None, None]
     y = (axis[None, :, None] - scenes.y[:, place, None, None]) / radius[:, None, None]
     cosine, sine = torch.cos(scenes.angle[:, place])[:, None, None], torch.sin(scenes.angle[:, place])[:, None, None]
-    u, v = cosine * x + sine * y, cosine * y - sine * x
+    wider = scenes.squash[:, place, None, None]
+    u, v = (cosine * x + sine * y) / wider, (cosine * y - sine * x) * wider
     maps = _outline(scenes.shape[:, place], u, v)
     cover = (0.5 - maps[0] * (radius * size)[:, None, None]).clamp(0, 1)
     return Cast(u, v, cover * (place < scenes.count)[:, None, None], maps)
