@@ -163,8 +163,7 @@ def test_parquet(tmp_path: Path):
 def test_limit_is_drawn_by_the_seed(tmp_path: Path):
     table(tmp_path / "0.parquet", range(40))
     first, second, other = (
-        open_source(tmp_path / "0.parquet", limit=9, seed=seed, cache=tmp_path / name)
-        for seed, name in ((1, "a"), (1, "b"), (2, "a"))
+        open_source(tmp_path / "0.parquet", limit=9, seed=seed, cache=tmp_path / name) for seed, name in ((1, "a"), (1, "b"), (2, "a"))
     )
     assert list(first.names) == list(second.names) != list(other.names)
     assert first.fingerprint == second.fingerprint != other.fingerprint

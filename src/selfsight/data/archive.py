@@ -102,11 +102,7 @@ def _side_file(extension: str, content: bytes) -> dict[str, Any]:
         values = json.loads(text)
     except ValueError:
         return {}
-    flat = (
-        {key: value for key, value in values.items() if isinstance(value, str | int | float | bool)}
-        if isinstance(values, dict)
-        else {}
-    )
+    flat = {key: value for key, value in values.items() if isinstance(value, str | int | float | bool)} if isinstance(values, dict) else {}
     if "cls" in flat and "label" not in flat:
         flat["label"] = flat.pop("cls")
     return flat
@@ -205,9 +201,7 @@ def _picture_column(schema: Any, spec: str) -> str:
     import pyarrow.types as types
 
     def fits(kind: Any) -> bool:
-        return (
-            types.is_binary(kind) or types.is_large_binary(kind) or (types.is_struct(kind) and kind.get_field_index("bytes") >= 0)
-        )
+        return types.is_binary(kind) or types.is_large_binary(kind) or (types.is_struct(kind) and kind.get_field_index("bytes") >= 0)
 
     fitting = [entry.name for entry in schema if fits(entry.type)]
     for name in ("image", "img", "picture", *fitting):

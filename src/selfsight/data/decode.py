@@ -36,7 +36,7 @@ _UPRIGHT = {
 Payload = bytes | Path | Image.Image
 
 
-class Unreadable(Exception):  # noqa: N818 - what is raised is also kept as a value
+class Unreadable(Exception):
     """A picture that cannot be read, and why, in a few words."""
 
 

@@ -96,9 +96,7 @@ def hub_listing(spec: Spec) -> Listing:
         raise DataError(f"{spec.text} cannot be opened: {problem}", "Check the name and the network.") from None
     column = next((name for name, kind in dataset.features.items() if type(kind).__name__ == "Image"), None)
     if column is None:
-        raise DataError(
-            f"{spec.text} has no pictures; its columns are {', '.join(dataset.features)}.", "Give a data set of images."
-        )
+        raise DataError(f"{spec.text} has no pictures; its columns are {', '.join(dataset.features)}.", "Give a data set of images.")
     dataset = dataset.cast_column(column, datasets.Image(decode=False))
     truth = Truth()
     if "label" in dataset.features:

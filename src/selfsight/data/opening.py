@@ -121,9 +121,7 @@ def _made(spec: Spec, size: int | None, limit: int | None, seed: int, *, told: b
     return source if limit is None or limit >= len(source) else Subset(source, choose(len(source), limit, seed))
 
 
-def _packed(
-    listing: Listing, size: int | None, limit: int | None, seed: int, cache: Path | None, progress: Progress | None
-) -> Source:
+def _packed(listing: Listing, size: int | None, limit: int | None, seed: int, cache: Path | None, progress: Progress | None) -> Source:
     """A listing, or a sample of it, with its pack."""
     from selfsight.data.pack import pack_side
     from selfsight.data.packed import PackedSource
@@ -208,9 +206,7 @@ def _unknown(spec: Spec, path: Path) -> DataError | UsageError:
             f"Did you mean {hint[0]}:{rest}?" if hint else f"Give {_FORMS}.",
         )
     beside = [display(entry.name) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    return DataError(
-        f"There is no {display(spec.name)}.", nearest(path.name, beside) or nearest(spec.name, SCHEMES) or f"Give {_FORMS}."
-    )
+    return DataError(f"There is no {display(spec.name)}.", nearest(path.name, beside) or nearest(spec.name, SCHEMES) or f"Give {_FORMS}.")
 
 
 def _digits(spec: Spec, _: int | None) -> Source:
@@ -224,9 +220,7 @@ def _photo(spec: Spec, size: int | None) -> Source:
 
     spec.allow("count", "size", "seed", "crop")
     name, count, side = spec.name, spec.number("count", 10_000), spec.number("size", size or 64)
-    return PhotoSource(
-        name, count=count, size=side, seed=spec.number("seed", 0), crop=spec.flag("crop", default=True), spec=spec.text
-    )
+    return PhotoSource(name, count=count, size=side, seed=spec.number("seed", 0), crop=spec.flag("crop", default=True), spec=spec.text)
 
 
 def _world(spec: Spec, size: int | None) -> Source:
@@ -237,9 +231,7 @@ def _world(spec: Spec, size: int | None) -> Source:
     spec.allow("preset", "count", "size", "seed", "split")
     preset, split = spec.options.get("preset", "learnable"), spec.options.get("split", "train")
     if preset not in PRESETS:
-        raise UsageError(
-            f"world:shapes has no preset {preset!r}.", nearest(preset, list(PRESETS)) or f"Known: {', '.join(PRESETS)}."
-        )
+        raise UsageError(f"world:shapes has no preset {preset!r}.", nearest(preset, list(PRESETS)) or f"Known: {', '.join(PRESETS)}.")
     count, side = spec.number("count", 10_000 if split == "train" else 2_000), spec.number("size", size or 32)
     return ShapesWorld(PRESETS[preset], count=count, size=side, seed=spec.number("seed", 0), split=split, spec=spec.text)
 

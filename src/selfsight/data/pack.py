@@ -115,9 +115,7 @@ def _check(table: np.ndarray, content: np.ndarray) -> int:
     return state
 
 
-def open_pack(
-    listing: Listing, side: int, *, cache: Path | None = None, budget: int = BUDGET, progress: Progress | None = None
-) -> Pack:
+def open_pack(listing: Listing, side: int, *, cache: Path | None = None, budget: int = BUDGET, progress: Progress | None = None) -> Pack:
     """The pack of a listing, built if it is not there or damaged.
 
     Args:

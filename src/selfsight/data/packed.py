@@ -72,15 +72,11 @@ def _fitted(annotations: Annotations, table: np.ndarray, shape: tuple[int, int])
     scale = packed if annotations.fractions else packed / own
     changes: dict[str, object] = {}
     if truth.boxes is not None:
-        turned = [
-            np.concatenate([box[:, :4] * np.tile(by, 2), box[:, 4:]], axis=1) for box, by in zip(truth.boxes, scale, strict=True)
-        ]
+        turned = [np.concatenate([box[:, :4] * np.tile(by, 2), box[:, 4:]], axis=1) for box, by in zip(truth.boxes, scale, strict=True)]
         changes["boxes"] = [box.astype(np.float32) for box in turned]
     if truth.keypoints is not None:
         points = zip(truth.keypoints, scale, strict=True)
-        changes["keypoints"] = [
-            np.concatenate([point[:, :2] * by, point[:, 2:]], axis=1).astype(np.float32) for point, by in points
-        ]
+        changes["keypoints"] = [np.concatenate([point[:, :2] * by, point[:, 2:]], axis=1).astype(np.float32) for point, by in points]
     for name in ("masks", "parts"):
         maps = getattr(truth, name)
         if maps is not None:

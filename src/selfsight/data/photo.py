@@ -74,9 +74,7 @@ def digits(spec: Spec) -> Source:
     test = np.arange(len(large)) % 5 == 4
     rows = np.flatnonzero({"all": test | True, "train": ~test, "test": test}[split])
     truth = Truth(labels=found.target.astype(np.int64), classes=tuple("0123456789"))
-    return ArraySource(
-        large.expand(-1, 3, -1, -1).numpy()[rows], truth.take(rows), spec=spec.text, names=[f"digit {row}" for row in rows]
-    )
+    return ArraySource(large.expand(-1, 3, -1, -1).numpy()[rows], truth.take(rows), spec=spec.text, names=[f"digit {row}" for row in rows])
 
 
 class PhotoSource(RenderedSource):
@@ -114,9 +112,7 @@ class PhotoSource(RenderedSource):
         longest = min(whole.size)
         out = np.empty((len(rows), 3, *self.shape), dtype=np.uint8)
         for place, row in enumerate(rows):
-            chance = (
-                np.random.Generator(np.random.PCG64(key(self.seed, int(row)))).random(3) if self.crop else np.array([1, 0.5, 0.5])
-            )
+            chance = np.random.Generator(np.random.PCG64(key(self.seed, int(row)))).random(3) if self.crop else np.array([1, 0.5, 0.5])
             side = longest * np.sqrt(0.25 + 0.75 * chance[0])
             left, top = (np.array(whole.size) - side) * chance[1:]
             box = (left, top, min(left + side, whole.width), min(top + side, whole.height))

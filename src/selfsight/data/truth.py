@@ -121,9 +121,7 @@ def _table(path: Path, find: _Finder) -> Annotations:
     lower = {name.lower(): name for name in heading}
     files = next((lower[name] for name in _FILES if name in lower), None)
     if files is None:
-        raise DataError(
-            f"{path} has no column of files; its columns are {', '.join(heading)}.", f"Name it one of: {', '.join(_FILES)}."
-        )
+        raise DataError(f"{path} has no column of files; its columns are {', '.join(heading)}.", f"Name it one of: {', '.join(_FILES)}.")
     found = {row: entry for entry in rows if (row := find(entry[files] or "")) is not None}
     ordered = find.spread(found, {}, path)
     columns = {name: [entry.get(name) or "" for entry in ordered] for name in heading if name != files}
@@ -149,9 +147,7 @@ def _labels(values: list[str], named: Mapping[str, str]) -> Truth:
         numbers, classes = _numbered(values)
         return Truth(labels=numbers, classes=classes)
     numbers = np.array([int(value) if value else -1 for value in values], dtype=np.int64)
-    return Truth(
-        labels=numbers, classes=tuple(named.get(str(place), str(place)) for place in range(int(numbers.max(initial=-1)) + 1))
-    )
+    return Truth(labels=numbers, classes=tuple(named.get(str(place), str(place)) for place in range(int(numbers.max(initial=-1)) + 1)))
 
 
 def _numbered(values: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -205,9 +201,7 @@ def _boxes(rows: Sequence[Sequence[float]]) -> np.ndarray:
 
 def _largest(boxes: Sequence[np.ndarray]) -> np.ndarray:
     areas = [(box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]) for box in boxes]
-    return np.array(
-        [int(box[area.argmax(), 4]) if len(box) else -1 for box, area in zip(boxes, areas, strict=True)], dtype=np.int64
-    )
+    return np.array([int(box[area.argmax(), 4]) if len(box) else -1 for box, area in zip(boxes, areas, strict=True)], dtype=np.int64)
 
 
 def _voc(path: Path, find: _Finder) -> Annotations:
@@ -274,9 +268,7 @@ def kept_rows(truth: Truth, where: str, count: int) -> np.ndarray:
             raise UsageError(f"{condition!r} is no condition.", "Write for example licence=cc0,people=0.")
         column = truth.attributes.get(name)
         if column is None and name == "label" and truth.labels is not None:
-            column = np.array(
-                [truth.classes[label] if 0 <= label < len(truth.classes) else "" for label in truth.labels], dtype=object
-            )
+            column = np.array([truth.classes[label] if 0 <= label < len(truth.classes) else "" for label in truth.labels], dtype=object)
         if column is None:
             raise UsageError(f"Nothing is known of {name!r}.", f"Known: {', '.join(truth.attributes) or 'no attribute'}.")
         keep &= np.isin([_canonical(value) for value in column], [_canonical(value) for value in wanted.split("|")])

@@ -50,9 +50,7 @@ def _star(points: int, inner: float) -> Plane:
 
 def _heart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     lobes = np.hypot(np.abs(x) - 0.45, y + 0.35) < 0.5
-    return (
-        lobes | ((np.abs(x) < 0.93 * (0.95 - y) / 1.14) & (y > -0.19) & (y < 0.95)) | ((np.abs(x) < 0.5) & (np.abs(y + 0.1) < 0.2))
-    )
+    return lobes | ((np.abs(x) < 0.93 * (0.95 - y) / 1.14) & (y > -0.19) & (y < 0.95)) | ((np.abs(x) < 0.5) & (np.abs(y + 0.1) < 0.2))
 
 
 def _upper(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -1,6 +1,11 @@
 """``world:shapes``: lit, textured objects on textured grounds, of which everything is known.
 
 Version 1, frozen. Every scene is a pure function of (preset, seed, split, row, size): sample i is the same whatever the count.
+
+How hard the default preset is, at 32 px with 10,000 scenes of seed 501 and 2,000 of seed 502, weighted k-NN (k 20, T 0.07) but
+for the second last: pixels 28.6 %, an untrained residual network of 1.2 M parameters 22.1 %, the same network taught the labels
+for four epochs 99.8 %, SimCLR for six epochs (crops of half the area or more, batch 256) 46 %. What makes it hard for pixels
+is the slope of the light, which the colour changes and crops of a method do not tell scenes apart by.
 """
 
 from dataclasses import dataclass
@@ -48,17 +53,17 @@ class Preset:
 
     objects: tuple[int, int] = (1, 1)
     scale: Span = (0.4, 0.55)
-    turn: float = 0.5
+    turn: float = 0.55
     squash: float = 0.0
     jitter: float = 1.0
     ground: Span = (0.42, 0.58)
-    contrast: Span = (0.2, 0.4)
-    saturation: Span = (0.0, 0.05)
-    grain: Span = (0.02, 0.05)
-    ground_grain: Span = (0.01, 0.03)
+    contrast: Span = (0.22, 0.38)
+    saturation: Span = (0.0, 0.0)
+    grain: Span = (0.02, 0.04)
+    ground_grain: Span = (0.005, 0.02)
     tint: float = 0.3
     relief: float = 0.05
-    slope: Span = (0.3, 0.6)
+    slope: Span = (0.35, 0.65)
     tone: float = 0.1
     occluder: float = 0.0
     cue: float = 0.0
@@ -71,9 +76,13 @@ PRESETS = {
         grain=(0.08, 0.16), ground_grain=(0.1, 0.2), tint=1.0, relief=0.12, slope=(0.0, 0.2), tone=0.2, occluder=0.3,
     ),
     "shortcut": Preset(
-        ground=(0.35, 0.65), saturation=(0.3, 0.6), ground_grain=(0.08, 0.14), tint=1.0, relief=0.12, slope=(0.0, 0.2), cue=0.95,
+        ground=(0.35, 0.65), saturation=(0.3, 0.6), grain=(0.02, 0.05), ground_grain=(0.08, 0.14), tint=1.0, relief=0.12,
+        slope=(0.0, 0.2), cue=0.95,
     ),
-    "many": Preset(objects=(2, 4), scale=(0.22, 0.34), turn=0.6, saturation=(0.0, 0.3), relief=0.12, slope=(0.1, 0.3)),
+    "many": Preset(
+        objects=(2, 4), scale=(0.22, 0.34), turn=0.6, saturation=(0.0, 0.3), grain=(0.02, 0.05), ground_grain=(0.01, 0.03),
+        relief=0.12, slope=(0.1, 0.3),
+    ),
 }  # fmt: skip
 """The first is the default; ``coloured`` teaches joint-embedding methods the ground instead of the shape."""
 
@@ -195,9 +204,7 @@ def paint(preset: Preset, scenes: Scenes, size: int) -> Float[Tensor, "batch 3 h
     across = axis[None, None, :].expand(len(scenes.count), size, size)
     down = across.transpose(1, 2)
     image = _colour(scenes.ground_value, scenes.ground_hue, scenes.ground_saturation)
-    image = image + _grain(
-        preset.tint, scenes.background, scenes.ground_grain, scenes.offset[:, 0], across * size, down * size, texels
-    )
+    image = image + _grain(preset.tint, scenes.background, scenes.ground_grain, scenes.offset[:, 0], across * size, down * size, texels)
     for place in range(scenes.shape.shape[1]):
         thrown = cast(scenes, place, size)
         maps = thrown.maps
@@ -284,7 +291,7 @@ def bar(scenes: Scenes, size: int) -> Float[Tensor, "batch height width"]:
 
 
 class ShapesWorld(RenderedSource):
-    """Scenes of one preset as a source. About 5,000 images a second at 32 px on one core.
+    """Scenes of one preset as a source. One core renders about 8,000 images a second at 32 px and 600 at 96 px.
 
     Truth: ``labels`` (class of the first object), ``boxes``, ``masks``, ``parts`` (2k - 1 and 2k are the two parts of object
     k), ``keypoints`` (object after object), and attributes: x and y (pixels), scale, angle (radians, clockwise), value, hue,

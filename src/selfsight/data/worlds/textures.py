@@ -45,9 +45,7 @@ def tiles(side: int) -> Float[Tensor, "1 3 height width"]:
         whole = photograph(name)[:, top : top + cut, left : left + cut]
         small = Image.fromarray(np.ascontiguousarray(whole.transpose(1, 2, 0))).resize((side, side), Image.Resampling.BILINEAR)
         values = np.asarray(small, dtype=np.float32) / 255
-        slow = np.asarray(
-            small.resize((4, 4), Image.Resampling.BOX).resize((side, side), Image.Resampling.BICUBIC), dtype=np.float32
-        )
+        slow = np.asarray(small.resize((4, 4), Image.Resampling.BOX).resize((side, side), Image.Resampling.BICUBIC), dtype=np.float32)
         values = values - slow / 255  # without the photograph's own light and shade
         found.append(((values - values.mean(axis=(0, 1))) / values.mean(axis=2).std()).clip(-3, 3))
     return torch.from_numpy(np.concatenate(found, axis=0).transpose(2, 0, 1)[None].copy())
