@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, runtime_checkable
 
 import torch
 from rich.console import Console
@@ -43,6 +43,7 @@ class Moment:
         return {name: value for turn in self.turns for name, value in turn.outcome.signs.items()}
 
 
+@runtime_checkable
 class Observer(Protocol):
     """Anything that is told of every step."""
 
@@ -127,7 +128,7 @@ def _memory() -> float:
     """Peak memory of this process (or its device) in GiB."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
-    import resource  # noqa: PLC0415  (not on every system)
+    import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2 ** (30 if sys.platform == "darwin" else 20)

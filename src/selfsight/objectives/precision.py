@@ -7,7 +7,7 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["in_full_precision"]
+__all__ = ["at_least_single", "in_full_precision"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -27,5 +27,10 @@ def in_full_precision(function: Callable[P, T]) -> Callable[P, T]:
     return inner
 
 
+def at_least_single(tensor: Tensor) -> Tensor:
+    """The tensor in float32 if it was in half precision; float64 stays."""
+    return tensor.float() if tensor.dtype in _HALVES else tensor
+
+
 def _raised(value: object) -> object:
-    return value.float() if isinstance(value, Tensor) and value.dtype in _HALVES else value
+    return at_least_single(value) if isinstance(value, Tensor) else value

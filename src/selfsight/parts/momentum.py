@@ -1,7 +1,6 @@
 """A slow copy of a network."""
 
 from copy import deepcopy
-from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +26,7 @@ class Momentum(Part):
     def __init__(self, leader: Chain, rate: Schedule, *, calm: bool = False) -> None:
         super().__init__()
         self.rate, self.leader, self.calm = rate, leader, calm  # a Chain is no Module: nothing is registered twice
-        self.followers = nn.ModuleList(deepcopy(link).requires_grad_(False) for link in leader.links)
+        self.followers = nn.ModuleList(_at_rest(deepcopy(link)) for link in leader.links)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
@@ -35,14 +34,18 @@ class Momentum(Part):
 
     @torch.no_grad()
     def after_step(self, clock: Clock) -> None:
-        slow = list(self.followers.parameters())
-        fast = [parameter for link in self.leader.links for parameter in link.parameters()]
+        slow: list[Tensor] = list(self.followers.parameters())
+        fast: list[Tensor] = [parameter for link in self.leader.links for parameter in link.parameters()]
         torch._foreach_lerp_(slow, fast, 1 - self.rate(clock))
 
-    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002
+    def train(self, mode: bool = True) -> "Momentum":  # noqa: FBT001, FBT002
         super().train(mode)
         if self.calm:
             for module in self.followers.modules():
                 if isinstance(module, nn.Dropout) or type(module).__name__ == "DropPath":
                     module.eval()
         return self
+
+
+def _at_rest(module: nn.Module) -> nn.Module:
+    return module.requires_grad_(requires_grad=False)

@@ -12,6 +12,7 @@ from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import OneCrop, small_one_crop
 from selfsight.objectives.assign import balanced_weights, kmeans, whitened
+from selfsight.objectives.precision import at_least_single
 from selfsight.parts.assignments import Assignments
 from selfsight.parts.heads import linear, mlp
 
@@ -33,9 +34,7 @@ class DeepCluster(Method):
 
     card = Card("clustering", "clustering", "Caron et al. 2018, arXiv:1807.05520", decks=("002", "003", "004"), coupled=False)
     paper = Training("sgd", rate=0.05, decay=1e-5, warmup=0.0, final=1.0)
-    small = Preset(
-        Training("sgd", rate=0.1, decay=5e-4, warmup=0.05), {"recipe": small_one_crop(), "clusters": 100, "components": 64}
-    )
+    small = Preset(Training("sgd", rate=0.1, decay=5e-4, warmup=0.05), {"recipe": small_one_crop(), "clusters": 100, "components": 64})
 
     def __init__(
         self,
@@ -76,7 +75,7 @@ class DeepCluster(Method):
     def forward(self, views: Views, clock: Clock) -> Outcome:
         if views.index is None:
             raise MissingHint("DeepCluster remembers every sample's cluster, so it needs Views.index.", "Make the views with their index.")
-        logits = self.classifier(self.neck(self.backbone(views.large[0]).pooled)).float()
+        logits = at_least_single(self.classifier(self.neck(self.backbone(views.large[0]).pooled)))
         labels = self.assigned[views.index]
         loss = (cross_entropy(logits, labels, reduction="none") * self.weights.to(logits.dtype)[labels]).mean()
         signs = {"embedding": logits.detach(), "assignment": logits.detach().softmax(1)}

@@ -13,6 +13,7 @@ from selfsight.core.views import Views
 from selfsight.data.views.recipes import MultiCrop, small_multi_crop
 from selfsight.objectives.agree import soft_cross_entropy
 from selfsight.objectives.assign import sinkhorn
+from selfsight.objectives.precision import at_least_single
 from selfsight.parts.heads import mlp
 from selfsight.parts.prototypes import Prototypes
 from selfsight.parts.queue import Queue
@@ -87,11 +88,9 @@ class SwAV(Method):
             return mine(code[-len(batch) :])
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        rows = [normalize(self.projector(self.backbone(view).pooled).float()) for view in (*views.large, *views.small)]
+        rows = [normalize(at_least_single(self.projector(self.backbone(view).pooled))) for view in (*views.large, *views.small)]
         codes = [self._assign(rows[view], view, clock) for view in range(len(views.large))]
         logits = [self.prototypes(row) / self.temperature for row in rows]
-        terms = [
-            soft_cross_entropy(guess, code) for own, code in enumerate(codes) for other, guess in enumerate(logits) if other != own
-        ]
+        terms = [soft_cross_entropy(guess, code) for own, code in enumerate(codes) for other, guess in enumerate(logits) if other != own]
         signs = {"embedding": rows[0].detach(), "assignment": codes[0], "guess": logits[0].detach().softmax(1)}
         return Outcome({"swap": sum(terms[1:], terms[0]) / len(terms)}, signs | {"chance": torch.tensor(float(self.clusters)).log()})

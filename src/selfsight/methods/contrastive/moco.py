@@ -12,6 +12,7 @@ from selfsight.core.schedule import Constant, Schedule
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import TwoCrops, small_crops
 from selfsight.objectives.contrast import info_nce
+from selfsight.objectives.precision import at_least_single
 from selfsight.parts.heads import mlp
 from selfsight.parts.momentum import Momentum
 from selfsight.parts.norm import split_batch_norms
@@ -63,7 +64,7 @@ class MoCo(Method):
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         query = self.projector(self.backbone(views.large[0]).pooled)
-        key = normalize(self.teacher(views.large[1]).float())
+        key = normalize(at_least_single(self.teacher(views.large[1])))
         loss = info_nce(query, key, self.temperature, negatives=self.queue.read())  # today's keys are not negatives yet
         self.queue.note(everyone(key))
         return Outcome({"contrast": loss}, {"embedding": query.detach()})

@@ -13,6 +13,7 @@ from selfsight.core.schedule import Constant, Cosine, Schedule, Warmup
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import MultiCrop, small_multi_crop
 from selfsight.objectives.agree import soft_cross_entropy
+from selfsight.objectives.precision import at_least_single
 from selfsight.parts.heads import prototype_head
 from selfsight.parts.momentum import Momentum
 from selfsight.parts.running import RunningMean
@@ -75,7 +76,7 @@ class DINO(Method):
         return (self.head[-1],) if clock.progress < self.rest else ()
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        logits = [self.teacher(view).float() for view in views.large]
+        logits = [at_least_single(self.teacher(view)) for view in views.large]
         student = [self.head(self.backbone(view).pooled) for view in (*views.large, *views.small)]
         centre = self.centre.value if self.centring else torch.zeros_like(self.centre.value)
         sharp = [softmax((logit - centre) / self.teacher_temperature(clock), 1) for logit in logits]

@@ -32,16 +32,29 @@ class MAE(Method):
     )
 
     def __init__(
-        self, backbone: Backbone, *, recipe: Recipe = OneCrop(mask=RandomPatches(0.75)), depth: int = 8, width: int = 512, normalise: bool = True
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = OneCrop(mask=RandomPatches(0.75)),
+        depth: int = 8,
+        width: int = 512,
+        normalise: bool = True,
     ) -> None:
         if not isinstance(backbone, TokenBackbone):
             raise UsageError(
-                f"MAE drops tokens, and {type(backbone).__name__} has none.", "Choose a vision transformer, such as --backbone vit_tiny."
+                f"MAE drops tokens, and {type(backbone).__name__} has none.",
+                "Choose a vision transformer, such as --backbone vit_tiny.",
             )
         super().__init__(backbone, recipe)
         self.depth, self.width, self.normalise = depth, width, normalise
         out = backbone.channels * backbone.stride**2
-        self.decoder = PatchDecoder(backbone, cells=backbone.side, depth=depth, width=width, out=out)
+        self.decoder = PatchDecoder(
+            backbone,
+            cells=int(backbone.side),  # pyright: ignore[reportArgumentType]
+            depth=depth,
+            width=width,
+            out=out,
+        )
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         image, hidden = views.large[0], hint(views, "mask", "MAE")[:, 0]

@@ -9,13 +9,14 @@ from selfsight.core.method import Method, Outcome, Recipe, hint
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import FourTurns
+from selfsight.objectives.precision import at_least_single
 from selfsight.parts.heads import linear
 
 __all__ = ["RotNet"]
 
 
 class RotNet(Method):
-    """Which way up is it? (Gidaris et al. 2018, arXiv:1803.07728)
+    """Tell which way up a picture is (Gidaris et al. 2018, arXiv:1803.07728).
 
     The four turns of an image pass through the network together: apart, batch norm would see one turn a batch.
     """
@@ -31,6 +32,6 @@ class RotNet(Method):
     def forward(self, views: Views, clock: Clock) -> Outcome:
         turns = hint(views, "turn", "RotNet").long()
         pooled = self.backbone(torch.cat(views.large)).pooled
-        logits, turns = self.classifier(pooled).float(), turns.T.flatten()
+        logits, turns = at_least_single(self.classifier(pooled)), turns.T.flatten()
         signs = {"embedding": pooled[: len(views)].detach(), "chance": torch.tensor(4.0).log()}
         return Outcome({"turn": cross_entropy(logits, turns)}, signs | {"accuracy": (logits.argmax(1) == turns).float().mean()})

@@ -1,0 +1,97 @@
+"""Two processes that train every method as one would, in float64. Run by spawned processes, so nothing here needs pytest."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from small import CPU, settings, world
+from torch import Tensor, nn
+
+from selfsight.assembly import build, plan_of
+from selfsight.core.clock import Clock
+from selfsight.core.distribute import mine, rank, shared_mean
+from selfsight.core.method import Method
+from selfsight.core.views import Images, Views
+from selfsight.data.loader import Loader, images
+from selfsight.engine.fit import fit
+from selfsight.engine.hardware import Hardware
+from selfsight.engine.observe import Moment
+from selfsight.engine.plan import Plan
+from selfsight.methods.table import METHODS
+
+SIZE, BATCH, STEPS = 16, 8, 2
+CASES: dict[str, dict[str, Any]] = {name: {"method": name} for name in METHODS} | {
+    "moco in 2 groups": {"method": "moco", "options": {"groups": 2}},
+    "moco whole": {"method": "moco", "options": {"groups": 1}},
+    "dino on a transformer": {"method": "dino", "backbone": "vit_nano"},
+    "mae in pieces": {"method": "mae", "accumulate": 2},
+}
+"""Accumulation is the same on any number of processes where no layer takes batch statistics."""
+
+
+@dataclass
+class DoublePlan(Plan):
+    """The engine's own plan, fed float64; keeps the gradient of every step and turn."""
+
+    gradients: list[dict[str, Tensor]] = field(default_factory=list)
+    loader: Loader | None = None
+
+    def views(self, method: Method, batch: Images, clock: Clock, hardware: Hardware) -> list[Views]:
+        """Made for the global batch and then cut, for float32 products depend on the number of rows in the last bit."""
+        assert self.loader is not None
+        whole = images(self.loader.source, self.loader.rows(clock.step))
+        assert torch.equal(mine(whole.index), batch.index)
+        made = method.recipe.make(whole, method.recipe.draw(self.batch, clock, self.frame)).map(mine).to(torch.float64)
+        return [made.map(lambda tensor, piece=piece: tensor.chunk(self.accumulate)[piece]) for piece in range(self.accumulate)]
+
+    def extract(self, method: Method, loader: Loader, hardware: Hardware, network: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        return super().extract(method, loader, hardware, lambda pictures: network(pictures.double()))
+
+    def _norm(self, method: Method) -> float:
+        named = method.named_parameters()
+        self.gradients.append({name: parameter.grad.clone() for name, parameter in named if parameter.grad is not None})
+        return super()._norm(method)
+
+
+class Losses:
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def saw(self, moment: Moment) -> None:
+        self.values += [float(shared_mean(turn.outcome.loss.detach())) for turn in moment.turns]
+
+
+def run(case: str) -> dict[str, Any]:
+    """The losses, gradients and final state of a short run."""
+    more = {name: value for name, value in CASES[case].items() if name != "method"}
+    chosen = settings(CASES[case]["method"], size=SIZE, batch=BATCH, steps=STEPS, **more)
+    steady = replace(chosen.training, optimiser="sgd", rate=0.1)  # Adam divides rounding errors by their own size
+    chosen = replace(chosen, training=steady)
+    method = build(chosen).double()
+    made = plan_of(chosen, method)
+    loader = Loader(world(2 * BATCH, SIZE), batch=BATCH, seed=0)
+    plan = DoublePlan(made.seed, made.steps, made.batch, made.training, made.frame, made.accumulate, loader=loader)
+    losses = Losses()
+    fit(method, loader, plan, CPU, [losses])
+    state = {name: tensor.clone() for name, tensor in method.state_dict().items()}
+    return {"losses": losses.values, "gradients": plan.gradients, "state": state, "trained": _trained(method)}
+
+
+def _trained(method: nn.Module) -> list[str]:
+    return [name for name, parameter in method.named_parameters() if parameter.requires_grad]
+
+
+def work(number: int, folder: str) -> None:
+    """Alone through half of the cases, then together with the other process through all of them."""
+    torch.set_num_threads(1)
+    where = Path(folder)
+    alone = {case: run(case) for case in list(CASES)[number::2]}
+    torch.save(alone, where / f"alone{number}.pt")
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=number, world_size=2)
+    together = {case: run(case) for case in CASES}
+    assert rank() == number
+    torch.save(together, where / f"together{number}.pt")
+    dist.destroy_process_group()

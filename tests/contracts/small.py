@@ -1,0 +1,95 @@
+"""Every method in a size that a laptop's core trains in a blink."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from selfsight.assembly import Settings, build, choose, plan_of
+from selfsight.core.clock import Clock
+from selfsight.core.method import Method, Outcome, Relabels
+from selfsight.core.views import Views
+from selfsight.data.loader import Loader
+from selfsight.data.opening import open_source
+from selfsight.data.source import Source
+from selfsight.engine.hardware import Hardware
+from selfsight.engine.plan import Plan, turns_of
+
+SMALL: dict[str, dict[str, Any]] = {
+    "barlow": {"hidden": 64, "dim": 32},
+    "byol": {"hidden": 64, "dim": 32},
+    "deepcluster": {"clusters": 16, "components": 8},
+    "dino": {"prototypes": 32, "hidden": 32, "bottleneck": 16},
+    "gan": {"width": 8},
+    "mae": {"depth": 1, "width": 32},
+    "moco": {"keys": 64, "dim": 16, "groups": 4},
+    "simclr": {"hidden": 64, "dim": 32},
+    "swav": {"hidden": 64, "dim": 16, "clusters": 16, "queue": 8},
+}
+BACKBONES = {"gan": "dcgan?width=8"}
+CPU = Hardware(torch.device("cpu"))
+
+
+def world(count: int = 32, size: int = 32) -> Source:
+    return open_source(f"world:shapes?count={count}&size={size}")
+
+
+def settings(name: str, *, size: int = 32, batch: int = 8, steps: int = 2, options: dict[str, Any] | None = None, **more: Any) -> Settings:
+    sides = {"size": size} if name == "gan" else {}
+    preset, chosen, training = choose(name, size=size, options=SMALL.get(name, {}) | sides | (options or {}))
+    backbone = more.pop("backbone", BACKBONES.get(name, preset.backbone))
+    return Settings(
+        data="small",
+        method=name,
+        backbone=backbone,
+        size=size,
+        batch=batch,
+        steps=steps,
+        options=chosen,
+        training=more.pop("training", training),
+        **more,
+    )
+
+
+@dataclass
+class Trial:
+    """A method that is ready for a step, and the views of that step."""
+
+    settings: Settings
+    method: Method
+    plan: Plan
+    clock: Clock
+    views: Views
+
+    def outcomes(self, method: Method | None = None) -> dict[str, Outcome]:
+        """What each turn says; the chance inside networks is the same every time."""
+        method = method or self.method
+        found = {}
+        for turn in turns_of(method):
+            torch.manual_seed(0)
+            found[turn.name] = method(self.views, self.clock.at(turn.name))
+        return found
+
+    def losses(self, method: Method | None = None) -> list[float]:
+        return [float(outcome.loss.detach()) for outcome in self.outcomes(method).values()]
+
+
+def trial(name: str, source: Source, **more: Any) -> Trial:
+    """The second step of a run of two, so that nothing rests any more."""
+    chosen = settings(name, **more)
+    method = build(chosen)
+    plan = plan_of(chosen, method)
+    loader = Loader(source, batch=chosen.batch, seed=chosen.seed)
+    CPU.place(method)
+    method.train()
+    _, (clock, batch) = plan.walk(loader, CPU)
+    if isinstance(method, Relabels):
+        method.relabel(lambda network: plan.extract(method, loader, CPU, network), clock)
+    return Trial(chosen, method, plan, clock, plan.views(method, batch, clock, CPU)[0])
+
+
+def twin(of: Trial, **changes: Any) -> Method:
+    """The method built again from its settings, untrained."""
+    method = build(replace(of.settings, **changes))
+    CPU.place(method)
+    return method.train()

@@ -1,0 +1,80 @@
+"""Every method learns, none collapses, and a collapse is noticed by name. Minutes: run with ``-m slow``."""
+
+from typing import Any
+
+import pytest
+
+from selfsight.assembly import Settings, build, choose, plan_of
+from selfsight.core.method import Method
+from selfsight.core.representation import Representation
+from selfsight.core.schedule import Constant
+from selfsight.data.loader import Loader
+from selfsight.data.opening import open_source
+from selfsight.data.source import Source
+from selfsight.engine.fit import fit
+from selfsight.engine.hardware import choose_hardware
+from selfsight.engine.health import Health
+from selfsight.engine.observe import Recorder
+from selfsight.measure.examine import examine
+from selfsight.methods.table import METHODS, method_class
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+DATA = {"gan": "digits"}
+STEPS = {"gan": 400, "mae": 600}
+
+
+def learn(name: str, source: Source, steps: int, folder, **options: Any) -> tuple[Settings, Method, Health, list[dict[str, Any]]]:
+    """Learn at the method's own settings for small images; the judge of its health, and its records."""
+    preset, chosen, training = choose(name, size=32, options=options)
+    settings = Settings(
+        data=source.spec,
+        method=name,
+        backbone=preset.backbone,
+        size=32,
+        batch=min(preset.batch, 128),
+        steps=steps,
+        options=chosen,
+        training=training,
+    )
+    method, health = build(settings), Health(lambda words: None)
+    records: list[dict[str, Any]] = []
+    recorder = Recorder(folder, every=settings.record_every)
+    recorder.tell(health.heard)
+    recorder.tell(lambda record, timing: records.append(record))
+    hardware = choose_hardware("cpu")
+    fit(method, Loader(source, batch=settings.batch, seed=0), plan_of(settings, method), hardware, [recorder])
+    return settings, method, health, records
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_learns_and_does_not_collapse(tmp_path, name):
+    spec = DATA.get(name, "world:shapes?preset=learnable&count=3000&size=32")
+    source = open_source(spec, limit=2000, seed=0, size=32)
+    judged = open_source(spec, limit=800, seed=1, size=32)
+    settings, method, health, records = learn(name, source, STEPS.get(name, 300), tmp_path)
+    assert not health.verdict
+    assert records[-1]["effective_rank"] > 3
+    normalise = method.recipe.normalise  # pyright: ignore[reportAttributeAccessIssue]
+    phi = Representation(method.backbone, mean=normalise.mean, std=normalise.std, size=32, spec=settings.backbone)
+    probe = method_class(name).card.probe
+    found = examine(phi, source, judged, probes=[probe])
+    score = found.scores[probe]["top1"].value
+    floors = {floor: table[probe]["top1"].value for floor, table in found.floors.items()}
+    assert score > max(floors.values()), (score, floors)
+
+
+UNGUARDED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "byol": ({"predictor": False}, ("spread", "rank")),
+    "dino": ({"centring": False, "teacher_temperature": Constant(0.1)}, ("spread", "rank", "one cluster", "chance")),
+    "swav": ({"balancing": False}, ("spread", "rank", "one cluster", "chance")),
+}
+
+
+@pytest.mark.parametrize("name", UNGUARDED)
+def test_collapse_is_noticed_without_the_guard(tmp_path, name):
+    source = open_source("world:shapes?preset=learnable&count=2000&size=32")
+    options, names = UNGUARDED[name]
+    _, _, health, records = learn(name, source, 300, tmp_path, **options)
+    assert health.verdict, records[-1]
+    assert health.verdict.split(":")[0] in names
+    assert 0 < health.since < 300

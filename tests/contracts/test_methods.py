@@ -1,0 +1,184 @@
+"""What every method promises, one suite over the table."""
+
+import json
+import math
+import pickle
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from small import CPU, Trial, settings, trial, twin, world
+
+from selfsight.assembly import build, choose, plan_of
+from selfsight.core.errors import MissingHint, UsageError
+from selfsight.core.method import Relabels
+from selfsight.core.plain import plain, revive
+from selfsight.core.views import Views
+from selfsight.data.loader import Loader
+from selfsight.engine.fit import fit
+from selfsight.engine.health import Health
+from selfsight.engine.observe import Recorder
+from selfsight.engine.plan import turns_of
+from selfsight.measure.online import OnlineKnn
+from selfsight.methods.table import METHODS, method_class
+from selfsight.parts.momentum import Momentum
+
+NEEDY = ("deepcluster", "gan", "mae", "rotnet")
+PAPER = re.compile(r"[A-Z][\w. &]+ \d{4}, arXiv:\d{4}\.\d{4,5}")
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return world()
+
+
+@pytest.fixture(scope="module")
+def ready(pictures) -> Callable[[str], Trial]:
+    """A method ready for a step; made once, and left as it is by the tests that share it."""
+    made: dict[str, Trial] = {}
+    return lambda name: made.setdefault(name, trial(name, pictures))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_losses_are_finite_and_signs_detached(ready, name):
+    for outcome in ready(name).outcomes().values():
+        assert outcome.losses
+        assert all(math.isfinite(float(loss.detach())) for loss in outcome.losses.values())
+        assert not any(sign.requires_grad for sign in outcome.signs.values())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_gradient_reaches_every_trained_parameter_and_no_teacher(ready, name):
+    case = ready(name)
+    reached: set[str] = set()
+    for turn in turns_of(case.method):
+        case.method.zero_grad(set_to_none=True)
+        case.outcomes()[turn.name].loss.backward()
+        players = {id(parameter) for player in turn.players for parameter in player.parameters()}
+        for word, parameter in case.method.named_parameters():
+            assert parameter.requires_grad or parameter.grad is None, f"{word} is a teacher's"
+            if id(parameter) in players and parameter.grad is not None and bool(parameter.grad.any()):
+                reached.add(word)
+    assert reached == {word for word, parameter in case.method.named_parameters() if parameter.requires_grad and parameter.numel()}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_teachers_stay_out_of_the_optimiser(ready, name):
+    case = ready(name)
+    taught = {id(parameter) for part in case.method.modules() if isinstance(part, Momentum) for parameter in part.parameters()}
+    moved = {id(parameter) for group in case.plan.optimiser(case.method).param_groups for parameter in group["params"]}
+    assert moved
+    assert not taught & moved
+    assert moved == {id(parameter) for parameter in case.method.parameters() if parameter.requires_grad}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_saved_options_and_state_build_it_again(ready, name):
+    case = ready(name)
+    saved = json.loads(json.dumps(plain(case.method.options())))
+    again = twin(case, options=revive(saved), seed=case.settings.seed + 1)
+    assert again.options() == case.method.options()
+    assert set(case.method.options()) | {"backbone"} == set(_keywords(name))
+    before = {word: tensor.clone() for word, tensor in case.method.state_dict().items()}
+    expected = case.losses()
+    again.load_state_dict(before)
+    assert case.losses(again) == expected
+    fresh = twin(case, seed=case.settings.seed + 1)
+    if not isinstance(fresh, Relabels):  # which cannot step before it has labels
+        assert case.losses(fresh) != expected
+
+
+def _keywords(name: str) -> list[str]:
+    from inspect import signature
+
+    return list(signature(method_class(name)).parameters)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_same_seed_same_loss(pictures, ready, name):
+    case, again, other = ready(name), trial(name, pictures), trial(name, pictures, seed=1)
+    assert twin(case).state_dict().keys() == twin(again).state_dict().keys()
+    assert all(torch.equal(a, b) for a, b in zip(twin(case).parameters(), twin(again).parameters(), strict=True))
+    assert again.losses() == trial(name, pictures).losses()
+    assert again.losses() != other.losses()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_pickles(ready, name):
+    case = ready(name)
+    copy = pickle.loads(pickle.dumps(case.method))
+    assert case.losses(copy) == case.losses()
+    for part in copy.modules():
+        if isinstance(part, Momentum):
+            assert part.leader.links[0] is copy.backbone  # the copy's teacher follows the copy
+
+
+@pytest.mark.parametrize("name", NEEDY)
+def test_missing_hint_is_refused_with_help(ready, name):
+    case = ready(name)
+    bare = replace(case, views=Views(case.views.large, case.views.small))
+    with pytest.raises(MissingHint, match=r"needs") as refusal:
+        bare.outcomes()
+    assert refusal.value.remedy
+    assert refusal.value.exit_code == 2
+
+
+@pytest.mark.parametrize("name", sorted(set(METHODS) - set(NEEDY)))
+def test_others_need_pixels_alone(ready, name):
+    case = ready(name)
+    bare = replace(case, views=Views(case.views.large, case.views.small))
+    assert bare.losses() == pytest.approx(case.losses(), rel=1e-3) or name in ("moco", "dino", "swav")  # these note what they saw
+    assert all(math.isfinite(loss) for loss in bare.losses())
+
+
+def test_wrong_backbone_is_refused_with_help():
+    with pytest.raises(UsageError, match="drops tokens") as refusal:
+        build(settings("mae", backbone="resnet_tiny"))
+    assert "vit" in refusal.value.remedy
+
+
+def test_unknown_option_is_refused_with_the_known_ones():
+    with pytest.raises(UsageError, match="no option 'temprature'") as refusal:
+        choose("simclr", size=32, options={"temprature": 0.1})
+    assert "temperature" in refusal.value.remedy
+
+
+def test_unknown_method_is_refused_with_the_nearest():
+    with pytest.raises(UsageError, match="no method 'simcrl'") as refusal:
+        method_class("simcrl")
+    assert "simclr" in refusal.value.remedy
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_observers_change_nothing(pictures, tmp_path, name):
+    chosen = settings(name, steps=2)
+
+    def learnt(observers) -> dict[str, torch.Tensor]:
+        method = build(chosen)
+        fit(method, Loader(pictures, batch=chosen.batch, seed=0), plan_of(chosen, method), CPU, observers)
+        return method.state_dict()
+
+    heard: list[float] = []
+    recorder = Recorder(tmp_path, every=1)
+    recorder.tell(Health(lambda words: None).heard)
+    watched = learnt([recorder, OnlineKnn(pictures, size=32, every=1, tell=lambda step, top1: heard.append(top1))])
+    alone = learnt([])
+    assert len(heard) == 2
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+    untrained = build(chosen).backbone.state_dict()
+    assert not all(torch.equal(alone[f"backbone.{word}"], tensor) for word, tensor in untrained.items())
+    assert all(torch.equal(watched[word], tensor) for word, tensor in alone.items())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_says_who_it_is(name):
+    kind = method_class(name)
+    assert PAPER.search(kind.__doc__ or "")
+    assert PAPER.fullmatch(kind.card.paper)
+    assert kind.card.paper in " ".join((kind.__doc__ or "").split())
+    assert METHODS[name].split(".")[0] == kind.card.family
+    explained = " ".join((kind.__doc__ or "").split())
+    missing = [word for word in _keywords(name) if word not in ("backbone", "recipe") and not re.search(rf"\b{word}\b[\w, ]*:", explained)]
+    assert not missing, f"options without words: {missing}"

@@ -1,0 +1,59 @@
+"""Two processes are one: the loss, the gradient and the whole state of every method, in float64."""
+
+from multiprocessing import get_context
+from typing import Any
+
+import pytest
+import torch
+from pair import CASES, STEPS, work
+
+CLOSE = 1e-9
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """One spawned pair of processes serves all cases."""
+    folder = tmp_path_factory.mktemp("pair")
+    spawn = get_context("spawn")
+    pair = [spawn.Process(target=work, args=(number, str(folder))) for number in range(2)]
+    for process in pair:
+        process.start()
+    for process in pair:
+        process.join(240)
+    alive = [process for process in pair if process.exitcode is None]
+    for process in alive:
+        process.kill()
+    assert [process.exitcode for process in pair] == [0, 0]
+    found = {name: torch.load(folder / f"{name}.pt", weights_only=True) for name in ("alone0", "alone1", "together0", "together1")}
+    return {"alone": found["alone0"] | found["alone1"], "first": found["together0"], "second": found["together1"]}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_loss_and_gradient_are_those_of_one_process(runs: dict[str, Any], case: str) -> None:
+    alone, first, second = (runs[who][case] for who in ("alone", "first", "second"))
+    assert len(alone["losses"]) >= STEPS
+    assert first["losses"] == second["losses"]
+    assert first["losses"] == pytest.approx(alone["losses"], rel=CLOSE)
+    assert len(first["gradients"]) == len(alone["gradients"])
+    for ours, theirs, one in zip(first["gradients"], second["gradients"], alone["gradients"], strict=True):
+        assert ours.keys() == one.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in one)
+        size = sum(float(value.square().sum()) for value in one.values()) ** 0.5
+        wrong = sum(float((ours[name] - one[name]).square().sum()) for name in one) ** 0.5
+        assert size > 0
+        assert wrong < CLOSE * size
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_state_is_that_of_one_process(runs: dict[str, Any], case: str) -> None:
+    alone, first, second = (runs[who][case]["state"] for who in ("alone", "first", "second"))
+    assert first.keys() == alone.keys()
+    for name, value in alone.items():
+        assert torch.equal(first[name], second[name]), name
+        torch.testing.assert_close(first[name], value, rtol=CLOSE, atol=CLOSE, msg=lambda words, name=name: f"{name}: {words}")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_trained_parameter_was_compared(runs: dict[str, Any], case: str) -> None:
+    compared = {name for gradients in runs["alone"][case]["gradients"] for name in gradients}
+    assert compared == set(runs["alone"][case]["trained"])
