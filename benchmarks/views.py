@@ -43,9 +43,7 @@ def lightly_views(size: int, pixels: torch.Tensor) -> Callable[[], object]:
     try:
         from lightly.transforms.simclr_transform import SimCLRTransform
     except ImportError as error:
-        raise SystemExit(
-            f"lightly cannot be imported ({error}): pip install --target peer --no-deps lightly lightly_utils"
-        ) from error
+        raise SystemExit(f"lightly cannot be imported ({error}): pip install --target peer --no-deps lightly lightly_utils") from error
     transform = SimCLRTransform(input_size=size, gaussian_blur=0.0 if size < 96 else 0.5)
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in pixels[:64]]
     return lambda: [transform(picture) for picture in pictures]

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from selfsight.api import Run, learn, load, open, wrap  # noqa: A004
+    from selfsight.api import Run, learn, load, open, wrap
 
 __version__ = "0.1.0"
 __all__ = ["Run", "learn", "load", "open", "wrap"]

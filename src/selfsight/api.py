@@ -29,7 +29,7 @@ from selfsight.report.page import Shown, write_report
 __all__ = ["Run", "learn", "load", "open", "wrap"]
 
 
-def open(spec: str | Path, **options: Any) -> Source:  # noqa: A001
+def open(spec: str | Path, **options: Any) -> Source:
     """Open a data set by its name; see ``selfsight.data.opening.open_source`` for names and options."""
     return open_source(spec, **options)
 
@@ -57,9 +57,7 @@ def load(spec: str | Path, *, size: int | None = None) -> "Run":
     return Run(spec, size=size)
 
 
-def wrap(
-    module: nn.Module, *, mean: Sequence[float], std: Sequence[float], size: int, name: str = "wrapped"
-) -> Representation:
+def wrap(module: nn.Module, *, mean: Sequence[float], std: Sequence[float], size: int, name: str = "wrapped") -> Representation:
     """Any torch module as a representation.
 
     Args:
@@ -68,7 +66,7 @@ def wrap(
         size: side of its images in pixels.
         name: what to call it.
     """
-    from selfsight.backbones.pretrained import wrap_backbone  # noqa: PLC0415
+    from selfsight.backbones.pretrained import wrap_backbone
 
     return Representation(wrap_backbone(module, size=size), mean=mean, std=std, size=size, name=name)
 

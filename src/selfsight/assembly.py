@@ -94,4 +94,3 @@ def plan_of(settings: Settings, method: Method) -> Plan:
     return Plan(
         settings.seed, settings.steps, settings.batch, settings.training, frame_of(settings, method), accumulate=settings.accumulate
     )
-

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -98,6 +99,6 @@ def trial(settings: Settings, source: Source, hardware: Hardware) -> float:
 
     loader = Loader(some, batch=settings.batch, seed=settings.seed)
     fit(method, loader, plan_of(replace(settings, steps=TRIAL), method), hardware, [Watch()])
-    gaps = sorted(after - before for before, after in zip(times[1:-1], times[2:], strict=True))
+    gaps = sorted(after - before for before, after in pairwise(times[1:]))
     step = gaps[len(gaps) // 2]
     return step * (1.4 if isinstance(method, Relabels) else 1.05)  # relabelling passes; checkpoints and records

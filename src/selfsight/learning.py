@@ -84,9 +84,7 @@ class _Job:
         method = build(settings)
         if settings.init:
             _initialise(method, settings.init)
-        checkpoint = folder.begin(
-            settings.to_plain(), self._origin(), resume=manner.resume, overwrite=manner.overwrite, say=manner.say
-        )
+        checkpoint = folder.begin(settings.to_plain(), self._origin(), resume=manner.resume, overwrite=manner.overwrite, say=manner.say)
         started = time.perf_counter()
         try:
             done, state = load_checkpoint(checkpoint, method) if checkpoint else (0, None)
@@ -187,14 +185,32 @@ def _completed(wishes: Wishes, saved: Settings, size: int) -> Wishes:
 def continue_run(path: Path, out: Path | None = None, manner: Manner | None = None, **more: Any) -> dict[str, Any]:
     """Repeat, or with ``manner.resume`` go on with, the run in a folder, by its own configuration; ``more`` are other wishes."""
     saved = Settings.from_plain(RunFolder(path).read("config.json"))
-    names = ("data", "method", "backbone", "size", "batch", "steps", "seed", "limit", "init", "accumulate", "precision", "save_every")
+    names = (
+        "data",
+        "method",
+        "backbone",
+        "size",
+        "batch",
+        "steps",
+        "seed",
+        "limit",
+        "init",
+        "accumulate",
+        "precision",
+        "save_every",
+    )
     known = {name: getattr(saved, name) for name in names}
     wishes = Wishes(**known, options=dict(saved.options), training=asdict(saved.training))
     return learn_run(replace(wishes, **more), out or path, manner)
 
 
 def _standing(error: SelfsightError) -> str:
-    kinds: dict[type[SelfsightError], str] = {Preempted: "preempted", Interrupted: "preempted", Diverged: "diverged", Collapsed: "collapsed"}
+    kinds: dict[type[SelfsightError], str] = {
+        Preempted: "preempted",
+        Interrupted: "preempted",
+        Diverged: "diverged",
+        Collapsed: "collapsed",
+    }
     return kinds.get(type(error), "failed")
 
 
@@ -259,7 +275,5 @@ def _summary(path: Path, settings: Settings, method: Method, status: str, second
 def _views(settings: Settings, method: Method) -> int:
     """Views made of one image, counted on blank ones."""
     blank = torch.zeros(2, 3, settings.size, settings.size, dtype=torch.uint8)
-    made = method.recipe.make(
-        Images(blank, torch.arange(2)), method.recipe.draw(2, Clock(), frame_of(settings, method.cpu()))
-    )
+    made = method.recipe.make(Images(blank, torch.arange(2)), method.recipe.draw(2, Clock(), frame_of(settings, method.cpu())))
     return len(made.large) + len(made.small)

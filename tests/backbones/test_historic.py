@@ -25,9 +25,7 @@ def test_small_images(kind: type[Backbone], *, batch_norm: bool) -> None:
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
-@pytest.mark.parametrize(
-    ("kind", "millions", "side"), [(AlexNet, 61.0, 13), (VGGM, 102.9, 13), (VGGVD16, 138.4, 14), (GoogLeNet, 6.0, 7)]
-)
+@pytest.mark.parametrize(("kind", "millions", "side"), [(AlexNet, 61.0, 13), (VGGM, 102.9, 13), (VGGVD16, 138.4, 14), (GoogLeNet, 6.0, 7)])
 def test_published_sizes(kind: type[Backbone], millions: float, side: int) -> None:
     with torch.device("meta"):
         network = kind()

@@ -35,4 +35,3 @@ class DCGAN(Backbone):
         grid = self.stages(images)
         flat = grid.flatten(2)
         return Features(torch.cat([flat.mean(2), flat.amax(2)], 1), grid)
-

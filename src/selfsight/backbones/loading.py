@@ -34,15 +34,18 @@ def load_representation(spec: str | Path, *, size: int | None = None) -> Represe
         return Representation(backbone, mean=mean, std=std, size=side, name=text, spec=text)
     folder = Path(spec) / "export"
     if not (folder / "config.json").is_file():
-        raise UsageError(
-            f"{spec} is not a finished run: it has no export/config.json.", "Give a run's folder, or a model as timm:NAME."
-        )
+        raise UsageError(f"{spec} is not a finished run: it has no export/config.json.", "Give a run's folder, or a model as timm:NAME.")
     card = json.loads((folder / "config.json").read_text())
     shape = card["pretrained_cfg"]
     backbone = build_backbone(card["architecture"], size=shape["input_size"][-1], channels=shape["input_size"][0])
     backbone.load_state_dict(load_file(folder / "model.safetensors"))
     return Representation(
-        backbone, mean=shape["mean"], std=shape["std"], size=shape["input_size"][-1], name=Path(spec).name, spec=card["architecture"]
+        backbone,
+        mean=shape["mean"],
+        std=shape["std"],
+        size=shape["input_size"][-1],
+        name=Path(spec).name,
+        spec=card["architecture"],
     )
 
 

@@ -181,9 +181,7 @@ def _cells(patches: Float[Tensor, "batch patch dim"], size: tuple[int, ...]) -> 
     count, (height, width) = patches.shape[1], size
     rows = round((count * height / width) ** 0.5)
     if rows == 0 or count % rows:
-        raise UsageError(
-            f"{count} patches do not tile an image of {height} x {width} pixels.", "Use images of a size that they do."
-        )
+        raise UsageError(f"{count} patches do not tile an image of {height} x {width} pixels.", "Use images of a size that they do.")
     return patches.transpose(1, 2).unflatten(2, (rows, count // rows))
 
 

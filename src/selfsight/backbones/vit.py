@@ -110,7 +110,7 @@ class ViT(TokenBackbone):
         return Features(tokens.cls if self.pool == "cls" else tokens.patches.mean(1), grid)
 
 
-def _named(dim: int, depth: int, heads: int, default_size: int, words: str):  # noqa: ANN202
+def _named(dim: int, depth: int, heads: int, default_size: int, words: str):
     def build(
         *,
         size: int = default_size,
@@ -120,9 +120,7 @@ def _named(dim: int, depth: int, heads: int, default_size: int, words: str):  # 
         drop_path: float = 0.0,
         pool: Literal["cls", "mean"] = "cls",
     ) -> ViT:
-        return ViT(
-            dim, depth, heads, size=size, channels=channels, patch=patch, registers=registers, drop_path=drop_path, pool=pool
-        )
+        return ViT(dim, depth, heads, size=size, channels=channels, patch=patch, registers=registers, drop_path=drop_path, pool=pool)
 
     build.__doc__ = words
     return build

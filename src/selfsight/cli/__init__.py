@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.write(_help())
         return 0
     if given[0] in ("-V", "--version"):
-        from selfsight import __version__  # noqa: PLC0415
+        from selfsight import __version__
 
         sys.stdout.write(f"selfsight {__version__}\n")
         return 0
@@ -54,10 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
 
 
-def _verb(name: str):  # noqa: ANN202
+def _verb(name: str):
     if name not in VERBS:
         near = get_close_matches(name, VERBS, n=1)
-        raise UsageError(
-            f"There is no verb {name!r}.", f"Did you mean selfsight {near[0]}?" if near else f"Verbs are: {', '.join(VERBS)}."
-        )
+        raise UsageError(f"There is no verb {name!r}.", f"Did you mean selfsight {near[0]}?" if near else f"Verbs are: {', '.join(VERBS)}.")
     return import_module(f"selfsight.cli.{name}").run

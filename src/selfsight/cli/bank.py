@@ -27,7 +27,7 @@ class BankOptions:
 def run(arguments: list[str]) -> int:
     """Make a bank; return the exit code."""
     read = parse(BankOptions, arguments, "bank", "Keep what a representation says of a data set, on disk.")
-    from selfsight.api import Run, open  # noqa: A004, PLC0415
+    from selfsight.api import Run, open
 
     found = Run(read.run, size=read.size)
     layers = found.phi.layers if read.layers == "all" else tuple(name for name in read.layers.split(",") if name)

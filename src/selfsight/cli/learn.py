@@ -56,8 +56,8 @@ def _named(arguments: list[str]) -> str | None:
 
 
 def _method_help(name: str) -> int:
-    from selfsight.assembly import choose  # noqa: PLC0415
-    from selfsight.methods.table import method_class  # noqa: PLC0415
+    from selfsight.assembly import choose
+    from selfsight.methods.table import method_class
 
     _, options, training = choose(name, size=32)
     sys.stdout.write("Defaults are those for small images; above 96 px the paper's are taken.\n")
@@ -66,7 +66,7 @@ def _method_help(name: str) -> int:
 
 
 def _learn(read: Any, rest: list[str]) -> dict[str, Any]:
-    from selfsight.learning import Manner, continue_run, learn_run  # noqa: PLC0415
+    from selfsight.learning import Manner, continue_run, learn_run
 
     manner = Manner(read.resume, read.overwrite, read.fail_on_collapse, observers=_observers(read))
     if read.again is not None:
@@ -81,9 +81,9 @@ def _learn(read: Any, rest: list[str]) -> dict[str, Any]:
 
 def _method_words(read: Any, rest: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The words that the verb does not know are the method's own options."""
-    from selfsight.assembly import choose  # noqa: PLC0415
-    from selfsight.data.opening import typical_side  # noqa: PLC0415
-    from selfsight.methods.table import method_class  # noqa: PLC0415
+    from selfsight.assembly import choose
+    from selfsight.data.opening import typical_side
+    from selfsight.methods.table import method_class
 
     size = read.size or min(typical_side(read.data), 64)
     _, options, training = choose(read.method, size=size)
@@ -93,8 +93,8 @@ def _method_words(read: Any, rest: list[str]) -> tuple[dict[str, Any], dict[str,
 def _observers(read: Any) -> Any:
     if read.sample is None:
         return None
-    from selfsight.data.opening import open_source  # noqa: PLC0415
-    from selfsight.measure.online import OnlineKnn  # noqa: PLC0415
+    from selfsight.data.opening import open_source
+    from selfsight.measure.online import OnlineKnn
 
     def make(source: object, settings: Any) -> list[Any]:  # noqa: ARG001
         sample = open_source(read.sample, size=settings.size)
@@ -105,7 +105,7 @@ def _observers(read: Any) -> Any:
 
 
 def _report(summary: dict[str, Any]) -> None:
-    from selfsight.api import Run  # noqa: PLC0415
+    from selfsight.api import Run
 
     _say(f"report: {Run(summary['run']).report()}")
     _say(f"run:    {summary['run']} ({summary['status']}, {summary['seconds']:.0f} s, {summary['views_per_second']:,.0f} views/s)")

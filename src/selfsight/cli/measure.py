@@ -29,8 +29,8 @@ class Measure:
 def run(arguments: list[str]) -> int:
     """Measure; return the exit code."""
     read = parse(Measure, arguments, "measure", "Score a representation beside its floors: raw pixels, and the same network untrained.")
-    from selfsight.api import Run  # noqa: PLC0415
-    from selfsight.report.tables import score_table  # noqa: PLC0415
+    from selfsight.api import Run
+    from selfsight.report.tables import score_table
 
     found = Run(read.run, size=read.size).measure(
         train=read.train,

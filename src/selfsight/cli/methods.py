@@ -20,10 +20,10 @@ class MethodsOptions:
 def run(arguments: list[str]) -> int:
     """Print the catalogue; return the exit code."""
     read = parse(MethodsOptions, arguments, "methods", "The catalogue of ways to learn.")
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
 
-    from selfsight.methods.table import METHODS, method_class  # noqa: PLC0415
+    from selfsight.methods.table import METHODS, method_class
 
     cards = {name: method_class(name).card for name in METHODS}
     if read.json:

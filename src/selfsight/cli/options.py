@@ -73,7 +73,9 @@ def parse(kind: type[T] | Callable[..., T], arguments: Sequence[str], verb: str,
     return tyro.cli(kind, prog=f"selfsight {verb}", description=words, args=list(arguments), config=(tyro.conf.AvoidSubcommands,))
 
 
-def method_options(kind: type, defaults: Mapping[str, Any], training: Any, arguments: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def method_options(
+    kind: type, defaults: Mapping[str, Any], training: Any, arguments: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """A method's own options and training recipe from the command line: only what differs from the defaults.
 
     Raises:
@@ -116,5 +118,3 @@ def _typed(default: Any) -> Any:
 def emit(content: object) -> None:
     """One JSON object on standard output."""
     sys.stdout.write(json.dumps(content) + "\n")
-
-

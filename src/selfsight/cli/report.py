@@ -22,7 +22,7 @@ class ReportOptions:
 def run(arguments: list[str]) -> int:
     """Write the report; return the exit code."""
     read = parse(ReportOptions, arguments, "report", "Write one page about a run: report/index.html.")
-    from selfsight.api import Run  # noqa: PLC0415
+    from selfsight.api import Run
 
     page = Run(read.run).report(read.data)
     if read.json:

@@ -6,9 +6,7 @@ from typing import Literal
 
 __all__ = ["Card", "Family", "Kind", "Preset", "Training"]
 
-Family = Literal[
-    "contrastive", "distillation", "decorrelation", "clustering", "masked", "pretext", "multimodal", "generative"
-]
+Family = Literal["contrastive", "distillation", "decorrelation", "clustering", "masked", "pretext", "multimodal", "generative"]
 Kind = Literal["aligning", "discriminative", "clustering", "generative"]
 
 

@@ -87,7 +87,14 @@ class Representation:
     """
 
     def __init__(
-        self, backbone: Backbone, *, mean: Sequence[float], std: Sequence[float], size: int, name: str = "representation", spec: str = ""
+        self,
+        backbone: Backbone,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        size: int,
+        name: str = "representation",
+        spec: str = "",
     ) -> None:
         self.backbone, self.size, self.name, self.spec = backbone.eval(), size, name, spec
         self.mean, self.std = tuple(mean), tuple(std)
@@ -145,8 +152,9 @@ class Representation:
         raise UsageError(f"The layer {layer!r} returns one vector an image and has no places.", "Use pooled() there.")
 
     def attention(self, images: Num[Tensor, "batch channel height width"], block: int = -1) -> Float[Tensor, "batch head token token2"]:
-        """Attention of a block: rows look at columns and sum to one; prefix tokens come first. Works under fused attention too,
-        for queries and keys are computed again from what the block was given.
+        """Attention of a block: rows look at columns and sum to one; prefix tokens come first.
+
+        Works under fused attention too, for queries and keys are computed again from what the block was given.
 
         Raises:
             UsageError: the network has no attention blocks.

@@ -15,7 +15,7 @@ class Constant:
 
     value: float
 
-    def __call__(self, clock: Clock) -> float:
+    def __call__(self, clock: Clock) -> float:  # noqa: ARG002
         return self.value
 
     def __str__(self) -> str:

@@ -32,9 +32,7 @@ def find_layer(module: nn.Module, name: str) -> nn.Module:
 
 
 @contextmanager
-def tap(
-    module: nn.Module, *retain: str, edit: Mapping[str, Edit] | None = None, inputs: bool = False
-) -> Iterator[dict[str, Any]]:
+def tap(module: nn.Module, *retain: str, edit: Mapping[str, Edit] | None = None, inputs: bool = False) -> Iterator[dict[str, Any]]:
     """Retain the outputs of some layers, and edit those of others, inside a ``with``.
 
     The dictionary that it gives holds, after a forward pass, the output of each retained layer by name (the last, if the

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 from jaxtyping import Int, Num
@@ -61,9 +62,7 @@ class Views:
         index = () if self.index is None else (self.index,)
         sizes = {len(part) for part in (*self.large, *self.small, *index, *self.hints.values(), *self.streams.values())}
         if len(sizes) > 1:
-            raise UsageError(
-                f"The views of a batch disagree on its size: {sorted(sizes)}.", "Every tensor of Views has one row an image."
-            )
+            raise UsageError(f"The views of a batch disagree on its size: {sorted(sizes)}.", "Every tensor of Views has one row an image.")
 
     def __len__(self) -> int:
         return len(self.large[0])
@@ -71,7 +70,7 @@ class Views:
     def map(self, change: Callable[[Tensor], Tensor]) -> "Views":
         """The same views with a function applied to each tensor: moved, cast, sliced. The one place where that is done."""
 
-        def apply(value: object) -> object:
+        def apply(value: Any) -> Any:
             if isinstance(value, Tensor):
                 return change(value)
             if isinstance(value, tuple):

@@ -50,9 +50,7 @@ def write_weights(tensors: dict[str, torch.Tensor], path: Path, words: dict[str,
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir()) if path.name != "manifest.json"
-    }
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir()) if path.name != "manifest.json"}
 
 
 def save_checkpoint(folder: Path, method: Method, optimiser: Optimizer, clock: Clock, *, keep: int = 2) -> Path:
@@ -81,7 +79,8 @@ def save_checkpoint(folder: Path, method: Method, optimiser: Optimizer, clock: C
         shutil.rmtree(temporary, ignore_errors=True)
         free = shutil.disk_usage(folder).free
         raise EnvironmentFault(
-            f"The checkpoint of step {done} could not be written: {error}", f"{free / 2**20:.0f} MiB are free; make room and use --resume."
+            f"The checkpoint of step {done} could not be written: {error}",
+            f"{free / 2**20:.0f} MiB are free; make room and use --resume.",
         ) from error
     for old in sorted(folder.glob("step_*"))[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
@@ -94,13 +93,20 @@ def newest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Path | None:
         shutil.rmtree(stray, ignore_errors=True)
     found = sorted(folder.glob("step_*"), reverse=True)
     for path in found:
-        manifest = path / "manifest.json"
-        if manifest.is_file() and json.loads(manifest.read_text()) == _sums(path):
+        if _whole(path):
             if path != found[0]:
                 lost = int(found[0].name.split("_")[1]) - int(path.name.split("_")[1])
                 warn(f"{found[0].name} is damaged (its checksums differ); going back to {path.name}: {lost} steps are done again")
             return path
     return None
+
+
+def _whole(path: Path) -> bool:
+    """Whether the files of a checkpoint are those that its manifest names."""
+    try:
+        return json.loads((path / "manifest.json").read_text()) == _sums(path)
+    except (OSError, ValueError):  # not there, or no JSON
+        return False
 
 
 def load_checkpoint(path: Path, method: Method) -> tuple[int, dict[str, Any]]:

@@ -39,9 +39,7 @@ def fit(
         if isinstance(method, Relabels) and method.due(clock):
             plan.forget(optimiser, method.relabel(extract, clock))
         views = plan.views(method, batch, clock, hardware)
-        steps = [
-            plan.step(method, placed, optimiser, views, turn, clock, hardware) for turn in turns_of(method) for _ in range(turn.steps)
-        ]
+        steps = [plan.step(method, placed, optimiser, views, turn, clock, hardware) for turn in turns_of(method) for _ in range(turn.steps)]
         for part in parts_of(method):
             part.after_step(clock) if all(step.healthy for step in steps) else part.discard()
         for observer in observers:

@@ -74,7 +74,7 @@ def fast_bf16(device: torch.device) -> bool:
     return flags and capability.startswith("AVX512")
 
 
-def choose_hardware(device: str = "auto", precision: str = "auto", *, compile: bool = False) -> Hardware:  # noqa: A002
+def choose_hardware(device: str = "auto", precision: str = "auto", *, compile: bool = False) -> Hardware:
     """The machine as asked for, or the best that is there.
 
     Raises:

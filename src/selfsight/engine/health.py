@@ -6,7 +6,7 @@ from typing import Any
 
 from selfsight.core.errors import Collapsed
 
-__all__ = ["Health", "Rule", "RULES"]
+__all__ = ["RULES", "Health", "Rule"]
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,7 @@ class LARS(Optimizer):
             gradients = torch._foreach_add(gradients, moved, alpha=group["weight_decay"])
             sizes, slopes = torch._foreach_norm(moved), torch._foreach_norm(gradients)
             ratios = [
-                torch.where((size > 0) & (slope > 0), group["trust"] * size / slope, 1.0)
-                for size, slope in zip(sizes, slopes, strict=True)
+                torch.where((size > 0) & (slope > 0), group["trust"] * size / slope, 1.0) for size, slope in zip(sizes, slopes, strict=True)
             ]
             gradients = torch._foreach_mul(gradients, ratios)
         velocities = [self.state[parameter].setdefault("velocity", torch.zeros_like(parameter)) for parameter in moved]

@@ -97,7 +97,14 @@ class Plan:
         return pieces
 
     def step(
-        self, method: Method, placed: nn.Module, optimiser: Optimizer, views: Sequence[Views], turn: Turn, clock: Clock, hardware: Hardware
+        self,
+        method: Method,
+        placed: nn.Module,
+        optimiser: Optimizer,
+        views: Sequence[Views],
+        turn: Turn,
+        clock: Clock,
+        hardware: Hardware,
     ) -> Stepped:
         """Forward, backward, other players' gradients dropped, clip, step. A step that is not finite is not taken.
 

@@ -58,7 +58,9 @@ class RunFolder:
         if rank() == 0:
             self.write("STATUS.json", {"status": status, "reason": reason} | more)
 
-    def begin(self, config: dict[str, Any], origin: dict[str, Any], *, resume: bool, overwrite: bool, say: Callable[[str], None]) -> Path | None:
+    def begin(
+        self, config: dict[str, Any], origin: dict[str, Any], *, resume: bool, overwrite: bool, say: Callable[[str], None]
+    ) -> Path | None:
         """Make the run's folder, or go on with it; return the checkpoint to go on from, if there is one.
 
         Raises:
@@ -69,6 +71,7 @@ class RunFolder:
             return newest_checkpoint(self.checkpoints, say) if resume and self.checkpoints.is_dir() else None
         self.refuse(resume=resume, overwrite=overwrite)
         if overwrite and self.path.exists():
+            self._refuse_held()
             self._clear()
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock()
@@ -133,22 +136,27 @@ class RunFolder:
         Raises:
             UsageError: another process has it.
         """
-        lock = self.path / ".lock"
-        mine = {"pid": os.getpid(), "host": socket.gethostname()}
-        if lock.is_file():
-            holder = json.loads(lock.read_text() or "{}")
-            if holder and holder != mine and _alive(holder):
-                raise UsageError(
-                    f"{self.path} is being written by process {holder['pid']} on {holder['host']}.",
-                    "Wait for it, or choose another --out.",
-                )
-        write_atomically(lock, json.dumps(mine))
+        self._refuse_held()
+        write_atomically(self.path / ".lock", json.dumps(_here()))
         self._locked = True
+
+    def _refuse_held(self) -> None:
+        lock = self.path / ".lock"
+        holder = json.loads(lock.read_text() or "{}") if lock.is_file() else {}
+        if holder and holder != _here() and _alive(holder):
+            raise UsageError(
+                f"{self.path} is being written by process {holder['pid']} on {holder['host']}.",
+                "Wait for it, or choose another --out.",
+            )
 
     def release(self) -> None:
         """Let the run go."""
         if self._locked:
             (self.path / ".lock").unlink(missing_ok=True)
+
+
+def _here() -> dict[str, Any]:
+    return {"pid": os.getpid(), "host": socket.gethostname()}
 
 
 def _alive(holder: dict[str, Any]) -> bool:

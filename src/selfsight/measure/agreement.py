@@ -41,7 +41,7 @@ def _mutual_information(table: Table) -> float:
 def _trivial(table: Table) -> bool:
     """Both labelings put everything in one class, or both give every sample a class of its own."""
     rows, columns = (np.count_nonzero(table.sum(axis)) for axis in (1, 0))
-    return rows == columns and (rows <= 1 or rows == table.sum())
+    return bool(rows == columns and (rows <= 1 or rows == table.sum()))
 
 
 def normalised_mutual_information(table: Table) -> float:

@@ -37,6 +37,8 @@ def cluster(features: Features, *, clusters: int | None = None, restarts: int = 
     asked = normalize(torch.from_numpy(np.array(test, dtype=np.float32)))
     labels = torch.cdist(asked, found.centroids).argmin(1).numpy()
     table = contingency(labels, truth)
-    words = f"k-means (k-means++, best of {restarts}) of unit-length training features into {count} clusters; test samples by nearest centroid"
+    words = (
+        f"k-means (k-means++, best of {restarts}) of unit-length training features into {count} clusters; test samples by nearest centroid"
+    )
     readout = Readout("centroids", "output", {"centroids": found.centroids.numpy()}, (), {"unit_length": True, "seed": seed})
     return Scores(spread_of_table(table, AGREEMENTS), words, readout)

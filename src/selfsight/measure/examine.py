@@ -91,8 +91,7 @@ class _Parts:
         judged = pass_through(self.test, encoder, size=size, device=device)
         twins = self.twins(encoder, size, device)
         return {
-            name: Features(fitted[name], judged[name], self.train_labels, self.test_labels, self.classes, twins[name])
-            for name in fitted
+            name: Features(fitted[name], judged[name], self.train_labels, self.test_labels, self.classes, twins[name]) for name in fitted
         }
 
     def twins(self, encoder: Encoder, size: int, device: torch.device | None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -110,6 +109,10 @@ class _Parts:
         return {name: (np.concatenate([a for a, _ in rows]), np.concatenate([b for _, b in rows])) for name, rows in found.items()}
 
 
+def _quiet(words: str) -> None:
+    """Say nothing."""
+
+
 def chosen_probes(names: Sequence[str] | None, *, labelled: bool) -> tuple[str, ...]:
     """The probes asked for, or all that the data allow.
 
@@ -124,7 +127,9 @@ def chosen_probes(names: Sequence[str] | None, *, labelled: bool) -> tuple[str, 
             near = get_close_matches(name, PROBES, n=1)
             raise UsageError(f"There is no probe {name!r}.", f"Did you mean {near[0]}?" if near else f"Choose among {', '.join(PROBES)}.")
         if not labelled and name not in LABEL_FREE:
-            raise DataError(f"The probe {name} needs labels, and the data have none.", "Measure geometry, or give labelled --train and --test.")
+            raise DataError(
+                f"The probe {name} needs labels, and the data have none.", "Measure geometry, or give labelled --train and --test."
+            )
     return tuple(names)
 
 
@@ -138,7 +143,7 @@ def examine(
     bf16: bool = False,
     banks: Path | None = None,
     cache: Path | None = None,
-    say: Callable[[str], None] = lambda words: None,
+    say: Callable[[str], None] = _quiet,
 ) -> Examination:
     """Measure a representation: fitted on one source, scored on another, beside its floors.
 
@@ -162,9 +167,7 @@ def examine(
         fitted, judged_bank = (bank_of(phi, source, banks, bf16=bf16) for source in (train, test))
         encoder = encoder_of(phi, bf16=bf16)
         twins = parts.twins(encoder, phi.size, phi.device)[OUTPUT]
-        features = Features(
-            fitted.pooled(), judged_bank.pooled(), parts.train_labels, parts.test_labels, parts.classes, twins
-        )
+        features = Features(fitted.pooled(), judged_bank.pooled(), parts.train_labels, parts.test_labels, parts.classes, twins)
     else:
         features = parts.features(encoder_of(phi, bf16=bf16), phi.size, phi.device)[OUTPUT]
     found: dict[str, Scores] = {}

@@ -30,7 +30,9 @@ def geometry(features: Features, *, seed: int = 0, draws: int = 20) -> Scores:
         pairs = torch.cat([left, right], 1)
         half = left.shape[1]
         values["alignment"] = _spread(pairs, lambda some: float(alignment(some[:, :half], some[:, half:])), generator, draws)
-    words = f"unit-length features of at most {ROWS} test samples; alignment over two random crops of each; intervals from {draws} half samples"
+    words = (
+        f"unit-length features of at most {ROWS} test samples; alignment over two random crops of each; intervals from {draws} half samples"
+    )
     return Scores(values, words)
 
 

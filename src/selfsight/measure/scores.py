@@ -59,7 +59,7 @@ class Features:
     @property
     def known(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Rows and labels of both parts where labels are known."""
-        assert self.train_labels is not None and self.test_labels is not None  # noqa: PT018, S101
+        assert self.train_labels is not None and self.test_labels is not None  # noqa: PT018
         train, test = self.train_labels >= 0, self.test_labels >= 0
         return self.train[train], self.train_labels[train], self.test[test], self.test_labels[test]
 

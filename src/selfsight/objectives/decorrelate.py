@@ -9,9 +9,7 @@ __all__ = ["correlation_to_identity"]
 
 
 @in_full_precision
-def correlation_to_identity(
-    left: Float[Tensor, "batch dim"], right: Float[Tensor, "batch dim"], off_diagonal: float
-) -> Float[Tensor, ""]:
+def correlation_to_identity(left: Float[Tensor, "batch dim"], right: Float[Tensor, "batch dim"], off_diagonal: float) -> Float[Tensor, ""]:
     """``Σ_i (1 - C_ii)² + λ Σ_{i≠j} C_ij²`` of the cross-correlation C of two views (Zbontar et al. 2021, arXiv:2103.03230, eq. 1).
 
     Each view is standardised by its own mean and (biased) standard deviation over the batch.

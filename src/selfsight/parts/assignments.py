@@ -1,5 +1,7 @@
 """Which cluster each sample was put in."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
@@ -29,8 +31,8 @@ class Assignments(nn.Module):
             raise UsageError("No sample has been assigned yet.", "Call the method's relabel once before its first step.")
         return self.labels[index]
 
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: object) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         saved = state_dict.get(f"{prefix}labels")
         if saved is not None:
             self.labels = torch.empty_like(saved, device=self.labels.device)  # the saved table has its own length
-        super()._load_from_state_dict(state_dict, prefix, *rest)  # pyright: ignore[reportArgumentType]
+        super()._load_from_state_dict(state_dict, prefix, *rest)

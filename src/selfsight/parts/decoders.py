@@ -36,9 +36,7 @@ class PatchDecoder(nn.Module):
         self.paint = nn.Linear(width, out)
         nn.init.normal_(self.blank, std=0.02)
 
-    def forward(
-        self, visible: Float[Tensor, "batch shown dim"], hidden: Bool[Tensor, "batch patch"]
-    ) -> Float[Tensor, "batch patch value"]:
+    def forward(self, visible: Float[Tensor, "batch shown dim"], hidden: Bool[Tensor, "batch patch"]) -> Float[Tensor, "batch patch value"]:
         entered = self.enter(visible)
         tokens = self.blank.to(entered.dtype).expand(len(hidden), hidden.shape[1], -1).clone()
         tokens[~hidden] = entered.flatten(0, 1)

@@ -14,7 +14,7 @@ class _Global(nn.modules.batchnorm._BatchNorm):
     groups: int = 1
     interleaved: bool = False
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor) -> Tensor:
         if not self.training or (world() == 1 and self.groups == 1):
             return super().forward(input)
         member = self._member(len(input), input.device)
@@ -80,4 +80,4 @@ def split_batch_norms(module: nn.Module, groups: int, *, interleaved: bool = Fal
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.__class__ = SplitBatchNorm2d
-            layer.groups, layer.interleaved = groups, interleaved  # pyright: ignore[reportAttributeAccessIssue]
+            vars(layer).update(groups=groups, interleaved=interleaved)

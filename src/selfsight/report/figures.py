@@ -49,7 +49,13 @@ def _ticks(low: float, high: float, count: int = 4) -> list[float]:
 
 
 def curve(
-    steps: Sequence[float], values: Sequence[float], title: str, *, mark: tuple[float, str] | None = None, width: int = 380, height: int = 210
+    steps: Sequence[float],
+    values: Sequence[float],
+    title: str,
+    *,
+    mark: tuple[float, str] | None = None,
+    width: int = 380,
+    height: int = 210,
 ) -> str:
     """A line over steps as SVG; ``mark`` draws a dashed line with a word, such as the loss of a network that knows nothing."""
     left, right, top, bottom = 52, 12, 30, 30
@@ -103,7 +109,12 @@ def floor_bars(rows: Sequence[tuple[str, Sequence[tuple[str, float, float, float
 
 
 def map_of(
-    places: Float[np.ndarray, "sample 2"], groups: np.ndarray, pictures: Sequence[str], shown: Sequence[int], width: int = 780, height: int = 560
+    places: Float[np.ndarray, "sample 2"],
+    groups: np.ndarray,
+    pictures: Sequence[str],
+    shown: Sequence[int],
+    width: int = 780,
+    height: int = 560,
 ) -> str:
     """A scatter of samples, coloured by cluster, with a few pictures standing where they belong."""
     low, high = np.quantile(places, 0.005, axis=0), np.quantile(places, 0.995, axis=0)

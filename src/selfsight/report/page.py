@@ -74,7 +74,7 @@ def write_report(run: Path, phi: Representation, source: Source, bank: Bank, sho
         map=Markup(_map(source, rows, clustering[0])),
         palette=PALETTE,
         count=len(rows),
-        bad=[line for line in source.bad][:10],
+        bad=list(source.bad[:10]),
         bad_count=len(source.bad),
     )
     folder = run / "report"
@@ -101,7 +101,10 @@ def _facts(run: Path, phi: Representation, source: Source) -> list[tuple[str, st
             ("method", config["method"]),
             ("data", f"{config['data']} · {images:,} images"),
             ("pictures", f"{config['size']} x {config['size']} px"),
-            ("training", f"{steps:,} steps of {batch} images{epochs}, {config['training']['optimiser']}, {config['precision']}, seed {config['seed']}"),
+            (
+                "training",
+                f"{steps:,} steps of {batch} images{epochs}, {config['training']['optimiser']}, {config['precision']}, seed {config['seed']}",
+            ),
         ]
     if timing:
         seconds = sum(line["seconds"] for line in timing)
@@ -128,7 +131,11 @@ def _curves(run: Path) -> list[str]:
 
 def _bars(scores: dict[str, Any]) -> list[tuple[str, list[tuple[str, float, float, float]]]]:
     groups = []
-    for probe, name, label in (("knn", "top1", "k-NN top-1"), ("linear", "top1", "linear top-1"), ("cluster", "acc", "clusters ACC")):
+    for probe, name, label in (
+        ("knn", "top1", "k-NN top-1"),
+        ("linear", "top1", "linear top-1"),
+        ("cluster", "acc", "clusters ACC"),
+    ):
         tables = (("this run", scores["scores"]), *((floor, scores["floors"].get(floor, {})) for floor in ("untrained", "pixels")))
         bars = [
             (who, table[probe][name]["value"], table[probe][name]["low"], table[probe][name]["high"])

@@ -119,9 +119,7 @@ def test_exact_pipeline_is_torchvisions() -> None:
     functions = (oracle.adjust_brightness, oracle.adjust_contrast, oracle.adjust_saturation, oracle.adjust_hue)
     for row in range(4):
         height, width = images.extent[row].tolist()
-        left, top, right, bottom = (
-            (views.hints["crop"][row, 0] * torch.tensor([width, height, width, height])).round().int().tolist()
-        )
+        left, top, right, bottom = (views.hints["crop"][row, 0] * torch.tensor([width, height, width, height])).round().int().tolist()
         view = oracle.resized_crop(images.pixels[row] / 255, top, left, bottom - top, right - left, [64, 64])
         view = oracle.hflip(view) if views.hints["flip"][row, 0] else view
         for what in drawn.values["0.order"][row].tolist():

@@ -59,9 +59,7 @@ def _weights(
         spread = torch.tensor([sigma[row] for row in rows]) if reach and sigma is not None else None
         turned = None if mirrored is None else torch.tensor([mirrored[row] for row in rows])
         starts = blocks * step[:, None] - margin[:, None]
-        made = window_weights(
-            starts, length, taps=taps, rows=_BLOCK, size=size, mirrored=turned, sigma=spread, kernel=2 * reach + 1
-        )
+        made = window_weights(starts, length, taps=taps, rows=_BLOCK, size=size, mirrored=turned, sigma=spread, kernel=2 * reach + 1)
         found.update(zip(rows, made, strict=True))
     return [found[row] for row in range(len(axes))]
 

@@ -145,9 +145,7 @@ def adjust(
     return (ratio * images + (1 - ratio) * other).clamp_(0, 1)
 
 
-def _turned_hue(
-    images: Float[Tensor, "batch 3 height width"], turn: Float[Tensor, " batch"]
-) -> Float[Tensor, "batch 3 height width"]:
+def _turned_hue(images: Float[Tensor, "batch 3 height width"], turn: Float[Tensor, " batch"]) -> Float[Tensor, "batch 3 height width"]:
     """Hue turned in HSV, in the closed form ``f(n) = V - V S max(0, min(k, 4 - k, 1))``, ``k = (n + 6 H) mod 6``."""
     red, green, blue = images.unbind(1)
     value, low = images.amax(1), images.amin(1)

@@ -1,0 +1,249 @@
+"""A run that was interrupted ends as the one that was not: to the bit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import selfsight.cli.learn
+from selfsight.cli import main
+from selfsight.core.errors import ResumeMismatch, UsageError
+from selfsight.core.wishes import Wishes
+from selfsight.engine.observe import Moment
+from selfsight.learning import Manner, learn_run
+from selfsight.methods.table import METHODS
+
+STEPS = 13
+OPTIONS: dict[str, dict[str, Any]] = {
+    "deepcluster": {"clusters": 4, "components": 8},
+    "dino": {"prototypes": 32, "hidden": 32, "bottleneck": 16},
+    "gan": {"width": 8, "size": 16},
+    "mae": {"depth": 1, "width": 32},
+    "moco": {"keys": 64, "dim": 16, "groups": 4},
+    "swav": {"hidden": 64, "dim": 16, "clusters": 16, "queue": 8},
+}
+
+
+def wishes(method: str, **more: Any) -> Wishes:
+    given = {"data": "world:shapes?count=40&size=16", "size": 16, "batch": 8, "steps": STEPS, "save_every": 4, "device": "cpu"}
+    return Wishes(**given | {"method": method, "options": OPTIONS.get(method)} | more)
+
+
+def quiet(words: str) -> None:
+    """Say nothing."""
+
+
+def kept(run: Path) -> tuple[bytes, bytes]:
+    """The weights and the records, byte by byte."""
+    return (run / "export" / "model.safetensors").read_bytes(), (run / "metrics.jsonl").read_bytes()
+
+
+def status(run: Path) -> str:
+    return json.loads((run / "STATUS.json").read_text())["status"]
+
+
+class Breaks:
+    """An observer that does something after a step."""
+
+    def __init__(self, after: int, act: Callable[[], object]) -> None:
+        self.after, self.act = after, act
+
+    def saw(self, moment: Moment) -> None:
+        if moment.clock.step == self.after:
+            self.act()
+
+
+class Outage(Exception):
+    """The power is gone."""
+
+
+def outage() -> None:
+    raise Outage
+
+
+def broken(asked: Wishes, out: Path, after: int) -> None:
+    manner = Manner(say=quiet, observers=lambda source, settings: [Breaks(after, outage)])
+    with pytest.raises(Outage):
+        learn_run(asked, out, manner)
+    assert status(out) == "failed"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Uninterrupted runs, made once."""
+    made: dict[str, Path] = {}
+
+    def get(method: str) -> Path:
+        if method not in made:
+            made[method] = tmp_path_factory.mktemp("whole") / method
+            learn_run(wishes(method), made[method], Manner(say=quiet))
+        return made[method]
+
+    return get
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_resumed_is_uninterrupted(tmp_path, whole, method):
+    out = tmp_path / "run"
+    broken(wishes(method), out, after=9)
+    summary = learn_run(wishes(method), out, Manner(resume=True, say=quiet))
+    assert summary["images"] == (STEPS - 8) * 8  # from the checkpoint of eight steps on
+    assert kept(out) == kept(whole(method))
+    assert status(out) == status(whole(method))
+
+
+def test_resume_before_the_first_checkpoint(tmp_path, whole):
+    out = tmp_path / "run"
+    broken(wishes("simclr"), out, after=2)
+    assert learn_run(wishes("simclr"), out, Manner(resume=True, say=quiet))["images"] == STEPS * 8
+    assert kept(out) == kept(whole("simclr"))
+
+
+def test_resume_where_there_is_no_run_begins(tmp_path, whole):
+    learn_run(wishes("simclr"), tmp_path / "run", Manner(resume=True, say=quiet))
+    assert kept(tmp_path / "run") == kept(whole("simclr"))
+
+
+def test_resume_of_a_finished_run_does_nothing(tmp_path, whole):
+    out = tmp_path / "run"
+    learn_run(wishes("simclr"), out, Manner(say=quiet))
+    summary = learn_run(wishes("simclr"), out, Manner(resume=True, say=quiet))
+    assert (summary["images"], summary["status"]) == (0, "finished")
+    assert kept(out) == kept(whole("simclr"))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "manifest", "missing"])
+def test_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, whole, damage):
+    out = tmp_path / "run"
+    broken(wishes("moco"), out, after=9)
+    newest = out / "checkpoints" / "step_00000008"
+    weights = newest / "method.safetensors"
+    content = weights.read_bytes()
+    if damage == "truncated":
+        weights.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        weights.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+    elif damage == "manifest":
+        (newest / "manifest.json").write_text('{"clock.json": "')
+    else:
+        (newest / "optimiser.pt").unlink()
+    (out / "checkpoints" / ".partial-abc").mkdir()
+    said: list[str] = []
+    summary = learn_run(wishes("moco"), out, Manner(resume=True, say=said.append))
+    assert summary["images"] == (STEPS - 4) * 8
+    assert any("step_00000008 is damaged" in words and "4 steps are done again" in words for words in said)
+    assert not list((out / "checkpoints").glob(".partial-*"))
+    assert kept(out) == kept(whole("moco"))
+
+
+def test_changed_options_are_refused_with_the_differences(tmp_path, capsys):
+    out = tmp_path / "run"
+    learn_run(wishes("simclr"), out, Manner(say=quiet))
+    before = kept(out)
+    with pytest.raises(ResumeMismatch) as refusal:
+        learn_run(wishes("simclr", options={"temperature": 0.5}, seed=3), out, Manner(resume=True, say=quiet))
+    assert "options.temperature: 0.2 -> 0.5" in refusal.value.cause
+    assert "seed: 0 -> 3" in refusal.value.cause
+    assert refusal.value.exit_code == 2
+    with pytest.raises(UsageError, match="holds a run already \\(finished\\)"):
+        learn_run(wishes("simclr"), out, Manner(say=quiet))
+    assert kept(out) == before
+
+
+def command(out: Path, method: str = "simclr", *more: str) -> list[str]:
+    words = ["learn", "world:shapes?count=64&size=16", "--method", method, "--size", "16", "--batch", "8", "--steps", "60"]
+    return [*words, "--save-every", "5", "--device", "cpu", "--no-report", "--json", "--out", str(out), *more]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_signal_saves_and_says_so(tmp_path, monkeypatch, capsys, whole, number, code):
+    out = tmp_path / "run"
+    before = signal.getsignal(number)
+    act = [Breaks(5, lambda: os.kill(os.getpid(), number))]
+    monkeypatch.setattr(selfsight.cli.learn, "_observers", lambda read: lambda source, settings: act)
+    words = command(out)
+    words[1], words[words.index("--steps") + 1] = "world:shapes?count=40&size=16", str(STEPS)
+    assert main([*words, "--save-every", "4"]) == code
+    assert signal.getsignal(number) == before
+    assert status(out) == "preempted"
+    assert "Stopped after step 6 of 13" in capsys.readouterr().err
+    assert (out / "checkpoints" / "step_00000006" / "manifest.json").is_file()
+    monkeypatch.undo()
+    assert main([*words, "--save-every", "4", "--resume"]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "finished"
+    assert kept(out) == kept(whole("simclr"))
+
+
+def kill_and_resume(tmp_path: Path, method: str, seed: int, *more: str) -> None:
+    """SIGKILL at a random moment of a real process; the end is that of the uninterrupted run."""
+    chance = random.Random(seed)
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    here = dict(os.environ) | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen([sys.executable, "-m", "selfsight", *command(out, method, *more)], env=here, stderr=subprocess.DEVNULL)
+    first = out / "checkpoints" / "step_00000005" / "manifest.json"
+    ends = time.monotonic() + 120
+    while not first.is_file() and process.poll() is None and time.monotonic() < ends:
+        time.sleep(0.002)
+    time.sleep(chance.random() * 0.4)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
+    assert not (out / "export" / "model.safetensors").exists()
+    assert status(out) == "running"
+    assert main(command(whole, method)) == 0
+    assert main(command(out, method, "--resume", *more)) == 0
+    assert kept(out) == kept(whole)
+
+
+def test_killed_and_resumed(tmp_path, capsys):
+    kill_and_resume(tmp_path, "simclr", 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("method", ["simclr", "moco", "dino", "deepcluster"])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_killed_and_resumed_at_other_moments(tmp_path, capsys, method, workers, seed):
+    kill_and_resume(tmp_path, method, seed, "--workers", workers)
+
+
+def test_overwrite_replaces(tmp_path, whole):
+    out = tmp_path / "run"
+    learn_run(wishes("simclr", seed=5), out, Manner(say=quiet))
+    assert kept(out) != kept(whole("simclr"))
+    learn_run(wishes("simclr"), out, Manner(overwrite=True, say=quiet))
+    assert kept(out) == kept(whole("simclr"))
+
+
+def test_overwrite_deletes_nothing_that_is_no_run(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UsageError, match="not empty and not a run"):
+        learn_run(wishes("simclr"), tmp_path, Manner(overwrite=True, say=quiet))
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("manner", [Manner(resume=True, say=quiet), Manner(overwrite=True, say=quiet)])
+def test_run_of_a_living_process_is_left_alone(tmp_path, manner):
+    out = tmp_path / "run"
+    broken(wishes("simclr"), out, after=6)
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    lock = out / ".lock"
+    lock.write_text(json.dumps({"pid": sleeper.pid, "host": os.uname().nodename}))
+    try:
+        with pytest.raises(UsageError, match=f"being written by process {sleeper.pid}"):
+            learn_run(wishes("simclr"), out, manner)
+        assert (out / "checkpoints" / "step_00000004").is_dir()
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    learn_run(wishes("simclr"), out, manner)  # a dead process's lock is taken over
+    assert status(out) == "finished"
+    assert not lock.exists()

@@ -1,0 +1,197 @@
+"""Checkpoints, records and the judge of health."""
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small import settings
+
+from selfsight.assembly import build
+from selfsight.core.clock import Clock
+from selfsight.core.errors import Collapsed, EnvironmentFault
+from selfsight.core.method import Method, Outcome
+from selfsight.core.views import Images
+from selfsight.engine import checkpoint
+from selfsight.engine.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, write_atomically
+from selfsight.engine.health import RULES, Health
+from selfsight.engine.observe import Moment, Progress, Recorder, describe
+from selfsight.engine.plan import Stepped
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def saved(folder: Path, step: int, method: Method, **more: Any) -> Path:
+    optimiser = torch.optim.SGD(method.parameters(), lr=0.1, momentum=0.9)
+    torch.stack([parameter.sum() for parameter in method.parameters()]).sum().backward()
+    optimiser.step()
+    return save_checkpoint(folder, method, optimiser, Clock(step=step, steps=9), **more)
+
+
+@pytest.fixture
+def method() -> Method:
+    return build(settings("simclr"))
+
+
+def test_checkpoint_holds_everything(tmp_path, method):
+    path = saved(tmp_path, 3, method)
+    assert path.name == "step_00000004"
+    assert json.loads((tmp_path / "last.json").read_text()) == {"checkpoint": path.name}
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    with torch.no_grad():
+        for parameter in method.parameters():
+            parameter.zero_()
+    done, state = load_checkpoint(path, method)
+    assert done == 4
+    assert all(torch.equal(method.state_dict()[name], value) for name, value in before.items())
+    assert all("momentum_buffer" in one for one in state["state"].values())
+
+
+def test_only_the_newest_are_kept(tmp_path, method):
+    for step in range(4):
+        saved(tmp_path, step, method, keep=2)
+    assert sorted(path.name for path in tmp_path.glob("step_*")) == ["step_00000003", "step_00000004"]
+    assert newest_checkpoint(tmp_path, pytest.fail) == tmp_path / "step_00000004"
+
+
+@pytest.mark.parametrize("broken", ["torch.save", "write_weights", "write_atomically"])
+def test_full_disk_leaves_the_old_checkpoint(tmp_path, method, monkeypatch, broken):
+    old = saved(tmp_path, 1, method)
+    target, name = (torch, "save") if broken == "torch.save" else (checkpoint, broken)
+    monkeypatch.setattr(target, name, full)
+    with pytest.raises(EnvironmentFault, match="step 3 could not be written.*No space left") as fault:
+        saved(tmp_path, 2, method)
+    assert fault.value.exit_code == 5
+    assert "--resume" in fault.value.remedy
+    assert not list(tmp_path.glob(".partial-*"))
+    assert old.is_dir()
+    found = newest_checkpoint(tmp_path, pytest.fail)
+    assert found is not None
+    assert found == old or load_checkpoint(found, method)[0] == 3  # whole, whichever it is
+
+
+def test_text_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    file = tmp_path / "a.json"
+    write_atomically(file, "old")
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(file, "new")
+    assert file.read_text() == "old"
+    monkeypatch.undo()
+    write_atomically(file, "new")
+    assert file.read_text() == "new"
+    assert file.stat().st_mode & 0o777 == 0o644
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def moment(step: int, method: Method, steps: int = 30, **signs: torch.Tensor) -> Moment:
+    outcome = Outcome({"one": torch.tensor(1.5), "two": torch.tensor(0.25)}, signs)
+    batch = Images(torch.zeros(4, 3, 2, 2, dtype=torch.uint8), torch.arange(4))
+    optimiser = torch.optim.SGD(method.parameters(), lr=0.1)
+    return Moment(Clock(step=step, steps=steps, steps_per_epoch=4), (Stepped(outcome, True, 2.0, 0.1),), batch, method, optimiser)
+
+
+def test_record_says_what_was_seen(method):
+    even = torch.eye(4).repeat(2, 1)
+    record = describe(moment(9, method, embedding=torch.eye(4), assignment=even, accuracy=torch.tensor(0.5), chance=torch.tensor(4.0).log()))
+    assert record["loss"] == 1.75
+    assert (record["one"], record["two"], record["epoch"], record["step"], record["skipped"]) == (1.5, 0.25, 2, 9, 0)
+    assert record["largest_share"] == pytest.approx(0.25)
+    assert record["clusters_used"] == pytest.approx(4.0)
+    assert record["assignment_entropy"] == pytest.approx(0.0)
+    assert record["effective_rank"] == pytest.approx(3.0, rel=1e-4)
+    assert record["accuracy"] == 0.5
+    json.dumps(record)
+
+
+def test_recorder_writes_every_tenth_and_the_last(tmp_path, method):
+    recorder, heard = Recorder(tmp_path, every=10), []
+    recorder.tell(lambda record, timing: heard.append((record["step"], timing["step"])))
+    for step in range(25):
+        recorder.saw(moment(step, method, steps=25))
+    for name in ("metrics.jsonl", "timing.jsonl"):
+        assert [json.loads(line)["step"] for line in (tmp_path / name).read_text().splitlines()] == [0, 10, 20, 24]
+    assert heard == [(step, step) for step in (0, 10, 20, 24)]
+    assert "seconds" not in json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+
+
+def test_recorder_keeps_its_lines_while_the_disk_is_full(tmp_path, method, monkeypatch, capsys):
+    recorder = Recorder(tmp_path, every=1)
+    recorder.saw(moment(0, method))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        recorder.saw(moment(1, method))
+        recorder.saw(moment(2, method))
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+    recorder.saw(moment(3, method))
+    for name in ("metrics.jsonl", "timing.jsonl"):
+        assert [json.loads(line)["step"] for line in (tmp_path / name).read_text().splitlines()] == [0, 1, 2, 3]
+    warned = capsys.readouterr().err
+    assert warned.count("could not be written") == 1
+
+
+def test_progress_shows_the_last_step(capsys):
+    progress = Progress(20, every_seconds=1000)
+    for step in (0, 10, 19):
+        progress.heard({"step": step, "loss": 2.0, "spread": 0.5}, {"images_per_second": 1234.0, "data_wait": 0.1})
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("step 20/20 · loss 2.0000")
+    assert "1,234 images/s" in lines[-1]
+    assert not any(line.startswith("step 11/") for line in lines)
+
+
+HEALTHY = {"loss": 3.0, "spread": 0.8, "effective_rank": 20.0, "largest_share": 0.05, "assignment_entropy": 2.0, "chance": 5.0}
+SICK: dict[str, dict[str, float]] = {
+    "spread": {"spread": 0.02},
+    "rank": {"effective_rank": 1.1},
+    "one cluster": {"largest_share": 0.97},
+    "chance": {"loss": 5.001, "assignment_entropy": 4.999},
+}
+
+
+def judged(records: list[dict[str, float]], **more: Any) -> tuple[Health, list[str]]:
+    said: list[str] = []
+    health = Health(said.append, **more)
+    for number, record in enumerate(records):
+        health.heard({"step": 10 * number} | record, {})
+    return health, said
+
+
+@pytest.mark.parametrize("name", SICK)
+def test_collapse_is_named_once_within_300_steps(name):
+    health, said = judged([HEALTHY | SICK[name]] * 30)
+    assert health.verdict.startswith(f"{name}: ")
+    assert len(said) == 1
+    assert 0 < health.since < 300
+    assert str(health.since) in said[0]
+
+
+def test_every_rule_is_tried():
+    assert {rule.name for rule in RULES} == set(SICK)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [HEALTHY] * 60,
+        [HEALTHY | SICK["spread"], *[HEALTHY] * 2] * 20,  # now and then is no collapse
+        [HEALTHY | {"loss": 5.0, "assignment_entropy": 4.99}] * 14 + [HEALTHY] * 40,  # DINO and SwAV begin at ln K
+        [HEALTHY | {"loss": 5.0, "assignment_entropy": 3.0}] * 60,  # the loss is ln K and the targets say something
+        [{"loss": 0.7}] * 60,  # nothing to judge by
+        [{"loss": 1.386, "chance": 0.0}] * 60,
+    ],
+)
+def test_health_is_left_alone(records):
+    health, said = judged(records)
+    assert not health.verdict
+    assert not said
+
+
+def test_collapse_can_end_the_run():
+    with pytest.raises(Collapsed, match="nearly the same embedding") as end:
+        judged([HEALTHY | SICK["spread"]] * 30, fail=True)
+    assert end.value.exit_code == 4
