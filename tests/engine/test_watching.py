@@ -97,7 +97,9 @@ def moment(step: int, method: Method, steps: int = 30, **signs: torch.Tensor) ->
 
 def test_record_says_what_was_seen(method):
     even = torch.eye(4).repeat(2, 1)
-    record = describe(moment(9, method, embedding=torch.eye(4), assignment=even, accuracy=torch.tensor(0.5), chance=torch.tensor(4.0).log()))
+    record = describe(
+        moment(9, method, embedding=torch.eye(4), assignment=even, accuracy=torch.tensor(0.5), chance=torch.tensor(4.0).log())
+    )
     assert record["loss"] == 1.75
     assert (record["one"], record["two"], record["epoch"], record["step"], record["skipped"]) == (1.5, 0.25, 2, 9, 0)
     assert record["largest_share"] == pytest.approx(0.25)
@@ -135,7 +137,7 @@ def test_recorder_keeps_its_lines_while_the_disk_is_full(tmp_path, method, monke
 
 
 def test_progress_shows_the_last_step(capsys):
-    progress = Progress(20, every_seconds=1000)
+    progress = Progress(20, every_seconds=1000.0)
     for step in (0, 10, 19):
         progress.heard({"step": step, "loss": 2.0, "spread": 0.5}, {"images_per_second": 1234.0, "data_wait": 0.1})
     lines = capsys.readouterr().err.splitlines()

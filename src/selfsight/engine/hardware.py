@@ -3,6 +3,7 @@
 import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -70,7 +71,8 @@ def fast_bf16(device: torch.device) -> bool:
     if device.type != "cpu":
         return False
     capability = torch.backends.cpu.get_cpu_capability()
-    flags = os.path.exists("/proc/cpuinfo") and "avx512_bf16" in open("/proc/cpuinfo").read()  # noqa: PTH110, PTH123, SIM115
+    information = Path("/proc/cpuinfo")
+    flags = information.exists() and "avx512_bf16" in information.read_text()
     return flags and capability.startswith("AVX512")
 
 
