@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -13,10 +14,11 @@ from selfsight.core.clock import key
 from selfsight.core.errors import UsageError
 from selfsight.core.method import Frame, Method
 from selfsight.core.plain import plain, revive
+from selfsight.data.views.recipes import MultiCrop, OneCrop, TwoCrops, small_crops, small_multi_crop, small_one_crop
 from selfsight.engine.plan import Plan
 from selfsight.methods.table import method_class
 
-__all__ = ["SMALL", "Settings", "build", "choose", "frame_of", "plan_of"]
+__all__ = ["SMALL", "Settings", "build", "choose", "frame_of", "plan_of", "world_options"]
 
 SMALL = 96
 """Up to this side in pixels a method's preset for small images is taken; above it the paper's values."""
@@ -82,6 +84,13 @@ def build(settings: Settings) -> Method:
         torch.manual_seed(key(settings.seed, 0xB17))
         backbone = build_backbone(settings.backbone, size=settings.size)
         return kind(backbone, **settings.options)  # pyright: ignore[reportCallIssue]
+
+
+def world_options(method: str) -> dict[str, Any]:
+    """Options for ``world:shapes``, whose one object fills half of the picture: crops of at least half of the area."""
+    recipe = method_class(method).small.options.get("recipe")
+    larger = {TwoCrops: small_crops, MultiCrop: partial(small_multi_crop, 4), OneCrop: small_one_crop}
+    return {"recipe": larger[type(recipe)](least=0.5)} if type(recipe) in larger else {}
 
 
 def frame_of(settings: Settings, method: Method) -> Frame:

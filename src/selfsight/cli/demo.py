@@ -36,7 +36,7 @@ def run(arguments: list[str]) -> int:
 
     started = time.perf_counter()
     speak("rendering 12,000 scenes of ten shapes; the shape is what a representation should find, and no label says so")
-    wishes = Wishes(data=TRAIN, method=read.method, size=32, minutes=read.minutes)
+    wishes = Wishes(data=TRAIN, method=read.method, size=32, minutes=read.minutes, options=world_options(read.method))
     summary = learn_run(wishes, read.out, Manner(overwrite=True))
     learnt = Run(read.out)
     found = learnt.measure(train=TRAIN, test=TEST, say=speak)

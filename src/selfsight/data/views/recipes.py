@@ -313,17 +313,18 @@ class FourTurns:
         return Views(tuple(turned(made, quarters) for quarters in range(4)), index=images.index, hints=hints | {"turn": turns})
 
 
-def small_crops() -> TwoCrops:
-    """Two crops for images of 96 pixels and less."""
-    return TwoCrops(SIMCLR_SMALL, SIMCLR_SMALL)
+def small_crops(least: float = 0.2) -> TwoCrops:
+    """Two crops for images of 96 pixels and less, of at least this share of the area."""
+    view = replace(SIMCLR_SMALL, crop=Crop((least, 1.0)))
+    return TwoCrops(view, view)
 
 
-def small_multi_crop(count: int = 4) -> MultiCrop:
-    """Two large and some small crops for images of 96 pixels and less; small views are half as wide."""
-    large, small = replace(SIMCLR_SMALL, crop=Crop((0.3, 1.0))), replace(SIMCLR_SMALL, crop=Crop((0.1, 0.4)))
+def small_multi_crop(count: int = 4, least: float = 0.3) -> MultiCrop:
+    """Two large and some small crops for images of 96 pixels and less; small views are half as wide and a third the area."""
+    large, small = replace(SIMCLR_SMALL, crop=Crop((least, 1.0))), replace(SIMCLR_SMALL, crop=Crop((least / 3, least + 0.1)))
     return MultiCrop(large, large, small, count, small_size=0.5)
 
 
-def small_one_crop() -> OneCrop:
+def small_one_crop(least: float = 0.2) -> OneCrop:
     """One mildly cropped and coloured view for images of 96 pixels and less."""
-    return OneCrop(SIMCLR_SMALL)
+    return OneCrop(replace(SIMCLR_SMALL, crop=Crop((least, 1.0))))
