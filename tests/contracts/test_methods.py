@@ -10,7 +10,6 @@ from inspect import signature
 
 import pytest
 import torch
-from small import CPU, Trial, settings, trial, twin, world
 
 from selfsight.assembly import build, choose, plan_of
 from selfsight.core.errors import MissingHint, UsageError
@@ -25,6 +24,7 @@ from selfsight.engine.plan import turns_of
 from selfsight.measure.online import OnlineKnn
 from selfsight.methods.table import METHODS, method_class
 from selfsight.parts.momentum import Momentum
+from small import CPU, Trial, settings, trial, twin, world
 
 NEEDY = ("deepcluster", "gan", "mae", "rotnet")
 PAPER = re.compile(r"[A-Z][\w. &]+ \d{4}, arXiv:\d{4}\.\d{4,5}")

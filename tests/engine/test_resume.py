@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,32 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gan": {"width": 8, "size": 16},
     "mae": {"depth": 1, "width": 32},
     "moco": {"keys": 64, "dim": 16, "groups": 4},
+    "barlow": {"hidden": 64, "dim": 32},
+    "byol": {"hidden": 64, "dim": 32},
     "swav": {"hidden": 64, "dim": 16, "clusters": 16, "queue": 8},
 }
 
 
 def wishes(method: str, **more: Any) -> Wishes:
-    given = {"data": "world:shapes?count=40&size=16", "size": 16, "batch": 8, "steps": STEPS, "save_every": 4, "device": "cpu"}
+    given = {
+        "data": "world:shapes?count=40&size=16",
+        "size": 16,
+        "batch": 8,
+        "steps": STEPS,
+        "save_every": 4,
+        "device": "cpu",
+        "precision": "fp32",
+    }
     return Wishes(**given | {"method": method, "options": OPTIONS.get(method)} | more)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Tiny runs are slower on two."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def quiet(words: str) -> None:
@@ -161,7 +180,7 @@ def test_changed_options_are_refused_with_the_differences(tmp_path, capsys):
 
 def command(out: Path, method: str = "simclr", *more: str) -> list[str]:
     words = ["learn", "world:shapes?count=64&size=16", "--method", method, "--size", "16", "--batch", "8", "--steps", "60"]
-    return [*words, "--save-every", "5", "--device", "cpu", "--no-report", "--json", "--out", str(out), *more]
+    return [*words, "--save-every", "5", "--device", "cpu", "--precision", "fp32", "--no-report", "--json", "--out", str(out), *more]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])

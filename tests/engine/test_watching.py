@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from small import settings
 
 from selfsight.assembly import build
 from selfsight.core.clock import Clock
@@ -19,6 +18,7 @@ from selfsight.engine.checkpoint import load_checkpoint, newest_checkpoint, save
 from selfsight.engine.health import RULES, Health
 from selfsight.engine.observe import Moment, Progress, Recorder, describe
 from selfsight.engine.plan import Stepped
+from small import settings
 
 
 def full(*_: object, **__: object) -> None:
@@ -63,7 +63,7 @@ def test_full_disk_leaves_the_old_checkpoint(tmp_path, method, monkeypatch, brok
     old = saved(tmp_path, 1, method)
     target, name = (torch, "save") if broken == "torch.save" else (checkpoint, broken)
     monkeypatch.setattr(target, name, full)
-    with pytest.raises(EnvironmentFault, match="step 3 could not be written.*No space left") as fault:
+    with pytest.raises(EnvironmentFault, match=r"step 3 could not be written.*No space left") as fault:
         saved(tmp_path, 2, method)
     assert fault.value.exit_code == 5
     assert "--resume" in fault.value.remedy

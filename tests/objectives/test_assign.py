@@ -1,0 +1,147 @@
+"""Assignment: balanced shares, k-means, whitening."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as some
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score
+from test_objectives import few, papers, rows, seeds, turn
+from torch.testing import assert_close
+
+from selfsight.core.errors import UsageError
+from selfsight.objectives.assign import Clustering, balanced_weights, kmeans, sinkhorn, whitened
+
+
+@given(seed=seeds, count=some.integers(2, 8), clusters=some.integers(2, 5), rounds=some.integers(1, 4))
+@few
+def test_sinkhorn_is_the_papers(seed, count, clusters, rounds):
+    scores = rows(seed, count, clusters).tanh()
+    expected = torch.tensor(papers.sinkhorn(scores.tolist(), 0.05, rounds), dtype=torch.float64)
+    assert_close(sinkhorn(scores, epsilon=0.05, rounds=rounds), expected, rtol=1e-8, atol=1e-12)
+
+
+@given(seed=seeds, count=some.integers(2, 12), clusters=some.integers(2, 6))
+@few
+def test_sinkhorn_ends_with_equal_shares(seed, count, clusters):
+    scores = rows(seed, count, clusters).tanh()
+    found = sinkhorn(scores, epsilon=0.5, rounds=300)
+    assert_close(found.sum(1), torch.ones(count, dtype=torch.float64))
+    assert_close(found.sum(0), torch.full((clusters,), count / clusters, dtype=torch.float64), rtol=1e-4, atol=1e-4)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    assert_close(sinkhorn(scores[order], epsilon=0.5, rounds=300), found[order])
+    assert_close(sinkhorn(scores + 3, epsilon=0.5, rounds=300), found)  # a constant says nothing
+
+
+def test_sinkhorn_does_not_overflow():
+    found = sinkhorn(torch.tensor([[100.0, 0.0], [100.0, 1.0]]), epsilon=0.01)
+    assert torch.isfinite(found).all()
+    assert_close(found.sum(1), torch.ones(2))
+
+
+def clouds(seed: int, clusters: int = 4, count: int = 30, dim: int = 5) -> tuple[torch.Tensor, np.ndarray]:
+    centres = 20 * torch.eye(clusters, dim, dtype=torch.float64)
+    return torch.cat([centres[k] + rows(seed + k, count, dim) for k in range(clusters)]), np.repeat(np.arange(clusters), count)
+
+
+def inertia(data: torch.Tensor, found: Clustering) -> float:
+    return float((data - found.centroids[found.labels]).square().sum())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_kmeans_is_scikit_learns_on_clouds(seed):
+    data, truth = clouds(seed)
+    found = kmeans(data, 4, seed=seed, restarts=4)
+    theirs = KMeans(4, n_init=4, random_state=seed).fit(data.numpy())
+    assert adjusted_rand_score(theirs.labels_, found.labels.numpy()) == 1
+    assert adjusted_rand_score(truth, found.labels.numpy()) == 1
+    assert found.inertia == pytest.approx(theirs.inertia_, rel=1e-6)
+    assert found.inertia == pytest.approx(inertia(data, found), rel=1e-6)
+
+
+@given(seed=seeds, count=some.integers(6, 40), clusters=some.integers(1, 6))
+@few
+def test_kmeans_never_gets_worse_and_ends_where_it_cannot_improve(seed, count, clusters):
+    data = rows(seed, count, 3)
+    course = [kmeans(data, clusters, seed=seed, rounds=rounds).inertia for rounds in range(1, 12)]
+    assert all(after <= before * (1 + 1e-9) + 1e-9 for before, after in pairwise(course))
+    found = kmeans(data, clusters, seed=seed, rounds=200)
+    for cluster in range(clusters):
+        members = data[found.labels == cluster]
+        assert len(members)
+        assert_close(found.centroids[cluster], members.mean(0))
+    assert torch.equal(torch.cdist(data, found.centroids).argmin(1), found.labels)
+
+
+@given(seed=seeds)
+@settings(max_examples=10, deadline=None)
+def test_kmeans_is_a_function_of_its_seed(seed):
+    data = rows(seed, 40, 3)
+    torch.manual_seed(1)
+    first = kmeans(data, 5, seed=3)
+    torch.manual_seed(2)
+    again = kmeans(data, 5, seed=3)
+    assert torch.equal(first.labels, again.labels)
+    assert kmeans(data, 5, seed=3, restarts=5).inertia <= first.inertia
+
+
+def test_empty_clusters_take_far_samples():
+    data = torch.cat([torch.zeros(20, 2), torch.tensor([[10.0, 0.0], [0.0, 10.0]])]).double()
+    for seed in range(10):
+        found = kmeans(data, 3, seed=seed)
+        assert found.inertia == pytest.approx(0, abs=1e-9)
+        assert torch.bincount(found.labels, minlength=3).tolist().count(0) == 0
+    same = kmeans(torch.ones(5, 2), 3)  # fewer different samples than clusters
+    assert same.inertia == pytest.approx(0, abs=1e-6)
+    assert torch.isfinite(same.centroids).all()
+
+
+def test_spherical_kmeans_sees_directions_alone():
+    data = rows(0, 60, 4)
+    found = kmeans(data, 3, spherical=True)
+    longer = kmeans(data * rows(1, 60, 1).exp(), 3, spherical=True)
+    assert torch.equal(found.labels, longer.labels)
+    assert_close(found.centroids.norm(dim=1), torch.ones(3, dtype=torch.float64))
+
+
+def test_fewer_samples_than_clusters_are_refused():
+    with pytest.raises(UsageError, match="2 samples cannot make 3 clusters"):
+        kmeans(torch.zeros(2, 2), 3)
+
+
+@given(seed=seeds, dim=some.integers(1, 4))
+@few
+def test_whitened_rows_are_pca(seed, dim):
+    data = rows(seed, 30, 5) * torch.tensor([5.0, 4.0, 3.0, 2.0, 1.0], dtype=torch.float64)
+    found = whitened(data, dim)
+    assert found.shape == (30, dim)
+    assert_close(found.norm(dim=1), torch.ones(30, dtype=torch.float64))
+    values, vectors = np.linalg.eigh(np.cov(data.numpy().T, bias=True))
+    slow = (data.numpy() - data.numpy().mean(0)) @ vectors[:, -dim:] / np.sqrt(values[-dim:])
+    slow = torch.from_numpy(slow / np.linalg.norm(slow, axis=1, keepdims=True))
+    assert_close((found @ found.T).abs(), (slow @ slow.T).abs(), rtol=1e-3, atol=1e-3)
+    moved = whitened(data @ turn(seed + 1, 5) + 3, dim)
+    assert_close(moved @ moved.T, found @ found.T, rtol=1e-5, atol=1e-6)
+
+
+def test_whitening_of_poor_data_is_finite():
+    flat = torch.ones(10, 4)
+    assert torch.isfinite(whitened(flat, 3)).all()
+    line = torch.arange(10.0)[:, None] * torch.ones(4)
+    assert torch.isfinite(whitened(line, 3)).all()
+    assert whitened(rows(0, 3, 8), 6).shape == (3, 2)  # three samples span two directions
+
+
+@given(seed=seeds, clusters=some.integers(2, 6))
+@few
+def test_balanced_weights_give_every_cluster_the_same_say(seed, clusters):
+    labels = torch.randint(clusters, (30,), generator=torch.Generator().manual_seed(seed))
+    weights = balanced_weights(labels, clusters + 2)
+    totals = torch.zeros(clusters + 2).index_add_(0, labels, weights[labels])
+    present = torch.bincount(labels, minlength=clusters + 2) > 0
+    assert_close(totals[present], totals[present].mean().expand(int(present.sum())))
+    assert float(weights[labels].mean()) == pytest.approx(1, rel=1e-5)
+    assert not weights[~present].any()

@@ -1,0 +1,237 @@
+"""Objectives against the papers written slowly, against laws, and against finite differences."""
+
+import re
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from math import log
+from pathlib import Path
+from pkgutil import iter_modules
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as some
+from torch import Tensor
+from torch.nn.functional import normalize, softmax
+from torch.testing import assert_close
+
+import selfsight.objectives
+from selfsight.objectives.adversarial import deceive, tell_apart
+from selfsight.objectives.agree import cosine_distance, soft_cross_entropy
+from selfsight.objectives.contrast import info_nce, nt_xent
+from selfsight.objectives.decorrelate import correlation_to_identity
+from selfsight.objectives.reconstruct import masked_mse, patches, standard_patches
+from selfsight.objectives.spread import alignment, effective_rank, embedding_spread, uniformity
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "oracles"))
+import papers
+
+seeds = some.integers(0, 2**31)
+sizes = some.integers(2, 7)
+few = settings(max_examples=25, deadline=None)
+
+
+def rows(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def shares(seed: int, *shape: int) -> Tensor:
+    return softmax(2 * rows(seed, *shape), 1)
+
+
+def turn(seed: int, dim: int) -> Tensor:
+    return torch.linalg.qr(rows(seed, dim, dim))[0]
+
+
+def hidden(seed: int, batch: int, count: int, masked: int) -> Tensor:
+    return rows(seed, batch, count).argsort(1) < masked
+
+
+PAIRS: dict[str, tuple[Callable[..., Tensor], Callable[..., float]]] = {
+    "info_nce": (lambda a, b: info_nce(a, b, 0.3), lambda a, b: papers.info_nce(a, b, 0.3)),
+    "nt_xent": (lambda a, b: nt_xent(a, b, 0.3), lambda a, b: papers.nt_xent(a, b, 0.3)),
+    "cosine_distance": (cosine_distance, papers.cosine_distance),
+    "alignment": (lambda a, b: alignment(a, b, 3.0), lambda a, b: papers.alignment(a, b, 3.0)),
+}
+"""Losses of pairs of rows that see cosines alone."""
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@given(seed=seeds, count=sizes, dim=sizes)
+@few
+def test_pairs_are_the_papers(name, seed, count, dim):
+    ours, theirs = PAIRS[name]
+    left, right = rows(seed, count, dim), rows(seed + 1, count, dim)
+    assert float(ours(left, right)) == pytest.approx(theirs(left.tolist(), right.tolist()), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@given(seed=seeds, count=sizes, dim=sizes)
+@few
+def test_pairs_know_neither_order_nor_turn_nor_length(name, seed, count, dim):
+    ours = PAIRS[name][0]
+    left, right = rows(seed, count, dim), rows(seed + 1, count, dim)
+    expected = ours(left, right)
+    order, rotation = torch.randperm(count, generator=torch.Generator().manual_seed(seed)), turn(seed + 2, dim)
+    lengths = rows(seed + 3, count, 1).exp()
+    assert_close(ours(left[order], right[order]), expected)
+    assert_close(ours(left @ rotation, right @ rotation), expected)
+    assert_close(ours(left * lengths, right * 7), expected)
+
+
+@given(seed=seeds, count=sizes, dim=sizes, others=sizes)
+@few
+def test_info_nce_with_a_dictionary(seed, count, dim, others):
+    query, key, negatives = rows(seed, count, dim), rows(seed + 1, count, dim), normalize(rows(seed + 2, others, dim))
+    found = info_nce(query, key, 0.2, negatives=negatives)
+    assert float(found) == pytest.approx(papers.info_nce(query.tolist(), key.tolist(), 0.2, negatives.tolist()), rel=1e-9)
+    assert_close(info_nce(query, key, 0.2, negatives=negatives.flip(0)), found)
+
+
+def test_contrast_knows_nothing_at_ln_k_and_everything_at_zero():
+    same = torch.ones(8, 4, dtype=torch.float64)
+    assert float(info_nce(same, same, 0.1)) == pytest.approx(log(8))
+    assert float(nt_xent(same, same, 0.1)) == pytest.approx(log(15))
+    apart = torch.eye(8, dtype=torch.float64)
+    assert float(info_nce(apart, apart, 0.01)) < 1e-6
+    assert float(nt_xent(apart, apart, 0.01)) < 1e-6
+
+
+@given(seed=seeds, count=sizes, clusters=sizes)
+@few
+def test_soft_cross_entropy_is_the_papers(seed, count, clusters):
+    logits, target = 3 * rows(seed, count, clusters), shares(seed + 1, count, clusters)
+    found = soft_cross_entropy(logits, target)
+    assert float(found) == pytest.approx(papers.soft_cross_entropy(logits.tolist(), target.tolist()), rel=1e-9)
+    assert_close(soft_cross_entropy(logits + 5, target), found)
+    best = soft_cross_entropy(target.log(), target)
+    assert_close(best, torch.special.entr(target).sum(1).mean())
+    assert float(best) <= float(found) + 1e-12
+
+
+@given(seed=seeds, count=some.integers(4, 9), dim=some.integers(2, 5))
+@few
+def test_correlation_is_the_papers(seed, count, dim):
+    left, right = 3 * rows(seed, count, dim), 3 * rows(seed + 1, count, dim)
+    found = correlation_to_identity(left, right, 0.3)
+    assert float(found) == pytest.approx(papers.correlation_to_identity(left.tolist(), right.tolist(), 0.3), rel=1e-3)  # its ε
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    coordinates = torch.randperm(dim, generator=torch.Generator().manual_seed(seed))
+    assert_close(correlation_to_identity(left[order], right[order], 0.3), found)
+    assert_close(correlation_to_identity(left[:, coordinates], right[:, coordinates], 0.3), found)
+    assert_close(correlation_to_identity(left + 4, right - 2, 0.3), found)
+    assert_close(
+        correlation_to_identity(1000 * left, 1000 * right, 0.3),
+        correlation_to_identity(10_000 * left, right * 1000, 0.3),
+        rtol=1e-6,
+        atol=0,
+    )
+
+
+def test_correlation_of_whitened_rows_is_the_identity():
+    whitened = torch.linalg.qr(rows(0, 50, 5) - rows(0, 50, 5).mean(0))[0] * 50**0.5
+    assert float(correlation_to_identity(whitened, whitened, 1.0)) < 1e-6
+
+
+@given(seed=seeds)
+@few
+def test_patches_are_cut_as_they_are_read(seed):
+    images = rows(seed, 2, 3, 4, 6)
+    found = patches(images, 2)
+    for image, cut in zip(images, found, strict=True):
+        assert cut.tolist() == papers.patches(image.tolist(), 2)
+    for patch, ours in zip(found[0].tolist(), standard_patches(found)[0].tolist(), strict=True):
+        assert ours == pytest.approx(papers.standard(patch), rel=1e-9)
+
+
+@given(seed=seeds, masked=some.integers(1, 5))
+@few
+def test_masked_error_is_that_of_hidden_patches(seed, masked):
+    guess, target, mask = rows(seed, 3, 5, 4), rows(seed + 1, 3, 5, 4), hidden(seed, 3, 5, masked)
+    found = masked_mse(guess, target, mask)
+    assert float(found) == pytest.approx(papers.masked_mse(guess.tolist(), target.tolist(), mask.tolist()), rel=1e-9)
+    seen = torch.where(mask[..., None], guess, guess + 100)
+    assert_close(masked_mse(seen, target, mask), found)
+    assert float(masked_mse(target, target, mask)) == 0
+
+
+@given(seed=seeds, count=some.integers(3, 8), dim=sizes)
+@few
+def test_spread_is_the_papers(seed, count, dim):
+    some_rows = rows(seed, count, dim)
+    assert float(embedding_spread(some_rows)) == pytest.approx(papers.embedding_spread(some_rows.tolist()), rel=1e-9)
+    assert float(uniformity(some_rows)) == pytest.approx(papers.uniformity(some_rows.tolist(), 2.0), rel=1e-9)
+    rotation = turn(seed + 1, dim)
+    assert_close(uniformity(some_rows.flip(0) @ rotation), uniformity(some_rows))
+    assert_close(effective_rank(some_rows.flip(0) @ rotation * 3 + 1), effective_rank(some_rows))
+
+
+def test_spread_of_extremes():
+    many = rows(0, 4000, 16)
+    assert float(embedding_spread(many)) == pytest.approx(1, abs=0.02)
+    assert float(embedding_spread(many[:1].expand(10, -1))) == pytest.approx(0, abs=1e-9)
+    assert float(effective_rank(many)) == pytest.approx(16, rel=0.01)
+    assert float(effective_rank(many[:, :1] @ many[:1])) == pytest.approx(1, abs=1e-6)
+    assert float(effective_rank(many[:1].expand(10, -1))) == pytest.approx(1, abs=0.2)
+    wide = torch.linalg.qr(rows(1, 12, 5))[0] - torch.linalg.qr(rows(1, 12, 5))[0].mean(0)
+    values = torch.linalg.svdvals(wide)
+    share = values / values.sum()
+    assert float(effective_rank(wide)) == pytest.approx(float((-(share * share.log()).sum()).exp()))
+    assert float(uniformity(torch.ones(5, 3, dtype=torch.float64))) == pytest.approx(0)
+    opposite = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], dtype=torch.float64)
+    assert float(uniformity(opposite)) == pytest.approx(-8)
+    assert float(alignment(opposite, -opposite)) == pytest.approx(4)
+
+
+@given(seed=seeds, count=sizes)
+@few
+def test_games_are_the_papers(seed, count):
+    real, fake = 3 * rows(seed, count), 3 * rows(seed + 1, count)
+    assert float(tell_apart(real, fake)) == pytest.approx(papers.tell_apart(real.tolist(), fake.tolist()), rel=1e-9)
+    assert float(deceive(fake)) == pytest.approx(papers.deceive(fake.tolist()), rel=1e-9)
+    assert_close(tell_apart(real, fake), tell_apart(-fake, -real))
+
+
+def test_game_stays_finite_when_the_critic_is_sure():
+    sure = torch.tensor([1000.0, -1000.0])
+    assert torch.isfinite(tell_apart(sure, sure))
+    assert torch.isfinite(deceive(sure))
+
+
+SMOOTH: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    **{name: ours for name, (ours, _) in PAIRS.items()},
+    "info_nce with a dictionary": lambda a, b: info_nce(a, b, 0.3, negatives=normalize(rows(9, 3, 4))),
+    "soft_cross_entropy": lambda a, b: soft_cross_entropy(a, softmax(b, 1)),
+    "correlation_to_identity": lambda a, b: correlation_to_identity(a, b, 0.3),
+    "uniformity": lambda a, b: uniformity(a + b),
+    "tell_apart": tell_apart,
+    "deceive": lambda a, b: deceive(a * b),
+    "masked_mse": lambda a, b: masked_mse(a.view(2, 3, 4), standard_patches(b.view(2, 3, 4)), hidden(0, 2, 3, 2)),
+}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_gradient_is_that_of_finite_differences(name):
+    left, right = rows(1, 6, 4).requires_grad_(), rows(2, 6, 4).requires_grad_()
+    assert torch.autograd.gradcheck(SMOOTH[name], (left, right))
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_loss_is_single_precision_under_autocast(name):
+    left, right = rows(1, 6, 4).float(), rows(2, 6, 4).float()
+    exact = SMOOTH[name](left, right)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = SMOOTH[name](left, right)
+        halves = SMOOTH[name](left.bfloat16(), right.bfloat16())
+    assert cast.dtype == halves.dtype == torch.float32
+    assert_close(cast, exact, rtol=1e-6, atol=1e-7)
+    assert_close(halves, exact, rtol=0.1, atol=0.1)
+
+
+def test_every_objective_has_an_oracle_or_a_law_here():
+    here = Path(__file__).parent
+    tested = "".join(path.read_text() for path in here.glob("test_*.py"))
+    for module in iter_modules(selfsight.objectives.__path__):
+        for name in import_module(f"selfsight.objectives.{module.name}").__all__:
+            assert len(re.findall(rf"\b{name}\b", tested)) > 1 or module.name == "precision", f"{module.name}.{name} is not tested"
