@@ -56,7 +56,7 @@ class Views:
     small: tuple[Num[Tensor, "batch channel *low"], ...] = ()
     index: Int[Tensor, "batch"] | None = None
     hints: Mapping[str, Num[Tensor, "batch ..."]] = field(default_factory=dict)
-    streams: Mapping[str, Num[Tensor, "batch channel ..."]] = field(default_factory=dict)
+    streams: Mapping[str, Num[Tensor, "batch _ ..."]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         index = () if self.index is None else (self.index,)

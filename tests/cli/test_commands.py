@@ -1,0 +1,169 @@
+"""The command line: what it prints, and how it ends."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from selfsight.cli import VERBS, main
+from selfsight.methods.table import METHODS
+
+LEARN = ["learn", "world:shapes?count=24&size=16", "--size", "16", "--batch", "8", "--steps", "3", "--device", "cpu", "--precision", "fp32"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "it's a run"
+    assert main([*LEARN, "--out", str(out), "--no-report"]) == 0
+    return out
+
+
+def said(capsys) -> object:
+    """The one JSON value on standard output."""
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    return json.loads(out)
+
+
+def test_learn_says_what_it_did(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main([*LEARN, "--method", "simclr", "--out", str(out), "--no-report", "--json"]) == 0
+    found = said(capsys)
+    assert isinstance(found, dict)
+    assert {name: found[name] for name in ("run", "status", "images")} == {"run": str(out), "status": "finished", "images": 24}
+    assert set(found) == {"run", "status", "seconds", "images", "views_per_second"}
+    assert found["views_per_second"] > 0
+    assert {path.name for path in out.iterdir() if not path.name.startswith(".")} >= {
+        "config.json",
+        "origin.json",
+        "metrics.jsonl",
+        "timing.jsonl",
+        "STATUS.json",
+        "checkpoints",
+        "export",
+    }
+    assert json.loads((out / "config.json").read_text())["steps"] == 3
+
+
+def test_measure_says_scores_beside_floors(run, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    data = ["--train", "world:shapes?count=40&size=16", "--test", "world:shapes?count=24&size=16&seed=9"]
+    assert main(["measure", str(run), *data, "--probes", "knn,cluster", "--json"]) == 0
+    found = said(capsys)
+    assert isinstance(found, dict)
+    assert set(found) == {"scores", "floors", "protocol"}
+    assert set(found["floors"]) == {"untrained", "pixels"}
+    for table in (found["scores"], *found["floors"].values()):
+        assert set(table) == {"knn", "cluster"}
+        assert set(table["knn"]["top1"]) == {"value", "low", "high"}
+        assert set(table["cluster"]) == {"acc", "nmi", "ami", "ari"}
+    assert set(found["protocol"]) == {"knn", "cluster"}
+    assert json.loads((run / "measures" / "scores.json").read_text())["scores"] == found["scores"]
+    assert (run / "measures" / "cluster.npz").is_file()
+
+
+def test_bank_says_its_shapes(run, capsys):
+    assert main(["bank", str(run), "--data", "world:shapes?count=24&size=16", "--layers", "stages.1", "--json"]) == 0
+    found = said(capsys)
+    assert isinstance(found, dict)
+    assert found["images"] == 24
+    assert found["layers"] == {"output": [24, 256], "stages.1": [24, 64]}
+
+
+def test_methods_are_listed(capsys):
+    assert main(["methods", "--json"]) == 0
+    found = said(capsys)
+    assert isinstance(found, list)
+    assert [entry["name"] for entry in found] == list(METHODS)
+    assert all(set(entry) == {"name", "family", "kind", "paper", "decks"} for entry in found)
+    assert main(["methods"]) == 0
+    assert "simclr" in capsys.readouterr().out
+
+
+def test_again_repeats_a_run_to_the_bit(run, tmp_path):
+    assert main(["learn", "--again", str(run), "--out", str(tmp_path / "again"), "--device", "cpu", "--no-report"]) == 0
+    for name in ("metrics.jsonl", "export/model.safetensors", "config.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (run / name).read_bytes(), name
+
+
+def test_method_options_are_read(tmp_path):
+    out = tmp_path / "run"
+    words = [*LEARN, "--method", "byol", "--out", str(out), "--no-report", "--momentum", "0.9..1", "--training.rate", "0.01", "--dim", "16"]
+    assert main([*words, "--hidden", "32"]) == 0
+    config = json.loads((out / "config.json").read_text())
+    assert config["options"]["momentum"] == {"is": "selfsight.core.schedule:Cosine", "start": 0.9, "end": 1.0}
+    assert (config["options"]["dim"], config["options"]["hidden"], config["training"]["rate"]) == (16, 32, 0.01)
+
+
+def test_epochs_zero_makes_an_untrained_run(tmp_path, capsys):
+    words = [word for word in LEARN if word not in ("--steps", "3")]
+    assert main([*words, "--epochs", "0", "--out", str(tmp_path / "run"), "--json"]) == 0
+    found = said(capsys)
+    assert isinstance(found, dict)
+    assert (found["images"], found["status"]) == (0, "finished")
+    assert (tmp_path / "run" / "export" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "cause", "help"),
+    [
+        (["lern"], 2, "no verb 'lern'", "selfsight learn"),
+        (["learn"], 2, "nothing to learn from", "selfsight learn my_photos/"),
+        ([*LEARN, "--method", "simcrl"], 2, "no method 'simcrl'", "simclr"),
+        ([*LEARN, "--backbone", "resnet_tny"], 2, "no backbone 'resnet_tny'", "resnet_tiny"),
+        (["learn", "world:shaps?size=16", "--steps", "1", "--size", "16"], 2, "shaps", "shapes"),
+        ([*LEARN, "--epochs", "2"], 2, "both say how long", "one of them"),
+        (["learn", "/no/such/folder", "--size", "16", "--steps", "1"], 3, "/no/such/folder", ""),
+        ([*LEARN[:-4], "--device", "cuda:7"], 5, "no device 'cuda:7'", "--device auto"),
+        (["measure", "/no/run", "--train", "digits", "--test", "digits"], 2, "not a finished run", "timm:NAME"),
+    ],
+)
+def test_errors_say_what_to_do(tmp_path, monkeypatch, capsys, words, code, cause, help):
+    if "cuda:7" in words and torch.cuda.is_available():
+        pytest.skip("there is such a device")
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == code
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.splitlines()[-2 if help else -1].startswith("error: ") or "error: " in told.err
+    assert cause in told.err
+    assert help in told.err
+    assert "Traceback" not in told.err
+
+
+def test_existing_run_is_not_touched(run, capsys):
+    before = (run / "config.json").stat().st_mtime_ns
+    assert main([*LEARN, "--out", str(run)]) == 2
+    assert "holds a run already (finished)" in capsys.readouterr().err
+    assert (run / "config.json").stat().st_mtime_ns == before
+    assert main([*LEARN, "--out", str(run), "--resume", "--seed", "4"]) == 2
+    assert "seed: 0 -> 4" in capsys.readouterr().err
+
+
+def test_unknown_words_end_with_2(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["measure", "somewhere", "--tran", "x"])
+    assert end.value.code == 2
+    with pytest.raises(SystemExit) as end:
+        main([*LEARN, "--method", "simclr", "--temprature", "0.1"])
+    assert end.value.code == 2
+
+
+def test_help(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"  {verb}" in out for verb in VERBS)
+    assert "75" in out
+    with pytest.raises(SystemExit) as end:
+        main(["learn", "--method", "moco", "--help"])
+    assert end.value.code == 0
+    assert "--temperature" in capsys.readouterr().out

@@ -1,0 +1,239 @@
+"""Parts that look after themselves."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import normalize
+from torch.testing import assert_close
+
+from selfsight.core.clock import Clock
+from selfsight.core.errors import UsageError
+from selfsight.core.part import Chain, parts_of
+from selfsight.core.schedule import Constant, Cosine
+from selfsight.core.transformer import DropPath
+from selfsight.parts.assignments import Assignments
+from selfsight.parts.decoders import ConvDecoder, sine_positions
+from selfsight.parts.heads import UnitLinear, mlp, prototype_head
+from selfsight.parts.momentum import Momentum
+from selfsight.parts.norm import GlobalBatchNorm1d, GlobalBatchNorm2d, split_batch_norms, unite_batch_norms
+from selfsight.parts.prototypes import Prototypes
+from selfsight.parts.queue import Queue
+from selfsight.parts.running import RunningMean
+
+NOW = Clock(step=1, steps=4)
+
+
+def numbered(*values: int) -> torch.Tensor:
+    return torch.tensor([[float(value), 1.0] for value in values])
+
+
+def test_queue_is_first_in_first_out_and_wraps():
+    queue = Queue(4, 2)
+    start = queue.read()
+    assert_close(start.norm(dim=1), torch.ones(4))
+    queue.note(numbered(1, 2, 3))
+    assert_close(queue.read(), start)  # not before the step has ended
+    queue.after_step(NOW)
+    assert queue.read()[:, 0].tolist() == [1, 2, 3, start[3, 0]]
+    assert not queue.full
+    queue.note(numbered(4))
+    queue.note(numbered(5))
+    queue.after_step(NOW)
+    assert queue.read()[:, 0].tolist() == [5, 2, 3, 4]
+    assert queue.full
+    queue.after_step(NOW)
+    assert queue.read()[:, 0].tolist() == [5, 2, 3, 4]
+    queue.note(numbered(6, 7, 8, 9, 10, 11))  # more than it holds: the last stay
+    queue.after_step(NOW)
+    assert sorted(queue.read()[:, 0].tolist()) == [8, 9, 10, 11]
+    queue.note(numbered(12))
+    queue.after_step(NOW)
+    assert sorted(queue.read()[:, 0].tolist()) == [9, 10, 11, 12]
+
+
+def test_queue_forgets_what_it_noted_and_keeps_copies():
+    queue = Queue(3, 2)
+    before = queue.read()
+    queue.note(numbered(1))
+    queue.discard()
+    queue.after_step(NOW)
+    assert_close(queue.read(), before)
+    queue.read().zero_()
+    assert_close(queue.read(), before)
+    again = Queue(3, 2)
+    again.load_state_dict(queue.state_dict())
+    for one in (queue, again):
+        one.note(numbered(7))
+        one.after_step(NOW)
+    assert_close(again.read(), queue.read())
+
+
+def test_momentum_is_the_slow_copy():
+    leader = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    head = nn.Linear(2, 1)
+    slow = Momentum(Chain(leader, head), Cosine(0.8, 1.0))
+    x = torch.randn(6, 2)
+    assert_close(slow(x), head(leader(x)).detach())
+    assert not any(parameter.requires_grad for parameter in slow.parameters())
+    old, new = head.weight.detach().clone(), head.weight.detach() + 1
+    with torch.no_grad():
+        head.weight.copy_(new)
+    rate = Cosine(0.8, 1.0)(NOW)
+    slow.after_step(NOW)
+    assert_close(slow.followers[1].weight.detach(), rate * old + (1 - rate) * new)
+    slow.after_step(Clock(step=4, steps=4))  # momentum one: it stands still
+    assert_close(slow.followers[1].weight.detach(), rate * old + (1 - rate) * new)
+    assert not slow(x).requires_grad
+    assert slow.followers[0][1].num_batches_tracked == 2
+    assert leader[1].num_batches_tracked == 1
+
+
+def test_momentum_holds_every_tensor_once():
+    owner = nn.Module()
+    owner.leader = nn.Linear(2, 2)
+    owner.slow = Momentum(Chain(owner.leader), Constant(0.9))
+    assert sorted(owner.state_dict()) == ["leader.bias", "leader.weight", "slow.followers.0.bias", "slow.followers.0.weight"]
+    assert [part for part in parts_of(owner) if isinstance(part, Momentum)] == [owner.slow]
+
+
+def test_calm_teacher_rests_its_chance_alone():
+    leader = nn.Sequential(nn.Dropout(0.5), DropPath(0.5), nn.BatchNorm1d(2))
+    calm, lively = (Momentum(Chain(leader), Constant(0.9), calm=calm).train() for calm in (True, False))
+    assert [layer.training for layer in calm.followers[0]] == [False, False, True]
+    assert [layer.training for layer in lively.followers[0]] == [True, True, True]
+    assert not any(layer.training for layer in calm.eval().followers[0])
+
+
+def test_running_mean():
+    mean = RunningMean(2, keep=0.9)
+    mean.note(torch.tensor([[1.0, 3.0], [3.0, 5.0]]))
+    assert mean.value.tolist() == [0, 0]
+    mean.after_step(NOW)
+    assert_close(mean.value, torch.tensor([0.2, 0.4]))
+    mean.note(torch.tensor([[1.0, 1.0]]))
+    mean.note(torch.tensor([[3.0, 3.0]]))  # two pieces of a batch
+    mean.after_step(NOW)
+    assert_close(mean.value, 0.9 * torch.tensor([0.2, 0.4]) + 0.1 * torch.tensor([2.0, 2.0]))
+    before = mean.value.clone()
+    mean.note(torch.tensor([[9.0, 9.0]]))
+    mean.discard()
+    mean.after_step(NOW)
+    assert_close(mean.value, before)
+
+
+def test_prototypes_come_back_to_unit_length():
+    prototypes = Prototypes(5, 3)
+    assert_close(prototypes.weight.norm(dim=1), torch.ones(5))
+    rows = normalize(torch.randn(2, 3))
+    assert_close(prototypes(rows)[1, 4], (rows[1] * prototypes.weight[4]).sum())
+    with torch.no_grad():
+        prototypes.weight.mul_(3).add_(0.1)
+    direction = normalize(prototypes.weight.detach())
+    prototypes.after_step(NOW)
+    assert_close(prototypes.weight.detach(), direction)
+    assert prototypes.weight.requires_grad
+
+
+def test_assignments_are_saved_and_grow():
+    table = Assignments()
+    with pytest.raises(UsageError, match="No sample has been assigned"):
+        table[torch.tensor([0])]
+    table.set(torch.tensor([4, 0, 2]), torch.tensor([7, 8, 9]))
+    assert table[torch.tensor([0, 2, 4, 1])].tolist() == [8, 9, 7, -1]
+    other = Assignments()
+    other.load_state_dict(table.state_dict())
+    assert torch.equal(other.labels, table.labels)
+    table.set(torch.tensor([1]), torch.tensor([3]))
+    assert other.labels.tolist() == [8, -1, 9, -1, 7]
+    with pytest.raises(RuntimeError, match="Missing key"):
+        other.load_state_dict({})
+
+
+def norms(groups: int, *, interleaved: bool) -> nn.Sequential:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.BatchNorm2d(3))
+    with torch.no_grad():
+        network[0].weight.uniform_(0.5, 2)
+        network[0].bias.uniform_(-1, 1)
+    split_batch_norms(network, groups, interleaved=interleaved)
+    return network.double()
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("groups", [2, 4])
+def test_split_batch_norm_is_separate_batch_norms(groups, interleaved):
+    network = norms(groups, interleaved=interleaved)
+    x = torch.randn(8, 3, 2, 5, dtype=torch.float64, requires_grad=True)
+    found = network(x)
+    parts = [torch.arange(8)[group::groups] if interleaved else torch.arange(8).chunk(groups)[group] for group in range(groups)]
+    expected = torch.empty_like(x)
+    means, variances = [], []
+    for rows in parts:
+        alone = nn.BatchNorm2d(3, momentum=1.0).double()
+        alone.load_state_dict(network[0].state_dict())
+        expected[rows] = alone(x[rows])
+        means.append(alone.running_mean)
+        variances.append(alone.running_var)
+    assert_close(found, expected)
+    weights = torch.randn(found.shape, dtype=torch.float64)
+    (ours,) = torch.autograd.grad((found * weights).sum(), x, retain_graph=True)
+    (theirs,) = torch.autograd.grad((expected * weights).sum(), x)
+    assert_close(ours, theirs)
+    assert_close(network[0].running_mean, 0.1 * torch.stack(means).mean(0))
+    assert_close(network[0].running_var, 0.9 + 0.1 * torch.stack(variances).mean(0))
+    assert network[0].num_batches_tracked == 1
+    alone = nn.BatchNorm2d(3).double().eval()
+    alone.load_state_dict(network[0].state_dict())
+    assert_close(network.eval()(x), alone(x))  # remembered statistics know no groups
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_global_batch_norm_of_one_process_is_torchs(dim):
+    kind, made = (nn.BatchNorm1d, GlobalBatchNorm1d) if dim == 1 else (nn.BatchNorm2d, GlobalBatchNorm2d)
+    plain, network = kind(3), nn.Sequential(kind(3))
+    unite_batch_norms(network)
+    layer = network[0]
+    assert type(layer) is made
+    x = torch.randn(*((6, 3) if dim == 1 else (6, 3, 2, 2)))
+    assert_close(layer(x), plain(x), rtol=0, atol=0)
+    assert {name: value.tolist() for name, value in layer.state_dict().items()} == {
+        name: value.tolist() for name, value in plain.state_dict().items()
+    }
+
+
+def test_split_norms_stay_split_when_united():
+    network = norms(2, interleaved=True)
+    before = type(network[0])
+    unite_batch_norms(network)
+    assert type(network[0]) is before
+    assert (network[0].groups, network[0].interleaved) == (2, True)
+
+
+def test_heads():
+    plain = mlp(4, 5, 3)
+    assert [type(layer).__name__ for layer in plain] == ["Linear", "BatchNorm1d", "ReLU", "Linear"]
+    assert plain[0].bias is None
+    assert plain[3].bias is not None
+    assert mlp(4, 5, 3, final="plain norm")[-1].weight is None
+    assert mlp(4, 5, 3, norm=False)[0].bias is not None
+    unit = UnitLinear(4, 6)
+    x = torch.randn(3, 4)
+    assert_close(unit(5 * x), unit(x))
+    assert bool((unit(x).abs() <= 1 + 1e-6).all())
+    assert_close(unit(unit.weight.detach()).diagonal(), torch.ones(6))
+    assert prototype_head(4, 7, hidden=8, bottleneck=5)(x).shape == (3, 7)
+
+
+@pytest.mark.parametrize("size", [16, 32, 64])
+def test_pictures_are_decoded(size):
+    made = ConvDecoder(10, size=size, channels=3, width=4)(torch.randn(2, 10))
+    assert made.shape == (2, 3, size, size)
+    assert made.abs().max() <= 1
+
+
+def test_positions_tell_places_apart():
+    places = sine_positions(4, 16)[0]
+    assert places.shape == (16, 16)
+    assert torch.cdist(places, places).fill_diagonal_(9).min() > 0.1
+    assert_close(places[1, :8], places[2, :8])  # same row, same first half
+    assert_close(places[1, 8:], places[5, 8:])  # same column, same second half
