@@ -4,18 +4,21 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from selfsight.assembly import Settings, build, frame_of
 from selfsight.backbones.loading import load_representation
 from selfsight.bank.extract import bank_of
 from selfsight.bank.store import Bank
 from selfsight.core.clock import Clock
-from selfsight.core.representation import Representation
+from selfsight.core.errors import MissingExtra
+from selfsight.core.representation import Backbone, Representation
 from selfsight.core.wishes import Wishes
 from selfsight.data.loader import images
 from selfsight.data.opening import open_source
@@ -69,6 +72,18 @@ def wrap(module: nn.Module, *, mean: Sequence[float], std: Sequence[float], size
     from selfsight.backbones.pretrained import wrap_backbone
 
     return Representation(wrap_backbone(module, size=size), mean=mean, std=std, size=size, name=name)
+
+
+class _Plain(nn.Module):
+    """A backbone that returns a tuple, for exporters."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.backbone(images)
+        return features.pooled, features.grid
 
 
 class Run:
@@ -171,6 +186,27 @@ class Run:
         batch = images(source, np.linspace(0, len(source) - 1, min(count, len(source))).astype(np.int64))
         drawn = method.recipe.draw(len(batch), Clock(seed=settings.seed), frame_of(settings, method))
         return Shown(batch, method.recipe.make(batch, drawn), self.phi.mean, self.phi.std)
+
+    def export_onnx(self, path: str | Path | None = None) -> Path:
+        """Write the network for ONNX runtimes, ``export/model.onnx``: normalised images in, vectors and the last grid out; any batch size.
+
+        Raises:
+            MissingExtra: the packages onnx and onnxscript are not installed.
+        """
+        if find_spec("onnx") is None or find_spec("onnxscript") is None:
+            raise MissingExtra("onnx", "export", "Exporting to ONNX")
+        target = Path(path) if path is not None else self.path / "export" / "model.onnx"
+        example = torch.zeros(2, self.phi.backbone.channels, self.phi.size, self.phi.size)
+        torch.onnx.export(
+            _Plain(self.phi.backbone),
+            (example,),
+            str(target),
+            input_names=["images"],
+            output_names=["pooled", "grid"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamo=True,
+        )
+        return target
 
     def _repr_html_(self) -> str:
         status = self.status.get("status", "")

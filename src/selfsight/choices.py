@@ -18,6 +18,7 @@ from selfsight.data.source import Source, Subset
 from selfsight.engine.fit import fit
 from selfsight.engine.hardware import Hardware
 from selfsight.engine.observe import Moment
+from selfsight.methods.table import method_class
 
 __all__ = ["Say", "choose_size", "settle", "trial"]
 
@@ -50,6 +51,15 @@ def settle(wishes: Wishes, source: Source, size: int, hardware: Hardware, say: S
     batch -= batch % (world() * wishes.accumulate)
     if wishes.batch is None:
         say(f"batch {batch}: the preset's" + (", as many as there are images" if batch < preset.batch else ""))
+    if batch < 2:
+        raise UsageError(
+            f"{len(source)} images do not make a batch for {world()} processes in {wishes.accumulate} pieces.",
+            "Use fewer of either.",
+        )
+    if wishes.accumulate > 1:
+        coupled = method_class(wishes.method).card.coupled
+        what = "its loss compares the images of a batch, and batch norms" if coupled else "its loss is the same, but batch norms"
+        say(f"accumulation: {wishes.method} sees pieces of {batch // wishes.accumulate} images; {what} see a piece at a time")
     settings = Settings(
         data=str(wishes.data),
         method=wishes.method,

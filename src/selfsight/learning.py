@@ -33,6 +33,7 @@ from selfsight.engine.hardware import Hardware, choose_hardware, processes
 from selfsight.engine.health import Health
 from selfsight.engine.observe import Observer, Progress, Recorder
 from selfsight.engine.run import RunFolder, Saver, Signals
+from selfsight.engine.track import TensorBoard
 
 __all__ = ["Manner", "continue_run", "learn_run", "speak"]
 
@@ -56,6 +57,7 @@ class Manner:
         resume: go on with the run that is there; begin where there is none.
         overwrite: replace the run that is there.
         fail_on_collapse: end with an error when the representation collapses.
+        tensorboard: write for TensorBoard too, under ``tensorboard/`` (extra ``track``).
         say: called with what is worth saying.
         observers: more observers, made from the source and the settings.
     """
@@ -63,6 +65,7 @@ class Manner:
     resume: bool = False
     overwrite: bool = False
     fail_on_collapse: bool = False
+    tensorboard: bool = False
     say: Say = speak
     observers: Callable[[Source, Settings], list[Observer]] | None = None
 
@@ -135,6 +138,8 @@ class _Job:
         recorder = Recorder(self.folder.path, every=settings.record_every)
         recorder.tell(Progress(settings.steps).heard)
         recorder.tell(health.heard)
+        if manner.tensorboard and rank() == 0:
+            recorder.tell(TensorBoard(self.folder.path / "tensorboard").heard)
 
         def restore(optimiser: Optimizer) -> None:
             if state is not None:

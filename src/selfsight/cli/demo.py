@@ -30,7 +30,7 @@ def run(arguments: list[str]) -> int:
     """Render a world, learn, measure, report; return the exit code."""
     read = parse(DemoOptions, arguments, "demo", "Everything once: render scenes, learn, measure beside the floors, report.")
     from selfsight.api import Run
-    from selfsight.assembly import world_options  # noqa: PLC0415
+    from selfsight.assembly import world_options
     from selfsight.core.wishes import Wishes
     from selfsight.learning import Manner, learn_run, speak
     from selfsight.report.tables import score_table

@@ -30,7 +30,7 @@ class DoctorOptions:
 def run(arguments: list[str]) -> int:
     """Look; return the exit code."""
     read = parse(DoctorOptions, arguments, "doctor", "What this machine can do, and how long a run would take.")
-    found = {"models": _models(read)} if read.models else _machine() | ({"trial": _trial()} if read.trial else {})
+    found: dict[str, Any] = {"models": _models(read)} if read.models else _machine() | ({"trial": _trial()} if read.trial else {})
     if read.json:
         emit(found)
     elif read.models:

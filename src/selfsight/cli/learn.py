@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ EXTRA: dict[str, tuple[Any, Any, str]] = {
     "resume": (bool, False, "go on with the run in the folder; begin where there is none"),
     "overwrite": (bool, False, "replace the run in the folder"),
     "fail_on_collapse": (bool, False, "end with exit code 4 when the representation collapses"),
+    "tensorboard": (bool, False, "write for TensorBoard too (extra: track)"),
     "sample": (str | None, None, "a labelled data set for k-NN while learning"),
     "report": (bool, True, "write the report at the end"),
     "json": (bool, False, "print one JSON object on standard output"),
@@ -47,7 +49,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _named(arguments: list[str]) -> str | None:
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, following in pairwise([*arguments, ""]):
         if word == "--method":
             return following
         if word.startswith("--method="):
@@ -68,7 +70,7 @@ def _method_help(name: str) -> int:
 def _learn(read: Any, rest: list[str]) -> dict[str, Any]:
     from selfsight.learning import Manner, continue_run, learn_run
 
-    manner = Manner(read.resume, read.overwrite, read.fail_on_collapse, observers=_observers(read))
+    manner = Manner(read.resume, read.overwrite, read.fail_on_collapse, read.tensorboard, observers=_observers(read))
     if read.again is not None:
         if rest:
             raise UsageError(f"--again takes no options of the method, but came with {' '.join(rest)}.", "Begin a new run for those.")

@@ -34,8 +34,10 @@ def run(arguments: list[str]) -> int:
             ]
         )
         return 0
-    table = Table("method", "family", "kind", "paper", "decks", "probe")
+    table = Table(box=None, header_style="bold")
+    for heading in ("method", "family", "kind", "paper", "decks", "probe"):
+        table.add_column(heading, no_wrap=True)
     for name, card in cards.items():
         table.add_row(name, card.family, card.kind, card.paper, " ".join(card.decks), card.probe)
-    Console().print(table)
+    Console(width=max(Console().width, 110)).print(table)
     return 0

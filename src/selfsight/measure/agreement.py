@@ -80,23 +80,16 @@ def adjusted_mutual_information(table: Table) -> float:
 
 def _expected_information(table: Table) -> float:
     """Expected mutual information of two labelings with these sizes: the hypergeometric mean of each cell's term."""
-    rows, columns = (table.sum(axis)[table.sum(axis) > 0] for axis in (1, 0))
-    total, expected = int(table.sum()), 0.0
+    (rows, row_times), (columns, column_times) = (np.unique(table.sum(axis)[table.sum(axis) > 0], return_counts=True) for axis in (1, 0))
+    total = int(table.sum())
+    row, column = (side.ravel() for side in np.meshgrid(rows, columns, indexing="ij"))
+    lowest, highest = np.maximum(1, row + column - total), np.minimum(row, column)
+    counts = highest - lowest + 1
+    pair = np.repeat(np.arange(len(row)), counts)  # every pair of sizes, once for each number that their cell can hold
+    cell = np.arange(len(pair)) - np.repeat(counts.cumsum() - counts, counts) + lowest[pair]
+    row, column, times = row[pair], column[pair], np.outer(row_times, column_times).ravel()[pair]
     factorial = gammaln(np.arange(total + 2))  # factorial[n + 1] = log n!
-    for row in rows:
-        for column in columns:
-            cell = np.arange(max(1, row + column - total), min(row, column) + 1)
-            chance = (
-                factorial[row + 1]
-                + factorial[column + 1]
-                + factorial[total - row + 1]
-                + factorial[total - column + 1]
-                - factorial[total + 1]
-                - factorial[cell + 1]
-                - factorial[row - cell + 1]
-                - factorial[column - cell + 1]
-                - factorial[total - row - column + cell + 1]
-            )
-            information = cell / total * (np.log(total * cell) - np.log(float(row) * float(column)))
-            expected += float((information * np.exp(chance)).sum())
-    return expected
+    above = factorial[row + 1] + factorial[column + 1] + factorial[total - row + 1] + factorial[total - column + 1]
+    below = factorial[cell + 1] + factorial[row - cell + 1] + factorial[column - cell + 1] + factorial[total - row - column + cell + 1]
+    chance = np.exp(above - factorial[total + 1] - below)
+    return float((times * chance * cell / total * (np.log(float(total) * cell) - np.log(row.astype(float) * column))).sum())

@@ -163,13 +163,7 @@ def examine(
     names = chosen_probes(probes, labelled=labelled)
     parts = _Parts(train, test, known.labels if labelled else None, judged.labels if labelled else None, known.classes)
     say(f"features of {len(train) + len(test):,} images")
-    if banks is not None:
-        fitted, judged_bank = (bank_of(phi, source, banks, bf16=bf16) for source in (train, test))
-        encoder = encoder_of(phi, bf16=bf16)
-        twins = parts.twins(encoder, phi.size, phi.device)[OUTPUT]
-        features = Features(fitted.pooled(), judged_bank.pooled(), parts.train_labels, parts.test_labels, parts.classes, twins)
-    else:
-        features = parts.features(encoder_of(phi, bf16=bf16), phi.size, phi.device)[OUTPUT]
+    features = _features(phi, parts, bf16, banks)
     found: dict[str, Scores] = {}
     for name in names:
         say(f"probe {name}")
@@ -179,12 +173,20 @@ def examine(
         protocol={name: scores.protocol for name, scores in found.items()},
         readouts={name: scores.readout for name, scores in found.items() if scores.readout is not None},
     )
-    if floors:
-        for floor, forms in (("untrained", _untrained), ("pixels", _pixels)):
-            say(f"floor: {floor}")
-            table, which = _cached(floor, forms, phi, parts, names, bf16, cache)
-            result.floors[floor], result.forms[floor] = table, which
+    for floor, forms in (("untrained", _untrained), ("pixels", _pixels)) if floors else ():
+        say(f"floor: {floor}")
+        result.floors[floor], result.forms[floor] = _cached(floor, forms, phi, parts, names, bf16, cache)
     return result
+
+
+def _features(phi: Representation, parts: _Parts, bf16: bool, banks: Path | None) -> Features:  # noqa: FBT001
+    """What a representation says of both parts, from its banks where they are kept."""
+    encoder = encoder_of(phi, bf16=bf16)
+    if banks is None:
+        return parts.features(encoder, phi.size, phi.device)[OUTPUT]
+    fitted, judged = (bank_of(phi, source, banks, bf16=bf16) for source in (parts.train, parts.test))
+    twins = parts.twins(encoder, phi.size, phi.device)[OUTPUT]
+    return Features(fitted.pooled(), judged.pooled(), parts.train_labels, parts.test_labels, parts.classes, twins)
 
 
 Forms = dict[str, list[dict[str, dict[str, Score]]]]

@@ -45,7 +45,7 @@ def _ticks(low: float, high: float, count: int = 4) -> list[float]:
     raw = span / count
     power = 10 ** np.floor(np.log10(raw))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw)
-    return [float(value) for value in np.arange(np.ceil(low / step) * step, high + step * 1e-6, step)]
+    return [float(value) + 0.0 for value in np.arange(np.ceil(low / step) * step, high + step * 1e-6, step)]
 
 
 def curve(

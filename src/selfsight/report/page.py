@@ -26,7 +26,7 @@ __all__ = ["Shown", "write_report"]
 CURVES = (
     ("loss", "loss"),
     ("accuracy", "accuracy of the pretext task"),
-    ("spread", "spread of the embedding (1: all over the sphere)"),
+    ("spread", "spread of the embedding (at most 1)"),
     ("effective_rank", "effective rank of the embedding"),
     ("clusters_used", "clusters in use"),
     ("gradient_norm", "norm of the gradient"),

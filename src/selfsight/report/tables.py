@@ -14,17 +14,17 @@ NAMES = {
     ("cluster", "nmi"): "clusters NMI",
     ("cluster", "ami"): "clusters AMI",
     ("cluster", "ari"): "clusters ARI",
-    ("geometry", "alignment"): "alignment (lower is better)",
-    ("geometry", "uniformity"): "uniformity (lower is better)",
+    ("geometry", "alignment"): "alignment ↓",
+    ("geometry", "uniformity"): "uniformity ↓",
     ("geometry", "effective_rank"): "effective rank",
 }
 SHARES = {"knn", "linear"}
 
 
-def _words(score: dict[str, float] | None, *, percent: bool) -> str:
+def _words(score: dict[str, float] | None, kind: str) -> str:
     if score is None:
         return "–"
-    factor, digits = (100, 1) if percent else (1, 3)
+    factor, digits = {"share": (100, 1), "number": (1, 1), "index": (1, 3)}[kind]
     half = (score["high"] - score["low"]) / 2
     return f"{score['value'] * factor:.{digits}f} ± {half * factor:.{digits}f}"
 
@@ -32,18 +32,19 @@ def _words(score: dict[str, float] | None, *, percent: bool) -> str:
 def score_rows(plain: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
     """One row a score: name, this run, untrained, pixels, and by how much it beats the better floor."""
     rows = []
-    for probe, scores in plain["scores"].items():
-        for name, score in scores.items():
-            percent = probe in SHARES or name == "acc"
-            floors = [plain["floors"].get(floor, {}).get(probe, {}).get(name) for floor in ("untrained", "pixels")]
-            known = [floor["value"] for floor in floors if floor is not None]
-            gain = ""
-            if known and probe != "geometry":
-                difference = score["value"] - max(known)
-                gain = f"{difference * 100:+.1f} points" if percent else f"{difference:+.3f}"
-            label = NAMES.get((probe, name), f"{probe} {name}")
-            shown = [_words(one, percent=percent) for one in (score, *floors)]
-            rows.append((label, shown[0], shown[1], shown[2], gain))
+    order = {pair: number for number, pair in enumerate(NAMES)}
+    pairs = [(probe, name) for probe, scores in plain["scores"].items() for name in scores]
+    for probe, name in sorted(pairs, key=lambda pair: order.get(pair, len(order))):
+        score = plain["scores"][probe][name]
+        kind = "share" if probe in SHARES or name == "acc" else "number" if name == "effective_rank" else "index"
+        floors = [plain["floors"].get(floor, {}).get(probe, {}).get(name) for floor in ("untrained", "pixels")]
+        known = [floor["value"] for floor in floors if floor is not None]
+        gain = ""
+        if known and probe != "geometry":
+            difference = score["value"] - max(known)
+            gain = f"{difference * 100:+.1f} points" if kind == "share" else f"{difference:+.3f}"
+        shown = [_words(one, kind) for one in (score, *floors)]
+        rows.append((NAMES.get((probe, name), f"{probe} {name}"), shown[0], shown[1], shown[2], gain))
     return rows
 
 
@@ -51,10 +52,11 @@ def score_table(plain: dict[str, Any]) -> None:
     """Print scores beside their floors."""
     console = Console()
     table = Table(title="scores, with 95 % bootstrap intervals, beside their floors", title_justify="left")
-    for number, heading in enumerate(("score", "this run", "untrained", "pixels", "above the better floor")):
-        table.add_column(heading, justify="left" if not number else "right")
+    for number, heading in enumerate(("score", "this run", "untrained", "pixels", "above floors")):
+        table.add_column(heading, justify="left" if not number else "right", no_wrap=True)
     for row in score_rows(plain):
         table.add_row(*row)
     console.print(table)
+    console.print("[dim]↓ lower is better; above floors: over the better of the two[/dim]", highlight=False)
     for probe, words in plain["protocol"].items():
         console.print(f"[dim]{probe}: {words}[/dim]", highlight=False)

@@ -27,14 +27,11 @@ class SwAV(Method):
     Assignments are made over the global batch, and over a queue of earlier embeddings once that is full.
 
     Args:
-        hidden: width of the projector's hidden layer.
-        dim: length of the embedding.
+        hidden, dim: width of the projector's hidden layer, and length of the embedding.
         clusters: number of prototypes.
         temperature: divides the student's cosines.
-        epsilon: smoothness of the assignment.
-        rounds: of Sinkhorn-Knopp.
-        queue: embeddings kept for each of the two large views; 0 for none.
-        queue_from: fraction of the run from which the queue is used.
+        epsilon, rounds: smoothness of the assignment and rounds of Sinkhorn-Knopp that make it.
+        queue, queue_from: embeddings kept for each of the two large views (0 for none), and from which fraction of the run they are used.
         rest: fraction of the run in which the prototypes do not move.
         balancing: whether clusters get equal shares; without it one prototype takes all (for experiments on collapse).
     """
@@ -63,9 +60,8 @@ class SwAV(Method):
         balancing: bool = True,
     ) -> None:
         super().__init__(backbone, recipe)
-        self.hidden, self.dim, self.clusters, self.temperature = hidden, dim, clusters, temperature
-        self.epsilon, self.rounds, self.queue, self.queue_from = epsilon, rounds, queue, queue_from
-        self.rest, self.balancing = rest, balancing
+        self.hidden, self.dim, self.clusters, self.temperature, self.epsilon = hidden, dim, clusters, temperature, epsilon
+        self.rounds, self.queue, self.queue_from, self.rest, self.balancing = rounds, queue, queue_from, rest, balancing
         self.projector = mlp(backbone.dim, hidden, dim)
         self.prototypes = Prototypes(clusters, dim)
         self.queues = nn.ModuleList(Queue(queue, dim) for _ in range(2 if queue else 0))
@@ -74,18 +70,17 @@ class SwAV(Method):
         """The prototypes, at the start."""
         return (self.prototypes,) if clock.progress < self.rest else ()
 
+    @torch.no_grad()
     def _assign(self, rows: torch.Tensor, view: int, clock: Clock) -> torch.Tensor:
         """The balanced assignment of this process's rows, made for the global batch."""
-        with torch.no_grad():
-            batch = everyone(rows.detach())
-            wide = batch
-            if self.queues:
-                queue: Queue = self.queues[view]  # pyright: ignore[reportAssignmentType]
-                wide = torch.cat([queue.read().to(batch.dtype), batch]) if clock.progress >= self.queue_from and queue.full else batch
-                queue.note(batch)
-            scores = self.prototypes(wide)
-            code = sinkhorn(scores, epsilon=self.epsilon, rounds=self.rounds) if self.balancing else softmax(scores / self.epsilon, 1)
-            return mine(code[-len(batch) :])
+        wide = batch = everyone(rows)
+        if self.queues:
+            queue: Queue = self.queues[view]  # pyright: ignore[reportAssignmentType]
+            wide = torch.cat([queue.read().to(batch.dtype), batch]) if clock.progress >= self.queue_from and queue.full else batch
+            queue.note(batch)
+        scores = self.prototypes(wide)
+        code = sinkhorn(scores, epsilon=self.epsilon, rounds=self.rounds) if self.balancing else softmax(scores / self.epsilon, 1)
+        return mine(code[-len(batch) :])
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         rows = [normalize(at_least_single(self.projector(self.backbone(view).pooled))) for view in (*views.large, *views.small)]

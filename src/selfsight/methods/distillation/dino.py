@@ -65,8 +65,12 @@ class DINO(Method):
     ) -> None:
         super().__init__(backbone, recipe)
         self.prototypes, self.hidden, self.bottleneck, self.momentum = prototypes, hidden, bottleneck, momentum
-        self.student_temperature, self.teacher_temperature = student_temperature, teacher_temperature
-        self.centring, self.rest = centring, rest
+        self.student_temperature, self.teacher_temperature, self.centring, self.rest = (
+            student_temperature,
+            teacher_temperature,
+            centring,
+            rest,
+        )
         self.head = prototype_head(backbone.dim, prototypes, hidden=hidden, bottleneck=bottleneck)
         self.teacher = Momentum(Chain(backbone, self.head), momentum, calm=True)
         self.centre = RunningMean(prototypes, keep=0.9)
@@ -87,8 +91,5 @@ class DINO(Method):
             for other, guess in enumerate(student)
             if other != own  # never the same view
         ]
-        chance = torch.tensor(float(self.prototypes)).log()
-        return Outcome(
-            {"distil": sum(terms[1:], terms[0]) / len(terms)},
-            {"embedding": student[0].detach(), "assignment": sharp[0], "chance": chance},
-        )
+        signs = {"embedding": student[0].detach(), "assignment": sharp[0], "chance": torch.tensor(float(self.prototypes)).log()}
+        return Outcome({"distil": sum(terms[1:], terms[0]) / len(terms)}, signs)

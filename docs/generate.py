@@ -1,0 +1,76 @@
+"""Write the pages of docs/look-up that come from signatures and tables."""
+
+import inspect
+import sys
+from dataclasses import is_dataclass
+from pathlib import Path
+
+from selfsight.cli import VERBS
+from selfsight.cli.options import explained
+from selfsight.core import errors
+from selfsight.methods.table import METHODS, method_class
+
+HERE = Path(__file__).parent / "look-up"
+
+
+def short(value: object) -> str:
+    """A default in a few letters."""
+    if hasattr(value, "draw"):
+        return type(value).__name__
+    return str(value) if not is_dataclass(value) or "__str__" in vars(type(value)) else type(value).__name__
+
+
+def methods() -> str:
+    """The catalogue, with every option."""
+    lines = ["# Methods", "", "Written by `docs/generate.py`; do not edit.", ""]
+    for name in METHODS:
+        kind = method_class(name)
+        card, small = kind.card, kind.small
+        probe = "k-NN" if card.probe == "knn" else card.probe
+        said = inspect.cleandoc(kind.__doc__ or "")
+        lines += [f"## {name}", "", said.split("\n\nArgs:")[0], ""]
+        lines += [
+            f"{card.family} · {card.kind} · {card.paper} · decided by {probe} · decks {', '.join(card.decks)}",
+            "",
+        ]
+        lines += ["| option | the paper's | for small images | |", "|---|---|---|---|"]
+        words = explained(kind.__doc__)
+        for option, parameter in inspect.signature(kind).parameters.items():
+            if option != "backbone":
+                own = short(small.options[option]) if option in small.options else ""
+                about = words.get(option, "how images become views" if option == "recipe" else "")
+                lines.append(f"| `{option}` | {short(parameter.default)} | {own} | {about} |")
+        for label, training in (("the paper", kind.paper), ("small images", small.training)):
+            rate = f"{training.rate:g} per {training.reference_batch} images"
+            lines += [
+                "",
+                f"Training, {label}: {training.optimiser}, rate {rate}, decay {training.decay:g}, warm-up {training.warmup:.0%} of the run.",
+            ]
+        lines += [""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def codes() -> str:
+    """Verbs and exit codes."""
+    lines = ["# Command line", "", "Written by `docs/generate.py`; do not edit.", "", "| verb | |", "|---|---|"]
+    lines += [f"| `selfsight {verb}` | {words} |" for verb, words in VERBS.items()]
+    lines += ["", "Every verb takes `--json` (one object on standard output; progress goes to standard error) and `--help`.", ""]
+    lines += ["| exit code | error | |", "|---|---|---|", "| 0 | | done |"]
+    kinds = [getattr(errors, name) for name in errors.__all__]
+    for kind in sorted(kinds, key=lambda kind: (kind.exit_code, kind.__name__)):
+        lines.append(f"| {kind.exit_code} | `{kind.__name__}` | {inspect.cleandoc(kind.__doc__ or '').splitlines()[0]} |")
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"methods.md": methods, "command-line.md": codes}
+
+
+def main() -> int:
+    """Write the pages."""
+    for name, page in PAGES.items():
+        (HERE / name).write_text(page())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
