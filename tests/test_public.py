@@ -1,7 +1,7 @@
 """What is public is listed, whole and sorted; importing is light; files stay small."""
 
 import ast
-import os
+import re
 import subprocess
 import sys
 import time
@@ -24,6 +24,12 @@ MODULES = [found.name for found in walk_packages([str(SOURCE)], "selfsight.") if
 HEAVY = ("torch", "timm", "sklearn", "torchvision", "scipy", "matplotlib", "PIL", "tyro")
 
 
+def place(name: str) -> tuple[int, list[tuple[int, str]]]:
+    """Constants, classes, functions; then by name, numbers by their value (the order that the linter keeps)."""
+    kind = 0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2
+    return kind, [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
+
+
 def listed(name: str) -> list[str] | None:
     return getattr(import_module(name), "__all__", None)
 
@@ -35,7 +41,7 @@ def test_public_names_are_sorted_and_there(name):
     if names is None:
         assert path.name == "__init__.py", f"{name} has no __all__"
         return
-    assert names == sorted(names)
+    assert names == sorted(names, key=place)
     assert len(set(names)) == len(names)
     assert all(hasattr(module, one) for one in names)
 
@@ -100,10 +106,6 @@ def test_light_things_load_nothing_heavy(statement):
     assert loaded(statement) == set()
 
 
-def test_light_things_are_seen_when_they_are_heavy():
-    assert "torch" in loaded("import torch")
-
-
 @pytest.mark.parametrize("command", [["-c", "import selfsight"], ["-m", "selfsight", "--help"]])
 def test_light_things_are_fast(command):
     seconds = []
@@ -115,9 +117,10 @@ def test_light_things_are_fast(command):
 
 
 def test_importing_does_nothing():
-    words = "import os, torch\nbefore = dict(os.environ), torch.get_num_threads(), torch.get_rng_state().sum()\nimport selfsight.api\n"
-    words += "assert before == (dict(os.environ), torch.get_num_threads(), torch.get_rng_state().sum())"
-    subprocess.run([sys.executable, "-W", "error::ResourceWarning", "-c", words], check=True, env=dict(os.environ))
+    """Nor does torch stay away where it is needed, which shows that the tests above can fail."""
+    words = "import os, torch; before = dict(os.environ), torch.get_num_threads(), int(torch.get_rng_state().sum()); import selfsight.api; "
+    words += "assert before == (dict(os.environ), torch.get_num_threads(), int(torch.get_rng_state().sum()))"
+    assert "torch" in loaded(words)
 
 
 def test_package_offers_its_face():

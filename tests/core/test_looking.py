@@ -171,7 +171,7 @@ class Flat(Backbone):
 
 
 def test_layer_without_places():
-    found = Representation(Flat(), mean=(0, 0, 0), std=(1, 1, 1), size=16)
+    found = Representation(Flat(), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), size=16)
     torch.testing.assert_close(found.pooled(pictures(), "say"), found.pooled(pictures()))
     with pytest.raises(UsageError, match="no places"):
         found.grid(pictures(), "say")

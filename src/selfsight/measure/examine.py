@@ -149,19 +149,15 @@ def examine(
 
     Args:
         phi: the representation.
-        train: what probes are fitted on.
-        test: what they are scored on.
+        train, test: what probes are fitted on, and what they are scored on.
         probes: names of ``PROBES``; all that the data allow by default.
         floors: measure the floors too.
         bf16: extract features in bfloat16.
-        banks: folder where the representation's banks are kept; without it nothing is kept.
-        cache: folder where floors are kept.
+        banks, cache: folders where the representation's banks and the floors are kept; without them nothing is.
         say: called with what is being done.
     """
-    known, judged = train.truth(np.arange(len(train))), test.truth(np.arange(len(test)))
-    labelled = known.labels is not None and judged.labels is not None
-    names = chosen_probes(probes, labelled=labelled)
-    parts = _Parts(train, test, known.labels if labelled else None, judged.labels if labelled else None, known.classes)
+    parts = _parts(train, test)
+    names = chosen_probes(probes, labelled=parts.train_labels is not None)
     say(f"features of {len(train) + len(test):,} images")
     features = _features(phi, parts, bf16, banks)
     found: dict[str, Scores] = {}
@@ -177,6 +173,13 @@ def examine(
         say(f"floor: {floor}")
         result.floors[floor], result.forms[floor] = _cached(floor, forms, phi, parts, names, bf16, cache)
     return result
+
+
+def _parts(train: Source, test: Source) -> _Parts:
+    """Both sources with their labels, where both have them."""
+    known, judged = train.truth(np.arange(len(train))), test.truth(np.arange(len(test)))
+    labelled = known.labels is not None and judged.labels is not None
+    return _Parts(train, test, known.labels if labelled else None, judged.labels if labelled else None, known.classes)
 
 
 def _features(phi: Representation, parts: _Parts, bf16: bool, banks: Path | None) -> Features:  # noqa: FBT001

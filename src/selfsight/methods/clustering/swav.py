@@ -29,8 +29,7 @@ class SwAV(Method):
     Args:
         hidden, dim: width of the projector's hidden layer, and length of the embedding.
         clusters: number of prototypes.
-        temperature: divides the student's cosines.
-        epsilon, rounds: smoothness of the assignment and rounds of Sinkhorn-Knopp that make it.
+        temperature, epsilon, rounds: what divides the student's cosines; smoothness and rounds (Sinkhorn-Knopp) of the assignment.
         queue, queue_from: embeddings kept for each of the two large views (0 for none), and from which fraction of the run they are used.
         rest: fraction of the run in which the prototypes do not move.
         balancing: whether clusters get equal shares; without it one prototype takes all (for experiments on collapse).

@@ -29,8 +29,7 @@ class DINO(Method):
         hidden: width of the head's hidden layers.
         bottleneck: length of the embedding before the prototypes.
         momentum: of the slow copy.
-        student_temperature: divides the student's logits.
-        teacher_temperature: divides the teacher's; lower is sharper.
+        student_temperature, teacher_temperature: divide the logits of each; lower is sharper.
         centring: whether the teacher's mean is taken off its logits; without it one prototype takes all.
         rest: fraction of the run in which the prototypes do not move.
     """
@@ -65,12 +64,8 @@ class DINO(Method):
     ) -> None:
         super().__init__(backbone, recipe)
         self.prototypes, self.hidden, self.bottleneck, self.momentum = prototypes, hidden, bottleneck, momentum
-        self.student_temperature, self.teacher_temperature, self.centring, self.rest = (
-            student_temperature,
-            teacher_temperature,
-            centring,
-            rest,
-        )
+        self.student_temperature, self.teacher_temperature = student_temperature, teacher_temperature
+        self.centring, self.rest = centring, rest
         self.head = prototype_head(backbone.dim, prototypes, hidden=hidden, bottleneck=bottleneck)
         self.teacher = Momentum(Chain(backbone, self.head), momentum, calm=True)
         self.centre = RunningMean(prototypes, keep=0.9)
