@@ -1,0 +1,53 @@
+"""The method that CONTRIBUTING adds is two files, and they work as they stand there."""
+
+import importlib
+import json
+import math
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import selfsight.methods.distillation
+from selfsight.cli import main
+from selfsight.core.plain import plain, revive
+from selfsight.methods.table import METHODS
+from small import trial, twin, world
+
+PAGE = Path(__file__).parents[2] / "CONTRIBUTING.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+
+
+@pytest.fixture
+def added(tmp_path, monkeypatch) -> Iterator[str]:
+    """The first block is a file beside the others, the second a line of the table."""
+    method, line = BLOCKS
+    ((name, place),) = re.findall(r'^\s*"(\w+)": "([\w.:]+)",$', line, flags=re.MULTILINE)
+    module = place.partition(":")[0].rpartition(".")[2]
+    (tmp_path / f"{module}.py").write_text(method)
+    path = [*selfsight.methods.distillation.__path__, str(tmp_path)]
+    monkeypatch.setattr(selfsight.methods.distillation, "__path__", path)
+    monkeypatch.setitem(METHODS, name, place)
+    importlib.invalidate_caches()
+    yield name
+    sys.modules.pop(f"selfsight.methods.distillation.{module}", None)
+    vars(selfsight.methods.distillation).pop(module, None)
+
+
+def test_two_files_are_a_method(added, tmp_path, capsys):
+    case = trial(added, world())
+    (outcome,) = case.outcomes().values()
+    assert math.isfinite(float(outcome.loss.detach()))
+    outcome.loss.backward()
+    assert all(parameter.grad is not None and bool(parameter.grad.any()) for parameter in case.method.parameters())
+    again = twin(case, options=revive(json.loads(json.dumps(plain(case.method.options())))))
+    again.load_state_dict(case.method.state_dict())
+    assert case.losses(again) == case.losses()
+    words = ["learn", "world:shapes?count=16&size=16", "--method", added, "--size", "16", "--batch", "8", "--steps", "2", "--dim", "64"]
+    assert main([*words, "--device", "cpu", "--precision", "fp32", "--no-report", "--json", "--out", str(tmp_path / "run")]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "finished"
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["options"]["dim"] == 64
+    assert torch.is_grad_enabled()
