@@ -110,7 +110,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return get
 
 
-@pytest.mark.parametrize("method", METHODS)
+QUICK = ("simclr", "moco", "deepcluster")
+
+
+@pytest.mark.parametrize("method", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in METHODS])
 def test_resumed_is_uninterrupted(tmp_path, whole, method):
     out = tmp_path / "run"
     broken(wishes(method), out, after=9)
