@@ -75,12 +75,15 @@ def linear(features: Features, *, seed: int = 0) -> Scores:
     train, labels, test, truth = features.known
     classes = int(max(labels.max(), truth.max())) + 1
     held = _held_out(labels, seed)
-    best, chosen, probe = -1.0, PENALTIES[0], None
-    for penalty in PENALTIES:  # strong to weak, each from the one before
+    best, chosen, probe, worse = -1.0, PENALTIES[0], None, 0
+    for penalty in PENALTIES:  # strong to weak, each from the one before; two in a row that are worse end the search
         probe = fit_probe(train[~held], labels[~held], classes, penalty, rounds=100, start=probe)
         score = float((probe(train[held]) == labels[held]).mean())
+        worse = 0 if score > best else worse + 1
         if score > best:
             best, chosen = score, penalty
+        if worse == 2:
+            break
     probe = fit_probe(train, labels, classes, chosen)
     score = share(probe(test) == truth)
     words = (

@@ -27,7 +27,9 @@ def effective_rank(rows: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
 
     Between 1 (all rows on a line, or all equal) and the smaller of the two sides.
     """
-    values = torch.linalg.svdvals((rows - rows.mean(0)).cpu())
+    centred = (rows - rows.mean(0)).cpu().double()
+    gram = centred @ centred.T if len(centred) < centred.shape[1] else centred.T @ centred
+    values = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()  # singular values, by the smaller of the two products
     share = values / values.sum().clamp(min=torch.finfo(values.dtype).tiny)
     return torch.special.entr(share).sum().exp()
 
@@ -42,5 +44,7 @@ def alignment(left: Float[Tensor, "batch dim"], right: Float[Tensor, "batch dim"
 def uniformity(rows: Float[Tensor, "batch dim"], sharpness: float = 2.0) -> Float[Tensor, ""]:
     """``log E exp(-t |x - y|²)`` over pairs of different unit-length rows; lower is more even (Wang & Isola 2020, arXiv:2005.10242)."""
     count = len(rows)
-    squared = torch.pdist(normalize(rows)).square()
+    unit = normalize(rows)
+    above = torch.ones(count, count, dtype=torch.bool, device=rows.device).triu(1)
+    squared = (2 - 2 * unit @ unit.T)[above]  # |x - y|² of unit-length rows
     return (-sharpness * squared).logsumexp(0) - torch.tensor(count * (count - 1) / 2, dtype=squared.dtype).log()
