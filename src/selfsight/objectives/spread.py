@@ -29,7 +29,9 @@ def effective_rank(rows: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
     """
     centred = (rows - rows.mean(0)).cpu().double()
     gram = centred @ centred.T if len(centred) < centred.shape[1] else centred.T @ centred
-    values = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()  # singular values, by the smaller of the two products
+    squares = torch.linalg.eigvalsh(gram)  # of the singular values, by the smaller of the two products
+    noise = squares.amax().clamp(min=0) * len(squares) * torch.finfo(squares.dtype).eps
+    values = torch.where(squares > noise, squares, 0.0).sqrt()
     share = values / values.sum().clamp(min=torch.finfo(values.dtype).tiny)
     return torch.special.entr(share).sum().exp()
 
