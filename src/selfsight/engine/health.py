@@ -72,4 +72,7 @@ class Health:
                 self.verdict, self.since = f"{rule.name}: {rule.words}", record["step"]
                 self.say(f"collapsed at step {record['step']}: {rule.words}")
                 if self.fail:
-                    raise Collapsed(f"The representation has collapsed: {rule.words}.", "A guard of the method may be off, or the learning rate too high; docs/look-up/health.md explains each rule.")
+                    raise Collapsed(
+                        f"The representation has collapsed: {rule.words}.",
+                        "A guard of the method may be off, or the learning rate too high; docs/look-up/health.md explains each rule.",
+                    )
