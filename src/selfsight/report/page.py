@@ -32,7 +32,7 @@ CURVES = (
     ("gradient_norm", "norm of the gradient"),
     ("rate", "learning rate"),
 )
-NEIGHBOURS, QUERIES, CLUSTERS, MEMBERS, DOTS = 9, 10, 12, 12, 3000
+NEIGHBOURS, QUERIES, CLUSTERS, MEMBERS, DOTS = 9, 10, 12, 10, 3000
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def _sheets(source: Source, rows: np.ndarray, clustering: tuple[np.ndarray, np.n
                 "share": len(members) / len(rows),
                 "compactness": float(cosines[members].mean()),
                 "central": _pictures(source, order[:MEMBERS].tolist(), 64),
-                "distant": _pictures(source, order[MEMBERS:][-4:].tolist(), 64) if len(order) > MEMBERS else [],
+                "distant": _pictures(source, order[MEMBERS:][-3:].tolist(), 64) if len(order) > MEMBERS else [],
             }
         )
     return sorted(sheets, key=lambda sheet: -sheet["compactness"])

@@ -50,7 +50,7 @@ def score_rows(plain: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
 
 def score_table(plain: dict[str, Any]) -> None:
     """Print scores beside their floors."""
-    console = Console()
+    console = Console(width=max(Console().width, 96))
     table = Table(title="scores, with 95 % bootstrap intervals, beside their floors", title_justify="left")
     for number, heading in enumerate(("score", "this run", "untrained", "pixels", "above floors")):
         table.add_column(heading, justify="left" if not number else "right", no_wrap=True)
