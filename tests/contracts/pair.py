@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from small import CPU, settings, world
 from torch import Tensor, nn
 
 from selfsight.assembly import build, plan_of
@@ -21,6 +20,8 @@ from selfsight.engine.hardware import Hardware
 from selfsight.engine.observe import Moment
 from selfsight.engine.plan import Plan
 from selfsight.methods.table import METHODS
+
+from small import CPU, settings, world
 
 SIZE, BATCH, STEPS = 16, 8, 2
 CASES: dict[str, dict[str, Any]] = {name: {"method": name} for name in METHODS} | {

@@ -15,6 +15,7 @@ import selfsight.methods.distillation
 from selfsight.cli import main
 from selfsight.core.plain import plain, revive
 from selfsight.methods.table import METHODS
+
 from small import trial, twin, world
 
 PAGE = Path(__file__).parents[2] / "CONTRIBUTING.md"

@@ -24,6 +24,7 @@ from selfsight.engine.plan import turns_of
 from selfsight.measure.online import OnlineKnn
 from selfsight.methods.table import METHODS, method_class
 from selfsight.parts.momentum import Momentum
+
 from small import CPU, Trial, settings, trial, twin, world
 
 NEEDY = ("deepcluster", "gan", "mae", "rotnet")

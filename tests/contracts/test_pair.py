@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from pair import CASES, STEPS, work
 
 CLOSE = 1e-9

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import bomb, encoded, photograph
 from PIL import Image
+
+from pictures import bomb, encoded, photograph
 
 
 @pytest.fixture

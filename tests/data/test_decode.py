@@ -2,10 +2,11 @@ import io
 
 import numpy as np
 import pytest
-from pictures import bomb, encoded, photograph
 from PIL import Image
 
 from selfsight.data.decode import Unreadable, decode, header
+
+from pictures import bomb, encoded, photograph
 
 
 def saved(picture: Image.Image, kind: str, **options: object) -> bytes:

@@ -3,7 +3,6 @@ import threading
 import numpy as np
 import pytest
 import torch
-from pictures import encoded, photograph
 
 from selfsight.core.clock import key
 from selfsight.core.errors import DataError, UsageError
@@ -11,6 +10,8 @@ from selfsight.core.views import Images
 from selfsight.data.loader import Loader, sequential
 from selfsight.data.memory import ArraySource
 from selfsight.data.opening import open_source
+
+from pictures import encoded, photograph
 
 
 def source(n: int) -> ArraySource:

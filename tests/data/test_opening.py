@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pictures import encoded, photograph
 
 from selfsight.core.errors import DataError, MissingExtra, UsageError
 from selfsight.data.opening import open_source, parse, typical_side
 from selfsight.data.source import Subset
+
+from pictures import encoded, photograph
 
 
 def everything(source) -> np.ndarray:

@@ -3,12 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import encoded, photograph
 
 from selfsight.core.errors import EnvironmentFault
 from selfsight.data.folder import FolderListing
 from selfsight.data.pack import Pack, open_pack, pack_side, sample_sides
 from selfsight.data.packed import PackedSource
+
+from pictures import encoded, photograph
 
 
 @pytest.fixture

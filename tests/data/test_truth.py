@@ -3,12 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import encoded, photograph
 from PIL import Image
 
 from selfsight.core.errors import DataError, UsageError
 from selfsight.data.opening import open_source
 from selfsight.data.source import Source, Truth
+
+from pictures import encoded, photograph
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from selfsight.engine.checkpoint import load_checkpoint, newest_checkpoint, save
 from selfsight.engine.health import RULES, Health
 from selfsight.engine.observe import Moment, Progress, Recorder, describe
 from selfsight.engine.plan import Stepped
+
 from small import settings
 
 
