@@ -7,7 +7,7 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
-_hook = install_import_hook("selfsight", "beartype.beartype")
+_hook = install_import_hook("selfsight", "checking.checked")
 torch.set_num_threads(2)
 
 
