@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -87,10 +86,15 @@ def build(settings: Settings) -> Method:
 
 
 def world_options(method: str) -> dict[str, Any]:
-    """Options for ``world:shapes``, whose one object fills half of the picture: crops of at least half of the area."""
+    """Options for ``world:shapes``: what a user knows of pictures and a method cannot.
+
+    One object fills half of the picture, so that crops are at least half of the area; light comes from any side, and a shape
+    is the same shape on its head, so that views are turned by right angles. Unturned, the side that the light comes from is the
+    easiest thing that two views have in common, and methods without negatives learn little else.
+    """
     recipe = method_class(method).small.options.get("recipe")
-    larger = {TwoCrops: small_crops, MultiCrop: partial(small_multi_crop, 4), OneCrop: small_one_crop}
-    return {"recipe": larger[type(recipe)](least=0.5)} if type(recipe) in larger else {}
+    makers = {TwoCrops: small_crops, MultiCrop: small_multi_crop, OneCrop: small_one_crop}
+    return {"recipe": makers[type(recipe)](least=0.5, turn=0.75)} if type(recipe) in makers else {}
 
 
 def frame_of(settings: Settings, method: Method) -> Frame:

@@ -36,13 +36,15 @@ def test_loss_and_gradient_are_those_of_one_process(runs: dict[str, Any], case: 
     assert first["losses"] == second["losses"]
     assert first["losses"] == pytest.approx(alone["losses"], rel=CLOSE)
     assert len(first["gradients"]) == len(alone["gradients"])
+    sizes = []
     for ours, theirs, one in zip(first["gradients"], second["gradients"], alone["gradients"], strict=True):
         assert ours.keys() == one.keys() == theirs.keys()
         assert all(torch.equal(ours[name], theirs[name]) for name in one)
         size = sum(float(value.square().sum()) for value in one.values()) ** 0.5
         wrong = sum(float((ours[name] - one[name]).square().sum()) for name in one) ** 0.5
-        assert size > 0
-        assert wrong < CLOSE * size
+        assert wrong <= CLOSE * size
+        sizes.append(size)
+    assert all(sizes[1:])  # MoCo's first step moves nothing: its dictionary is empty
 
 
 @pytest.mark.parametrize("case", CASES)

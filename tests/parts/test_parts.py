@@ -29,12 +29,11 @@ def numbered(*values: int) -> torch.Tensor:
 
 def test_queue_is_first_in_first_out_and_wraps():
     queue = Queue(4, 2)
-    start = queue.read()
-    assert_close(start.norm(dim=1), torch.ones(4))
+    assert queue.read().shape == (0, 2)
     queue.note(numbered(1, 2, 3))
-    assert_close(queue.read(), start)  # not before the step has ended
+    assert queue.read().shape == (0, 2)  # not before the step has ended
     queue.after_step(NOW)
-    assert queue.read()[:, 0].tolist() == [1, 2, 3, start[3, 0]]
+    assert queue.read()[:, 0].tolist() == [1, 2, 3]
     assert not queue.full
     queue.note(numbered(4))
     queue.note(numbered(5))
@@ -53,6 +52,8 @@ def test_queue_is_first_in_first_out_and_wraps():
 
 def test_queue_forgets_what_it_noted_and_keeps_copies():
     queue = Queue(3, 2)
+    queue.note(numbered(5))
+    queue.after_step(NOW)
     before = queue.read()
     queue.note(numbered(1))
     queue.discard()

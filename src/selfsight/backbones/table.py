@@ -1,12 +1,12 @@
 """Every backbone by name. Torch-free, so that the command line can list and complete them."""
 
-from difflib import get_close_matches
 from importlib import import_module
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from selfsight.core.errors import UsageError
+from selfsight.core.names import look_up
 
 if TYPE_CHECKING:
     from selfsight.core.representation import Backbone
@@ -46,12 +46,7 @@ def build_backbone(spec: str, *, size: int, channels: int = 3, pretrained: bool 
     if name.startswith("timm:"):
         builder: Any = import_module("selfsight.backbones.pretrained").timm_backbone
         return builder(name.removeprefix("timm:"), pretrained=pretrained, size=size, **options)
-    if name not in BACKBONES:
-        near = get_close_matches(name, BACKBONES, n=1)
-        raise UsageError(
-            f"There is no backbone {name!r}.",
-            f"Did you mean {near[0]!r}?" if near else f"Choose one of {', '.join(BACKBONES)}, or timm:NAME.",
-        )
+    look_up("backbone", name, BACKBONES, f"Choose one of {', '.join(BACKBONES)}, or timm:NAME.")
     module, _, attribute = BACKBONES[name].partition(":")
     builder = getattr(import_module(f"selfsight.backbones.{module}"), attribute)
     wrong = sorted(options.keys() - signature(builder).parameters.keys())

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ import torch
 from selfsight.bank.extract import Encoder, bank_of, encoder_of, pass_through
 from selfsight.bank.store import OUTPUT
 from selfsight.core.clock import Clock, key
-from selfsight.core.errors import DataError, UsageError
+from selfsight.core.errors import DataError
 from selfsight.core.method import Frame
+from selfsight.core.names import look_up
 from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
 from selfsight.core.views import Images
@@ -123,9 +123,7 @@ def chosen_probes(names: Sequence[str] | None, *, labelled: bool) -> tuple[str, 
     if not names or list(names) == ["all"]:
         return tuple(name for name in PROBES if labelled or name in LABEL_FREE)
     for name in names:
-        if name not in PROBES:
-            near = get_close_matches(name, PROBES, n=1)
-            raise UsageError(f"There is no probe {name!r}.", f"Did you mean {near[0]}?" if near else f"Choose among {', '.join(PROBES)}.")
+        look_up("probe", name, PROBES)
         if not labelled and name not in LABEL_FREE:
             raise DataError(
                 f"The probe {name} needs labels, and the data have none.", "Measure geometry, or give labelled --train and --test."

@@ -1,10 +1,9 @@
 """Every method by name. Torch-free, so that the command line can list and complete them."""
 
-from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from selfsight.core.errors import UsageError
+from selfsight.core.names import look_up
 
 if TYPE_CHECKING:
     from selfsight.core.method import Method
@@ -31,8 +30,5 @@ def method_class(name: str) -> "type[Method]":
     Raises:
         UsageError: no such method.
     """
-    if name not in METHODS:
-        near = get_close_matches(name, METHODS, n=1)
-        raise UsageError(f"There is no method {name!r}.", f"Did you mean {near[0]!r}?" if near else "selfsight methods lists them.")
-    module, _, attribute = METHODS[name].partition(":")
+    module, _, attribute = METHODS[look_up("method", name, METHODS, "selfsight methods lists them.")].partition(":")
     return getattr(import_module(f"selfsight.methods.{module}"), attribute)

@@ -47,11 +47,18 @@ class UnitLinear(nn.Module):
         return normalize(x) @ normalize(self.weight).to(x.dtype).T
 
 
-def prototype_head(before: int, prototypes: int, *, hidden: int = 2048, bottleneck: int = 256) -> nn.Sequential:
-    """DINO's head (Caron et al. 2021, arXiv:2104.14294): three linear layers with GELU, unit length, unit-length prototypes."""
-    layers = [nn.Linear(before, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, bottleneck)]
+def prototype_head(before: int, prototypes: int, *, hidden: int = 2048, bottleneck: int = 256, norm: bool = False) -> nn.Sequential:
+    """DINO's head (Caron et al. 2021, arXiv:2104.14294): three linear layers with GELU, unit length, unit-length prototypes.
+
+    ``norm``: batch norm before each GELU (the linear parts before them then have no bias).
+    """
+    layers: list[nn.Module] = []
+    for width in (before, hidden):
+        layers += [nn.Linear(width, hidden, bias=not norm), nn.BatchNorm1d(hidden) if norm else nn.Identity(), nn.GELU()]
+    layers.append(nn.Linear(hidden, bottleneck))
     for layer in layers:
         if isinstance(layer, nn.Linear):
             nn.init.trunc_normal_(layer.weight, std=0.02)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
     return nn.Sequential(*layers, UnitLinear(bottleneck, prototypes))

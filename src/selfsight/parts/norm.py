@@ -39,18 +39,22 @@ class _Global(nn.modules.batchnorm._BatchNorm):
 
     def _by_groups(self, input: Tensor) -> Tensor:
         """The same in one process, group by group with torch's own kernel."""
-        made = torch.empty_like(input)
-        means, variances = [], []
+        means, variances, made = [], [], []
         for group in range(self.groups):
             rows = slice(group, None, self.groups) if self.interleaved else self._run(group, len(input))
             mean, variance = torch.zeros_like(self.running_mean), torch.ones_like(self.running_var)  # pyright: ignore[reportArgumentType]
-            made[rows] = batch_norm(input[rows], mean, variance, self.weight, self.bias, training=True, momentum=1.0, eps=self.eps)
+            made.append(batch_norm(input[rows], mean, variance, self.weight, self.bias, training=True, momentum=1.0, eps=self.eps))
             means.append(mean)
             variances.append(variance)
         places = input[0, 0].numel() * len(input) / self.groups
         biased = torch.stack(variances).mean(0) * (places - 1) / places
         self._remember(torch.stack(means).mean(0), biased, places)
-        return made
+        if not self.interleaved:
+            return torch.cat(made)
+        joined = torch.empty_like(input)
+        for group, rows in enumerate(made):
+            joined[group :: self.groups] = rows
+        return joined
 
     def _run(self, group: int, count: int) -> slice:
         """The rows of a group that is a run of rows."""

@@ -3,7 +3,6 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from selfsight.core.clock import Clock
 from selfsight.core.part import Part
@@ -12,9 +11,10 @@ __all__ = ["Queue"]
 
 
 class Queue(Part):
-    """First in, first out: ``size`` rows of unit length, at the start random ones (He et al. 2019, arXiv:1911.05722).
+    """First in, first out: at most ``size`` rows of unit length, at the start none (He et al. 2019, arXiv:1911.05722).
 
-    What is noted during forward enters after the step, so that today's keys are not yet negatives.
+    What is noted during forward enters after the step, so that today's keys are not yet negatives. The paper's code begins
+    with random rows; against those any image is easily told, all are drawn to one point, and short runs do not recover.
     """
 
     rows: Tensor
@@ -23,18 +23,18 @@ class Queue(Part):
 
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
-        self.register_buffer("rows", normalize(torch.randn(size, dim)))
+        self.register_buffer("rows", torch.zeros(size, dim))
         self.register_buffer("cursor", torch.zeros((), dtype=torch.long))
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
         self._noted: list[Tensor] = []
 
-    def read(self) -> Float[Tensor, "size dim"]:
-        """A copy of the rows."""
-        return self.rows.clone()
+    def read(self) -> Float[Tensor, "rows dim"]:
+        """A copy of the rows that there are."""
+        return self.rows[: int(self.seen)].clone()
 
     @property
     def full(self) -> bool:
-        """Whether every random row has been replaced."""
+        """Whether there are as many rows as it can hold."""
         return int(self.seen) >= len(self.rows)
 
     def note(self, rows: Float[Tensor, "batch dim"]) -> None:

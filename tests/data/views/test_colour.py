@@ -48,6 +48,18 @@ def test_greyscale_is_torchvisions(pictures: Tensor) -> None:
     assert_close(mixed[1], pictures[1])
 
 
+def test_negatives_are_torchvisions(pictures: Tensor) -> None:
+    factors = torch.tensor([0.7, 1.2, 0.8, 0.0]).repeat(len(pictures), 1)
+    positive, mean = chain(factors, torch.arange(4).expand(len(pictures), 4), None), pictures.mean((2, 3))
+
+    def mixed(affine: Tensor) -> Tensor:
+        return torch.einsum("bij,bjhw->bihw", affine[..., :3], pictures) + affine[..., 3, None, None]
+
+    before, after = mixed(positive.affine(mean)), mixed(positive.inverted(torch.tensor([True, False, True])).affine(mean))
+    assert_close(after[::2], oracle.invert(before[::2]), rtol=0, atol=1e-5)
+    assert_close(after[1], before[1])
+
+
 def their_chain(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     made = []
     for image, factor, steps in zip(images, factors, order, strict=True):

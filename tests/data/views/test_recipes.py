@@ -17,7 +17,7 @@ from selfsight.data.views import memory
 from selfsight.data.views.blur import Blur
 from selfsight.data.views.chance import Dice
 from selfsight.data.views.colour import Jitter
-from selfsight.data.views.geometry import IMAGENET
+from selfsight.data.views.geometry import IMAGENET, Normalise
 from selfsight.data.views.masks import Blocks, CutOut, RandomPatches, cut_out
 from selfsight.data.views.puzzles import Jigsaw, Neighbours, permutation_set
 from selfsight.data.views.recipes import (
@@ -34,7 +34,7 @@ from selfsight.data.views.recipes import (
     small_one_crop,
 )
 
-EXACT = View(jitter=Jitter(exact=True), grey=0.2, blur=Blur(), cut=CutOut(), solarise=0.5)
+EXACT = View(jitter=Jitter(exact=True), grey=0.2, blur=Blur(), cut=CutOut(), solarise=0.5, invert=0.5)
 RECIPES = {
     "simclr": TwoCrops(),
     "byol": TwoCrops(BYOL_FIRST, BYOL_SECOND),
@@ -43,7 +43,7 @@ RECIPES = {
     "multi": MultiCrop(mask=Blocks(0.1, 0.5, p=0.5), count=2),
     "small multi": small_multi_crop(2),
     "one": OneCrop(mask=RandomPatches(), noise=5, sobel=True),
-    "small one": small_one_crop(),
+    "small one": small_one_crop(turn=0.5),
     "turns": FourTurns(),
     "jigsaw": Jigsaw(orders=8, gap=0.1),
     "neighbours": Neighbours(gap=0.1),
@@ -140,6 +140,29 @@ def test_turns() -> None:
     views = FourTurns().make(batch(), FourTurns().draw(5, Clock(), Frame(32, 8)))
     assert torch.equal(torch.rot90(views.large[3], 1, (2, 3)), views.large[0])
     assert torch.equal(views.hints["turn"][0], torch.arange(4))
+
+
+def test_turned_views_are_turns_of_upright_ones() -> None:
+    upright, turning = small_crops(), small_crops(turn=0.75)
+    images, frame = batch(60), Frame(32, 8)
+    turned, still = (recipe.make(images, recipe.draw(60, Clock(seed=3), frame)) for recipe in (turning, upright))
+    for view in range(2):
+        for row, number in enumerate(turned.hints["quarters"][:, view].tolist()):
+            assert torch.equal(turned.large[view][row], torch.rot90(still.large[view][row], number, (1, 2)))
+    drawn = turning.draw(4000, Clock(), frame).values["0.quarters"]
+    assert (drawn.bincount() / 4000 - 0.25).abs().max() < 0.03
+    assert small_crops(turn=1.0).draw(50, Clock(), frame).values["1.quarters"].min() == 1
+
+
+@pytest.mark.parametrize("jitter", [None, Jitter(), Jitter(exact=True)])
+def test_negatives(jitter: Jitter | None) -> None:
+    images, frame, unit = batch(), Frame(32, 8), Normalise((0.0,) * 3, (1.0,) * 3)
+    positive, negative = (OneCrop(View(jitter=jitter, invert=p), normalise=unit) for p in (0.0, 1.0))
+    first = positive.make(images, positive.draw(5, Clock(), frame))
+    second = negative.make(images, negative.draw(5, Clock(), frame))
+    assert_close(second.large[0], 1 - first.large[0], rtol=0, atol=1e-5)
+    assert_close(second.hints["colour"][..., :3], -first.hints["colour"][..., :3])
+    assert_close(second.hints["colour"][..., 3], 1 - first.hints["colour"][..., 3])
 
 
 def test_masks_hide_their_share() -> None:

@@ -66,14 +66,20 @@ class Jitter:
 
 @dataclass(frozen=True)
 class Chain:
-    """A chain of colour changes of each image of a batch: ``x -> matrix @ x + pull @ mean(x)``."""
+    """A chain of colour changes of each image of a batch: ``x -> matrix @ x + pull @ mean(x) + shift``."""
 
     matrix: Float[Tensor, "batch channel channel"]
     pull: Float[Tensor, "batch channel channel"]
+    shift: Float[Tensor, "batch channel"]
 
     def affine(self, mean: Float[Tensor, "batch channel"]) -> Float[Tensor, "batch channel channel+1"]:
         """Matrix and offset for views with this mean colour."""
-        return torch.cat([self.matrix, self.pull @ mean[..., None]], 2)
+        return torch.cat([self.matrix, self.pull @ mean[..., None] + self.shift[..., None]], 2)
+
+    def inverted(self, chosen: Bool[Tensor, " batch"]) -> "Chain":
+        """The chain with negatives at its end, ``x -> 1 - x``, for the chosen images."""
+        sign = torch.where(chosen, -1.0, 1.0)
+        return Chain(self.matrix * sign[:, None, None], self.pull * sign[:, None, None], self.shift * sign[:, None] + chosen[:, None])
 
 
 def _grey(channels: int, device: torch.device) -> Float[Tensor, " channel"]:
@@ -120,7 +126,7 @@ def chain(
     if grey is not None and channels == 3:
         last = torch.where(grey[:, None, None], weights, one)
         matrix, pull = last @ matrix, last @ pull
-    return Chain(matrix, pull)
+    return Chain(matrix, pull, matrix.new_zeros(n, channels))
 
 
 def _lightness(images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 1 height width"]:

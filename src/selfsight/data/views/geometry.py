@@ -23,7 +23,7 @@ from selfsight.data.views.chance import Dice
 from selfsight.data.views.memory import lend
 from selfsight.data.views.weights import dense_weights
 
-__all__ = ["IMAGENET", "Crop", "Finish", "Normalise", "Placing", "central", "extents", "relative", "resample", "turned"]
+__all__ = ["IMAGENET", "Crop", "Finish", "Normalise", "Placing", "central", "extents", "relative", "resample", "some_turned", "turned"]
 
 Finish = Callable[[Float[Tensor, "rows channel height width"], slice, Tensor | None], Tensor]
 """What is done to resampled rows while they are still in the cache: block, which rows, and where the result goes if not to new
@@ -189,6 +189,17 @@ def _dense(
 def turned(images: Num[Tensor, "batch channel side side"], quarters: int) -> Num[Tensor, "batch channel side side"]:
     """Square images turned anticlockwise by ``quarters`` right angles; exact, no pixel is mixed with another."""
     return torch.rot90(images, quarters, (2, 3)).contiguous()
+
+
+def some_turned(
+    images: Float[Tensor, "batch channel side side"], quarters: Int[Tensor, " batch"]
+) -> Float[Tensor, "batch channel side side"]:
+    """Each image turned anticlockwise by its own number (0 to 3) of right angles."""
+    made = images.clone()
+    for number in range(1, 4):
+        rows = torch.nonzero(quarters == number)[:, 0]
+        made[rows] = torch.rot90(images[rows], number, (2, 3))
+    return made
 
 
 def central(images: Images, size: int, normalise: Normalise | None = None) -> Float[Tensor, "batch channel size size"]:

@@ -18,7 +18,7 @@ from selfsight.core.views import Images, Views
 from selfsight.data.views.blur import Blur, gaussian_blur, sobel
 from selfsight.data.views.chance import Dice
 from selfsight.data.views.colour import Chain, Jitter, chain, exact_chain, solarised
-from selfsight.data.views.geometry import IMAGENET, Crop, Normalise, Placing, extents, relative, resample, turned
+from selfsight.data.views.geometry import IMAGENET, Crop, Normalise, Placing, extents, relative, resample, some_turned, turned
 from selfsight.data.views.masks import CutOut, Mask, cut_out
 
 __all__ = [
@@ -42,7 +42,7 @@ __all__ = [
 
 _ANYWHERE = Crop()
 _Block = Float[Tensor, "rows channel side side"]
-_CROP, _FLIP, _JITTER, _GREY, _BLUR, _SOLARISE, _CUT, _MASK, _NOISE = range(1, 10)
+_CROP, _FLIP, _JITTER, _GREY, _BLUR, _SOLARISE, _CUT, _MASK, _NOISE, _TURN, _INVERT = range(1, 12)
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class View:
     Attributes:
         crop: where it is cut.
         flip, grey, solarise: the probabilities of exchanging left and right, losing colour, and mirroring bright values.
+        invert: the probability of becoming a negative, after the changes of colour; for pictures whose light says nothing.
+        turn: the probability of a turn by one, two or three right angles, alike; for pictures that have no up.
         jitter, blur, cut: changes of colour, blur and a filled square; ``None``: never.
     """
 
@@ -62,20 +64,27 @@ class View:
     blur: Blur | None = None
     solarise: float = 0.0
     cut: CutOut | None = None
+    turn: float = 0.0
+    invert: float = 0.0
 
     def draw(self, dice: Dice) -> dict[str, Tensor]:
         """The parameters of this view for a global batch, one row an image."""
         drawn = self.crop.draw(dice.at(_CROP))
         for salt, part in ((_JITTER, self.jitter), (_BLUR, self.blur), (_CUT, self.cut)):
             drawn |= part.draw(dice.at(salt)) if part is not None else {}
-        for salt, name, p in ((_FLIP, "flip", self.flip), (_GREY, "grey", self.grey), (_SOLARISE, "solarise", self.solarise)):
+        chances = ((_FLIP, "flip"), (_GREY, "grey"), (_SOLARISE, "solarise"), (_INVERT, "invert"))
+        for salt, name in chances:
+            p = getattr(self, name)
             drawn |= {name: dice.at(salt).uniform() < p} if p else {}
+        if self.turn:
+            chance = dice.at(_TURN).uniform()
+            drawn["quarters"] = torch.where(chance < self.turn, (chance / self.turn * 3).long().clamp(max=2) + 1, 0)
         return drawn
 
     def make(
         self, images: Images, drawn: Mapping[str, Tensor], size: int, normalise: Normalise
     ) -> tuple[Float[Tensor, "batch channel size size"], dict[str, Tensor]]:
-        """Normalised pixels and hints (``crop``, ``flip``, ``colour``; one row an image)."""
+        """Normalised pixels and hints (``crop``, ``flip``, ``quarters`` anticlockwise, ``colour``; one row an image)."""
         device = images.pixels.device
         drawn = {name: value.to(device) for name, value in drawn.items()}
         extent = extents(images)
@@ -87,7 +96,9 @@ class View:
         made = resample(images.pixels, placing, size, finishing.exactly if late else finishing.at_once)
         made = cut_out(made, drawn["cut"]) if self.cut is not None else made
         flipped = torch.zeros(len(images), dtype=torch.bool, device=device) if flip is None else flip
-        return made, {"crop": relative(boxes, extent), "flip": flipped, "colour": finishing.affine()}
+        quarters = drawn["quarters"] if self.turn else torch.zeros(len(images), dtype=torch.long, device=device)
+        made = some_turned(made, quarters) if self.turn else made
+        return made, {"crop": relative(boxes, extent), "flip": flipped, "quarters": quarters, "colour": finishing.affine()}
 
 
 class _Finishing:
@@ -103,18 +114,19 @@ class _Finishing:
         self.plain = "factors" not in drawn and "grey" not in drawn
         one = torch.eye(channels, device=device).expand(len(images), -1, -1)
         self.chain = (
-            Chain(one, torch.zeros_like(one))
+            Chain(one, torch.zeros_like(one), torch.zeros_like(one[..., 0]))
             if self.plain
             else chain(drawn.get("factors"), drawn.get("order"), drawn.get("grey"), channels)
         )
+        self.chain = self.chain.inverted(drawn["invert"]) if "invert" in drawn else self.chain
         scale = (self.full * self.std)[:, None]
-        self.matrix, self.pull = self.chain.matrix / scale, self.chain.pull / scale
+        self.matrix, self.pull, self.shift = self.chain.matrix / scale, self.chain.pull / scale, self.chain.shift / self.std + self.low
         self.means: list[Tensor] = []
 
     def at_once(self, block: _Block, rows: slice, out: Tensor | None) -> _Block:
         """The composed chain and the normalisation as one product."""
         flat = block.flatten(2)
-        offset = self.low[:, None].expand(len(block), -1, 1)
+        offset = self.shift[rows, :, None]
         if not self.plain:
             mean = flat.mean(2, keepdim=True)
             self.means.append(mean / self.full)
@@ -135,6 +147,8 @@ class _Finishing:
         self.means.append(block.mean((2, 3))[..., None])
         grey = self.drawn.get("grey")
         block = exact_chain(block, self.drawn["factors"][rows], self.drawn["order"][rows], None if grey is None else grey[rows])
+        if "invert" in self.drawn:
+            block = torch.where(self.drawn["invert"][rows, None, None, None], 1 - block, block)
         if "sigma" in self.drawn and self.kernel > 1:
             block = gaussian_blur(block, self.drawn["sigma"][rows], self.kernel)
         made = self._solarise((block - self.mean[:, None, None]) / self.std[:, None, None], rows)
@@ -313,18 +327,22 @@ class FourTurns:
         return Views(tuple(turned(made, quarters) for quarters in range(4)), index=images.index, hints=hints | {"turn": turns})
 
 
-def small_crops(least: float = 0.2) -> TwoCrops:
+def _small_view(least: float, most: float, turn: float, invert: float) -> View:
+    return replace(SIMCLR_SMALL, crop=Crop((least, most)), turn=turn, invert=invert)
+
+
+def small_crops(least: float = 0.2, turn: float = 0.0, invert: float = 0.0) -> TwoCrops:
     """Two crops for images of 96 pixels and less, of at least this share of the area."""
-    view = replace(SIMCLR_SMALL, crop=Crop((least, 1.0)))
+    view = _small_view(least, 1.0, turn, invert)
     return TwoCrops(view, view)
 
 
-def small_multi_crop(count: int = 4, least: float = 0.3) -> MultiCrop:
+def small_multi_crop(count: int = 2, least: float = 0.3, turn: float = 0.0, invert: float = 0.0) -> MultiCrop:
     """Two large and some small crops for images of 96 pixels and less; small views are half as wide and a third the area."""
-    large, small = replace(SIMCLR_SMALL, crop=Crop((least, 1.0))), replace(SIMCLR_SMALL, crop=Crop((least / 3, least + 0.1)))
+    large, small = _small_view(least, 1.0, turn, invert), _small_view(least / 3, least + 0.1, turn, invert)
     return MultiCrop(large, large, small, count, small_size=0.5)
 
 
-def small_one_crop(least: float = 0.2) -> OneCrop:
+def small_one_crop(least: float = 0.2, turn: float = 0.0, invert: float = 0.0) -> OneCrop:
     """One mildly cropped and coloured view for images of 96 pixels and less."""
-    return OneCrop(replace(SIMCLR_SMALL, crop=Crop((least, 1.0))))
+    return OneCrop(_small_view(least, 1.0, turn, invert))

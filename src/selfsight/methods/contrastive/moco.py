@@ -38,8 +38,8 @@ class MoCo(Method):
     card = Card("contrastive", "aligning", "He et al. 2019, arXiv:1911.05722", decks=("000", "002", "004"), coupled=False)
     paper = Training("sgd", rate=0.03, decay=1e-4, warmup=0.0)
     small = Preset(
-        Training("sgd", rate=0.24, decay=5e-4, warmup=0.05),
-        {"recipe": small_crops(), "keys": 1024, "momentum": Constant(0.97), "groups": 8},
+        Training("sgd", rate=0.12, decay=5e-4, warmup=0.05),
+        {"recipe": small_crops(), "keys": 1024, "momentum": Constant(0.99), "groups": 4},
         batch=128,
     )
 

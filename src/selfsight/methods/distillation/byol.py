@@ -32,9 +32,9 @@ class BYOL(Method):
     card = Card("distillation", "aligning", "Grill et al. 2020, arXiv:2006.07733", decks=("000", "002", "003", "004"), coupled=False)
     paper = Training("lars", rate=0.2, decay=1.5e-6, warmup=0.01)
     small = Preset(
-        Training("sgd", rate=0.5, decay=5e-4, warmup=0.05),
+        Training("sgd", rate=0.25, decay=5e-4, warmup=0.05),
         {"recipe": small_crops(), "hidden": 512, "dim": 128, "momentum": Cosine(0.95, 1.0)},
-        batch=128,
+        batch=64,
     )
 
     def __init__(

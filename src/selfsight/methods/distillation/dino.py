@@ -28,6 +28,7 @@ class DINO(Method):
         prototypes: outputs of the head.
         hidden: width of the head's hidden layers.
         bottleneck: length of the embedding before the prototypes.
+        head_norm: batch norm in the head; convolutional networks at large rates need it.
         momentum: of the slow copy.
         student_temperature, teacher_temperature: divide the logits of each; lower is sharper.
         centring: whether the teacher's mean is taken off its logits; without it one prototype takes all.
@@ -37,15 +38,17 @@ class DINO(Method):
     card = Card("distillation", "aligning", "Caron et al. 2021, arXiv:2104.14294", decks=("000", "004"), coupled=False)
     paper = Training("adamw", rate=5e-4, decay=0.04, warmup=0.1, final=0.002, clip=3.0)
     small = Preset(
-        Training("adamw", rate=2e-3, decay=0.04, warmup=0.1, clip=3.0),
+        Training("adamw", rate=4e-3, decay=0.04, warmup=0.1, clip=3.0),
         {
             "recipe": small_multi_crop(),
-            "prototypes": 1024,
+            "prototypes": 256,
             "hidden": 512,
             "bottleneck": 128,
-            "momentum": Cosine(0.98, 1.0),
+            "head_norm": True,
+            "momentum": Cosine(0.95, 1.0),
             "teacher_temperature": Constant(0.04),
         },
+        batch=64,
     )
 
     def __init__(
@@ -56,6 +59,7 @@ class DINO(Method):
         prototypes: int = 65_536,
         hidden: int = 2048,
         bottleneck: int = 256,
+        head_norm: bool = False,
         momentum: Schedule = Cosine(0.996, 1.0),
         student_temperature: float = 0.1,
         teacher_temperature: Schedule = Warmup(0.04, 0.07, until=0.1),
@@ -65,8 +69,8 @@ class DINO(Method):
         super().__init__(backbone, recipe)
         self.prototypes, self.hidden, self.bottleneck, self.momentum = prototypes, hidden, bottleneck, momentum
         self.student_temperature, self.teacher_temperature = student_temperature, teacher_temperature
-        self.centring, self.rest = centring, rest
-        self.head = prototype_head(backbone.dim, prototypes, hidden=hidden, bottleneck=bottleneck)
+        self.centring, self.rest, self.head_norm = centring, rest, head_norm
+        self.head = prototype_head(backbone.dim, prototypes, hidden=hidden, bottleneck=bottleneck, norm=head_norm)
         self.teacher = Momentum(Chain(backbone, self.head), momentum, calm=True)
         self.centre = RunningMean(prototypes, keep=0.9)
 

@@ -23,7 +23,7 @@ class RotNet(Method):
 
     card = Card("pretext", "discriminative", "Gidaris et al. 2018, arXiv:1803.07728", decks=("003", "004"), coupled=False)
     paper = Training("sgd", rate=0.1, decay=1e-4, warmup=0.05)
-    small = Preset(Training("sgd", rate=0.1, decay=5e-4, warmup=0.05), batch=128)
+    small = Preset(Training("sgd", rate=0.4, decay=5e-4, warmup=0.05), batch=32)
 
     def __init__(self, backbone: Backbone, *, recipe: Recipe = FourTurns()) -> None:
         super().__init__(backbone, recipe)
