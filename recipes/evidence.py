@@ -155,7 +155,8 @@ def write_page() -> None:
         "Written by `recipes/evidence.py`; do not edit. Each method learns from 10,000 scenes of `world:shapes` (version 1, 32 px) without a",
         "label, for about ninety seconds (token methods four minutes); the probe that decides was written in its card beforehand. Scores are",
         "top-1 in percent on 2,000 other scenes, mean ± standard deviation over seeds. A floor is the strongest plain form of raw pixels, or of",
-        "the same network untrained.",
+        "the same network untrained. Settings are the small presets, tuned on other seeds, with the views of `assembly.world_options`",
+        "(decision 5).",
         "",
         f"Machine: {about['machine']}, {about['cores']} cores.",
         "",
@@ -174,6 +175,8 @@ def write_page() -> None:
             f"{100 * statistics.mean(pixels):.1f} | {100 * statistics.mean(gains):+.1f} | {len(rows)} | "
             f"{statistics.mean(row['seconds'] for row in rows):.0f} | {statistics.mean(row['views_per_second'] for row in rows):,.0f} |"
         )
+    flagged = [f"{result['method']} (seed {result['seed']})" for result in learnt if result["status"] == "collapsed"]
+    lines += ["", f"Flagged as collapsed while they learnt: {', '.join(flagged) or 'none'} of these {len(learnt)} runs."]
     for result in (one for one in about["results"] if one["method"] == "gan"):
         lines += [
             "",

@@ -8,6 +8,7 @@ import torch
 from selfsight.assembly import Settings, build, choose, plan_of
 from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Relabels
+from selfsight.core.part import parts_of
 from selfsight.core.views import Views
 from selfsight.data.loader import Loader
 from selfsight.data.opening import open_source
@@ -75,16 +76,19 @@ class Trial:
 
 
 def trial(name: str, source: Source, **more: Any) -> Trial:
-    """The second step of a run of two, so that nothing rests any more."""
+    """The second step of a run of two, so that nothing rests any more and what remembers has seen the first."""
     chosen = settings(name, **more)
     method = build(chosen)
     plan = plan_of(chosen, method)
     loader = Loader(source, batch=chosen.batch, seed=chosen.seed)
     CPU.place(method)
     method.train()
-    _, (clock, batch) = plan.walk(loader, CPU)
+    (before, first), (clock, batch) = plan.walk(loader, CPU)
     if isinstance(method, Relabels):
         method.relabel(lambda network: plan.extract(method, loader, CPU, network), clock)
+    Trial(chosen, method, plan, before, plan.views(method, first, before, CPU)[0]).outcomes()
+    for part in parts_of(method):
+        part.after_step(before)
     return Trial(chosen, method, plan, clock, plan.views(method, batch, clock, CPU)[0])
 
 
