@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from selfsight.assembly import Settings, build, choose, plan_of
@@ -34,6 +35,7 @@ def ours(hardware: Hardware, backbone: str) -> Callable[[], None]:
     _, options, training = choose("simclr", size=SIZE)
     settings = Settings("world", "simclr", backbone, SIZE, BATCH, 10_000, options=options, training=training)
     source = open_source("world:shapes?count=5120&size=32")
+    source.read(np.arange(len(source)))  # rendered beforehand, as they are for lightly
     method, loader = build(settings), Loader(source, batch=BATCH, seed=0)
     plan, placed = plan_of(settings, method), hardware.place(method)
     optimiser = plan.optimiser(method)
@@ -69,7 +71,7 @@ def lightly_loop(backbone: str, *, tuned: bool) -> Callable[[], None]:
     from PIL import Image
 
     source = open_source("world:shapes?count=5120&size=32")
-    pictures = source.read(torch.arange(5120).numpy()).images.transpose(0, 2, 3, 1)
+    pictures = source.read(np.arange(len(source))).images.transpose(0, 2, 3, 1)
     transform = SimCLRTransform(input_size=SIZE, gaussian_blur=0.0)
 
     class Pictures(torch.utils.data.Dataset):

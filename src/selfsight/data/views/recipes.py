@@ -51,7 +51,9 @@ class View:
 
     Attributes:
         crop: where it is cut.
-        flip, grey, solarise: the probabilities of exchanging left and right, losing colour, and mirroring bright values.
+        flip: the probability of exchanging left and right.
+        grey: the probability of losing colour.
+        solarise: the probability of mirroring bright values.
         invert: the probability of becoming a negative, after the changes of colour; for pictures whose light says nothing.
         turn: the probability of a turn by one, two or three right angles, alike; for pictures that have no up.
         jitter, blur, cut: changes of colour, blur and a filled square; ``None``: never.
