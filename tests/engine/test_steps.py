@@ -1,6 +1,9 @@
 """One step: rates, optimisers, what is skipped, what is restored."""
 
 import math
+import platform
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -222,3 +225,23 @@ def test_lars_is_the_papers(start):
     assert second.tolist() == pytest.approx(expected[1], rel=1e-10)
     with pytest.raises(ValueError, match="no closure"):
         optimiser.step(lambda: 0.0)
+
+
+FAULTS = """
+import resource, torch
+from selfsight.engine.hardware import keep_memory
+torch.set_num_threads(1)
+assert keep_memory()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(50_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults(), faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_is_kept():
+    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, timeout=120, check=True)
+    first, second = map(int, done.stdout.split())
+    assert second < 100 <= first
