@@ -99,7 +99,7 @@ def _steps(wishes: Wishes, settings: Settings, source: Source, hardware: Hardwar
 
 def trial(settings: Settings, source: Source, hardware: Hardware) -> float:
     """Seconds of a training step here, from a few steps of a copy that is thrown away."""
-    some = Subset(source, np.arange(min(len(source), settings.batch * 2)))
+    some = Subset(source, np.arange(min(len(source), settings.batch * TRIAL)))  # one epoch: what is done once an epoch is not timed
     method = build(replace(settings, steps=TRIAL))
     times: list[float] = []
 

@@ -57,8 +57,9 @@ class DeepCluster(Method):
         self.weights: torch.Tensor
 
     def due(self, clock: Clock) -> bool:
-        """At the start of every epoch, or of every ``every``-th."""
-        return clock.starts_epoch and clock.epoch % self.every == 0
+        """At the start of every epoch, or of every ``every``-th; not for the last half of an epoch, too short for a new classifier."""
+        worth = clock.step == 0 or clock.steps - clock.step >= clock.steps_per_epoch / 2
+        return clock.starts_epoch and clock.epoch % self.every == 0 and worth
 
     def relabel(self, extract: Extract, clock: Clock) -> list[nn.Module]:
         """k-means on whitened features; the classifier begins again, for cluster numbers mean nothing from one epoch to the next."""
