@@ -35,7 +35,7 @@ class DeepCluster(Method):
     card = Card("clustering", "clustering", "Caron et al. 2018, arXiv:1807.05520", decks=("002", "003", "004"), coupled=False)
     paper = Training("sgd", rate=0.05, decay=1e-5, warmup=0.0, final=1.0)
     small = Preset(
-        Training("sgd", rate=0.2, decay=5e-4, warmup=0.05), {"recipe": small_one_crop(), "clusters": 100, "components": 64}, batch=32
+        Training("sgd", rate=0.4, decay=5e-4, warmup=0.05), {"recipe": small_one_crop(), "clusters": 300, "components": 64}, batch=32
     )
 
     def __init__(

@@ -35,7 +35,7 @@ class BYOL(Method):
     paper = Training("lars", rate=0.2, decay=1.5e-6, warmup=0.01)
     small = Preset(
         Training("sgd", rate=0.25, decay=5e-4, warmup=0.05),
-        {"recipe": small_crops(), "hidden": 512, "dim": 128, "momentum": Cosine(0.95, 1.0)},
+        {"recipe": small_crops(), "hidden": 512, "dim": 128, "momentum": Cosine(0.95, 1.0), "standard": True},
         batch=64,
     )
 
