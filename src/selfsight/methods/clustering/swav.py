@@ -37,11 +37,7 @@ class SwAV(Method):
 
     card = Card("clustering", "clustering", "Caron et al. 2020, arXiv:2006.09882", decks=("000", "003", "004"))
     paper = Training("lars", rate=0.6, decay=1e-6, warmup=0.1, final=0.001)
-    small = Preset(
-        Training("sgd", rate=0.48, decay=5e-4, warmup=0.05),
-        {"recipe": small_multi_crop(), "hidden": 512, "clusters": 64, "queue": 0},
-        batch=128,
-    )
+    small = Preset(Training(rate=0.48, warmup=0.05), {"recipe": small_multi_crop(), "hidden": 512, "clusters": 64, "queue": 0}, batch=128)
 
     def __init__(
         self,

@@ -39,17 +39,10 @@ class DINO(Method):
     paper = Training("adamw", rate=5e-4, decay=0.04, warmup=0.1, final=0.002, clip=3.0)
     small = Preset(
         Training("adamw", rate=4e-3, decay=0.04, warmup=0.1, clip=3.0),
-        {
-            "recipe": small_multi_crop(),
-            "prototypes": 256,
-            "hidden": 512,
-            "bottleneck": 128,
-            "head_norm": True,
-            "momentum": Cosine(0.95, 1.0),
-            "teacher_temperature": Constant(0.04),
-        },
+        {"recipe": small_multi_crop(), "prototypes": 256, "hidden": 512, "bottleneck": 128, "head_norm": True,
+         "momentum": Cosine(0.95, 1.0), "teacher_temperature": Constant(0.04)},
         batch=64,
-    )
+    )  # fmt: skip
 
     def __init__(
         self,
