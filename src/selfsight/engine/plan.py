@@ -25,6 +25,8 @@ __all__ = ["Plan", "Stepped", "turns_of"]
 
 PATIENCE = 3
 """Steps in a row that may fail before a run is given up."""
+EXTRACTED = 256
+"""Images at least that pass through a network at once where nothing is learnt."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ class Plan:
         method.eval()
         indices, rows = [], []
         with torch.no_grad(), hardware.autocast():
-            for part in np.array_split(shares[rank()], max(len(shares[0]) // self.batch, 1)):
+            for part in np.array_split(shares[rank()], max(len(shares[0]) // max(self.batch, EXTRACTED), 1)):
                 moved = images(loader.source, part).map(hardware.move)
                 rows.append(network(hardware.layout(central(moved, self.frame.size, normalise))).float())
                 indices.append(moved.index)
