@@ -13,7 +13,7 @@ from test_objectives import few, papers, rows, seeds, turn
 from torch.testing import assert_close
 
 from selfsight.core.errors import UsageError
-from selfsight.objectives.assign import Clustering, balanced_weights, discriminant, kmeans, sinkhorn, whitened
+from selfsight.objectives.assign import Clustering, balanced_weights, kmeans, sinkhorn, whitened
 
 
 @given(seed=seeds, count=some.integers(2, 8), clusters=some.integers(2, 5), rounds=some.integers(1, 4))
@@ -145,17 +145,3 @@ def test_balanced_weights_give_every_cluster_the_same_say(seed, clusters):
     assert_close(totals[present], totals[present].mean().expand(int(present.sum())))
     assert float(weights[labels].mean()) == pytest.approx(1, rel=1e-5)
     assert not weights[~present].any()
-
-
-def test_discriminant_tells_clusters_apart_under_any_linear_map():
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-
-    labels = torch.arange(400) % 4
-    data = (rows(0, 4, 6) * 3)[labels] + rows(1, 400, 6)
-    mixed = data @ rows(2, 6, 6) + 5
-    weight, bias = discriminant(mixed, labels, 6)
-    logits = mixed @ weight.T + bias
-    assert float(logits[:, :4].std()) == pytest.approx(3 * 6**0.5 / 4**0.5, rel=0.02)  # two of six clusters are empty, and zero
-    assert (logits[:, 4:].abs() < 1e-3).all()
-    theirs = LinearDiscriminantAnalysis().fit(mixed, labels).predict(mixed)
-    assert ((logits[:, :4].argmax(1).numpy() == theirs).mean()) > 0.95

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 from selfsight.core.errors import UsageError
 from selfsight.objectives.precision import in_full_precision
 
-__all__ = ["Clustering", "balanced_weights", "discriminant", "kmeans", "sinkhorn", "whitened"]
+__all__ = ["Clustering", "balanced_weights", "kmeans", "sinkhorn", "whitened"]
 
 
 @torch.no_grad()
@@ -117,26 +117,6 @@ def whitened(rows: Float[Tensor, "sample dim"], dim: int) -> Float[Tensor, "samp
     values, vectors = values[-kept:], vectors[:, -kept:]
     scale = (values.clamp(min=0) + 1e-5 * values.max().clamp(min=1e-12)).rsqrt()  # directions without variance stay small
     return normalize((centred.double() @ (vectors * scale)).to(rows.dtype))
-
-
-def discriminant(
-    rows: Float[Tensor, "sample dim"], labels: Int[Tensor, " sample"], clusters: int, *, spread: float = 3.0
-) -> tuple[Float[Tensor, "cluster dim"], Float[Tensor, " cluster"]]:
-    """Weights and biases of a linear classifier that already knows the clusters (Fisher 1936, with the covariance of all rows).
-
-    ``w_k = s C⁻¹ (m_k - m)``, ``b_k = -w_k·m``, with m the mean of all rows, m_k of cluster k, C the covariance plus 1e-3 of its
-    mean variance, and s such that logits deviate by ``spread`` over samples and clusters. Empty clusters get zeros.
-    """
-    wide = rows.double()
-    mean = wide.mean(0)
-    centred = wide - mean
-    covariance = centred.T @ centred / len(rows)
-    covariance += 1e-3 * covariance.diagonal().mean().clamp(min=1e-12) * torch.eye(len(covariance), dtype=wide.dtype, device=rows.device)
-    sums = wide.new_zeros(clusters, rows.shape[1]).index_add_(0, labels, centred)
-    means = sums / torch.bincount(labels, minlength=clusters).clamp(min=1)[:, None]
-    weight = torch.linalg.solve(covariance, means.T).T
-    weight *= spread / (centred @ weight.T).std().clamp(min=1e-12)
-    return weight.to(rows.dtype), -(weight @ mean).to(rows.dtype)
 
 
 def balanced_weights(labels: Int[Tensor, " sample"], clusters: int) -> Float[Tensor, " cluster"]:

@@ -14,7 +14,7 @@ class Queue(Part):
     """First in, first out: at most ``size`` rows of unit length, at the start none (He et al. 2019, arXiv:1911.05722).
 
     What is noted during forward enters after the step, so that today's keys are not yet negatives. The paper's code begins
-    with random rows; against those any image is easily told, all are drawn to one point, and short runs do not recover.
+    with random rows; against those any image is easily told, all are drawn to one point, and short runs recover late or not at all.
     """
 
     rows: Tensor

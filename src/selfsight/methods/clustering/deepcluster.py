@@ -11,7 +11,7 @@ from selfsight.core.method import Extract, Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import OneCrop, small_one_crop
-from selfsight.objectives.assign import balanced_weights, discriminant, kmeans, whitened
+from selfsight.objectives.assign import balanced_weights, kmeans, whitened
 from selfsight.objectives.precision import at_least_single
 from selfsight.parts.assignments import Assignments
 from selfsight.parts.heads import linear, mlp
@@ -30,7 +30,6 @@ class DeepCluster(Method):
         components: principal components that are clustered.
         hidden: width of a hidden layer before the classifier; 0 for none.
         every: epochs between two clusterings.
-        informed: a new classifier begins as the clusters' linear discriminant, not at random; only without a hidden layer.
     """
 
     card = Card("clustering", "clustering", "Caron et al. 2018, arXiv:1807.05520", decks=("002", "003", "004"), coupled=False)
@@ -48,11 +47,9 @@ class DeepCluster(Method):
         components: int = 256,
         hidden: int = 0,
         every: int = 1,
-        informed: bool = False,
     ) -> None:
         super().__init__(backbone, recipe)
         self.clusters, self.components, self.hidden, self.every = clusters, components, hidden, every
-        self.informed = informed
         self.neck = mlp(backbone.dim, hidden, hidden, final="norm") if hidden else nn.Identity()
         self.classifier = linear(hidden or backbone.dim, clusters)
         self.assigned = Assignments()
@@ -72,12 +69,10 @@ class DeepCluster(Method):
         self.assigned.set(index, found.labels)
         self.weights.copy_(balanced_weights(found.labels, self.clusters))
         generator = torch.Generator().manual_seed(key(clock.seed, clock.step, 1))
-        weight, bias = torch.randn(self.classifier.weight.shape, generator=generator) * 0.01, torch.zeros(self.clusters)
-        if self.informed and not self.hidden:
-            weight, bias = discriminant(features, found.labels, self.clusters)
+        fresh = torch.randn(self.classifier.weight.shape, generator=generator) * 0.01
         with torch.no_grad():
-            self.classifier.weight.copy_(weight)
-            self.classifier.bias.copy_(bias)
+            self.classifier.weight.copy_(fresh)
+            self.classifier.bias.zero_()
         return [self.classifier]
 
     def forward(self, views: Views, clock: Clock) -> Outcome:

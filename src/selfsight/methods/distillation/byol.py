@@ -25,8 +25,6 @@ class BYOL(Method):
     Args:
         hidden: width of the hidden layers of projector and predictor.
         dim: length of the embedding.
-        standard: batch norm without scale or shift after the projector too (as SimSiam's, arXiv:2011.10566): what all images have
-            in common cannot be predicted then, which short runs need.
         momentum: of the slow copy.
         predictor: whether there is one; without it every image ends at one point (for experiments on collapse).
     """
@@ -35,7 +33,7 @@ class BYOL(Method):
     paper = Training("lars", rate=0.2, decay=1.5e-6, warmup=0.01)
     small = Preset(
         Training("sgd", rate=0.25, decay=5e-4, warmup=0.05),
-        {"recipe": small_crops(), "hidden": 512, "dim": 128, "momentum": Cosine(0.95, 1.0), "standard": True},
+        {"recipe": small_crops(), "hidden": 512, "dim": 128, "momentum": Cosine(0.95, 1.0)},
         batch=64,
     )
 
@@ -47,13 +45,11 @@ class BYOL(Method):
         hidden: int = 4096,
         dim: int = 256,
         momentum: Schedule = Cosine(0.996, 1.0),
-        standard: bool = False,
         predictor: bool = True,
     ) -> None:
         super().__init__(backbone, recipe)
         self.hidden, self.dim, self.momentum, self.predictor = hidden, dim, momentum, predictor
-        self.standard = standard
-        self.projector = mlp(backbone.dim, hidden, dim, final="plain norm" if standard else "none")
+        self.projector = mlp(backbone.dim, hidden, dim)
         self.guess = mlp(dim, hidden, dim) if predictor else nn.Identity()
         self.teacher = Momentum(Chain(backbone, self.projector), momentum)
 
