@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,7 @@ def test_record_says_what_was_seen(method):
     assert record["largest_share"] == pytest.approx(0.25)
     assert record["clusters_used"] == pytest.approx(4.0)
     assert record["assignment_entropy"] == pytest.approx(0.0)
+    assert record["assignment_information"] == pytest.approx(math.log(4))
     assert record["effective_rank"] == pytest.approx(3.0, rel=1e-4)
     assert record["accuracy"] == 0.5
     json.dumps(record)
@@ -147,12 +149,12 @@ def test_progress_shows_the_last_step(capsys):
     assert not any(line.startswith("step 11/") for line in lines)
 
 
-HEALTHY = {"loss": 3.0, "spread": 0.8, "effective_rank": 20.0, "largest_share": 0.05, "assignment_entropy": 2.0, "chance": 5.0}
+HEALTHY = {"loss": 3.0, "spread": 0.8, "effective_rank": 20.0, "largest_share": 0.05, "assignment_information": 1.0, "chance": 5.0}
 SICK: dict[str, dict[str, float]] = {
     "spread": {"spread": 0.02},
     "rank": {"effective_rank": 1.1},
     "one cluster": {"largest_share": 0.97},
-    "chance": {"loss": 5.001, "assignment_entropy": 4.999},
+    "chance": {"loss": 4.9, "assignment_information": 0.01},
 }
 
 
@@ -182,8 +184,10 @@ def test_every_rule_is_tried():
     [
         [HEALTHY] * 60,
         [HEALTHY | SICK["spread"], *[HEALTHY] * 2] * 20,  # now and then is no collapse
-        [HEALTHY | {"loss": 5.0, "assignment_entropy": 4.99}] * 14 + [HEALTHY] * 40,  # DINO and SwAV begin at ln K
-        [HEALTHY | {"loss": 5.0, "assignment_entropy": 3.0}] * 60,  # the loss is ln K and the targets say something
+        [HEALTHY | {"loss": 5.0, "assignment_information": 0.0}] * 14 + [HEALTHY] * 40,  # DINO and SwAV begin at ln K
+        [HEALTHY | {"loss": 5.0}] * 60,  # the loss is ln K and the targets say something
+        [HEALTHY | SICK["chance"] | {"rate": 1e-4 * step} for step in range(60)],  # still warming up
+        [{"loss": 5.0, "assignment_information": 0.01}] * 60,  # DeepCluster's classifier, begun anew
         [{"loss": 0.7}] * 60,  # nothing to judge by
         [{"loss": 1.386, "chance": 0.0}] * 60,
     ],

@@ -53,7 +53,11 @@ class Observer(Protocol):
 
 
 def describe(moment: Moment) -> dict[str, Any]:
-    """A record of a step: numbers only, the same on every machine that computes the same. Spread and rank are over all processes."""
+    """A record of a step: numbers only, the same on every machine that computes the same. Spread and rank are over all processes.
+
+    An assignment p says as much of the image as ``I = H(mean p) - mean H(p)``, the mutual information of image and cluster in
+    nats (Bridle et al. 1991): zero where every image gets the same shares, be they one cluster or all alike.
+    """
     clock, losses, signs = moment.clock, moment.losses, moment.signs
     record: dict[str, Any] = {"step": clock.step, "epoch": clock.epoch, "loss": sum(losses.values()), **losses}
     record |= {"rate": moment.turns[0].rate, "gradient_norm": moment.turns[0].norm}
@@ -65,10 +69,12 @@ def describe(moment: Moment) -> dict[str, Any]:
     if "assignment" in signs:
         shares = everyone(signs["assignment"].float())
         mean = shares.mean(0)
+        overall, each = torch.special.entr(mean).sum(), torch.special.entr(shares).sum(1).mean()
         record |= {
             "largest_share": float(mean.max()),
-            "assignment_entropy": float(torch.special.entr(shares).sum(1).mean()),
-            "clusters_used": float(torch.special.entr(mean).sum().exp()),
+            "assignment_entropy": float(each),
+            "assignment_information": float(overall - each),
+            "clusters_used": float(overall.exp()),
         }
     record |= {name: float(signs[name]) for name in ("accuracy", "chance") if name in signs}
     return record
