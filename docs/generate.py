@@ -46,6 +46,7 @@ def methods() -> str:
                 "",
                 f"Training, {label}: {training.optimiser}, rate {rate}, decay {training.decay:g}, warm-up {training.warmup:.0%} of the run.",
             ]
+        lines[-1] += f" Batches of {small.batch}, `{small.backbone}`."
         lines += [""]
     return "\n".join(lines).rstrip() + "\n"
 

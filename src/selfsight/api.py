@@ -198,13 +198,15 @@ class Run:
         target = Path(path) if path is not None else self.path / "export" / "model.onnx"
         example = torch.zeros(2, self.phi.backbone.channels, self.phi.size, self.phi.size)
         torch.onnx.export(
-            _Plain(self.phi.backbone),
+            _Plain(self.phi.backbone).eval(),
             (example,),
             str(target),
             input_names=["images"],
             output_names=["pooled", "grid"],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             dynamo=True,
+            external_data=False,
+            verbose=False,
         )
         return target
 

@@ -23,7 +23,8 @@ class DeepCluster(Method):
     """Cluster, learn to predict the clusters, begin again (Caron et al. 2018, arXiv:1807.05520).
 
     Every cluster counts the same: the paper draws images uniformly over clusters, here their losses are weighted so.
-    The paper's Sobel input is a backbone option (``resnet18?sobel=true``).
+    The paper's Sobel input is a backbone option (``resnet18?sobel=true``), and on by default for small images: without it the
+    first clusters are colours, and little else is ever learnt from them.
 
     Args:
         clusters: number of clusters; fewer when there are fewer than ten images a cluster.
@@ -35,7 +36,10 @@ class DeepCluster(Method):
     card = Card("clustering", "clustering", "Caron et al. 2018, arXiv:1807.05520", decks=("002", "003", "004"), coupled=False)
     paper = Training("sgd", rate=0.05, decay=1e-5, warmup=0.0, final=1.0)
     small = Preset(
-        Training("sgd", rate=0.4, decay=5e-4, warmup=0.05), {"recipe": small_one_crop(), "clusters": 300, "components": 64}, batch=32
+        Training("sgd", rate=0.4, decay=5e-4, warmup=0.05),
+        {"recipe": small_one_crop(), "clusters": 300, "components": 64},
+        batch=32,
+        backbone="resnet_tiny?sobel=true",
     )
 
     def __init__(

@@ -28,6 +28,7 @@ class BarlowTwins(Method):
     small = Preset(
         Training("sgd", rate=0.06, decay=5e-4, warmup=0.1, clip=5.0),
         {"recipe": small_crops(), "hidden": 512, "dim": 512, "scale": 0.1},
+        batch=128,
     )
 
     def __init__(
