@@ -71,6 +71,7 @@ def learn_and_measure(task: Task) -> dict[str, object]:
         summary = learn_run(wishes, Path(folder) / "run", Manner(say=_quiet))
         seconds = time.perf_counter() - started
         probe = method_class(task.method).card.probe
+        steps = json.loads((Path(folder) / "run" / "config.json").read_text())["steps"]
         found = Run(Path(folder) / "run").measure(train=TRAIN, test=TEST, probes=["knn", "linear"])
     scores = {name: found.scores[name]["top1"].value for name in ("knn", "linear")}
     floors = {floor: {name: table[name]["top1"].value for name in ("knn", "linear")} for floor, table in found.floors.items()}
@@ -81,6 +82,7 @@ def learn_and_measure(task: Task) -> dict[str, object]:
         "scores": scores,
         "floors": floors,
         "status": summary["status"],
+        "steps": steps,
         "seconds": round(seconds, 1),
         "views_per_second": summary["views_per_second"],
     }
@@ -155,9 +157,10 @@ def load() -> list[dict]:
 def keep(result: dict[str, object]) -> None:
     """Put a result in place of an older one of the same method and seed."""
     results = [old for old in load() if (old["method"], old["seed"]) != (result["method"], result["seed"])]
-    results.append(result | {"commit": origin()["commit"]})
+    here = origin()
+    results.append(result | {"commit": here["commit"], "machine": here["processor"], "cores": here["cores"]})
     results.sort(key=lambda one: (one["method"], one["seed"]))
-    RESULTS.write_text(json.dumps({"machine": origin()["processor"], "cores": origin()["cores"], "results": results}, indent=1) + "\n")
+    RESULTS.write_text(json.dumps({"results": results}, indent=1) + "\n")
 
 
 def spread(values: list[float]) -> str:
@@ -165,10 +168,15 @@ def spread(values: list[float]) -> str:
     return f"{100 * statistics.mean(values):.1f} ± {100 * deviation:.1f}" if len(values) > 1 else f"{100 * values[0]:.1f}"
 
 
+def maker(processor: str) -> str:
+    """A processor's name without its trimmings."""
+    return " ".join(word for word in processor.replace("(R)", "").split() if word != "Processor")
+
+
 def write_page() -> None:
     """The table of the documentation."""
-    about = json.loads(RESULTS.read_text())
-    learnt = [result for result in about["results"] if "scores" in result]
+    results = load()
+    learnt = [result for result in results if "scores" in result]
     lines = [
         "# Evidence",
         "",
@@ -178,10 +186,8 @@ def write_page() -> None:
         "the same network untrained. Settings are the small presets, tuned on other seeds, with the views of `assembly.world_options`",
         "(decision 5).",
         "",
-        f"Machine: {about['machine']}, {about['cores']} cores.",
-        "",
-        "| method | decides | score | untrained | pixels | above the better floor | seeds | seconds | views/s |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| method | decides | score | untrained | pixels | above the better floor | seeds | seconds | views/s | two cores of |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
     for name in sorted({result["method"] for result in learnt}):
         rows = [result for result in learnt if result["method"] == name]
@@ -193,11 +199,12 @@ def write_page() -> None:
         lines.append(
             f"| {name} | {'k-NN' if probe == 'knn' else probe} | {spread(values)} | {100 * statistics.mean(untrained):.1f} | "
             f"{100 * statistics.mean(pixels):.1f} | {100 * statistics.mean(gains):+.1f} | {len(rows)} | "
-            f"{statistics.mean(row['seconds'] for row in rows):.0f} | {statistics.mean(row['views_per_second'] for row in rows):,.0f} |"
+            f"{statistics.mean(row['seconds'] for row in rows):.0f} | {statistics.mean(row['views_per_second'] for row in rows):,.0f} | "
+            f"{', '.join(sorted({maker(row['machine']) for row in rows}))} |"
         )
     flagged = [f"{result['method']} (seed {result['seed']})" for result in learnt if result["status"] == "collapsed"]
     lines += ["", f"Flagged as collapsed while they learnt: {', '.join(flagged) or 'none'} of these {len(learnt)} runs."]
-    for result in (one for one in about["results"] if one["method"] == "gan"):
+    for result in (one for one in results if one["method"] == "gan"):
         lines += [
             "",
             f"**GAN** (seed {result['seed']}, real digits, {result['seconds']:.0f} s): a picture is named where its five nearest real digits "

@@ -24,7 +24,7 @@ class DeepCluster(Method):
 
     Every cluster counts the same: the paper draws images uniformly over clusters, here their losses are weighted so.
     The paper's Sobel input is a backbone option (``resnet18?sobel=true``), and on by default for small images: without it the
-    first clusters are colours, and little else is ever learnt from them.
+    first clusters are of brightness and colour, and little else is ever learnt from them.
 
     Args:
         clusters: number of clusters; fewer when there are fewer than ten images a cluster.
