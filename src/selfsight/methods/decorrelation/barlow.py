@@ -26,9 +26,9 @@ class BarlowTwins(Method):
     card = Card("decorrelation", "aligning", "Zbontar et al. 2021, arXiv:2103.03230", decks=("004",))
     paper = Training("lars", rate=0.2, decay=1.5e-6, warmup=0.01)
     small = Preset(
-        Training("sgd", rate=0.06, decay=5e-4, warmup=0.1, clip=5.0),
+        Training("adamw", rate=4e-3, decay=0.04, warmup=0.1, clip=5.0),
         {"recipe": small_crops(), "hidden": 512, "dim": 512, "scale": 0.1},
-        batch=128,
+        batch=64,
     )
 
     def __init__(

@@ -35,7 +35,7 @@ class BYOL(Method):
     small = Preset(
         Training("sgd", rate=0.5, decay=5e-4, warmup=0.05),
         {"recipe": small_multi_crop(), "hidden": 512, "dim": 128, "momentum": Cosine(0.95, 1.0)},
-        batch=64,
+        batch=32,
     )
 
     def __init__(
