@@ -17,6 +17,22 @@ from selfsight.engine.hardware import Hardware
 from selfsight.engine.plan import Plan, turns_of
 
 SMALL: dict[str, dict[str, Any]] = {
+    "align_uniform": {"hidden": 64, "dim": 32},
+    "autoencode": {"code": 8, "width": 4},
+    "context": {"hidden": 32},
+    "count": {"things": 16},
+    "deepcluster_v2": {"hidden": 64, "dim": 16, "clusters": 8, "heads": 2},
+    "denoise": {"code": 8, "width": 4},
+    "ibot": {"prototypes": 32, "hidden": 32, "bottleneck": 16},
+    "iic": {"clusters": 4, "more": 8, "heads": 2},
+    "jigsaw": {"hidden": 16},
+    "moco_v3": {"hidden": 64, "dim": 32},
+    "nnclr": {"hidden": 64, "dim": 32, "support": 16},
+    "npid": {"dim": 16},
+    "sela": {"clusters": 8, "heads": 2, "relabels": 2},
+    "simsiam": {"dim": 64, "bottleneck": 16},
+    "vae": {"code": 64, "width": 4},
+    "vicreg": {"hidden": 64, "dim": 32},
     "barlow": {"hidden": 64, "dim": 32},
     "byol": {"hidden": 64, "dim": 32},
     "deepcluster": {"clusters": 16, "components": 8},
@@ -36,7 +52,7 @@ def world(count: int = 32, size: int = 32) -> Source:
 
 
 def settings(name: str, *, size: int = 32, batch: int = 8, steps: int = 2, options: dict[str, Any] | None = None, **more: Any) -> Settings:
-    sides = {"size": size} if name == "gan" else {}
+    sides = {"size": size} if name in ("autoencode", "denoise", "gan", "vae") else {}
     preset, chosen, training = choose(name, size=size, options=SMALL.get(name, {}) | sides | (options or {}))
     backbone = more.pop("backbone", BACKBONES.get(name, preset.backbone))
     return Settings(

@@ -29,6 +29,8 @@ CASES: dict[str, dict[str, Any]] = {name: {"method": name} for name in METHODS} 
     "moco whole": {"method": "moco", "options": {"groups": 1}},
     "dino on a transformer": {"method": "dino", "backbone": "vit_nano"},
     "mae in pieces": {"method": "mae", "accumulate": 2},
+    "context": {"method": "context", "size": 32},  # whose tiles are whole cells
+    "jigsaw": {"method": "jigsaw", "size": 32},
 }
 """Accumulation is the same on any number of processes where no layer takes batch statistics."""
 
@@ -68,12 +70,13 @@ class Losses:
 def run(case: str) -> dict[str, Any]:
     """The losses, gradients and final state of a short run."""
     more = {name: value for name, value in CASES[case].items() if name != "method"}
-    chosen = settings(CASES[case]["method"], size=SIZE, batch=BATCH, steps=STEPS, **more)
+    size = more.pop("size", SIZE)
+    chosen = settings(CASES[case]["method"], size=size, batch=BATCH, steps=STEPS, **more)
     steady = replace(chosen.training, optimiser="sgd", rate=0.1)  # Adam divides rounding errors by their own size
     chosen = replace(chosen, training=steady)
     method = build(chosen).double()
     made = plan_of(chosen, method)
-    loader = Loader(world(2 * BATCH, SIZE), batch=BATCH, seed=0)
+    loader = Loader(world(2 * BATCH, size), batch=BATCH, seed=0)
     plan = DoublePlan(made.seed, made.steps, made.batch, made.training, made.frame, made.accumulate, loader=loader)
     losses = Losses()
     fit(method, loader, plan, CPU, [losses])

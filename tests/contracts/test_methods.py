@@ -27,7 +27,20 @@ from selfsight.parts.momentum import Momentum
 
 from small import CPU, Trial, settings, trial, twin, world
 
-NEEDY = ("deepcluster", "gan", "mae", "rotnet")
+NEEDY = (
+    "context",
+    "deepcluster",
+    "deepcluster_v2",
+    "gan",
+    "ibot",
+    "jigsaw",
+    "mae",
+    "npid",
+    "rotnet",
+    "sela",
+    "simmim",
+    "vae",
+)
 PAPER = re.compile(r"[A-Z][\w. &]+ \d{4}, arXiv:\d{4}\.\d{4,5}")
 
 

@@ -169,6 +169,22 @@ def test_rate_of_the_plan_reaches_the_optimiser():
     assert len({one for one, _ in rates.seen}) > 1
 
 
+def test_steady_modules_keep_the_highest_rate():
+    class Rates:
+        def __init__(self) -> None:
+            self.seen: list[dict[bool, float]] = []
+
+        def saw(self, moment: Moment) -> None:
+            self.seen.append({group["steady"]: group["lr"] for group in moment.optimiser.param_groups})
+
+    method, rates = Toy(Eye()), Rates()
+    method.backbone.see[1].steady = True
+    plan = Plan(0, 4, 4, Training(rate=6.4, warmup=0.5), Frame(8, 4))
+    fit(method, Loader(pictures(), batch=4, seed=0), plan, CPU, [rates])
+    assert [seen[True] for seen in rates.seen] == pytest.approx([0.1] * 4)
+    assert [seen[False] for seen in rates.seen] == pytest.approx([plan.rate(step) for step in range(4)])
+
+
 class Many(nn.Module):
     """Parameters of every kind."""
 

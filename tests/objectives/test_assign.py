@@ -13,7 +13,7 @@ from test_objectives import few, papers, rows, seeds, turn
 from torch.testing import assert_close
 
 from selfsight.core.errors import UsageError
-from selfsight.objectives.assign import Clustering, balanced_weights, kmeans, sinkhorn, whitened
+from selfsight.objectives.assign import Clustering, balanced_weights, kmeans, sinkhorn, transported, whitened
 
 
 @given(seed=seeds, count=some.integers(2, 8), clusters=some.integers(2, 5), rounds=some.integers(1, 4))
@@ -34,6 +34,33 @@ def test_sinkhorn_ends_with_equal_shares(seed, count, clusters):
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     assert_close(sinkhorn(scores[order], epsilon=0.5, rounds=300), found[order])
     assert_close(sinkhorn(scores + 3, epsilon=0.5, rounds=300), found)  # a constant says nothing
+
+
+@given(seed=seeds, count=some.integers(2, 8), clusters=some.integers(2, 5), rounds=some.integers(0, 4))
+@few
+def test_transport_is_the_papers(seed, count, clusters, rounds):
+    probabilities, wanted = rows(seed, count, clusters).softmax(1), rows(seed + 1, clusters).softmax(0)
+    expected = torch.tensor(papers.transported(probabilities.tolist(), wanted.tolist(), 4.0, rounds), dtype=torch.float64)
+    found = transported(probabilities.log(), wanted, sharpness=4.0, tolerance=0.0, most=rounds)
+    assert_close(found.exp(), expected, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("zipf", [0.0, 1.0])
+def test_transport_gives_every_cluster_its_share(zipf):
+    wanted = torch.arange(1, 11, dtype=torch.float64) ** -zipf
+    wanted /= wanted.sum()
+    found = transported((3 * rows(0, 5000, 10)).log_softmax(1), wanted, sharpness=25.0, tolerance=1e-3)
+    assert_close(found.logsumexp(1).exp(), torch.full((5000,), 1 / 5000, dtype=torch.float64))
+    sizes = torch.bincount(found.argmax(1), minlength=10).double() / 5000
+    assert_close(sizes, wanted, rtol=0.02, atol=0.002)
+    sharp = transported(100 * rows(0, 50, 4).log_softmax(1), torch.full((4,), 0.25))
+    assert torch.isfinite(sharp.logsumexp(1)).all()
+
+
+@pytest.mark.parametrize("shares", [[0.5, 0.6], [1.0, 0.0]])
+def test_shares_that_are_none_are_refused(shares):
+    with pytest.raises(UsageError, match="shares"):
+        transported(rows(0, 4, 2).log_softmax(1), torch.tensor(shares))
 
 
 def test_sinkhorn_does_not_overflow():

@@ -18,10 +18,17 @@ from torch.testing import assert_close
 
 import selfsight.objectives
 from selfsight.objectives.adversarial import deceive, tell_apart
-from selfsight.objectives.agree import cosine_distance, soft_cross_entropy
-from selfsight.objectives.contrast import info_nce, nt_xent
-from selfsight.objectives.decorrelate import correlation_to_identity
-from selfsight.objectives.reconstruct import masked_mse, patches, standard_patches
+from selfsight.objectives.agree import (
+    cosine_distance,
+    counting,
+    masked_cross_entropy,
+    mean_squared_error,
+    mutual_information,
+    soft_cross_entropy,
+)
+from selfsight.objectives.contrast import binary_nce, info_nce, nt_xent
+from selfsight.objectives.decorrelate import correlation_to_identity, covariance_energy, missing_deviation
+from selfsight.objectives.reconstruct import gaussian_likelihood, masked_mae, masked_mse, normal_divergence, patches, standard_patches
 from selfsight.objectives.spread import alignment, effective_rank, embedding_spread, uniformity
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "oracles"))
@@ -134,6 +141,82 @@ def test_correlation_of_whitened_rows_is_the_identity():
     assert float(correlation_to_identity(whitened, whitened, 1.0)) < 1e-6
 
 
+@given(seed=seeds, count=some.integers(3, 8), dim=sizes)
+@few
+def test_variance_and_covariance_are_the_papers(seed, count, dim):
+    some_rows = rows(seed, count, dim)
+    assert float(missing_deviation(some_rows)) == pytest.approx(papers.missing_deviation(some_rows.tolist()), rel=1e-9)
+    assert float(covariance_energy(some_rows)) == pytest.approx(papers.covariance_energy(some_rows.tolist()), rel=1e-9)
+    assert_close(covariance_energy(some_rows.flip(0) + 5), covariance_energy(some_rows))
+    assert_close(missing_deviation(-some_rows + 5), missing_deviation(some_rows))
+    assert float(missing_deviation(some_rows * 1000)) < float(missing_deviation(some_rows * 0)) == pytest.approx(0.99)
+
+
+@given(seed=seeds, count=sizes, clusters=sizes)
+@few
+def test_mutual_information_is_the_papers(seed, count, clusters):
+    left, right = shares(seed, count, clusters), shares(seed + 1, count, clusters)
+    found = mutual_information(left, right)
+    assert float(found) == pytest.approx(papers.mutual_information(left.tolist(), right.tolist()), rel=1e-8, abs=1e-12)
+    assert_close(mutual_information(right, left), found)
+    order = torch.randperm(clusters, generator=torch.Generator().manual_seed(seed))
+    assert_close(mutual_information(left[:, order], right[:, order]), found)
+    assert -1e-12 <= float(found) <= log(clusters)
+
+
+def test_mutual_information_of_extremes():
+    certain = torch.eye(4, dtype=torch.float64).repeat(5, 1)
+    assert float(mutual_information(certain, certain)) == pytest.approx(log(4))
+    assert float(mutual_information(torch.full_like(certain, 0.25), certain)) == pytest.approx(0, abs=1e-12)
+
+
+@given(seed=seeds, count=sizes, negatives=sizes)
+@few
+def test_noise_contrast_is_the_papers(seed, count, negatives):
+    own, others, partition = rows(seed, count), rows(seed + 1, count, negatives), rows(seed + 2, 1)[0] + 3
+    expected = papers.binary_nce(own.tolist(), others.tolist(), float(partition), 50)
+    assert float(binary_nce(own, others, partition, 50)) == pytest.approx(expected, rel=1e-9)
+    assert torch.isfinite(binary_nce(own * 1000, others * 1000, partition, 50))
+
+
+@given(seed=seeds, count=sizes, dim=sizes)
+@few
+def test_bound_is_the_papers(seed, count, dim):
+    one, other, width = rows(seed, count, dim), rows(seed + 1, count, dim), rows(seed + 2, 1)[0]
+    assert float(gaussian_likelihood(one, other, width)) == pytest.approx(
+        papers.gaussian_likelihood(one.tolist(), other.tolist(), float(width)), rel=1e-9
+    )
+    assert float(normal_divergence(one, other)) == pytest.approx(papers.normal_divergence(one.tolist(), other.tolist()), rel=1e-9)
+    drawn = torch.distributions.kl_divergence(
+        torch.distributions.Normal(one, (other / 2).exp()), torch.distributions.Normal(torch.zeros_like(one), torch.ones_like(one))
+    )
+    assert_close(normal_divergence(one, other), drawn.sum(1).mean())
+
+
+@given(seed=seeds, masked=some.integers(0, 4))
+@few
+def test_cross_entropy_of_hidden_patches_is_the_papers(seed, masked):
+    logits, target, mask = rows(seed, 12, 5), shares(seed + 1, 12, 5), hidden(seed, 3, 4, masked)
+    mask[0] = False
+    found = masked_cross_entropy(logits, target, mask)
+    assert float(found) == pytest.approx(papers.masked_cross_entropy(logits.tolist(), target.tolist(), mask.tolist()), rel=1e-9)
+    assert_close(masked_cross_entropy(torch.where(mask.flatten()[:, None], logits, 9.0), target, mask), found)
+
+
+@given(seed=seeds, count=sizes, dim=sizes)
+@few
+def test_counting_is_the_papers(seed, count, dim):
+    parts, whole, other = rows(seed, count, dim), rows(seed + 1, count, dim), rows(seed + 2, count, dim)
+    expected = papers.counting(parts.tolist(), whole.tolist(), other.tolist(), 3.0)
+    assert float(counting(parts, whole, other, 3.0)) == pytest.approx(expected, rel=1e-9)
+    assert float(counting(parts, parts, parts + 10, 3.0)) == 0
+
+
+def test_mean_squared_error_is_a_mean():
+    guess = rows(0, 3, 2, 4)
+    assert float(mean_squared_error(guess, guess + 2)) == pytest.approx(4)
+
+
 @given(seed=seeds)
 @few
 def test_patches_are_cut_as_they_are_read(seed):
@@ -150,7 +233,9 @@ def test_patches_are_cut_as_they_are_read(seed):
 def test_masked_error_is_that_of_hidden_patches(seed, masked):
     guess, target, mask = rows(seed, 3, 5, 4), rows(seed + 1, 3, 5, 4), hidden(seed, 3, 5, masked)
     found = masked_mse(guess, target, mask)
-    assert float(found) == pytest.approx(papers.masked_mse(guess.tolist(), target.tolist(), mask.tolist()), rel=1e-9)
+    assert float(found) == pytest.approx(papers.masked_error(guess.tolist(), target.tolist(), mask.tolist(), 2), rel=1e-9)
+    absolute = papers.masked_error(guess.tolist(), target.tolist(), mask.tolist(), 1)
+    assert float(masked_mae(guess, target, mask)) == pytest.approx(absolute, rel=1e-9)
     seen = torch.where(mask[..., None], guess, guess + 100)
     assert_close(masked_mse(seen, target, mask), found)
     assert float(masked_mse(target, target, mask)) == 0
@@ -205,8 +290,18 @@ SMOOTH: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "soft_cross_entropy": lambda a, b: soft_cross_entropy(a, softmax(b, 1)),
     "correlation_to_identity": lambda a, b: correlation_to_identity(a, b, 0.3),
     "uniformity": lambda a, b: uniformity(a + b),
+    "covariance_energy": lambda a, b: covariance_energy(a + b),
+    "missing_deviation": lambda a, b: missing_deviation(a + b, 3.0),
+    "mean_squared_error": mean_squared_error,
+    "mutual_information": lambda a, b: mutual_information(softmax(a, 1), softmax(b, 1)),
+    "binary_nce": lambda a, b: binary_nce(a[:, 0], b, a.sum(), 20),
     "tell_apart": tell_apart,
     "deceive": lambda a, b: deceive(a * b),
+    "gaussian_likelihood": lambda a, b: gaussian_likelihood(a, b, b.mean()),
+    "normal_divergence": normal_divergence,
+    "counting": lambda a, b: counting(a, b, a * b, 3.0),
+    "masked_cross_entropy": lambda a, b: masked_cross_entropy(a, softmax(b, 1), hidden(0, 2, 3, 2)),
+    "masked_mae": lambda a, b: masked_mae(a.view(2, 3, 4), b.view(2, 3, 4), hidden(0, 2, 3, 2)),
     "masked_mse": lambda a, b: masked_mse(a.view(2, 3, 4), standard_patches(b.view(2, 3, 4)), hidden(0, 2, 3, 2)),
 }
 

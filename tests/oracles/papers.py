@@ -1,6 +1,6 @@
 """The papers again, slowly: nested loops over Python floats, double precision, no tricks."""
 
-from math import exp, log, sqrt
+from math import exp, log, pi, sqrt
 
 Rows = list[list[float]]
 
@@ -49,6 +49,15 @@ def cosine_distance(guess: Rows, target: Rows) -> float:
     return mean([sum((a - b) ** 2 for a, b in zip(unit(g), unit(t), strict=True)) for g, t in zip(guess, target, strict=True)])
 
 
+def counting(parts: Rows, whole: Rows, other: Rows, margin: float) -> float:
+    """Noroozi et al. 2017, eq. 4."""
+
+    def apart(x: list[float], y: list[float]) -> float:
+        return sum((a - b) ** 2 for a, b in zip(x, y, strict=True))
+
+    return mean([apart(w, p) + max(0.0, margin - apart(o, p)) for p, w, o in zip(parts, whole, other, strict=True)])
+
+
 def soft_cross_entropy(logits: Rows, target: Rows) -> float:
     losses = []
     for row, share in zip(logits, target, strict=True):
@@ -71,6 +80,71 @@ def correlation_to_identity(left: Rows, right: Rows, off_diagonal: float) -> flo
             correlation = dot(a, b) / sqrt(dot(a, a) * dot(b, b))
             loss += (1 - correlation) ** 2 if i == j else off_diagonal * correlation**2
     return loss
+
+
+def masked_cross_entropy(logits: Rows, target: Rows, hidden: list[list[bool]]) -> float:
+    """Zhou et al. 2021, eq. 2: rows of patches, image after image."""
+    losses, row = [], 0
+    for mask in hidden:
+        own = []
+        for masked in mask:
+            own += [soft_cross_entropy([logits[row]], [target[row]])] if masked else []
+            row += 1
+        losses.append(mean(own) if own else 0.0)
+    return mean(losses)
+
+
+def variance(values: list[float]) -> float:
+    """Unbiased."""
+    return sum((value - mean(values)) ** 2 for value in values) / (len(values) - 1)
+
+
+def missing_deviation(rows: Rows, wanted: float = 1.0) -> float:
+    """Bardes et al. 2021, eqs. 1 and 2."""
+    return mean([max(0.0, wanted - sqrt(variance([row[j] for row in rows]) + 1e-4)) for j in range(len(rows[0]))])
+
+
+def covariance_energy(rows: Rows) -> float:
+    """Bardes et al. 2021, eqs. 3 and 4."""
+    columns = [[row[j] - mean([other[j] for other in rows]) for row in rows] for j in range(len(rows[0]))]
+    pairs = [(a, b) for i, a in enumerate(columns) for j, b in enumerate(columns) if i != j]
+    return sum((dot(a, b) / (len(rows) - 1)) ** 2 for a, b in pairs) / len(columns)
+
+
+def mutual_information(left: Rows, right: Rows) -> float:
+    """Ji et al. 2018, eq. 3, on the symmetric joint distribution of eq. 2."""
+    clusters = range(len(left[0]))
+    joint = [[mean([x[a] * y[b] for x, y in zip(left, right, strict=True)]) for b in clusters] for a in clusters]
+    joint = [[(joint[a][b] + joint[b][a]) / 2 for b in clusters] for a in clusters]
+    share = [sum(row) for row in joint]
+    return sum(joint[a][b] * log(joint[a][b] / (share[a] * share[b])) for a in clusters for b in clusters)
+
+
+def binary_nce(own: list[float], others: Rows, log_partition: float, samples: int) -> float:
+    """Wu et al. 2018, eqs. 4 to 7, noise alike for all instances."""
+
+    def posterior(score: float, noise: int) -> float:
+        probability = exp(score) / exp(log_partition)
+        return probability / (probability + noise / samples)
+
+    return mean(
+        [
+            -log(posterior(score, len(row))) - sum(log(1 - posterior(other, len(row))) for other in row)
+            for score, row in zip(own, others, strict=True)
+        ]
+    )
+
+
+def transported(probabilities: Rows, shares: list[float], sharpness: float, rounds: int) -> Rows:
+    """Asano et al. 2019, eq. 8: scale columns to their shares and rows to 1 / N, in turns."""
+    table = [[value**sharpness for value in row] for row in probabilities]
+    count = len(table)
+    table = [[value / sum(row) / count for value in row] for row in table]
+    for _ in range(rounds):
+        sums = [sum(row[k] for row in table) for k in range(len(shares))]
+        table = [[row[k] * shares[k] / sums[k] for k in range(len(shares))] for row in table]
+        table = [[value / sum(row) / count for value in row] for row in table]
+    return table
 
 
 def sinkhorn(scores: Rows, epsilon: float, rounds: int) -> Rows:
@@ -101,13 +175,13 @@ def standard(patch: list[float]) -> list[float]:
     return [(value - centre) / sqrt(variance + 1e-6) for value in patch]
 
 
-def masked_mse(guess: list[Rows], target: list[Rows], hidden: list[list[bool]]) -> float:
-    """The mean over all hidden patches of the mean squared error."""
+def masked_error(guess: list[Rows], target: list[Rows], hidden: list[list[bool]], power: int) -> float:
+    """The mean over all hidden patches of the mean absolute (1) or squared (2) error."""
     errors = []
     for painted, wanted, mask in zip(guess, target, hidden, strict=True):
         for p, w, masked in zip(painted, wanted, mask, strict=True):
             if masked:
-                errors.append(mean([(a - b) ** 2 for a, b in zip(p, w, strict=True)]))
+                errors.append(mean([abs(a - b) ** power for a, b in zip(p, w, strict=True)]))
     return mean(errors)
 
 
@@ -148,3 +222,17 @@ def tell_apart(real: list[float], fake: list[float]) -> float:
 def deceive(fake: list[float]) -> float:
     """Goodfellow et al. 2014, section 3: maximise log D(G(z))."""
     return -mean([log(sigmoid(value)) for value in fake])
+
+
+def gaussian_likelihood(target: Rows, centre: Rows, log_deviation: float) -> float:
+    """The logarithm of the normal density, number by number."""
+    density = [
+        [log(exp(-((a - b) ** 2) / 2 / exp(log_deviation) ** 2) / sqrt(2 * pi) / exp(log_deviation)) for a, b in zip(x, y, strict=True)]
+        for x, y in zip(target, centre, strict=True)
+    ]
+    return mean([sum(row) for row in density])
+
+
+def normal_divergence(centre: Rows, log_variance: Rows) -> float:
+    """Kingma & Welling 2013, appendix B."""
+    return mean([sum(-(1 + v - m**2 - exp(v)) / 2 for m, v in zip(x, y, strict=True)) for x, y in zip(centre, log_variance, strict=True)])

@@ -11,7 +11,7 @@ from selfsight.core.errors import UsageError
 from selfsight.core.part import Chain, parts_of
 from selfsight.core.schedule import Constant, Cosine
 from selfsight.core.transformer import DropPath
-from selfsight.parts.assignments import Assignments
+from selfsight.parts.assignments import Assignments, Memory
 from selfsight.parts.decoders import ConvDecoder, sine_positions
 from selfsight.parts.heads import UnitLinear, mlp, prototype_head
 from selfsight.parts.momentum import Momentum
@@ -137,7 +137,7 @@ def test_prototypes_come_back_to_unit_length():
 
 def test_assignments_are_saved_and_grow():
     table = Assignments()
-    with pytest.raises(UsageError, match="No sample has been assigned"):
+    with pytest.raises(UsageError, match="Nothing is remembered"):
         table[torch.tensor([0])]
     table.set(torch.tensor([4, 0, 2]), torch.tensor([7, 8, 9]))
     assert table[torch.tensor([0, 2, 4, 1])].tolist() == [8, 9, 7, -1]
@@ -148,6 +148,38 @@ def test_assignments_are_saved_and_grow():
     assert other.labels.tolist() == [8, -1, 9, -1, 7]
     with pytest.raises(RuntimeError, match="Missing key"):
         other.load_state_dict({})
+
+
+def test_memory_takes_its_own_rows_after_the_step():
+    bank = Memory(2, keep=0.5)
+    with pytest.raises(UsageError, match="Nothing is remembered"):
+        bank[torch.tensor([0])]
+    bank.set(torch.tensor([3, 0]), torch.tensor([[0.0, 2.0], [5.0, 0.0]]))
+    assert bank.rows.tolist() == [[1, 0], [0, 0], [0, 0], [0, 1]]
+    bank.note(torch.tensor([0]), torch.tensor([[0.0, 9.0]]))
+    assert bank[torch.tensor([0])].tolist() == [[1, 0]]
+    bank.after_step(NOW)
+    assert_close(bank[torch.tensor([0, 3])], torch.tensor([[0.5**0.5, 0.5**0.5], [0.0, 1.0]]))
+    bank.note(torch.tensor([3]), torch.tensor([[1.0, 0.0]]))
+    bank.discard()
+    bank.after_step(NOW)
+    assert_close(bank[torch.tensor([3])], torch.tensor([[0.0, 1.0]]))
+    other = Memory(2)
+    other.load_state_dict(bank.state_dict())
+    assert torch.equal(other.rows, bank.rows)
+    last = Memory(2, keep=0.0)
+    last.set(torch.tensor([0]), torch.tensor([[1.0, 0.0]]))
+    last.note(torch.tensor([0]), torch.tensor([[0.0, 3.0]]))
+    last.after_step(NOW)
+    assert last.rows.tolist() == [[0, 1]]
+
+
+def test_running_mean_may_begin_at_the_first():
+    mean = RunningMean(1, keep=0.9, first=True)
+    for value in (4.0, 6.0):
+        mean.note(torch.tensor([[value]]))
+        mean.after_step(NOW)
+    assert_close(mean.value, torch.tensor([4.2]))
 
 
 def norms(groups: int, *, interleaved: bool) -> nn.Sequential:

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, relu
+from torch.nn.functional import relu
 
+from selfsight.core.edges import sobel
 from selfsight.core.representation import Backbone, Features
 
 __all__ = ["ResNet", "resnet18", "resnet50", "resnet_tiny"]
@@ -62,17 +62,10 @@ def _shortcut(before: int, after: int, stride: int) -> nn.Module:
 
 
 class Sobel(nn.Module):
-    """Horizontal and vertical edges of the grey image in place of its colours, a fixed first layer (DeepCluster, arXiv:1807.05520)."""
-
-    kernel: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        edge = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
-        self.register_buffer("kernel", torch.stack([edge, edge.T])[:, None].expand(2, channels, 3, 3) / channels, persistent=False)
+    """Horizontal and vertical edges of the grey image in place of its colours, a fixed first layer."""
 
     def forward(self, images: Tensor) -> Tensor:
-        return conv2d(images, self.kernel.to(images.dtype), padding=1)
+        return sobel(images)
 
 
 class ResNet(Backbone):
@@ -99,7 +92,7 @@ class ResNet(Backbone):
         sobel: bool = False,
     ) -> None:
         super().__init__()
-        self.edges = Sobel(channels) if sobel else nn.Identity()
+        self.edges = Sobel() if sobel else nn.Identity()
         inputs = 2 if sobel else channels
         small = size <= SMALL
         stem = nn.Conv2d(inputs, widths[0], 3, 1, 1, bias=False) if small else nn.Conv2d(inputs, widths[0], 7, 2, 3, bias=False)

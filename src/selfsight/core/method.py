@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from jaxtyping import Float, Num
+from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
 from selfsight.core.card import Card, Preset, Training
@@ -15,7 +15,7 @@ from selfsight.core.errors import MissingHint
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Images, Views
 
-__all__ = ["Drawn", "Extract", "Frame", "Freezes", "Method", "Outcome", "Recipe", "Relabels", "Turn", "Turns", "hint"]
+__all__ = ["Drawn", "Extract", "Frame", "Freezes", "Method", "Outcome", "Recipe", "Relabels", "Turn", "Turns", "hint", "sample_index"]
 
 
 @dataclass(frozen=True)
@@ -154,3 +154,14 @@ def hint(views: Views, name: str, method: str) -> Tensor:
             f"{method} needs the hint {name!r} and was given: {known}.", "Use the method's default recipe, or one that records it."
         )
     return views.hints[name]
+
+
+def sample_index(views: Views, method: str) -> Int[Tensor, " batch"]:
+    """Which samples a batch holds, for a method that remembers every one of them.
+
+    Raises:
+        MissingHint: the views do not say.
+    """
+    if views.index is None:
+        raise MissingHint(f"{method} needs Views.index, for it remembers every sample.", "Make the views with their index.")
+    return views.index

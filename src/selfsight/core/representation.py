@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from selfsight.core.errors import UsageError
 from selfsight.core.tap import find_layer, tap, tensor_of
 
-__all__ = ["Backbone", "Features", "Representation", "TokenBackbone", "Tokens"]
+__all__ = ["Backbone", "Features", "Representation", "TokenBackbone", "Tokens", "need_tokens"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,20 @@ class TokenBackbone(Backbone, ABC):
         ``keep``: only these patches enter the network; every row must keep the same number.
         ``replace``: these patches are replaced by a vector before the first block.
         """
+
+
+def need_tokens(backbone: Backbone, method: str, doing: str) -> TokenBackbone:
+    """The backbone, for a method that drops or replaces its tokens.
+
+    Raises:
+        UsageError: it is no ``TokenBackbone``.
+    """
+    if not isinstance(backbone, TokenBackbone):
+        raise UsageError(
+            f"{method} {doing} tokens, and {type(backbone).__name__} has none.",
+            "Choose a vision transformer, such as --backbone vit_tiny.",
+        )
+    return backbone
 
 
 class Representation:

@@ -54,27 +54,28 @@ class LARS(Optimizer):
 
 
 def _groups(method: nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Two groups: what decays, and biases, norms, tokens, positions and prototypes, which do not."""
-    spared = {
-        id(parameter)
-        for module in method.modules()
-        for parameter in module.parameters(recurse=False)
-        if getattr(module, "undecayed", False)
-    }
-    decayed, undecayed = [], []
+    """Up to four groups: what decays, and biases, norms, tokens, positions and prototypes, which do not; each moving or steady in its rate."""
+    modules = list(method.modules())
+    spared = {id(own) for module in modules if getattr(module, "undecayed", False) for own in module.parameters(recurse=False)}
+    steady = {id(own) for module in modules if getattr(module, "steady", False) for own in module.parameters()}
+    sorted_by: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in method.named_parameters():
         if parameter.requires_grad:
             small = parameter.ndim < 2 or name.endswith(("_token", "_tokens", "pos_embed", "blank"))
-            (undecayed if small or id(parameter) in spared else decayed).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": decay, "adapt": True},
-        {"params": undecayed, "weight_decay": 0.0, "adapt": False},
+            kind = (id(parameter) in steady, small or id(parameter) in spared)
+            sorted_by.setdefault(kind, []).append(parameter)
+    return [
+        {"params": moved, "weight_decay": 0.0 if small else decay, "adapt": not small, "steady": even}
+        for (even, small), moved in sorted(sorted_by.items())
     ]
-    return [group for group in groups if group["params"]]
 
 
 def make_optimiser(method: nn.Module, training: Training) -> Optimizer:
-    """The optimiser of a training recipe; the plan sets its learning rate before every step."""
+    """The optimiser of a training recipe; the plan sets its learning rate before every step.
+
+    Modules with ``steady = True`` keep the highest rate from the first step to the last (SimSiam's predictor), those with
+    ``undecayed = True`` do not decay.
+    """
     groups = _groups(method, training.decay)
     if training.optimiser == "adamw":
         return AdamW(groups, lr=training.rate, betas=training.betas)

@@ -66,10 +66,14 @@ class Plan:
     failures: int = 0
     _saved: list[Tensor] = field(default_factory=list)
 
+    @property
+    def highest(self) -> float:
+        """The learning rate after warm-up."""
+        return self.training.rate * self.batch / self.training.reference_batch
+
     def rate(self, step: int) -> float:
         """The learning rate of a step: a line up, then half a cosine down."""
-        training = self.training
-        top = training.rate * self.batch / training.reference_batch
+        training, top = self.training, self.highest
         warm = max(round(training.warmup * self.steps), 0)
         if step < warm:
             return top * (step + 1) / warm
@@ -128,7 +132,7 @@ class Plan:
         if healthy:
             self.failures = 0
             for group in optimiser.param_groups:
-                group["lr"] = rate
+                group["lr"] = self.highest if group["steady"] else rate
             optimiser.step()
         else:
             self._restore(method, views, clock)

@@ -11,16 +11,33 @@ if TYPE_CHECKING:
 __all__ = ["METHODS", "method_class"]
 
 METHODS = {
+    "align_uniform": "contrastive.align_uniform:AlignUniform",
+    "autoencode": "pretext.autoencode:Autoencoder",
     "barlow": "decorrelation.barlow:BarlowTwins",
     "byol": "distillation.byol:BYOL",
+    "context": "pretext.context:Context",
+    "count": "pretext.count:Count",
     "deepcluster": "clustering.deepcluster:DeepCluster",
+    "deepcluster_v2": "clustering.deepcluster_v2:DeepClusterV2",
+    "denoise": "pretext.autoencode:DenoisingAutoencoder",
     "dino": "distillation.dino:DINO",
     "gan": "generative.gan:GAN",
+    "ibot": "distillation.ibot:IBOT",
+    "iic": "clustering.iic:IIC",
+    "jigsaw": "pretext.jigsaw:Jigsaw",
     "mae": "masked.mae:MAE",
     "moco": "contrastive.moco:MoCo",
+    "moco_v3": "contrastive.moco_v3:MoCoV3",
+    "nnclr": "contrastive.nnclr:NNCLR",
+    "npid": "contrastive.npid:NPID",
     "rotnet": "pretext.rotnet:RotNet",
+    "sela": "clustering.sela:SeLa",
     "simclr": "contrastive.simclr:SimCLR",
+    "simmim": "masked.simmim:SimMIM",
+    "simsiam": "distillation.simsiam:SimSiam",
     "swav": "clustering.swav:SwAV",
+    "vae": "generative.vae:VAE",
+    "vicreg": "decorrelation.vicreg:VICReg",
 }
 
 

@@ -1,5 +1,6 @@
 """Assignment: samples to clusters."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn.functional import normalize
 from selfsight.core.errors import UsageError
 from selfsight.objectives.precision import in_full_precision
 
-__all__ = ["Clustering", "balanced_weights", "kmeans", "sinkhorn", "whitened"]
+__all__ = ["Clustering", "balanced_weights", "kmeans", "sinkhorn", "transported", "whitened"]
 
 
 @torch.no_grad()
@@ -25,6 +26,37 @@ def sinkhorn(scores: Float[Tensor, "batch cluster"], *, epsilon: float = 0.05, r
         log = log - log.logsumexp(0, keepdim=True)  # every cluster takes the same mass
         log = log - log.logsumexp(1, keepdim=True)  # every sample gives the same mass
     return log.exp()
+
+
+@torch.no_grad()
+def transported(
+    log_probabilities: Float[Tensor, "sample cluster"],
+    shares: Float[Tensor, " cluster"],
+    *,
+    sharpness: float = 25.0,
+    tolerance: float = 0.01,
+    most: int = 1000,
+) -> Float[Tensor, "sample cluster"]:
+    """The logarithm of the assignment ``Q ∝ diag(a) P^λ diag(b)`` whose rows hold ``1 / N`` and whose columns hold ``shares``.
+
+    Sinkhorn-Knopp over the whole data set, in the log domain and in float64 (Asano et al. 2019, arXiv:1911.05371, eq. 8), until
+    the columns' masses are ``shares`` to within ``tolerance`` (sum of absolute differences) or for ``most`` rounds.
+
+    Raises:
+        UsageError: the shares are not positive or do not sum to one.
+    """
+    wanted = shares.double()
+    if not bool((wanted > 0).all()) or abs(float(wanted.sum()) - 1) > 1e-6:
+        raise UsageError("The clusters' shares must be positive and sum to one.", "Divide them by their sum.")
+    log = sharpness * log_probabilities.double()
+    log = log - log.logsumexp(1, keepdim=True) - math.log(len(log))
+    for _ in range(most):
+        masses = log.logsumexp(0)
+        if float((masses.exp() - wanted).abs().sum()) < tolerance:
+            break
+        log = log + (wanted.log() - masses)
+        log = log - log.logsumexp(1, keepdim=True) - math.log(len(log))
+    return log
 
 
 @dataclass(frozen=True)

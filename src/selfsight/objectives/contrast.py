@@ -1,13 +1,15 @@
 """Contrast: a query finds its own key among others."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy, normalize, softplus
 
 from selfsight.objectives.precision import in_full_precision
 
-__all__ = ["info_nce", "nt_xent"]
+__all__ = ["binary_nce", "info_nce", "nt_xent"]
 
 
 @in_full_precision
@@ -43,3 +45,16 @@ def nt_xent(left: Float[Tensor, "batch dim"], right: Float[Tensor, "batch dim"],
     logits = (rows @ rows.T / temperature).fill_diagonal_(float("-inf"))  # an anchor is not its own negative
     partner = torch.arange(count, device=rows.device).roll(count // 2)
     return cross_entropy(logits, partner)
+
+
+@in_full_precision
+def binary_nce(
+    own: Float[Tensor, " batch"], others: Float[Tensor, "batch negative"], log_partition: Float[Tensor, ""], samples: int
+) -> Float[Tensor, ""]:
+    """Noise-contrastive estimation of instance discrimination (Wu et al. 2018, arXiv:1805.01978, eq. 7).
+
+    ``-log h(own) - Σ_j log(1 - h(other_j))`` with ``h = P / (P + m / n)``, ``P = exp(score) / Z``, m noise samples of n instances,
+    all alike; the mean over the batch. ``own`` and ``others`` are scores ``v·z / τ``.
+    """
+    offset = log_partition + math.log(others.shape[1] / samples)
+    return (softplus(offset - own) + softplus(others - offset).sum(1)).mean()

@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-__all__ = ["UnitLinear", "linear", "mlp", "prototype_head"]
+__all__ = ["Steady", "UnitLinear", "linear", "mlp", "prototype_head"]
 
 
 def mlp(*widths: int, norm: bool = True, final: Literal["none", "norm", "plain norm"] = "none") -> nn.Sequential:
@@ -24,6 +24,12 @@ def mlp(*widths: int, norm: bool = True, final: Literal["none", "norm", "plain n
     if final != "none":
         layers.append(nn.BatchNorm1d(after, affine=final == "norm"))
     return nn.Sequential(*layers)
+
+
+class Steady(nn.Sequential):
+    """Layers that learn at the highest rate from the first step to the last (SimSiam's predictor)."""
+
+    steady = True
 
 
 def linear(before: int, after: int) -> nn.Linear:

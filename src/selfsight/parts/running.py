@@ -3,6 +3,7 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import softmax
 
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import shared_mean
@@ -12,13 +13,16 @@ __all__ = ["RunningMean"]
 
 
 class RunningMean(Part):
-    """An exponential moving average of the global batch's mean: ``c ← keep c + (1 - keep) mean`` (Caron et al. 2021, arXiv:2104.14294, eq. 4)."""
+    """An exponential moving average of the global batch's mean: ``c ← keep c + (1 - keep) mean`` (Caron et al. 2021, arXiv:2104.14294, eq. 4).
+
+    It begins at zero, or, where ``first`` says so, at the first mean that it is given.
+    """
 
     value: Tensor
 
-    def __init__(self, dim: int, *, keep: float = 0.9) -> None:
+    def __init__(self, dim: int, *, keep: float = 0.9, first: bool = False) -> None:
         super().__init__()
-        self.keep = keep
+        self.keep, self.first = keep, first
         self.register_buffer("value", torch.zeros(dim))
         self._noted: list[Tensor] = []
 
@@ -28,9 +32,16 @@ class RunningMean(Part):
         self._noted.append(shared_mean(rows.to(self.value.dtype).mean(0)))
 
     @torch.no_grad()
+    def sharpened(self, logits: Float[Tensor, "row dim"], temperature: float) -> Float[Tensor, "row dim"]:
+        """``softmax((logits - c) / τ)``: the target of a teacher whose centre this is. The logits' mean enters after the step."""
+        self.note(logits)
+        return softmax((logits - self.value) / temperature, 1)
+
+    @torch.no_grad()
     def after_step(self, clock: Clock) -> None:
         if self._noted:
-            self.value.lerp_(torch.stack(self._noted).mean(0), 1 - self.keep)
+            begins = self.first and not bool(self.value.any())
+            self.value.lerp_(torch.stack(self._noted).mean(0), 1.0 if begins else 1 - self.keep)
         self.discard()
 
     def discard(self) -> None:

@@ -8,7 +8,8 @@ from torch.testing import assert_close
 from torchvision.transforms.v2 import functional as oracle
 
 from selfsight.core.clock import Clock
-from selfsight.data.views.blur import gaussian_blur, sobel
+from selfsight.core.edges import sobel
+from selfsight.data.views.blur import gaussian_blur
 from selfsight.data.views.chance import Dice
 from selfsight.data.views.colour import Jitter, adjust, chain, exact_chain, solarised
 

@@ -17,6 +17,7 @@ from selfsight.data.views import memory
 from selfsight.data.views.blur import Blur
 from selfsight.data.views.chance import Dice
 from selfsight.data.views.colour import Jitter
+from selfsight.data.views.damage import Noisy
 from selfsight.data.views.geometry import IMAGENET, Normalise
 from selfsight.data.views.masks import Blocks, CutOut, RandomPatches, cut_out
 from selfsight.data.views.puzzles import Jigsaw, Neighbours, permutation_set
@@ -47,6 +48,9 @@ RECIPES = {
     "turns": FourTurns(),
     "jigsaw": Jigsaw(orders=8, gap=0.1),
     "neighbours": Neighbours(gap=0.1),
+    "even jigsaw": Jigsaw(SIMCLR, across=2, orders=8, even=True),
+    "even neighbours": Neighbours(gap=0.1, even=True),
+    "noisy": Noisy(SIMCLR),
 }
 
 
@@ -204,6 +208,26 @@ def test_puzzles() -> None:
     assert len(pair.large) == 2
     with pytest.raises(UsageError, match="stride"):
         Jigsaw(orders=8).make(images, Jigsaw(orders=8).draw(5, Clock(), Frame(32, 16)))
+
+
+def test_even_tiles_are_not_told_by_their_brightness() -> None:
+    images, frame = batch(), Frame(96, 8)
+    recipes = Jigsaw(orders=8, even=True), Neighbours(even=True)
+    for recipe in recipes:
+        for tile in recipe.make(images, recipe.draw(5, Clock(), frame)).large:
+            assert_close(tile.mean((2, 3)), torch.zeros(5, 3), rtol=0, atol=1e-4)
+            assert_close(tile.std((2, 3)), torch.ones(5, 3), rtol=0, atol=1e-2)
+
+
+def test_noise_is_added_to_one_of_two_views() -> None:
+    images, frame = batch(40), Frame(32, 8)
+    damaged, clean = Noisy(deviation=0.3).make(images, Noisy(deviation=0.3).draw(40, Clock(), frame)).large
+    assert clean.min() >= -1
+    assert clean.max() <= 1
+    assert abs(float((damaged - clean).std()) - 0.3) < 0.01
+    assert abs(float((damaged - clean).mean())) < 0.01
+    whole = Noisy(deviation=0.0)
+    assert torch.equal(*whole.make(images, whole.draw(40, Clock(), frame)).large)
 
 
 def test_lent_memory_is_not_taken_from_the_living() -> None:

@@ -1,16 +1,16 @@
-"""Linear filters: Gaussian blur and Sobel's edges."""
+"""Gaussian blur."""
 
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import pad
 
 from selfsight.data.views.chance import Dice
 from selfsight.data.views.weights import gaussian_band
 
-__all__ = ["Blur", "gaussian_blur", "sobel"]
+__all__ = ["Blur", "gaussian_blur"]
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,3 @@ def gaussian_blur(
     rows = gaussian_band(sigma, kernel, height)[:, None]
     columns = gaussian_band(sigma, kernel, width)[:, None]
     return rows @ padded @ columns.transpose(2, 3)
-
-
-def sobel(images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch 2 height width"]:
-    """Horizontal and vertical edges of the mean of the channels, as DeepCluster's input (Caron et al. 2018, arXiv:1807.05520)."""
-    across = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]], device=images.device, dtype=images.dtype)
-    return conv2d(images.mean(1, keepdim=True), torch.stack([across, across.T])[:, None], padding=1)

@@ -84,13 +84,15 @@ class Jigsaw:
     """The tiles of an image in one of a set of orders (Noroozi and Favaro 2016, arXiv:1603.09246).
 
     Views: ``across``² large ones, the tiles in shuffled order. Hints: ``permutation`` (batch x 1, which order), ``order``
-    (batch x tiles, which tile each view is), ``crop``, ``flip``, ``colour`` of the picture that was cut.
+    (batch x tiles, which tile each view is), ``crop``, ``flip``, ``colour`` of the picture that was cut. ``even``: each channel
+    of each tile has mean zero and deviation one, so that tiles are not told by their brightness.
     """
 
     view: View = PLAIN
     across: int = 3
     orders: int = 64
     gap: float = 0.25
+    even: bool = False
     normalise: Normalise = IMAGENET
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
@@ -107,6 +109,7 @@ class Jigsaw:
         tile = tile_side(drawn.frame, self.across, self.gap)
         tiles = cut_tiles(picture, self.across, tile, drawn.values["shift"].to(device))
         order = drawn.values["puzzle order"].to(device)
+        tiles = _even(tiles) if self.even else tiles
         shuffled = tiles.gather(1, order[:, :, None, None, None].expand_as(tiles))
         hints = {name: value[:, None] for name, value in hints.items()}
         hints |= {"permutation": drawn.values["puzzle permutation"].to(device), "order": order}
@@ -117,11 +120,12 @@ class Jigsaw:
 class Neighbours:
     """The middle tile of nine and one of its eight neighbours (Doersch et al. 2015, arXiv:1505.05192).
 
-    Views: two large ones. Hints: ``neighbour`` (batch x 1: 0 to 7, row by row), ``crop``, ``flip``, ``colour``.
+    Views: two large ones. Hints: ``neighbour`` (batch x 1: 0 to 7, row by row), ``crop``, ``flip``, ``colour``. ``even`` as for ``Jigsaw``.
     """
 
     view: View = PLAIN
     gap: float = 0.33
+    even: bool = False
     normalise: Normalise = IMAGENET
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
@@ -135,11 +139,17 @@ class Neighbours:
         device = images.pixels.device
         picture, hints = self.view.make(images, drawn.values, drawn.frame.size, self.normalise)
         tiles = cut_tiles(picture, 3, tile_side(drawn.frame, 3, self.gap), drawn.values["shift"].to(device))
+        tiles = _even(tiles) if self.even else tiles
         which = drawn.values["puzzle neighbour"].to(device)
         place = which[:, 0] + (which[:, 0] >= 4)  # the middle is no neighbour of itself
         other = tiles[torch.arange(len(tiles), device=device), place]
         hints = {name: value[:, None] for name, value in hints.items()} | {"neighbour": which}
         return Views((tiles[:, 4].contiguous(), other), index=images.index, hints=hints)
+
+
+def _even(tiles: Float[Tensor, "batch tiles channel tile tile"]) -> Float[Tensor, "batch tiles channel tile tile"]:
+    deviation, mean = torch.std_mean(tiles, (3, 4), keepdim=True)
+    return (tiles - mean) / (deviation + 1e-5)
 
 
 def _named(values: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -13,9 +13,10 @@ from jaxtyping import Float, Num
 from torch import Tensor
 
 from selfsight.core.clock import Clock
+from selfsight.core.edges import sobel
 from selfsight.core.method import Drawn, Frame
 from selfsight.core.views import Images, Views
-from selfsight.data.views.blur import Blur, gaussian_blur, sobel
+from selfsight.data.views.blur import Blur, gaussian_blur
 from selfsight.data.views.chance import Dice
 from selfsight.data.views.colour import Chain, Jitter, chain, exact_chain, solarised
 from selfsight.data.views.geometry import IMAGENET, Crop, Normalise, Placing, extents, relative, resample, some_turned, turned

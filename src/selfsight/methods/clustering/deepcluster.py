@@ -6,8 +6,7 @@ from torch.nn.functional import cross_entropy
 
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock, key
-from selfsight.core.errors import MissingHint
-from selfsight.core.method import Extract, Method, Outcome, Recipe
+from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import OneCrop, small_one_crop
@@ -80,10 +79,9 @@ class DeepCluster(Method):
         return [self.classifier]
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        if views.index is None:
-            raise MissingHint("DeepCluster remembers every sample's cluster, so it needs Views.index.", "Make the views with their index.")
+        index = sample_index(views, "DeepCluster")
         logits = at_least_single(self.classifier(self.neck(self.backbone(views.large[0]).pooled)))
-        labels = self.assigned[views.index]
+        labels = self.assigned[index]
         loss = (cross_entropy(logits, labels, reduction="none") * self.weights.to(logits.dtype)[labels]).mean()
         signs = {"embedding": logits.detach(), "assignment": logits.detach().softmax(1)}
         return Outcome({"cluster": loss}, signs | {"accuracy": (logits.argmax(1) == labels).float().mean()})

@@ -11,7 +11,7 @@ from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import MultiCrop, small_multi_crop
-from selfsight.objectives.agree import soft_cross_entropy
+from selfsight.objectives.agree import across_views, soft_cross_entropy
 from selfsight.objectives.assign import sinkhorn
 from selfsight.objectives.precision import at_least_single
 from selfsight.parts.heads import mlp
@@ -82,6 +82,7 @@ class SwAV(Method):
         rows = [normalize(at_least_single(self.projector(self.backbone(view).pooled))) for view in (*views.large, *views.small)]
         codes = [self._assign(rows[view], view, clock) for view in range(len(views.large))]
         logits = [self.prototypes(row) / self.temperature for row in rows]
-        terms = [soft_cross_entropy(guess, code) for own, code in enumerate(codes) for other, guess in enumerate(logits) if other != own]
         signs = {"embedding": rows[0].detach(), "assignment": codes[0], "guess": logits[0].detach().softmax(1)}
-        return Outcome({"swap": sum(terms[1:], terms[0]) / len(terms)}, signs | {"chance": torch.tensor(float(self.clusters)).log()})
+        return Outcome(
+            {"swap": across_views(soft_cross_entropy, logits, codes)}, signs | {"chance": torch.tensor(float(self.clusters)).log()}
+        )

@@ -10,7 +10,7 @@ from selfsight.core.representation import Backbone
 from selfsight.core.schedule import Cosine, Schedule
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import BYOL_FIRST, BYOL_SECOND, TwoCrops, small_multi_crop
-from selfsight.objectives.agree import cosine_distance
+from selfsight.objectives.agree import across_views, cosine_distance
 from selfsight.parts.heads import mlp
 from selfsight.parts.momentum import Momentum
 
@@ -58,10 +58,4 @@ class BYOL(Method):
         embeddings = [self.projector(self.backbone(view).pooled) for view in (*views.large, *views.small)]
         targets = [self.teacher(view) for view in views.large]
         guesses = [self.guess(embedding) for embedding in embeddings]
-        terms = [
-            cosine_distance(guess, target)
-            for own, target in enumerate(targets)
-            for other, guess in enumerate(guesses)
-            if other != own  # never the same view
-        ]
-        return Outcome({"distance": sum(terms[1:], terms[0]) / len(terms)}, {"embedding": embeddings[0].detach()})
+        return Outcome({"distance": across_views(cosine_distance, guesses, targets)}, {"embedding": embeddings[0].detach()})

@@ -12,7 +12,7 @@ from selfsight.core.representation import Backbone
 from selfsight.core.schedule import Constant, Cosine, Schedule, Warmup
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import MultiCrop, small_multi_crop
-from selfsight.objectives.agree import soft_cross_entropy
+from selfsight.objectives.agree import across_views, soft_cross_entropy
 from selfsight.objectives.precision import at_least_single
 from selfsight.parts.heads import prototype_head
 from selfsight.parts.momentum import Momentum
@@ -74,14 +74,8 @@ class DINO(Method):
     def forward(self, views: Views, clock: Clock) -> Outcome:
         logits = [at_least_single(self.teacher(view)) for view in views.large]
         student = [self.head(self.backbone(view).pooled) for view in (*views.large, *views.small)]
-        centre = self.centre.value if self.centring else torch.zeros_like(self.centre.value)
-        sharp = [softmax((logit - centre) / self.teacher_temperature(clock), 1) for logit in logits]
-        self.centre.note(torch.cat(logits))
-        terms = [
-            soft_cross_entropy(guess / self.student_temperature, target)
-            for own, target in enumerate(sharp)
-            for other, guess in enumerate(student)
-            if other != own  # never the same view
-        ]
+        temperature = self.teacher_temperature(clock)
+        sharp = [self.centre.sharpened(logit, temperature) if self.centring else softmax(logit / temperature, 1) for logit in logits]
+        guesses = [guess / self.student_temperature for guess in student]
         signs = {"embedding": student[0].detach(), "assignment": sharp[0], "chance": torch.tensor(float(self.prototypes)).log()}
-        return Outcome({"distil": sum(terms[1:], terms[0]) / len(terms)}, signs)
+        return Outcome({"distil": across_views(soft_cross_entropy, guesses, sharp)}, signs)

@@ -2,9 +2,8 @@
 
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock
-from selfsight.core.errors import UsageError
 from selfsight.core.method import Method, Outcome, Recipe, hint
-from selfsight.core.representation import Backbone, TokenBackbone
+from selfsight.core.representation import Backbone, need_tokens
 from selfsight.core.views import Views
 from selfsight.data.views.masks import RandomPatches
 from selfsight.data.views.recipes import OneCrop
@@ -40,11 +39,7 @@ class MAE(Method):
         width: int = 512,
         normalise: bool = True,
     ) -> None:
-        if not isinstance(backbone, TokenBackbone):
-            raise UsageError(
-                f"MAE drops tokens, and {type(backbone).__name__} has none.",
-                "Choose a vision transformer, such as --backbone vit_tiny.",
-            )
+        backbone = need_tokens(backbone, "MAE", "drops")
         super().__init__(backbone, recipe)
         self.depth, self.width, self.normalise = depth, width, normalise
         out = backbone.channels * backbone.stride**2

@@ -1,0 +1,49 @@
+"""IIC."""
+
+from torch import nn
+from torch.nn.functional import softmax
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.distribute import everyone
+from selfsight.core.method import Method, Outcome, Recipe
+from selfsight.core.representation import Backbone
+from selfsight.core.views import Views
+from selfsight.data.views.recipes import TwoCrops, small_crops
+from selfsight.objectives.agree import mutual_information
+from selfsight.objectives.precision import at_least_single
+from selfsight.parts.heads import linear
+
+__all__ = ["IIC"]
+
+
+class IIC(Method):
+    """The cluster of one view tells the cluster of the other (Ji et al. 2018, arXiv:1807.06653).
+
+    Maximises the mutual information of the two views' clusters over the global batch; its entropy keeps clusters filled. The
+    paper's two kinds of heads, for the wanted clusters and for many more, learn in turns of an epoch; here they learn together.
+
+    Args:
+        clusters: outputs of a head.
+        more: outputs of a head that over-clusters.
+        heads: heads of each kind, which start differently.
+    """
+
+    card = Card("clustering", "clustering", "Ji et al. 2018, arXiv:1807.06653", decks=("000",))
+    paper = Training("adamw", rate=1e-4, reference_batch=660, decay=0.0, warmup=0.0, final=1.0)
+    small = Preset(Training("adamw", rate=4e-3, decay=5e-4, warmup=0.1), {"recipe": small_crops()}, batch=128)
+
+    def __init__(self, backbone: Backbone, *, recipe: Recipe = TwoCrops(), clusters: int = 10, more: int = 70, heads: int = 5) -> None:
+        super().__init__(backbone, recipe)
+        self.clusters, self.more, self.heads = clusters, more, heads
+        self.classifiers = nn.ModuleList(linear(backbone.dim, size) for size in (clusters, more) for _ in range(heads))
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        left, right = (self.backbone(view).pooled for view in views.large)
+        guesses = [tuple(softmax(at_least_single(head(rows)), 1) for rows in (left, right)) for head in self.classifiers]
+        shared = [mutual_information(everyone(one), everyone(other)) for one, other in guesses]
+        losses = {
+            "clusters": -sum(shared[1 : self.heads], shared[0]) / self.heads,
+            "more": -sum(shared[self.heads + 1 :], shared[self.heads]) / self.heads,
+        }
+        return Outcome(losses, {"embedding": left.detach(), "assignment": guesses[0][0].detach()})

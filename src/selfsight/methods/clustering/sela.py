@@ -1,0 +1,90 @@
+"""SeLa."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, log_softmax
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.errors import UsageError
+from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
+from selfsight.core.representation import Backbone
+from selfsight.core.views import Views
+from selfsight.data.views.recipes import SIMCLR, OneCrop, small_one_crop
+from selfsight.objectives.assign import transported
+from selfsight.objectives.precision import at_least_single
+from selfsight.parts.assignments import Assignments
+from selfsight.parts.heads import linear
+
+__all__ = ["SeLa"]
+
+
+class SeLa(Method):
+    """Labels and network learn each other, and every cluster gets its share (Asano et al. 2019, arXiv:1911.05371).
+
+    Labels are the best ones under the wanted shares, found for the whole data set at quadratically spaced moments, often at
+    first; the classifier goes on. Without shares of their own clusters are equally large, or fall off as Zipf's law says.
+
+    Args:
+        clusters: labels of each head.
+        heads: labellings, which differ by their start.
+        sharpness: λ, the power of the probabilities that labels are found from.
+        relabels: how often labels are found in a run.
+        zipf: the k-th cluster's share is proportional to ``k ** -zipf``; 0: all alike.
+        shares: the clusters' shares themselves, one for each cluster.
+    """
+
+    card = Card("clustering", "clustering", "Asano et al. 2019, arXiv:1911.05371", decks=("000", "002", "003", "004"), coupled=False)
+    paper = Training("sgd", rate=0.05, decay=1e-5, warmup=0.0)
+    small = Preset(
+        Training("sgd", rate=0.4, decay=5e-4, warmup=0.05),
+        {"recipe": small_one_crop(), "clusters": 128, "heads": 3, "sharpness": 10.0, "relabels": 8},
+        batch=32,
+    )
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = OneCrop(SIMCLR),
+        clusters: int = 3000,
+        heads: int = 10,
+        sharpness: float = 25.0,
+        relabels: int = 100,
+        zipf: float = 0.0,
+        shares: tuple[float, ...] = (),
+    ) -> None:
+        if shares and len(shares) != clusters:
+            raise UsageError(f"{len(shares)} shares were given for {clusters} clusters.", "Give one share for each cluster.")
+        super().__init__(backbone, recipe)
+        self.clusters, self.heads, self.sharpness, self.relabels = clusters, heads, sharpness, relabels
+        self.zipf, self.shares = zipf, tuple(shares)
+        self.classifiers = nn.ModuleList(linear(backbone.dim, clusters) for _ in range(heads))
+        self.assigned = nn.ModuleList(Assignments() for _ in range(heads))
+
+    def due(self, clock: Clock) -> bool:
+        """At the steps ``(i / relabels)² steps``."""
+        done = [int(self.relabels * (step / clock.steps) ** 0.5) for step in (clock.step, max(clock.step - 1, 0))]
+        return clock.step == 0 or done[0] > done[1]
+
+    def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
+        """Sinkhorn-Knopp over the whole data set, head by head."""
+        index, features = extract(lambda images: self.backbone(images).pooled)
+        wanted = torch.tensor(self.shares) if self.shares else torch.arange(1, self.clusters + 1).double() ** -self.zipf
+        wanted = (wanted / wanted.sum()).to(features.device)
+        for classifier, assigned in zip(self.classifiers, self.assigned, strict=True):
+            log = transported(
+                log_softmax(classifier(features.to(next(classifier.parameters()).dtype)), 1), wanted, sharpness=self.sharpness
+            )
+            assigned.set(index, log.argmax(1))  # pyright: ignore[reportCallIssue]
+        return []
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        index = sample_index(views, "SeLa")
+        pooled = self.backbone(views.large[0]).pooled
+        logits = [at_least_single(classifier(pooled)) for classifier in self.classifiers]
+        terms = [cross_entropy(row, known[index]) for row, known in zip(logits, self.assigned, strict=True)]  # pyright: ignore[reportIndexIssue]
+        signs = {"embedding": pooled.detach(), "assignment": logits[0].detach().softmax(1)}
+        return Outcome({"label": sum(terms[1:], terms[0]) / len(terms)}, signs)

@@ -1,0 +1,51 @@
+"""Alignment and uniformity."""
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.distribute import everyone
+from selfsight.core.method import Method, Outcome, Recipe
+from selfsight.core.representation import Backbone
+from selfsight.core.views import Views
+from selfsight.data.views.recipes import TwoCrops, small_crops
+from selfsight.objectives.spread import alignment, uniformity
+from selfsight.parts.heads import mlp
+
+__all__ = ["AlignUniform"]
+
+
+class AlignUniform(Method):
+    """Views lie close together, images evenly on the sphere (Wang & Isola 2020, arXiv:2005.10242).
+
+    ``a E|x - y|^α + u log E exp(-t |x - x'|²)``, the second term for each view over the global batch.
+
+    Args:
+        hidden, dim: width of the projector's hidden layer, and length of the embedding.
+        align, uniform: weights of the two terms.
+        power, sharpness: α and t.
+    """
+
+    card = Card("contrastive", "aligning", "Wang & Isola 2020, arXiv:2005.10242", decks=("003",))
+    paper = Training("sgd", rate=0.12, decay=1e-4, warmup=0.0)
+    small = Preset(Training("sgd", rate=0.24, decay=5e-4, warmup=0.05), {"recipe": small_crops(), "hidden": 512}, batch=128)
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = TwoCrops(),
+        hidden: int = 2048,
+        dim: int = 128,
+        align: float = 1.0,
+        uniform: float = 1.0,
+        power: float = 2.0,
+        sharpness: float = 2.0,
+    ) -> None:
+        super().__init__(backbone, recipe)
+        self.hidden, self.dim, self.align, self.uniform, self.power, self.sharpness = hidden, dim, align, uniform, power, sharpness
+        self.projector = mlp(backbone.dim, hidden, dim)
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        left, right = (everyone(self.projector(self.backbone(view).pooled)) for view in views.large)
+        spread = (uniformity(left, self.sharpness) + uniformity(right, self.sharpness)) / 2
+        losses = {"align": self.align * alignment(left, right, self.power), "uniform": self.uniform * spread}
+        return Outcome(losses, {"embedding": left.detach()})

@@ -1,0 +1,63 @@
+"""MoCo version 3."""
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.distribute import everyone
+from selfsight.core.method import Method, Outcome, Recipe
+from selfsight.core.part import Chain
+from selfsight.core.representation import Backbone
+from selfsight.core.schedule import Cosine, Schedule
+from selfsight.core.views import Views
+from selfsight.data.views.recipes import BYOL_FIRST, BYOL_SECOND, TwoCrops, small_crops
+from selfsight.objectives.contrast import info_nce
+from selfsight.parts.heads import mlp
+from selfsight.parts.momentum import Momentum
+
+__all__ = ["MoCoV3"]
+
+
+class MoCoV3(Method):
+    """A predicted query finds its slow key among those of the batch (Chen et al. 2021, arXiv:2104.02057).
+
+    Negatives are those of the global batch; there is no queue. The loss of each direction is ``2 τ`` times the cross-entropy.
+
+    Args:
+        hidden: width of the hidden layers of projector and predictor.
+        dim: length of a key.
+        temperature: divides the cosines.
+        momentum: of the slow encoder.
+        fixed_patches: the patch embedding of a transformer stays as it was drawn, which keeps its training stable.
+    """
+
+    card = Card("contrastive", "aligning", "Chen et al. 2021, arXiv:2104.02057", decks=("000", "002", "004"))
+    paper = Training("adamw", rate=1.5e-4, decay=0.1, warmup=0.13)
+    small = Preset(
+        Training("sgd", rate=0.24, decay=5e-4, warmup=0.05),
+        {"recipe": small_crops(), "hidden": 512, "dim": 128, "momentum": Cosine(0.95, 1.0)},
+        batch=128,
+    )
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = TwoCrops(BYOL_FIRST, BYOL_SECOND),
+        hidden: int = 4096,
+        dim: int = 256,
+        temperature: float = 0.2,
+        momentum: Schedule = Cosine(0.99, 1.0),
+        fixed_patches: bool = True,
+    ) -> None:
+        super().__init__(backbone, recipe)
+        self.hidden, self.dim, self.temperature, self.momentum, self.fixed_patches = hidden, dim, temperature, momentum, fixed_patches
+        self.projector = mlp(backbone.dim, hidden, hidden, dim, final="plain norm")
+        self.predictor = mlp(dim, hidden, dim)
+        if fixed_patches and hasattr(backbone, "patch_embed"):
+            backbone.patch_embed.requires_grad_(requires_grad=False)  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+        self.teacher = Momentum(Chain(backbone, self.projector), momentum)
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        queries = [self.predictor(self.projector(self.backbone(view).pooled)) for view in views.large]
+        keys = [self.teacher(view) for view in views.large]
+        terms = [info_nce(everyone(query), everyone(key), self.temperature) for query, key in zip(queries, reversed(keys), strict=True)]
+        return Outcome({"contrast": 2 * self.temperature * sum(terms[1:], terms[0])}, {"embedding": queries[0].detach()})

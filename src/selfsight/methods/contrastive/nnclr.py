@@ -1,0 +1,70 @@
+"""NNCLR."""
+
+import torch
+from torch.nn.functional import normalize
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.distribute import everyone
+from selfsight.core.method import Method, Outcome, Recipe
+from selfsight.core.representation import Backbone
+from selfsight.core.views import Views
+from selfsight.data.views.recipes import TwoCrops, small_crops
+from selfsight.objectives.contrast import info_nce
+from selfsight.objectives.precision import at_least_single
+from selfsight.parts.heads import mlp
+from selfsight.parts.queue import Queue
+
+__all__ = ["NNCLR"]
+
+
+class NNCLR(Method):
+    """The nearest earlier embedding of one view is the positive of the other (Dwibedi et al. 2021, arXiv:2104.14548).
+
+    Neighbours come from a queue of embeddings of the global batch; its own rows enter after the step, so that no image finds itself.
+
+    Args:
+        hidden: width of the hidden layers of projector and predictor.
+        dim: length of the embedding.
+        temperature: divides the cosines.
+        support: size of the queue.
+    """
+
+    card = Card("contrastive", "aligning", "Dwibedi et al. 2021, arXiv:2104.14548")
+    paper = Training("lars", rate=0.3, decay=1e-6, warmup=0.01)
+    small = Preset(
+        Training("sgd", rate=0.24, decay=5e-4, warmup=0.05),
+        {"recipe": small_crops(), "hidden": 512, "dim": 128, "temperature": 0.2, "support": 2048},
+        batch=128,
+    )
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = TwoCrops(),
+        hidden: int = 2048,
+        dim: int = 256,
+        temperature: float = 0.1,
+        support: int = 98_304,
+    ) -> None:
+        super().__init__(backbone, recipe)
+        self.hidden, self.dim, self.temperature, self.support = hidden, dim, temperature, support
+        self.projector = mlp(backbone.dim, hidden, hidden, dim, final="norm")
+        self.predictor = mlp(dim, hidden, dim)
+        self.queue = Queue(support, dim)
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        embeddings = [self.projector(self.backbone(view).pooled) for view in views.large]
+        guesses = [everyone(self.predictor(embedding)) for embedding in embeddings]
+        unit = [normalize(at_least_single(everyone(embedding.detach()))) for embedding in embeddings]
+        friends = [self._nearest(rows) for rows in unit]
+        terms = [info_nce(friend, guess, self.temperature) for friend, guess in zip(friends, reversed(guesses), strict=True)]
+        self.queue.note(unit[0])
+        return Outcome({"contrast": sum(terms[1:], terms[0]) / 2}, {"embedding": embeddings[0].detach()})
+
+    @torch.no_grad()
+    def _nearest(self, rows: torch.Tensor) -> torch.Tensor:
+        """Each row's nearest neighbour in the queue; the row itself while the queue is empty."""
+        known = self.queue.read().to(rows.dtype)
+        return known[(rows @ known.T).argmax(1)] if len(known) else rows

@@ -1,0 +1,86 @@
+"""NPID."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, normalize
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock, key
+from selfsight.core.distribute import mine, shared_mean, world
+from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
+from selfsight.core.representation import Backbone
+from selfsight.core.views import Views
+from selfsight.data.views.recipes import SIMCLR, OneCrop, small_one_crop
+from selfsight.objectives.contrast import binary_nce
+from selfsight.objectives.precision import at_least_single
+from selfsight.parts.assignments import Memory
+from selfsight.parts.running import RunningMean
+
+__all__ = ["NPID"]
+
+
+class NPID(Method):
+    """Every image is a class of its own, remembered in a bank (Wu et al. 2018, arXiv:1805.01978).
+
+    The bank begins as what the untrained network says, and is the same on every process.
+
+    Args:
+        dim: length of an embedding.
+        temperature: divides the cosines.
+        negatives: instances that stand for all others (noise-contrastive estimation; its partition function is a moving average);
+            0: the exact softmax over the whole bank.
+        keep: share of the old embedding in the bank's next.
+    """
+
+    card = Card("contrastive", "discriminative", "Wu et al. 2018, arXiv:1805.01978", decks=("000", "002", "004"), coupled=False)
+    paper = Training("sgd", rate=0.03, decay=1e-4, warmup=0.0)
+    small = Preset(
+        Training("sgd", rate=0.24, decay=5e-4, warmup=0.05),
+        {"recipe": small_one_crop(), "temperature": 0.1, "negatives": 0},
+        batch=64,
+    )
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = OneCrop(SIMCLR),
+        dim: int = 128,
+        temperature: float = 0.07,
+        negatives: int = 4096,
+        keep: float = 0.5,
+    ) -> None:
+        super().__init__(backbone, recipe)
+        self.dim, self.temperature, self.negatives, self.keep = dim, temperature, negatives, keep
+        self.projector = nn.Linear(backbone.dim, dim)
+        self.memory = Memory(dim, keep=keep)
+        self.partition = RunningMean(1, keep=0.99, first=True)
+
+    def due(self, clock: Clock) -> bool:
+        """Once, before the first step."""
+        return clock.step == 0
+
+    def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
+        """Fill the bank."""
+        self.memory.set(*extract(lambda images: self.projector(self.backbone(images).pooled)))
+        return []
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        index = sample_index(views, "NPID")
+        rows = normalize(at_least_single(self.projector(self.backbone(views.large[0]).pooled)))
+        own, bank = self.memory[index].to(rows.dtype), self.memory.rows.to(rows.dtype)
+        self.memory.note(index, rows)
+        if not self.negatives:
+            logits = rows @ bank.T / self.temperature
+            accuracy = (logits.argmax(1) == index).float().mean()
+            return Outcome({"instance": cross_entropy(logits, index)}, {"embedding": rows.detach(), "accuracy": accuracy})
+        generator = torch.Generator().manual_seed(key(clock.seed, clock.step, 0xBA))
+        drawn = torch.randint(len(bank), (len(rows) * world(), self.negatives), generator=generator)
+        others = torch.einsum("bd,bnd->bn", rows, bank[mine(drawn).to(rows.device)]) / self.temperature
+        now = shared_mean(others.detach().exp().mean()) * len(bank)
+        self.partition.note(now[None, None])
+        partition = torch.where(self.partition.value > 0, self.partition.value, now).squeeze()
+        loss = binary_nce((rows * own).sum(1) / self.temperature, others, partition.log(), len(bank))
+        return Outcome({"instance": loss}, {"embedding": rows.detach()})

@@ -1,0 +1,90 @@
+"""iBOT."""
+
+import torch
+from torch import nn
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.method import Method, Outcome, Recipe, hint
+from selfsight.core.part import Chain
+from selfsight.core.representation import Backbone, need_tokens
+from selfsight.core.schedule import Constant, Cosine, Schedule, Warmup
+from selfsight.core.views import Views
+from selfsight.data.views.masks import Blocks
+from selfsight.data.views.recipes import MultiCrop
+from selfsight.objectives.agree import across_views, masked_cross_entropy, soft_cross_entropy
+from selfsight.objectives.precision import at_least_single
+from selfsight.parts.heads import prototype_head
+from selfsight.parts.momentum import Momentum
+from selfsight.parts.running import RunningMean
+
+__all__ = ["IBOT"]
+
+
+class IBOT(Method):
+    """DINO, and the same for patches that the student does not see (Zhou et al. 2021, arXiv:2111.07832).
+
+    The teacher sees the whole view; pictures are told across views, patches within one. Both share a head, with a centre each.
+
+    Args:
+        prototypes, hidden, bottleneck: outputs of the head, width of its hidden layers, length of the embedding before the prototypes.
+        momentum: of the slow copy.
+        student_temperature, teacher_temperature: divide the logits of each; lower is sharper.
+        rest: fraction of the run in which the prototypes do not move.
+    """
+
+    card = Card("distillation", "aligning", "Zhou et al. 2021, arXiv:2111.07832", decks=("004",), coupled=False)
+    paper = Training("adamw", rate=5e-4, decay=0.04, warmup=0.1, final=0.002, clip=3.0)
+    small = Preset(
+        Training("adamw", rate=2e-3, decay=0.04, warmup=0.1, clip=3.0),
+        {"prototypes": 256, "hidden": 512, "bottleneck": 128, "momentum": Cosine(0.95, 1.0),
+         "teacher_temperature": Constant(0.04), "recipe": MultiCrop(count=2, small_size=0.5, mask=Blocks(0.1, 0.5, p=0.5))},
+        batch=64, backbone="vit_nano",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = MultiCrop(mask=Blocks(0.1, 0.5, p=0.5)),
+        prototypes: int = 8192,
+        hidden: int = 2048,
+        bottleneck: int = 256,
+        momentum: Schedule = Cosine(0.996, 1.0),
+        student_temperature: float = 0.1,
+        teacher_temperature: Schedule = Warmup(0.04, 0.07, until=0.1),
+        rest: float = 0.01,
+    ) -> None:
+        backbone = need_tokens(backbone, "iBOT", "replaces")
+        super().__init__(backbone, recipe)
+        self.prototypes, self.hidden, self.bottleneck, self.momentum, self.rest = prototypes, hidden, bottleneck, momentum, rest
+        self.student_temperature, self.teacher_temperature = student_temperature, teacher_temperature
+        self.blank = nn.Parameter(torch.zeros(backbone.dim))
+        self.head = prototype_head(backbone.dim, prototypes, hidden=hidden, bottleneck=bottleneck)
+        self.teacher = Momentum(Chain(backbone, self.head), momentum, calm=True)
+        self.centre, self.patch_centre = RunningMean(prototypes), RunningMean(prototypes)
+
+    def frozen(self, clock: Clock) -> tuple[nn.Module, ...]:
+        """The prototypes, at the start."""
+        return (self.head[-1],) if clock.progress < self.rest else ()
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        masks = hint(views, "mask", "iBOT").unbind(1)
+        seen = [self._targets(view, clock) for view in views.large]
+        tokens = [self.backbone.tokens(view, replace=(mask, self.blank)) for view, mask in zip(views.large, masks, strict=True)]  # pyright: ignore[reportCallIssue]
+        tokens += [self.backbone.tokens(view) for view in views.small]  # pyright: ignore[reportCallIssue]
+        guesses = [self.head(token.cls) / self.student_temperature for token in tokens]
+        local = [self.head(token.patches.flatten(0, 1)) / self.student_temperature for token in tokens[: len(masks)]]
+        hidden = [masked_cross_entropy(rows, target, mask) for rows, (_, target), mask in zip(local, seen, masks, strict=True)]
+        signs = {"embedding": guesses[0].detach(), "assignment": seen[0][0], "chance": torch.tensor(float(self.prototypes)).log()}
+        distil = across_views(soft_cross_entropy, guesses, [target for target, _ in seen])
+        return Outcome({"distil": distil, "patches": sum(hidden[1:], hidden[0]) / len(hidden)}, signs)
+
+    @torch.no_grad()
+    def _targets(self, view: torch.Tensor, clock: Clock) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the teacher says of a picture and of its patches."""
+        network, head = self.teacher.followers
+        tokens = network.tokens(view)  # pyright: ignore[reportCallIssue]
+        kinds = (tokens.cls, self.centre), (tokens.patches.flatten(0, 1), self.patch_centre)
+        whole, local = (centre.sharpened(at_least_single(head(rows)), self.teacher_temperature(clock)) for rows, centre in kinds)
+        return whole, local

@@ -1,0 +1,52 @@
+"""SimSiam."""
+
+from torch import nn
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.method import Method, Outcome, Recipe
+from selfsight.core.representation import Backbone
+from selfsight.core.views import Views
+from selfsight.data.views.recipes import TwoCrops, small_crops
+from selfsight.objectives.agree import cosine_distance
+from selfsight.parts.heads import Steady, mlp
+
+__all__ = ["SimSiam"]
+
+
+class SimSiam(Method):
+    """Two views predict each other, and the target is held still (Chen & He 2020, arXiv:2011.10566).
+
+    The predictor's learning rate stays the same throughout.
+
+    Args:
+        dim: length of the embedding, and width of the projector.
+        bottleneck: width of the predictor's hidden layer.
+        predictor: whether there is one; without it every image ends at one point (for experiments on collapse).
+        stop: whether the target is held still; if not, the same happens.
+    """
+
+    card = Card("distillation", "aligning", "Chen & He 2020, arXiv:2011.10566", decks=("002",), coupled=False)
+    paper = Training("sgd", rate=0.05, decay=1e-4, warmup=0.0)
+    small = Preset(Training("sgd", rate=0.25, decay=5e-4, warmup=0.05), {"recipe": small_crops(), "dim": 512, "bottleneck": 128}, batch=64)
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = TwoCrops(),
+        dim: int = 2048,
+        bottleneck: int = 512,
+        predictor: bool = True,
+        stop: bool = True,
+    ) -> None:
+        super().__init__(backbone, recipe)
+        self.dim, self.bottleneck, self.predictor, self.stop = dim, bottleneck, predictor, stop
+        self.projector = mlp(backbone.dim, dim, dim, dim, final="plain norm")
+        self.guess = Steady(mlp(dim, bottleneck, dim)) if predictor else nn.Identity()
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        left, right = (self.projector(self.backbone(view).pooled) for view in views.large)
+        targets = (right.detach(), left.detach()) if self.stop else (right, left)
+        terms = [cosine_distance(self.guess(own), target) for own, target in zip((left, right), targets, strict=True)]
+        return Outcome({"distance": sum(terms[1:], terms[0]) / 2}, {"embedding": left.detach()})

@@ -1,0 +1,49 @@
+"""Counting."""
+
+import torch
+from torch.nn.functional import avg_pool2d, relu
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.distribute import everyone, mine
+from selfsight.core.method import Method, Outcome, Recipe
+from selfsight.core.representation import Backbone
+from selfsight.core.views import Views
+from selfsight.data.views.geometry import Crop
+from selfsight.data.views.recipes import OneCrop, View
+from selfsight.objectives.agree import counting
+from selfsight.parts.heads import linear
+
+__all__ = ["Count"]
+
+
+class Count(Method):
+    """What the four quarters hold adds up to what the picture holds (Noroozi et al. 2017, arXiv:1708.06734).
+
+    The picture is seen at half its size, so that it and its quarters are equally large. Another picture of the global batch must
+    hold something else. Two thirds of the pictures lose their colour, against chromatic aberration.
+
+    Args:
+        things: kinds of things that are counted.
+        margin: squared distance that another picture's counts keep.
+    """
+
+    card = Card("pretext", "discriminative", "Noroozi et al. 2017, arXiv:1708.06734", decks=("003",))
+    paper = Training("adamw", rate=1e-4, decay=1e-4, warmup=0.0, final=0.1)
+    small = Preset(Training("sgd", rate=0.12, decay=5e-4, warmup=0.05, clip=5.0), {"things": 256}, batch=64)
+
+    def __init__(
+        self, backbone: Backbone, *, recipe: Recipe = OneCrop(View(Crop((0.2, 1.0)), grey=0.67)), things: int = 1000, margin: float = 10.0
+    ) -> None:
+        super().__init__(backbone, recipe)
+        self.things, self.margin = things, margin
+        self.counter = linear(backbone.dim, things)
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        image = views.large[0]
+        quarters = [quarter for half in image.chunk(2, 2) for quarter in half.chunk(2, 3)]
+        pooled = self.backbone(torch.cat([avg_pool2d(image, 2), *quarters])).pooled
+        whole, *parts = relu(self.counter(pooled)).chunk(5)
+        other = mine(everyone(whole).roll(1, 0))
+        loss = counting(sum(parts[1:], parts[0]), whole, other, self.margin)
+        return Outcome({"count": loss}, {"embedding": whole.detach()})

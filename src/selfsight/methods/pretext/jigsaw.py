@@ -1,0 +1,59 @@
+"""Jigsaw puzzles."""
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.method import Method, Outcome, Recipe, hint
+from selfsight.core.representation import Backbone
+from selfsight.core.views import Views
+from selfsight.data.views import puzzles
+from selfsight.data.views.recipes import PLAIN, SIMCLR_SMALL
+from selfsight.objectives.precision import at_least_single
+from selfsight.parts.heads import linear, mlp
+
+__all__ = ["Jigsaw"]
+
+
+class Jigsaw(Method):
+    """Tell in which of a set of orders the tiles of a picture lie (Noroozi & Favaro 2016, arXiv:1603.09246).
+
+    Every tile passes through the network by itself. Gaps, their jitter and evened tiles keep it from joining edges and brightness.
+
+    Args:
+        orders: size of the set, whose orders are as far from each other as can be; the recipe's.
+        tiles: number of tiles; the recipe's.
+        hidden: numbers that each tile is summed up in.
+    """
+
+    card = Card("pretext", "discriminative", "Noroozi & Favaro 2016, arXiv:1603.09246", decks=("002", "003"), coupled=False)
+    paper = Training("sgd", rate=0.1, decay=1e-4, warmup=0.05)
+    small = Preset(
+        Training("sgd", rate=0.4, decay=5e-4, warmup=0.05),
+        {"recipe": puzzles.Jigsaw(SIMCLR_SMALL, across=2, orders=24, even=True), "orders": 24, "tiles": 4, "hidden": 128},
+        batch=32,
+    )
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = puzzles.Jigsaw(PLAIN, orders=1000, even=True),
+        orders: int = 1000,
+        tiles: int = 9,
+        hidden: int = 1000,
+    ) -> None:
+        super().__init__(backbone, recipe)
+        self.orders, self.tiles, self.hidden = orders, tiles, hidden
+        self.neck = nn.Sequential(mlp(backbone.dim, hidden, final="norm"), nn.ReLU())
+        self.classifier = linear(tiles * hidden, orders)
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        order = hint(views, "permutation", "Jigsaw")[:, 0].long()
+        pooled = self.backbone(torch.cat(views.large)).pooled
+        joined = self.neck(pooled).unflatten(0, (len(views.large), -1)).transpose(0, 1).flatten(1)
+        logits = at_least_single(self.classifier(joined))
+        signs = {"embedding": pooled[: len(views)].detach(), "chance": torch.tensor(float(self.orders)).log()}
+        return Outcome({"order": cross_entropy(logits, order)}, signs | {"accuracy": (logits.argmax(1) == order).float().mean()})
