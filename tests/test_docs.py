@@ -31,14 +31,14 @@ def test_contributed_method_learns(tmp_path: Path) -> None:
     method, line = blocks(ROOT / "CONTRIBUTING.md")
     copy = tmp_path / "selfsight"
     shutil.copytree(ROOT / "src" / "selfsight", copy, ignore=shutil.ignore_patterns("__pycache__"))
-    (copy / "methods" / "distillation" / "simsiam.py").write_text(method)
+    (copy / "methods" / "distillation" / "ressl.py").write_text(method)
     table = copy / "methods" / "table.py"
     table.write_text(table.read_text().replace('    "swav"', f'{line}    "swav"'))
     command = [
         "learn",
         "world:shapes?count=128&size=32",
         "--method",
-        "simsiam",
+        "ressl",
         "--steps",
         "2",
         "--batch",
@@ -58,7 +58,7 @@ def test_contributed_method_learns(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     config = (tmp_path / "run" / "config.json").read_text()
-    assert '"method": "simsiam"' in config
+    assert '"method": "ressl"' in config
     assert '"dim": 64' in config
 
 

@@ -19,6 +19,7 @@ from torch.testing import assert_close
 import selfsight.objectives
 from selfsight.objectives.adversarial import deceive, tell_apart
 from selfsight.objectives.agree import (
+    across_views,
     cosine_distance,
     counting,
     masked_cross_entropy,
@@ -210,6 +211,13 @@ def test_counting_is_the_papers(seed, count, dim):
     expected = papers.counting(parts.tolist(), whole.tolist(), other.tolist(), 3.0)
     assert float(counting(parts, whole, other, 3.0)) == pytest.approx(expected, rel=1e-9)
     assert float(counting(parts, parts, parts + 10, 3.0)) == 0
+
+
+def test_views_are_compared_with_those_of_others_only():
+    views = [rows(seed, 5, 3) for seed in range(4)]  # the first two have targets
+    pairs = [(1, 0), (2, 0), (3, 0), (0, 1), (2, 1), (3, 1)]
+    expected = papers.mean([papers.cosine_distance(views[guess].tolist(), views[target].tolist()) for guess, target in pairs])
+    assert float(across_views(cosine_distance, views, views[:2])) == pytest.approx(expected, rel=1e-9)
 
 
 def test_mean_squared_error_is_a_mean():

@@ -225,9 +225,10 @@ def deceive(fake: list[float]) -> float:
 
 
 def gaussian_likelihood(target: Rows, centre: Rows, log_deviation: float) -> float:
-    """The logarithm of the normal density, number by number."""
+    """The logarithm of the normal density, number by number, in nats."""
+    width = exp(log_deviation)
     density = [
-        [log(exp(-((a - b) ** 2) / 2 / exp(log_deviation) ** 2) / sqrt(2 * pi) / exp(log_deviation)) for a, b in zip(x, y, strict=True)]
+        [-(((a - b) / width) ** 2) / 2 - log(width * sqrt(2 * pi)) for a, b in zip(x, y, strict=True)]
         for x, y in zip(target, centre, strict=True)
     ]
     return mean([sum(row) for row in density])

@@ -19,7 +19,7 @@ METHODS = {
     "count": "pretext.count:Count",
     "deepcluster": "clustering.deepcluster:DeepCluster",
     "deepcluster_v2": "clustering.deepcluster_v2:DeepClusterV2",
-    "denoise": "pretext.autoencode:DenoisingAutoencoder",
+    "denoise": "pretext.denoise:DenoisingAutoencoder",
     "dino": "distillation.dino:DINO",
     "gan": "generative.gan:GAN",
     "ibot": "distillation.ibot:IBOT",

@@ -1,8 +1,8 @@
-"""Autoencoders, plain and denoising."""
+"""Autoencoders."""
 
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock
-from selfsight.core.errors import MissingHint
+from selfsight.core.errors import MissingHint, UsageError
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
@@ -11,9 +11,7 @@ from selfsight.objectives.agree import mean_squared_error
 from selfsight.parts.decoders import ConvDecoder
 from selfsight.parts.heads import mlp
 
-__all__ = ["Autoencoder", "DenoisingAutoencoder"]
-
-_SMALL = Training("adamw", rate=1e-3, decay=1e-4, warmup=0.05)
+__all__ = ["Autoencoder"]
 
 
 class Autoencoder(Method):
@@ -29,7 +27,7 @@ class Autoencoder(Method):
 
     card = Card("pretext", "generative", "Bank et al. 2020, arXiv:2003.05991", decks=("002", "003"), probe="linear", coupled=False)
     paper = Training("adamw", rate=1e-3, decay=0.0, warmup=0.05)
-    small = Preset(_SMALL, {"size": 32, "width": 32, "code": 64}, batch=64)
+    small = Preset(Training("adamw", rate=1e-3, decay=1e-4, warmup=0.05), {"size": 32, "width": 32, "code": 64}, batch=64)
 
     def __init__(
         self, backbone: Backbone, *, recipe: Recipe = Noisy(deviation=0.0), code: int = 256, size: int = 128, width: int = 64
@@ -43,21 +41,8 @@ class Autoencoder(Method):
         if len(views.large) < 2:
             raise MissingHint(f"{type(self).__name__} needs a damaged and a clean view.", "Use the recipe Noisy.")
         damaged, clean = views.large
+        if clean.shape[2:] != (self.size, self.size):
+            raise UsageError(f"The decoder paints {self.size} px, the pictures have {clean.shape[2]}.", "Give both the same size.")
         pooled = self.backbone(damaged).pooled
         painted = self.decoder(self.neck(pooled))
         return Outcome({"paint": mean_squared_error(painted, clean)}, {"embedding": pooled.detach()})
-
-
-class DenoisingAutoencoder(Autoencoder):
-    """A noisy picture is painted clean (Bengio et al. 2013, arXiv:1305.6663; first Vincent et al. 2008).
-
-    Args:
-        code: numbers in the code.
-        size: side of the pictures in pixels, four times a power of two.
-        width: channels of the decoder before its last layer.
-    """
-
-    card = Card("pretext", "generative", "Bengio et al. 2013, arXiv:1305.6663", decks=("002", "003"), probe="linear", coupled=False)
-
-    def __init__(self, backbone: Backbone, *, recipe: Recipe = Noisy(), code: int = 256, size: int = 128, width: int = 64) -> None:
-        super().__init__(backbone, recipe=recipe, code=code, size=size, width=width)
