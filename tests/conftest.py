@@ -8,7 +8,7 @@ import torch
 from jaxtyping import install_import_hook
 
 _hook = install_import_hook("selfsight", "checking.checked")
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # what is tested is small, and slower on two
 
 
 @pytest.fixture

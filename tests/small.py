@@ -52,8 +52,7 @@ def world(count: int = 32, size: int = 32) -> Source:
 
 
 def settings(name: str, *, size: int = 32, batch: int = 8, steps: int = 2, options: dict[str, Any] | None = None, **more: Any) -> Settings:
-    sides = {"size": size} if name in ("autoencode", "denoise", "gan", "vae") else {}
-    preset, chosen, training = choose(name, size=size, options=SMALL.get(name, {}) | sides | (options or {}))
+    preset, chosen, training = choose(name, size=size, options=SMALL.get(name, {}) | (options or {}))
     backbone = more.pop("backbone", BACKBONES.get(name, preset.backbone))
     return Settings(
         data="small",

@@ -64,8 +64,10 @@ def choose(
 ) -> tuple[Preset, dict[str, Any], Training]:
     """The preset, the method's options with the user's in front, and the training recipe likewise.
 
+    A method that makes pictures (``size`` is one of its options) makes them as large as those that it is given.
+
     Raises:
-        UsageError: the method has no such option.
+        UsageError: the method has no such option, or would make pictures of another size.
     """
     kind = method_class(method)
     preset = preset_of(kind, size)
@@ -73,7 +75,12 @@ def choose(
     wrong = sorted((options or {}).keys() - set(known))
     if wrong:
         raise UsageError(f"{method} has no option {wrong[0]!r}.", f"Its options are: {', '.join(known)}.")
-    return preset, dict(preset.options) | dict(options or {}), replace(preset.training, **(training or {}))
+    chosen = dict(preset.options) | dict(options or {})
+    if "size" in known and chosen.setdefault("size", size) != size:
+        raise UsageError(
+            f"{method} was told to make pictures of {chosen['size']} px, and is given pictures of {size} px.", "Leave size out."
+        )
+    return preset, chosen, replace(preset.training, **(training or {}))
 
 
 def build(settings: Settings) -> Method:

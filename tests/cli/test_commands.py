@@ -12,14 +12,6 @@ from selfsight.methods.table import METHODS
 LEARN = ["learn", "world:shapes?count=24&size=16", "--size", "16", "--batch", "8", "--steps", "3", "--device", "cpu", "--precision", "fp32"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "it's a run"

@@ -158,6 +158,12 @@ def test_unknown_option_is_refused_with_the_known_ones():
     assert "temperature" in refusal.value.remedy
 
 
+def test_made_pictures_are_as_large_as_those_given():
+    assert choose("gan", size=64)[1]["size"] == 64
+    with pytest.raises(UsageError, match="pictures of 32 px, and is given pictures of 64 px"):
+        choose("gan", size=64, options={"size": 32})
+
+
 def test_unknown_method_is_refused_with_the_nearest():
     with pytest.raises(UsageError, match="no method 'simcrl'") as refusal:
         method_class("simcrl")

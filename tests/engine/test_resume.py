@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,39 +22,25 @@ from selfsight.engine.observe import Moment
 from selfsight.learning import Manner, learn_run
 from selfsight.methods.table import METHODS
 
+from small import BACKBONES, SMALL
+
 STEPS = 13
-OPTIONS: dict[str, dict[str, Any]] = {
-    "deepcluster": {"clusters": 4, "components": 8},
-    "dino": {"prototypes": 32, "hidden": 32, "bottleneck": 16},
-    "gan": {"width": 8, "size": 16},
-    "mae": {"depth": 1, "width": 32},
-    "moco": {"keys": 64, "dim": 16, "groups": 4},
-    "barlow": {"hidden": 64, "dim": 32},
-    "byol": {"hidden": 64, "dim": 32},
-    "swav": {"hidden": 64, "dim": 16, "clusters": 16, "queue": 8},
-}
+SIDES = {"context": 32, "jigsaw": 32}
+"""Whose tiles are whole cells."""
 
 
 def wishes(method: str, **more: Any) -> Wishes:
+    side = SIDES.get(method, 16)
     given = {
-        "data": "world:shapes?count=40&size=16",
-        "size": 16,
+        "data": f"world:shapes?count=40&size={side}",
+        "size": side,
         "batch": 8,
         "steps": STEPS,
         "save_every": 4,
         "device": "cpu",
         "precision": "fp32",
     }
-    return Wishes(**given | {"method": method, "options": OPTIONS.get(method)} | more)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Tiny runs are slower on two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    return Wishes(**given | {"method": method, "backbone": BACKBONES.get(method), "options": SMALL.get(method)} | more)
 
 
 def quiet(words: str) -> None:
@@ -192,7 +178,7 @@ def test_signal_saves_and_says_so(tmp_path, monkeypatch, capsys, whole, number, 
     before = signal.getsignal(number)
     act = [Breaks(5, lambda: os.kill(os.getpid(), number))]
     monkeypatch.setattr(selfsight.cli.learn, "_observers", lambda read: lambda source, settings: act)
-    words = command(out)
+    words = command(out, "simclr", *(word for name, value in SMALL["simclr"].items() for word in (f"--{name}", str(value))))
     words[1], words[words.index("--steps") + 1] = "world:shapes?count=40&size=16", str(STEPS)
     assert main([*words, "--save-every", "4"]) == code
     assert signal.getsignal(number) == before

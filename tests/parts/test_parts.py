@@ -11,9 +11,10 @@ from selfsight.core.errors import UsageError
 from selfsight.core.part import Chain, parts_of
 from selfsight.core.schedule import Constant, Cosine
 from selfsight.core.transformer import DropPath
-from selfsight.parts.assignments import Assignments, Memory
+from selfsight.parts.assignments import Assignments
 from selfsight.parts.decoders import ConvDecoder, sine_positions
 from selfsight.parts.heads import UnitLinear, mlp, prototype_head
+from selfsight.parts.memory import Memory
 from selfsight.parts.momentum import Momentum
 from selfsight.parts.norm import GlobalBatchNorm1d, GlobalBatchNorm2d, split_batch_norms, unite_batch_norms
 from selfsight.parts.prototypes import Prototypes
@@ -257,11 +258,18 @@ def test_heads():
     assert prototype_head(4, 7, hidden=8, bottleneck=5)(x).shape == (3, 7)
 
 
-@pytest.mark.parametrize("size", [16, 32, 64])
+@pytest.mark.parametrize("size", [8, 16, 28, 32, 96])
 def test_pictures_are_decoded(size):
     made = ConvDecoder(10, size=size, channels=3, width=4)(torch.randn(2, 10))
     assert made.shape == (2, 3, size, size)
     assert made.abs().max() <= 1
+
+
+@pytest.mark.parametrize("size", [4, 30, 100])
+def test_sizes_that_doubling_does_not_reach_are_refused(size):
+    with pytest.raises(UsageError, match=f"{size} px") as refusal:
+        ConvDecoder(10, size=size, channels=3)
+    assert "96" in refusal.value.remedy
 
 
 def test_positions_tell_places_apart():

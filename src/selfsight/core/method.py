@@ -15,7 +15,21 @@ from selfsight.core.errors import MissingHint
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Images, Views
 
-__all__ = ["Drawn", "Extract", "Frame", "Freezes", "Method", "Outcome", "Recipe", "Relabels", "Turn", "Turns", "hint", "sample_index"]
+__all__ = [
+    "Drawn",
+    "Extract",
+    "Frame",
+    "Freezes",
+    "Method",
+    "Outcome",
+    "Recipe",
+    "Relabels",
+    "Turn",
+    "Turns",
+    "hint",
+    "sample_index",
+    "two_views",
+]
 
 
 @dataclass(frozen=True)
@@ -165,3 +179,14 @@ def sample_index(views: Views, method: str) -> Int[Tensor, " batch"]:
     if views.index is None:
         raise MissingHint(f"{method} needs Views.index, for it remembers every sample.", "Make the views with their index.")
     return views.index
+
+
+def two_views(views: Views, method: str) -> tuple[Tensor, Tensor]:
+    """The two large views that a method tells apart: damaged and clean, for one.
+
+    Raises:
+        MissingHint: there are not two.
+    """
+    if len(views.large) != 2:
+        raise MissingHint(f"{method} needs two large views and was given {len(views.large)}.", "Use the method's default recipe.")
+    return views.large

@@ -23,7 +23,7 @@ __all__ = [
 def across_views(loss: Callable[[Tensor, Tensor], Tensor], guesses: Sequence[Tensor], targets: Sequence[Tensor]) -> Float[Tensor, ""]:
     """The mean loss of every view's guess against every target of another view; the first views are those that have targets."""
     terms = [loss(guess, target) for own, target in enumerate(targets) for other, guess in enumerate(guesses) if other != own]
-    return sum(terms[1:], terms[0]) / len(terms)
+    return torch.stack(terms).mean()
 
 
 @in_full_precision

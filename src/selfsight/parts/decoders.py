@@ -4,10 +4,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from selfsight.core.errors import UsageError
 from selfsight.core.representation import TokenBackbone
 from selfsight.core.transformer import Block
+from selfsight.parts.heads import mlp
 
-__all__ = ["ConvDecoder", "PatchDecoder"]
+__all__ = ["ConvDecoder", "Painter", "PatchDecoder"]
 
 
 class PatchDecoder(nn.Module):
@@ -57,16 +59,22 @@ class ConvDecoder(nn.Module):
 
     Args:
         dim: length of the vector.
-        size: side of the picture in pixels, four times a power of two.
+        size: side of the picture in pixels: 4 to 7 times a power of two, such as 28, 32, 96 or 224.
         channels: channels of the picture; its values lie in [-1, 1].
         width: channels before the last layer; they double towards the vector.
+
+    Raises:
+        UsageError: the size is another.
     """
 
     def __init__(self, dim: int, *, size: int, channels: int, width: int = 64) -> None:
         super().__init__()
         doublings = (size // 4).bit_length() - 1
+        cells = size >> max(doublings, 0)
+        if doublings < 1 or cells << doublings != size:
+            raise UsageError(f"A picture of {size} px cannot be painted by doubling.", "Use 28, 32, 48, 64, 96, 128, 160 or 224 px.")
         before = width * 2 ** (doublings - 1)
-        layers: list[nn.Module] = [nn.ConvTranspose2d(dim, before, 4, bias=False), nn.BatchNorm2d(before), nn.ReLU(inplace=True)]
+        layers: list[nn.Module] = [nn.ConvTranspose2d(dim, before, cells, bias=False), nn.BatchNorm2d(before), nn.ReLU(inplace=True)]
         for _ in range(doublings - 1):
             layers += [
                 nn.ConvTranspose2d(before, before // 2, 4, 2, 1, bias=False),
@@ -82,3 +90,23 @@ class ConvDecoder(nn.Module):
 
     def forward(self, codes: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch channel height width"]:
         return self.layers(codes[:, :, None, None])
+
+
+class Painter(nn.Module):
+    """A short code of pooled features, and the picture painted from it.
+
+    Args:
+        dim: length of the pooled features.
+        code: numbers in the code.
+        size: side of the picture in pixels; see ``ConvDecoder``.
+        channels: channels of the picture; its values lie in [-1, 1].
+        width: channels of the decoder before its last layer.
+    """
+
+    def __init__(self, dim: int, *, code: int, size: int, channels: int, width: int) -> None:
+        super().__init__()
+        self.neck = mlp(dim, code)
+        self.decoder = ConvDecoder(code, size=size, channels=channels, width=width)
+
+    def forward(self, pooled: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch channel size size"]:
+        return self.decoder(self.neck(pooled))

@@ -27,5 +27,10 @@ class Prototypes(Part):
         return rows @ self.weight.to(rows.dtype).T
 
     @torch.no_grad()
+    def set(self, rows: Float[Tensor, "some dim"]) -> None:
+        """The first prototypes are these, the rest point nowhere."""
+        self.weight.zero_()[: len(rows)] = rows
+
+    @torch.no_grad()
     def after_step(self, clock: Clock) -> None:
         self.weight.copy_(normalize(self.weight))

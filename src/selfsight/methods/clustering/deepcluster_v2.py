@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
@@ -13,8 +14,9 @@ from selfsight.core.views import Views
 from selfsight.data.views.recipes import MultiCrop, small_multi_crop
 from selfsight.objectives.assign import kmeans
 from selfsight.objectives.precision import at_least_single
-from selfsight.parts.assignments import Assignments, Memory
+from selfsight.parts.assignments import Assignments
 from selfsight.parts.heads import mlp
+from selfsight.parts.memory import Memory
 from selfsight.parts.prototypes import Prototypes
 
 __all__ = ["DeepClusterV2"]
@@ -73,18 +75,14 @@ class DeepClusterV2(Method):
         for head, (assigned, centres) in enumerate(zip(self.assigned, self.centres, strict=True)):
             found = kmeans(rows, clusters, seed=key(clock.seed, clock.step, head), rounds=10, spherical=True)
             assigned.set(index, found.labels)  # pyright: ignore[reportCallIssue]
-            centres.weight[:clusters] = found.centroids  # pyright: ignore[reportIndexIssue]
-            centres.weight[clusters:] = 0  # pyright: ignore[reportIndexIssue]
+            centres.set(found.centroids)  # pyright: ignore[reportCallIssue]
         return []
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         index = sample_index(views, "DeepCluster")
         rows = [normalize(at_least_single(self.projector(self.backbone(view).pooled))) for view in (*views.large, *views.small)]
         self.memory.note(index, rows[0])
-        terms = [
-            cross_entropy(centres(row) / self.temperature, assigned[index])  # pyright: ignore[reportIndexIssue]
-            for assigned, centres in zip(self.assigned, self.centres, strict=True)
-            for row in rows
-        ]
+        pairs = [(row, *pair) for pair in zip(self.assigned, self.centres, strict=True) for row in rows]
+        terms = [cross_entropy(centres(row) / self.temperature, labels[index]) for row, labels, centres in pairs]  # pyright: ignore[reportIndexIssue]
         signs = {"embedding": rows[0].detach(), "assignment": (self.centres[0](rows[0].detach()) / self.temperature).softmax(1)}
-        return Outcome({"cluster": sum(terms[1:], terms[0]) / len(terms)}, signs)
+        return Outcome({"cluster": torch.stack(terms).mean()}, signs)

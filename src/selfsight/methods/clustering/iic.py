@@ -1,5 +1,6 @@
 """IIC."""
 
+import torch
 from torch import nn
 from torch.nn.functional import softmax
 
@@ -42,8 +43,6 @@ class IIC(Method):
         left, right = (self.backbone(view).pooled for view in views.large)
         guesses = [tuple(softmax(at_least_single(head(rows)), 1) for rows in (left, right)) for head in self.classifiers]
         shared = [mutual_information(everyone(one), everyone(other)) for one, other in guesses]
-        losses = {
-            "clusters": -sum(shared[1 : self.heads], shared[0]) / self.heads,
-            "more": -sum(shared[self.heads + 1 :], shared[self.heads]) / self.heads,
-        }
+        few, many = torch.stack(shared).view(2, self.heads).mean(1)
+        losses = {"clusters": -few, "more": -many}
         return Outcome(losses, {"embedding": left.detach(), "assignment": guesses[0][0].detach()})

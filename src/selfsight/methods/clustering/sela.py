@@ -87,4 +87,4 @@ class SeLa(Method):
         logits = [at_least_single(classifier(pooled)) for classifier in self.classifiers]
         terms = [cross_entropy(row, known[index]) for row, known in zip(logits, self.assigned, strict=True)]  # pyright: ignore[reportIndexIssue]
         signs = {"embedding": pooled.detach(), "assignment": logits[0].detach().softmax(1)}
-        return Outcome({"label": sum(terms[1:], terms[0]) / len(terms)}, signs)
+        return Outcome({"label": torch.stack(terms).mean()}, signs)

@@ -1,14 +1,17 @@
 """MoCo version 3."""
 
+from functools import partial
+
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock
-from selfsight.core.distribute import everyone
+from selfsight.core.distribute import everyone, mine
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.part import Chain
 from selfsight.core.representation import Backbone
 from selfsight.core.schedule import Cosine, Schedule
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import BYOL_FIRST, BYOL_SECOND, TwoCrops, small_crops
+from selfsight.objectives.agree import across_views
 from selfsight.objectives.contrast import info_nce
 from selfsight.parts.heads import mlp
 from selfsight.parts.momentum import Momentum
@@ -57,7 +60,7 @@ class MoCoV3(Method):
         self.teacher = Momentum(Chain(backbone, self.projector), momentum)
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        queries = [self.predictor(self.projector(self.backbone(view).pooled)) for view in views.large]
-        keys = [self.teacher(view) for view in views.large]
-        terms = [info_nce(everyone(query), everyone(key), self.temperature) for query, key in zip(queries, reversed(keys), strict=True)]
-        return Outcome({"contrast": 2 * self.temperature * sum(terms[1:], terms[0])}, {"embedding": queries[0].detach()})
+        queries = [everyone(self.predictor(self.projector(self.backbone(view).pooled))) for view in views.large]
+        keys = [everyone(self.teacher(view)) for view in views.large]
+        loss = 4 * self.temperature * across_views(partial(info_nce, temperature=self.temperature), queries, keys)
+        return Outcome({"contrast": loss}, {"embedding": mine(queries[0]).detach()})

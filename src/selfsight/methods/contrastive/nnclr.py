@@ -1,5 +1,7 @@
 """NNCLR."""
 
+from functools import partial
+
 import torch
 from torch.nn.functional import normalize
 
@@ -10,6 +12,7 @@ from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import TwoCrops, small_crops
+from selfsight.objectives.agree import across_views
 from selfsight.objectives.contrast import info_nce
 from selfsight.objectives.precision import at_least_single
 from selfsight.parts.heads import mlp
@@ -59,9 +62,9 @@ class NNCLR(Method):
         guesses = [everyone(self.predictor(embedding)) for embedding in embeddings]
         unit = [normalize(at_least_single(everyone(embedding.detach()))) for embedding in embeddings]
         friends = [self._nearest(rows) for rows in unit]
-        terms = [info_nce(friend, guess, self.temperature) for friend, guess in zip(friends, reversed(guesses), strict=True)]
         self.queue.note(unit[0])
-        return Outcome({"contrast": sum(terms[1:], terms[0]) / 2}, {"embedding": embeddings[0].detach()})
+        loss = across_views(partial(info_nce, temperature=self.temperature), friends, guesses)
+        return Outcome({"contrast": loss}, {"embedding": embeddings[0].detach()})
 
     @torch.no_grad()
     def _nearest(self, rows: torch.Tensor) -> torch.Tensor:

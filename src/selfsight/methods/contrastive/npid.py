@@ -15,7 +15,7 @@ from selfsight.core.views import Views
 from selfsight.data.views.recipes import SIMCLR, OneCrop, small_one_crop
 from selfsight.objectives.contrast import binary_nce
 from selfsight.objectives.precision import at_least_single
-from selfsight.parts.assignments import Memory
+from selfsight.parts.memory import Memory
 from selfsight.parts.running import RunningMean
 
 __all__ = ["NPID"]

@@ -78,7 +78,7 @@ class IBOT(Method):
         hidden = [masked_cross_entropy(rows, target, mask) for rows, (_, target), mask in zip(local, seen, masks, strict=True)]
         signs = {"embedding": guesses[0].detach(), "assignment": seen[0][0], "chance": torch.tensor(float(self.prototypes)).log()}
         distil = across_views(soft_cross_entropy, guesses, [target for target, _ in seen])
-        return Outcome({"distil": distil, "patches": sum(hidden[1:], hidden[0]) / len(hidden)}, signs)
+        return Outcome({"distil": distil, "patches": torch.stack(hidden).mean()}, signs)
 
     @torch.no_grad()
     def _targets(self, view: torch.Tensor, clock: Clock) -> tuple[torch.Tensor, torch.Tensor]:

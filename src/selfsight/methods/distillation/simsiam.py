@@ -8,7 +8,7 @@ from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import TwoCrops, small_crops
-from selfsight.objectives.agree import cosine_distance
+from selfsight.objectives.agree import across_views, cosine_distance
 from selfsight.parts.heads import Steady, mlp
 
 __all__ = ["SimSiam"]
@@ -46,7 +46,7 @@ class SimSiam(Method):
         self.guess = Steady(mlp(dim, bottleneck, dim)) if predictor else nn.Identity()
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        left, right = (self.projector(self.backbone(view).pooled) for view in views.large)
-        targets = (right.detach(), left.detach()) if self.stop else (right, left)
-        terms = [cosine_distance(self.guess(own), target) for own, target in zip((left, right), targets, strict=True)]
-        return Outcome({"distance": sum(terms[1:], terms[0]) / 2}, {"embedding": left.detach()})
+        embeddings = [self.projector(self.backbone(view).pooled) for view in views.large]
+        targets = [embedding.detach() for embedding in embeddings] if self.stop else embeddings
+        guesses = [self.guess(embedding) for embedding in embeddings]
+        return Outcome({"distance": across_views(cosine_distance, guesses, targets)}, {"embedding": embeddings[0].detach()})

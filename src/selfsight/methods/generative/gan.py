@@ -7,7 +7,8 @@ from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, Turn, hint
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.geometry import Crop, Normalise
+from selfsight.data.views.damage import SYMMETRIC
+from selfsight.data.views.geometry import Crop
 from selfsight.data.views.recipes import OneCrop, View
 from selfsight.objectives.adversarial import deceive, tell_apart
 from selfsight.parts.decoders import ConvDecoder
@@ -15,7 +16,7 @@ from selfsight.parts.heads import linear
 
 __all__ = ["GAN"]
 
-_WHOLE = OneCrop(View(Crop((1.0, 1.0), (1.0, 1.0)), flip=0.0), noise=100, normalise=Normalise((0.5,) * 3, (0.5,) * 3))
+_WHOLE = OneCrop(View(Crop((1.0, 1.0), (1.0, 1.0)), flip=0.0), noise=100, normalise=SYMMETRIC)
 """The whole picture, its values in [-1, 1], and a code of 100 numbers."""
 
 
@@ -34,7 +35,7 @@ class GAN(Method):
     paper = Training("adamw", rate=2e-4, reference_batch=128, decay=0.0, warmup=0.0, final=1.0, betas=(0.5, 0.999))
     small = Preset(
         Training("adamw", rate=2e-4, reference_batch=128, decay=0.0, warmup=0.0, final=1.0, betas=(0.5, 0.999)),
-        {"size": 32, "width": 32},
+        {"width": 32},
         batch=128,
         backbone="dcgan?width=32",
     )

@@ -25,7 +25,7 @@ class VAE(Method):
 
     Args:
         code: numbers in the code; the recipe draws as many.
-        size: side of the pictures in pixels, four times a power of two.
+        size: side of the pictures in pixels.
         width: channels of the decoder before its last layer.
     """
 
@@ -33,7 +33,7 @@ class VAE(Method):
     paper = Training("adamw", rate=1e-3, decay=0.0, warmup=0.0)
     small = Preset(
         Training("adamw", rate=2e-3, decay=1e-4, warmup=0.05, clip=500.0),
-        {"recipe": OneCrop(PLAIN, noise=64, normalise=SYMMETRIC), "code": 64, "size": 32, "width": 32},
+        {"recipe": OneCrop(PLAIN, noise=64, normalise=SYMMETRIC), "code": 64, "width": 32},
         batch=64,
     )
 

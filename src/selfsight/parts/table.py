@@ -1,0 +1,29 @@
+"""Tables with a row for every sample of a data set."""
+
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Int, Num
+from torch import Tensor, nn
+
+from selfsight.core.errors import UsageError
+
+__all__ = ["SampleTable"]
+
+
+class SampleTable(nn.Module):
+    """Buffers whose first side is the data set's: a saved one brings its own length with it."""
+
+    grown: ClassVar[str]
+
+    def __getitem__(self, index: Int[Tensor, " batch"]) -> Num[Tensor, "batch ..."]:
+        table: Tensor = getattr(self, self.grown)
+        if not len(table):
+            raise UsageError("Nothing is remembered of any sample yet.", "Call the method's relabel once before its first step.")
+        return table[index]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        saved = state_dict.get(prefix + self.grown)
+        if saved is not None:
+            setattr(self, self.grown, torch.empty_like(saved, device=getattr(self, self.grown).device))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
