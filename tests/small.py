@@ -13,10 +13,27 @@ from selfsight.core.views import Views
 from selfsight.data.loader import Loader
 from selfsight.data.opening import open_source
 from selfsight.data.source import Source
+from selfsight.engine.fit import labels_of
 from selfsight.engine.hardware import Hardware
 from selfsight.engine.plan import Plan, turns_of
 
 SMALL: dict[str, dict[str, Any]] = {
+    "beit": {"codes": 16, "sample": 500},
+    "bigan": {"width": 4, "hidden": 16},
+    "cpc": {"dim": 16, "depth": 2},
+    "dim": {"hidden": 16, "dim": 16, "whole": 0.5},
+    "dinov2": {"prototypes": 32, "hidden": 32, "bottleneck": 16},
+    "exemplar": {"exemplars": 64},
+    "inpaint": {"code": 8, "width": 4},
+    "lejepa": {"hidden": 32, "dim": 8, "directions": 16},
+    "mean_teacher": {"classes": 16, "labelled": 0.5},
+    "pcl": {"keys": 64, "dim": 16, "clusters": (4, 6), "alone": 0.0},
+    "pirl": {"dim": 16},
+    "rotation_decoupling": {"dim": 16},
+    "sela_v2": {"hidden": 32, "dim": 16, "clusters": 8, "relabels": 2},
+    "supcon": {"hidden": 64, "dim": 32},
+    "supervised": {"classes": 16},
+    "wgan_gp": {"width": 4, "every": 1},
     "align_uniform": {"hidden": 64, "dim": 32},
     "autoencode": {"code": 8, "width": 4},
     "context": {"hidden": 32},
@@ -43,7 +60,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "simclr": {"hidden": 64, "dim": 32},
     "swav": {"hidden": 64, "dim": 16, "clusters": 16, "queue": 8},
 }
-BACKBONES = {"gan": "dcgan?width=8"}
+BACKBONES = {"gan": "dcgan?width=8", "wgan_gp": "dcgan?width=8&norm=false"}
 CPU = Hardware(torch.device("cpu"))
 
 
@@ -96,6 +113,7 @@ def trial(name: str, source: Source, **more: Any) -> Trial:
     method = build(chosen)
     plan = plan_of(chosen, method)
     loader = Loader(source, batch=chosen.batch, seed=chosen.seed)
+    plan.labels = labels_of(method, source)
     CPU.place(method)
     method.train()
     (before, first), (clock, batch) = plan.walk(loader, CPU)

@@ -15,6 +15,7 @@ from selfsight.core.distribute import mine, rank, shared_mean
 from selfsight.core.method import Method
 from selfsight.core.views import Images, Views
 from selfsight.data.loader import Loader, images
+from selfsight.data.views.recipes import PLAIN, TwoCrops
 from selfsight.engine.fit import fit
 from selfsight.engine.hardware import Hardware
 from selfsight.engine.observe import Moment
@@ -24,13 +25,17 @@ from selfsight.methods.table import METHODS
 from small import CPU, settings, world
 
 SIZE, BATCH, STEPS = 16, 8, 2
+TURNED = TwoCrops(PLAIN, replace(PLAIN, turn=1.0))
 CASES: dict[str, dict[str, Any]] = {name: {"method": name} for name in METHODS} | {
     "moco in 2 groups": {"method": "moco", "options": {"groups": 2}},
     "moco whole": {"method": "moco", "options": {"groups": 1}},
     "dino on a transformer": {"method": "dino", "backbone": "vit_nano"},
+    "dinov2 with sinkhorn": {"method": "dinov2", "options": {"balance": "sinkhorn"}},
+    "pirl by turns": {"method": "pirl", "options": {"recipe": TURNED, "tiles": 0}},
     "mae in pieces": {"method": "mae", "accumulate": 2},
     "context": {"method": "context", "size": 32},  # whose tiles are whole cells
     "jigsaw": {"method": "jigsaw", "size": 32},
+    "pirl": {"method": "pirl", "size": 32},
 }
 """Accumulation is the same on any number of processes where no layer takes batch statistics."""
 
@@ -48,6 +53,7 @@ class DoublePlan(Plan):
         whole = images(self.loader.source, self.loader.rows(clock.step))
         assert torch.equal(mine(whole.index), batch.index)
         made = method.recipe.make(whole, method.recipe.draw(self.batch, clock, self.frame)).map(mine).to(torch.float64)
+        made = self.told(method, made)
         return [made.map(lambda tensor, piece=piece: tensor.chunk(self.accumulate)[piece]) for piece in range(self.accumulate)]
 
     def extract(self, method: Method, loader: Loader, hardware: Hardware, network: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:

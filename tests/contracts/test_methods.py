@@ -8,16 +8,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from inspect import signature
 
+import numpy as np
 import pytest
 import torch
 
 from selfsight.assembly import build, choose, plan_of
-from selfsight.core.errors import MissingHint, UsageError
-from selfsight.core.method import Relabels
+from selfsight.core.errors import DataError, MissingHint, UsageError
+from selfsight.core.method import Relabels, Supervised
 from selfsight.core.plain import plain, revive
 from selfsight.core.views import Views
 from selfsight.data.loader import Loader
-from selfsight.engine.fit import fit
+from selfsight.engine.fit import fit, labels_of
 from selfsight.engine.health import Health
 from selfsight.engine.observe import Recorder
 from selfsight.engine.plan import turns_of
@@ -28,20 +29,33 @@ from selfsight.parts.momentum import Momentum
 from small import CPU, Trial, settings, trial, twin, world
 
 NEEDY = (
+    "beit",
+    "bigan",
     "context",
     "deepcluster",
     "deepcluster_v2",
+    "dinov2",
+    "exemplar",
     "gan",
     "ibot",
+    "inpaint",
     "jigsaw",
     "mae",
+    "mean_teacher",
     "npid",
+    "pcl",
+    "pirl",
+    "rotation_decoupling",
     "rotnet",
     "sela",
+    "sela_v2",
     "simmim",
+    "supcon",
+    "supervised",
     "vae",
+    "wgan_gp",
 )
-PAPER = re.compile(r"[A-Z][\w. &]+ \d{4}, arXiv:\d{4}\.\d{4,5}")
+PAPER = re.compile(r"(?:van den )?[A-Z][\w. &]+ \d{4}, (arXiv:\d{4}\.\d{4,5}|CVPR)")
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +158,23 @@ def test_others_need_pixels_alone(ready, name):
     bare = replace(case, views=Views(case.views.large, case.views.small))
     assert all(math.isfinite(loss) for loss in case.losses())
     assert bare.losses() == case.losses()
+
+
+def test_labels_are_for_labelled_baselines_alone(pictures, ready):
+    labels = pictures.truth(np.arange(len(pictures))).labels
+    for name in METHODS:
+        case = ready(name)
+        if isinstance(case.method, Supervised):
+            assert case.method.card.kind == "labelled"
+            assert case.views.hints["label"][:, 0].tolist() == labels[case.views.index].tolist()
+        else:
+            assert case.method.card.kind != "labelled"
+            assert "label" not in case.views.hints
+            assert labels_of(case.method, pictures) is None
+    supervised = ready("supcon")
+    supervised.plan.labels = None
+    with pytest.raises(DataError, match="these data have none"):
+        supervised.plan.told(supervised.method, supervised.views)
 
 
 def test_wrong_backbone_is_refused_with_help():

@@ -19,7 +19,7 @@ from selfsight.core.errors import SelfsightError, UsageError
 from selfsight.core.origin import BITWISE, origin
 from selfsight.core.plain import differences, plain, revive
 from selfsight.core.readout import Readout
-from selfsight.core.schedule import Constant, Cosine, Steps, Warmup, parse_schedule
+from selfsight.core.schedule import Constant, Cosine, Steps, Warmup, falls_due, parse_schedule
 from selfsight.core.views import Images, Views
 from selfsight.methods.table import METHODS
 
@@ -55,6 +55,13 @@ def test_clock():
 
 def at(fraction: float) -> Clock:
     return Clock(step=round(1000 * fraction), steps=1000)
+
+
+def test_what_falls_due_falls_due_often_at_first():
+    due = [step for step in range(400) if falls_due(Clock(step=step, steps=400), 10)]
+    assert due == [4 * i**2 for i in range(10)]
+    assert falls_due(Clock(step=0, steps=3), 1)
+    assert not falls_due(Clock(step=1, steps=3), 1)
 
 
 def test_schedules():

@@ -1,4 +1,8 @@
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,6 +60,32 @@ def test_workers_change_nothing(tmp_path):
     assert len(alone) == 5
     assert alone[0].extent is not None
     assert same(alone, helped)
+
+
+READS = """
+import multiprocessing, sys, time, numpy as np
+from selfsight.data.loader import Loader
+from selfsight.data.memory import ArraySource
+if __name__ == "__main__":
+    batches = Loader(ArraySource(np.zeros((8, 3, 4, 4), np.uint8)), batch=2, seed=0, workers=2).batches(0, 1000)
+    next(batches)
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    time.sleep(60)
+"""
+
+
+def test_workers_end_with_a_killed_process(tmp_path):
+    (tmp_path / "reads.py").write_text(READS)
+    with subprocess.Popen([sys.executable, tmp_path / "reads.py"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as reader:
+        assert reader.stdout is not None
+        workers = [int(word) for word in reader.stdout.readline().split()]
+        assert len(workers) == 2
+        assert all(Path(f"/proc/{worker}").exists() for worker in workers)
+        reader.kill()
+    ends = time.monotonic() + 20
+    while any(Path(f"/proc/{worker}").exists() for worker in workers) and time.monotonic() < ends:
+        time.sleep(0.05)
+    assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]
 
 
 def test_thread_ends_with_the_iteration():

@@ -25,7 +25,7 @@ from selfsight.methods.table import METHODS
 from small import BACKBONES, SMALL
 
 STEPS = 13
-SIDES = {"context": 32, "jigsaw": 32}
+SIDES = {"context": 32, "jigsaw": 32, "pirl": 32}
 """Whose tiles are whole cells."""
 
 

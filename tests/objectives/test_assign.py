@@ -13,7 +13,7 @@ from test_objectives import few, papers, rows, seeds, turn
 from torch.testing import assert_close
 
 from selfsight.core.errors import UsageError
-from selfsight.objectives.assign import Clustering, balanced_weights, kmeans, sinkhorn, transported, whitened
+from selfsight.objectives.assign import Clustering, balanced_weights, concentrations, kmeans, sinkhorn, transported, whitened
 
 
 @given(seed=seeds, count=some.integers(2, 8), clusters=some.integers(2, 5), rounds=some.integers(1, 4))
@@ -172,3 +172,24 @@ def test_balanced_weights_give_every_cluster_the_same_say(seed, clusters):
     assert_close(totals[present], totals[present].mean().expand(int(present.sum())))
     assert float(weights[labels].mean()) == pytest.approx(1, rel=1e-5)
     assert not weights[~present].any()
+
+
+@given(seed=seeds, dim=some.integers(2, 4))
+@few
+def test_concentration_is_the_papers(seed, dim):
+    some_rows, labels, centroids = rows(seed, 40, dim), torch.arange(40) % 3, rows(seed + 1, 3, dim)
+    found = concentrations(some_rows, Clustering(labels, centroids, 0.0, 1), 0.2)
+    expected = torch.tensor(papers.concentrations(some_rows.tolist(), labels.tolist(), centroids.tolist(), 0.2), dtype=torch.float64)
+    middle = expected.argsort()[1]
+    low, high = torch.quantile(expected, torch.tensor([0.1, 0.9], dtype=torch.float64))
+    kept = expected.clamp(low, high)
+    assert_close(found, 0.2 * kept / kept.mean())
+    assert float(found.mean()) == pytest.approx(0.2)
+    assert found.argsort()[1] == middle
+
+
+def test_concentration_of_clusters_of_one_is_the_largest():
+    some_rows, labels = rows(0, 21, 2), torch.tensor([0] * 10 + [1] * 10 + [2])
+    centroids = torch.stack([some_rows[labels == number].mean(0) for number in range(3)])
+    found = concentrations(some_rows, Clustering(labels, centroids, 0.0, 1), 0.2)
+    assert found[2] == found.max()

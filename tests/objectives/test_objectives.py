@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from math import log
+from math import exp, log
 from pathlib import Path
 from pkgutil import iter_modules
 
@@ -17,7 +17,7 @@ from torch.nn.functional import normalize, softmax
 from torch.testing import assert_close
 
 import selfsight.objectives
-from selfsight.objectives.adversarial import deceive, tell_apart
+from selfsight.objectives.adversarial import deceive, distance_between, slope_penalty, tell_apart
 from selfsight.objectives.agree import (
     across_views,
     cosine_distance,
@@ -27,10 +27,18 @@ from selfsight.objectives.agree import (
     mutual_information,
     soft_cross_entropy,
 )
-from selfsight.objectives.contrast import binary_nce, info_nce, nt_xent
+from selfsight.objectives.contrast import binary_nce, info_nce, nt_xent, tell_pairs, with_labels
 from selfsight.objectives.decorrelate import correlation_to_identity, covariance_energy, missing_deviation
-from selfsight.objectives.reconstruct import gaussian_likelihood, masked_mae, masked_mse, normal_divergence, patches, standard_patches
-from selfsight.objectives.spread import alignment, effective_rank, embedding_spread, uniformity
+from selfsight.objectives.reconstruct import (
+    gaussian_likelihood,
+    masked_mae,
+    masked_mse,
+    normal_divergence,
+    patches,
+    standard_patches,
+    weighted_mse,
+)
+from selfsight.objectives.spread import alignment, effective_rank, embedding_spread, gaussianity, nearest_spread, uniformity
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "oracles"))
 import papers
@@ -211,6 +219,82 @@ def test_counting_is_the_papers(seed, count, dim):
     expected = papers.counting(parts.tolist(), whole.tolist(), other.tolist(), 3.0)
     assert float(counting(parts, whole, other, 3.0)) == pytest.approx(expected, rel=1e-9)
     assert float(counting(parts, parts, parts + 10, 3.0)) == 0
+
+
+@given(seed=seeds, count=sizes, dim=sizes)
+@few
+def test_contrast_by_labels_is_the_papers(seed, count, dim):
+    views = rows(seed, 2 * count, dim)
+    labels = torch.arange(count).remainder(3).repeat(2)
+    found = with_labels(views, labels, 0.3)
+    assert float(found) == pytest.approx(papers.with_labels(views.tolist(), labels.tolist(), 0.3), rel=1e-9)
+    every = with_labels(views, torch.arange(count).repeat(2), 0.3)  # a class an image is SimCLR
+    assert_close(every, nt_xent(views[:count], views[count:], 0.3))
+
+
+@given(seed=seeds, count=sizes)
+@few
+def test_telling_pairs_is_the_papers(seed, count):
+    scores, alike = rows(seed, count, count), torch.eye(count, dtype=torch.bool)
+    found = tell_pairs(scores, alike)
+    assert float(found) == pytest.approx(papers.tell_pairs(scores.tolist(), alike.tolist()), rel=1e-9)
+    assert float(tell_pairs(0 * scores, alike)) == pytest.approx(2 * log(2))
+    assert float(tell_pairs(100 * (2.0 * alike - 1), alike)) < 1e-9
+
+
+@given(seed=seeds, count=sizes, dim=sizes)
+@few
+def test_distance_to_the_nearest_is_the_papers(seed, count, dim):
+    some_rows = rows(seed, count, dim)
+    assert float(nearest_spread(some_rows)) == pytest.approx(papers.nearest_spread(some_rows.tolist()), rel=1e-6, abs=1e-9)
+    assert float(nearest_spread(torch.ones(4, 3, dtype=torch.float64))) == pytest.approx(-log(1e-8))
+
+
+@given(seed=seeds, count=sizes, dim=sizes)
+@few
+def test_gaussianity_is_the_papers(seed, count, dim):
+    some_rows, along = rows(seed, count, dim), normalize(rows(seed + 1, 3, dim))
+    assert float(gaussianity(some_rows, along)) == pytest.approx(papers.gaussianity(some_rows.tolist(), along.tolist()), rel=1e-9)
+
+
+def test_gaussianity_is_least_for_normal_rows():
+    along = normalize(rows(1, 64, 8))
+    normal = float(gaussianity(rows(0, 2000, 8), along))
+    assert normal < 2  # a statistic of the order of one, whatever the number of rows
+    wrong = [rows(0, 2000, 8) * 2, rows(0, 2000, 8) + 0.5, torch.zeros(2000, 8).double(), rows(0, 2000, 1).expand(-1, 8)]
+    assert min(float(gaussianity(each, along)) for each in wrong) > 20 * normal
+
+
+@given(seed=seeds, count=sizes, dim=sizes)
+@few
+def test_critics_slope_is_the_papers(seed, count, dim):
+    gradient = rows(seed, count, dim)
+    assert float(slope_penalty(gradient)) == pytest.approx(papers.slope_penalty(gradient.tolist()), rel=1e-9)
+    assert float(slope_penalty(normalize(gradient))) < 1e-20
+    real, fake = rows(seed + 1, count), rows(seed + 2, count)
+    assert float(distance_between(real, fake)) == pytest.approx(papers.mean(real.tolist()) - papers.mean(fake.tolist()))
+
+
+@given(seed=seeds, count=sizes)
+@few
+def test_weighted_error_is_the_papers(seed, count):
+    guess, target, weight = rows(seed, count, 1, 2, 3), rows(seed + 1, count, 1, 2, 3), rows(seed + 2, count, 1, 2, 3).exp()
+    flat = [part.flatten(1).tolist() for part in (guess, target, weight)]
+    assert float(weighted_mse(guess, target, weight)) == pytest.approx(papers.weighted_mse(*flat), rel=1e-9)
+    assert_close(weighted_mse(guess, target, 5 * weight), weighted_mse(guess, target, weight))
+
+
+@given(seed=seeds, count=sizes, dim=sizes)
+@few
+def test_contrast_without_unit_length_is_a_softmax_of_products(seed, count, dim):
+    query, key = rows(seed, count, dim), rows(seed + 1, count, dim)
+    expected = papers.mean(
+        [
+            log(sum(exp(papers.dot(q, k) / 2) for k in key.tolist())) - papers.dot(q, key[i].tolist()) / 2
+            for i, q in enumerate(query.tolist())
+        ]
+    )
+    assert float(info_nce(query, key, 2.0, unit=False)) == pytest.approx(expected, rel=1e-9)
 
 
 def test_views_are_compared_with_those_of_others_only():

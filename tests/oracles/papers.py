@@ -1,5 +1,7 @@
 """The papers again, slowly: nested loops over Python floats, double precision, no tricks."""
 
+from cmath import exp as cexp
+from itertools import pairwise
 from math import exp, log, pi, sqrt
 
 Rows = list[list[float]]
@@ -237,3 +239,69 @@ def gaussian_likelihood(target: Rows, centre: Rows, log_deviation: float) -> flo
 def normal_divergence(centre: Rows, log_variance: Rows) -> float:
     """Kingma & Welling 2013, appendix B."""
     return mean([sum(-(1 + v - m**2 - exp(v)) / 2 for m, v in zip(x, y, strict=True)) for x, y in zip(centre, log_variance, strict=True)])
+
+
+def with_labels(rows: Rows, labels: list[int], temperature: float) -> float:
+    """Khosla et al. 2020, eq. 2: the sum over positives outside the logarithm."""
+    losses = []
+    for i, anchor in enumerate(rows):
+        others = [k for k in range(len(rows)) if k != i]
+        below = sum(exp(cosine(anchor, rows[k]) / temperature) for k in others)
+        alike = [k for k in others if labels[k] == labels[i]]
+        losses.append(-mean([log(exp(cosine(anchor, rows[k]) / temperature) / below) for k in alike]))
+    return mean(losses)
+
+
+def tell_pairs(scores: Rows, alike: list[list[bool]]) -> float:
+    """Hjelm et al. 2018, eq. 4, as a loss."""
+    pairs = [(score, same) for row, flags in zip(scores, alike, strict=True) for score, same in zip(row, flags, strict=True)]
+    own = mean([log(1 + exp(-score)) for score, same in pairs if same])
+    return own + mean([log(1 + exp(score)) for score, same in pairs if not same])
+
+
+def nearest_spread(rows: Rows) -> float:
+    """Sablayrolles et al. 2018: the logarithm of the distance to the nearest other row."""
+    units = [unit(row) for row in rows]
+
+    def apart(x: list[float], y: list[float]) -> float:
+        return sqrt(sum((a - b) ** 2 for a, b in zip(x, y, strict=True)))
+
+    return -mean([log(min(apart(x, y) for j, y in enumerate(units) if j != i) + 1e-8) for i, x in enumerate(units)])
+
+
+def gaussianity(rows: Rows, directions: Rows) -> float:
+    """Balestriero & LeCun 2025, algorithm 1, with complex numbers."""
+    knots = [-5 + 10 * step / 16 for step in range(17)]
+    statistics = []
+    for direction in directions:
+        heights = []
+        for knot in knots:
+            normal = exp(-(knot**2) / 2)
+            characteristic = sum(cexp(1j * knot * dot(row, direction)) for row in rows) / len(rows)
+            heights.append(abs(characteristic - normal) ** 2 * normal)
+        area = sum((a + b) / 2 * 10 / 16 for a, b in pairwise(heights))
+        statistics.append(len(rows) * area)
+    return mean(statistics)
+
+
+def slope_penalty(gradient: Rows) -> float:
+    """Gulrajani et al. 2017, eq. 3."""
+    return mean([(sqrt(dot(row, row)) - 1) ** 2 for row in gradient])
+
+
+def concentrations(rows: Rows, labels: list[int], centroids: Rows, temperature: float) -> list[float]:
+    """Li et al. 2020, concentration estimation, without the percentiles (for clusters that none of them touches)."""
+    widths = []
+    for number, centre in enumerate(centroids):
+        own = [row for row, label in zip(rows, labels, strict=True) if label == number]
+        far = sum(sqrt(sum((a - b) ** 2 for a, b in zip(row, centre, strict=True))) for row in own)
+        widths.append(far / (len(own) * log(len(own) + 10)))
+    return [temperature * width / mean(widths) for width in widths]
+
+
+def weighted_mse(guess: Rows, target: Rows, weight: Rows) -> float:
+    """The mean over images of the weighted mean of squared errors."""
+    losses = []
+    for g, t, w in zip(guess, target, weight, strict=True):
+        losses.append(sum(c * (a - b) ** 2 for a, b, c in zip(g, t, w, strict=True)) / sum(w))
+    return mean(losses)

@@ -12,6 +12,9 @@ from selfsight.core.part import Chain, parts_of
 from selfsight.core.schedule import Constant, Cosine
 from selfsight.core.transformer import DropPath
 from selfsight.parts.assignments import Assignments
+from selfsight.parts.codebook import Codebook
+from selfsight.parts.context import DownwardContext
+from selfsight.parts.critics import Critic
 from selfsight.parts.decoders import ConvDecoder, sine_positions
 from selfsight.parts.heads import UnitLinear, mlp, prototype_head
 from selfsight.parts.memory import Memory
@@ -278,3 +281,35 @@ def test_positions_tell_places_apart():
     assert torch.cdist(places, places).fill_diagonal_(9).min() > 0.1
     assert_close(places[1, :8], places[2, :8])  # same row, same first half
     assert_close(places[1, 8:], places[5, 8:])  # same column, same second half
+
+
+def test_memory_is_drawn_alike_at_the_same_step():
+    memory = Memory(3)
+    memory.set(torch.arange(50), torch.randn(50, 3))
+    assert torch.equal(memory.drawn(0, NOW), memory.rows)
+    drawn = memory.drawn(20, NOW)
+    assert drawn.shape == (20, 3)
+    assert torch.equal(drawn, memory.drawn(20, NOW))
+    assert not torch.equal(drawn, memory.drawn(20, Clock(step=2, steps=4)))
+    assert all(bool((row == memory.rows).all(1).any()) for row in drawn)
+
+
+def test_context_knows_nothing_from_below():
+    context = DownwardContext(32, depth=2)
+    grid = torch.randn(1, 32, 5, 4, requires_grad=True)
+    context(grid)[0, :, 3, 1].sum().backward()
+    seen = grid.grad.abs().sum((0, 1)) > 0  # pyright: ignore[reportOptionalMemberAccess]
+    assert seen.nonzero()[:, 0].unique().tolist() == [1, 2, 3]
+    assert seen[1].any()
+    assert not seen[4].any()
+
+
+@pytest.mark.parametrize("size", [16, 28, 32, 96])
+def test_critics_say_as_many_numbers_as_asked(size):
+    assert Critic(size=size, channels=3, width=4, out=5)(torch.randn(2, 3, size, size)).shape == (2, 5)
+
+
+def test_codebook_names_the_nearest():
+    book = Codebook(3, 2)
+    book.rows.copy_(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 5.0]]))
+    assert book(torch.tensor([[[0.9, 0.2], [0.1, 0.1]], [[0.0, 3.0], [9.0, 0.0]]])).tolist() == [[1, 0], [2, 1]]

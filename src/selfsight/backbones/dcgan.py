@@ -13,16 +13,17 @@ class DCGAN(Backbone):
     """Strided 4 x 4 convolutions, leaky rectifiers of slope 0.2, batch norm but in the first: halved until 4 cells a side remain.
 
     The pooled vector is what the paper probes: every layer's features max-pooled to 4 x 4 cells would be 28,672 numbers
-    at 64 px; here it is the mean and the largest value of each channel of the last grid.
+    at 64 px; here it is the mean and the largest value of each channel of the last grid. ``norm``: without batch norm a gradient
+    penalty looks at each picture by itself (WGAN-GP).
     """
 
-    def __init__(self, *, size: int = 32, channels: int = 3, width: int = 64) -> None:
+    def __init__(self, *, size: int = 32, channels: int = 3, width: int = 64, norm: bool = True) -> None:
         super().__init__()
         stages: list[nn.Module] = []
         before, after, side = channels, width, size
         while side > 4:
-            norm = nn.BatchNorm2d(after) if stages else nn.Identity()
-            stages.append(nn.Sequential(nn.Conv2d(before, after, 4, 2, 1, bias=False), norm, nn.LeakyReLU(0.2, inplace=True)))
+            even = nn.BatchNorm2d(after) if stages and norm else nn.Identity()
+            stages.append(nn.Sequential(nn.Conv2d(before, after, 4, 2, 1, bias=False), even, nn.LeakyReLU(0.2, inplace=True)))
             before, after, side = after, after * 2, side // 2
         self.stages = nn.Sequential(*stages)
         self.dim, self.channels, self.stride = 2 * before, channels, 2 ** len(stages)

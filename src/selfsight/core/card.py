@@ -6,8 +6,8 @@ from typing import Literal
 
 __all__ = ["Card", "Family", "Kind", "Preset", "Training"]
 
-Family = Literal["contrastive", "distillation", "decorrelation", "clustering", "masked", "pretext", "multimodal", "generative"]
-Kind = Literal["aligning", "discriminative", "clustering", "generative"]
+Family = Literal["contrastive", "distillation", "decorrelation", "clustering", "masked", "pretext", "multimodal", "generative", "labelled"]
+Kind = Literal["aligning", "discriminative", "clustering", "generative", "labelled"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,8 @@ class Card:
 
     Attributes:
         family: the folder that it lives in.
-        kind: aligning (views agree), discriminative (a transformation is predicted), clustering or generative.
+        kind: aligning (views agree), discriminative (a transformation is predicted), clustering, generative, or labelled (a baseline
+            that is told the classes).
         paper: authors, year and arXiv number.
         decks: the lecture decks that teach it.
         probe: the measure that decides whether it has learnt, chosen before it was tried.

@@ -4,7 +4,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ __all__ = [
     "Outcome",
     "Recipe",
     "Relabels",
+    "Supervised",
     "Turn",
     "Turns",
     "hint",
@@ -154,6 +155,13 @@ class Freezes(Protocol):
     def frozen(self, clock: Clock) -> tuple[nn.Module, ...]:
         """The modules that do not move in this step."""
         ...
+
+
+@runtime_checkable
+class Supervised(Protocol):
+    """A labelled baseline: it alone is handed labels, as the hint ``label`` (batch x 1; -1 where unknown)."""
+
+    supervised: ClassVar[Literal[True]]
 
 
 def hint(views: Views, name: str, method: str) -> Tensor:

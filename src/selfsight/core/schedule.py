@@ -6,7 +6,7 @@ from math import cos, pi
 from selfsight.core.clock import Clock
 from selfsight.core.errors import UsageError
 
-__all__ = ["Constant", "Cosine", "Schedule", "Steps", "Warmup", "parse_schedule"]
+__all__ = ["Constant", "Cosine", "Schedule", "Steps", "Warmup", "falls_due", "parse_schedule"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,12 @@ class Steps:
 
 
 Schedule = Constant | Cosine | Warmup | Steps
+
+
+def falls_due(clock: Clock, times: int) -> bool:
+    """Whether this is one of the steps ``(i / times)² steps``, which are close at first and far apart at last; the first is one."""
+    now, before = (int(times * (step / clock.steps) ** 0.5) for step in (clock.step, max(clock.step - 1, 0)))
+    return clock.step == 0 or now > before
 
 
 def parse_schedule(text: str) -> Schedule:

@@ -1,9 +1,12 @@
 """The order in which pictures are learnt from, as a pure function of the seed, and their delivery ahead of need."""
 
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from multiprocessing import parent_process
+from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 import numpy as np
@@ -137,7 +140,16 @@ def _ahead(read: Callable[[int], Item], order: Iterable[int]) -> Iterator[Item]:
 
 
 def _calm(_: int) -> None:
+    """One thread for a process that reads; and it ends when the one that it reads for has ended, even by SIGKILL."""
     torch.set_num_threads(1)
+    parent = parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_after, args=(parent,), name="selfsight-watch", daemon=True).start()
+
+
+def _end_after(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)  # no clean-up: what would be cleaned up belonged to the dead process
 
 
 def _by_workers(reads: _Steps, order: range, workers: int) -> Iterator[Images]:

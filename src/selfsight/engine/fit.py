@@ -3,16 +3,26 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import numpy as np
+import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
-from selfsight.core.method import Method, Relabels
+from selfsight.core.method import Method, Relabels, Supervised
 from selfsight.core.part import parts_of
 from selfsight.data.loader import Loader
+from selfsight.data.source import Source
 from selfsight.engine.hardware import Hardware
 from selfsight.engine.observe import Moment, Observer
 from selfsight.engine.plan import Plan, turns_of
 
-__all__ = ["fit"]
+__all__ = ["fit", "labels_of"]
+
+
+def labels_of(method: Method, source: Source) -> Tensor | None:
+    """The class of every sample, for a labelled baseline; nothing for any other method, which cannot see it."""
+    known = source.truth(np.arange(len(source))).labels if isinstance(method, Supervised) else None
+    return None if known is None else torch.from_numpy(np.asarray(known, dtype=np.int64))
 
 
 def fit(
@@ -34,6 +44,7 @@ def fit(
     if restore is not None:
         restore(optimiser)
     extract = partial(plan.extract, method, loader, hardware)
+    plan.labels = labels_of(method, loader.source)
     method.train()
     for clock, batch in plan.walk(loader, hardware, start):
         if isinstance(method, Relabels) and method.due(clock):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -13,8 +13,8 @@ from torch.optim import Optimizer
 from selfsight.core.card import Training
 from selfsight.core.clock import Clock, key
 from selfsight.core.distribute import everyone, mine, rank, world
-from selfsight.core.errors import Diverged
-from selfsight.core.method import Frame, Freezes, Method, Outcome, Turn, Turns
+from selfsight.core.errors import DataError, Diverged
+from selfsight.core.method import Frame, Freezes, Method, Outcome, Supervised, Turn, Turns
 from selfsight.core.views import Images, Views
 from selfsight.data.loader import Loader, images
 from selfsight.data.views.geometry import central
@@ -55,6 +55,7 @@ class Plan:
         training: optimiser, learning rate and weight decay.
         frame: the picture that views are made for.
         accumulate: pieces that the batch is cut into, to save memory.
+        labels: the class of every sample of the data; filled for labelled baselines alone.
     """
 
     seed: int
@@ -63,6 +64,7 @@ class Plan:
     training: Training
     frame: Frame
     accumulate: int = 1
+    labels: Tensor | None = None
     failures: int = 0
     _saved: list[Tensor] = field(default_factory=list)
 
@@ -93,14 +95,27 @@ class Plan:
             yield clock, batch.map(hardware.move)
 
     def views(self, method: Method, batch: Images, clock: Clock, hardware: Hardware) -> list[Views]:
-        """The views of this process's rows, in as many pieces as the batch is cut into."""
+        """The views of this process's rows, in as many pieces as the batch is cut into; with labels for labelled baselines alone."""
         drawn = method.recipe.draw(self.batch, clock, self.frame).map(mine)
         pieces = []
         for piece in range(self.accumulate):
             cut = partial(_piece, number=piece, of=self.accumulate)
             made = method.recipe.make(batch.map(cut), drawn.map(cut).map(hardware.move))
-            pieces.append(made.map(hardware.layout))
+            pieces.append(self.told(method, made.map(hardware.layout)))
         return pieces
+
+    def told(self, method: Method, views: Views) -> Views:
+        """The views with their samples' labels, if the method is a labelled baseline.
+
+        Raises:
+            DataError: the data have no labels.
+        """
+        if not isinstance(method, Supervised):
+            return views
+        if self.labels is None:
+            raise DataError(f"{type(method).__name__} learns from labels, and these data have none.", "Choose a method without labels.")
+        assert views.index is not None
+        return replace(views, hints={**views.hints, "label": self.labels.to(views.index.device)[views.index][:, None]})
 
     def step(
         self,

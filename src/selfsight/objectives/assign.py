@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from selfsight.core.errors import UsageError
 from selfsight.objectives.precision import in_full_precision
 
-__all__ = ["Clustering", "balanced_weights", "kmeans", "sinkhorn", "transported", "whitened"]
+__all__ = ["Clustering", "balanced_weights", "concentrations", "kmeans", "sinkhorn", "transported", "whitened"]
 
 
 @torch.no_grad()
@@ -156,3 +156,22 @@ def balanced_weights(labels: Int[Tensor, " sample"], clusters: int) -> Float[Ten
     counts = torch.bincount(labels, minlength=clusters)
     weights = len(labels) / (counts.clamp(min=1) * (counts > 0).sum())
     return torch.where(counts > 0, weights, torch.zeros_like(weights)).float()
+
+
+def concentrations(
+    rows: Float[Tensor, "sample dim"], found: Clustering, temperature: float, smoothing: float = 10.0
+) -> Float[Tensor, " cluster"]:
+    """A temperature for each cluster: ``φ = Σ |v - c| / (Z ln(Z + α))`` of its Z samples (Li et al. 2020, arXiv:2005.04966, eq. 12).
+
+    A cluster of fewer than two samples takes the largest; all are kept between their 10th and 90th percentile and scaled so
+    that their mean is the temperature.
+    """
+    clusters = len(found.centroids)
+    counts = torch.bincount(found.labels, minlength=clusters)
+    far = torch.zeros(clusters, dtype=rows.dtype, device=rows.device)
+    far.index_add_(0, found.labels, (rows - found.centroids[found.labels]).norm(dim=1))
+    width = far / (counts * (counts + smoothing).log()).clamp(min=1)
+    width = torch.where(counts < 2, width.max(), width)
+    low, high = torch.quantile(width, torch.tensor([0.1, 0.9], dtype=width.dtype, device=width.device))
+    width = width.clamp(low, high)
+    return temperature * width / width.mean()

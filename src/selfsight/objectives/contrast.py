@@ -3,13 +3,13 @@
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize, softplus
+from torch.nn.functional import cross_entropy, log_softmax, normalize, softplus
 
 from selfsight.objectives.precision import in_full_precision
 
-__all__ = ["binary_nce", "info_nce", "nt_xent"]
+__all__ = ["binary_nce", "info_nce", "nt_xent", "tell_pairs", "with_labels"]
 
 
 @in_full_precision
@@ -19,13 +19,14 @@ def info_nce(
     temperature: float,
     *,
     negatives: Float[Tensor, "negative dim"] | None = None,
+    unit: bool = True,
 ) -> Float[Tensor, ""]:
     """The mean over queries of ``-q·k⁺/τ + log Σ exp(q·k/τ)`` (van den Oord et al. 2018, arXiv:1807.03748).
 
     With ``negatives`` the sum runs over the query's own key and those (MoCo); without, over all keys of the batch.
-    Rows are normalised to unit length here.
+    Rows are normalised to unit length here, unless ``unit`` says no.
     """
-    query, key = normalize(query), normalize(key)
+    query, key = (normalize(query), normalize(key)) if unit else (query, key)
     if negatives is None:
         logits = query @ key.T / temperature
         return cross_entropy(logits, torch.arange(len(query), device=query.device))
@@ -58,3 +59,26 @@ def binary_nce(
     """
     offset = log_partition + math.log(others.shape[1] / samples)
     return (softplus(offset - own) + softplus(others - offset).sum(1)).mean()
+
+
+@in_full_precision
+def with_labels(rows: Float[Tensor, "view dim"], labels: Int[Tensor, " view"], temperature: float) -> Float[Tensor, ""]:
+    """``-1/|P(i)| Σ_{p ∈ P(i)} log softmax_{k ≠ i}(s(i, k)/τ)_p``, the mean over views (Khosla et al. 2020, arXiv:2004.11362, eq. 2).
+
+    P(i) are the other views with the label of view i, s is the cosine. Every label stands at two views or more.
+    """
+    unit = normalize(rows)
+    itself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
+    logits = (unit @ unit.T / temperature).masked_fill(itself, float("-inf"))
+    alike = (labels[:, None] == labels) & ~itself
+    chances = log_softmax(logits, 1).masked_fill(~alike, 0.0)
+    return -(chances.sum(1) / alike.sum(1)).mean()
+
+
+@in_full_precision
+def tell_pairs(scores: Float[Tensor, "left right"], alike: Bool[Tensor, "left right"]) -> Float[Tensor, ""]:
+    """``E softplus(-T)`` over pairs that belong together ``+ E softplus(T)`` over the others (Hjelm et al. 2018, arXiv:1808.06670, eq. 4).
+
+    Less 2 ln 2 and with its sign turned, it bounds the Jensen-Shannon divergence of the two kinds of pairs.
+    """
+    return softplus(-scores[alike]).mean() + softplus(scores[~alike]).mean()

@@ -2,12 +2,12 @@
 
 import math
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Num
 from torch import Tensor
 
 from selfsight.objectives.precision import in_full_precision
 
-__all__ = ["gaussian_likelihood", "masked_mae", "masked_mse", "normal_divergence", "patches", "standard_patches"]
+__all__ = ["gaussian_likelihood", "masked_mae", "masked_mse", "normal_divergence", "patches", "standard_patches", "weighted_mse"]
 
 
 def patches(images: Float[Tensor, "batch channel height width"], side: int) -> Float[Tensor, "batch patch value"]:
@@ -37,6 +37,17 @@ def masked_mae(
 ) -> Float[Tensor, ""]:
     """Mean absolute error over the hidden patches (Xie et al. 2021, arXiv:2111.09886)."""
     return _hidden_mean((guess - target).abs().mean(2), hidden)
+
+
+@in_full_precision
+def weighted_mse(
+    guess: Float[Tensor, "batch channel height width"],
+    target: Float[Tensor, "batch channel height width"],
+    weight: Num[Tensor, "batch 1 height width"],
+) -> Float[Tensor, ""]:
+    """``Σ w (guess - target)² / Σ w`` over the pixels of an image, the mean over channels and images."""
+    error = (guess - target).square().mean(1, keepdim=True)
+    return ((error * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)).mean()
 
 
 def _hidden_mean(error: Float[Tensor, "batch patch"], hidden: Bool[Tensor, "batch patch"]) -> Float[Tensor, ""]:

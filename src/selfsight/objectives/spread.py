@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 
 from selfsight.objectives.precision import in_full_precision
 
-__all__ = ["alignment", "effective_rank", "embedding_spread", "uniformity"]
+__all__ = ["alignment", "effective_rank", "embedding_spread", "gaussianity", "nearest_spread", "uniformity"]
 
 
 @torch.no_grad()
@@ -50,3 +50,26 @@ def uniformity(rows: Float[Tensor, "batch dim"], sharpness: float = 2.0) -> Floa
     above = torch.ones(count, count, dtype=torch.bool, device=rows.device).triu(1)
     squared = (2 - 2 * unit @ unit.T)[above]  # |x - y|² of unit-length rows
     return (-sharpness * squared).logsumexp(0) - torch.tensor(count * (count - 1) / 2, dtype=squared.dtype).log()
+
+
+@in_full_precision
+def nearest_spread(rows: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
+    """``-E log(min_{j≠i} |x_i - x_j| + 10⁻⁸)`` of unit-length rows (Kozachenko & Leonenko; Sablayrolles et al. 2018, arXiv:1806.03198, eq. 3)."""
+    unit = normalize(rows)
+    with torch.no_grad():
+        nearest = (unit @ unit.T).fill_diagonal_(-2.0).argmax(1)
+    return -((unit - unit[nearest]).norm(dim=1) + 1e-8).log().mean()
+
+
+@in_full_precision
+def gaussianity(rows: Float[Tensor, "batch dim"], directions: Float[Tensor, "direction dim"]) -> Float[Tensor, ""]:
+    """How far rows are from a standard normal distribution, as seen along directions (Balestriero & LeCun 2025, arXiv:2511.08544).
+
+    The mean over directions of the statistic of Epps and Pulley, ``N ∫ |φ(t) - exp(-t²/2)|² exp(-t²/2) dt``, with φ the empirical
+    characteristic function of ``rows · direction``; 17 knots in [-5, 5] by the trapezoidal rule.
+    """
+    knots = torch.linspace(-5, 5, 17, dtype=rows.dtype, device=rows.device)
+    normal = (-knots.square() / 2).exp()
+    angles = (rows @ directions.to(rows).T)[..., None] * knots
+    apart = (angles.cos().mean(0) - normal).square() + angles.sin().mean(0).square()
+    return len(rows) * torch.trapezoid(apart * normal, knots, dim=1).mean()

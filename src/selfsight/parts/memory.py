@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from selfsight.core.clock import Clock
+from selfsight.core.clock import Clock, key
 from selfsight.core.distribute import everyone
 from selfsight.core.part import Part
 from selfsight.parts.table import SampleTable
@@ -37,6 +37,13 @@ class Memory(SampleTable, Part):  # pyright: ignore[reportIncompatibleMethodOver
         table = torch.zeros(int(index.max()) + 1, rows.shape[1], dtype=self.rows.dtype, device=rows.device)
         table[index] = normalize(rows).to(table.dtype)
         self.rows = table
+
+    def drawn(self, count: int, clock: Clock) -> Float[Tensor, "row dim"]:
+        """``count`` of the embeddings, with replacement, the same on every process; 0: all of them."""
+        if not count:
+            return self.rows
+        generator = torch.Generator().manual_seed(key(clock.seed, clock.step, 0xBA))
+        return self.rows[torch.randint(len(self.rows), (count,), generator=generator).to(self.rows.device)]
 
     @torch.no_grad()
     def note(self, index: Int[Tensor, " batch"], rows: Float[Tensor, "batch dim"]) -> None:

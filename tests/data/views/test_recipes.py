@@ -17,10 +17,10 @@ from selfsight.data.views import memory
 from selfsight.data.views.blur import Blur
 from selfsight.data.views.chance import Dice
 from selfsight.data.views.colour import Jitter
-from selfsight.data.views.damage import Noisy
+from selfsight.data.views.damage import Holed, Noisy, entire
 from selfsight.data.views.geometry import IMAGENET, Normalise
-from selfsight.data.views.masks import Blocks, CutOut, RandomPatches, cut_out
-from selfsight.data.views.puzzles import Jigsaw, Neighbours, permutation_set
+from selfsight.data.views.masks import Blocks, CutOut, RandomPatches, cut_out, inside
+from selfsight.data.views.puzzles import Jigsaw, Neighbours, Overlapping, permutation_set
 from selfsight.data.views.recipes import (
     BYOL_FIRST,
     BYOL_SECOND,
@@ -51,6 +51,10 @@ RECIPES = {
     "even jigsaw": Jigsaw(SIMCLR, across=2, orders=8, even=True),
     "even neighbours": Neighbours(gap=0.1, even=True),
     "noisy": Noisy(SIMCLR),
+    "holed": Holed(SIMCLR, anywhere=True),
+    "overlapping": Overlapping(SIMCLR, across=3, share=0.5),
+    "puzzle and picture": Jigsaw(SIMCLR, across=2, orders=24, whole=True),
+    "entire": entire(5),
 }
 
 
@@ -248,3 +252,35 @@ def test_one_channel_and_floats() -> None:
     views = small_crops().make(images, small_crops().draw(5, Clock(), Frame(32, 8)))
     assert views.large[0].shape == (5, 1, 32, 32)
     assert views.hints["colour"].shape == (5, 2, 1, 2)
+
+
+def test_holes_hide_a_square():
+    images, frame = batch(40), Frame(32, 8)
+    made = Holed(side=0.5, anywhere=True).make(images, Holed(side=0.5, anywhere=True).draw(40, Clock(), frame))
+    damaged, clean = made.large
+    hole = inside(clean, made.hints["hole"][:, 0])
+    assert hole.flatten(1).sum(1).tolist() == [256] * 40
+    assert torch.equal(damaged, torch.where(hole, 0.0, clean))
+    assert len(made.hints["hole"].flatten(1).unique(dim=0)) == 40
+    middle = Holed(side=0.5).make(images, Holed(side=0.5).draw(40, Clock(), frame)).hints["hole"]
+    assert_close(middle[3, 0], torch.tensor([0.25, 0.25, 0.75, 0.75]))
+
+
+def test_overlapping_tiles_cover_the_picture():
+    images, frame = batch(2), Frame(32, 8)
+    recipe = Overlapping(across=3, share=0.5)
+    drawn = recipe.draw(2, Clock(), frame)
+    tiles = recipe.make(images, drawn).large
+    assert [tile.shape for tile in tiles] == [(2, 3, 16, 16)] * 9
+    (picture,) = OneCrop(recipe.view).make(images, OneCrop(recipe.view).draw(2, Clock(), frame)).large
+    assert torch.equal(tiles[5], picture[:, :, 8:24, 16:32])
+    assert torch.equal(tiles[0][:, :, 8:, 8:], tiles[4][:, :, :8, :8])
+
+
+def test_a_puzzle_may_show_the_picture_that_it_was_cut_from():
+    images, frame = batch(3), Frame(32, 4)
+    alone, both = Jigsaw(across=2, orders=24), Jigsaw(across=2, orders=24, whole=True)
+    tiles = alone.make(images, alone.draw(3, Clock(), frame)).large
+    made = both.make(images, both.draw(3, Clock(), frame))
+    assert all(torch.equal(one, other) for one, other in zip(made.small, tiles, strict=True))
+    assert [view.shape for view in made.large] == [(3, 3, 32, 32)]

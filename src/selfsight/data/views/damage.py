@@ -9,14 +9,20 @@ from selfsight.core.clock import Clock
 from selfsight.core.method import Drawn, Frame
 from selfsight.core.views import Images, Views
 from selfsight.data.views.chance import Dice
-from selfsight.data.views.geometry import Normalise
-from selfsight.data.views.recipes import PLAIN, View
+from selfsight.data.views.geometry import Crop, Normalise
+from selfsight.data.views.masks import cut_out
+from selfsight.data.views.recipes import PLAIN, OneCrop, View
 
-__all__ = ["SYMMETRIC", "Noisy"]
+__all__ = ["SYMMETRIC", "Holed", "Noisy", "entire"]
 
 _DAMAGE = 30
 SYMMETRIC = Normalise((0.5,) * 3, (0.5,) * 3)
 """Values in [-1, 1]."""
+
+
+def entire(noise: int) -> OneCrop:
+    """The whole picture, its values in [-1, 1], and a code of so many numbers: what generators learn from."""
+    return OneCrop(View(Crop((1.0, 1.0), (1.0, 1.0)), flip=0.0), noise=noise, normalise=SYMMETRIC)
 
 
 @dataclass(frozen=True)
@@ -48,3 +54,36 @@ class Noisy:
         clean, hints = self.view.make(images, values, drawn.frame.size, self.normalise)
         noisy = clean if damage is None else torch.add(clean, damage.to(clean), alpha=self.deviation)
         return Views((noisy, clean), index=images.index, hints={name: value[:, None] for name, value in hints.items()})
+
+
+@dataclass(frozen=True)
+class Holed:
+    """A view with a square hole, and the same view whole (Pathak et al. 2016, arXiv:1604.07379).
+
+    Views: two large ones, the damaged first; the hole holds the mean colour. Hints: ``hole`` (batch x 1 x 4: left, top, right,
+    bottom as fractions of the view), ``crop``, ``flip``, ``colour``.
+
+    Attributes:
+        side: of the hole, as a share of the view's.
+        anywhere: the hole lies anywhere; if not, in the middle.
+    """
+
+    view: View = PLAIN
+    side: float = 0.5
+    anywhere: bool = False
+    normalise: Normalise = SYMMETRIC
+
+    def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
+        """The parameters of the view, and the place of the hole."""
+        dice = Dice(n, clock, (0,))
+        corner = dice.at(_DAMAGE).uniform(2) if self.anywhere else torch.full((n, 2), 0.5)
+        corner = corner * (1 - self.side)
+        return Drawn(self.view.draw(dice) | {"hole": torch.cat([corner, corner + self.side], 1)}, frame)
+
+    def make(self, images: Images, drawn: Drawn) -> Views:
+        """Damaged and clean."""
+        values = dict(drawn.values)
+        hole = values.pop("hole").to(images.pixels.device)
+        clean, hints = self.view.make(images, values, drawn.frame.size, self.normalise)
+        kept = {name: value[:, None] for name, value in (hints | {"hole": hole}).items()}
+        return Views((cut_out(clean, hole), clean), index=images.index, hints=kept)

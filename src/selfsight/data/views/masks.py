@@ -9,7 +9,7 @@ from torch import Tensor
 
 from selfsight.data.views.chance import Dice
 
-__all__ = ["Blocks", "CutOut", "Mask", "RandomPatches", "cut_out"]
+__all__ = ["Blocks", "CutOut", "Mask", "RandomPatches", "cut_out", "inside"]
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,17 @@ class CutOut:
         return {"cut": torch.where(dice.at(2).uniform(1) < self.p, box, 0.0)}
 
 
-def cut_out(
-    images: Num[Tensor, "batch channel height width"], boxes: Float[Tensor, "batch 4"], fill: float = 0.0
-) -> Num[Tensor, "batch channel height width"]:
-    """Images with one rectangle filled; boxes are left, top, right, bottom as fractions of the image."""
+def inside(images: Num[Tensor, "batch channel height width"], boxes: Float[Tensor, "batch 4"]) -> Bool[Tensor, "batch 1 height width"]:
+    """Whether the middle of a pixel lies in a rectangle; boxes are left, top, right, bottom as fractions of the image."""
     height, width = images.shape[2:]
     across = (torch.arange(width, device=images.device) + 0.5) / width
     down = (torch.arange(height, device=images.device) + 0.5) / height
     left, top, right, bottom = boxes[..., None].unbind(1)
-    inside = ((down >= top) & (down < bottom))[:, :, None] & ((across >= left) & (across < right))[:, None, :]
-    return images.masked_fill(inside[:, None], fill)
+    return (((down >= top) & (down < bottom))[:, :, None] & ((across >= left) & (across < right))[:, None, :])[:, None]
+
+
+def cut_out(
+    images: Num[Tensor, "batch channel height width"], boxes: Float[Tensor, "batch 4"], fill: float = 0.0
+) -> Num[Tensor, "batch channel height width"]:
+    """Images with one rectangle filled; see ``inside``."""
+    return images.masked_fill(inside(images, boxes), fill)

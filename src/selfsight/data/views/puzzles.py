@@ -16,7 +16,7 @@ from selfsight.data.views.chance import Dice
 from selfsight.data.views.geometry import IMAGENET, Normalise
 from selfsight.data.views.recipes import PLAIN, View
 
-__all__ = ["Jigsaw", "Neighbours", "cut_tiles", "permutation_set", "tile_side"]
+__all__ = ["Jigsaw", "Neighbours", "Overlapping", "cut_tiles", "permutation_set", "tile_side"]
 
 _ORDER, _SHIFT = 20, 21
 
@@ -85,7 +85,8 @@ class Jigsaw:
 
     Views: ``across``² large ones, the tiles in shuffled order. Hints: ``permutation`` (batch x 1, which order), ``order``
     (batch x tiles, which tile each view is), ``crop``, ``flip``, ``colour`` of the picture that was cut. ``even``: each channel
-    of each tile has mean zero and deviation one, so that tiles are not told by their brightness.
+    of each tile has mean zero and deviation one, so that tiles are not told by their brightness. ``whole``: the picture itself is
+    the one large view, and the tiles are small ones (PIRL).
     """
 
     view: View = PLAIN
@@ -93,6 +94,7 @@ class Jigsaw:
     orders: int = 64
     gap: float = 0.25
     even: bool = False
+    whole: bool = False
     normalise: Normalise = IMAGENET
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
@@ -113,7 +115,9 @@ class Jigsaw:
         shuffled = tiles.gather(1, order[:, :, None, None, None].expand_as(tiles))
         hints = {name: value[:, None] for name, value in hints.items()}
         hints |= {"permutation": drawn.values["puzzle permutation"].to(device), "order": order}
-        return Views(tuple(part.contiguous() for part in shuffled.unbind(1)), index=images.index, hints=hints)
+        parts = tuple(part.contiguous() for part in shuffled.unbind(1))
+        large, small = ((picture,), parts) if self.whole else (parts, ())
+        return Views(large, small, images.index, hints)
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,33 @@ class Neighbours:
         other = tiles[torch.arange(len(tiles), device=device), place]
         hints = {name: value[:, None] for name, value in hints.items()} | {"neighbour": which}
         return Views((tiles[:, 4].contiguous(), other), index=images.index, hints=hints)
+
+
+@dataclass(frozen=True)
+class Overlapping:
+    """Overlapping square tiles of an image, row by row (CPC, van den Oord et al. 2018, arXiv:1807.03748).
+
+    Views: ``across``² large ones, each ``share`` as wide as the picture in whole cells of the backbone. Hints: ``crop``, ``flip``,
+    ``colour`` of the picture that was cut.
+    """
+
+    view: View = PLAIN
+    across: int = 7
+    share: float = 0.25
+    normalise: Normalise = IMAGENET
+
+    def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
+        """The parameters of the view."""
+        return Drawn(self.view.draw(Dice(n, clock, (0,))), frame)
+
+    def make(self, images: Images, drawn: Drawn) -> Views:
+        """The tiles as large views."""
+        size, stride = drawn.frame.size, drawn.frame.stride
+        picture, hints = self.view.make(images, drawn.values, size, self.normalise)
+        side = max(round(size * self.share / stride), 1) * stride
+        corners = torch.linspace(0, size - side, self.across).round().long().tolist()
+        tiles = tuple(picture[:, :, top : top + side, left : left + side].contiguous() for top in corners for left in corners)
+        return Views(tiles, index=images.index, hints={name: value[:, None] for name, value in hints.items()})
 
 
 def _even(tiles: Float[Tensor, "batch tiles channel tile tile"]) -> Float[Tensor, "batch tiles channel tile tile"]:

@@ -11,6 +11,7 @@ from selfsight.core.clock import Clock
 from selfsight.core.errors import UsageError
 from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
 from selfsight.core.representation import Backbone
+from selfsight.core.schedule import falls_due
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import SIMCLR, OneCrop, small_one_crop
 from selfsight.objectives.assign import transported
@@ -66,8 +67,7 @@ class SeLa(Method):
 
     def due(self, clock: Clock) -> bool:
         """At the steps ``(i / relabels)² steps``."""
-        done = [int(self.relabels * (step / clock.steps) ** 0.5) for step in (clock.step, max(clock.step - 1, 0))]
-        return clock.step == 0 or done[0] > done[1]
+        return falls_due(clock, self.relabels)
 
     def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
         """Sinkhorn-Knopp over the whole data set, head by head."""

@@ -6,17 +6,13 @@ from torch import nn
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, hint
-from selfsight.core.part import Chain
 from selfsight.core.representation import Backbone, need_tokens
 from selfsight.core.schedule import Constant, Cosine, Schedule, Warmup
 from selfsight.core.views import Views
 from selfsight.data.views.masks import Blocks
 from selfsight.data.views.recipes import MultiCrop
 from selfsight.objectives.agree import across_views, masked_cross_entropy, soft_cross_entropy
-from selfsight.objectives.precision import at_least_single
-from selfsight.parts.heads import prototype_head
-from selfsight.parts.momentum import Momentum
-from selfsight.parts.running import RunningMean
+from selfsight.parts.token_teacher import TokenTeacher
 
 __all__ = ["IBOT"]
 
@@ -60,31 +56,23 @@ class IBOT(Method):
         self.prototypes, self.hidden, self.bottleneck, self.momentum, self.rest = prototypes, hidden, bottleneck, momentum, rest
         self.student_temperature, self.teacher_temperature = student_temperature, teacher_temperature
         self.blank = nn.Parameter(torch.zeros(backbone.dim))
-        self.head = prototype_head(backbone.dim, prototypes, hidden=hidden, bottleneck=bottleneck)
-        self.teacher = Momentum(Chain(backbone, self.head), momentum, calm=True)
-        self.centre, self.patch_centre = RunningMean(prototypes), RunningMean(prototypes)
+        self.teacher = TokenTeacher(backbone, prototypes=prototypes, hidden=hidden, bottleneck=bottleneck, momentum=momentum)
 
     def frozen(self, clock: Clock) -> tuple[nn.Module, ...]:
         """The prototypes, at the start."""
-        return (self.head[-1],) if clock.progress < self.rest else ()
+        return self.teacher.prototypes if clock.progress < self.rest else ()
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         masks = hint(views, "mask", "iBOT").unbind(1)
-        seen = [self._targets(view, clock) for view in views.large]
+        seen = [self.teacher.sharpened(self.teacher.teacher(view), self.teacher_temperature(clock)) for view in views.large]
         tokens = [self.backbone.tokens(view, replace=(mask, self.blank)) for view, mask in zip(views.large, masks, strict=True)]  # pyright: ignore[reportCallIssue]
         tokens += [self.backbone.tokens(view) for view in views.small]  # pyright: ignore[reportCallIssue]
-        guesses = [self.head(token.cls) / self.student_temperature for token in tokens]
-        local = [self.head(token.patches.flatten(0, 1)) / self.student_temperature for token in tokens[: len(masks)]]
-        hidden = [masked_cross_entropy(rows, target, mask) for rows, (_, target), mask in zip(local, seen, masks, strict=True)]
+        guesses, local = zip(*(self.teacher.student(token) for token in tokens), strict=True)
+        guesses = [guess / self.student_temperature for guess in guesses]
+        hidden = [
+            masked_cross_entropy(rows / self.student_temperature, target, mask)
+            for rows, (_, target), mask in zip(local[: len(masks)], seen, masks, strict=True)
+        ]
         signs = {"embedding": guesses[0].detach(), "assignment": seen[0][0], "chance": torch.tensor(float(self.prototypes)).log()}
         distil = across_views(soft_cross_entropy, guesses, [target for target, _ in seen])
         return Outcome({"distil": distil, "patches": torch.stack(hidden).mean()}, signs)
-
-    @torch.no_grad()
-    def _targets(self, view: torch.Tensor, clock: Clock) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the teacher says of a picture and of its patches."""
-        network, head = self.teacher.followers
-        tokens = network.tokens(view)  # pyright: ignore[reportCallIssue]
-        kinds = (tokens.cls, self.centre), (tokens.patches.flatten(0, 1), self.patch_centre)
-        whole, local = (centre.sharpened(at_least_single(head(rows)), self.teacher_temperature(clock)) for rows, centre in kinds)
-        return whole, local

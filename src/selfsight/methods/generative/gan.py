@@ -7,17 +7,12 @@ from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, Turn, hint
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.damage import SYMMETRIC
-from selfsight.data.views.geometry import Crop
-from selfsight.data.views.recipes import OneCrop, View
+from selfsight.data.views.damage import entire
 from selfsight.objectives.adversarial import deceive, tell_apart
 from selfsight.parts.decoders import ConvDecoder
 from selfsight.parts.heads import linear
 
 __all__ = ["GAN"]
-
-_WHOLE = OneCrop(View(Crop((1.0, 1.0), (1.0, 1.0)), flip=0.0), noise=100, normalise=SYMMETRIC)
-"""The whole picture, its values in [-1, 1], and a code of 100 numbers."""
 
 
 class GAN(Method):
@@ -40,7 +35,7 @@ class GAN(Method):
         backbone="dcgan?width=32",
     )
 
-    def __init__(self, backbone: Backbone, *, recipe: Recipe = _WHOLE, noise: int = 100, size: int = 64, width: int = 64) -> None:
+    def __init__(self, backbone: Backbone, *, recipe: Recipe = entire(100), noise: int = 100, size: int = 64, width: int = 64) -> None:
         super().__init__(backbone, recipe)
         self.noise, self.size, self.width = noise, size, width
         self.generator = ConvDecoder(noise, size=size, channels=backbone.channels, width=width)

@@ -1,0 +1,90 @@
+"""Deep InfoMax."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.distribute import everyone
+from selfsight.core.errors import UsageError
+from selfsight.core.method import Method, Outcome, Recipe
+from selfsight.core.representation import Backbone
+from selfsight.core.tap import tap, tensor_of
+from selfsight.core.views import Views
+from selfsight.data.views.recipes import PLAIN, OneCrop, small_crops
+from selfsight.objectives.contrast import info_nce, tell_pairs
+from selfsight.parts.heads import mlp
+
+__all__ = ["DIM"]
+
+
+class DIM(Method):
+    """The picture's vector tells the picture's places from those of others (Hjelm et al. 2018, arXiv:1808.06670).
+
+    Local: the vector against every cell of an inner layer, of the same view or, with two views, of the other (Bachman et al. 2019).
+    Global: the vector against the mean of the inner map. Pictures of the global batch are told apart. The layer needs places.
+
+    Args:
+        dim: length of the vectors that are compared.
+        hidden: width of the hidden layer before them.
+        layer: the inner layer; empty: the last but one of the backbone's.
+        measure: the bound, ``jensen-shannon`` or ``nce``.
+        places, whole: weights of the local and the global term.
+    """
+
+    card = Card("contrastive", "aligning", "Hjelm et al. 2018, arXiv:1808.06670", decks=("003",))
+    paper = Training("adamw", rate=1e-4, reference_batch=64, decay=0.0, warmup=0.0, final=1.0)
+    small = Preset(
+        Training("adamw", rate=4e-3, decay=0.04, warmup=0.1, clip=5.0),
+        {"recipe": small_crops(), "hidden": 256, "dim": 128, "measure": "nce", "whole": 0.0},
+        batch=64,
+    )
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = OneCrop(PLAIN),
+        dim: int = 512,
+        hidden: int = 2048,
+        layer: str = "",
+        measure: Literal["jensen-shannon", "nce"] = "jensen-shannon",
+        places: float = 1.0,
+        whole: float = 0.5,
+    ) -> None:
+        super().__init__(backbone, recipe)
+        self.dim, self.hidden, self.layer, self.measure, self.places, self.whole = dim, hidden, layer, measure, places, whole
+        self.listens = layer or backbone.layers[-2]
+        with torch.no_grad(), tap(backbone.eval(), self.listens) as heard:
+            backbone(torch.zeros(1, backbone.channels, 4 * backbone.stride, 4 * backbone.stride))
+        inner = tensor_of(heard[self.listens])
+        if inner.ndim != 4:
+            raise UsageError(f"The layer {self.listens!r} has no map of places.", "Choose a layer of a convolutional network.")
+        backbone.train()
+        self.vector = mlp(backbone.dim, hidden, dim)
+        self.place = mlp(inner.shape[1], hidden, dim)
+        self.map = mlp(inner.shape[1], hidden, dim) if whole else None
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        pooled, maps = zip(*(self._seen(view) for view in views.large), strict=True)
+        vectors = [everyone(self.vector(rows)) for rows in pooled]
+        other = maps[-1].flatten(2).transpose(1, 2)
+        cells = everyone(self.place(other.flatten(0, 1)).unflatten(0, other.shape[:2]))
+        losses = {"places": self.places * torch.stack([self._bound(vectors[0], cell) for cell in cells.unbind(1)]).mean()}
+        if self.map is not None:
+            losses["whole"] = self.whole * self._bound(vectors[0], everyone(self.map(maps[-1].mean((2, 3)))))
+        return Outcome(losses, {"embedding": pooled[0].detach()})
+
+    def _seen(self, view: Tensor) -> tuple[Tensor, Tensor]:
+        with tap(self.backbone, self.listens) as heard:
+            pooled = self.backbone(view).pooled
+        return pooled, tensor_of(heard[self.listens])
+
+    def _bound(self, vectors: Float[Tensor, "batch dim"], others: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
+        if self.measure == "nce":
+            return info_nce(vectors, others, 0.2)
+        same = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
+        return tell_pairs(vectors @ others.T / self.dim**0.5, same)

@@ -1,0 +1,89 @@
+"""PIRL."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.nn.functional import normalize
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.errors import UsageError
+from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
+from selfsight.core.representation import Backbone
+from selfsight.core.views import Views
+from selfsight.data.views.puzzles import Jigsaw
+from selfsight.data.views.recipes import SIMCLR, SIMCLR_SMALL
+from selfsight.objectives.contrast import info_nce
+from selfsight.objectives.precision import at_least_single
+from selfsight.parts.memory import Memory
+
+__all__ = ["PIRL"]
+
+
+class PIRL(Method):
+    """A picture and its shuffled tiles say the same (Misra & van der Maaten 2019, arXiv:1912.01991).
+
+    Both are told from a memory of other pictures, which is made of the whole pictures alone. Every tile passes through the
+    network by itself; their embeddings are joined in the order in which they lie. With two views and no tiles the second view
+    stands for the tiles, such as a turned picture: ``TwoCrops(PLAIN, replace(PLAIN, turn=1.0))``.
+
+    Args:
+        dim: length of an embedding.
+        temperature: divides the cosines.
+        weight: λ, the share of the tiles' loss.
+        tiles: number of tiles; the recipe's. 0: the second view stands for them.
+        negatives: remembered pictures that a step compares with; 0: all.
+        keep: share of the old embedding in the memory's next.
+    """
+
+    card = Card("contrastive", "aligning", "Misra & van der Maaten 2019, arXiv:1912.01991", decks=("000", "002", "004"), coupled=False)
+    paper = Training("sgd", rate=0.03, decay=1e-4, warmup=0.0)
+    small = Preset(
+        Training("sgd", rate=0.24, decay=5e-4, warmup=0.05),
+        {"recipe": Jigsaw(SIMCLR_SMALL, across=2, orders=24, even=True, whole=True), "tiles": 4, "temperature": 0.1, "negatives": 0},
+        batch=64,
+    )
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = Jigsaw(SIMCLR, orders=1000, whole=True),
+        dim: int = 128,
+        temperature: float = 0.07,
+        weight: float = 0.5,
+        tiles: int = 9,
+        negatives: int = 32_000,
+        keep: float = 0.5,
+    ) -> None:
+        super().__init__(backbone, recipe)
+        self.dim, self.temperature, self.weight = dim, temperature, weight
+        self.tiles, self.negatives, self.keep = tiles, negatives, keep
+        self.projector = nn.Linear(backbone.dim, dim)
+        self.tile = nn.Linear(backbone.dim, dim)
+        self.join = nn.Linear(tiles * dim, dim) if tiles else nn.Identity()
+        self.memory = Memory(dim, keep=keep)
+
+    def due(self, clock: Clock) -> bool:
+        """Once, before the first step."""
+        return clock.step == 0
+
+    def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
+        """Fill the memory."""
+        self.memory.set(*extract(lambda images: self.projector(self.backbone(images).pooled)))
+        return []
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        index = sample_index(views, "PIRL")
+        changed = views.small if self.tiles else views.large[1:]
+        if len(changed) != max(self.tiles, 1):
+            raise UsageError(f"PIRL joins {self.tiles} tiles and was given {len(changed)}.", "Give tiles and recipe the same number.")
+        whole = at_least_single(self.projector(self.backbone(views.large[0]).pooled))
+        said = self.tile(self.backbone(torch.cat(changed)).pooled).unflatten(0, (len(changed), -1))
+        joined = at_least_single(self.join(said.transpose(0, 1).flatten(1)))
+        own, others = self.memory[index].to(whole.dtype), self.memory.drawn(self.negatives, clock).to(whole.dtype)
+        self.memory.note(index, normalize(whole))
+        terms = [info_nce(rows, own, self.temperature, negatives=others) for rows in (joined, whole)]
+        losses = {"tiles": self.weight * terms[0], "whole": (1 - self.weight) * terms[1]}
+        return Outcome(losses, {"embedding": whole.detach()})

@@ -1,0 +1,62 @@
+"""LeJEPA."""
+
+import torch
+from torch.nn.functional import normalize
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock, key
+from selfsight.core.distribute import everyone
+from selfsight.core.method import Method, Outcome, Recipe
+from selfsight.core.representation import Backbone
+from selfsight.core.views import Views
+from selfsight.data.views.recipes import MultiCrop, small_multi_crop
+from selfsight.objectives.agree import mean_squared_error
+from selfsight.objectives.spread import gaussianity
+from selfsight.parts.heads import mlp
+
+__all__ = ["LeJEPA"]
+
+
+class LeJEPA(Method):
+    """Views meet at their mean, and embeddings are normally distributed: no teacher, no predictor (Balestriero & LeCun 2025, arXiv:2511.08544).
+
+    ``(1 - λ) E |z_v - mean of the large views|² / d + λ SIGReg``, the latter the mean over views of a test of normality along
+    random directions, over the global batch. Directions are drawn anew at every step.
+
+    Args:
+        hidden: width of the projector's two hidden layers.
+        dim: length of the embedding.
+        weight: λ.
+        directions: along which normality is tested.
+    """
+
+    card = Card("decorrelation", "aligning", "Balestriero & LeCun 2025, arXiv:2511.08544")
+    paper = Training("adamw", rate=5e-4, decay=0.05, warmup=0.05, final=0.001)
+    small = Preset(
+        Training("adamw", rate=4e-3, decay=0.05, warmup=0.1, clip=5.0),
+        {"recipe": small_multi_crop(), "hidden": 512, "dim": 64, "directions": 128},
+        batch=64,
+    )
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = MultiCrop(),
+        hidden: int = 2048,
+        dim: int = 128,
+        weight: float = 0.05,
+        directions: int = 1024,
+    ) -> None:
+        super().__init__(backbone, recipe)
+        self.hidden, self.dim, self.weight, self.directions = hidden, dim, weight, directions
+        self.projector = mlp(backbone.dim, hidden, hidden, dim)
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        rows = [self.projector(self.backbone(view).pooled) for view in (*views.large, *views.small)]
+        centre = torch.stack(rows[: len(views.large)]).mean(0)
+        near = torch.stack([mean_squared_error(row, centre) for row in rows]).mean()
+        generator = torch.Generator().manual_seed(key(clock.seed, clock.step, 0x51))
+        along = normalize(torch.randn(self.directions, self.dim, generator=generator, dtype=torch.float64))
+        normal = torch.stack([gaussianity(everyone(row), along) for row in rows]).mean()
+        return Outcome({"near": (1 - self.weight) * near, "normal": self.weight * normal}, {"embedding": rows[0].detach()})

@@ -1,0 +1,90 @@
+"""DINOv2."""
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.distribute import everyone, mine
+from selfsight.core.method import Method, Outcome, Recipe, hint
+from selfsight.core.representation import Backbone, need_tokens
+from selfsight.core.schedule import Constant, Cosine, Schedule, Warmup
+from selfsight.core.views import Views
+from selfsight.data.views.masks import Blocks
+from selfsight.data.views.recipes import MultiCrop
+from selfsight.objectives.agree import across_views, masked_cross_entropy, soft_cross_entropy
+from selfsight.objectives.assign import sinkhorn
+from selfsight.objectives.spread import nearest_spread
+from selfsight.parts.token_teacher import TokenTeacher
+
+__all__ = ["DINOv2"]
+
+
+class DINOv2(Method):
+    """iBOT with a head of its own for patches, and embeddings that keep their distance (Oquab et al. 2023, arXiv:2304.07193).
+
+    The nearest other picture is that of the global batch; distances are of what the network says before the head (KoLeo).
+
+    Args:
+        prototypes, hidden, bottleneck: outputs of a head, width of its hidden layers, length of the embedding before the prototypes.
+        momentum: of the slow copy.
+        student_temperature, teacher_temperature: divide the logits of each; lower is sharper.
+        balance: whether targets of pictures are ``centred``, or balanced by ``sinkhorn`` over the global batch; patches' are centred.
+        distance: weight of the last term.
+        rest: fraction of the run in which the prototypes do not move.
+    """
+
+    card = Card("distillation", "aligning", "Oquab et al. 2023, arXiv:2304.07193", decks=("000", "004"))
+    paper = Training("adamw", rate=2e-3, reference_batch=1024, decay=0.04, warmup=0.1, final=0.001, clip=3.0)
+    small = Preset(
+        Training("adamw", rate=2e-3, decay=0.04, warmup=0.1, clip=3.0),
+        {"prototypes": 256, "hidden": 512, "bottleneck": 128, "momentum": Cosine(0.95, 1.0),
+         "teacher_temperature": Constant(0.04), "recipe": MultiCrop(count=2, small_size=0.5, mask=Blocks(0.1, 0.5, p=0.5))},
+        batch=64, backbone="vit_nano?registers=4",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = MultiCrop(mask=Blocks(0.1, 0.5, p=0.5)),
+        prototypes: int = 65_536,
+        hidden: int = 2048,
+        bottleneck: int = 256,
+        momentum: Schedule = Cosine(0.992, 1.0),
+        student_temperature: float = 0.1,
+        teacher_temperature: Schedule = Warmup(0.04, 0.07, until=0.1),
+        balance: Literal["centred", "sinkhorn"] = "centred",
+        distance: float = 0.1,
+        rest: float = 0.01,
+    ) -> None:
+        backbone = need_tokens(backbone, "DINOv2", "replaces")
+        super().__init__(backbone, recipe)
+        self.prototypes, self.hidden, self.bottleneck, self.momentum, self.rest = prototypes, hidden, bottleneck, momentum, rest
+        self.student_temperature, self.teacher_temperature = student_temperature, teacher_temperature
+        self.balance, self.distance = balance, distance
+        self.blank = nn.Parameter(torch.zeros(backbone.dim))
+        self.teacher = TokenTeacher(backbone, prototypes=prototypes, hidden=hidden, bottleneck=bottleneck, momentum=momentum, heads="apart")
+
+    def frozen(self, clock: Clock) -> tuple[nn.Module, ...]:
+        """The prototypes, at the start."""
+        return self.teacher.prototypes if clock.progress < self.rest else ()
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        masks, sharp = hint(views, "mask", "DINOv2").unbind(1), self.teacher_temperature(clock)
+        logits = [self.teacher.teacher(view) for view in views.large]
+        seen = [self.teacher.sharpened(pair, sharp) for pair in logits]
+        whole = [target for target, _ in seen]
+        if self.balance == "sinkhorn":
+            whole = [mine(sinkhorn(everyone(rows), epsilon=sharp)) for rows, _ in logits]
+        tokens = [self.backbone.tokens(view, replace=(mask, self.blank)) for view, mask in zip(views.large, masks, strict=True)]  # pyright: ignore[reportCallIssue]
+        apart = torch.stack([nearest_spread(everyone(token.cls)) for token in tokens]).mean()
+        tokens += [self.backbone.tokens(view) for view in views.small]  # pyright: ignore[reportCallIssue]
+        said = [[rows / self.student_temperature for rows in self.teacher.student(token)] for token in tokens]
+        triples = zip(said[: len(masks)], seen, masks, strict=True)
+        hidden = [masked_cross_entropy(local, target, mask) for (_, local), (_, target), mask in triples]
+        signs = {"embedding": said[0][0].detach(), "assignment": whole[0], "chance": torch.tensor(float(self.prototypes)).log()}
+        distil = across_views(soft_cross_entropy, [guess for guess, _ in said], whole)
+        return Outcome({"distil": distil, "patches": torch.stack(hidden).mean(), "distance": self.distance * apart}, signs)

@@ -1,0 +1,82 @@
+"""WGAN-GP."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.method import Method, Outcome, Recipe, Turn, hint
+from selfsight.core.representation import Backbone
+from selfsight.core.views import Views
+from selfsight.data.views.damage import entire
+from selfsight.objectives.adversarial import distance_between, slope_penalty
+from selfsight.parts.decoders import ConvDecoder
+
+__all__ = ["WGANGP"]
+
+
+class WGANGP(Method):
+    """The critic measures how far made pictures are from real ones; its slope is held at one (Gulrajani et al. 2017, arXiv:1704.00028).
+
+    The critic is the backbone, without batch norm (``dcgan?norm=false``). The generator moves at every ``every``-th step.
+
+    Args:
+        noise: numbers in a code; the recipe draws as many, and one more that says where between real and made the slope is taken.
+        size: side of the pictures in pixels.
+        width: channels of the generator before its last layer.
+        penalty: weight of the slope's penalty.
+        every: steps of the critic for one of the generator.
+    """
+
+    card = Card("generative", "generative", "Gulrajani et al. 2017, arXiv:1704.00028", decks=("002",), coupled=False)
+    paper = Training("adamw", rate=1e-4, reference_batch=64, decay=0.0, warmup=0.0, final=1.0, betas=(0.0, 0.9))
+    small = Preset(
+        Training("adamw", rate=2e-4, reference_batch=64, decay=0.0, warmup=0.0, final=1.0, betas=(0.0, 0.9)),
+        {"width": 32},
+        batch=64,
+        backbone="dcgan?width=32&norm=false",
+    )
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = entire(101),
+        noise: int = 100,
+        size: int = 64,
+        width: int = 64,
+        penalty: float = 10.0,
+        every: int = 5,
+    ) -> None:
+        super().__init__(backbone, recipe)
+        self.noise, self.size, self.width, self.penalty, self.every = noise, size, width, penalty, every
+        self.generator = ConvDecoder(noise, size=size, channels=backbone.channels, width=width)
+        self.verdict = nn.Linear(backbone.dim, 1, bias=False)  # a bias would cancel out
+
+    def turns(self) -> tuple[Turn, ...]:
+        """The critic, then the generator."""
+        return Turn("critic", (self.backbone, self.verdict)), Turn("generator", (self.generator,))
+
+    def frozen(self, clock: Clock) -> tuple[nn.Module, ...]:
+        """The generator, but at every so many steps."""
+        return (self.generator,) if (clock.step + 1) % self.every else ()
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        code, place = hint(views, "noise", "WGAN-GP")[:, 0].split([self.noise, 1], 1)
+        made = self.generator(code)
+        if clock.turn == "generator":
+            return Outcome({"deceive": -self._judge(made).mean()})
+        features = self.backbone(views.large[0]).pooled
+        apart = distance_between(self.verdict(features), self._judge(made.detach()))
+        slope = slope_penalty(self._gradient(views.large[0], made.detach(), torch.special.ndtr(place)))
+        return Outcome({"tell": -apart, "slope": self.penalty * slope}, {"embedding": features.detach(), "distance": apart.detach()})
+
+    def _judge(self, pictures: Tensor) -> Tensor:
+        return self.verdict(self.backbone(pictures).pooled)
+
+    def _gradient(self, real: Tensor, made: Tensor, share: Float[Tensor, "batch 1"]) -> Tensor:
+        """Of the verdict, at a picture between each real one and a made one."""
+        between = torch.lerp(made.to(real), real, share[..., None, None].to(real)).requires_grad_()
+        with torch.enable_grad():
+            return torch.autograd.grad(self._judge(between).sum(), between, create_graph=True)[0]

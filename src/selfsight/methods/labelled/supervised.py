@@ -1,0 +1,49 @@
+"""Supervised classification."""
+
+from typing import ClassVar, Literal
+
+from torch.nn.functional import cross_entropy
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.errors import UsageError
+from selfsight.core.method import Method, Outcome, Recipe, hint
+from selfsight.core.representation import Backbone
+from selfsight.core.views import Views
+from selfsight.data.views.recipes import OneCrop, small_one_crop
+from selfsight.objectives.precision import at_least_single
+from selfsight.parts.heads import linear
+
+__all__ = ["Classification"]
+
+
+class Classification(Method):
+    """The network is told the classes: what a representation without labels is measured against (He et al. 2015, arXiv:1512.03385).
+
+    Samples without a label are left out.
+
+    Args:
+        classes: how many there are; the data's, unless it is said.
+    """
+
+    supervised: ClassVar[Literal[True]] = True
+    card = Card("labelled", "labelled", "He et al. 2015, arXiv:1512.03385", decks=("002", "003", "004"), coupled=False)
+    paper = Training("sgd", rate=0.1, decay=1e-4, warmup=0.05)
+    small = Preset(Training("sgd", rate=0.4, decay=5e-4, warmup=0.05), {"recipe": small_one_crop()}, batch=64)
+
+    def __init__(self, backbone: Backbone, *, recipe: Recipe = OneCrop(), classes: int = 1000) -> None:
+        super().__init__(backbone, recipe)
+        self.classes = classes
+        self.classifier = linear(backbone.dim, classes)
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        label = hint(views, "label", "Classification")[:, 0]
+        if int(label.max()) >= self.classes:
+            raise UsageError(
+                f"The data have a class number {int(label.max())}, and there are {self.classes} classes.", "Leave classes out."
+            )
+        pooled = self.backbone(views.large[0]).pooled
+        logits = at_least_single(self.classifier(pooled))
+        known = (label >= 0).float()
+        loss = (cross_entropy(logits, label.clamp(min=0), reduction="none") * known).mean()
+        return Outcome({"class": loss}, {"embedding": pooled.detach(), "accuracy": (logits.argmax(1) == label).float().mean()})

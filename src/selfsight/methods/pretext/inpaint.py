@@ -1,0 +1,76 @@
+"""Context encoders."""
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.method import Method, Outcome, Recipe, Turn, hint, two_views
+from selfsight.core.representation import Backbone
+from selfsight.core.views import Views
+from selfsight.data.views.damage import Holed
+from selfsight.data.views.masks import inside
+from selfsight.objectives.adversarial import deceive, tell_apart
+from selfsight.objectives.reconstruct import weighted_mse
+from selfsight.parts.critics import Critic
+from selfsight.parts.decoders import Painter
+
+__all__ = ["Inpaint"]
+
+
+class Inpaint(Method):
+    """Paint what a hole hides, and deceive a critic with it (Pathak et al. 2016, arXiv:1604.07379).
+
+    The squared error is that of pixels in the hole, in [-1, 1]; those within ``border`` of its edge count ``emphasis`` times. The
+    critic sees whole pictures, real and filled.
+
+    Args:
+        code: numbers in the code.
+        size: side of the pictures in pixels.
+        width: channels of the decoder before its last layer, and of the critic after its first.
+        adversary: weight of deceiving the critic; the error's is what is left of one.
+        border: share of the hole's side that its rim takes.
+        emphasis: weight of the rim.
+    """
+
+    card = Card("pretext", "generative", "Pathak et al. 2016, arXiv:1604.07379", decks=("002", "003"), probe="linear", coupled=False)
+    paper = Training("adamw", rate=2e-4, decay=0.0, warmup=0.0, betas=(0.5, 0.999))
+    small = Preset(
+        Training("adamw", rate=1e-3, decay=1e-4, warmup=0.05, betas=(0.5, 0.999)),
+        {"width": 32, "code": 128, "recipe": Holed(anywhere=True)},
+        batch=64,
+    )
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = Holed(),
+        code: int = 4000,
+        size: int = 128,
+        width: int = 64,
+        adversary: float = 0.001,
+        border: float = 0.11,
+        emphasis: float = 10.0,
+    ) -> None:
+        super().__init__(backbone, recipe)
+        self.code, self.size, self.width, self.adversary, self.border, self.emphasis = code, size, width, adversary, border, emphasis
+        self.painter = Painter(backbone.dim, code=code, size=size, channels=backbone.channels, width=width)
+        self.critic = Critic(size=size, channels=backbone.channels, width=width)
+
+    def turns(self) -> tuple[Turn, ...]:
+        """The critic, then those who paint."""
+        return Turn("critic", (self.critic,)), Turn("painter", (self.backbone, self.painter))
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        hole = hint(views, "hole", "Inpaint")[:, 0]
+        damaged, clean = two_views(views, "Inpaint")
+        pooled = self.backbone(damaged).pooled
+        painted = self.painter(pooled)
+        filled = clean + (painted - clean) * inside(clean, hole)
+        if clock.turn == "critic":
+            return Outcome({"tell": tell_apart(self.critic(clean), self.critic(filled.detach()))}, {"embedding": pooled.detach()})
+        rim = hole + self.border * (hole[:, 2:3] - hole[:, :1]) * hole.new_tensor([1.0, 1.0, -1.0, -1.0])
+        weight = self.emphasis * inside(clean, hole) - (self.emphasis - 1) * inside(clean, rim).float()
+        losses = {
+            "paint": (1 - self.adversary) * weighted_mse(painted, clean, weight),
+            "deceive": self.adversary * deceive(self.critic(filled)),
+        }
+        return Outcome(losses, {"embedding": pooled.detach()})

@@ -1,0 +1,79 @@
+"""Rotation feature decoupling."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, normalize
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.method import Extract, Method, Outcome, Recipe, hint, sample_index
+from selfsight.core.representation import Backbone
+from selfsight.core.views import Views
+from selfsight.data.views.recipes import FourTurns
+from selfsight.objectives.agree import mean_squared_error
+from selfsight.objectives.precision import at_least_single
+from selfsight.parts.heads import linear
+from selfsight.parts.memory import Memory
+
+__all__ = ["RotationDecoupling"]
+
+
+class RotationDecoupling(Method):
+    """Half of the features tell how a picture is turned, half do not know and tell which picture it is (Feng et al. 2019, CVPR).
+
+    The second halves of a picture's four turns meet at their mean, and the mean is told from those of all other pictures, which
+    are remembered. The paper's weights for pictures without an up, from a network trained before, are not here.
+
+    Args:
+        dim: length of a remembered embedding.
+        temperature: divides the cosines.
+        turn, meet, instance: weights of the three terms.
+    """
+
+    card = Card("pretext", "discriminative", "Feng et al. 2019, CVPR", decks=("003",), coupled=False)
+    paper = Training("sgd", rate=0.13, decay=5e-4, warmup=0.0)
+    small = Preset(Training("sgd", rate=0.4, decay=5e-4, warmup=0.05), {"temperature": 0.1}, batch=32)
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = FourTurns(),
+        dim: int = 128,
+        temperature: float = 0.07,
+        turn: float = 1.0,
+        meet: float = 1.0,
+        instance: float = 1.0,
+    ) -> None:
+        super().__init__(backbone, recipe)
+        self.dim, self.temperature, self.turn, self.meet, self.instance = dim, temperature, turn, meet, instance
+        self.middle = backbone.dim // 2
+        self.classifier = linear(self.middle, 4)
+        self.projector = nn.Linear(backbone.dim - self.middle, dim)
+        self.memory = Memory(dim, keep=0.5)
+
+    def due(self, clock: Clock) -> bool:
+        """Once, before the first step."""
+        return clock.step == 0
+
+    def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
+        """Fill the memory."""
+        self.memory.set(*extract(lambda images: self.projector(self.backbone(images).pooled[:, self.middle :])))
+        return []
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        index, turns = sample_index(views, "RotationDecoupling"), hint(views, "turn", "RotationDecoupling").long().T.flatten()
+        pooled = at_least_single(self.backbone(torch.cat(views.large)).pooled)
+        logits, free = self.classifier(pooled[:, : self.middle]), pooled[:, self.middle :].unflatten(0, (len(views.large), -1))
+        centre = free.mean(0)
+        rows = normalize(at_least_single(self.projector(centre)))
+        scores = rows @ self.memory.rows.to(rows.dtype).T / self.temperature
+        self.memory.note(index, rows)
+        losses = {
+            "turn": self.turn * cross_entropy(at_least_single(logits), turns),
+            "meet": self.meet * mean_squared_error(free, centre.detach().expand_as(free)),
+            "instance": self.instance * cross_entropy(scores, index),
+        }
+        return Outcome(losses, {"embedding": pooled[: len(views)].detach(), "accuracy": (logits.argmax(1) == turns).float().mean()})

@@ -1,0 +1,25 @@
+"""Context that runs down a picture."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import pad, relu
+
+__all__ = ["DownwardContext"]
+
+
+class DownwardContext(nn.Module):
+    """What is known at a place from its row and those above it: masked convolutions (van den Oord et al. 2018, arXiv:1807.03748, section 3.3).
+
+    Args:
+        dim: channels, which stay as many.
+        depth: residual layers, each of which looks one row further up and one column further to both sides.
+    """
+
+    def __init__(self, dim: int, *, depth: int = 3) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(dim, dim, (2, 3)) for _ in range(depth))
+
+    def forward(self, grid: Float[Tensor, "batch dim rows columns"]) -> Float[Tensor, "batch dim rows columns"]:
+        for layer in self.layers:
+            grid = grid + relu(layer(pad(grid, (1, 1, 1, 0))))
+        return grid
