@@ -18,6 +18,11 @@ from selfsight.engine.hardware import Hardware
 from selfsight.engine.plan import Plan, turns_of
 
 SMALL: dict[str, dict[str, Any]] = {
+    "cmc": {"dim": 16},
+    "distil": {"teacher": "untrained:resnet_tiny"},
+    "scan": {"clusters": 4, "heads": 2, "neighbours": 3},
+    "sit": {"hidden": 32, "dim": 16},
+    "split_brain": {"levels": 8},
     "beit": {"codes": 16, "sample": 500},
     "bigan": {"width": 4, "hidden": 16},
     "cpc": {"dim": 16, "depth": 2},
@@ -113,7 +118,7 @@ def trial(name: str, source: Source, **more: Any) -> Trial:
     method = build(chosen)
     plan = plan_of(chosen, method)
     loader = Loader(source, batch=chosen.batch, seed=chosen.seed)
-    plan.labels = labels_of(method, source)
+    plan.labels, plan.source = labels_of(method, source), source
     CPU.place(method)
     method.train()
     (before, first), (clock, batch) = plan.walk(loader, CPU)

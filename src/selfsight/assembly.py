@@ -1,7 +1,7 @@
 """From a configuration to the things that it names: data, backbone, method, plan; and the choices that nobody made."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from inspect import signature
 from typing import Any
 
@@ -13,7 +13,7 @@ from selfsight.core.clock import key
 from selfsight.core.errors import UsageError
 from selfsight.core.method import Frame, Method
 from selfsight.core.plain import plain, revive
-from selfsight.data.views.recipes import MultiCrop, OneCrop, TwoCrops, small_crops, small_multi_crop, small_one_crop
+from selfsight.data.views.recipes import MultiCrop, OneCrop, TwoCrops, View, small_crops, small_multi_crop, small_one_crop
 from selfsight.engine.plan import Plan
 from selfsight.methods.table import method_class
 
@@ -99,9 +99,14 @@ def world_options(method: str) -> dict[str, Any]:
     is the same shape on its head, so that views are turned by right angles. Unturned, the side that the light comes from is the
     easiest thing that two views have in common, and methods without negatives learn little else.
     """
-    recipe = method_class(method).small.options.get("recipe")
+    recipe: Any = method_class(method).small.options.get("recipe")
     makers = {TwoCrops: small_crops, MultiCrop: small_multi_crop, OneCrop: small_one_crop}
-    return {"recipe": makers[type(recipe)](least=0.5, turn=0.75)} if type(recipe) in makers else {}
+    if type(recipe) not in makers:
+        return {}
+    made = makers[type(recipe)](least=0.5, turn=0.75)
+    views = {item.name: getattr(made, item.name) for item in fields(made) if isinstance(getattr(recipe, item.name), View)}
+    coloured = any(getattr(recipe, name).jitter for name in views)
+    return {"recipe": replace(recipe, **views)} if coloured else {}
 
 
 def frame_of(settings: Settings, method: Method) -> Frame:

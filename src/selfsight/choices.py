@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from inspect import signature
 from itertools import pairwise
 
 import numpy as np
 
 from selfsight.assembly import SMALL, Settings, build, choose, plan_of
 from selfsight.core.distribute import world
-from selfsight.core.errors import UsageError
+from selfsight.core.errors import DataError, UsageError
 from selfsight.core.method import Relabels
 from selfsight.core.wishes import Wishes
 from selfsight.data.loader import Loader
@@ -43,6 +44,9 @@ def choose_size(wishes: Wishes, hardware: Hardware, say: Say) -> int:
 def settle(wishes: Wishes, source: Source, size: int, hardware: Hardware, say: Say) -> Settings:
     """Resolve wishes to whole numbers; what was chosen is said with its reason."""
     preset, options, training = choose(wishes.method, size=size, options=wishes.options, training=wishes.training)
+    if "classes" in signature(method_class(wishes.method)).parameters and "classes" not in (wishes.options or {}):
+        options["classes"] = _classes(source, wishes.method)
+        say(f"{options['classes']} classes: the data's labels, which {wishes.method} is told")
     backbone = wishes.backbone or preset.backbone
     if wishes.backbone is None:
         say(f"backbone {backbone}: what {wishes.method} uses at {size} px")
@@ -77,6 +81,18 @@ def settle(wishes: Wishes, source: Source, size: int, hardware: Hardware, say: S
         save_every=wishes.save_every,
     )
     return replace(settings, steps=_steps(wishes, settings, source, hardware, say))
+
+
+def _classes(source: Source, method: str) -> int:
+    """How many classes the labels of a labelled baseline's data name.
+
+    Raises:
+        DataError: there are no labels.
+    """
+    truth = source.truth(np.arange(len(source)))
+    if truth.labels is None or truth.labels.max() < 0:
+        raise DataError(f"{method} learns from labels, and {source.spec} has none.", "Choose a method without labels.")
+    return max(len(truth.classes), int(truth.labels.max()) + 1)
 
 
 def _steps(wishes: Wishes, settings: Settings, source: Source, hardware: Hardware, say: Say) -> int:

@@ -19,7 +19,7 @@ from selfsight.data.views.recipes import PLAIN, TwoCrops
 from selfsight.engine.fit import fit
 from selfsight.engine.hardware import Hardware
 from selfsight.engine.observe import Moment
-from selfsight.engine.plan import Plan
+from selfsight.engine.plan import Plan, joined
 from selfsight.methods.table import METHODS
 
 from small import CPU, settings, world
@@ -52,8 +52,9 @@ class DoublePlan(Plan):
         assert self.loader is not None
         whole = images(self.loader.source, self.loader.rows(clock.step))
         assert torch.equal(mine(whole.index), batch.index)
-        made = method.recipe.make(whole, method.recipe.draw(self.batch, clock, self.frame)).map(mine).to(torch.float64)
-        made = self.told(method, made)
+        groups = self.groups(method, whole, clock)
+        made = joined([method.recipe.make(group, method.recipe.draw(self.batch, moment, self.frame)) for group, moment in groups])
+        made = self.told(method, made.map(mine).to(torch.float64))
         return [made.map(lambda tensor, piece=piece: tensor.chunk(self.accumulate)[piece]) for piece in range(self.accumulate)]
 
     def extract(self, method: Method, loader: Loader, hardware: Hardware, network: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:

@@ -31,6 +31,7 @@ from small import CPU, Trial, settings, trial, twin, world
 NEEDY = (
     "beit",
     "bigan",
+    "cmc",
     "context",
     "deepcluster",
     "deepcluster_v2",
@@ -50,6 +51,7 @@ NEEDY = (
     "sela",
     "sela_v2",
     "simmim",
+    "sit",
     "supcon",
     "supervised",
     "vae",

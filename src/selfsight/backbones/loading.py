@@ -10,7 +10,7 @@ from selfsight.backbones.table import build_backbone
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
 
-__all__ = ["load_representation", "untrained_twin"]
+__all__ = ["load_representation", "untrained", "untrained_twin"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -47,6 +47,14 @@ def load_representation(spec: str | Path, *, size: int | None = None) -> Represe
         name=Path(spec).name,
         spec=card["architecture"],
     )
+
+
+def untrained(spec: str, *, size: int = 32, seed: int = 0) -> Representation:
+    """A backbone with random weights, drawn by the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = build_backbone(spec, size=size)
+    return Representation(backbone, mean=IMAGENET_MEAN, std=IMAGENET_STD, size=size, name=f"untrained {spec}", spec=spec)
 
 
 def untrained_twin(phi: Representation, seed: int) -> Representation:

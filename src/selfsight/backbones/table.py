@@ -20,6 +20,8 @@ BACKBONES = {
     "resnet18": "resnet:resnet18",
     "resnet50": "resnet:resnet50",
     "resnet_tiny": "resnet:resnet_tiny",
+    "seen": "colours:seen",
+    "split": "colours:split",
     "vgg_m": "historic:VGGM",
     "vgg_vd_16": "historic:VGGVD16",
     "vit_base": "vit:vit_base",

@@ -16,6 +16,7 @@ from selfsight.core.representation import Backbone
 from selfsight.core.views import Images, Views
 
 __all__ = [
+    "Accompanied",
     "Drawn",
     "Extract",
     "Frame",
@@ -154,6 +155,15 @@ class Freezes(Protocol):
 
     def frozen(self, clock: Clock) -> tuple[nn.Module, ...]:
         """The modules that do not move in this step."""
+        ...
+
+
+@runtime_checkable
+class Accompanied(Protocol):
+    """A method that sees other samples beside those of the batch (SCAN's neighbours); their large views come after the batch's own."""
+
+    def companions(self, index: Int[Tensor, " batch"], clock: Clock) -> Int[Tensor, " batch"]:
+        """Another sample for each of these."""
         ...
 
 

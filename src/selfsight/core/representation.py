@@ -12,7 +12,18 @@ from torch import Tensor, nn
 from selfsight.core.errors import UsageError
 from selfsight.core.tap import find_layer, tap, tensor_of
 
-__all__ = ["Backbone", "Features", "Representation", "TokenBackbone", "Tokens", "need_tokens"]
+__all__ = [
+    "Backbone",
+    "ColourBackbone",
+    "Features",
+    "Representation",
+    "SplitBackbone",
+    "TokenBackbone",
+    "Tokens",
+    "need_colour",
+    "need_halves",
+    "need_tokens",
+]
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,50 @@ class TokenBackbone(Backbone, ABC):
         ``keep``: only these patches enter the network; every row must keep the same number.
         ``replace``: these patches are replaced by a vector before the first block.
         """
+
+
+class ColourBackbone(Backbone, ABC):
+    """A backbone that takes light and colour apart and sees some of it. Methods that guess what it does not see ask for this type."""
+
+    @abstractmethod
+    def lab(self, images: Float[Tensor, "batch 3 *size"]) -> Float[Tensor, "batch 3 *size"]:
+        """L*a*b* of normalised images, in its own units."""
+
+
+class SplitBackbone(ColourBackbone, ABC):
+    """A backbone of two halves that see different channels; its features are those of both."""
+
+    @abstractmethod
+    def halves(self, images: Float[Tensor, "batch 3 *size"]) -> tuple[Features, Features]:
+        """What each half says of normalised images."""
+
+
+def need_colour(backbone: Backbone, method: str) -> ColourBackbone:
+    """The backbone, for a method that guesses colours.
+
+    Raises:
+        UsageError: it is no ``ColourBackbone``.
+    """
+    if not isinstance(backbone, ColourBackbone):
+        raise UsageError(
+            f"{method} guesses the colours that the network does not see, and {type(backbone).__name__} sees all.",
+            "Choose one that sees light alone, such as --backbone 'seen?of=resnet_tiny'.",
+        )
+    return backbone
+
+
+def need_halves(backbone: Backbone, method: str) -> SplitBackbone:
+    """The backbone, for a method that compares its halves.
+
+    Raises:
+        UsageError: it is no ``SplitBackbone``.
+    """
+    if not isinstance(backbone, SplitBackbone):
+        raise UsageError(
+            f"{method} compares two halves of a network, and {type(backbone).__name__} has none.",
+            "Choose one that has, such as --backbone 'split?of=resnet_tiny'.",
+        )
+    return backbone
 
 
 def need_tokens(backbone: Backbone, method: str, doing: str) -> TokenBackbone:

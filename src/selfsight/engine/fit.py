@@ -44,7 +44,7 @@ def fit(
     if restore is not None:
         restore(optimiser)
     extract = partial(plan.extract, method, loader, hardware)
-    plan.labels = labels_of(method, loader.source)
+    plan.labels, plan.source = labels_of(method, loader.source), loader.source
     method.train()
     for clock, batch in plan.walk(loader, hardware, start):
         if isinstance(method, Relabels) and method.due(clock):

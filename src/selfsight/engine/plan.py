@@ -14,14 +14,15 @@ from selfsight.core.card import Training
 from selfsight.core.clock import Clock, key
 from selfsight.core.distribute import everyone, mine, rank, world
 from selfsight.core.errors import DataError, Diverged
-from selfsight.core.method import Frame, Freezes, Method, Outcome, Supervised, Turn, Turns
+from selfsight.core.method import Accompanied, Frame, Freezes, Method, Outcome, Supervised, Turn, Turns
 from selfsight.core.views import Images, Views
 from selfsight.data.loader import Loader, images
+from selfsight.data.source import Source
 from selfsight.data.views.geometry import central
 from selfsight.engine.hardware import Hardware
 from selfsight.engine.optimisers import make_optimiser
 
-__all__ = ["Plan", "Stepped", "turns_of"]
+__all__ = ["Plan", "Stepped", "joined", "turns_of"]
 
 PATIENCE = 3
 """Steps in a row that may fail before a run is given up."""
@@ -56,6 +57,7 @@ class Plan:
         frame: the picture that views are made for.
         accumulate: pieces that the batch is cut into, to save memory.
         labels: the class of every sample of the data; filled for labelled baselines alone.
+        source: where companions are read from; filled for methods that ask for them.
     """
 
     seed: int
@@ -65,6 +67,7 @@ class Plan:
     frame: Frame
     accumulate: int = 1
     labels: Tensor | None = None
+    source: Source | None = None
     failures: int = 0
     _saved: list[Tensor] = field(default_factory=list)
 
@@ -95,14 +98,27 @@ class Plan:
             yield clock, batch.map(hardware.move)
 
     def views(self, method: Method, batch: Images, clock: Clock, hardware: Hardware) -> list[Views]:
-        """The views of this process's rows, in as many pieces as the batch is cut into; with labels for labelled baselines alone."""
-        drawn = method.recipe.draw(self.batch, clock, self.frame).map(mine)
+        """The views of this process's rows, in as many pieces as the batch is cut into.
+
+        With companions' views for methods that ask for them, and labels for labelled baselines alone.
+        """
+        drawn = [
+            (group, method.recipe.draw(self.batch, moment, self.frame).map(mine)) for group, moment in self.groups(method, batch, clock)
+        ]
         pieces = []
         for piece in range(self.accumulate):
             cut = partial(_piece, number=piece, of=self.accumulate)
-            made = method.recipe.make(batch.map(cut), drawn.map(cut).map(hardware.move))
-            pieces.append(self.told(method, made.map(hardware.layout)))
+            made = [method.recipe.make(group.map(hardware.move).map(cut), values.map(cut).map(hardware.move)) for group, values in drawn]
+            pieces.append(self.told(method, joined(made).map(hardware.layout)))
         return pieces
+
+    def groups(self, method: Method, batch: Images, clock: Clock) -> list[tuple[Images, Clock]]:
+        """The batch, and its companions if the method asks for them, each with the moment that its chance comes from."""
+        if not isinstance(method, Accompanied):
+            return [(batch, clock)]
+        assert self.source is not None
+        others = images(self.source, method.companions(batch.index, clock).cpu().numpy())
+        return [(batch, clock), (others, replace(clock, seed=key(clock.seed, 0xAC)))]
 
     def told(self, method: Method, views: Views) -> Views:
         """The views with their samples' labels, if the method is a labelled baseline.
@@ -220,6 +236,12 @@ class Plan:
         first = torch.ones_like(index, dtype=torch.bool)
         first[1:] = index[1:] != index[:-1]  # rows that were repeated
         return index[first], features[first]
+
+
+def joined(made: Sequence[Views]) -> Views:
+    """The first views, and after its large views those of the others."""
+    first, *rest = made
+    return replace(first, large=first.large + tuple(view for views in rest for view in views.large)) if rest else first
 
 
 def _statistics(method: nn.Module) -> list[Tensor]:

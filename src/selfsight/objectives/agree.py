@@ -14,8 +14,10 @@ __all__ = [
     "cosine_distance",
     "counting",
     "masked_cross_entropy",
+    "mean_absolute_error",
     "mean_squared_error",
     "mutual_information",
+    "neighbours_agree",
     "soft_cross_entropy",
 ]
 
@@ -47,6 +49,12 @@ def soft_cross_entropy(logits: Float[Tensor, "batch cluster"], target: Float[Ten
 
 
 @in_full_precision
+def mean_absolute_error(guess: Float[Tensor, "batch *shape"], target: Float[Tensor, "batch *shape"]) -> Float[Tensor, ""]:
+    """The mean of absolute differences over all numbers."""
+    return (guess - target).abs().mean()
+
+
+@in_full_precision
 def mean_squared_error(guess: Float[Tensor, "batch *shape"], target: Float[Tensor, "batch *shape"]) -> Float[Tensor, ""]:
     """The mean of squared differences over all numbers."""
     return (guess - target).square().mean()
@@ -61,6 +69,14 @@ def mutual_information(left: Float[Tensor, "batch cluster"], right: Float[Tensor
     joint = left.T @ right / len(left)
     joint = ((joint + joint.T) / 2).clamp(min=torch.finfo(joint.dtype).tiny)
     return (joint * (joint.log() - joint.sum(1, keepdim=True).log() - joint.sum(0, keepdim=True).log())).sum()
+
+
+@in_full_precision
+def neighbours_agree(one: Float[Tensor, "batch cluster"], other: Float[Tensor, "batch cluster"], balance: float) -> Float[Tensor, ""]:
+    """``-E log p·p' - λ H(E p)`` of neighbours' cluster probabilities (Van Gansbeke et al. 2020, arXiv:2005.12320, eq. 2)."""
+    tiny = torch.finfo(one.dtype).tiny
+    agreed = (one * other).sum(1).clamp(min=tiny).log().mean()
+    return -agreed - balance * torch.special.entr(one.mean(0)).sum()
 
 
 @in_full_precision

@@ -3,12 +3,18 @@
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Int, Num
+from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
 from selfsight.core.errors import UsageError
 
-__all__ = ["SampleTable"]
+__all__ = ["SampleTable", "lots"]
+
+
+def lots(index: Int[Tensor, " batch"], salt: int = 0) -> Float[Tensor, " batch"]:
+    """A number in [0, 1) for each sample, by its index and the salt alone (Knuth's multiplicative hash): the same on every process."""
+    mixed = (index + salt % 2**20 + 1) * 2_654_435_761 % 2**32
+    return (mixed * 2_246_822_519 % 2**32).double() / 2**32
 
 
 class SampleTable(nn.Module):

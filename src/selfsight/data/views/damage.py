@@ -1,6 +1,6 @@
 """Damage that is to be undone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -10,12 +10,13 @@ from selfsight.core.method import Drawn, Frame
 from selfsight.core.views import Images, Views
 from selfsight.data.views.chance import Dice
 from selfsight.data.views.geometry import Crop, Normalise
-from selfsight.data.views.masks import cut_out
-from selfsight.data.views.recipes import PLAIN, OneCrop, View
+from selfsight.data.views.masks import Blocks, Mask, cut_out
+from selfsight.data.views.recipes import PLAIN, SIMCLR_SMALL, OneCrop, TwoCrops, View
 
-__all__ = ["SYMMETRIC", "Holed", "Noisy", "entire"]
+__all__ = ["SYMMETRIC", "Holed", "Noisy", "Scrambled", "entire"]
 
 _DAMAGE = 30
+_MOST = Blocks(0.5, 0.7)
 SYMMETRIC = Normalise((0.5,) * 3, (0.5,) * 3)
 """Values in [-1, 1]."""
 
@@ -87,3 +88,46 @@ class Holed:
         clean, hints = self.view.make(images, values, drawn.frame.size, self.normalise)
         kept = {name: value[:, None] for name, value in (hints | {"hole": hole}).items()}
         return Views((cut_out(clean, hole), clean), index=images.index, hints=kept)
+
+
+@dataclass(frozen=True)
+class Scrambled:
+    """Two views, patches of which are noise, and the same views whole (SiT, Atito et al. 2021, arXiv:2104.03602).
+
+    Views: four large ones, the damaged pair first. Hints: ``mask`` (batch x 2 x patches, true where noise), ``quarters`` and the rest
+    of ``TwoCrops``.
+
+    Attributes:
+        crops: how the views are made; turns by right angles are told by ``quarters``.
+        mask: which patches are noise.
+        deviation: of the noise, in units of the normalised pixels.
+    """
+
+    crops: TwoCrops = field(default_factory=lambda: TwoCrops(replace(SIMCLR_SMALL, turn=0.75), replace(SIMCLR_SMALL, turn=0.75)))
+    mask: Mask = _MOST
+    deviation: float = 1.0
+
+    @property
+    def normalise(self) -> Normalise:
+        """That of the views."""
+        return self.crops.normalise
+
+    def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
+        """The parameters of the views, the masks, and the noise."""
+        drawn, cells = self.crops.draw(n, clock, frame), frame.size // frame.stride
+        dices = [Dice(n, clock, (view, _DAMAGE)) for view in range(2)]
+        hidden = torch.stack([self.mask.draw(dice, cells) for dice in dices], 1)
+        noise = torch.stack([dice.at(1).normal(frame.channels, frame.size, frame.size) for dice in dices], 1)
+        return Drawn({**drawn.values, "mask": hidden, "damage": noise}, frame)
+
+    def make(self, images: Images, drawn: Drawn) -> Views:
+        """Damaged and clean."""
+        values = dict(drawn.values)
+        device, cells = images.pixels.device, drawn.frame.size // drawn.frame.stride
+        hidden, noise = values.pop("mask").to(device), values.pop("damage").to(device)
+        made = self.crops.make(images, Drawn(values, drawn.frame))
+        squares = hidden.unflatten(2, (cells, cells)).repeat_interleave(drawn.frame.stride, 2).repeat_interleave(drawn.frame.stride, 3)
+        damaged = [
+            torch.where(squares[:, view, None], self.deviation * noise[:, view].to(clean), clean) for view, clean in enumerate(made.large)
+        ]
+        return replace(made, large=(*damaged, *made.large), hints={**made.hints, "mask": hidden})

@@ -17,6 +17,7 @@ from selfsight.objectives.agree import mean_squared_error
 from selfsight.objectives.precision import at_least_single
 from selfsight.parts.heads import linear
 from selfsight.parts.momentum import Momentum
+from selfsight.parts.table import lots
 
 __all__ = ["MeanTeacher"]
 
@@ -60,8 +61,7 @@ class MeanTeacher(Method):
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         index, label = sample_index(views, "MeanTeacher"), hint(views, "label", "MeanTeacher")[:, 0]
-        lot = index * 2_654_435_761 % 2**32 / 2**32  # Knuth's multiplicative hash
-        known = ((lot < self.labelled) & (label >= 0)).float()
+        known = ((lots(index) < self.labelled) & (label >= 0)).float()
         pooled = self.backbone(views.large[0]).pooled
         logits = at_least_single(self.classifier(pooled))
         slow = at_least_single(self.teacher(views.large[1]))

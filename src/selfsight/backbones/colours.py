@@ -1,0 +1,114 @@
+"""Networks that see light alone, or colour alone, or each with a half of its own."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from selfsight.backbones.table import build_backbone
+from selfsight.core.errors import UsageError
+from selfsight.core.lab import lab
+from selfsight.core.representation import Backbone, ColourBackbone, Features, SplitBackbone
+
+__all__ = ["Seen", "Split", "seen", "split"]
+
+Space = Literal["lab", "rgb"]
+_MIDDLE, _SCALE = (50.0, 0.0, 0.0), (25.0, 25.0, 25.0)
+
+
+class Colours(nn.Module):
+    """From images that were normalised with ImageNet's mean and deviation to L*a*b*: L between -2 and 2, a and b likewise."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225])[:, None, None], persistent=False)
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+        with torch.autocast(images.device.type, enabled=False):
+            values = lab((images if images.dtype == torch.float64 else images.float()) * self.std + self.mean)
+            return (values - values.new_tensor(_MIDDLE)[:, None, None]) / values.new_tensor(_SCALE)[:, None, None]
+
+
+class Seen(ColourBackbone):
+    """A network that sees some channels of a colour space.
+
+    Args:
+        network: what looks; it takes as many channels as are seen.
+        space: ``lab`` or ``rgb``.
+        channels: which channels of the space are seen.
+    """
+
+    def __init__(self, network: Backbone, space: Space, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.network, self.space, self.seen, self.colours = network, space, list(channels), Colours()
+        self.dim, self.stride, self.channels = network.dim, network.stride, 3
+        self.layers = tuple(f"network.{layer}" for layer in network.layers)
+
+    def lab(self, images: Float[Tensor, "batch 3 *size"]) -> Float[Tensor, "batch 3 *size"]:
+        return self.colours(images)
+
+    def forward(self, images: Float[Tensor, "batch 3 *size"]) -> Features:
+        values = self.colours(images) if self.space == "lab" else images
+        return self.network(values[:, self.seen].to(images.dtype))
+
+
+class Split(SplitBackbone):
+    """Two networks, each of which sees what the other does not; their features side by side.
+
+    Args:
+        first, second: the halves, whose grids are alike.
+    """
+
+    def __init__(self, first: Seen, second: Seen) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+        self.dim, self.stride, self.channels = first.dim + second.dim, first.stride, 3
+        self.layers = tuple(f"{half}.{layer}" for layer in first.layers for half in ("first", "second"))
+
+    def lab(self, images: Float[Tensor, "batch 3 *size"]) -> Float[Tensor, "batch 3 *size"]:
+        return self.first.lab(images)
+
+    def halves(self, images: Float[Tensor, "batch 3 *size"]) -> tuple[Features, Features]:
+        return self.first(images), self.second(images)
+
+    def forward(self, images: Float[Tensor, "batch 3 *size"]) -> Features:
+        one, other = self.halves(images)
+        return Features(torch.cat([one.pooled, other.pooled], 1), torch.cat([one.grid, other.grid], 1))
+
+
+def _channels(text: int | str) -> tuple[int, ...]:
+    """``0`` or ``12``: which of three channels.
+
+    Raises:
+        UsageError: the text names others, or none, or all.
+    """
+    digits = sorted({int(digit) for digit in str(text) if digit in "012"})
+    if not 0 < len(digits) < 3 or len(digits) != len(str(text)):
+        raise UsageError(f"{text!r} does not name one or two of three channels.", "Write 0, 1, 2, 01, 02 or 12.")
+    return tuple(digits)
+
+
+def seen(*, size: int = 32, channels: int = 3, of: str = "resnet_tiny", space: Space = "lab", see: int | str = 0) -> Seen:
+    """A network (``of``) that sees some channels (``see``: digits) of a colour space; by default the light alone."""
+    _need_colour_pictures(channels)
+    digits = _channels(see)
+    return Seen(build_backbone(of, size=size, channels=len(digits)), space, digits)
+
+
+def split(*, size: int = 32, channels: int = 3, of: str = "resnet_tiny", space: Space = "lab", first: int | str = 0) -> Split:
+    """Two networks (``of``): one sees some channels (``first``: digits) of a colour space, the other the rest; by default light and colour."""
+    _need_colour_pictures(channels)
+    digits = _channels(first)
+    rest = tuple(digit for digit in range(3) if digit not in digits)
+    one, other = (Seen(build_backbone(of, size=size, channels=len(each)), space, each) for each in (digits, rest))
+    return Split(one, other)
+
+
+def _need_colour_pictures(channels: int) -> None:
+    if channels != 3:
+        raise UsageError(f"Pictures of {channels} channels have no light and colour to take apart.", "Give colour pictures.")

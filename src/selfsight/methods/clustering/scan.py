@@ -1,0 +1,77 @@
+"""SCAN."""
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+from torch.nn.functional import softmax
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock, key
+from selfsight.core.distribute import everyone
+from selfsight.core.method import Extract, Method, Outcome, Recipe, two_views
+from selfsight.core.representation import Backbone
+from selfsight.core.views import Views
+from selfsight.data.views.recipes import SIMCLR, OneCrop, small_one_crop
+from selfsight.objectives.agree import neighbours_agree
+from selfsight.objectives.precision import at_least_single
+from selfsight.parts.heads import linear
+from selfsight.parts.neighbours import Neighbours
+from selfsight.parts.table import lots
+
+__all__ = ["SCAN"]
+
+
+class SCAN(Method):
+    """A picture and its neighbours belong to one cluster, and all clusters are filled (Van Gansbeke et al. 2020, arXiv:2005.12320).
+
+    Neighbours are those of the representation that it begins with, which another method has learnt: ``--init RUN``. The paper's last
+    stage, learning from the surest guesses, is not here.
+
+    Args:
+        clusters: outputs of each head.
+        heads: how many, which start differently.
+        neighbours: of each picture, one of which is drawn at a time.
+        balance: λ, weight of the entropy of all clusters.
+    """
+
+    card = Card("clustering", "clustering", "Van Gansbeke et al. 2020, arXiv:2005.12320", decks=("000", "004"))
+    paper = Training("adamw", rate=2e-4, reference_batch=128, decay=1e-4, warmup=0.0, final=1.0)
+    small = Preset(Training("adamw", rate=1e-3, decay=1e-4, warmup=0.0, final=1.0), {"recipe": small_one_crop()}, batch=128)
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = OneCrop(SIMCLR),
+        clusters: int = 10,
+        heads: int = 4,
+        neighbours: int = 20,
+        balance: float = 5.0,
+    ) -> None:
+        super().__init__(backbone, recipe)
+        self.clusters, self.heads, self.neighbours, self.balance = clusters, heads, neighbours, balance
+        self.classifiers = nn.ModuleList(linear(backbone.dim, clusters) for _ in range(heads))
+        self.near = Neighbours()
+
+    def due(self, clock: Clock) -> bool:
+        """Once, before the first step."""
+        return clock.step == 0
+
+    def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
+        """Find every picture's neighbours."""
+        self.near.set(*extract(lambda images: self.backbone(images).pooled), self.neighbours)
+        return []
+
+    def companions(self, index: Int[Tensor, " batch"], clock: Clock) -> Int[Tensor, " batch"]:
+        """One neighbour of each."""
+        near = self.near[index]
+        drawn = (lots(index, key(clock.seed, clock.step, 0x5C)) * near.shape[1]).long()
+        return near.gather(1, drawn[:, None])[:, 0]
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        own, other = (self.backbone(view).pooled for view in two_views(views, "SCAN"))
+        guesses = [[softmax(at_least_single(head(rows)), 1) for rows in (own, other)] for head in self.classifiers]
+        terms = [neighbours_agree(everyone(one), everyone(two), self.balance) for one, two in guesses]
+        return Outcome({"agree": torch.stack(terms).mean()}, {"embedding": own.detach(), "assignment": guesses[0][0].detach()})

@@ -1,0 +1,85 @@
+"""Contrastive multiview coding."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.nn.functional import normalize
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
+from selfsight.core.representation import Backbone, need_halves
+from selfsight.core.views import Views
+from selfsight.data.views.geometry import Crop
+from selfsight.data.views.recipes import OneCrop, View
+from selfsight.objectives.contrast import info_nce
+from selfsight.objectives.precision import at_least_single
+from selfsight.parts.memory import Memory
+
+__all__ = ["CMC"]
+
+
+class CMC(Method):
+    """The light of a picture finds its colours among those of others, and the other way round (Tian et al. 2019, arXiv:1906.05849).
+
+    The halves of the backbone see one each (``split?of=…``; other channels with its options). Each is compared with what is
+    remembered of the other.
+
+    Args:
+        dim: length of an embedding.
+        temperature: divides the cosines.
+        negatives: remembered pictures that a step compares with; 0: all.
+        keep: share of the old embedding in the memory's next.
+    """
+
+    card = Card("contrastive", "aligning", "Tian et al. 2019, arXiv:1906.05849", decks=("000", "004"), coupled=False)
+    paper = Training("sgd", rate=0.03, decay=1e-4, warmup=0.0)
+    small = Preset(
+        Training("sgd", rate=0.24, decay=5e-4, warmup=0.05),
+        {"temperature": 0.1, "negatives": 0},
+        batch=64,
+        backbone="split?of=resnet_tiny",
+    )
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = OneCrop(View(Crop((0.2, 1.0)))),
+        dim: int = 128,
+        temperature: float = 0.07,
+        negatives: int = 16_384,
+        keep: float = 0.5,
+    ) -> None:
+        backbone = need_halves(backbone, "CMC")
+        super().__init__(backbone, recipe)
+        self.dim, self.temperature, self.negatives, self.keep = dim, temperature, negatives, keep
+        self.projectors = nn.ModuleList(nn.Linear(backbone.dim // 2, dim) for _ in range(2))
+        self.memories = nn.ModuleList(Memory(dim, keep=keep) for _ in range(2))
+
+    def due(self, clock: Clock) -> bool:
+        """Once, before the first step."""
+        return clock.step == 0
+
+    def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
+        """Fill both memories."""
+        index, rows = extract(lambda images: torch.cat(self._said(images), 1))
+        for memory, each in zip(self.memories, rows.chunk(2, 1), strict=True):
+            memory.set(index, each)  # pyright: ignore[reportCallIssue]
+        return []
+
+    def _said(self, images: torch.Tensor) -> list[torch.Tensor]:
+        halves = self.backbone.halves(images)  # pyright: ignore[reportCallIssue]
+        return [normalize(at_least_single(project(half.pooled))) for project, half in zip(self.projectors, halves, strict=True)]
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        index = sample_index(views, "CMC")
+        said = self._said(views.large[0])
+        losses = {}
+        for name, rows, memory in zip(("from first", "from second"), said, reversed(self.memories), strict=True):  # pyright: ignore[reportArgumentType]
+            own, others = memory[index].to(rows.dtype), memory.drawn(self.negatives, clock).to(rows.dtype)  # pyright: ignore[reportIndexIssue, reportCallIssue]
+            losses[name] = info_nce(rows, own, self.temperature, negatives=others)
+        for rows, memory in zip(said, self.memories, strict=True):
+            memory.note(index, rows)  # pyright: ignore[reportCallIssue]
+        return Outcome(losses, {"embedding": torch.cat(said, 1).detach()})

@@ -1,0 +1,59 @@
+"""Distillation from a network that has learnt."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import interpolate
+
+from selfsight.backbones.loading import load_representation, untrained
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.errors import UsageError
+from selfsight.core.method import Method, Outcome, Recipe
+from selfsight.core.representation import Backbone
+from selfsight.core.views import Views
+from selfsight.data.views.geometry import IMAGENET
+from selfsight.data.views.recipes import SIMCLR, OneCrop, small_one_crop
+from selfsight.objectives.agree import cosine_distance
+from selfsight.parts.frozen import Frozen
+
+__all__ = ["Distil"]
+
+
+class Distil(Method):
+    """Say what a frozen network says, of pictures and of places (after Romero et al. 2014, arXiv:1412.6550; cosines in place of squares).
+
+    Both see the same view. What few pictures of one's own teach best: the teacher may be any run, or any model of timm.
+
+    Args:
+        teacher: a run's folder, ``timm:NAME``, or ``untrained:NAME`` (a backbone with random weights: what distillation alone gives).
+        places: weight of the grids' agreement; the teacher's grid is resized to the student's.
+    """
+
+    card = Card("distillation", "aligning", "Romero et al. 2014, arXiv:1412.6550", coupled=False)
+    paper = Training("adamw", rate=5e-4, decay=0.05, warmup=0.05, clip=3.0)
+    small = Preset(Training("adamw", rate=4e-3, decay=0.04, warmup=0.1, clip=5.0), {"recipe": small_one_crop()}, batch=64)
+
+    def __init__(self, backbone: Backbone, *, recipe: Recipe = OneCrop(SIMCLR), teacher: str = "", places: float = 1.0) -> None:
+        if not teacher:
+            raise UsageError("Distil was given no teacher.", "Give one: --teacher RUN, or --teacher timm:NAME.")
+        super().__init__(backbone, recipe)
+        self.places = places
+        spec, asked = teacher, getattr(recipe, "normalise", IMAGENET)
+        self.teacher = spec
+        phi = untrained(spec.removeprefix("untrained:")) if spec.startswith("untrained:") else load_representation(spec)
+        self.frozen_teacher = Frozen(phi, asked.mean, asked.std)
+        with torch.no_grad():
+            side = max(phi.size, 1)
+            depth = self.frozen_teacher(torch.zeros(1, phi.backbone.channels, side, side)).grid.shape[1]
+            own: Any = backbone.eval()(torch.zeros(1, backbone.channels, 4 * backbone.stride, 4 * backbone.stride)).grid.shape[1]
+        backbone.train()
+        self.pooled, self.place = nn.Linear(backbone.dim, phi.backbone.dim), nn.Conv2d(own, depth, 1)
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        meant, said = self.frozen_teacher(views.large[0]), self.backbone(views.large[0])
+        grid = interpolate(meant.grid, said.grid.shape[2:], mode="bilinear", antialias=True)
+        rows, target = (cells.permute(0, 2, 3, 1).flatten(0, 2) for cells in (self.place(said.grid), grid))
+        losses = {"pooled": cosine_distance(self.pooled(said.pooled), meant.pooled), "places": self.places * cosine_distance(rows, target)}
+        return Outcome(losses, {"embedding": said.pooled.detach()})

@@ -1,0 +1,71 @@
+"""SiT."""
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.distribute import everyone, mine
+from selfsight.core.errors import UsageError
+from selfsight.core.method import Method, Outcome, Recipe, hint
+from selfsight.core.representation import Backbone, need_tokens
+from selfsight.core.views import Views
+from selfsight.data.views.damage import Scrambled
+from selfsight.objectives.agree import mean_absolute_error
+from selfsight.objectives.contrast import nt_xent
+from selfsight.objectives.precision import at_least_single
+from selfsight.objectives.reconstruct import patches
+from selfsight.parts.heads import linear, mlp
+
+__all__ = ["SiT"]
+
+
+class SiT(Method):
+    """Mend a scrambled view, tell how it is turned, and find the other view, each as far as it can be trusted (Atito et al. 2021, arXiv:2104.03602).
+
+    Every task has a learnt uncertainty s and counts ``exp(-s) loss + s`` (Kendall et al. 2017, arXiv:1705.07115). Patches mend, the class
+    token finds, and a register tells the turn.
+
+    Args:
+        hidden, dim: width of the projector's hidden layer, and length of the embedding that finds.
+        temperature: divides the cosines.
+    """
+
+    card = Card("masked", "generative", "Atito et al. 2021, arXiv:2104.03602", decks=("004",), probe="linear")
+    paper = Training("adamw", rate=5e-4, reference_batch=512, decay=0.05, warmup=0.02)
+    small = Preset(
+        Training("adamw", rate=1e-3, decay=0.05, warmup=0.1, clip=3.0), {"hidden": 512}, batch=64, backbone="vit_nano?registers=1"
+    )
+
+    def __init__(
+        self, backbone: Backbone, *, recipe: Recipe = Scrambled(), hidden: int = 2048, dim: int = 128, temperature: float = 0.2
+    ) -> None:
+        backbone = need_tokens(backbone, "SiT", "mends")
+        if backbone.prefix < 2:
+            raise UsageError(
+                "SiT tells turns by a register token, and the backbone has none.", "Choose one that has: vit_tiny?registers=1."
+            )
+        super().__init__(backbone, recipe)
+        self.hidden, self.dim, self.temperature = hidden, dim, temperature
+        self.projector = mlp(backbone.dim, hidden, dim)
+        self.turn = linear(backbone.dim, 4)
+        self.paint = nn.Linear(backbone.dim, backbone.channels * backbone.stride**2)
+        self.doubts = nn.Parameter(torch.zeros(3))
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        if len(views.large) != 4:
+            raise UsageError(f"SiT needs two damaged and two whole views and was given {len(views.large)}.", "Use the recipe Scrambled.")
+        turns = hint(views, "quarters", "SiT").T.flatten().long()
+        tokens = self.backbone.tokens(torch.cat(views.large[:2]))  # pyright: ignore[reportCallIssue]
+        painted, meant = self.paint(tokens.patches), patches(torch.cat(views.large[2:]), self.backbone.stride)
+        logits = at_least_single(self.turn(tokens.registers[:, 0]))
+        left, right = (everyone(half) for half in self.projector(tokens.cls).chunk(2))
+        terms = {
+            "mend": mean_absolute_error(painted, meant),
+            "turn": cross_entropy(logits, turns),
+            "contrast": nt_xent(left, right, self.temperature),
+        }
+        losses = {name: (-doubt).exp() * term + doubt for (name, term), doubt in zip(terms.items(), self.doubts, strict=True)}
+        signs = {"embedding": mine(left).detach(), "accuracy": (logits.argmax(1) == turns).float().mean()}
+        return Outcome(losses, signs)

@@ -1,0 +1,63 @@
+"""Colorization."""
+
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn.functional import adaptive_avg_pool2d, log_softmax
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.lab import gamut
+from selfsight.core.method import Method, Outcome, Recipe
+from selfsight.core.representation import Backbone, need_colour
+from selfsight.core.views import Views
+from selfsight.data.views.recipes import PLAIN, OneCrop
+from selfsight.objectives.agree import mean_squared_error
+from selfsight.objectives.colour import rebalancing, soft_bins
+from selfsight.objectives.precision import at_least_single
+from selfsight.parts.running import RunningMean
+
+__all__ = ["Colorize"]
+
+
+class Colorize(Method):
+    """Tell the colours of a picture of which only the light is seen (Zhang et al. 2016, arXiv:1603.08511).
+
+    At every place of the last grid. Colours are shares of the bins of a 10 x 10 grid over a and b that sRGB reaches; a rare colour
+    weighs more, by the share of its bin in the pictures seen so far. Or they are guessed as numbers, whose squared error counts.
+
+    Args:
+        guess: ``bins`` or ``regression``.
+        mix: λ, how near the weights are to all alike.
+    """
+
+    card = Card("pretext", "generative", "Zhang et al. 2016, arXiv:1603.08511", decks=("002", "003", "004"), probe="linear", coupled=False)
+    paper = Training("adamw", rate=3e-5, reference_batch=40, decay=1e-3, warmup=0.0, betas=(0.9, 0.99))
+    small = Preset(Training("adamw", rate=4e-3, decay=0.04, warmup=0.1, clip=5.0), batch=64, backbone="seen?of=resnet_tiny")
+
+    def __init__(
+        self, backbone: Backbone, *, recipe: Recipe = OneCrop(PLAIN), guess: Literal["bins", "regression"] = "bins", mix: float = 0.5
+    ) -> None:
+        backbone = need_colour(backbone, "Colorize")
+        super().__init__(backbone, recipe)
+        self.guess, self.mix = guess, mix
+        self.middles: torch.Tensor
+        self.register_buffer("middles", gamut() / 25, persistent=False)  # in the units of the backbone
+        bins = len(self.middles)
+        self.paint = nn.Conv2d(backbone.dim, bins if guess == "bins" else 2, 1)
+        self.shares = RunningMean(bins, keep=0.99, first=True)
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        seen = self.backbone(views.large[0])
+        cells = seen.grid.shape[2:]
+        colours = adaptive_avg_pool2d(self.backbone.lab(views.large[0])[:, 1:], cells).permute(0, 2, 3, 1).flatten(0, 2)  # pyright: ignore[reportCallIssue]
+        painted = at_least_single(self.paint(seen.grid)).permute(0, 2, 3, 1).flatten(0, 2)
+        if self.guess == "regression":
+            return Outcome({"colour": mean_squared_error(painted, colours)}, {"embedding": seen.pooled.detach()})
+        target = soft_bins(colours, self.middles, sigma=0.2)
+        self.shares.note(target)
+        known = self.shares.value if bool(self.shares.value.any()) else torch.full_like(self.shares.value, 1 / len(self.middles))
+        weight = rebalancing(known, self.mix)[target.argmax(1)]
+        loss = -(weight * (target * log_softmax(painted, 1)).sum(1)).mean()
+        return Outcome({"colour": loss}, {"embedding": seen.pooled.detach(), "chance": torch.tensor(float(len(self.middles))).log()})

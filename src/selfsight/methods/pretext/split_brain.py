@@ -1,0 +1,58 @@
+"""Split-brain autoencoders."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.lab import gamut
+from selfsight.core.method import Method, Outcome, Recipe
+from selfsight.core.representation import Backbone, need_halves
+from selfsight.core.views import Views
+from selfsight.data.views.recipes import PLAIN, OneCrop
+from selfsight.objectives.agree import soft_cross_entropy
+from selfsight.objectives.colour import soft_bins
+from selfsight.objectives.precision import at_least_single
+
+__all__ = ["SplitBrain"]
+
+
+class SplitBrain(Method):
+    """One half of the network sees light and tells colour, the other sees colour and tells light (Zhang et al. 2016, arXiv:1611.09842).
+
+    At every place of the last grid; both are told as shares of bins: 10 units of a and b that sRGB reaches, and of L ``levels``.
+
+    Args:
+        levels: bins of the light.
+    """
+
+    card = Card("pretext", "generative", "Zhang et al. 2016, arXiv:1611.09842", decks=("003", "004"), probe="linear", coupled=False)
+    paper = Training("adamw", rate=3e-5, reference_batch=40, decay=1e-3, warmup=0.0, betas=(0.9, 0.99))
+    small = Preset(
+        Training("adamw", rate=4e-3, decay=0.04, warmup=0.1, clip=5.0), {"levels": 50}, batch=64, backbone="split?of=resnet_tiny"
+    )
+
+    def __init__(self, backbone: Backbone, *, recipe: Recipe = OneCrop(PLAIN), levels: int = 100) -> None:
+        backbone = need_halves(backbone, "SplitBrain")
+        super().__init__(backbone, recipe)
+        self.levels = levels
+        self.middles: Tensor
+        self.register_buffer("middles", gamut() / 25, persistent=False)  # in the units of the backbone
+        self.tell_colour = nn.Conv2d(backbone.dim // 2, len(self.middles), 1)
+        self.tell_light = nn.Conv2d(backbone.dim // 2, levels, 1)
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        light, colour = self.backbone.halves(views.large[0])  # pyright: ignore[reportCallIssue]
+        meant = adaptive_avg_pool2d(self.backbone.lab(views.large[0]), light.grid.shape[2:])  # pyright: ignore[reportCallIssue]
+        steps = torch.linspace(-2, 2, self.levels, device=meant.device, dtype=meant.dtype)[:, None]
+        losses = {
+            "colour": soft_cross_entropy(_rows(self.tell_colour(light.grid)), soft_bins(_rows(meant[:, 1:]), self.middles, sigma=0.2)),
+            "light": soft_cross_entropy(_rows(self.tell_light(colour.grid)), soft_bins(_rows(meant[:, :1]), steps, sigma=4 / self.levels)),
+        }
+        return Outcome(losses, {"embedding": torch.cat([light.pooled, colour.pooled], 1).detach()})
+
+
+def _rows(grid: Tensor) -> Tensor:
+    """One row a place."""
+    return at_least_single(grid).permute(0, 2, 3, 1).flatten(0, 2)
