@@ -23,6 +23,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "scan": {"clusters": 4, "heads": 2, "neighbours": 3},
     "sit": {"hidden": 32, "dim": 16},
     "split_brain": {"levels": 8},
+    "artifacts": {"width": 4, "before": 0.0},
+    "lci": {"width": 4},
     "beit": {"codes": 16, "sample": 500},
     "bigan": {"width": 4, "hidden": 16},
     "cpc": {"dim": 16, "depth": 2},

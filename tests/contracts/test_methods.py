@@ -29,6 +29,7 @@ from selfsight.parts.momentum import Momentum
 from small import CPU, Trial, settings, trial, twin, world
 
 NEEDY = (
+    "artifacts",
     "beit",
     "bigan",
     "cmc",
@@ -41,6 +42,7 @@ NEEDY = (
     "ibot",
     "inpaint",
     "jigsaw",
+    "lci",
     "mae",
     "mean_teacher",
     "npid",

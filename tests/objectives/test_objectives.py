@@ -23,10 +23,13 @@ from selfsight.objectives.agree import (
     cosine_distance,
     counting,
     masked_cross_entropy,
+    mean_absolute_error,
     mean_squared_error,
     mutual_information,
+    neighbours_agree,
     soft_cross_entropy,
 )
+from selfsight.objectives.colour import rebalancing, soft_bins
 from selfsight.objectives.contrast import binary_nce, info_nce, nt_xent, tell_pairs, with_labels
 from selfsight.objectives.decorrelate import correlation_to_identity, covariance_energy, missing_deviation
 from selfsight.objectives.reconstruct import (
@@ -295,6 +298,31 @@ def test_contrast_without_unit_length_is_a_softmax_of_products(seed, count, dim)
         ]
     )
     assert float(info_nce(query, key, 2.0, unit=False)) == pytest.approx(expected, rel=1e-9)
+
+
+@given(seed=seeds, count=sizes, clusters=sizes)
+@few
+def test_agreement_of_neighbours_is_the_papers(seed, count, clusters):
+    one, other = shares(seed, count, clusters), shares(seed + 1, count, clusters)
+    assert float(neighbours_agree(one, other, 5.0)) == pytest.approx(papers.neighbours_agree(one.tolist(), other.tolist(), 5.0), rel=1e-9)
+    certain = torch.eye(clusters, dtype=torch.float64).repeat(3, 1)
+    assert float(neighbours_agree(certain, certain, 5.0)) == pytest.approx(-5 * log(clusters))
+
+
+@given(seed=seeds, count=sizes, bins=some.integers(3, 9))
+@few
+def test_colours_are_the_papers(seed, count, bins):
+    values, middles = rows(seed, count, 2), rows(seed + 1, bins, 2)
+    found = soft_bins(values, middles, nearest=3, sigma=0.7)
+    assert_close(found, torch.tensor(papers.soft_bins(values.tolist(), middles.tolist(), 3, 0.7), dtype=torch.float64))
+    rare = shares(seed + 2, 1, bins)[0]
+    assert_close(rebalancing(rare, 0.3), torch.tensor(papers.rebalancing(rare.tolist(), 0.3), dtype=torch.float64))
+    assert float((rare * rebalancing(rare)).sum()) == pytest.approx(1)
+
+
+def test_mean_absolute_error_is_a_mean():
+    guess = rows(0, 3, 2, 4)
+    assert float(mean_absolute_error(guess, guess - 2)) == pytest.approx(2)
 
 
 def test_views_are_compared_with_those_of_others_only():

@@ -305,3 +305,28 @@ def weighted_mse(guess: Rows, target: Rows, weight: Rows) -> float:
     for g, t, w in zip(guess, target, weight, strict=True):
         losses.append(sum(c * (a - b) ** 2 for a, b, c in zip(g, t, w, strict=True)) / sum(w))
     return mean(losses)
+
+
+def neighbours_agree(one: Rows, other: Rows, balance: float) -> float:
+    """Van Gansbeke et al. 2020, eq. 2."""
+    agreed = mean([log(dot(p, q)) for p, q in zip(one, other, strict=True)])
+    shares = [mean([row[c] for row in one]) for c in range(len(one[0]))]
+    return -agreed + balance * sum(share * log(share) for share in shares)
+
+
+def soft_bins(values: Rows, middles: Rows, nearest: int, sigma: float) -> Rows:
+    """Zhang et al. 2016, section 2.2."""
+    found = []
+    for value in values:
+        squared = [sum((a - b) ** 2 for a, b in zip(value, middle, strict=True)) for middle in middles]
+        chosen = sorted(range(len(middles)), key=lambda k, squared=squared: squared[k])[:nearest]
+        weights = [exp(-squared[k] / (2 * sigma**2)) if k in chosen else 0.0 for k in range(len(middles))]
+        found.append([weight / sum(weights) for weight in weights])
+    return found
+
+
+def rebalancing(shares: list[float], mix: float) -> list[float]:
+    """Zhang et al. 2016, eq. 4."""
+    raw = [1 / ((1 - mix) * share + mix / len(shares)) for share in shares]
+    expectation = sum(share * weight for share, weight in zip(shares, raw, strict=True))
+    return [weight / expectation for weight in raw]

@@ -6,23 +6,28 @@ from torch import nn
 from torch.nn.functional import normalize
 from torch.testing import assert_close
 
+from selfsight.backbones.loading import untrained
 from selfsight.core.clock import Clock
 from selfsight.core.errors import UsageError
 from selfsight.core.part import Chain, parts_of
 from selfsight.core.schedule import Constant, Cosine
 from selfsight.core.transformer import DropPath
 from selfsight.parts.assignments import Assignments
+from selfsight.parts.autoencoder import ConvAutoencoder, blurred
 from selfsight.parts.codebook import Codebook
 from selfsight.parts.context import DownwardContext
 from selfsight.parts.critics import Critic
 from selfsight.parts.decoders import ConvDecoder, sine_positions
+from selfsight.parts.frozen import Frozen
 from selfsight.parts.heads import UnitLinear, mlp, prototype_head
 from selfsight.parts.memory import Memory
 from selfsight.parts.momentum import Momentum
+from selfsight.parts.neighbours import Neighbours
 from selfsight.parts.norm import GlobalBatchNorm1d, GlobalBatchNorm2d, split_batch_norms, unite_batch_norms
 from selfsight.parts.prototypes import Prototypes
 from selfsight.parts.queue import Queue
 from selfsight.parts.running import RunningMean
+from selfsight.parts.table import lots
 
 NOW = Clock(step=1, steps=4)
 
@@ -313,3 +318,51 @@ def test_codebook_names_the_nearest():
     book = Codebook(3, 2)
     book.rows.copy_(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 5.0]]))
     assert book(torch.tensor([[[0.9, 0.2], [0.1, 0.1]], [[0.0, 3.0], [9.0, 0.0]]])).tolist() == [[1, 0], [2, 1]]
+
+
+def test_lots_are_even_and_depend_on_sample_and_salt_alone():
+    drawn = lots(torch.arange(10_000), 7)
+    assert drawn.min() >= 0
+    assert drawn.max() < 1
+    counts = torch.histc(drawn.float(), 20, 0, 1)
+    assert counts.min() > 400
+    assert counts.max() < 600
+    assert torch.equal(lots(torch.tensor([5, 3]), 7), drawn[[5, 3]])
+    assert abs(float(torch.corrcoef(torch.stack([drawn, lots(torch.arange(10_000), 8)]))[0, 1])) < 0.05
+
+
+def test_neighbours_are_the_nearest_by_cosine():
+    rows = torch.randn(30, 5)
+    near = Neighbours()
+    near.set(torch.arange(30) * 2, rows, 3)  # every other sample
+    unit = normalize(rows)
+    expected = (unit @ unit.T).fill_diagonal_(-2).topk(3).indices * 2
+    assert torch.equal(near[torch.arange(30) * 2], expected)
+    assert near[torch.tensor([1])].tolist() == [[1, 1, 1]]
+
+
+def test_frozen_networks_see_pictures_in_their_own_way():
+    phi = untrained("resnet_tiny", size=16)
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+    frozen = Frozen(phi, mean, std).train()
+    assert not frozen.network.training
+    images = torch.rand(2, 3, 16, 16)
+    given = (images - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    assert_close(frozen(given).pooled, phi.features(images).pooled.detach(), rtol=1e-4, atol=1e-5)
+    assert frozen(given.repeat_interleave(2, 2).repeat_interleave(2, 3)).grid.shape == frozen(given).grid.shape
+    assert not any(parameter.requires_grad for parameter in frozen.parameters())
+
+
+def test_repairs_act_at_damaged_places_alone():
+    painter = ConvAutoencoder(3, width=4, levels=2, repair=True).eval()
+    code = painter.encode(torch.randn(1, 3, 16, 16))
+    assert code.shape == (1, 8, 4, 4)
+    damaged = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
+    assert torch.equal(painter.decode(code, damaged), painter.decode(code))
+    damaged[..., 0, 0] = True
+    apart = (painter.decode(code, damaged) - painter.decode(code)).abs().amax((0, 1))
+    assert apart[0, 0] > 0
+    assert apart[10:, 10:].max() == 0
+    hidden = blurred(code, damaged)
+    assert torch.equal(hidden[..., 1:, :], code[..., 1:, :])
+    assert_close(hidden[..., 0, 0], code[..., :2, :2].mean((2, 3)))

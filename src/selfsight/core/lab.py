@@ -22,7 +22,13 @@ def lab(images: Float[Tensor, "batch 3 *size"]) -> Float[Tensor, "batch 3 *size"
 
 @lru_cache(maxsize=4)
 def gamut(step: int = 10) -> Float[Tensor, "bin 2"]:
-    """The cells of a grid over a and b in which some sRGB colour lies (Zhang et al. 2016, arXiv:1603.08511, section 2.1): their middles."""
-    levels = torch.arange(0, 256, 3, dtype=torch.float64) / 255
-    colours = torch.cartesian_prod(levels, levels, levels)
-    return (lab(colours)[:, 1:] / step).round().unique(dim=0).float() * step
+    """Grid points over a and b that bound a cell in which some sRGB colour lies (after Zhang et al. 2016, arXiv:1603.08511, section 2.1).
+
+    For a step of 10 they are 309; the paper counts 313 with a conversion that it does not state.
+    """
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    pair = torch.cartesian_prod(levels, levels)
+    faces = [torch.cat([pair[:, :axis], torch.full_like(pair[:, :1], end), pair[:, axis:]], 1) for axis in range(3) for end in (0, 1)]
+    cells = (lab(torch.cat(faces))[:, 1:] / step).floor().unique(dim=0)  # the surface of the cube goes round all that is in it
+    corners = torch.cat([cells + cells.new_tensor(corner) for corner in ((0, 0), (0, 1), (1, 0), (1, 1))])
+    return corners.unique(dim=0).float() * step

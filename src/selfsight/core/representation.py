@@ -20,6 +20,7 @@ __all__ = [
     "SplitBackbone",
     "TokenBackbone",
     "Tokens",
+    "grid_dim",
     "need_colour",
     "need_halves",
     "need_tokens",
@@ -140,6 +141,23 @@ def need_tokens(backbone: Backbone, method: str, doing: str) -> TokenBackbone:
             "Choose a vision transformer, such as --backbone vit_tiny.",
         )
     return backbone
+
+
+def grid_dim(backbone: Backbone, layer: str | None = None) -> int:
+    """How many numbers the last grid, or that of an inner layer, has at a place.
+
+    Raises:
+        UsageError: the layer has no places.
+    """
+    was, side = backbone.training, 4 * backbone.stride
+    blank = next(backbone.parameters()).new_zeros(1, backbone.channels, side, side)
+    with torch.no_grad(), tap(backbone, *([layer] if layer else [])) as heard:
+        grid = backbone.eval()(blank).grid
+    backbone.train(was)
+    found = tensor_of(heard[layer]) if layer else grid
+    if found.ndim != 4:
+        raise UsageError(f"The layer {layer!r} has no map of places.", "Choose a layer of a convolutional network.")
+    return found.shape[1]
 
 
 class Representation:

@@ -12,6 +12,7 @@ __all__ = ["METHODS", "method_class"]
 
 METHODS = {
     "align_uniform": "contrastive.align_uniform:AlignUniform",
+    "artifacts": "pretext.artifacts:Artifacts",
     "autoencode": "pretext.autoencode:Autoencoder",
     "barlow": "decorrelation.barlow:BarlowTwins",
     "beit": "masked.beit:BEiT",
@@ -35,6 +36,7 @@ METHODS = {
     "iic": "clustering.iic:IIC",
     "inpaint": "pretext.inpaint:Inpaint",
     "jigsaw": "pretext.jigsaw:Jigsaw",
+    "lci": "pretext.lci:LCI",
     "lejepa": "decorrelation.lejepa:LeJEPA",
     "mae": "masked.mae:MAE",
     "mean_teacher": "distillation.mean_teacher:MeanTeacher",

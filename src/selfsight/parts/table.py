@@ -12,9 +12,11 @@ __all__ = ["SampleTable", "lots"]
 
 
 def lots(index: Int[Tensor, " batch"], salt: int = 0) -> Float[Tensor, " batch"]:
-    """A number in [0, 1) for each sample, by its index and the salt alone (Knuth's multiplicative hash): the same on every process."""
-    mixed = (index + salt % 2**20 + 1) * 2_654_435_761 % 2**32
-    return (mixed * 2_246_822_519 % 2**32).double() / 2**32
+    """A number in [0, 1) for each sample, by its index and the salt alone (a 32-bit mixing hash): the same on every process."""
+    mixed = (index * 2_654_435_761 + salt % 2**31 * 40_503) % 2**32
+    for factor in (2_246_822_519, 3_266_489_917):
+        mixed = (mixed ^ mixed >> 15) * factor % 2**32
+    return (mixed ^ mixed >> 16).double() / 2**32
 
 
 class SampleTable(nn.Module):

@@ -16,9 +16,10 @@ from selfsight.core.views import Images
 from selfsight.data.views import memory
 from selfsight.data.views.blur import Blur
 from selfsight.data.views.chance import Dice
+from selfsight.data.views.changes import Changed, pasted, patch_at, warped
 from selfsight.data.views.colour import Jitter
-from selfsight.data.views.damage import Holed, Noisy, entire
-from selfsight.data.views.geometry import IMAGENET, Normalise
+from selfsight.data.views.damage import Holed, Noisy, Scrambled, entire
+from selfsight.data.views.geometry import IMAGENET, Crop, Normalise
 from selfsight.data.views.masks import Blocks, CutOut, RandomPatches, cut_out, inside
 from selfsight.data.views.puzzles import Jigsaw, Neighbours, Overlapping, permutation_set
 from selfsight.data.views.recipes import (
@@ -55,6 +56,8 @@ RECIPES = {
     "overlapping": Overlapping(SIMCLR, across=3, share=0.5),
     "puzzle and picture": Jigsaw(SIMCLR, across=2, orders=24, whole=True),
     "entire": entire(5),
+    "scrambled": Scrambled(),
+    "changed": Changed(SIMCLR),
 }
 
 
@@ -284,3 +287,52 @@ def test_a_puzzle_may_show_the_picture_that_it_was_cut_from():
     made = both.make(images, both.draw(3, Clock(), frame))
     assert all(torch.equal(one, other) for one, other in zip(made.small, tiles, strict=True))
     assert [view.shape for view in made.large] == [(3, 3, 32, 32)]
+
+
+def test_scrambled_patches_are_noise_and_the_rest_is_the_view():
+    images, frame = batch(6), Frame(32, 8)
+    made = Scrambled().make(images, Scrambled().draw(6, Clock(), frame))
+    for view in range(2):
+        damaged, clean = made.large[view], made.large[view + 2]
+        hidden = made.hints["mask"][:, view].view(6, 1, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3)
+        assert torch.equal(damaged.masked_select(~hidden), clean.masked_select(~hidden))
+        assert abs(float(damaged.masked_select(hidden).std()) - 1) < 0.1
+        assert 0.4 < float(hidden.float().mean()) < 0.8
+    assert made.hints["quarters"].shape == (6, 2)
+
+
+def test_squares_are_taken_and_put_back():
+    images, corner = torch.randn(3, 2, 8, 8), torch.tensor([[0, 0], [2, 1], [4, 4]])
+    square = patch_at(images, corner, 4)
+    assert torch.equal(square[1], images[1, :, 1:5, 2:6])
+    assert torch.equal(pasted(images, square, corner), images)
+    made = pasted(images, torch.zeros_like(square), corner)
+    assert made[2, :, 4:, 4:].abs().max() == 0
+    assert torch.equal(made[2, :, :4], images[2, :, :4])
+
+
+def test_warps_bend_and_stillness_does_not():
+    images = batch(2).pixels[:, :, :32, :32] / 255
+    assert_close(warped(images, torch.zeros(2, 2, 4, 4)), images, rtol=0, atol=1e-5)
+    shift = torch.zeros(2, 2, 4, 4)
+    shift[:, 0] = 2 * 3 / 32  # three pixels to the right, in halves of the side
+    assert_close(warped(images, shift)[:, :, :, :28], images[:, :, :, 3:31], rtol=0, atol=1e-4)
+
+
+def test_every_picture_is_changed_in_one_of_six_ways():
+    images, frame = batch(200), Frame(32, 8)
+    recipe = Changed(View(Crop((1.0, 1.0), (1.0, 1.0)), flip=0.0))
+    made = recipe.make(images, recipe.draw(200, Clock(), frame))
+    plain = OneCrop(recipe.view, normalise=recipe.normalise)
+    (still,) = plain.make(images, plain.draw(200, Clock(), frame)).large
+    kind, shown = made.hints["kind"][:, 0], made.large[0]
+    assert torch.bincount(kind, minlength=6).min() > 15
+    assert torch.equal(shown[kind < 2], still[kind < 2])
+    for turn in (1, 2, 3):
+        assert torch.equal(shown[kind == turn + 1], torch.rot90(still[kind == turn + 1], turn, (2, 3)))
+    assert (shown[kind == 5] - still[kind == 5]).abs().flatten(1).amax(1).min() > 0.01
+    coded = made.hints["coded"][:, 0]
+    assert not coded[kind > 0].any()
+    assert 0 < int(coded.sum()) < int((kind == 0).sum())
+    assert made.hints["corner"].min() >= 0
+    assert made.hints["corner"].max() <= 16

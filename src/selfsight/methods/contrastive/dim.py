@@ -9,9 +9,8 @@ from torch import Tensor
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import everyone
-from selfsight.core.errors import UsageError
 from selfsight.core.method import Method, Outcome, Recipe
-from selfsight.core.representation import Backbone
+from selfsight.core.representation import Backbone, grid_dim
 from selfsight.core.tap import tap, tensor_of
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import PLAIN, OneCrop, small_crops
@@ -58,15 +57,10 @@ class DIM(Method):
         super().__init__(backbone, recipe)
         self.dim, self.hidden, self.layer, self.measure, self.places, self.whole = dim, hidden, layer, measure, places, whole
         self.listens = layer or backbone.layers[-2]
-        with torch.no_grad(), tap(backbone.eval(), self.listens) as heard:
-            backbone(torch.zeros(1, backbone.channels, 4 * backbone.stride, 4 * backbone.stride))
-        inner = tensor_of(heard[self.listens])
-        if inner.ndim != 4:
-            raise UsageError(f"The layer {self.listens!r} has no map of places.", "Choose a layer of a convolutional network.")
-        backbone.train()
+        inner = grid_dim(backbone, self.listens)
         self.vector = mlp(backbone.dim, hidden, dim)
-        self.place = mlp(inner.shape[1], hidden, dim)
-        self.map = mlp(inner.shape[1], hidden, dim) if whole else None
+        self.place = mlp(inner, hidden, dim)
+        self.map = mlp(inner, hidden, dim) if whole else None
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         pooled, maps = zip(*(self._seen(view) for view in views.large), strict=True)

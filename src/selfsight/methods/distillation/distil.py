@@ -1,8 +1,5 @@
 """Distillation from a network that has learnt."""
 
-from typing import Any
-
-import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
@@ -11,7 +8,7 @@ from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock
 from selfsight.core.errors import UsageError
 from selfsight.core.method import Method, Outcome, Recipe
-from selfsight.core.representation import Backbone
+from selfsight.core.representation import Backbone, grid_dim
 from selfsight.core.views import Views
 from selfsight.data.views.geometry import IMAGENET
 from selfsight.data.views.recipes import SIMCLR, OneCrop, small_one_crop
@@ -40,16 +37,12 @@ class Distil(Method):
             raise UsageError("Distil was given no teacher.", "Give one: --teacher RUN, or --teacher timm:NAME.")
         super().__init__(backbone, recipe)
         self.places = places
-        spec, asked = teacher, getattr(recipe, "normalise", IMAGENET)
-        self.teacher = spec
-        phi = untrained(spec.removeprefix("untrained:")) if spec.startswith("untrained:") else load_representation(spec)
-        self.frozen_teacher = Frozen(phi, asked.mean, asked.std)
-        with torch.no_grad():
-            side = max(phi.size, 1)
-            depth = self.frozen_teacher(torch.zeros(1, phi.backbone.channels, side, side)).grid.shape[1]
-            own: Any = backbone.eval()(torch.zeros(1, backbone.channels, 4 * backbone.stride, 4 * backbone.stride)).grid.shape[1]
-        backbone.train()
-        self.pooled, self.place = nn.Linear(backbone.dim, phi.backbone.dim), nn.Conv2d(own, depth, 1)
+        self.teacher, normalise = teacher, getattr(recipe, "normalise", IMAGENET)
+        name = teacher.removeprefix("untrained:")
+        phi = untrained(name) if name != teacher else load_representation(teacher)
+        self.frozen_teacher = Frozen(phi, normalise.mean, normalise.std)
+        self.pooled = nn.Linear(backbone.dim, phi.backbone.dim)
+        self.place = nn.Conv2d(grid_dim(backbone), grid_dim(phi.backbone), 1)
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         meant, said = self.frozen_teacher(views.large[0]), self.backbone(views.large[0])

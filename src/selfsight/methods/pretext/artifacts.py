@@ -1,0 +1,88 @@
+"""Spotting artifacts."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, binary_cross_entropy_with_logits
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.method import Method, Outcome, Recipe, Turn, hint
+from selfsight.core.representation import Backbone, grid_dim
+from selfsight.core.views import Views
+from selfsight.data.views.damage import SYMMETRIC
+from selfsight.data.views.masks import RandomPatches
+from selfsight.data.views.recipes import PLAIN, OneCrop
+from selfsight.objectives.adversarial import deceive, tell_apart
+from selfsight.objectives.agree import mean_squared_error
+from selfsight.objectives.precision import at_least_single
+from selfsight.parts.autoencoder import ConvAutoencoder, blurred
+from selfsight.parts.heads import linear
+
+__all__ = ["Artifacts"]
+
+
+class Artifacts(Method):
+    """Tell repaired pictures from whole ones, and where they were repaired (Jenni & Favaro 2018, arXiv:1806.05024).
+
+    An autoencoder learns first and then rests. Of a part of the places its code is blurred, and layers mend what is decoded from it.
+    Both kinds of pictures were decoded, so that traces of the decoder say nothing.
+
+    Args:
+        width: channels of the autoencoder after its first halving.
+        levels: its halvings; places of the code are as wide as the backbone's.
+        before: fraction of the run in which the autoencoder learns alone.
+        fidelity: weight of the squared error of what is decoded.
+        where: weight of telling where.
+    """
+
+    card = Card("pretext", "discriminative", "Jenni & Favaro 2018, arXiv:1806.05024", decks=("003",), coupled=False)
+    paper = Training("adamw", rate=3e-4, reference_batch=128, decay=0.0, warmup=0.0, betas=(0.5, 0.99))
+    small = Preset(Training("adamw", rate=4e-3, decay=0.01, warmup=0.05, betas=(0.5, 0.99), clip=5.0), batch=64)
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = OneCrop(PLAIN, mask=RandomPatches(0.4), normalise=SYMMETRIC),
+        width: int = 32,
+        levels: int = 3,
+        before: float = 0.25,
+        fidelity: float = 30.0,
+        where: float = 0.1,
+    ) -> None:
+        super().__init__(backbone, recipe)
+        self.width, self.levels, self.before, self.fidelity, self.where = width, levels, before, fidelity, where
+        self.painter = ConvAutoencoder(backbone.channels, width=width, levels=levels, repair=True)
+        self.verdict = linear(backbone.dim, 1)
+        self.places = nn.Conv2d(grid_dim(backbone), 1, 1)
+
+    def turns(self) -> tuple[Turn, ...]:
+        """The autoencoder, those who mend, those who tell."""
+        told = (self.backbone, self.verdict, self.places)
+        return Turn("decode", (self.painter.down, self.painter.up)), Turn("mend", (self.painter.repairs,)), Turn("tell", told)
+
+    def frozen(self, clock: Clock) -> tuple[nn.Module, ...]:
+        """Everything but the autoencoder at first, and then the autoencoder."""
+        early = (self.backbone, self.verdict, self.places, self.painter.repairs)
+        return early if clock.progress < self.before else (self.painter.down, self.painter.up)
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        image, mask = views.large[0], hint(views, "mask", "Artifacts")[:, 0]
+        code = self.painter.encode(image)
+        if clock.turn == "decode":
+            return Outcome({"decode": self.fidelity * mean_squared_error(self.painter.decode(code), image)})
+        cells = int(mask.shape[1] ** 0.5)
+        damaged = adaptive_avg_pool2d(mask.to(code.dtype).view(-1, 1, cells, cells), int(code.shape[2])) > 0.5
+        whole, mended = self.painter.decode(code), self.painter.decode(blurred(code, damaged), damaged)
+        if clock.turn == "mend":
+            same = self.fidelity * mean_squared_error(mended, whole.detach())
+            return Outcome({"same": same, "deceive": deceive(self._tell(mended)[0])})
+        (real, nowhere), (fake, there) = self._tell(whole.detach()), self._tell(mended.detach())
+        meant = adaptive_avg_pool2d(damaged.to(there.dtype), int(there.shape[2]))
+        spots = binary_cross_entropy_with_logits(there, meant) + binary_cross_entropy_with_logits(nowhere, torch.zeros_like(meant))
+        accuracy = ((real > 0).float().mean() + (fake < 0).float().mean()) / 2
+        return Outcome({"tell": tell_apart(real, fake), "where": self.where * spots}, {"accuracy": accuracy.detach()})
+
+    def _tell(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        seen = self.backbone(pictures)
+        return at_least_single(self.verdict(seen.pooled)), at_least_single(self.places(seen.grid))

@@ -1,0 +1,81 @@
+"""Limited context inpainting."""
+
+import torch
+from torch.nn.functional import cross_entropy, pad
+
+from selfsight.core.card import Card, Preset, Training
+from selfsight.core.clock import Clock
+from selfsight.core.method import Method, Outcome, Recipe, Turn, hint
+from selfsight.core.representation import Backbone
+from selfsight.core.views import Views
+from selfsight.data.views.changes import Changed, pasted, patch_at
+from selfsight.objectives.adversarial import deceive, tell_apart
+from selfsight.objectives.agree import mean_squared_error
+from selfsight.objectives.precision import at_least_single
+from selfsight.parts.autoencoder import ConvAutoencoder
+from selfsight.parts.critics import Critic
+from selfsight.parts.heads import linear
+
+__all__ = ["LCI"]
+
+
+class LCI(Method):
+    """Tell what was done to a picture: nothing, a part painted by one who saw its border alone, a turn, a warp (Jenni et al. 2020, arXiv:2004.02331).
+
+    Local statistics are the same in all six kinds, so that whole pictures must be looked at. The painter deceives a critic of squares
+    and the network itself. Of half of the untouched pictures a square is coded and decoded, so that traces of the painter say nothing.
+
+    Args:
+        size: side of the pictures in pixels.
+        side: of the square, as a share of it; the recipe's.
+        border: pixels of the square that the painter sees.
+        width: channels of painter and critic after their first halving.
+        fidelity: weight of the squared error of what the painter sees.
+    """
+
+    card = Card("pretext", "discriminative", "Jenni et al. 2020, arXiv:2004.02331", decks=("003",), coupled=False)
+    paper = Training("adamw", rate=3e-4, reference_batch=64, decay=1e-4, warmup=0.0, final=0.001, betas=(0.5, 0.999))
+    small = Preset(Training("adamw", rate=4e-3, decay=0.01, warmup=0.05, betas=(0.5, 0.999), clip=5.0), {"border": 2}, batch=64)
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = Changed(),
+        size: int = 64,
+        side: float = 0.5,
+        border: int = 3,
+        width: int = 32,
+        fidelity: float = 50.0,
+    ) -> None:
+        super().__init__(backbone, recipe)
+        self.size, self.side, self.border, self.width, self.fidelity = size, side, border, width, fidelity
+        self.square = round(side * size)
+        self.painter = ConvAutoencoder(backbone.channels, width=width, levels=2)
+        self.critic = Critic(size=self.square, channels=backbone.channels, width=width)
+        self.classifier = linear(backbone.dim, 6)
+
+    def turns(self) -> tuple[Turn, ...]:
+        """The critic, the painter, those who tell."""
+        return Turn("critic", (self.critic,)), Turn("painter", (self.painter,)), Turn("tell", (self.backbone, self.classifier))
+
+    def forward(self, views: Views, clock: Clock) -> Outcome:
+        kind, corner, coded = (hint(views, name, "LCI")[:, 0] for name in ("kind", "corner", "coded"))
+        image = views.large[0]
+        square = patch_at(image, corner, self.square)
+        inner = self.square - 2 * self.border
+        seen = pad(square.new_ones(1, 1, inner, inner), (self.border,) * 4, value=0.0) == 0
+        painted, copied = self.painter(square * seen), self.painter(square)
+        if clock.turn == "critic":
+            return Outcome({"tell squares": tell_apart(self.critic(square), self.critic(painted.detach()))})
+        if clock.turn == "painter":
+            error = mean_squared_error(painted * seen, square * seen) + mean_squared_error(copied, square)
+            logits = at_least_single(self.classifier(self.backbone(pasted(image, painted, corner)).pooled))
+            losses = {"same": self.fidelity * error, "deceive": deceive(self.critic(painted)), "pass": cross_entropy(logits, 0 * kind)}
+            return Outcome(losses)
+        shown = torch.where((kind == 1)[:, None, None, None], pasted(image, painted.detach(), corner), image)
+        shown = torch.where(coded[:, None, None, None], pasted(image, copied.detach(), corner), shown)
+        pooled = self.backbone(shown).pooled
+        logits = at_least_single(self.classifier(pooled))
+        signs = {"embedding": pooled.detach(), "chance": torch.tensor(6.0).log()}
+        return Outcome({"kind": cross_entropy(logits, kind)}, signs | {"accuracy": (logits.argmax(1) == kind).float().mean()})
