@@ -113,15 +113,15 @@ def _steps(wishes: Wishes, settings: Settings, source: Source, hardware: Hardwar
     return min(steps, most)
 
 
-def trial(settings: Settings, source: Source, hardware: Hardware) -> float:
-    """Seconds of a training step here, from a few steps of a copy that is thrown away."""
+def trial(settings: Settings, source: Source, hardware: Hardware, now: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds of a training step here by the clock ``now``, from a few steps of a copy that is thrown away."""
     some = Subset(source, np.arange(min(len(source), settings.batch * TRIAL)))  # one epoch: what is done once an epoch is not timed
     method = build(replace(settings, steps=TRIAL))
     times: list[float] = []
 
     class Watch:
         def saw(self, moment: Moment) -> None:  # noqa: ARG002
-            times.append(time.perf_counter())
+            times.append(now())
 
     loader = Loader(some, batch=settings.batch, seed=settings.seed)
     fit(method, loader, plan_of(replace(settings, steps=TRIAL), method), hardware, [Watch()])

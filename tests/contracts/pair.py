@@ -30,6 +30,7 @@ CASES: dict[str, dict[str, Any]] = {name: {"method": name} for name in METHODS} 
     "moco in 2 groups": {"method": "moco", "options": {"groups": 2}},
     "moco whole": {"method": "moco", "options": {"groups": 1}},
     "dino on a transformer": {"method": "dino", "backbone": "vit_nano"},
+    "dino with a softmax over the batch": {"method": "dino", "options": {"balance": "softmax"}},
     "dinov2 with sinkhorn": {"method": "dinov2", "options": {"balance": "sinkhorn"}},
     "pirl by turns": {"method": "pirl", "options": {"recipe": TURNED, "tiles": 0}},
     "mae in pieces": {"method": "mae", "accumulate": 2},

@@ -13,7 +13,7 @@ from test_objectives import few, papers, rows, seeds, turn
 from torch.testing import assert_close
 
 from selfsight.core.errors import UsageError
-from selfsight.objectives.assign import Clustering, balanced_weights, concentrations, kmeans, sinkhorn, transported, whitened
+from selfsight.objectives.assign import Clustering, balanced_weights, by_size, concentrations, kmeans, sinkhorn, transported, whitened
 
 
 @given(seed=seeds, count=some.integers(2, 8), clusters=some.integers(2, 5), rounds=some.integers(1, 4))
@@ -193,3 +193,16 @@ def test_concentration_of_clusters_of_one_is_the_largest():
     centroids = torch.stack([some_rows[labels == number].mean(0) for number in range(3)])
     found = concentrations(some_rows, Clustering(labels, centroids, 0.0, 1), 0.2)
     assert found[2] == found.max()
+
+
+def test_the_largest_share_goes_to_the_largest_cluster():
+    chances = torch.tensor([[0.2, 0.5, 0.3], [0.1, 0.3, 0.6], [0.2, 0.5, 0.3]]).double().log()
+    assert_close(by_size(torch.tensor([1.0, 2.0, 7.0]), chances), torch.tensor([0.1, 0.7, 0.2], dtype=torch.float64))
+
+
+def test_sizes_are_the_shares_that_were_asked_for():
+    chances = torch.log_softmax(3 * rows(0, 4000, 8), 1)
+    shares = by_size(torch.arange(1, 9).double() ** -1.0, chances)
+    found = torch.bincount(transported(chances, shares).argmax(1), minlength=8) / 4000
+    assert (found - shares).abs().max() < 0.02
+    assert found.argmax() == chances.exp().sum(0).argmax()

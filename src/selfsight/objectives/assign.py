@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from selfsight.core.errors import UsageError
 from selfsight.objectives.precision import in_full_precision
 
-__all__ = ["Clustering", "balanced_weights", "concentrations", "kmeans", "sinkhorn", "transported", "whitened"]
+__all__ = ["Clustering", "balanced_weights", "by_size", "concentrations", "kmeans", "sinkhorn", "transported", "whitened"]
 
 
 @torch.no_grad()
@@ -57,6 +57,15 @@ def transported(
         log = log + (wanted.log() - masses)
         log = log - log.logsumexp(1, keepdim=True) - math.log(len(log))
     return log
+
+
+@torch.no_grad()
+def by_size(shares: Float[Tensor, " cluster"], log_probabilities: Float[Tensor, "sample cluster"]) -> Float[Tensor, " cluster"]:
+    """The shares, summing to one, with the largest at the cluster that has most probability by itself, and so on down."""
+    order = log_probabilities.double().exp().sum(0).argsort(descending=True)
+    wanted = torch.empty(len(shares), dtype=torch.float64, device=order.device)
+    wanted[order] = (shares.double() / shares.sum()).sort(descending=True).values.to(order.device)
+    return wanted
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from selfsight.core.representation import Backbone
 from selfsight.core.schedule import falls_due
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import SIMCLR, OneCrop, small_one_crop
-from selfsight.objectives.assign import transported
+from selfsight.objectives.assign import by_size, transported
 from selfsight.objectives.precision import at_least_single
 from selfsight.parts.assignments import Assignments
 from selfsight.parts.heads import linear
@@ -29,12 +29,12 @@ class SeLa(Method):
     first; the classifier goes on. Without shares of their own clusters are equally large, or fall off as Zipf's law says.
 
     Args:
-        clusters: labels of each head.
-        heads: labellings, which differ by their start.
+        clusters, heads: labels of each head; labellings, which differ by their start.
         sharpness: λ, the power of the probabilities that labels are found from.
         relabels: how often labels are found in a run.
-        zipf: the k-th cluster's share is proportional to ``k ** -zipf``; 0: all alike.
-        shares: the clusters' shares themselves, one for each cluster.
+        zipf: the k-th largest share is proportional to ``k ** -zipf``; 0: all alike.
+        shares: the shares themselves, one for each cluster; the largest goes to the cluster that is the largest by itself.
+        balance: whether clusters get their shares; if not, an image gets its likeliest label (for experiments on collapse).
     """
 
     card = Card("clustering", "clustering", "Asano et al. 2019, arXiv:1911.05371", decks=("000", "002", "003", "004"), coupled=False)
@@ -56,12 +56,13 @@ class SeLa(Method):
         relabels: int = 100,
         zipf: float = 0.0,
         shares: tuple[float, ...] = (),
+        balance: bool = True,
     ) -> None:
         if shares and len(shares) != clusters:
             raise UsageError(f"{len(shares)} shares were given for {clusters} clusters.", "Give one share for each cluster.")
         super().__init__(backbone, recipe)
         self.clusters, self.heads, self.sharpness, self.relabels = clusters, heads, sharpness, relabels
-        self.zipf, self.shares = zipf, tuple(shares)
+        self.zipf, self.shares, self.balance = zipf, tuple(shares), balance
         self.classifiers = nn.ModuleList(linear(backbone.dim, clusters) for _ in range(heads))
         self.assigned = nn.ModuleList(Assignments() for _ in range(heads))
 
@@ -72,13 +73,12 @@ class SeLa(Method):
     def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
         """Sinkhorn-Knopp over the whole data set, head by head."""
         index, features = extract(lambda images: self.backbone(images).pooled)
-        wanted = torch.tensor(self.shares) if self.shares else torch.arange(1, self.clusters + 1).double() ** -self.zipf
-        wanted = (wanted / wanted.sum()).to(features.device)
+        wanted = torch.tensor(self.shares).double() if self.shares else torch.arange(1, self.clusters + 1).double() ** -self.zipf
         for classifier, assigned in zip(self.classifiers, self.assigned, strict=True):
-            log = transported(
-                log_softmax(classifier(features.to(next(classifier.parameters()).dtype)), 1), wanted, sharpness=self.sharpness
-            )
-            assigned.set(index, log.argmax(1))  # pyright: ignore[reportCallIssue]
+            chances = log_softmax(classifier(features.to(next(classifier.parameters()).dtype)), 1)
+            if self.balance:
+                chances = transported(chances, by_size(wanted, chances), sharpness=self.sharpness)
+            assigned.set(index, chances.argmax(1))  # pyright: ignore[reportCallIssue]
         return []
 
     def forward(self, views: Views, clock: Clock) -> Outcome:

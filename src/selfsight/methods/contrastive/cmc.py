@@ -36,10 +36,7 @@ class CMC(Method):
     card = Card("contrastive", "aligning", "Tian et al. 2019, arXiv:1906.05849", decks=("000", "004"), coupled=False)
     paper = Training("sgd", rate=0.03, decay=1e-4, warmup=0.0)
     small = Preset(
-        Training("sgd", rate=0.24, decay=5e-4, warmup=0.05),
-        {"temperature": 0.1, "negatives": 0},
-        batch=64,
-        backbone="split?of=resnet_tiny",
+        Training("sgd", rate=0.24, decay=5e-4, warmup=0.05), {"temperature": 0.1, "negatives": 0}, batch=64, backbone="split?of=resnet_tiny"
     )
 
     def __init__(

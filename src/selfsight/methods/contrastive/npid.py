@@ -37,9 +37,7 @@ class NPID(Method):
     card = Card("contrastive", "discriminative", "Wu et al. 2018, arXiv:1805.01978", decks=("000", "002", "004"), coupled=False)
     paper = Training("sgd", rate=0.03, decay=1e-4, warmup=0.0)
     small = Preset(
-        Training("sgd", rate=0.24, decay=5e-4, warmup=0.05),
-        {"recipe": small_one_crop(), "temperature": 0.1, "negatives": 0},
-        batch=64,
+        Training("sgd", rate=0.24, decay=5e-4, warmup=0.05), {"recipe": small_one_crop(), "temperature": 0.1, "negatives": 0}, batch=64
     )
 
     def __init__(

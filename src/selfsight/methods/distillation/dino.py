@@ -1,11 +1,14 @@
 """DINO."""
 
+from typing import Literal
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import softmax
 
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock
+from selfsight.core.distribute import everyone, mine
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.part import Chain
 from selfsight.core.representation import Backbone
@@ -13,6 +16,7 @@ from selfsight.core.schedule import Constant, Cosine, Schedule, Warmup
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import MultiCrop, small_multi_crop
 from selfsight.objectives.agree import across_views, soft_cross_entropy
+from selfsight.objectives.assign import sinkhorn
 from selfsight.objectives.precision import at_least_single
 from selfsight.parts.heads import prototype_head
 from selfsight.parts.momentum import Momentum
@@ -26,12 +30,11 @@ class DINO(Method):
 
     Args:
         prototypes: outputs of the head.
-        hidden: width of the head's hidden layers.
-        bottleneck: length of the embedding before the prototypes.
+        hidden, bottleneck: width of the head's hidden layers, and length of the embedding before the prototypes.
         head_norm: batch norm in the head; convolutional networks at large rates need it.
         momentum: of the slow copy.
         student_temperature, teacher_temperature: divide the logits of each; lower is sharper.
-        centring: whether the teacher's mean is taken off its logits; without it one prototype takes all.
+        balance: of the targets: ``centred``, ``softmax`` over the global batch, ``sinkhorn``, or ``none``: one prototype takes all.
         rest: fraction of the run in which the prototypes do not move.
     """
 
@@ -56,13 +59,13 @@ class DINO(Method):
         momentum: Schedule = Cosine(0.996, 1.0),
         student_temperature: float = 0.1,
         teacher_temperature: Schedule = Warmup(0.04, 0.07, until=0.1),
-        centring: bool = True,
+        balance: Literal["centred", "softmax", "sinkhorn", "none"] = "centred",
         rest: float = 0.01,
     ) -> None:
         super().__init__(backbone, recipe)
         self.prototypes, self.hidden, self.bottleneck, self.momentum = prototypes, hidden, bottleneck, momentum
         self.student_temperature, self.teacher_temperature = student_temperature, teacher_temperature
-        self.centring, self.rest, self.head_norm = centring, rest, head_norm
+        self.balance, self.rest, self.head_norm = balance, rest, head_norm
         self.head = prototype_head(backbone.dim, prototypes, hidden=hidden, bottleneck=bottleneck, norm=head_norm)
         self.teacher = Momentum(Chain(backbone, self.head), momentum, calm=True)
         self.centre = RunningMean(prototypes, keep=0.9)
@@ -74,8 +77,14 @@ class DINO(Method):
     def forward(self, views: Views, clock: Clock) -> Outcome:
         logits = [at_least_single(self.teacher(view)) for view in views.large]
         student = [self.head(self.backbone(view).pooled) for view in (*views.large, *views.small)]
-        temperature = self.teacher_temperature(clock)
-        sharp = [self.centre.sharpened(logit, temperature) if self.centring else softmax(logit / temperature, 1) for logit in logits]
+        sharp = [self._target(logit, self.teacher_temperature(clock)) for logit in logits]
         guesses = [guess / self.student_temperature for guess in student]
         signs = {"embedding": student[0].detach(), "assignment": sharp[0], "chance": torch.tensor(float(self.prototypes)).log()}
         return Outcome({"distil": across_views(soft_cross_entropy, guesses, sharp)}, signs)
+
+    def _target(self, logits: Tensor, temperature: float) -> Tensor:
+        if self.balance == "centred":
+            return self.centre.sharpened(logits, temperature)
+        if self.balance == "none":
+            return softmax(logits / temperature, 1)
+        return mine(sinkhorn(everyone(logits), epsilon=temperature, rounds=1 if self.balance == "softmax" else 3))

@@ -38,14 +38,7 @@ class BiGAN(Method):
     )
 
     def __init__(
-        self,
-        backbone: Backbone,
-        *,
-        recipe: Recipe = entire(200),
-        noise: int = 200,
-        size: int = 64,
-        width: int = 64,
-        hidden: int = 512,
+        self, backbone: Backbone, *, recipe: Recipe = entire(200), noise: int = 200, size: int = 64, width: int = 64, hidden: int = 512
     ) -> None:
         super().__init__(backbone, recipe)
         self.noise, self.size, self.width, self.hidden = noise, size, width, hidden

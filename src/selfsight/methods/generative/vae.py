@@ -56,8 +56,5 @@ class VAE(Method):
         image, noise = views.large[0], hint(views, "noise", "VAE")[:, 0]
         mean, log_variance = at_least_single(self.neck(self.backbone(image).pooled)).chunk(2, 1)
         painted = self.decoder(mean + noise.to(mean) * (log_variance / 2).exp())
-        losses = {
-            "paint": -gaussian_likelihood(image, painted, self.log_deviation),
-            "divergence": normal_divergence(mean, log_variance),
-        }
+        losses = {"paint": -gaussian_likelihood(image, painted, self.log_deviation), "divergence": normal_divergence(mean, log_variance)}
         return Outcome(losses, {"embedding": mean.detach()})

@@ -25,9 +25,7 @@ class MAE(Method):
     card = Card("masked", "generative", "He et al. 2021, arXiv:2111.06377", decks=("000", "004"), probe="linear", coupled=False)
     paper = Training("adamw", rate=1.5e-4, decay=0.05, warmup=0.05, betas=(0.9, 0.95))
     small = Preset(
-        Training("adamw", rate=1e-3, decay=0.05, warmup=0.1, betas=(0.9, 0.95)),
-        {"depth": 2, "width": 128},
-        backbone="vit_nano?pool=mean",
+        Training("adamw", rate=1e-3, decay=0.05, warmup=0.1, betas=(0.9, 0.95)), {"depth": 2, "width": 128}, backbone="vit_nano?pool=mean"
     )
 
     def __init__(
