@@ -19,11 +19,11 @@ from selfsight.engine.plan import Plan, turns_of
 
 SMALL: dict[str, dict[str, Any]] = {
     "cmc": {"dim": 16},
-    "distil": {"teacher": "untrained:resnet_tiny"},
+    "distil": {"teacher": "untrained:resnet_tiny?width=8"},
     "scan": {"clusters": 4, "heads": 2, "neighbours": 3},
     "sit": {"hidden": 32, "dim": 16},
     "split_brain": {"levels": 8},
-    "artifacts": {"width": 4, "before": 0.0},
+    "artifacts": {"width": 4, "before": 0.5},
     "lci": {"width": 4},
     "beit": {"codes": 16, "sample": 500},
     "bigan": {"width": 4, "hidden": 16},
@@ -68,6 +68,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "swav": {"hidden": 64, "dim": 16, "clusters": 16, "queue": 8},
 }
 BACKBONES = {"gan": "dcgan?width=8", "wgan_gp": "dcgan?width=8&norm=false"}
+SIDES = {"context": 32, "jigsaw": 32, "pirl": 32}
+"""Whose tiles are whole cells; others see 16 px."""
+THINNER = {"resnet_tiny": "resnet_tiny?width=8", "vit_nano": "vit_nano?blocks=1"}
 CPU = Hardware(torch.device("cpu"))
 
 
@@ -75,9 +78,20 @@ def world(count: int = 32, size: int = 32) -> Source:
     return open_source(f"world:shapes?count={count}&size={size}")
 
 
-def settings(name: str, *, size: int = 32, batch: int = 8, steps: int = 2, options: dict[str, Any] | None = None, **more: Any) -> Settings:
+def thin(backbone: str) -> str:
+    """A small backbone's own thinner form."""
+    for name, thinner in THINNER.items():
+        backbone = backbone.replace(f"{name}?", f"{thinner}&").replace(f"of={name}", f"of={thinner}")
+        backbone = thinner if backbone == name else backbone
+    return backbone
+
+
+def settings(
+    name: str, *, size: int | None = None, batch: int = 8, steps: int = 2, options: dict[str, Any] | None = None, **more: Any
+) -> Settings:
+    size = size or SIDES.get(name, 16)
     preset, chosen, training = choose(name, size=size, options=SMALL.get(name, {}) | (options or {}))
-    backbone = more.pop("backbone", BACKBONES.get(name, preset.backbone))
+    backbone = thin(more.pop("backbone", BACKBONES.get(name, preset.backbone)))
     return Settings(
         data="small",
         method=name,

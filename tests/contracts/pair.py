@@ -24,7 +24,7 @@ from selfsight.methods.table import METHODS
 
 from small import CPU, settings, world
 
-SIZE, BATCH, STEPS = 16, 8, 2
+BATCH, STEPS = 8, 2
 TURNED = TwoCrops(PLAIN, replace(PLAIN, turn=1.0))
 CASES: dict[str, dict[str, Any]] = {name: {"method": name} for name in METHODS} | {
     "moco in 2 groups": {"method": "moco", "options": {"groups": 2}},
@@ -34,9 +34,6 @@ CASES: dict[str, dict[str, Any]] = {name: {"method": name} for name in METHODS} 
     "dinov2 with sinkhorn": {"method": "dinov2", "options": {"balance": "sinkhorn"}},
     "pirl by turns": {"method": "pirl", "options": {"recipe": TURNED, "tiles": 0}},
     "mae in pieces": {"method": "mae", "accumulate": 2},
-    "context": {"method": "context", "size": 32},  # whose tiles are whole cells
-    "jigsaw": {"method": "jigsaw", "size": 32},
-    "pirl": {"method": "pirl", "size": 32},
 }
 """Accumulation is the same on any number of processes where no layer takes batch statistics."""
 
@@ -78,13 +75,12 @@ class Losses:
 def run(case: str) -> dict[str, Any]:
     """The losses, gradients and final state of a short run."""
     more = {name: value for name, value in CASES[case].items() if name != "method"}
-    size = more.pop("size", SIZE)
-    chosen = settings(CASES[case]["method"], size=size, batch=BATCH, steps=STEPS, **more)
+    chosen = settings(CASES[case]["method"], batch=BATCH, steps=STEPS, **more)
     steady = replace(chosen.training, optimiser="sgd", rate=0.1)  # Adam divides rounding errors by their own size
     chosen = replace(chosen, training=steady)
     method = build(chosen).double()
     made = plan_of(chosen, method)
-    loader = Loader(world(2 * BATCH, size), batch=BATCH, seed=0)
+    loader = Loader(world(2 * BATCH, chosen.size), batch=BATCH, seed=0)
     plan = DoublePlan(made.seed, made.steps, made.batch, made.training, made.frame, made.accumulate, loader=loader)
     losses = Losses()
     fit(method, loader, plan, CPU, [losses])

@@ -217,7 +217,7 @@ def test_observers_change_nothing(pictures, tmp_path, name):
     heard: list[float] = []
     recorder = Recorder(tmp_path, every=1)
     recorder.tell(Health(lambda words: None).heard)
-    watched = learnt([recorder, OnlineKnn(pictures, size=32, every=1, tell=lambda step, top1: heard.append(top1))])
+    watched = learnt([recorder, OnlineKnn(pictures, size=chosen.size, every=1, tell=lambda step, top1: heard.append(top1))])
     alone = learnt([])
     assert len(heard) == 2
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2

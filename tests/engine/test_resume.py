@@ -22,11 +22,9 @@ from selfsight.engine.observe import Moment
 from selfsight.learning import Manner, learn_run
 from selfsight.methods.table import METHODS
 
-from small import BACKBONES, SMALL
+from small import BACKBONES, SIDES, SMALL
 
 STEPS = 13
-SIDES = {"context": 32, "jigsaw": 32, "pirl": 32}
-"""Whose tiles are whole cells."""
 
 
 def wishes(method: str, **more: Any) -> Wishes:

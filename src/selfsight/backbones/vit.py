@@ -119,8 +119,9 @@ def _named(dim: int, depth: int, heads: int, default_size: int, words: str):
         registers: int = 0,
         drop_path: float = 0.0,
         pool: Literal["cls", "mean"] = "cls",
+        blocks: int = depth,
     ) -> ViT:
-        return ViT(dim, depth, heads, size=size, channels=channels, patch=patch, registers=registers, drop_path=drop_path, pool=pool)
+        return ViT(dim, blocks, heads, size=size, channels=channels, patch=patch, registers=registers, drop_path=drop_path, pool=pool)
 
     build.__doc__ = words
     return build
