@@ -2,6 +2,7 @@
 
 from typing import ClassVar, Literal
 
+import torch
 from torch.nn.functional import cross_entropy
 
 from selfsight.core.card import Card, Preset, Training
@@ -20,7 +21,7 @@ __all__ = ["Classification"]
 class Classification(Method):
     """The network is told the classes: what a representation without labels is measured against (He et al. 2015, arXiv:1512.03385).
 
-    Samples without a label are left out.
+    All views count alike; samples without a label are left out.
 
     Args:
         classes: how many there are; the data's, unless it is said.
@@ -42,8 +43,9 @@ class Classification(Method):
             raise UsageError(
                 f"The data have a class number {int(label.max())}, and there are {self.classes} classes.", "Leave classes out."
             )
-        pooled = self.backbone(views.large[0]).pooled
-        logits = at_least_single(self.classifier(pooled))
+        pooled = [self.backbone(view).pooled for view in (*views.large, *views.small)]
+        logits = [at_least_single(self.classifier(rows)) for rows in pooled]
         known = (label >= 0).float()
-        loss = (cross_entropy(logits, label.clamp(min=0), reduction="none") * known).mean()
-        return Outcome({"class": loss}, {"embedding": pooled.detach(), "accuracy": (logits.argmax(1) == label).float().mean()})
+        terms = [(cross_entropy(row, label.clamp(min=0), reduction="none") * known).mean() for row in logits]
+        accuracy = (logits[0].argmax(1) == label).float().mean()
+        return Outcome({"class": torch.stack(terms).mean()}, {"embedding": pooled[0].detach(), "accuracy": accuracy})
