@@ -179,7 +179,7 @@ def task_specific(folder: Path) -> Found:
             axes.plot(list(values), list(values.values()), marker="o", label=name)
         axes.set_ylabel("k-NN top-1 (%)")
         axes.set_title("What each layer tells of the shape", loc="left", fontsize=11)
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
         axes.spines[["top", "right"]].set_visible(False)
 
     drop = {name: max(values.values()) - values[last] for name, values in told.items()}
@@ -257,7 +257,7 @@ def held_still(folder: Path) -> Found:
             axes.plot(*zip(*points, strict=True), label=name, linestyle="--" if "without" in name else "-")
         axes.set_xlabel("step")
         axes.set_title("Spread of the embedding (1: over the whole sphere, 0: one point)", loc="left", fontsize=11)
-        axes.legend(fontsize=9, frameon=False)
+        axes.legend(fontsize=9, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
         axes.spines[["top", "right"]].set_visible(False)
 
     last = {name: round(points[-1][1], 3) for name, points in curves.items()}
