@@ -70,7 +70,7 @@ class WGANGP(Method):
         features = self.backbone(views.large[0]).pooled
         apart = distance_between(self.verdict(features), self._judge(made.detach()))
         slope = slope_penalty(self._gradient(views.large[0], made.detach(), torch.special.ndtr(place)))
-        return Outcome({"tell": -apart, "slope": self.penalty * slope}, {"embedding": features.detach(), "distance": apart.detach()})
+        return Outcome({"tell": -apart, "slope": self.penalty * slope}, {"distance": apart.detach()})
 
     def _judge(self, pictures: Tensor) -> Tensor:
         return self.verdict(self.backbone(pictures).pooled)
