@@ -35,9 +35,9 @@ class MoCoV3(Method):
     card = Card("contrastive", "aligning", "Chen et al. 2021, arXiv:2104.02057", decks=("000", "002", "004"))
     paper = Training("adamw", rate=1.5e-4, decay=0.1, warmup=0.13)
     small = Preset(
-        Training("sgd", rate=0.24, decay=5e-4, warmup=0.05),
+        Training("adamw", rate=4e-3, decay=0.04, warmup=0.1, clip=5.0),
         {"recipe": small_crops(), "hidden": 512, "dim": 128, "momentum": Cosine(0.95, 1.0)},
-        batch=128,
+        batch=64,
     )
 
     def __init__(
