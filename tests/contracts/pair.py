@@ -33,6 +33,8 @@ CASES: dict[str, dict[str, Any]] = {name: {"method": name} for name in METHODS} 
     "dino with a softmax over the batch": {"method": "dino", "options": {"balance": "softmax"}},
     "dinov2 with sinkhorn": {"method": "dinov2", "options": {"balance": "sinkhorn"}},
     "pirl by turns": {"method": "pirl", "options": {"recipe": TURNED, "tiles": 0}},
+    "pirl with drawn negatives": {"method": "pirl", "options": {"negatives": 8}},
+    "cmc with drawn negatives": {"method": "cmc", "options": {"negatives": 8}},
     "mae in pieces": {"method": "mae", "accumulate": 2},
 }
 """Accumulation is the same on any number of processes where no layer takes batch statistics."""

@@ -10,6 +10,8 @@ import torch
 from pair import CASES, STEPS, work
 
 CLOSE = 1e-9
+RESTS = {"artifacts"}
+"""Whose turns rest for a part of the run."""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,10 @@ def test_loss_and_gradient_are_those_of_one_process(runs: dict[str, Any], case: 
         wrong = sum(float((ours[name] - one[name]).square().sum()) for name in one) ** 0.5
         assert wrong <= CLOSE * size
         sizes.append(size)
-    assert any(sizes[len(sizes) // 2 :])  # MoCo's first step moves nothing: its dictionary is empty
+    if case in RESTS:
+        assert any(sizes[len(sizes) // 2 :])
+    else:
+        assert all(sizes[1:])  # MoCo's first step moves nothing: its dictionary is empty
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -30,7 +30,7 @@ from selfsight.objectives.agree import (
     soft_cross_entropy,
 )
 from selfsight.objectives.colour import rebalancing, soft_bins
-from selfsight.objectives.contrast import binary_nce, info_nce, nt_xent, tell_pairs, with_labels
+from selfsight.objectives.contrast import binary_nce, info_nce, nt_xent, tell_pairs, told_from_bank, with_labels
 from selfsight.objectives.decorrelate import correlation_to_identity, covariance_energy, missing_deviation
 from selfsight.objectives.reconstruct import (
     gaussian_likelihood,
@@ -323,6 +323,18 @@ def test_colours_are_the_papers(seed, count, bins):
 def test_mean_absolute_error_is_a_mean():
     guess = rows(0, 3, 2, 4)
     assert float(mean_absolute_error(guess, guess - 2)) == pytest.approx(2)
+
+
+@given(seed=seeds, count=sizes, dim=sizes, more=sizes)
+@few
+def test_telling_from_a_bank_is_the_papers(seed, count, dim, more):
+    some_rows, bank = rows(seed, count, dim), normalize(rows(seed + 1, count + more, dim))
+    index = torch.randperm(count + more, generator=torch.Generator().manual_seed(seed))[:count]
+    found = told_from_bank(some_rows, bank, index, 0.2)
+    assert float(found) == pytest.approx(papers.told_from_bank(some_rows.tolist(), bank.tolist(), index.tolist(), 0.2), rel=1e-9)
+    one = index[:1]
+    others = torch.cat([bank[: int(one)], bank[int(one) + 1 :]])  # all but its own: drawn and whole are then the same
+    assert_close(told_from_bank(some_rows[:1], bank, one, 0.2, others), told_from_bank(some_rows[:1], bank, one, 0.2))
 
 
 def test_views_are_compared_with_those_of_others_only():

@@ -330,3 +330,12 @@ def rebalancing(shares: list[float], mix: float) -> list[float]:
     raw = [1 / ((1 - mix) * share + mix / len(shares)) for share in shares]
     expectation = sum(share * weight for share, weight in zip(shares, raw, strict=True))
     return [weight / expectation for weight in raw]
+
+
+def told_from_bank(rows: Rows, bank: Rows, index: list[int], temperature: float) -> float:
+    """Wu et al. 2018, eq. 2: every sample that is remembered stands in the sum once, the row's own among them."""
+    losses = []
+    for row, own in zip(rows, index, strict=True):
+        scores = [exp(dot(unit(row), known) / temperature) for known in bank]
+        losses.append(-log(scores[own] / sum(scores)))
+    return mean(losses)

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Num
@@ -85,6 +85,9 @@ class TokenBackbone(Backbone, ABC):
         """
 
 
+Kind = TypeVar("Kind", bound=Backbone)
+
+
 class ColourBackbone(Backbone, ABC):
     """A backbone that takes light and colour apart and sees some of it. Methods that guess what it does not see ask for this type."""
 
@@ -102,44 +105,26 @@ class SplitBackbone(ColourBackbone, ABC):
 
 
 def need_colour(backbone: Backbone, method: str) -> ColourBackbone:
-    """The backbone, for a method that guesses colours.
-
-    Raises:
-        UsageError: it is no ``ColourBackbone``.
-    """
-    if not isinstance(backbone, ColourBackbone):
-        raise UsageError(
-            f"{method} guesses the colours that the network does not see, and {type(backbone).__name__} sees all.",
-            "Choose one that sees light alone, such as --backbone 'seen?of=resnet_tiny'.",
-        )
-    return backbone
+    """The backbone, for a method that guesses colours; UsageError if it sees all."""
+    cause = f"{method} guesses the colours that the network does not see, and {type(backbone).__name__} sees all."
+    return _need(backbone, ColourBackbone, cause, "Choose one that sees light alone, such as --backbone 'seen?of=resnet_tiny'.")
 
 
 def need_halves(backbone: Backbone, method: str) -> SplitBackbone:
-    """The backbone, for a method that compares its halves.
-
-    Raises:
-        UsageError: it is no ``SplitBackbone``.
-    """
-    if not isinstance(backbone, SplitBackbone):
-        raise UsageError(
-            f"{method} compares two halves of a network, and {type(backbone).__name__} has none.",
-            "Choose one that has, such as --backbone 'split?of=resnet_tiny'.",
-        )
-    return backbone
+    """The backbone, for a method that compares its halves; UsageError if it has none."""
+    cause = f"{method} compares two halves of a network, and {type(backbone).__name__} has none."
+    return _need(backbone, SplitBackbone, cause, "Choose one that has, such as --backbone 'split?of=resnet_tiny'.")
 
 
 def need_tokens(backbone: Backbone, method: str, doing: str) -> TokenBackbone:
-    """The backbone, for a method that drops or replaces its tokens.
+    """The backbone, for a method that drops or replaces its tokens; UsageError if it has none."""
+    cause = f"{method} {doing} tokens, and {type(backbone).__name__} has none."
+    return _need(backbone, TokenBackbone, cause, "Choose a vision transformer, such as --backbone vit_tiny.")
 
-    Raises:
-        UsageError: it is no ``TokenBackbone``.
-    """
-    if not isinstance(backbone, TokenBackbone):
-        raise UsageError(
-            f"{method} {doing} tokens, and {type(backbone).__name__} has none.",
-            "Choose a vision transformer, such as --backbone vit_tiny.",
-        )
+
+def _need(backbone: Backbone, kind: type[Kind], cause: str, remedy: str) -> Kind:
+    if not isinstance(backbone, kind):
+        raise UsageError(cause, remedy)
     return backbone
 
 

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy, log_softmax, normalize, softplus
 
 from selfsight.objectives.precision import in_full_precision
 
-__all__ = ["binary_nce", "info_nce", "nt_xent", "tell_pairs", "with_labels"]
+__all__ = ["binary_nce", "info_nce", "nt_xent", "tell_pairs", "told_from_bank", "with_labels"]
 
 
 @in_full_precision
@@ -33,6 +33,24 @@ def info_nce(
     own = (query * key).sum(1, keepdim=True)
     logits = torch.cat([own, query @ negatives.to(query.dtype).T], 1) / temperature
     return cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=query.device))
+
+
+@in_full_precision
+def told_from_bank(
+    rows: Float[Tensor, "batch dim"],
+    bank: Float[Tensor, "sample dim"],
+    index: Int[Tensor, " batch"],
+    temperature: float,
+    drawn: Float[Tensor, "negative dim"] | None = None,
+) -> Float[Tensor, ""]:
+    """The mean of ``-v·b_i/τ + log Σ_j exp(v·b_j/τ)`` for rows v of samples i (Wu et al. 2018, arXiv:1805.01978, eq. 2).
+
+    The sum runs over all that is remembered, the row's own once; with ``drawn`` over the row's own and those. Rows are normalised
+    to unit length here, the bank is as it is remembered.
+    """
+    if drawn is not None:
+        return info_nce(rows, bank[index].to(rows.dtype), temperature, negatives=drawn)
+    return cross_entropy(normalize(rows) @ bank.to(rows.dtype).T / temperature, index)
 
 
 @in_full_precision

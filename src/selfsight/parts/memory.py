@@ -38,10 +38,10 @@ class Memory(SampleTable, Part):  # pyright: ignore[reportIncompatibleMethodOver
         table[index] = normalize(rows).to(table.dtype)
         self.rows = table
 
-    def drawn(self, count: int, clock: Clock) -> Float[Tensor, "row dim"]:
-        """``count`` of the embeddings, with replacement, the same on every process; 0: all of them."""
+    def drawn(self, count: int, clock: Clock) -> Float[Tensor, "row dim"] | None:
+        """``count`` of the embeddings, with replacement, the same on every process; nothing for 0."""
         if not count:
-            return self.rows
+            return None
         generator = torch.Generator().manual_seed(key(clock.seed, clock.step, 0xBA))
         return self.rows[torch.randint(len(self.rows), (count,), generator=generator).to(self.rows.device)]
 

@@ -13,7 +13,7 @@ from selfsight.core.representation import Backbone, need_halves
 from selfsight.core.views import Views
 from selfsight.data.views.geometry import Crop
 from selfsight.data.views.recipes import OneCrop, View
-from selfsight.objectives.contrast import info_nce
+from selfsight.objectives.contrast import told_from_bank
 from selfsight.objectives.precision import at_least_single
 from selfsight.parts.memory import Memory
 
@@ -75,8 +75,8 @@ class CMC(Method):
         said = self._said(views.large[0])
         losses = {}
         for name, rows, memory in zip(("from first", "from second"), said, reversed(self.memories), strict=True):  # pyright: ignore[reportArgumentType]
-            own, others = memory[index].to(rows.dtype), memory.drawn(self.negatives, clock).to(rows.dtype)  # pyright: ignore[reportIndexIssue, reportCallIssue]
-            losses[name] = info_nce(rows, own, self.temperature, negatives=others)
+            drawn = memory.drawn(self.negatives, clock)  # pyright: ignore[reportCallIssue]
+            losses[name] = told_from_bank(rows, memory.rows, index, self.temperature, drawn)  # pyright: ignore[reportArgumentType]
         for rows, memory in zip(said, self.memories, strict=True):
             memory.note(index, rows)  # pyright: ignore[reportCallIssue]
         return Outcome(losses, {"embedding": torch.cat(said, 1).detach()})

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import normalize
 
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock, key
@@ -13,7 +13,7 @@ from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import SIMCLR, OneCrop, small_one_crop
-from selfsight.objectives.contrast import binary_nce
+from selfsight.objectives.contrast import binary_nce, told_from_bank
 from selfsight.objectives.precision import at_least_single
 from selfsight.parts.memory import Memory
 from selfsight.parts.running import RunningMean
@@ -71,9 +71,8 @@ class NPID(Method):
         own, bank = self.memory[index].to(rows.dtype), self.memory.rows.to(rows.dtype)
         self.memory.note(index, rows)
         if not self.negatives:
-            logits = rows @ bank.T / self.temperature
-            accuracy = (logits.argmax(1) == index).float().mean()
-            return Outcome({"instance": cross_entropy(logits, index)}, {"embedding": rows.detach(), "accuracy": accuracy})
+            loss = told_from_bank(rows, bank, index, self.temperature)
+            return Outcome({"instance": loss}, {"embedding": rows.detach()})
         generator = torch.Generator().manual_seed(key(clock.seed, clock.step, 0xBA))
         drawn = torch.randint(len(bank), (len(rows) * world(), self.negatives), generator=generator)
         others = torch.einsum("bd,bnd->bn", rows, bank[mine(drawn).to(rows.device)]) / self.temperature

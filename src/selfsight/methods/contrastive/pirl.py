@@ -14,7 +14,7 @@ from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
 from selfsight.data.views.puzzles import Jigsaw
 from selfsight.data.views.recipes import SIMCLR, SIMCLR_SMALL
-from selfsight.objectives.contrast import info_nce
+from selfsight.objectives.contrast import told_from_bank
 from selfsight.objectives.precision import at_least_single
 from selfsight.parts.memory import Memory
 
@@ -82,8 +82,8 @@ class PIRL(Method):
         whole = at_least_single(self.projector(self.backbone(views.large[0]).pooled))
         said = self.tile(self.backbone(torch.cat(changed)).pooled).unflatten(0, (len(changed), -1))
         joined = at_least_single(self.join(said.transpose(0, 1).flatten(1)))
-        own, others = self.memory[index].to(whole.dtype), self.memory.drawn(self.negatives, clock).to(whole.dtype)
+        drawn = self.memory.drawn(self.negatives, clock)
+        terms = [told_from_bank(rows, self.memory.rows, index, self.temperature, drawn) for rows in (joined, whole)]
         self.memory.note(index, normalize(whole))
-        terms = [info_nce(rows, own, self.temperature, negatives=others) for rows in (joined, whole)]
         losses = {"tiles": self.weight * terms[0], "whole": (1 - self.weight) * terms[1]}
         return Outcome(losses, {"embedding": whole.detach()})

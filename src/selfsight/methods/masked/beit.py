@@ -63,18 +63,20 @@ class BEiT(Method):
         return clock.step == 0
 
     def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
-        """Learn the words: one patch of each picture at a time, until there are enough."""
+        """Learn the words from patches at sixteen places, drawn at random, of every picture."""
         generator = torch.Generator().manual_seed(key(clock.seed, 0xBE))
-        cells = 16
-        _, found = extract(lambda images: patches(images, self.backbone.stride)[:, :: max(1, self._count(images) // cells)].flatten(1))
+
+        def some(images: torch.Tensor) -> torch.Tensor:
+            cut = patches(images, self.backbone.stride)
+            places = torch.randperm(cut.shape[1], generator=torch.Generator().manual_seed(key(clock.seed, 0xBE, 2)))[:16]
+            return cut[:, places.to(cut.device)].flatten(1)
+
+        _, found = extract(some)
         rows = found.view(-1, self.words.rows.shape[1])
         rows = rows[torch.randperm(len(rows), generator=generator)[: self.sample].to(rows.device)]
         found = kmeans(rows, min(self.codes, max(len(rows) // 10, 2)), seed=key(clock.seed, 0xBE, 1), rounds=20).centroids
         self.words.rows.fill_(1e4)[: len(found)] = found  # words that nothing is near to
         return []
-
-    def _count(self, images: torch.Tensor) -> int:
-        return (images.shape[2] // self.backbone.stride) * (images.shape[3] // self.backbone.stride)
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         image, hidden = views.large[0], hint(views, "mask", "BEiT")[:, 0]

@@ -13,6 +13,7 @@ from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import FourTurns
 from selfsight.objectives.agree import mean_squared_error
+from selfsight.objectives.contrast import told_from_bank
 from selfsight.objectives.precision import at_least_single
 from selfsight.parts.heads import linear
 from selfsight.parts.memory import Memory
@@ -69,11 +70,11 @@ class RotationDecoupling(Method):
         logits, free = self.classifier(pooled[:, : self.middle]), pooled[:, self.middle :].unflatten(0, (len(views.large), -1))
         centre = free.mean(0)
         rows = normalize(at_least_single(self.projector(centre)))
-        scores = rows @ self.memory.rows.to(rows.dtype).T / self.temperature
+        told = told_from_bank(rows, self.memory.rows, index, self.temperature)
         self.memory.note(index, rows)
         losses = {
             "turn": self.turn * cross_entropy(at_least_single(logits), turns),
             "meet": self.meet * mean_squared_error(free, centre.detach().expand_as(free)),
-            "instance": self.instance * cross_entropy(scores, index),
+            "instance": self.instance * told,
         }
         return Outcome(losses, {"embedding": pooled[: len(views)].detach(), "accuracy": (logits.argmax(1) == turns).float().mean()})
