@@ -17,7 +17,7 @@ from torch.nn.functional import normalize, softmax
 from torch.testing import assert_close
 
 import selfsight.objectives
-from selfsight.objectives.adversarial import deceive, distance_between, slope_penalty, tell_apart
+from selfsight.objectives.adversarial import deceive, distance_between, slope_penalty, tell_apart, told_right
 from selfsight.objectives.agree import (
     across_views,
     cosine_distance,
@@ -408,6 +408,13 @@ def test_games_are_the_papers(seed, count):
     assert float(tell_apart(real, fake)) == pytest.approx(papers.tell_apart(real.tolist(), fake.tolist()), rel=1e-9)
     assert float(deceive(fake)) == pytest.approx(papers.deceive(fake.tolist()), rel=1e-9)
     assert_close(tell_apart(real, fake), tell_apart(-fake, -real))
+
+
+def test_a_critic_is_right_about_half_by_chance():
+    real, fake = torch.tensor([2.0, -1.0, 3.0, 4.0], requires_grad=True), torch.tensor([-1.0, 5.0, -2.0, 1.0])
+    assert float(told_right(real, fake)) == (3 / 4 + 1 / 2) / 2
+    assert not told_right(real, fake).requires_grad
+    assert float(told_right(-real, real)) == pytest.approx(1 / 4)
 
 
 def test_game_stays_finite_when_the_critic_is_sure():

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["Card", "Family", "Kind", "Preset", "Training"]
+__all__ = ["SMALL_ADAMW", "Card", "Family", "Kind", "Preset", "Training", "gan_adam", "small_sgd"]
 
 Family = Literal["contrastive", "distillation", "decorrelation", "clustering", "masked", "pretext", "multimodal", "generative", "labelled"]
 Kind = Literal["aligning", "discriminative", "clustering", "generative", "labelled"]
@@ -60,6 +60,20 @@ class Training:
     clip: float = 0.0
     momentum: float = 0.9
     betas: tuple[float, float] = (0.9, 0.999)
+
+
+SMALL_ADAMW = Training("adamw", rate=4e-3, decay=0.04, warmup=0.1, clip=5.0)
+"""For short runs of a small network with batches of 32 to 128."""
+
+
+def small_sgd(rate: float) -> Training:
+    """For short runs of a small network with batches of 32 to 128."""
+    return Training("sgd", rate=rate, decay=5e-4, warmup=0.05)
+
+
+def gan_adam(batch: int, first: float, second: float) -> Training:
+    """For networks that play against each other (Radford et al. 2015, arXiv:1511.06434): a constant rate of 2e-4, no decay."""
+    return Training("adamw", rate=2e-4, reference_batch=batch, decay=0.0, warmup=0.0, final=1.0, betas=(first, second))
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,18 @@ from torch.nn.functional import softplus
 
 from selfsight.objectives.precision import in_full_precision
 
-__all__ = ["deceive", "distance_between", "slope_penalty", "tell_apart"]
+__all__ = ["deceive", "distance_between", "slope_penalty", "tell_apart", "told_right"]
 
 
 @in_full_precision
 def tell_apart(real: Float[Tensor, "*batch"], fake: Float[Tensor, "*batch"]) -> Float[Tensor, ""]:
     """``-log σ(D(x)) - log(1 - σ(D(G(z))))``, the mean over the batch of the critic's loss (Goodfellow et al. 2014, arXiv:1406.2661)."""
     return softplus(-real).mean() + softplus(fake).mean()
+
+
+def told_right(real: Float[Tensor, "*batch"], fake: Float[Tensor, "*batch"]) -> Float[Tensor, ""]:
+    """Share of both kinds that the critic is right about, without gradient; half is chance."""
+    return ((real.detach() > 0).float().mean() + (fake.detach() < 0).float().mean()) / 2
 
 
 @in_full_precision

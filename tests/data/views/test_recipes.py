@@ -54,6 +54,7 @@ RECIPES = {
     "noisy": Noisy(SIMCLR),
     "holed": Holed(SIMCLR, anywhere=True),
     "overlapping": Overlapping(SIMCLR, across=3, share=0.5),
+    "even overlapping": Overlapping(SIMCLR, across=3, share=0.5, even=True),
     "puzzle and picture": Jigsaw(SIMCLR, across=2, orders=24, whole=True),
     "entire": entire(5),
     "scrambled": Scrambled(),
@@ -219,7 +220,7 @@ def test_puzzles() -> None:
 
 def test_even_tiles_are_not_told_by_their_brightness() -> None:
     images, frame = batch(), Frame(96, 8)
-    recipes = Jigsaw(orders=8, even=True), Neighbours(even=True)
+    recipes = Jigsaw(orders=8, even=True), Neighbours(even=True), Overlapping(even=True)
     for recipe in recipes:
         for tile in recipe.make(images, recipe.draw(5, Clock(), frame)).large:
             assert_close(tile.mean((2, 3)), torch.zeros(5, 3), rtol=0, atol=1e-4)

@@ -156,12 +156,14 @@ class Overlapping:
     """Overlapping square tiles of an image, row by row (CPC, van den Oord et al. 2018, arXiv:1807.03748).
 
     Views: ``across``² large ones, each ``share`` as wide as the picture in whole cells of the backbone. Hints: ``crop``, ``flip``,
-    ``colour`` of the picture that was cut.
+    ``colour`` of the picture that was cut. ``even`` as for ``Jigsaw``: the light and the colour cast that all tiles of a picture
+    share would tell them from other pictures' tiles.
     """
 
     view: View = PLAIN
     across: int = 7
     share: float = 0.25
+    even: bool = False
     normalise: Normalise = IMAGENET
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
@@ -174,7 +176,8 @@ class Overlapping:
         picture, hints = self.view.make(images, drawn.values, size, self.normalise)
         side = max(round(size * self.share / stride), 1) * stride
         corners = torch.linspace(0, size - side, self.across).round().long().tolist()
-        tiles = tuple(picture[:, :, top : top + side, left : left + side].contiguous() for top in corners for left in corners)
+        cut = torch.stack([picture[:, :, top : top + side, left : left + side] for top in corners for left in corners], 1)
+        tiles = tuple(part.contiguous() for part in (_even(cut) if self.even else cut).unbind(1))
         return Views(tiles, index=images.index, hints={name: value[:, None] for name, value in hints.items()})
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock, key
 from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
 from selfsight.core.representation import Backbone
@@ -35,10 +35,7 @@ class DeepCluster(Method):
     card = Card("clustering", "clustering", "Caron et al. 2018, arXiv:1807.05520", decks=("002", "003", "004"), coupled=False)
     paper = Training("sgd", rate=0.05, decay=1e-5, warmup=0.0, final=1.0)
     small = Preset(
-        Training("sgd", rate=0.4, decay=5e-4, warmup=0.05),
-        {"recipe": small_one_crop(), "clusters": 300, "components": 64},
-        batch=32,
-        backbone="resnet_tiny?sobel=true",
+        small_sgd(0.4), {"recipe": small_one_crop(), "clusters": 300, "components": 64}, batch=32, backbone="resnet_tiny?sobel=true"
     )
 
     def __init__(

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock, key
 from selfsight.core.distribute import everyone
 from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
@@ -40,11 +40,7 @@ class PCL(Method):
 
     card = Card("clustering", "aligning", "Li et al. 2020, arXiv:2005.04966", decks=("000",), coupled=False)
     paper = Training("sgd", rate=0.03, decay=1e-4, warmup=0.0)
-    small = Preset(
-        Training("sgd", rate=0.12, decay=5e-4, warmup=0.05),
-        {"recipe": small_crops(), "keys": 1024, "momentum": Constant(0.99), "clusters": (100, 300)},
-        batch=128,
-    )
+    small = Preset(small_sgd(0.12), {"recipe": small_crops(), "keys": 1024, "momentum": Constant(0.99), "clusters": (100, 300)}, batch=128)
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, log_softmax
 
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
 from selfsight.core.errors import UsageError
 from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
@@ -39,11 +39,7 @@ class SeLa(Method):
 
     card = Card("clustering", "clustering", "Asano et al. 2019, arXiv:1911.05371", decks=("000", "002", "003", "004"), coupled=False)
     paper = Training("sgd", rate=0.05, decay=1e-5, warmup=0.0)
-    small = Preset(
-        Training("sgd", rate=0.4, decay=5e-4, warmup=0.05),
-        {"recipe": small_one_crop(), "clusters": 128, "heads": 3, "sharpness": 10.0, "relabels": 8},
-        batch=32,
-    )
+    small = Preset(small_sgd(0.4), {"recipe": small_one_crop(), "clusters": 128, "heads": 3, "sharpness": 10.0, "relabels": 8}, batch=32)
 
     def __init__(
         self,

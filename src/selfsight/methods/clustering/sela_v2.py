@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, log_softmax, normalize
 
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
 from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
 from selfsight.core.representation import Backbone
@@ -39,7 +39,7 @@ class SeLaV2(Method):
     card = Card("clustering", "clustering", "Caron et al. 2020, arXiv:2006.09882", decks=("002", "004"), coupled=False)
     paper = Training("lars", rate=0.3, decay=1e-6, warmup=0.01, final=0.001)
     small = Preset(
-        Training("sgd", rate=0.48, decay=5e-4, warmup=0.05),
+        small_sgd(0.48),
         {"recipe": small_multi_crop(), "hidden": 512, "clusters": 128, "heads": 2, "sharpness": 10.0, "relabels": 8},
         batch=64,
     )

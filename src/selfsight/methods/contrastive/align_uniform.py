@@ -1,6 +1,6 @@
 """Alignment and uniformity."""
 
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import everyone
 from selfsight.core.method import Method, Outcome, Recipe
@@ -26,7 +26,7 @@ class AlignUniform(Method):
 
     card = Card("contrastive", "aligning", "Wang & Isola 2020, arXiv:2005.10242", decks=("003",))
     paper = Training("sgd", rate=0.12, decay=1e-4, warmup=0.0)
-    small = Preset(Training("sgd", rate=0.24, decay=5e-4, warmup=0.05), {"recipe": small_crops(), "hidden": 512}, batch=128)
+    small = Preset(small_sgd(0.24), {"recipe": small_crops(), "hidden": 512}, batch=128)
 
     def __init__(
         self,

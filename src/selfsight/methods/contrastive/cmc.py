@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
 from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
 from selfsight.core.representation import Backbone, need_halves
@@ -35,9 +35,7 @@ class CMC(Method):
 
     card = Card("contrastive", "aligning", "Tian et al. 2019, arXiv:1906.05849", decks=("000", "004"), coupled=False)
     paper = Training("sgd", rate=0.03, decay=1e-4, warmup=0.0)
-    small = Preset(
-        Training("sgd", rate=0.24, decay=5e-4, warmup=0.05), {"temperature": 0.1, "negatives": 0}, batch=64, backbone="split?of=resnet_tiny"
-    )
+    small = Preset(small_sgd(0.24), {"temperature": 0.1, "negatives": 0}, batch=64, backbone="split?of=resnet_tiny")
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import SMALL_ADAMW, Card, Preset, Training
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import everyone
 from selfsight.core.errors import UsageError
@@ -34,9 +34,7 @@ class CPC(Method):
     card = Card("contrastive", "aligning", "van den Oord et al. 2018, arXiv:1807.03748", decks=("000", "002", "004"))
     paper = Training("adamw", rate=2e-4, reference_batch=16, decay=0.0, warmup=0.0, final=1.0)
     small = Preset(
-        Training("adamw", rate=4e-3, decay=0.04, warmup=0.1, clip=5.0),
-        {"recipe": Overlapping(SIMCLR_SMALL, across=4, share=0.5), "across": 4, "dim": 128, "first": 1, "last": 2},
-        batch=32,
+        SMALL_ADAMW, {"recipe": Overlapping(SIMCLR_SMALL, across=4, share=0.5), "across": 4, "dim": 128, "first": 1, "last": 2}, batch=32
     )
 
     def __init__(

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import SMALL_ADAMW, Card, Preset, Training
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import everyone
 from selfsight.core.method import Method, Outcome, Recipe
@@ -36,11 +36,7 @@ class DIM(Method):
 
     card = Card("contrastive", "aligning", "Hjelm et al. 2018, arXiv:1808.06670", decks=("003",))
     paper = Training("adamw", rate=1e-4, reference_batch=64, decay=0.0, warmup=0.0, final=1.0)
-    small = Preset(
-        Training("adamw", rate=4e-3, decay=0.04, warmup=0.1, clip=5.0),
-        {"recipe": small_crops(), "hidden": 256, "dim": 128, "measure": "nce", "whole": 0.0},
-        batch=64,
-    )
+    small = Preset(SMALL_ADAMW, {"recipe": small_crops(), "hidden": 256, "dim": 128, "measure": "nce", "whole": 0.0}, batch=64)
 
     def __init__(
         self,

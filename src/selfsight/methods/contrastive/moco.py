@@ -2,7 +2,7 @@
 
 from torch.nn.functional import normalize
 
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import everyone
 from selfsight.core.method import Method, Outcome, Recipe
@@ -37,11 +37,7 @@ class MoCo(Method):
 
     card = Card("contrastive", "aligning", "He et al. 2019, arXiv:1911.05722", decks=("000", "002", "004"), coupled=False)
     paper = Training("sgd", rate=0.03, decay=1e-4, warmup=0.0)
-    small = Preset(
-        Training("sgd", rate=0.12, decay=5e-4, warmup=0.05),
-        {"recipe": small_crops(), "keys": 1024, "momentum": Constant(0.99), "groups": 4},
-        batch=128,
-    )
+    small = Preset(small_sgd(0.12), {"recipe": small_crops(), "keys": 1024, "momentum": Constant(0.99), "groups": 4}, batch=128)
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import SMALL_ADAMW, Card, Preset, Training
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import everyone, mine
 from selfsight.core.method import Method, Outcome, Recipe
@@ -25,20 +25,14 @@ class MoCoV3(Method):
     Negatives are those of the global batch; there is no queue. The loss of each direction is ``2 τ`` times the cross-entropy.
 
     Args:
-        hidden: width of the hidden layers of projector and predictor.
-        dim: length of a key.
-        temperature: divides the cosines.
-        momentum: of the slow encoder.
+        hidden, dim: width of the hidden layers of projector and predictor, and length of a key.
+        temperature, momentum: what divides the cosines, and the slow encoder's.
         fixed_patches: the patch embedding of a transformer stays as it was drawn, which keeps its training stable.
     """
 
     card = Card("contrastive", "aligning", "Chen et al. 2021, arXiv:2104.02057", decks=("000", "002", "004"))
     paper = Training("adamw", rate=1.5e-4, decay=0.1, warmup=0.13)
-    small = Preset(
-        Training("adamw", rate=4e-3, decay=0.04, warmup=0.1, clip=5.0),
-        {"recipe": small_crops(), "hidden": 512, "dim": 128, "momentum": Cosine(0.95, 1.0)},
-        batch=64,
-    )
+    small = Preset(SMALL_ADAMW, {"recipe": small_crops(), "hidden": 512, "dim": 128, "momentum": Cosine(0.95, 1.0)}, batch=64)
 
     def __init__(
         self,

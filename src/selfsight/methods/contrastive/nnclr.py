@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from torch.nn.functional import normalize
 
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import everyone
 from selfsight.core.method import Method, Outcome, Recipe
@@ -35,11 +35,7 @@ class NNCLR(Method):
 
     card = Card("contrastive", "aligning", "Dwibedi et al. 2021, arXiv:2104.14548")
     paper = Training("lars", rate=0.3, decay=1e-6, warmup=0.01)
-    small = Preset(
-        Training("sgd", rate=0.24, decay=5e-4, warmup=0.05),
-        {"recipe": small_crops(), "hidden": 512, "dim": 128, "temperature": 0.2, "support": 2048},
-        batch=128,
-    )
+    small = Preset(small_sgd(0.24), {"recipe": small_crops(), "hidden": 512, "dim": 128, "temperature": 0.2, "support": 2048}, batch=128)
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock, key
 from selfsight.core.distribute import mine, shared_mean, world
 from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
@@ -36,9 +36,7 @@ class NPID(Method):
 
     card = Card("contrastive", "discriminative", "Wu et al. 2018, arXiv:1805.01978", decks=("000", "002", "004"), coupled=False)
     paper = Training("sgd", rate=0.03, decay=1e-4, warmup=0.0)
-    small = Preset(
-        Training("sgd", rate=0.24, decay=5e-4, warmup=0.05), {"recipe": small_one_crop(), "temperature": 0.1, "negatives": 0}, batch=64
-    )
+    small = Preset(small_sgd(0.24), {"recipe": small_one_crop(), "temperature": 0.1, "negatives": 0}, batch=64)
 
     def __init__(
         self,

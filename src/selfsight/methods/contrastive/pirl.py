@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
 from selfsight.core.errors import UsageError
 from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
@@ -40,7 +40,7 @@ class PIRL(Method):
     card = Card("contrastive", "aligning", "Misra & van der Maaten 2019, arXiv:1912.01991", decks=("000", "002", "004"), coupled=False)
     paper = Training("sgd", rate=0.03, decay=1e-4, warmup=0.0)
     small = Preset(
-        Training("sgd", rate=0.24, decay=5e-4, warmup=0.05),
+        small_sgd(0.24),
         {"recipe": Jigsaw(SIMCLR_SMALL, across=2, orders=24, even=True, whole=True), "tiles": 4, "temperature": 0.1, "negatives": 0},
         batch=64,
     )

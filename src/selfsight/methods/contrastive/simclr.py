@@ -1,6 +1,6 @@
 """SimCLR."""
 
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import everyone
 from selfsight.core.method import Method, Outcome, Recipe
@@ -24,9 +24,7 @@ class SimCLR(Method):
 
     card = Card("contrastive", "aligning", "Chen et al. 2020, arXiv:2002.05709", decks=("000", "002", "003", "004"))
     paper = Training("lars", rate=0.3, decay=1e-6, warmup=0.1)
-    small = Preset(
-        Training("sgd", rate=0.24, decay=5e-4, warmup=0.05), {"recipe": small_crops(), "hidden": 512, "temperature": 0.2}, batch=128
-    )
+    small = Preset(small_sgd(0.24), {"recipe": small_crops(), "hidden": 512, "temperature": 0.2}, batch=128)
 
     def __init__(
         self, backbone: Backbone, *, recipe: Recipe = TwoCrops(), hidden: int = 2048, dim: int = 128, temperature: float = 0.1

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import everyone
 from selfsight.core.method import Method, Outcome, Recipe, hint
@@ -30,9 +30,7 @@ class SupCon(Method):
     supervised: ClassVar[Literal[True]] = True
     card = Card("contrastive", "labelled", "Khosla et al. 2020, arXiv:2004.11362", decks=("003",))
     paper = Training("sgd", rate=0.2, decay=1e-4, warmup=0.02)
-    small = Preset(
-        Training("sgd", rate=0.24, decay=5e-4, warmup=0.05), {"recipe": small_crops(), "hidden": 512, "temperature": 0.2}, batch=128
-    )
+    small = Preset(small_sgd(0.24), {"recipe": small_crops(), "hidden": 512, "temperature": 0.2}, batch=128)
 
     def __init__(
         self, backbone: Backbone, *, recipe: Recipe = TwoCrops(), hidden: int = 2048, dim: int = 128, temperature: float = 0.1

@@ -1,6 +1,6 @@
 """Barlow Twins."""
 
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import SMALL_ADAMW, Card, Preset, Training
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import everyone
 from selfsight.core.method import Method, Outcome, Recipe
@@ -25,11 +25,7 @@ class BarlowTwins(Method):
 
     card = Card("decorrelation", "aligning", "Zbontar et al. 2021, arXiv:2103.03230", decks=("004",))
     paper = Training("lars", rate=0.2, decay=1.5e-6, warmup=0.01)
-    small = Preset(
-        Training("adamw", rate=4e-3, decay=0.04, warmup=0.1, clip=5.0),
-        {"recipe": small_crops(), "hidden": 512, "dim": 512, "scale": 0.1},
-        batch=64,
-    )
+    small = Preset(SMALL_ADAMW, {"recipe": small_crops(), "hidden": 512, "dim": 512, "scale": 0.1}, batch=64)
 
     def __init__(
         self,

@@ -15,13 +15,10 @@ __all__ = ["VICReg"]
 
 
 class VICReg(Method):
-    """Views agree, coordinates vary and say different things (Bardes et al. 2021, arXiv:2105.04906).
-
-    Variance and covariance are those of the global batch, for each view apart.
+    """Views agree, coordinates vary over the global batch and say different things (Bardes et al. 2021, arXiv:2105.04906).
 
     Args:
-        hidden: width of the projector's two hidden layers.
-        dim: length of the embedding.
+        hidden, dim: width of the projector's two hidden layers, and length of the embedding.
         invariance, variance, covariance: weights of the three terms.
         halved: the variance term is the mean of both views', as in the published code, not their sum, as in the paper.
     """
@@ -47,8 +44,8 @@ class VICReg(Method):
         halved: bool = False,
     ) -> None:
         super().__init__(backbone, recipe)
-        self.hidden, self.dim, self.halved = hidden, dim, halved
-        self.invariance, self.variance, self.covariance = invariance, variance, covariance
+        self.hidden, self.dim, self.invariance, self.variance, self.covariance = hidden, dim, invariance, variance, covariance
+        self.halved = halved
         self.projector = mlp(backbone.dim, hidden, hidden, dim)
 
     def forward(self, views: Views, clock: Clock) -> Outcome:

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.part import Chain
@@ -32,11 +32,7 @@ class BYOL(Method):
 
     card = Card("distillation", "aligning", "Grill et al. 2020, arXiv:2006.07733", decks=("000", "002", "003", "004"), coupled=False)
     paper = Training("lars", rate=0.2, decay=1.5e-6, warmup=0.01)
-    small = Preset(
-        Training("sgd", rate=0.5, decay=5e-4, warmup=0.05),
-        {"recipe": small_multi_crop(), "hidden": 512, "dim": 128, "momentum": Cosine(0.95, 1.0)},
-        batch=32,
-    )
+    small = Preset(small_sgd(0.5), {"recipe": small_multi_crop(), "hidden": 512, "dim": 128, "momentum": Cosine(0.95, 1.0)}, batch=32)
 
     def __init__(
         self,

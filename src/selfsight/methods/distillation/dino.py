@@ -44,7 +44,7 @@ class DINO(Method):
         Training("adamw", rate=4e-3, decay=0.04, warmup=0.1, clip=3.0),
         {"recipe": small_multi_crop(), "prototypes": 256, "hidden": 512, "bottleneck": 128, "head_norm": True,
          "momentum": Cosine(0.95, 1.0), "teacher_temperature": Constant(0.04)},
-        batch=64,
+        batch=64
     )  # fmt: skip
 
     def __init__(

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from selfsight.backbones.loading import load_representation, untrained
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import SMALL_ADAMW, Card, Preset, Training
 from selfsight.core.clock import Clock
 from selfsight.core.errors import UsageError
 from selfsight.core.method import Method, Outcome, Recipe
@@ -30,7 +30,7 @@ class Distil(Method):
 
     card = Card("distillation", "aligning", "Romero et al. 2014, arXiv:1412.6550", coupled=False)
     paper = Training("adamw", rate=5e-4, decay=0.05, warmup=0.05, clip=3.0)
-    small = Preset(Training("adamw", rate=4e-3, decay=0.04, warmup=0.1, clip=5.0), {"recipe": small_one_crop()}, batch=64)
+    small = Preset(SMALL_ADAMW, {"recipe": small_one_crop()}, batch=64)
 
     def __init__(self, backbone: Backbone, *, recipe: Recipe = OneCrop(SIMCLR), teacher: str = "", places: float = 1.0) -> None:
         if not teacher:

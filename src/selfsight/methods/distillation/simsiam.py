@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
@@ -28,7 +28,7 @@ class SimSiam(Method):
 
     card = Card("distillation", "aligning", "Chen & He 2020, arXiv:2011.10566", decks=("002",), coupled=False)
     paper = Training("sgd", rate=0.05, decay=1e-4, warmup=0.0)
-    small = Preset(Training("sgd", rate=0.25, decay=5e-4, warmup=0.05), {"recipe": small_crops(), "dim": 512, "bottleneck": 128}, batch=64)
+    small = Preset(small_sgd(0.25), {"recipe": small_crops(), "dim": 512, "bottleneck": 128}, batch=64)
 
     def __init__(
         self,

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import Card, Preset, gan_adam
 from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, Turn, hint
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
 from selfsight.data.views.damage import entire
-from selfsight.objectives.adversarial import deceive, tell_apart
+from selfsight.objectives.adversarial import deceive, tell_apart, told_right
 from selfsight.parts.critics import Critic
 from selfsight.parts.decoders import ConvDecoder
 from selfsight.parts.heads import linear, mlp
@@ -23,19 +23,13 @@ class BiGAN(Method):
     Encoder (the backbone) and generator deceive it together; where they succeed each is the other's inverse.
 
     Args:
-        noise: numbers in a code; the recipe draws as many.
-        size: side of the pictures in pixels.
-        width: channels of the generator before its last layer, and of the critic after its first.
-        hidden: width of the layers in which the critic joins picture and code.
+        noise, size: numbers in a code, as many as the recipe draws, and the pictures' side in pixels.
+        width, hidden: channels at either end of generator and critic, and width of the layers that join picture and code.
     """
 
     card = Card("generative", "generative", "Donahue et al. 2016, arXiv:1605.09782", decks=("004",), probe="linear", coupled=False)
-    paper = Training("adamw", rate=2e-4, reference_batch=128, decay=0.0, warmup=0.0, final=1.0, betas=(0.5, 0.999))
-    small = Preset(
-        Training("adamw", rate=2e-4, reference_batch=64, decay=0.0, warmup=0.0, final=1.0, betas=(0.5, 0.999)),
-        {"width": 32, "noise": 50, "recipe": entire(50)},
-        batch=64,
-    )
+    paper = gan_adam(128, 0.5, 0.999)
+    small = Preset(gan_adam(64, 0.5, 0.999), {"width": 32, "noise": 50, "recipe": entire(50)}, batch=64)
 
     def __init__(
         self, backbone: Backbone, *, recipe: Recipe = entire(200), noise: int = 200, size: int = 64, width: int = 64, hidden: int = 512
@@ -59,8 +53,7 @@ class BiGAN(Method):
             deceived = deceive(self._judge(made, drawn)) + deceive(-self._judge(image, read))
             return Outcome({"deceive": deceived}, {"embedding": pooled.detach()})
         real, fake = self._judge(image, read.detach()), self._judge(made.detach(), drawn)
-        accuracy = ((real > 0).float().mean() + (fake < 0).float().mean()) / 2
-        return Outcome({"tell": tell_apart(real, fake)}, {"embedding": pooled.detach(), "accuracy": accuracy.detach()})
+        return Outcome({"tell": tell_apart(real, fake)}, {"embedding": pooled.detach(), "accuracy": told_right(real, fake)})
 
     def _judge(self, pictures: Tensor, codes: Tensor) -> Tensor:
         seen = self.critic(pictures)

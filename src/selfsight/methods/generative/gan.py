@@ -2,13 +2,13 @@
 
 from torch import Tensor
 
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import Card, Preset, gan_adam
 from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, Turn, hint
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
 from selfsight.data.views.damage import entire
-from selfsight.objectives.adversarial import deceive, tell_apart
+from selfsight.objectives.adversarial import deceive, tell_apart, told_right
 from selfsight.parts.decoders import ConvDecoder
 from selfsight.parts.heads import linear
 
@@ -27,13 +27,8 @@ class GAN(Method):
     """
 
     card = Card("generative", "generative", "Radford et al. 2015, arXiv:1511.06434", decks=("000", "002", "003"), coupled=False)
-    paper = Training("adamw", rate=2e-4, reference_batch=128, decay=0.0, warmup=0.0, final=1.0, betas=(0.5, 0.999))
-    small = Preset(
-        Training("adamw", rate=2e-4, reference_batch=128, decay=0.0, warmup=0.0, final=1.0, betas=(0.5, 0.999)),
-        {"width": 32},
-        batch=128,
-        backbone="dcgan?width=32",
-    )
+    paper = gan_adam(128, 0.5, 0.999)
+    small = Preset(gan_adam(128, 0.5, 0.999), {"width": 32}, batch=128, backbone="dcgan?width=32")
 
     def __init__(self, backbone: Backbone, *, recipe: Recipe = entire(100), noise: int = 100, size: int = 64, width: int = 64) -> None:
         super().__init__(backbone, recipe)
@@ -51,8 +46,7 @@ class GAN(Method):
             return Outcome({"deceive": deceive(self._judge(made))})
         features = self.backbone(views.large[0]).pooled
         real, fake = self.verdict(features), self._judge(made.detach())
-        accuracy = ((real > 0).float().mean() + (fake < 0).float().mean()) / 2
-        return Outcome({"tell": tell_apart(real, fake)}, {"embedding": features.detach(), "accuracy": accuracy.detach()})
+        return Outcome({"tell": tell_apart(real, fake)}, {"embedding": features.detach(), "accuracy": told_right(real, fake)})
 
     def _judge(self, pictures: Tensor) -> Tensor:
         return self.verdict(self.backbone(pictures).pooled)

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 import torch
 from torch.nn.functional import cross_entropy
 
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
 from selfsight.core.errors import UsageError
 from selfsight.core.method import Method, Outcome, Recipe, hint
@@ -30,7 +30,7 @@ class Classification(Method):
     supervised: ClassVar[Literal[True]] = True
     card = Card("labelled", "labelled", "He et al. 2015, arXiv:1512.03385", decks=("002", "003", "004"), coupled=False)
     paper = Training("sgd", rate=0.1, decay=1e-4, warmup=0.05)
-    small = Preset(Training("sgd", rate=0.4, decay=5e-4, warmup=0.05), {"recipe": small_one_crop()}, batch=64)
+    small = Preset(small_sgd(0.4), {"recipe": small_one_crop()}, batch=64)
 
     def __init__(self, backbone: Backbone, *, recipe: Recipe = OneCrop(), classes: int = 1000) -> None:
         super().__init__(backbone, recipe)

@@ -12,7 +12,7 @@ from selfsight.core.views import Views
 from selfsight.data.views.damage import SYMMETRIC
 from selfsight.data.views.masks import RandomPatches
 from selfsight.data.views.recipes import PLAIN, OneCrop
-from selfsight.objectives.adversarial import deceive, tell_apart
+from selfsight.objectives.adversarial import deceive, tell_apart, told_right
 from selfsight.objectives.agree import mean_squared_error
 from selfsight.objectives.precision import at_least_single
 from selfsight.parts.autoencoder import ConvAutoencoder, blurred
@@ -80,8 +80,7 @@ class Artifacts(Method):
         (real, nowhere), (fake, there) = self._tell(whole.detach()), self._tell(mended.detach())
         meant = adaptive_avg_pool2d(damaged.to(there.dtype), int(there.shape[2]))
         spots = binary_cross_entropy_with_logits(there, meant) + binary_cross_entropy_with_logits(nowhere, torch.zeros_like(meant))
-        accuracy = ((real > 0).float().mean() + (fake < 0).float().mean()) / 2
-        return Outcome({"tell": tell_apart(real, fake), "where": self.where * spots}, {"accuracy": accuracy.detach()})
+        return Outcome({"tell": tell_apart(real, fake), "where": self.where * spots}, {"accuracy": told_right(real, fake)})
 
     def _tell(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         seen = self.backbone(pictures)

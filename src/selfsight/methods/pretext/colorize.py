@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d, log_softmax
 
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import SMALL_ADAMW, Card, Preset, Training
 from selfsight.core.clock import Clock
 from selfsight.core.lab import gamut
 from selfsight.core.method import Method, Outcome, Recipe
@@ -28,13 +28,12 @@ class Colorize(Method):
     weighs more, by the share of its bin in the pictures seen so far. Or they are guessed as numbers, whose squared error counts.
 
     Args:
-        guess: ``bins`` or ``regression``.
-        mix: λ, how near the weights are to all alike.
+        guess, mix: ``bins`` or ``regression``, and λ: how near the weights are to all alike.
     """
 
     card = Card("pretext", "generative", "Zhang et al. 2016, arXiv:1603.08511", decks=("002", "003", "004"), probe="linear", coupled=False)
     paper = Training("adamw", rate=3e-5, reference_batch=40, decay=1e-3, warmup=0.0, betas=(0.9, 0.99))
-    small = Preset(Training("adamw", rate=4e-3, decay=0.04, warmup=0.1, clip=5.0), batch=64, backbone="seen?of=resnet_tiny")
+    small = Preset(SMALL_ADAMW, batch=64, backbone="seen?of=resnet_tiny")
 
     def __init__(
         self, backbone: Backbone, *, recipe: Recipe = OneCrop(PLAIN), guess: Literal["bins", "regression"] = "bins", mix: float = 0.5
@@ -44,9 +43,8 @@ class Colorize(Method):
         self.guess, self.mix = guess, mix
         self.middles: torch.Tensor
         self.register_buffer("middles", gamut() / 25, persistent=False)  # in the units of the backbone
-        bins = len(self.middles)
-        self.paint = nn.Conv2d(backbone.dim, bins if guess == "bins" else 2, 1)
-        self.shares = RunningMean(bins, keep=0.99, first=True)
+        self.paint = nn.Conv2d(backbone.dim, len(self.middles) if guess == "bins" else 2, 1)
+        self.shares = RunningMean(len(self.middles), keep=0.99, first=True)
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         seen = self.backbone(views.large[0])
@@ -58,6 +56,5 @@ class Colorize(Method):
         target = soft_bins(colours, self.middles, sigma=0.2)
         self.shares.note(target)
         known = self.shares.value if bool(self.shares.value.any()) else torch.full_like(self.shares.value, 1 / len(self.middles))
-        weight = rebalancing(known, self.mix)[target.argmax(1)]
-        loss = -(weight * (target * log_softmax(painted, 1)).sum(1)).mean()
+        loss = -(rebalancing(known, self.mix)[target.argmax(1)] * (target * log_softmax(painted, 1)).sum(1)).mean()
         return Outcome({"colour": loss}, {"embedding": seen.pooled.detach(), "chance": torch.tensor(float(len(self.middles))).log()})

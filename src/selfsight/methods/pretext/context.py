@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, hint
 from selfsight.core.representation import Backbone
@@ -28,11 +28,7 @@ class Context(Method):
 
     card = Card("pretext", "discriminative", "Doersch et al. 2015, arXiv:1505.05192", decks=("002", "003", "004"), coupled=False)
     paper = Training("sgd", rate=0.2, decay=1e-4, warmup=0.05)
-    small = Preset(
-        Training("sgd", rate=0.4, decay=5e-4, warmup=0.05),
-        {"recipe": Neighbours(SIMCLR_SMALL, even=True, gap=0.2), "hidden": 256},
-        batch=64,
-    )
+    small = Preset(small_sgd(0.4), {"recipe": Neighbours(SIMCLR_SMALL, even=True, gap=0.2), "hidden": 256}, batch=64)
 
     def __init__(self, backbone: Backbone, *, recipe: Recipe = Neighbours(PLAIN, even=True), hidden: int = 4096) -> None:
         super().__init__(backbone, recipe)

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, hint
 from selfsight.core.representation import Backbone
@@ -31,7 +31,7 @@ class Jigsaw(Method):
     card = Card("pretext", "discriminative", "Noroozi & Favaro 2016, arXiv:1603.09246", decks=("002", "003"), coupled=False)
     paper = Training("sgd", rate=0.1, decay=1e-4, warmup=0.05)
     small = Preset(
-        Training("sgd", rate=0.4, decay=5e-4, warmup=0.05),
+        small_sgd(0.4),
         {"recipe": puzzles.Jigsaw(SIMCLR_SMALL, across=2, orders=24, even=True), "orders": 24, "tiles": 4, "hidden": 128},
         batch=32,
     )

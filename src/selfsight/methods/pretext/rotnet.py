@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import cross_entropy
 
-from selfsight.core.card import Card, Preset, Training
+from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, hint
 from selfsight.core.representation import Backbone
@@ -23,7 +23,7 @@ class RotNet(Method):
 
     card = Card("pretext", "discriminative", "Gidaris et al. 2018, arXiv:1803.07728", decks=("003", "004"), coupled=False)
     paper = Training("sgd", rate=0.1, decay=1e-4, warmup=0.05)
-    small = Preset(Training("sgd", rate=0.4, decay=5e-4, warmup=0.05), batch=32)
+    small = Preset(small_sgd(0.4), batch=32)
 
     def __init__(self, backbone: Backbone, *, recipe: Recipe = FourTurns()) -> None:
         super().__init__(backbone, recipe)
