@@ -15,7 +15,7 @@ from selfsight.core.distribute import mine, rank, shared_mean
 from selfsight.core.method import Method
 from selfsight.core.views import Images, Views
 from selfsight.data.loader import Loader, images
-from selfsight.data.views.recipes import PLAIN, TwoCrops
+from selfsight.data.views.recipes import PLAIN, TwoCrops, small_multi_crop
 from selfsight.engine.fit import fit
 from selfsight.engine.hardware import Hardware
 from selfsight.engine.observe import Moment
@@ -27,6 +27,7 @@ from small import CPU, settings, world
 BATCH, STEPS = 8, 2
 TURNED = TwoCrops(PLAIN, replace(PLAIN, turn=1.0))
 CASES: dict[str, dict[str, Any]] = {name: {"method": name} for name in METHODS} | {
+    "simclr with small views": {"method": "simclr", "options": {"recipe": small_multi_crop(1)}},
     "moco in 2 groups": {"method": "moco", "options": {"groups": 2}},
     "moco whole": {"method": "moco", "options": {"groups": 1}},
     "dino on a transformer": {"method": "dino", "backbone": "vit_nano"},

@@ -118,10 +118,13 @@ class ResNet(Backbone):
         return Features(grid.mean((2, 3)), grid)
 
 
-def resnet_tiny(*, size: int = 32, channels: int = 3, sobel: bool = False, width: int = 32) -> ResNet:
-    """Four basic blocks of 32 to 256 channels (``width`` to eight times it): 1.2 million parameters, for processors without an accelerator."""
+def resnet_tiny(*, size: int = 32, channels: int = 3, sobel: bool = False, width: int = 32, blocks: int = 1) -> ResNet:
+    """Four stages of ``blocks`` basic blocks of 32 to 256 channels (``width`` to eight times it), for processors without an accelerator.
+
+    With one block each it has 1.2 million parameters.
+    """
     widths = (width, 2 * width, 4 * width, 8 * width)
-    return ResNet(BasicBlock, (1, 1, 1, 1), widths, size=size, channels=channels, sobel=sobel)
+    return ResNet(BasicBlock, (blocks,) * 4, widths, size=size, channels=channels, sobel=sobel)
 
 
 def resnet18(*, size: int = 224, channels: int = 3, sobel: bool = False) -> ResNet:

@@ -1,5 +1,9 @@
 """SimCLR."""
 
+from functools import partial
+
+from torch import nn
+
 from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import everyone
@@ -7,6 +11,7 @@ from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import TwoCrops, small_crops
+from selfsight.objectives.agree import across_views
 from selfsight.objectives.contrast import nt_xent
 from selfsight.parts.heads import mlp
 
@@ -16,9 +21,11 @@ __all__ = ["SimCLR"]
 class SimCLR(Method):
     """Two views of one image agree; all other images repel (Chen et al. 2020, arXiv:2002.05709).
 
+    Small views, where the recipe makes them, agree with each large one, as in Caron et al. 2020, arXiv:2006.09882.
+
     Args:
-        hidden: width of the projector's hidden layer.
-        dim: length of the embedding that is contrasted.
+        hidden: width of the projector's hidden layer; 0: a linear one.
+        dim: length of the embedding that is contrasted; 0: what the backbone says is contrasted itself.
         temperature: divides the cosines.
     """
 
@@ -31,9 +38,10 @@ class SimCLR(Method):
     ) -> None:
         super().__init__(backbone, recipe)
         self.hidden, self.dim, self.temperature = hidden, dim, temperature
-        self.projector = mlp(backbone.dim, hidden, dim)
+        self.projector = mlp(backbone.dim, *([hidden] if hidden else []), dim) if dim else nn.Identity()
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        left, right = (self.projector(self.backbone(view).pooled) for view in views.large)
-        everyones = everyone(left), everyone(right)
-        return Outcome({"contrast": nt_xent(*everyones, self.temperature)}, {"embedding": left.detach()})
+        rows = [self.projector(self.backbone(view).pooled) for view in (*views.large, *views.small)]
+        embeddings = [everyone(row) for row in rows]
+        loss = across_views(partial(nt_xent, temperature=self.temperature), embeddings, embeddings[: len(views.large)])
+        return Outcome({"contrast": loss}, {"embedding": rows[0].detach()})

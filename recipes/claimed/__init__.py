@@ -1,0 +1,1 @@
+"""Claims of the lectures as tests, by theme; ``recipes/claims.py`` runs them."""

@@ -1,0 +1,131 @@
+"""What the claims share: short runs, their scores and their pictures."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from selfsight.api import Run
+from selfsight.assembly import Settings, build, world_options
+from selfsight.core.wishes import Wishes
+from selfsight.data.loader import images
+from selfsight.data.opening import open_source
+from selfsight.data.views.geometry import central
+from selfsight.engine.checkpoint import load_checkpoint, newest_checkpoint
+from selfsight.learning import Manner, learn_run
+from selfsight.measure.scores import Features
+
+TRAIN, TEST = "world:shapes?count=4000&size=32&split=train", "world:shapes?count=2000&size=32&split=test"
+SEED = 0
+BLUE, RED = "#4c72b0", "#c44e52"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What came out: numbers by name, whether the criterion is met, and what to draw."""
+
+    measured: dict[str, Any]
+    holds: bool
+    draw: Callable[[Any], None]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is claimed, when it is held to be shown, and what tests it. ``wide``: how many pictures side by side."""
+
+    title: str
+    criterion: str
+    test: Callable[[Path], Found]
+    wide: int = 1
+
+
+def quiet(words: str) -> None:
+    """Say nothing."""
+
+
+def learn(folder: Path, method: str, steps: int, *, data: str = TRAIN, **options: Any) -> tuple[Run, dict[str, Any]]:
+    """A run of some steps with the method's small preset, and its status with the reason."""
+    given = (world_options(method) if data == TRAIN else {}) | options
+    wished = {name: given.pop(name) for name in ("batch", "backbone", "limit", "training") if name in given}
+    wishes = Wishes(data=data, method=method, size=32, steps=steps, seed=SEED, options=given, device="cpu", **wished)
+    learn_run(wishes, folder, Manner(say=quiet))
+    return Run(folder), json.loads((folder / "STATUS.json").read_text())
+
+
+def top1(run: Run, probe: str = "knn") -> float:
+    return 100 * run.measure(train=TRAIN, test=TEST, probes=[probe], floors=False).scores[probe]["top1"].value
+
+
+def records(run: Run, name: str) -> list[tuple[int, float]]:
+    """One column of the run's records."""
+    lines = (json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines())
+    return [(line["step"], line[name]) for line in lines if name in line]
+
+
+def method_of(run: Run) -> Any:
+    """The whole method as it ended, heads and tables included."""
+    settings = Settings.from_plain(json.loads((run.path / "config.json").read_text()))
+    method = build(settings)
+    checkpoint = newest_checkpoint(run.path / "checkpoints", quiet)
+    assert checkpoint is not None
+    load_checkpoint(checkpoint, method)
+    return method.eval()
+
+
+Says = Callable[[torch.Tensor, str], torch.Tensor]
+
+
+def layers_told(run: Run, probe: Callable[[Features], Any], says: Says, data: tuple[str, str], limit: int = 4000) -> dict[str, float]:
+    """The top-1 of a probe on what each layer says, in percent."""
+    parts = []
+    for name in data:
+        source = open_source(name, size=32, limit=limit, seed=SEED)
+        rows = [np.arange(len(source))[start : start + 500] for start in range(0, len(source), 500)]
+        shown = [central(images(source, part), 32) for part in rows]
+        truth = source.truth(np.arange(len(source))).labels
+        with torch.no_grad():
+            parts.append(({layer: torch.cat([says(part, layer) for part in shown]).numpy() for layer in run.phi.layers}, truth))
+    (fitted, fitted_labels), (judged, judged_labels) = parts
+    features = {layer: Features(fitted[layer], judged[layer], fitted_labels, judged_labels) for layer in fitted}
+    return {layer: 100 * probe(each).values["top1"].value for layer, each in features.items()}
+
+
+def bars(title: str, values: dict[str, float], marked: set[str], unit: str) -> Callable[[Any], None]:
+    """A bar a name; those that are marked in another colour."""
+
+    def draw(axes: Any) -> None:
+        names = list(values)[::-1]
+        axes.barh(names, [values[name] for name in names], color=[RED if name in marked else BLUE for name in names])
+        axes.set_xlabel(unit)
+        axes.set_title(title, loc="left", fontsize=11)
+        for place, name in enumerate(names):
+            axes.annotate(f"{values[name]:.1f}", (values[name], place), (4, 0), textcoords="offset points", va="center", fontsize=9)
+        plain(axes)
+        axes.margins(x=0.12)
+
+    return draw
+
+
+def curves(
+    title: str, points: dict[str, list[tuple[Any, float]]], across: str, up: str, dashed: frozenset[str] = frozenset()
+) -> Callable[[Any], None]:
+    """A line a name."""
+
+    def draw(axes: Any) -> None:
+        for name, line in points.items():
+            axes.plot(*zip(*line, strict=True), label=name, linestyle="--" if name in dashed else "-", marker="o" if len(line) < 12 else "")
+        axes.set_xlabel(across)
+        axes.set_ylabel(up)
+        axes.set_title(title, loc="left", fontsize=11)
+        axes.legend(fontsize=9, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        plain(axes)
+
+    return draw
+
+
+def plain(axes: Any) -> None:
+    axes.spines[["top", "right"]].set_visible(False)

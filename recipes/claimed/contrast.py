@@ -1,0 +1,172 @@
+"""Claims on contrast: where negatives come from, and what SimCLR needs."""
+
+import json
+import resource
+import statistics
+import time
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+
+from claimed.common import BLUE, RED, SEED, TEST, Claim, Found, learn, method_of, plain, top1
+from selfsight.assembly import world_options
+from selfsight.core.clock import Clock
+from selfsight.core.method import Frame
+from selfsight.data.loader import images
+from selfsight.data.opening import open_source
+from selfsight.data.views.geometry import Crop
+from selfsight.data.views.recipes import TwoCrops, View
+
+SEEN = 32_000
+"""Pictures that each way of finding negatives is given."""
+STEPS, BATCH = 250, 64
+
+
+def peak(folder: str, method: str, batch: int, options: dict[str, Any]) -> dict[str, float]:
+    """k-NN, seconds of a core, and the memory that learning took beyond what one step of the smallest batch takes; in a process of its own."""
+    torch.set_num_threads(1)
+    learn(Path(folder) / "before", method, 1, batch=2, **options)
+    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    run, _ = learn(Path(folder) / "run", method, SEEN // batch, batch=batch, **options)
+    seconds, after = time.process_time() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"k-NN": top1(run), "seconds": seconds, "megabytes": (after - before) / 1024}
+
+
+def where_negatives_come_from(folder: Path) -> Found:
+    """A big batch, a memory bank or a queue: as many negatives, other memory."""
+    cases = {
+        "big batch (SimCLR, 512)": ("simclr", 512, {}, 1022),
+        "memory bank (NPID, 64)": ("npid", 64, {}, 4000),
+        "queue (MoCo, 64)": ("moco", 64, {"keys": 1024}, 1024),
+    }
+    found = {}
+    for number, (name, (method, batch, options, _)) in enumerate(cases.items()):
+        with get_context("spawn").Pool(1) as pool:
+            found[name] = pool.apply(peak, (str(folder / str(number)), method, batch, options)) | {"negatives": float(cases[name][3])}
+    big, bank, queue = found.values()
+    holds = max(bank["megabytes"], queue["megabytes"]) < big["megabytes"] / 2 and queue["k-NN"] >= bank["k-NN"]
+
+    def draw(axes: Any) -> None:
+        for name, values in found.items():
+            axes.scatter(values["megabytes"], values["k-NN"], s=60)
+            words = f"{name}\n{values['negatives']:.0f} negatives, {values['seconds']:.0f} s"
+            axes.annotate(words, (values["megabytes"], values["k-NN"]), (8, 0), textcoords="offset points", va="center", fontsize=9)
+        axes.set_xlabel("memory for learning (MB)")
+        axes.set_ylabel("k-NN top-1 (%)")
+        axes.set_title(f"Where negatives come from, {SEEN:,} pictures seen", loc="left", fontsize=11)
+        axes.margins(x=0.35, y=0.3)
+        plain(axes)
+
+    return Found(found, holds, draw)
+
+
+def simclr_sweep(folder: Path) -> Found:
+    """What SimCLR loses without each change of its views, and what depth, time, batch and head give it."""
+    full: TwoCrops = world_options("simclr")["recipe"]
+
+    def both(view: View) -> dict[str, Any]:
+        return {"recipe": replace(full, first=view, second=view)}
+
+    view = full.first
+    cases: dict[str, tuple[int, dict[str, Any]]] = {
+        "all": (STEPS, {}),
+        "no crop": (STEPS, both(replace(view, crop=Crop((1.0, 1.0), (1.0, 1.0))))),
+        "no change of colour": (STEPS, both(replace(view, jitter=None, grey=0.0))),
+        "no turn": (STEPS, both(replace(view, turn=0.0))),
+        "crop alone": (STEPS, both(View(crop=view.crop, flip=0.0))),
+        "half the steps": (STEPS // 2, {}),
+        "twice the steps": (STEPS * 2, {}),
+        "batch 16": (STEPS * BATCH // 16, {"batch": 16}),
+        "batch 256": (STEPS * BATCH // 256, {"batch": 256}),
+        "twice as deep": (STEPS, {"backbone": "resnet_tiny?blocks=2"}),
+        "linear head": (STEPS, {"hidden": 0}),
+        "no head": (STEPS, {"dim": 0}),
+    }
+    scores, energies = {}, ()
+    for name, (steps, options) in cases.items():
+        run, _ = learn(folder / name.replace(" ", "_"), "simclr", steps, **({"batch": BATCH} | options))
+        scores[name] = top1(run)
+        energies = energies or pair_energies(method_of(run), full)
+    positive, negative = energies
+    apart = float((positive[:, None] > negative[None, :]).float().mean())
+    points = catalogue()
+    weaker = ("no crop", "no change of colour", "half the steps", "no head")
+    holds = all(scores[name] < scores["all"] for name in weaker) and scores["twice the steps"] > scores["all"] and apart > 0.9
+    measured = {
+        "k-NN": scores,
+        "a positive pair is nearer than a negative one, in %": 100 * apart,
+        "rank correlation of alignment with k-NN over the catalogue": _rank_correlation(points),
+    }
+
+    def draw(axes: Any) -> None:
+        left, middle, right = axes
+        names = list(scores)[::-1]
+        left.barh(names, [scores[name] for name in names], color=[RED if name == "all" else BLUE for name in names])
+        left.set_xlabel("k-NN top-1 (%)")
+        left.set_title("What SimCLR needs", loc="left", fontsize=11)
+        edges = np.linspace(-1, 1, 41)
+        for values, words, colour in ((negative, "two pictures", BLUE), (positive, "two views of one", RED)):
+            middle.hist(values.numpy(), bins=edges, density=True, alpha=0.7, label=words, color=colour)
+        middle.set_xlabel("cosine (minus the energy)")
+        middle.set_title("Pairs", loc="left", fontsize=11)
+        middle.legend(fontsize=9, frameon=False)
+        right.scatter([x for _, x, _ in points], [100 * y for _, _, y in points], s=14)
+        for name, x, y in points:
+            right.annotate(name, (x, 100 * y), (3, 2), textcoords="offset points", fontsize=6)
+        right.set_xlabel("alignment (lower: views agree)")
+        right.set_ylabel("k-NN top-1 (%)")
+        right.set_title("The catalogue", loc="left", fontsize=11)
+        for each in axes:
+            plain(each)
+
+    return Found(measured, holds, draw)
+
+
+def pair_energies(method: Any, recipe: TwoCrops) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines of the embeddings of two views of a picture, and of views of two pictures, unseen ones."""
+    clock, source = Clock(seed=SEED), open_source(TEST, size=32)
+    shown = images(source, np.arange(500))
+    views = recipe.make(shown, recipe.draw(500, clock, Frame(32, method.backbone.stride, 3)))
+    with torch.no_grad():
+        left, right = (normalize(method.projector(method.backbone(view).pooled).float()) for view in views.large)
+    table = left @ right.T
+    return table.diagonal(), table[~torch.eye(len(table), dtype=torch.bool)]
+
+
+def catalogue() -> list[tuple[str, float, float]]:
+    """Alignment and k-NN of every method that the evidence has, by name; the mean over seeds."""
+    results: dict[str, list[tuple[float, float]]] = {}
+    for path in sorted((Path(__file__).parent.parent / "evidence" / "shapes").glob("*.json")):
+        result = json.loads(path.read_text())
+        if "alignment" in result["scores"].get("geometry", {}):
+            pair = result["scores"]["geometry"]["alignment"], result["scores"]["knn"]["top1"]
+            results.setdefault(result["method"], []).append(pair)
+    return [(name, *(statistics.mean(values) for values in zip(*pairs, strict=True))) for name, pairs in results.items()]  # pyright: ignore[reportReturnType]
+
+
+def _rank_correlation(points: list[tuple[str, float, float]]) -> float:
+    from scipy.stats import spearmanr
+
+    return float(spearmanr([x for _, x, _ in points], [y for _, _, y in points]).statistic)
+
+
+CLAIMS = {
+    "c": Claim(
+        "A memory bank or a queue gives as many negatives as a big batch in a part of its memory, and the queue's are better than the bank's",
+        f"after {SEEN:,} pictures the memory that bank and queue take is less than half of the big batch's, and k-NN with the queue is "
+        "at least that with the bank",
+        where_negatives_come_from,
+    ),
+    "i": Claim(
+        "SimCLR needs crops, colours, a head and time; views of one picture end nearer than two pictures",
+        "k-NN is lower without crops, without changes of colour, without a head and after half of the steps, higher after twice the steps; a "
+        "positive pair is nearer than a negative one more than nine times in ten",
+        simclr_sweep,
+        wide=3,
+    ),
+}
