@@ -13,6 +13,7 @@ from selfsight.core.clock import key
 from selfsight.core.errors import UsageError
 from selfsight.core.method import Frame, Method
 from selfsight.core.plain import plain, revive
+from selfsight.data.views.puzzles import Jigsaw
 from selfsight.data.views.recipes import MultiCrop, OneCrop, TwoCrops, View, small_crops, small_multi_crop, small_one_crop
 from selfsight.engine.plan import Plan
 from selfsight.methods.table import method_class
@@ -100,6 +101,8 @@ def world_options(method: str) -> dict[str, Any]:
     easiest thing that two views have in common, and methods without negatives learn little else.
     """
     recipe: Any = method_class(method).small.options.get("recipe")
+    if isinstance(recipe, Jigsaw) and recipe.whole:
+        return {"recipe": replace(recipe, view=small_one_crop(least=0.5, turn=0.75).view)}
     makers = {TwoCrops: small_crops, MultiCrop: small_multi_crop, OneCrop: small_one_crop}
     if type(recipe) not in makers:
         return {}

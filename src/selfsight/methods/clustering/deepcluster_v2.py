@@ -37,7 +37,12 @@ class DeepClusterV2(Method):
 
     card = Card("clustering", "clustering", "Caron et al. 2020, arXiv:2006.09882", decks=("002", "003", "004"), coupled=False)
     paper = Training("lars", rate=0.3, decay=1e-6, warmup=0.01, final=0.001)
-    small = Preset(small_sgd(0.48), {"recipe": small_multi_crop(), "hidden": 512, "clusters": 300, "heads": 2}, batch=64)
+    small = Preset(
+        small_sgd(0.48),
+        {"recipe": small_multi_crop(), "hidden": 512, "clusters": 300, "heads": 2},
+        batch=64,
+        backbone="resnet_tiny?sobel=true",
+    )
 
     def __init__(
         self,

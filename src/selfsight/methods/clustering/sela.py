@@ -30,8 +30,7 @@ class SeLa(Method):
 
     Args:
         clusters, heads: labels of each head; labellings, which differ by their start.
-        sharpness: λ, the power of the probabilities that labels are found from.
-        relabels: how often labels are found in a run.
+        sharpness, relabels: λ, the power of the probabilities that labels are found from, and how often that is in a run.
         zipf: the k-th largest share is proportional to ``k ** -zipf``; 0: all alike.
         shares: the shares themselves, one for each cluster; the largest goes to the cluster that is the largest by itself.
         balance: whether clusters get their shares; if not, an image gets its likeliest label (for experiments on collapse).
@@ -39,7 +38,12 @@ class SeLa(Method):
 
     card = Card("clustering", "clustering", "Asano et al. 2019, arXiv:1911.05371", decks=("000", "002", "003", "004"), coupled=False)
     paper = Training("sgd", rate=0.05, decay=1e-5, warmup=0.0)
-    small = Preset(small_sgd(0.4), {"recipe": small_one_crop(), "clusters": 128, "heads": 3, "sharpness": 10.0, "relabels": 8}, batch=32)
+    small = Preset(
+        small_sgd(0.4),
+        {"recipe": small_one_crop(), "clusters": 128, "heads": 3, "sharpness": 10.0, "relabels": 8},
+        batch=32,
+        backbone="resnet_tiny?sobel=true",
+    )
 
     def __init__(
         self,

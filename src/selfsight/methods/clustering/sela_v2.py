@@ -30,8 +30,7 @@ class SeLaV2(Method):
 
     Args:
         hidden, dim: width of the projector's hidden layer, and length of the embedding.
-        clusters: labels of each head.
-        heads: labellings, which differ by their start.
+        clusters, heads: labels of each head, and how many labellings, which differ by their start.
         temperature: divides the cosines.
         sharpness, relabels: as for ``sela``.
     """
@@ -42,6 +41,7 @@ class SeLaV2(Method):
         small_sgd(0.48),
         {"recipe": small_multi_crop(), "hidden": 512, "clusters": 128, "heads": 2, "sharpness": 10.0, "relabels": 8},
         batch=64,
+        backbone="resnet_tiny?sobel=true",
     )
 
     def __init__(

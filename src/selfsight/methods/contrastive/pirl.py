@@ -41,7 +41,7 @@ class PIRL(Method):
     paper = Training("sgd", rate=0.03, decay=1e-4, warmup=0.0)
     small = Preset(
         small_sgd(0.24),
-        {"recipe": Jigsaw(SIMCLR_SMALL, across=2, orders=24, even=True, whole=True), "tiles": 4, "temperature": 0.1, "negatives": 0},
+        {"recipe": Jigsaw(SIMCLR_SMALL, across=2, orders=24, whole=True), "tiles": 4, "temperature": 0.1, "negatives": 0},
         batch=64,
     )
 

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 import torch
 from torch.nn.functional import cross_entropy, softmax
 
-from selfsight.core.card import Card, Preset, Training, small_sgd
+from selfsight.core.card import SMALL_ADAMW, Card, Preset, Training
 from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, hint, sample_index
 from selfsight.core.part import Chain
@@ -39,8 +39,8 @@ class MeanTeacher(Method):
     card = Card("distillation", "labelled", "Tarvainen & Valpola 2017, arXiv:1703.01780", decks=("004",), coupled=False)
     paper = Training("sgd", rate=0.05, decay=2e-4, warmup=0.0)
     small = Preset(
-        small_sgd(0.24),
-        {"recipe": small_crops(), "momentum": Constant(0.99), "labelled": 0.1, "agreement": Warmup(0.0, 4.0, 0.3)},
+        SMALL_ADAMW,
+        {"recipe": small_crops(), "momentum": Constant(0.99), "labelled": 0.1, "agreement": Warmup(0.0, 1.0, 0.5)},
         batch=64,
     )
 
