@@ -13,8 +13,8 @@ from selfsight.core.clock import key
 from selfsight.core.errors import UsageError
 from selfsight.core.method import Frame, Method
 from selfsight.core.plain import plain, revive
-from selfsight.data.views.puzzles import Jigsaw
-from selfsight.data.views.recipes import MultiCrop, OneCrop, TwoCrops, View, small_crops, small_multi_crop, small_one_crop
+from selfsight.data.views.puzzles import Jigsaw, Overlapping
+from selfsight.data.views.recipes import FourTurns, MultiCrop, OneCrop, TwoCrops, View, small_crops, small_multi_crop, small_one_crop
 from selfsight.engine.plan import Plan
 from selfsight.methods.table import method_class
 
@@ -101,8 +101,9 @@ def world_options(method: str) -> dict[str, Any]:
     easiest thing that two views have in common, and methods without negatives learn little else.
     """
     recipe: Any = method_class(method).small.options.get("recipe")
-    if isinstance(recipe, Jigsaw) and recipe.whole:
-        return {"recipe": replace(recipe, view=small_one_crop(least=0.5, turn=0.75).view)}
+    if isinstance(recipe, FourTurns | Jigsaw | Overlapping) and recipe.view.jitter:
+        meet = isinstance(recipe, Jigsaw) and recipe.whole  # turns are the task of one, and the place of tiles that of the others
+        return {"recipe": replace(recipe, view=small_one_crop(least=0.5, turn=0.75 if meet else 0.0).view)}
     makers = {TwoCrops: small_crops, MultiCrop: small_multi_crop, OneCrop: small_one_crop}
     if type(recipe) not in makers:
         return {}

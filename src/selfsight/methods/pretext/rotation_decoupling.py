@@ -11,7 +11,7 @@ from selfsight.core.clock import Clock
 from selfsight.core.method import Extract, Method, Outcome, Recipe, hint, sample_index
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.recipes import FourTurns
+from selfsight.data.views.recipes import SIMCLR_SMALL, FourTurns
 from selfsight.objectives.agree import mean_squared_error
 from selfsight.objectives.contrast import told_from_bank
 from selfsight.objectives.precision import at_least_single
@@ -35,7 +35,7 @@ class RotationDecoupling(Method):
 
     card = Card("pretext", "discriminative", "Feng et al. 2019, CVPR", decks=("003",), coupled=False)
     paper = Training("sgd", rate=0.13, decay=5e-4, warmup=0.0)
-    small = Preset(small_sgd(0.4), {"temperature": 0.1}, batch=32)
+    small = Preset(small_sgd(0.4), {"recipe": FourTurns(SIMCLR_SMALL), "temperature": 0.1, "instance": 0.1}, batch=32)
 
     def __init__(
         self,
