@@ -1,5 +1,7 @@
 """Two processes that train every method as one would, in float64. Run by spawned processes, so nothing here needs pytest."""
 
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -99,6 +101,9 @@ def work(number: int, folder: str) -> None:
     """Alone through half of the cases, then together with the other process through all of them."""
     torch.set_num_threads(1)
     where = Path(folder)
+    with (where / f"said{number}.txt").open("w") as said:
+        os.dup2(said.fileno(), sys.stdout.fileno())
+        os.dup2(said.fileno(), sys.stderr.fileno())
     alone = {case: run(case) for case in list(CASES)[number::2]}
     torch.save(alone, where / f"alone{number}.pt")
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=number, world_size=2)

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch.testing import assert_close
 
 from selfsight.backbones.table import build_backbone
 from selfsight.data.views.recipes import small_multi_crop

@@ -1,35 +1,15 @@
 """Two processes are one: the loss, the gradient and the whole state of every method, in float64."""
 
-from multiprocessing import get_context
-from multiprocessing.connection import wait
 from typing import Any
 
 import pytest
 import torch
 
-from pair import CASES, STEPS, work
+from pair import CASES, STEPS
 
 CLOSE = 1e-9
 RESTS = {"artifacts"}
 """Whose turns rest for a part of the run."""
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """One spawned pair of processes serves all cases."""
-    folder = tmp_path_factory.mktemp("pair")
-    spawn = get_context("spawn")
-    pair = [spawn.Process(target=work, args=(number, str(folder))) for number in range(2)]
-    for process in pair:
-        process.start()
-    first = {process.sentinel: process for process in pair}[wait([process.sentinel for process in pair], 240)[0]]
-    first.join()
-    for process in pair:
-        process.join(20 if first.exitcode == 0 else 0)
-        process.kill()  # one that waits for another that has failed
-    assert [process.exitcode for process in pair] == [0, 0]
-    found = {name: torch.load(folder / f"{name}.pt", weights_only=True) for name in ("alone0", "alone1", "together0", "together1")}
-    return {"alone": found["alone0"] | found["alone1"], "first": found["together0"], "second": found["together1"]}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,0 +1,64 @@
+"""The pair of processes that trains every method starts before the first test and works beside the others."""
+
+from multiprocessing import get_context
+from multiprocessing.connection import wait
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import torch
+
+from pair import work
+
+
+class Pair:
+    """Two spawned processes and the folder that they write to."""
+
+    def __init__(self) -> None:
+        self.folder = TemporaryDirectory()
+        spawn = get_context("spawn")
+        self.processes = [spawn.Process(target=work, args=(number, self.folder.name), daemon=True) for number in range(2)]
+        for process in self.processes:
+            process.start()
+
+    def results(self) -> dict[str, dict[str, Any]]:
+        """What each process found alone and what both found together."""
+        sentinels = {process.sentinel: process for process in self.processes}
+        ended = wait(list(sentinels), 240)
+        assert ended, "the pair has not ended after four minutes"
+        first = sentinels[ended[0]]  # pyright: ignore[reportArgumentType]
+        first.join()
+        for process in self.processes:
+            process.join(20 if first.exitcode == 0 else 0)
+            process.kill()  # one that waits for another that has failed
+        where = Path(self.folder.name)
+        said = "\n".join((where / f"said{number}.txt").read_text()[-2000:] for number in range(2))
+        assert [process.exitcode for process in self.processes] == [0, 0], said
+        found = {name: torch.load(where / f"{name}.pt", weights_only=True) for name in ("alone0", "alone1", "together0", "together1")}
+        return {"alone": found["alone0"] | found["alone1"], "first": found["together0"], "second": found["together1"]}
+
+    def end(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.join()
+        self.folder.cleanup()
+
+
+PAIR = pytest.StashKey[Pair]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if not session.config.option.collectonly and any(item.path.name == "test_pair.py" for item in session.items):
+        session.config.stash[PAIR] = Pair()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if PAIR in session.config.stash:
+        session.config.stash[PAIR].end()
+
+
+@pytest.fixture(scope="session")
+def runs(request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
+    """One pair of processes serves all cases."""
+    return request.config.stash[PAIR].results()
