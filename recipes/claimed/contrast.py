@@ -28,9 +28,9 @@ STEPS, BATCH = 250, 64
 
 
 def peak(folder: str, method: str, batch: int, options: dict[str, Any]) -> dict[str, float]:
-    """k-NN, seconds of a core, and the memory that learning took beyond what one step of the smallest batch takes; in a process of its own."""
+    """k-NN, seconds of a core, and the memory that learning took beyond what one step of the a batch of eight takes; in a process of its own."""
     torch.set_num_threads(1)
-    learn(Path(folder) / "before", method, 1, batch=2, **options)
+    learn(Path(folder) / "before", method, 1, batch=8, **options)
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     run, _ = learn(Path(folder) / "run", method, SEEN // batch, batch=batch, **options)
     seconds, after = time.process_time() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
