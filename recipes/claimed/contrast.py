@@ -116,8 +116,9 @@ def simclr_sweep(folder: Path) -> Found:
         middle.set_title("Pairs", loc="left", fontsize=11)
         middle.legend(fontsize=9, frameon=False)
         right.scatter([x for _, x, _ in points], [100 * y for _, _, y in points], s=14)
-        for name, x, y in points:
-            right.annotate(name, (x, 100 * y), (3, 2), textcoords="offset points", fontsize=6)
+        for name, x, y in alone(points):
+            right.annotate(name, (x, 100 * y), (3, 2), textcoords="offset points", fontsize=7)
+        right.margins(x=0.2)
         right.set_xlabel("alignment (lower: views agree)")
         right.set_ylabel("k-NN top-1 (%)")
         right.set_title("The catalogue", loc="left", fontsize=11)
@@ -147,6 +148,16 @@ def catalogue() -> list[tuple[str, float, float]]:
             pair = result["scores"]["geometry"]["alignment"], result["scores"]["knn"]["top1"]
             results.setdefault(result["method"], []).append(pair)
     return [(name, *(statistics.mean(values) for values in zip(*pairs, strict=True))) for name, pairs in results.items()]  # pyright: ignore[reportReturnType]
+
+
+def alone(points: list[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
+    """Those whose names can be written without covering others'."""
+    widest, highest = (max(point[axis] for point in points) for axis in (1, 2))
+    kept: list[tuple[str, float, float]] = []
+    for point in sorted(points, key=lambda each: -each[2]):
+        if all(abs(point[1] - x) > 0.2 * widest or abs(point[2] - y) > 0.04 * highest for _, x, y in kept):
+            kept.append(point)
+    return kept
 
 
 def _rank_correlation(points: list[tuple[str, float, float]]) -> float:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
-from selfsight.core.card import Card, Preset, Training, small_sgd
+from selfsight.core.card import SMALL_ADAMW, Card, Preset, Training
 from selfsight.core.clock import Clock
 from selfsight.core.method import Extract, Method, Outcome, Recipe, hint, sample_index
 from selfsight.core.representation import Backbone
@@ -35,7 +35,7 @@ class RotationDecoupling(Method):
 
     card = Card("pretext", "discriminative", "Feng et al. 2019, CVPR", decks=("003",), coupled=False)
     paper = Training("sgd", rate=0.13, decay=5e-4, warmup=0.0)
-    small = Preset(small_sgd(0.4), {"recipe": FourTurns(SIMCLR_SMALL), "temperature": 0.1, "instance": 0.1}, batch=32)
+    small = Preset(SMALL_ADAMW, {"recipe": FourTurns(SIMCLR_SMALL), "temperature": 0.1, "instance": 0.1}, batch=32)
 
     def __init__(
         self,
