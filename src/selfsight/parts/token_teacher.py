@@ -24,21 +24,24 @@ class TokenTeacher(nn.Module):
         prototypes, hidden, bottleneck: of each head; see ``prototype_head``.
         momentum: of the slow copy.
         heads: ``shared`` by pictures and patches (iBOT), or ``apart`` (DINOv2).
+        norm: batch norm in the heads.
     """
 
     def __init__(
         self,
         backbone: TokenBackbone,
-        *,
         prototypes: int,
         hidden: int,
         bottleneck: int,
         momentum: Schedule,
+        *,
         heads: Literal["shared", "apart"] = "shared",
+        norm: bool = False,
     ) -> None:
         super().__init__()
         count = 1 if heads == "shared" else 2
-        self.heads = nn.ModuleList(prototype_head(backbone.dim, prototypes, hidden=hidden, bottleneck=bottleneck) for _ in range(count))
+        made = (prototype_head(backbone.dim, prototypes, hidden=hidden, bottleneck=bottleneck, norm=norm) for _ in range(count))
+        self.heads = nn.ModuleList(made)
         self.slow = Momentum(Chain(backbone, *self.heads), momentum, calm=True)
         self.centres = nn.ModuleList(RunningMean(prototypes) for _ in range(2))
 

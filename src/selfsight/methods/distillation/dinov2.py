@@ -29,18 +29,17 @@ class DINOv2(Method):
 
     Args:
         prototypes, hidden, bottleneck: outputs of a head, width of its hidden layers, length of the embedding before the prototypes.
-        momentum: of the slow copy.
+        head_norm, momentum: whether the heads have batch norm, and the slow copy's.
         student_temperature, teacher_temperature: divide the logits of each; lower is sharper.
         balance: whether targets of pictures are ``centred``, or balanced by ``sinkhorn`` over the global batch; patches' are centred.
-        distance: weight of the last term.
-        rest: fraction of the run in which the prototypes do not move.
+        distance, rest: weight of the last term, and fraction of the run in which the prototypes do not move.
     """
 
     card = Card("distillation", "aligning", "Oquab et al. 2023, arXiv:2304.07193", decks=("000", "004"))
     paper = Training("adamw", rate=2e-3, reference_batch=1024, decay=0.04, warmup=0.1, final=0.001, clip=3.0)
     small = Preset(
         Training("adamw", rate=2e-3, decay=0.04, warmup=0.1, clip=3.0),
-        {"prototypes": 256, "hidden": 512, "bottleneck": 128, "momentum": Cosine(0.95, 1.0),
+        {"prototypes": 256, "hidden": 512, "bottleneck": 128, "head_norm": True, "momentum": Cosine(0.95, 1.0),
          "teacher_temperature": Constant(0.04), "recipe": MultiCrop(count=2, small_size=0.5, mask=Blocks(0.1, 0.5, p=0.5))},
         batch=64, backbone="vit_nano?registers=4"
     )  # fmt: skip
@@ -53,6 +52,7 @@ class DINOv2(Method):
         prototypes: int = 65_536,
         hidden: int = 2048,
         bottleneck: int = 256,
+        head_norm: bool = False,
         momentum: Schedule = Cosine(0.992, 1.0),
         student_temperature: float = 0.1,
         teacher_temperature: Schedule = Warmup(0.04, 0.07, until=0.1),
@@ -64,9 +64,9 @@ class DINOv2(Method):
         super().__init__(backbone, recipe)
         self.prototypes, self.hidden, self.bottleneck, self.momentum, self.rest = prototypes, hidden, bottleneck, momentum, rest
         self.student_temperature, self.teacher_temperature = student_temperature, teacher_temperature
-        self.balance, self.distance = balance, distance
+        self.balance, self.distance, self.head_norm = balance, distance, head_norm
         self.blank = nn.Parameter(torch.zeros(backbone.dim))
-        self.teacher = TokenTeacher(backbone, prototypes=prototypes, hidden=hidden, bottleneck=bottleneck, momentum=momentum, heads="apart")
+        self.teacher = TokenTeacher(backbone, prototypes, hidden, bottleneck, momentum, heads="apart", norm=head_norm)
 
     def frozen(self, clock: Clock) -> tuple[nn.Module, ...]:
         """The prototypes, at the start."""

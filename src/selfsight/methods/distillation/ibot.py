@@ -24,7 +24,7 @@ class IBOT(Method):
 
     Args:
         prototypes, hidden, bottleneck: outputs of the head, width of its hidden layers, length of the embedding before the prototypes.
-        momentum: of the slow copy.
+        head_norm, momentum: whether the head has batch norm, and the slow copy's.
         student_temperature, teacher_temperature: divide the logits of each; lower is sharper.
         rest: fraction of the run in which the prototypes do not move.
     """
@@ -33,7 +33,7 @@ class IBOT(Method):
     paper = Training("adamw", rate=5e-4, decay=0.04, warmup=0.1, final=0.002, clip=3.0)
     small = Preset(
         Training("adamw", rate=2e-3, decay=0.04, warmup=0.1, clip=3.0),
-        {"prototypes": 256, "hidden": 512, "bottleneck": 128, "momentum": Cosine(0.95, 1.0),
+        {"prototypes": 256, "hidden": 512, "bottleneck": 128, "head_norm": True, "momentum": Cosine(0.95, 1.0),
          "teacher_temperature": Constant(0.04), "recipe": MultiCrop(count=2, small_size=0.5, mask=Blocks(0.1, 0.5, p=0.5))},
         batch=64, backbone="vit_nano"
     )  # fmt: skip
@@ -46,6 +46,7 @@ class IBOT(Method):
         prototypes: int = 8192,
         hidden: int = 2048,
         bottleneck: int = 256,
+        head_norm: bool = False,
         momentum: Schedule = Cosine(0.996, 1.0),
         student_temperature: float = 0.1,
         teacher_temperature: Schedule = Warmup(0.04, 0.07, until=0.1),
@@ -54,9 +55,9 @@ class IBOT(Method):
         backbone = need_tokens(backbone, "iBOT", "replaces")
         super().__init__(backbone, recipe)
         self.prototypes, self.hidden, self.bottleneck, self.momentum, self.rest = prototypes, hidden, bottleneck, momentum, rest
-        self.student_temperature, self.teacher_temperature = student_temperature, teacher_temperature
+        self.student_temperature, self.teacher_temperature, self.head_norm = student_temperature, teacher_temperature, head_norm
         self.blank = nn.Parameter(torch.zeros(backbone.dim))
-        self.teacher = TokenTeacher(backbone, prototypes=prototypes, hidden=hidden, bottleneck=bottleneck, momentum=momentum)
+        self.teacher = TokenTeacher(backbone, prototypes, hidden, bottleneck, momentum, norm=head_norm)
 
     def frozen(self, clock: Clock) -> tuple[nn.Module, ...]:
         """The prototypes, at the start."""
