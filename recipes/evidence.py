@@ -37,6 +37,7 @@ SECOND = ("distil", "scan")
 """Which learn from another representation: SimCLR's of half of the time; the other half is theirs."""
 TRIED = {
     "artifacts": "a painter of half the width with batches of 32 (15.7)",
+    "count": "AdamW (18.9)",
     "cpc": "nine even tiles from larger crops, one row ahead, batches of 64 (15.6)",
     "exemplar": "AdamW (12.7); a classifier of ten thousand rows sees each five times here, and `npid`, which remembers rows, learns",
     "jigsaw": "larger crops (22.6, its linear probe 53.4 beside 29.0 untrained), with AdamW (16.4)",
