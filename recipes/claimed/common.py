@@ -11,6 +11,7 @@ import torch
 
 from selfsight.api import Run
 from selfsight.assembly import Settings, build, world_options
+from selfsight.core.representation import Representation
 from selfsight.core.wishes import Wishes
 from selfsight.data.loader import images
 from selfsight.data.opening import open_source
@@ -56,8 +57,9 @@ def learn(folder: Path, method: str, steps: int, *, data: str = TRAIN, **options
     return Run(folder), json.loads((folder / "STATUS.json").read_text())
 
 
-def top1(run: Run, probe: str = "knn") -> float:
-    return 100 * run.measure(train=TRAIN, test=TEST, probes=[probe], floors=False).scores[probe]["top1"].value
+def top1(run: Run, train: str = TRAIN, test: str = TEST) -> float:
+    """k-NN, in percent."""
+    return 100 * run.measure(train=train, test=test, probes=["knn"], floors=False).scores["knn"]["top1"].value
 
 
 def records(run: Run, name: str) -> list[tuple[int, float]]:
@@ -79,16 +81,16 @@ def method_of(run: Run) -> Any:
 Says = Callable[[torch.Tensor, str], torch.Tensor]
 
 
-def layers_told(run: Run, probe: Callable[[Features], Any], says: Says, data: tuple[str, str], limit: int = 4000) -> dict[str, float]:
+def layers_told(phi: Representation, probe: Callable[[Features], Any], data: tuple[str, str], says: Says) -> dict[str, float]:
     """The top-1 of a probe on what each layer says, in percent."""
     parts = []
     for name in data:
-        source = open_source(name, size=32, limit=limit, seed=SEED)
+        source = open_source(name, size=32, limit=4000, seed=SEED)
         rows = [np.arange(len(source))[start : start + 500] for start in range(0, len(source), 500)]
         shown = [central(images(source, part), 32) for part in rows]
         truth = source.truth(np.arange(len(source))).labels
         with torch.no_grad():
-            parts.append(({layer: torch.cat([says(part, layer) for part in shown]).numpy() for layer in run.phi.layers}, truth))
+            parts.append(({layer: torch.cat([says(part, layer) for part in shown]).numpy() for layer in phi.layers}, truth))
     (fitted, fitted_labels), (judged, judged_labels) = parts
     features = {layer: Features(fitted[layer], judged[layer], fitted_labels, judged_labels) for layer in fitted}
     return {layer: 100 * probe(each).values["top1"].value for layer, each in features.items()}
