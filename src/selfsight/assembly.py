@@ -96,8 +96,8 @@ def build(settings: Settings) -> Method:
 def world_options(method: str) -> dict[str, Any]:
     """Options for ``world:shapes``: what a user knows of pictures and a method cannot.
 
-    One object fills half of the picture, so that crops are at least half of the area; light comes from any side, and a shape
-    is the same shape on its head, so that views are turned by right angles. Unturned, the side that the light comes from is the
+    One object fills half of the picture, so that coloured crops are at least half of the area; light comes from any side, and a shape
+    is the same shape on its head, so that views that are to agree are turned by right angles. Unturned, the side that the light comes from is the
     easiest thing that two views have in common, and methods without negatives learn little else.
     """
     recipe: Any = method_class(method).small.options.get("recipe")

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from selfsight.cli import VERBS, main
+from selfsight.cli.options import explained
 from selfsight.methods.table import METHODS
 
 LEARN = ["learn", "world:shapes?count=24&size=16", "--size", "16", "--batch", "8", "--steps", "3", "--device", "cpu", "--precision", "fp32"]
@@ -159,3 +160,21 @@ def test_help(capsys):
         main(["learn", "--method", "moco", "--help"])
     assert end.value.code == 0
     assert "--temperature" in capsys.readouterr().out
+
+
+def test_options_that_share_a_line_are_explained_apart():
+    words = explained("""A method.
+
+    Args:
+        hidden, dim: width of the
+            hidden layer; length of the embedding.
+        align, uniform: weights of the two terms.
+        queue: how many (0: none); kept for long.
+    """)
+    assert words == {
+        "hidden": "width of the hidden layer.",
+        "dim": "length of the embedding.",
+        "align": "weights of the two terms.",
+        "uniform": "weights of the two terms.",
+        "queue": "how many (0: none); kept for long.",
+    }

@@ -33,7 +33,7 @@ class Pair:
             process.join(20 if first.exitcode == 0 else 0)
             process.kill()  # one that waits for another that has failed
         where = Path(self.folder.name)
-        said = "\n".join((where / f"said{number}.txt").read_text()[-2000:] for number in range(2))
+        said = "\n".join(path.read_text()[-2000:] for path in sorted(where.glob("said*.txt")))
         assert [process.exitcode for process in self.processes] == [0, 0], said
         found = {name: torch.load(where / f"{name}.pt", weights_only=True) for name in ("alone0", "alone1", "together0", "together1")}
         return {"alone": found["alone0"] | found["alone1"], "first": found["together0"], "second": found["together1"]}

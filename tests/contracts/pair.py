@@ -34,6 +34,8 @@ CASES: dict[str, dict[str, Any]] = {name: {"method": name} for name in METHODS} 
     "moco whole": {"method": "moco", "options": {"groups": 1}},
     "dino on a transformer": {"method": "dino", "backbone": "vit_nano"},
     "dino with a softmax over the batch": {"method": "dino", "options": {"balance": "softmax"}},
+    "ibot with a plain head": {"method": "ibot", "options": {"head_norm": False}},
+    "dinov2 with plain heads": {"method": "dinov2", "options": {"head_norm": False}},
     "dinov2 with sinkhorn": {"method": "dinov2", "options": {"balance": "sinkhorn"}},
     "pirl by turns": {"method": "pirl", "options": {"recipe": TURNED, "tiles": 0}},
     "pirl with drawn negatives": {"method": "pirl", "options": {"negatives": 8}},

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from selfsight.assembly import world_options
 from selfsight.backbones.table import build_backbone
+from selfsight.core.clock import Clock
 from selfsight.data.views.recipes import small_multi_crop
 from selfsight.objectives.contrast import nt_xent
 
@@ -32,6 +34,32 @@ def test_small_views_of_simclr_agree_with_each_large_one(pictures):
     pairs = (first, second), (second, first), (small, first), (small, second)
     wanted = torch.stack([nt_xent(*pair, 0.2) for pair in pairs]).mean()
     assert case.losses() == [pytest.approx(float(wanted.detach()), rel=1e-5)]
+
+
+def test_words_are_learnt_from_patches_all_over_the_picture(pictures):
+    method = trial("beit", pictures, size=32).method
+    places = torch.arange(64.0).view(8, 8).repeat_interleave(4, 0).repeat_interleave(4, 1)  # each patch of 4 px shows its own number
+    seen: list[torch.Tensor] = []
+
+    def extract(network):
+        seen.append(network(places.expand(2, 3, 32, 32)))
+        return torch.arange(2), seen[0].repeat(50, 1)
+
+    method.relabel(extract, Clock())
+    shown = seen[0].view(2, 16, -1)[:, :, 0].long()
+    assert torch.equal(shown[0], shown[1])
+    assert len(shown[0].unique()) == 16
+    assert len((shown[0] % 8).unique()) > 4
+    assert len((shown[0] // 8).unique()) > 4
+
+
+def test_views_of_the_world_are_turned_where_they_are_to_agree():
+    turned = {name: world_options(name)["recipe"].view.turn for name in ("pirl", "jigsaw", "cpc", "rotation_decoupling")}
+    assert turned == {"pirl": 0.75, "jigsaw": 0.0, "cpc": 0.0, "rotation_decoupling": 0.0}
+    assert world_options("simclr")["recipe"].second.turn == 0.75
+    assert all(world_options(name)["recipe"].view.crop.scale == (0.5, 1.0) for name in turned)
+    assert world_options("jigsaw")["recipe"].even
+    assert world_options("rotnet") == {}
 
 
 def test_more_blocks_make_a_deeper_network_of_the_same_stages():

@@ -19,6 +19,7 @@ from torch.testing import assert_close
 import selfsight.objectives
 from selfsight.objectives.adversarial import deceive, distance_between, slope_penalty, tell_apart, told_right
 from selfsight.objectives.agree import (
+    across_pairs,
     across_views,
     cosine_distance,
     counting,
@@ -342,6 +343,7 @@ def test_views_are_compared_with_those_of_others_only():
     pairs = [(1, 0), (2, 0), (3, 0), (0, 1), (2, 1), (3, 1)]
     expected = papers.mean([papers.cosine_distance(views[guess].tolist(), views[target].tolist()) for guess, target in pairs])
     assert float(across_views(cosine_distance, views, views[:2])) == pytest.approx(expected, rel=1e-9)
+    assert float(across_pairs(cosine_distance, views, 2)) == pytest.approx(expected, rel=1e-9)
 
 
 def test_mean_squared_error_is_a_mean():

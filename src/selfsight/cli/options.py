@@ -4,7 +4,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
 from typing import Annotated, Any, TypeVar, cast
 
@@ -31,20 +31,30 @@ TypedSchedule = Annotated[
 
 
 def explained(text: str | None) -> dict[str, str]:
-    """The words on each name in the ``Args:`` or ``Attributes:`` section of a docstring."""
+    """The words on each name in the ``Args:`` or ``Attributes:`` section of a docstring.
+
+    Several names share a line: ``first, second: words on both``, or ``first, second: words on one; words on the other``.
+    """
     section = re.split(r"^\s*(?:Args|Attributes):\s*$", inspect.cleandoc(text or ""), maxsplit=1, flags=re.MULTILINE)
     found: dict[str, str] = {}
-    name = ""
+    names = ""
     for line in section[1].splitlines() if len(section) > 1 else ():
         entry = re.match(r"^    (\w[\w, ]*): (.*)$", line)
         if entry:
-            name = entry[1]
-            found |= {each.strip(): entry[2] for each in name.split(",")}
-        elif line.startswith("        ") and name:
-            found |= {each.strip(): found[each.strip()] + " " + line.strip() for each in name.split(",")}
+            names = entry[1]
+            found[names] = entry[2]
+        elif line.startswith("        ") and names:
+            found[names] += f" {line.strip()}"
         elif line.strip():
             break
-    return found
+    return {name: part for names, words in found.items() for name, part in _shared(names.split(", "), words)}
+
+
+def _shared(names: list[str], words: str) -> Iterator[tuple[str, str]]:
+    """Each name with its own part of the words, or with all of them if there are not as many parts as names."""
+    parts = words.removesuffix(".").split("; ")
+    apart = len(names) > 1 and len(parts) == len(names)
+    yield from zip(names, [f"{part}." for part in parts] if apart else [words] * len(names), strict=True)
 
 
 def with_positional(cls: type, positional: str, extra: Mapping[str, tuple[Any, Any, str]], *, optional: bool = False) -> type:

@@ -85,7 +85,7 @@ class TokenBackbone(Backbone, ABC):
         """
 
 
-Kind = TypeVar("Kind", bound=Backbone)
+Wanted = TypeVar("Wanted", bound=Backbone)
 
 
 class ColourBackbone(Backbone, ABC):
@@ -122,7 +122,7 @@ def need_tokens(backbone: Backbone, method: str, doing: str) -> TokenBackbone:
     return _need(backbone, TokenBackbone, cause, "Choose a vision transformer, such as --backbone vit_tiny.")
 
 
-def _need(backbone: Backbone, kind: type[Kind], cause: str, remedy: str) -> Kind:
+def _need(backbone: Backbone, kind: type[Wanted], cause: str, remedy: str) -> Wanted:
     if not isinstance(backbone, kind):
         raise UsageError(cause, remedy)
     return backbone

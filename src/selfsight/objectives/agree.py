@@ -10,6 +10,7 @@ from torch.nn.functional import cosine_similarity, log_softmax, relu
 from selfsight.objectives.precision import in_full_precision
 
 __all__ = [
+    "across_pairs",
     "across_views",
     "cosine_distance",
     "counting",
@@ -26,6 +27,17 @@ def across_views(loss: Callable[[Tensor, Tensor], Tensor], guesses: Sequence[Ten
     """The mean loss of every view's guess against every target of another view; the first views are those that have targets."""
     terms = [loss(guess, target) for own, target in enumerate(targets) for other, guess in enumerate(guesses) if other != own]
     return torch.stack(terms).mean()
+
+
+def across_pairs(loss: Callable[[Tensor, Tensor], Tensor], rows: Sequence[Tensor], large: int) -> Float[Tensor, ""]:
+    """``across_views`` of views with themselves as targets, the first ``large`` ones, for a loss that is alike both ways.
+
+    A pair of large views is computed once and counts twice.
+    """
+    pairs = [(one, other) for one in range(large) for other in range(one + 1, len(rows))]
+    weights = [2 if other < large else 1 for _, other in pairs]
+    terms = [weight * loss(rows[one], rows[other]) for weight, (one, other) in zip(weights, pairs, strict=True)]
+    return torch.stack(terms).sum() / sum(weights)
 
 
 @in_full_precision

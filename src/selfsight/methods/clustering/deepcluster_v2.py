@@ -29,7 +29,7 @@ class DeepClusterV2(Method):
     while they are learnt from, so that only the first epoch needs a pass of its own; spherical k-means over the whole memory.
 
     Args:
-        hidden, dim: width of the projector's hidden layer, and length of the embedding.
+        hidden, dim: width of the projector's hidden layer; length of the embedding.
         clusters: clusters of each head; fewer when there are fewer than ten images a cluster.
         heads: clusterings, which differ by their start.
         temperature: divides the cosines.

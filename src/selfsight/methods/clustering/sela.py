@@ -29,8 +29,8 @@ class SeLa(Method):
     first; the classifier goes on. Without shares of their own clusters are equally large, or fall off as Zipf's law says.
 
     Args:
-        clusters, heads: labels of each head; labellings, which differ by their start.
-        sharpness, relabels: λ, the power of the probabilities that labels are found from, and how often that is in a run.
+        clusters, heads: labels of each head; how many labellings, which differ by their start.
+        sharpness, relabels: λ, the power of the probabilities that labels are found from; how often that is in a run.
         zipf: the k-th largest share is proportional to ``k ** -zipf``; 0: all alike.
         shares: the shares themselves, one for each cluster; the largest goes to the cluster that is the largest by itself.
         balance: whether clusters get their shares; if not, an image gets its likeliest label (for experiments on collapse).

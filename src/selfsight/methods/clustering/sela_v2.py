@@ -29,8 +29,8 @@ class SeLaV2(Method):
     The second version of SeLa, in the appendix on SwAV's baselines. Every cluster gets an equal share of the data set.
 
     Args:
-        hidden, dim: width of the projector's hidden layer, and length of the embedding.
-        clusters, heads: labels of each head, and how many labellings, which differ by their start.
+        hidden, dim: width of the projector's hidden layer; length of the embedding.
+        clusters, heads: labels of each head; how many labellings, which differ by their start.
         temperature: divides the cosines.
         sharpness, relabels: as for ``sela``.
     """

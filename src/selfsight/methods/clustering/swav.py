@@ -27,10 +27,10 @@ class SwAV(Method):
     Assignments are made over the global batch, and over a queue of earlier embeddings once that is full.
 
     Args:
-        hidden, dim: width of the projector's hidden layer, and length of the embedding.
+        hidden, dim: width of the projector's hidden layer; length of the embedding.
         clusters: number of prototypes.
-        temperature, epsilon, rounds: what divides the student's cosines; smoothness and rounds (Sinkhorn-Knopp) of the assignment.
-        queue, queue_from: embeddings kept for each of the two large views (0 for none), and from which fraction of the run they are used.
+        temperature, epsilon, rounds: divides the student's cosines; smoothness of the assignment; rounds of Sinkhorn-Knopp.
+        queue, queue_from: embeddings kept for each of the two large views (0 for none); from which fraction of the run they are used.
         rest: fraction of the run in which the prototypes do not move.
         balancing: whether clusters get equal shares; without it one prototype takes all (for experiments on collapse).
     """

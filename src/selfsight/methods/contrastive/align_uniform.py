@@ -19,9 +19,9 @@ class AlignUniform(Method):
     ``a E|x - y|^α + u log E exp(-t |x - x'|²)``, the second term for each view over the global batch.
 
     Args:
-        hidden, dim: width of the projector's hidden layer, and length of the embedding.
+        hidden, dim: width of the projector's hidden layer; length of the embedding.
         align, uniform: weights of the two terms.
-        power, sharpness: α and t.
+        power, sharpness: α; t.
     """
 
     card = Card("contrastive", "aligning", "Wang & Isola 2020, arXiv:2005.10242", decks=("003",))

@@ -28,7 +28,7 @@ class CPC(Method):
         across: tiles along a side; the recipe's.
         dim: length of a tile's vector.
         depth: layers of the context.
-        first, last: the nearest and the farthest row below that are predicted.
+        first, last: the nearest row below that is predicted; the farthest such row.
     """
 
     card = Card("contrastive", "aligning", "van den Oord et al. 2018, arXiv:1807.03748", decks=("000", "002", "004"))

@@ -31,7 +31,7 @@ class DIM(Method):
         hidden: width of the hidden layer before them.
         layer: the inner layer; empty: the last but one of the backbone's.
         measure: the bound, ``jensen-shannon`` or ``nce``.
-        places, whole: weights of the local and the global term.
+        places, whole: weight of the local term; of the global one.
     """
 
     card = Card("contrastive", "aligning", "Hjelm et al. 2018, arXiv:1808.06670", decks=("003",))

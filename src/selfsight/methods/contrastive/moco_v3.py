@@ -25,8 +25,8 @@ class MoCoV3(Method):
     Negatives are those of the global batch; there is no queue. The loss of each direction is ``2 τ`` times the cross-entropy.
 
     Args:
-        hidden, dim: width of the hidden layers of projector and predictor, and length of a key.
-        temperature, momentum: what divides the cosines, and the slow encoder's.
+        hidden, dim: width of the hidden layers of projector and predictor; length of a key.
+        temperature, momentum: divides the cosines; of the slow encoder.
         fixed_patches: the patch embedding of a transformer stays as it was drawn, which keeps its training stable.
     """
 

@@ -66,16 +66,16 @@ class NPID(Method):
     def forward(self, views: Views, clock: Clock) -> Outcome:
         index = sample_index(views, "NPID")
         rows = normalize(at_least_single(self.projector(self.backbone(views.large[0]).pooled)))
-        own, bank = self.memory[index].to(rows.dtype), self.memory.rows.to(rows.dtype)
+        bank = self.memory.rows
         self.memory.note(index, rows)
         if not self.negatives:
             loss = told_from_bank(rows, bank, index, self.temperature)
             return Outcome({"instance": loss}, {"embedding": rows.detach()})
         generator = torch.Generator().manual_seed(key(clock.seed, clock.step, 0xBA))
         drawn = torch.randint(len(bank), (len(rows) * world(), self.negatives), generator=generator)
-        others = torch.einsum("bd,bnd->bn", rows, bank[mine(drawn).to(rows.device)]) / self.temperature
+        others = torch.einsum("bd,bnd->bn", rows, bank[mine(drawn).to(rows.device)].to(rows.dtype)) / self.temperature
         now = shared_mean(others.detach().exp().mean()) * len(bank)
         self.partition.note(now[None, None])
         partition = torch.where(self.partition.value > 0, self.partition.value, now).squeeze()
-        loss = binary_nce((rows * own).sum(1) / self.temperature, others, partition.log(), len(bank))
+        loss = binary_nce((rows * bank[index].to(rows.dtype)).sum(1) / self.temperature, others, partition.log(), len(bank))
         return Outcome({"instance": loss}, {"embedding": rows.detach()})

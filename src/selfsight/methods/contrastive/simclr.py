@@ -11,7 +11,7 @@ from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import TwoCrops, small_crops
-from selfsight.objectives.agree import across_views
+from selfsight.objectives.agree import across_pairs
 from selfsight.objectives.contrast import nt_xent
 from selfsight.parts.heads import mlp
 
@@ -43,5 +43,5 @@ class SimCLR(Method):
     def forward(self, views: Views, clock: Clock) -> Outcome:
         rows = [self.projector(self.backbone(view).pooled) for view in (*views.large, *views.small)]
         embeddings = [everyone(row) for row in rows]
-        loss = across_views(partial(nt_xent, temperature=self.temperature), embeddings, embeddings[: len(views.large)])
+        loss = across_pairs(partial(nt_xent, temperature=self.temperature), embeddings, len(views.large))
         return Outcome({"contrast": loss}, {"embedding": rows[0].detach()})

@@ -23,7 +23,7 @@ class SupCon(Method):
     Views of the global batch are compared. A sample without a label is a class of its own.
 
     Args:
-        hidden, dim: width of the projector's hidden layer, and length of the embedding.
+        hidden, dim: width of the projector's hidden layer; length of the embedding.
         temperature: divides the cosines.
     """
 

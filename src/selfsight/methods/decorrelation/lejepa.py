@@ -24,8 +24,8 @@ class LeJEPA(Method):
     random directions, over the global batch. Directions are drawn anew at every step.
 
     Args:
-        hidden, dim: width of the projector's two hidden layers, and length of the embedding.
-        weight, directions: λ, and how many directions normality is tested along.
+        hidden, dim: width of the projector's two hidden layers; length of the embedding.
+        weight, directions: λ; how many directions normality is tested along.
     """
 
     card = Card("decorrelation", "aligning", "Balestriero & LeCun 2025, arXiv:2511.08544")

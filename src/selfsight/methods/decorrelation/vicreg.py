@@ -15,10 +15,10 @@ __all__ = ["VICReg"]
 
 
 class VICReg(Method):
-    """Views agree, coordinates vary over the global batch and say different things (Bardes et al. 2021, arXiv:2105.04906).
+    """Views agree, coordinates vary over each view's global batch and say different things (Bardes et al. 2021, arXiv:2105.04906).
 
     Args:
-        hidden, dim: width of the projector's two hidden layers, and length of the embedding.
+        hidden, dim: width of the projector's two hidden layers; length of the embedding.
         invariance, variance, covariance: weights of the three terms.
         halved: the variance term is the mean of both views', as in the published code, not their sum, as in the paper.
     """

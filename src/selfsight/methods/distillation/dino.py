@@ -30,10 +30,10 @@ class DINO(Method):
 
     Args:
         prototypes: outputs of the head.
-        hidden, bottleneck: width of the head's hidden layers, and length of the embedding before the prototypes.
+        hidden, bottleneck: width of the head's hidden layers; length of the embedding before the prototypes.
         head_norm: batch norm in the head; convolutional networks at large rates need it.
         momentum: of the slow copy.
-        student_temperature, teacher_temperature: divide the logits of each; lower is sharper.
+        student_temperature, teacher_temperature: divide the logits of each (lower is sharper).
         balance: of the targets: ``centred``, ``softmax`` over the global batch, ``sinkhorn``, or ``none``: one prototype takes all.
         rest: fraction of the run in which the prototypes do not move.
     """

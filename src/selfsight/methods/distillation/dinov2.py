@@ -28,11 +28,11 @@ class DINOv2(Method):
     The nearest other picture is that of the global batch; distances are of what the network says before the head (KoLeo).
 
     Args:
-        prototypes, hidden, bottleneck: outputs of a head, width of its hidden layers, length of the embedding before the prototypes.
-        head_norm, momentum: whether the heads have batch norm, and the slow copy's.
-        student_temperature, teacher_temperature: divide the logits of each; lower is sharper.
+        prototypes, hidden, bottleneck: outputs of a head; width of its hidden layers; length of the embedding before the prototypes.
+        head_norm, momentum: whether the heads have batch norm; of the slow copy.
+        student_temperature, teacher_temperature: divide the logits of each (lower is sharper).
         balance: whether targets of pictures are ``centred``, or balanced by ``sinkhorn`` over the global batch; patches' are centred.
-        distance, rest: weight of the last term, and fraction of the run in which the prototypes do not move.
+        distance, rest: weight of the last term; fraction of the run in which the prototypes do not move.
     """
 
     card = Card("distillation", "aligning", "Oquab et al. 2023, arXiv:2304.07193", decks=("000", "004"))

@@ -23,9 +23,9 @@ class IBOT(Method):
     The teacher sees the whole view; pictures are told across views, patches within one. Both share a head, with a centre each.
 
     Args:
-        prototypes, hidden, bottleneck: outputs of the head, width of its hidden layers, length of the embedding before the prototypes.
-        head_norm, momentum: whether the head has batch norm, and the slow copy's.
-        student_temperature, teacher_temperature: divide the logits of each; lower is sharper.
+        prototypes, hidden, bottleneck: outputs of the head; width of its hidden layers; length of the embedding before the prototypes.
+        head_norm, momentum: whether the head has batch norm; of the slow copy.
+        student_temperature, teacher_temperature: divide the logits of each (lower is sharper).
         rest: fraction of the run in which the prototypes do not move.
     """
 

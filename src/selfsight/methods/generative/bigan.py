@@ -23,8 +23,8 @@ class BiGAN(Method):
     Encoder (the backbone) and generator deceive it together; where they succeed each is the other's inverse.
 
     Args:
-        noise, size: numbers in a code, as many as the recipe draws, and the pictures' side in pixels.
-        width, hidden: channels at either end of generator and critic, and width of the layers that join picture and code.
+        noise, size: numbers in a code, as many as the recipe draws; the pictures' side in pixels.
+        width, hidden: channels at either end of generator and critic; width of the layers that join picture and code.
     """
 
     card = Card("generative", "generative", "Donahue et al. 2016, arXiv:1605.09782", decks=("004",), probe="linear", coupled=False)

@@ -63,7 +63,7 @@ class BEiT(Method):
         return clock.step == 0
 
     def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
-        """Learn the words from patches at sixteen places, drawn at random, of every picture."""
+        """Learn the words from patches at sixteen places, drawn at random and the same in every picture."""
         generator = torch.Generator().manual_seed(key(clock.seed, 0xBE))
 
         def some(images: torch.Tensor) -> torch.Tensor:

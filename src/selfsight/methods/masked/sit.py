@@ -28,7 +28,7 @@ class SiT(Method):
     token finds, and a register tells the turn.
 
     Args:
-        hidden, dim: width of the projector's hidden layer, and length of the embedding that finds.
+        hidden, dim: width of the projector's hidden layer; length of the embedding that finds.
         temperature: divides the cosines.
     """
 

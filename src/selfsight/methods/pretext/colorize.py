@@ -28,7 +28,7 @@ class Colorize(Method):
     weighs more, by the share of its bin in the pictures seen so far. Or they are guessed as numbers, whose squared error counts.
 
     Args:
-        guess, mix: ``bins`` or ``regression``, and λ: how near the weights are to all alike.
+        guess, mix: ``bins`` or ``regression``; λ, how near the weights are to all alike.
     """
 
     card = Card("pretext", "generative", "Zhang et al. 2016, arXiv:1603.08511", decks=("002", "003", "004"), probe="linear", coupled=False)
