@@ -29,8 +29,9 @@ from selfsight.objectives.contrast import info_nce
 DIGITS = ("digits?split=train", "digits?split=test")
 """Which have an up that all of them share; the shapes of the world are turned as they like."""
 PHOTO_STEPS, TURN_STEPS = 400, 300
-HALVES_STEPS = 300
-"""First asked was a rise of three points for a network that as it is drawn changes little: it rose by 2.7 of 449 digits and fell again."""
+HALVES_STEPS = 480
+"""Two experiments before this one did not show it: a network that as it is drawn changes little (a rise of 2.7 points where three were asked
+for), and one that scrambles but was shown its 900 digits without noise, and learnt them by heart (a rise of 2.0 where five were asked for)."""
 
 
 def lines(told: dict[str, dict[str, float]]) -> dict[str, list[tuple[Any, float]]]:
@@ -174,8 +175,10 @@ def all_information(_: Path) -> Found:
             rows = said.float().numpy()
             score = linear(Features(rows[judged:], rows[:judged], labels[judged:], labels[:judged])).values["top1"].value
             told.append((step, 100 * score))
-        chosen = torch.randint(judged, len(order), (256,), generator=torch.Generator().manual_seed(step))
-        loss = info_nce(upper(small[chosen, :32]), lower(small[chosen, 32:]), 0.3)
+        dice = torch.Generator().manual_seed(step)
+        chosen = torch.randint(judged, len(order), (256,), generator=dice)
+        shown = small[chosen] + 0.2 * torch.randn(256, 64, generator=dice, dtype=small.dtype)
+        loss = info_nce(upper(shown[:, :32]), lower(shown[:, 32:]), 0.3)
         learner.zero_grad()
         loss.backward()
         learner.step()
@@ -205,7 +208,7 @@ CLAIMS = {
     "h": Claim(
         "Features get better although no information is gained or lost: mutual information is not the objective",
         "an invertible network gives the upper halves of digits back to 1e-6 throughout, and while it learns to tell which lower halves belong "
-        "to them, a linear probe on other digits rises by more than five points",
+        "to them (in noise), a linear probe on other digits rises by more than five points",
         all_information,
     ),
 }
