@@ -1,6 +1,7 @@
 """Pages of measured results are those of the results that are kept beside them."""
 
 import json
+import re
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +30,15 @@ def test_page_is_that_of_the_results(name, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "PAGE", tmp_path / "page.md")
     module.write_page()
     assert (tmp_path / "page.md").read_text() == written.read_text(), f"run: python recipes/{name}.py --pages"
+
+
+def test_the_readme_counts_as_the_page_does():
+    readme, page = (path.read_text() for path in (ROOT / "README.md", recipe("evidence").PAGE))
+    told = re.search(r"of the (\d+) in \[the measured table\]\(docs/look-up/evidence.md\) (\d+) stand above both floors", readme)
+    shown = re.search(r"^(\d+) of (\d+) methods stand above both floors", page, re.MULTILINE)
+    assert told is not None
+    assert shown is not None
+    assert told.groups() == shown.groups()[::-1]
 
 
 def test_results_name_what_they_are_of():
