@@ -94,6 +94,7 @@ def write_page() -> None:
         if result["criterion"] != claim.criterion:
             lines += ["The criterion is newer than the result: run it again.", ""]
         lines += [f"**{'Holds' if result['holds'] else 'Does not hold'}** ({result['seconds']} s of a core, {result['machine']}).", ""]
+        lines += [] if result["holds"] or not claim.failed else [claim.failed, ""]
         lines += [line for name, value in result["measured"].items() for line in listed(name, value)]
         lines += ["", f"![{claim.title}](claims/{letter}.png)"]
     PAGE.write_text("\n".join(_once(lines)) + "\n")

@@ -36,12 +36,16 @@ class Found:
 
 @dataclass(frozen=True)
 class Claim:
-    """What is claimed, when it is held to be shown, and what tests it. ``wide``: how many pictures side by side."""
+    """What is claimed, when it is held to be shown, and what tests it.
+
+    ``wide``: how many pictures side by side. ``failed``: what is known of why it does not hold, where it did not.
+    """
 
     title: str
     criterion: str
     test: Callable[[Path], Found]
     wide: int = 1
+    failed: str = ""
 
 
 def quiet(words: str) -> None:
