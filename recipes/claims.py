@@ -86,7 +86,7 @@ def write_page() -> None:
     ]
     for letter, claim in CLAIMS.items():
         path = RESULTS / f"{letter}.json"
-        lines += ["", f"## {claim.title}", "", f"Criterion: {claim.criterion}.", ""]
+        lines += ["", f"## {letter.upper()}. {claim.title}", "", f"Criterion: {claim.criterion}.", ""]
         if not path.is_file():
             lines.append("Not run yet.")
             continue
