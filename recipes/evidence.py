@@ -37,8 +37,12 @@ EACH_EPOCH = ("deepcluster", "pcl")
 """Which look at all pictures again every epoch; for others that ever do, the trial of a step reserves too much."""
 SECOND = ("distil", "scan")
 """Which learn from another representation: SimCLR's of half of the time; the other half is theirs."""
+GREY = "nothing: the pictures of this world are nearly grey, and there is little colour to tell"
 TRIED = {
     "artifacts": "a painter of half the width with batches of 32 (15.7)",
+    "cmc": GREY,
+    "colorize": GREY,
+    "split_brain": GREY,
     "count": "AdamW (18.9)",
     "cpc": "nine even tiles from larger crops, one row ahead, batches of 64 (15.6)",
     "deepcluster_v2": "edges as input, which it has now (46.5; without them 23.7 on seed 0)",

@@ -4,6 +4,7 @@ import json
 import statistics
 import time
 from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -57,18 +58,20 @@ def where_negatives_come_from(folder: Path) -> Found:
     big, bank, queue = found.values()
     holds = max(bank["megabytes"], queue["megabytes"]) < big["megabytes"] / 2 and queue["k-NN"] >= bank["k-NN"]
 
-    def draw(axes: Any) -> None:
-        for name, values in found.items():
-            axes.scatter(values["megabytes"], values["k-NN"], s=60)
-            words = f"{name}\n{values['negatives']:.0f} negatives, {values['seconds']:.0f} s"
-            axes.annotate(words, (values["megabytes"], values["k-NN"]), (8, 0), textcoords="offset points", va="center", fontsize=9)
-        axes.set_xlabel("memory for learning (MB)")
-        axes.set_ylabel("k-NN top-1 (%)")
-        axes.set_title(f"Where negatives come from, {SEEN:,} pictures seen", loc="left", fontsize=11)
-        axes.margins(x=0.35, y=0.3)
-        plain(axes)
+    return Found(found, holds, partial(draw_negatives, found))
 
-    return Found(found, holds, draw)
+
+def draw_negatives(found: dict[str, dict[str, float]], axes: Any) -> None:
+    for name, values in found.items():
+        axes.scatter(values["megabytes"], values["k-NN"], s=60)
+        words = f"{name}\n{values['negatives']:.0f} negatives, {values['seconds']:.0f} s"
+        axes.annotate(words, (values["megabytes"], values["k-NN"]), (8, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.set_xlim(0, 1.4 * max(values["megabytes"] for values in found.values()))
+    axes.margins(y=0.3)
+    axes.set_xlabel("memory for learning (MB)")
+    axes.set_ylabel("k-NN top-1 (%)")
+    axes.set_title(f"Where negatives come from, {SEEN:,} pictures seen", loc="left", fontsize=11)
+    plain(axes)
 
 
 def simclr_sweep(folder: Path) -> Found:
