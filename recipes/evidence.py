@@ -38,6 +38,7 @@ EACH_EPOCH = ("deepcluster", "pcl")
 SECOND = ("distil", "scan")
 """Which learn from another representation: SimCLR's of half of the time; the other half is theirs."""
 GREY = "nothing: the pictures of this world are nearly grey, and there is little colour to tell"
+HEAD = "batch norm in the head, which it has now; not measured again yet"
 TRIED = {
     "artifacts": "a painter of half the width with batches of 32 (15.7)",
     "cmc": GREY,
@@ -47,6 +48,8 @@ TRIED = {
     "cpc": "nine even tiles from larger crops, one row ahead, batches of 64 (15.6)",
     "deepcluster_v2": "edges as input, which it has now (46.5; without them 23.7 on seed 0)",
     "exemplar": "AdamW (12.7); a classifier of ten thousand rows sees each five times here, and `npid`, which remembers rows, learns",
+    "dinov2": HEAD,
+    "ibot": HEAD,
     "jigsaw": "larger crops (22.6, its linear probe 53.4 beside 29.0 untrained), with AdamW (16.4)",
     "pirl": "turned crops of half of the picture at least, which it has now (29.1), and AdamW with them (24.8)",
 }
