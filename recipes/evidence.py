@@ -37,6 +37,7 @@ EACH_EPOCH = ("deepcluster", "pcl")
 """Which look at all pictures again every epoch; for others that ever do, the trial of a step reserves too much."""
 SECOND = ("distil", "scan")
 """Which learn from another representation: SimCLR's of half of the time; the other half is theirs."""
+NEAR = 0.02
 GREY = "nothing: the pictures of this world are nearly grey, and there is little colour to tell"
 HEAD = "batch norm in the head, which it has now; not measured again yet"
 TRIED = {
@@ -260,12 +261,14 @@ def table(data: str) -> list[str]:
         "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     below: list[str] = []
+    near: list[str] = []
     beats, names = 0, sorted({result["method"] for result in results})
     for name in names:
         rows = [result for result in results if result["method"] == name]
         probe, gain = rows[0]["probe"], gains(rows)
         beats += min(gain) > 0
         below += [name] if min(gain) <= 0 else []
+        near += [name] if 0 < min(gain) < NEAR else []
 
         def mean(probe: str, score: str, form: str, scale: float = 1.0, rows: list[dict[str, Any]] = rows) -> str:
             values = [row["scores"][probe][score] * scale for row in rows if score in row["scores"].get(probe, {})]
@@ -289,7 +292,8 @@ def table(data: str) -> list[str]:
     return [
         *lines,
         "",
-        f"{beats} of {len(names)} methods stand above both floors with every seed; ✗ marks the others. Flagged as collapsed while they "
+        f"{beats} of {len(names)} methods stand above both floors with every seed; ✗ marks the others. Less than {100 * NEAR:.0f} points "
+        f"above, which another seed may take away: {', '.join(near) or 'none'}. Flagged as collapsed while they "
         f"learnt: {', '.join(flagged) or 'none'} of {len(results)} runs. Measured on: {machines}.",
         *(["", "What was tried for those that do not (k-NN on another seed):", "", *tried] if tried else []),
     ]
