@@ -13,7 +13,17 @@ from test_objectives import few, papers, rows, seeds, turn
 from torch.testing import assert_close
 
 from selfsight.core.errors import UsageError
-from selfsight.objectives.assign import Clustering, balanced_weights, by_size, concentrations, kmeans, sinkhorn, transported, whitened
+from selfsight.objectives.assign import (
+    Clustering,
+    balanced_weights,
+    by_size,
+    concentrations,
+    kmeans,
+    shared_out,
+    sinkhorn,
+    transported,
+    whitened,
+)
 
 
 @given(seed=seeds, count=some.integers(2, 8), clusters=some.integers(2, 5), rounds=some.integers(1, 4))
@@ -203,6 +213,21 @@ def test_the_largest_share_goes_to_the_largest_cluster():
 def test_sizes_are_the_shares_that_were_asked_for():
     chances = torch.log_softmax(3 * rows(0, 4000, 8), 1)
     shares = by_size(torch.arange(1, 9).double() ** -1.0, chances)
-    found = torch.bincount(transported(chances, shares).argmax(1), minlength=8) / 4000
+    labels = shared_out(chances, shares)
+    assert torch.equal(labels, transported(chances, shares).argmax(1))  # sharp enough as it is
+    found = torch.bincount(labels, minlength=8) / 4000
     assert (found - shares).abs().max() < 0.02
     assert found.argmax() == chances.exp().sum(0).argmax()
+
+
+@pytest.mark.parametrize("fall", [0.0, 1.0])
+def test_sizes_are_those_asked_for_where_a_network_knows_nothing_yet(fall):
+    chances = torch.log_softmax(0.02 * (rows(0, 3000, 16) + 0.3 * rows(1, 1, 16)), 1)
+    shares = by_size(torch.arange(1, 17).double() ** -fall, chances)
+
+    def wrong(labels):
+        return float((torch.bincount(labels, minlength=16) / 3000 - shares).abs().sum()) / 2
+
+    assert wrong(shared_out(chances, shares, sharpness=10.0)) <= 0.02
+    if fall:
+        assert wrong(transported(chances, shares, sharpness=10.0).argmax(1)) > 0.3  # a soft plan's largest share wins

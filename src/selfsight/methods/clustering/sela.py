@@ -14,7 +14,7 @@ from selfsight.core.representation import Backbone
 from selfsight.core.schedule import falls_due
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import SIMCLR, OneCrop, small_one_crop
-from selfsight.objectives.assign import by_size, transported
+from selfsight.objectives.assign import by_size, shared_out
 from selfsight.objectives.precision import at_least_single
 from selfsight.parts.assignments import Assignments
 from selfsight.parts.heads import linear
@@ -76,9 +76,8 @@ class SeLa(Method):
         wanted = torch.tensor(self.shares).double() if self.shares else torch.arange(1, self.clusters + 1).double() ** -self.zipf
         for classifier, assigned in zip(self.classifiers, self.assigned, strict=True):
             chances = log_softmax(classifier(features.to(next(classifier.parameters()).dtype)), 1)
-            if self.balance:
-                chances = transported(chances, by_size(wanted, chances), sharpness=self.sharpness)
-            assigned.set(index, chances.argmax(1))  # pyright: ignore[reportCallIssue]
+            balanced = shared_out(chances, by_size(wanted, chances), sharpness=self.sharpness) if self.balance else chances.argmax(1)
+            assigned.set(index, balanced)  # pyright: ignore[reportCallIssue]
         return []
 
     def forward(self, views: Views, clock: Clock) -> Outcome:

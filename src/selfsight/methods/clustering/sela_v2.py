@@ -13,7 +13,7 @@ from selfsight.core.representation import Backbone
 from selfsight.core.schedule import falls_due
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import MultiCrop, small_multi_crop
-from selfsight.objectives.assign import transported
+from selfsight.objectives.assign import shared_out
 from selfsight.objectives.precision import at_least_single
 from selfsight.parts.assignments import Assignments
 from selfsight.parts.heads import mlp
@@ -77,7 +77,7 @@ class SeLaV2(Method):
         shares = self.memory.rows.new_full((self.clusters,), 1 / self.clusters, dtype=torch.float64)
         for prototypes, assigned in zip(self.prototypes, self.assigned, strict=True):
             chances = log_softmax(prototypes(self.memory.rows[index]) / self.temperature, 1)
-            assigned.set(index, transported(chances, shares, sharpness=self.sharpness).argmax(1))  # pyright: ignore[reportCallIssue]
+            assigned.set(index, shared_out(chances, shares, sharpness=self.sharpness))  # pyright: ignore[reportCallIssue]
         return []
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
