@@ -202,7 +202,7 @@ CLAIMS = {
         "a linear readout tells turns of unseen digits from the first half above 60 %, from the second below 40 % (chance 25); k-NN of both "
         "halves, learnt from the same views by the same steps, is at least RotNet's less one point",
         decoupled_turns,
-        failed="Nothing is lost, and the halves do differ: of the first one's variance over unseen digits nearly all is that of a digit's turns, of the "
+        failed="Nothing is lost, and the halves do differ: of the first one's variance over unseen digits nearly all is that of turns, of the "
         "second one's less than half. But the second half is drawn to its mean by a squared error averaged over its numbers, as in the "
         "published code, and 300 steps are too few for that: a linear readout finds the turn in what is left. A hundredfold weight "
         "(seed 500, 250 steps) brings it to 70 %, and k-NN down with it.",
