@@ -35,7 +35,7 @@ CASES: dict[str, dict[str, Any]] = {name: {"method": name} for name in METHODS} 
     "dino on a transformer": {"method": "dino", "backbone": "vit_nano"},
     "dino with a softmax over the batch": {"method": "dino", "options": {"balance": "softmax"}},
     "ibot with a plain head": {"method": "ibot", "options": {"head_norm": False}},
-    "dinov2 with plain heads": {"method": "dinov2", "options": {"head_norm": False}},
+    "dinov2 with batch norm in its heads": {"method": "dinov2", "options": {"head_norm": True}},
     "dinov2 with sinkhorn": {"method": "dinov2", "options": {"balance": "sinkhorn"}},
     "pirl by turns": {"method": "pirl", "options": {"recipe": TURNED, "tiles": 0}},
     "pirl with drawn negatives": {"method": "pirl", "options": {"negatives": 8}},
