@@ -39,7 +39,6 @@ SECOND = ("distil", "scan")
 """Which learn from another representation: SimCLR's of half of the time; the other half is theirs."""
 NEAR = 0.02
 GREY = "nothing: the pictures of this world are nearly grey, and there is little colour to tell"
-HEAD = "batch norm in the head, which it has now; not measured again yet"
 TRIED = {
     "artifacts": "a painter of half the width with batches of 32 (15.7)",
     "cmc": GREY,
@@ -51,7 +50,7 @@ TRIED = {
     "deepcluster_v2": "edges as input, which it has now (46.5), AdamW with them (34.3); without them 64 clusters in batches of 32 (23.4)",
     "exemplar": "AdamW (12.7); a classifier of ten thousand rows sees each five times here, and `npid`, which remembers rows, learns",
     "dinov2": "batch norm in its heads, on the same seed (17.7)",
-    "ibot": HEAD,
+    "ibot": "batch norm in its head, which it has now; without it all embeddings fell together",
     "jigsaw": "larger crops (22.6, its linear probe 53.4 beside 29.0 untrained), with AdamW (16.4)",
     "pirl": "turned crops of half of the picture at least, which it has now (29.1), and AdamW with them (24.8)",
 }
