@@ -67,7 +67,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "simclr": {"hidden": 64, "dim": 32},
     "swav": {"hidden": 64, "dim": 16, "clusters": 16, "queue": 8},
 }
-BACKBONES = {"gan": "dcgan?width=8", "wgan_gp": "dcgan?width=8&norm=false"}
+BACKBONES = {"bigan": "dcgan?width=8", "gan": "dcgan?width=8", "wgan_gp": "dcgan?width=8&norm=false"}
 SIDES = {"context": 32, "jigsaw": 32, "pirl": 32}
 """Whose tiles are whole cells; others see 16 px."""
 THINNER = {"resnet_tiny": "resnet_tiny?width=8", "vit_nano": "vit_nano?blocks=1"}
