@@ -71,9 +71,9 @@ def small_sgd(rate: float) -> Training:
     return Training("sgd", rate=rate, decay=5e-4, warmup=0.05)
 
 
-def gan_adam(batch: int, first: float, second: float) -> Training:
-    """For networks that play against each other (Radford et al. 2015, arXiv:1511.06434): a constant rate of 2e-4, no decay."""
-    return Training("adamw", rate=2e-4, reference_batch=batch, decay=0.0, warmup=0.0, final=1.0, betas=(first, second))
+def gan_adam(batch: int, first: float, second: float, rate: float = 2e-4) -> Training:
+    """For networks that play against each other (Radford et al. 2015, arXiv:1511.06434): a constant rate, no decay."""
+    return Training("adamw", rate=rate, reference_batch=batch, decay=0.0, warmup=0.0, final=1.0, betas=(first, second))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """BiGAN."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -31,9 +29,7 @@ class BiGAN(Method):
 
     card = Card("generative", "generative", "Donahue et al. 2016, arXiv:1605.09782", decks=("004",), probe="linear", coupled=False)
     paper = gan_adam(128, 0.5, 0.999)
-    small = Preset(
-        replace(gan_adam(64, 0.5, 0.999), rate=1e-3), {"width": 32, "noise": 50, "recipe": entire(50)}, batch=64, backbone="dcgan?width=32"
-    )
+    small = Preset(gan_adam(64, 0.5, 0.999, 1e-3), {"width": 32, "noise": 50, "recipe": entire(50)}, batch=64, backbone="dcgan?width=32")
 
     def __init__(
         self, backbone: Backbone, *, recipe: Recipe = entire(200), noise: int = 200, size: int = 64, width: int = 64, hidden: int = 512
