@@ -70,11 +70,21 @@ def shown(value: Any) -> str:
 
 def listed(name: str, value: Any) -> list[str]:
     """A line of the page, or a table where there are several of the same kind."""
-    if not isinstance(value, dict) or not all(isinstance(inner, dict) for inner in value.values()) or not value:
+    if not isinstance(value, dict) or len(value) < 2:
         return [f"- {name}: {shown(value)}"]
-    columns = list(next(iter(value.values())))
-    rows = [f"| {row} | {' | '.join(shown(inner.get(column, '')) for column in columns)} |" for row, inner in value.items()]
-    return ["", f"| {name} | {' | '.join(columns)} |", f"|---|{'--:|' * len(columns)}", *rows, ""]
+    if all(isinstance(inner, dict) for inner in value.values()):
+        columns = list(next(iter(value.values())))
+        rows = [f"| {row} | {' | '.join(shown(inner.get(column, '')) for column in columns)} |" for row, inner in value.items()]
+        return ["", f"| {name} | {' | '.join(columns)} |", f"|---|{'--:|' * len(columns)}", *rows, ""]
+    side = "---" if any(isinstance(inner, str) for inner in value.values()) else "--:"
+    return ["", f"| {name} | |", f"|---|{side}|", *(f"| {row} | {shown(inner)} |" for row, inner in value.items()), ""]
+
+
+def all_listed(measured: dict[str, Any]) -> list[str]:
+    """What was measured; one table where all of it is of one kind."""
+    kinds = {tuple((name, type(inner)) for name, inner in value.items()) if isinstance(value, dict) else () for value in measured.values()}
+    alike = len(measured) > 1 and len(kinds) == 1 and all(kind is not dict for _, kind in next(iter(kinds)))
+    return listed("measured", measured) if alike else [line for name, value in measured.items() for line in listed(name, value)]
 
 
 def write_page() -> None:
@@ -95,7 +105,7 @@ def write_page() -> None:
             lines += ["The criterion is newer than the result: run it again.", ""]
         lines += [f"**{'Holds' if result['holds'] else 'Does not hold'}** ({result['seconds']} s of a core, {result['machine']}).", ""]
         lines += [] if result["holds"] or not claim.failed else [claim.failed, ""]
-        lines += [line for name, value in result["measured"].items() for line in listed(name, value)]
+        lines += all_listed(result["measured"])
         lines += ["", f"![{claim.title}](claims/{letter}.png)"]
     PAGE.write_text("\n".join(_once(lines)) + "\n")
 
