@@ -24,6 +24,7 @@ class TimmBackbone(Backbone):
     Attributes:
         prefix: class and register tokens before the patches; 0 for convolutional networks.
         pool: ``"cls"`` if the pooled vector is the class token's, else ``"mean"``.
+        channels_last: its layers return maps whose last axis is that of the channels.
         mean, std: the normalisation that its published weights were trained with.
     """
 
@@ -42,7 +43,7 @@ class TimmBackbone(Backbone):
         names = [f"model.{stage['module']}" for stage in stages]
         known = dict(self.named_modules())
         self.layers = tuple(name for name in dict.fromkeys(names) if name in known) or _plain_layers(self, "model")
-        self._last = getattr(model, "output_fmt", "NCHW") == "NHWC"
+        self.channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
 
     def forward(self, images: Float[Tensor, "batch channel *size"]) -> Features:
         model: Any = self.model
@@ -50,7 +51,7 @@ class TimmBackbone(Backbone):
         pooled = model.forward_head(places, pre_logits=True)
         if places.ndim == 3:
             return Features(pooled, _cells(places[:, self.prefix :], tuple(images.shape[-2:])))
-        return Features(pooled, places.permute(0, 3, 1, 2) if self._last else places)
+        return Features(pooled, places.permute(0, 3, 1, 2) if self.channels_last else places)
 
 
 class ModuleBackbone(Backbone):

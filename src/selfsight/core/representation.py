@@ -199,7 +199,7 @@ class Representation:
             return self.features(images).pooled
         output = self._at(images, layer)
         if output.ndim == 4:
-            return output.mean((2, 3))
+            return self.places(output, images.shape[-2:], layer).mean((2, 3))
         if output.ndim == 3:
             prefix = getattr(self.backbone, "prefix", 0)
             cls = prefix and getattr(self.backbone, "pool", "cls") == "cls"
@@ -214,12 +214,19 @@ class Representation:
         """
         if layer is None:
             return self.features(images).grid
-        output = self._at(images, layer)
+        return self.places(self._at(images, layer), images.shape[-2:], layer)
+
+    def places(self, output: Tensor, size: Sequence[int], layer: str = "") -> Float[Tensor, "batch dim rows columns"]:
+        """What a layer returned for images of some size (height, width), one vector a place; class and register tokens left out.
+
+        Raises:
+            UsageError: the layer has no places.
+        """
         if output.ndim == 4:
-            return output
+            return output.permute(0, 3, 1, 2) if getattr(self.backbone, "channels_last", False) else output
         if output.ndim == 3:
             patches = output[:, getattr(self.backbone, "prefix", 0) :]
-            rows, columns = (side // self.backbone.stride for side in images.shape[-2:])
+            rows, columns = (side // self.backbone.stride for side in size)
             return patches.transpose(1, 2).unflatten(2, (rows, columns))
         raise UsageError(f"The layer {layer!r} returns one vector an image and has no places.", "Use pooled() there.")
 

@@ -1,0 +1,338 @@
+"""Perturbation: the smallest part of an image, or of a layer's channels, that makes a representation say what it says.
+
+Extremal perturbations (Fong, Patrick & Vedaldi 2019, arXiv:1910.08485) hold the area of a mask fixed and make its effect the largest.
+Here the area is that of the visible mask, all sizes are parts of the image's, scores are in parts of what there is between the image
+and its blur, and all images and all areas are optimised in one batch.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Num
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
+
+from selfsight.core.errors import UsageError
+from selfsight.core.representation import Representation
+from selfsight.core.tap import tap
+from selfsight.data.views.blur import gaussian_blur
+from selfsight.explain.attribution import Maps, scores
+from selfsight.explain.backprop import calm
+from selfsight.explain.targets import Target, said
+
+__all__ = [
+    "Extremal",
+    "Mode",
+    "blurred",
+    "extremal",
+    "extremal_channels",
+    "extremal_perturbation",
+    "meaningful_perturbation",
+    "smooth_mask",
+]
+
+Mode = Literal["preserve", "delete", "dual"]
+CELLS, REACH, SHARPNESS = 32, 2, 20.0
+"""Parameters on the longer side, the reach of the maximum and of the blur after it (in cells), the maximum's temperature."""
+START = 0.5
+"""Where parameters begin: a mask that is open to both sides."""
+LEVELS, BLUR = 8, 20 / 224
+"""Levels of blur, and the strongest in parts of the shorter side."""
+
+
+@dataclass(frozen=True)
+class Extremal:
+    """Masks of fixed areas.
+
+    Attributes:
+        masks: what is kept (1) and what is not (0); for channels, height and width are 1 and the channels come second to last.
+        areas: what was asked.
+        kept: the target's number where only the mask is kept (preserve, dual) or taken away (delete).
+        whole, nothing: the same of the whole image, and of its strongest blur.
+        steps: how many were made.
+    """
+
+    masks: Float[Tensor, "batch area height width"]
+    areas: tuple[float, ...]
+    kept: Float[Tensor, "batch area"]
+    whole: Float[Tensor, " batch"]
+    nothing: Float[Tensor, " batch"]
+    steps: int
+
+    @property
+    def visible(self) -> Float[Tensor, "batch area"]:
+        """The areas that came out."""
+        return self.masks.mean((2, 3))
+
+    @property
+    def share(self) -> Float[Tensor, "batch area"]:
+        """``kept`` from nothing (0) to the whole image (1)."""
+        span = (self.whole - self.nothing)[:, None]
+        return (self.kept - self.nothing[:, None]) / torch.where(span == 0, 1, span)
+
+
+def blurred(given: Float[Tensor, "batch channel height width"], part: float) -> Float[Tensor, "batch channel height width"]:
+    """Images blurred by a Gaussian whose standard deviation is a part of the shorter side."""
+    shorter = min(given.shape[-2:])
+    sigma = part * shorter
+    if sigma <= 0:
+        return given
+    reach = min(max(round(3 * sigma), 1), shorter - 1)
+    return gaussian_blur(given, given.new_full((len(given),), sigma), 2 * reach + 1)
+
+
+def pyramid(given: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch level channel height width"]:
+    """An image from its strongest blur to itself."""
+    return torch.stack([blurred(given, BLUR * (1 - level / (LEVELS - 1))) for level in range(LEVELS)], 1)
+
+
+def between(
+    levels: Float[Tensor, "batch level channel height width"], mask: Float[Tensor, "batch 1 height width"]
+) -> Float[Tensor, "batch channel height width"]:
+    """Each place at the level that its mask says, 0 the blur and 1 the image; linear between levels."""
+    height = mask.clamp(0, 1) * (LEVELS - 1)
+    lower = height.detach().floor().clamp(max=LEVELS - 2)
+    index = lower.long()[:, None].expand(-1, -1, levels.shape[2], -1, -1)
+    low, high = levels.gather(1, index)[:, 0], levels.gather(1, index + 1)[:, 0]
+    return low + (height - lower) * (high - low)
+
+
+def smooth_mask(parameters: Float[Tensor, "mask rows columns"]) -> Float[Tensor, "mask rows columns"]:
+    """The smooth maximum ``Σ p exp(20 p) / Σ exp(20 p)`` over 5 x 5 neighbours, then a binomial blur of 5 x 5: one where all are.
+
+    What one parameter opens is 9 x 9 cells wide, one at its centre and soft at its edge. Four passes of short filters, in place of
+    the published unfolding of 81 neighbours.
+    """
+    side = 2 * REACH + 1
+    sharp = (SHARPNESS * (parameters - 1)).exp()[:, None]
+    box = partial(avg_pool2d, kernel_size=side, stride=1, padding=REACH, count_include_pad=False)
+    opened = box(parameters[:, None] * sharp) / box(sharp)
+    bell = parameters.new_tensor([1, 2, 1]) / 4
+    opened = conv2d(pad(opened, (0, 0, 1, 1), mode="replicate"), bell.view(1, 1, -1, 1))
+    return conv2d(pad(opened, (1, 1, 0, 0), mode="replicate"), bell.view(1, 1, 1, -1))[:, 0]
+
+
+def area_penalty(masks: Float[Tensor, "mask place"], areas: Float[Tensor, " mask"]) -> Float[Tensor, " mask"]:
+    """``mean (sort(m) - r_a)²``, r_a as many ones as the area asks for after zeros."""
+    count = masks.shape[1]
+    filled = (torch.arange(count, device=masks.device) + 1 - (1 - areas[:, None]) * count).clamp(0, 1)
+    return (masks.sort(1).values - filled).square().mean(1)
+
+
+@dataclass(frozen=True)
+class _Effect:
+    """What a mask does: the share of the score that it keeps, of rows of the batch; 1 minus the mask for what it takes away."""
+
+    shown: Callable[[Tensor, Tensor], Tensor]
+    """From masks and the numbers of the images to the target's numbers."""
+    whole: Tensor
+    nothing: Tensor
+
+    def reward(self, masks: Tensor, image: Tensor, mode: Mode) -> Tensor:
+        span = (self.whole - self.nothing)[image]
+        unit = torch.where(span.abs() < 1e-6, 1, span)
+
+        def share(seen: Tensor) -> Tensor:
+            return (self.shown(seen, image) - self.nothing[image]) / unit
+
+        if mode == "dual":
+            return share(masks) - share(1 - masks)
+        return share(masks) if mode == "preserve" else -share(1 - masks)
+
+
+def _optimise(
+    effect: _Effect,
+    start: Tensor,
+    mask_of: Callable[[Tensor], Tensor],
+    image: Tensor,
+    areas: Tensor,
+    mode: Mode,
+    steps: int,
+    rate: float,
+    pressure: tuple[float, float],
+) -> tuple[Tensor, int]:
+    """Momentum on the parameters of all masks, kept between 0 and 1; masks that stand still leave the batch.
+
+    A mask's step has the size of ``rate``, and its parameters keep their proportions: what hardly matters to the score hardly moves
+    while the area still weighs little. (With a step size for each parameter, as Adam has, places without any effect would take the
+    area as fast as those that count.)
+    """
+    best = start.clone()
+    alive = torch.arange(len(start), device=start.device)
+    parameters, first, second = start.clone(), torch.zeros_like(start), torch.zeros_like(start[:, :1, :1])
+    before = torch.full((len(start),), -torch.inf, device=start.device)
+    step = 0
+    for step in range(1, steps + 1):
+        parameters.requires_grad_()
+        masks = mask_of(parameters)
+        push = pressure[0] * (pressure[1] / pressure[0]) ** (step / steps)
+        gain = effect.reward(masks, image[alive], mode) - push * area_penalty(masks.flatten(1), areas[alive])
+        (slope,) = torch.autograd.grad(-gain.sum(), parameters)
+        first, second = first.lerp(slope, 0.1), second.lerp(slope.square().mean((1, 2), keepdim=True), 0.1)
+        moved = (first / (second.sqrt() + 1e-12)).clamp(-3, 3)
+        fade = 1.0 if step < 0.7 * steps else max((steps - step) / (0.3 * steps), 0.0)
+        parameters = (parameters.detach() - rate * fade * moved).clamp(0, 1)
+        if step % 20 == 0 or step == steps:
+            best[alive] = parameters
+            still = ((gain.detach() - before[alive]).abs() < 1e-3) & (step > steps // 2)
+            before[alive] = gain.detach()
+            left = ~still
+            alive, parameters, first, second = alive[left], parameters[left], first[left], second[left]
+            if not len(alive):
+                break
+    return best, step
+
+
+def _cells(size: Sequence[int]) -> tuple[int, int]:
+    cell = max(max(size) / CELLS, 1)
+    return max(round(size[0] / cell), 1), max(round(size[1] / cell), 1)
+
+
+def extremal_perturbation(
+    phi: Representation,
+    images: Num[Tensor, "batch channel height width"],
+    target: Target,
+    *,
+    areas: Sequence[float] = (0.1,),
+    mode: Mode = "preserve",
+    steps: int = 100,
+    rate: float = 0.1,
+    pressure: tuple[float, float] = (1.0, 300.0),
+) -> Extremal:
+    """For each area the smooth mask that keeps most of a target's number, or takes most of it away.
+
+    Args:
+        phi, images, target: as for ``saliency``.
+        areas: parts of the image.
+        mode: keep the number by what the mask shows (preserve), destroy it by what it hides (delete), or both (dual).
+        steps, rate: of Adam; masks that stand still stop sooner.
+        pressure: weight of the area's penalty, first and last; it grows geometrically.
+
+    Raises:
+        UsageError: an area is not between 0 and 1.
+    """
+    if not areas or not all(0 < area < 1 for area in areas):
+        raise UsageError(f"Areas are parts of an image, and {tuple(areas)} are not all between 0 and 1.", "Give areas such as 0.1.")
+    given = phi.normalise(images)
+    levels = pyramid(given)
+    size = tuple(given.shape[-2:])
+
+    def full(masks: Tensor) -> Tensor:
+        return masks[:, None] if masks.shape[1:] == size else interpolate(masks[:, None], size, mode="bilinear")
+
+    def shown(masks: Tensor, image: Tensor) -> Tensor:
+        return target.score(phi, between(levels[image], full(masks)), image.cpu())
+
+    effect = _Effect(shown, scores(phi, given, target), scores(phi, levels[:, 0], target))
+    image = torch.arange(len(given), device=given.device).repeat_interleave(len(areas))
+    wanted = torch.tensor(areas, device=given.device, dtype=given.dtype).repeat(len(given))
+    start = torch.full((len(image), *_cells(size)), START, device=given.device, dtype=given.dtype)
+    with calm(phi.backbone):
+        found, made = _optimise(effect, start, smooth_mask, image, wanted, mode, steps, rate, pressure)
+    with torch.no_grad():
+        masks = full(smooth_mask(found))[:, 0]
+        seen = masks if mode != "delete" else 1 - masks
+        kept = scores(phi, between(levels[image], seen[:, None]), target, image.cpu())
+    count = (len(given), len(areas))
+    return Extremal(masks.view(*count, *size), tuple(areas), kept.view(count), effect.whole, effect.nothing, made)
+
+
+def extremal(
+    phi: Representation,
+    images: Num[Tensor, "batch channel height width"],
+    target: Target,
+    *,
+    areas: Sequence[float] = (0.025, 0.05, 0.1, 0.2),
+    mode: Mode = "preserve",
+    steps: int = 100,
+) -> Maps:
+    """The sum of the masks of several areas, smoothed by 9 % of the shorter side, as the pointing game uses them."""
+    found = extremal_perturbation(phi, images, target, areas=areas, mode=mode, steps=steps)
+    return blurred(found.masks.sum(1, keepdim=True), 0.09)
+
+
+def extremal_channels(
+    phi: Representation,
+    images: Num[Tensor, "batch channel height width"],
+    target: Target,
+    layer: str,
+    *,
+    areas: Sequence[float] = (0.1,),
+    mode: Mode = "preserve",
+    steps: int = 100,
+    rate: float = 0.1,
+    pressure: tuple[float, float] = (1.0, 300.0),
+) -> Extremal:
+    """For each share of a layer's channels those that keep most of a target's number, or take most of it away; others are set to zero.
+
+    The masks have one row for each channel and one column.
+    """
+    given = phi.normalise(images)
+    with torch.no_grad(), calm(phi.backbone):
+        channels = phi.places(said(phi, given[:1], layer), given.shape[-2:], layer).shape[1]
+    along = -1 if said_last(phi, given[:1], layer) else 1
+
+    def shown(masks: Tensor, image: Tensor) -> Tensor:
+        def scale(output: Tensor) -> Tensor:
+            weights = masks.flatten(1)
+            return output * (weights[:, None] if output.ndim == 3 else weights[:, None, None] if along == -1 else weights[:, :, None, None])
+
+        with tap(phi.backbone, edit={layer: scale}):
+            return target.score(phi, given[image], image.cpu())
+
+    ones = torch.ones(len(given), channels, 1, device=given.device, dtype=given.dtype)
+    every = torch.arange(len(given), device=given.device)
+    with calm(phi.backbone), torch.no_grad():
+        effect = _Effect(shown, shown(ones, every), shown(torch.zeros_like(ones), every))
+    image = every.repeat_interleave(len(areas))
+    wanted = torch.tensor(areas, device=given.device, dtype=given.dtype).repeat(len(given))
+    with calm(phi.backbone):
+        found, made = _optimise(effect, START * ones[image], lambda masks: masks, image, wanted, mode, steps, rate, pressure)
+        with torch.no_grad():
+            kept = shown(found if mode != "delete" else 1 - found, image)
+    count = (len(given), len(areas))
+    return Extremal(found.view(*count, channels, 1), tuple(areas), kept.view(count), effect.whole, effect.nothing, made)
+
+
+def said_last(phi: Representation, given: Tensor, layer: str) -> bool:
+    """Whether a layer returns its channels last."""
+    with torch.no_grad(), calm(phi.backbone):
+        return said(phi, given, layer).ndim == 3 or bool(getattr(phi.backbone, "channels_last", False))
+
+
+def meaningful_perturbation(
+    phi: Representation,
+    images: Num[Tensor, "batch channel height width"],
+    target: Target,
+    *,
+    steps: int = 300,
+    sparse: float = 1e-4,
+    smooth: float = 1e-2,
+) -> Maps:
+    """What has to be blurred for a target's number to fall (Fong & Vedaldi 2017, arXiv:1704.03296): one minus the mask that is left.
+
+    ``min f(x m + blur(x) (1 - m)) + 1e-4 Σ|1 - m| + 1e-2 Σ|∇m|³``, m on 28 cells, f in parts of what lies between image and blur.
+    """
+    given = phi.normalise(images)
+    soft = blurred(given, 10 / 224)
+    whole, nothing = scores(phi, given, target), scores(phi, soft, target)
+    span = torch.where((whole - nothing).abs() < 1e-6, 1, whole - nothing)
+    longer = max(given.shape[-2:])
+    cells = [max(round(28 * side / longer), 2) for side in given.shape[-2:]]
+    mask = torch.full((len(given), 1, *cells), 0.5, device=given.device, dtype=given.dtype)
+    mask.requires_grad_()
+    optimiser = torch.optim.Adam([mask], lr=0.1)
+    with calm(phi.backbone):
+        for _ in range(steps):
+            large = blurred(interpolate(mask, tuple(given.shape[-2:]), mode="bilinear"), 5 / 224)
+            said_now = target.score(phi, given * large + soft * (1 - large), torch.arange(len(given)))
+            slopes = ((mask.diff(dim=2).abs() ** 3).sum((1, 2, 3))) + ((mask.diff(dim=3).abs() ** 3).sum((1, 2, 3)))
+            loss = (said_now - nothing) / span + sparse * (1 - mask).abs().sum((1, 2, 3)) + smooth * slopes
+            (mask.grad,) = torch.autograd.grad(loss.sum(), mask)
+            optimiser.step()
+            with torch.no_grad():
+                mask.clamp_(0, 1)
+    return 1 - interpolate(mask.detach(), tuple(given.shape[-2:]), mode="bilinear")

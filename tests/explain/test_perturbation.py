@@ -1,0 +1,140 @@
+"""Perturbations: the area that is asked for, the place that counts, the channels that count."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torch.testing import assert_close
+
+from selfsight.core.errors import UsageError
+from selfsight.core.representation import Representation
+from selfsight.explain.perturbation import (
+    area_penalty,
+    between,
+    extremal,
+    extremal_channels,
+    extremal_perturbation,
+    meaningful_perturbation,
+    pyramid,
+    smooth_mask,
+)
+from selfsight.explain.targets import Target, unit
+
+from nets import Ways, chain, logit, phi_of
+
+
+class Spot(nn.Module):
+    """Says how much detail there is in a square, and nothing of what is around."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side, self.weight = side, nn.Conv2d(3, 1, 1, bias=False)
+        nn.init.constant_(self.weight.weight, 1 / 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        light = self.weight(images)
+        low, high = self.side // 8, self.side * 3 // 8
+        square = light[:, 0, low:high, low:high]
+        return torch.stack([square.diff(dim=2).square().mean((1, 2)), light.mean((1, 2, 3))], 1)
+
+
+def spot(side: int) -> tuple[Representation, Tensor, Target]:
+    coarse = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    return phi_of(Spot(side), side), interpolate(coarse, (side, side), mode="bilinear"), logit(0)
+
+
+@pytest.mark.parametrize("side", [32, 64])
+@pytest.mark.parametrize("mode", ["preserve", "delete", "dual"])
+def test_finds_the_square_that_counts_in_the_area_that_was_asked(side: int, mode: str) -> None:
+    phi, images, target = spot(side)
+    areas = (0.05, 0.1, 0.4)
+    found = extremal_perturbation(phi, images, target, areas=areas, mode=mode, steps=100)
+    assert (found.visible - torch.tensor(areas)).abs().max() < 0.02
+    low, high = side // 8, side * 3 // 8
+    assert found.masks[:, 1:, low:high, low:high].mean() > 0.85  # the square is a sixteenth of the image
+    assert (found.share[:, 1] > 0.85).all() if mode != "delete" else (found.share[:, 1] < 0.1).all()
+    assert found.kept.shape == (2, 3)
+
+
+def test_areas_are_met_on_images_that_are_not_square() -> None:
+    phi = phi_of(Ways("plain"))
+    found = extremal_perturbation(phi, torch.rand(1, 3, 40, 24), logit(), areas=(0.2,), steps=60)
+    assert found.masks.shape == (1, 1, 40, 24)
+    assert abs(float(found.visible) - 0.2) < 0.02
+
+
+def test_an_area_that_is_none_is_refused() -> None:
+    phi, images, target = spot(32)
+    for areas in ((), (0.0,), (1.5,)):
+        with pytest.raises(UsageError, match="between 0 and 1"):
+            extremal_perturbation(phi, images, target, areas=areas)
+
+
+def test_a_mask_is_one_where_all_is_open_and_smooth_elsewhere() -> None:
+    assert_close(smooth_mask(torch.ones(1, 12, 9)), torch.ones(1, 12, 9))
+    assert_close(smooth_mask(torch.zeros(1, 12, 9)), torch.zeros(1, 12, 9))
+    one = torch.zeros(1, 32, 32)
+    one[0, 16, 16] = 1
+    found = smooth_mask(one)[0]
+    assert found[16, 16] > 0.999
+    assert (found > 0.01).sum() == 49
+    assert max(found.diff(dim=0).abs().max(), found.diff(dim=1).abs().max()) < 0.76
+    assert_close(found, found.T)
+
+
+def test_the_penalty_is_nothing_for_a_binary_mask_of_that_area() -> None:
+    mask = torch.zeros(2, 100)
+    mask[:, :20] = 1
+    assert area_penalty(mask[:, torch.randperm(100)], torch.tensor([0.2, 0.3])).tolist() == pytest.approx([0.0, 0.1])
+
+
+def test_between_the_levels_is_the_image_at_one_and_its_blur_at_nothing() -> None:
+    images = torch.rand(2, 3, 16, 16)
+    levels = pyramid(images)
+    assert torch.equal(levels[:, -1], images)
+    for value, expected in ((1.0, levels[:, -1]), (0.0, levels[:, 0]), (0.5, (levels[:, 3] + levels[:, 4]) / 2)):
+        assert_close(between(levels, torch.full((2, 1, 16, 16), value)), expected)
+
+
+def test_the_map_of_several_areas_points_at_the_square() -> None:
+    phi, images, target = spot(32)
+    found = extremal(phi, images, target, areas=(0.05, 0.1), steps=60)
+    assert all(4 <= value < 12 for place in found.flatten(1).argmax(1).tolist() for value in divmod(place, 32))
+    hidden = meaningful_perturbation(phi, images, target, steps=60)
+    assert found.shape == hidden.shape == (2, 1, 32, 32)
+    inside = hidden[:, :, 4:12, 4:12].mean()
+    assert inside > 3 * (hidden.mean() * 16 - inside) / 15
+
+
+@pytest.mark.parametrize("mode", ["preserve", "delete"])
+def test_finds_the_channels_that_count(mode: str) -> None:
+    class Few(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.weights = nn.Conv2d(3, 20, 3), torch.zeros(20)
+            self.weights[[3, 11]] = 1.0
+
+        def forward(self, images: Tensor) -> Tensor:
+            return (self.first(images).abs().mean((2, 3)) * self.weights).sum(1, keepdim=True)
+
+    phi = phi_of(Few())
+    found = extremal_channels(phi, torch.rand(2, 3, 16, 16), logit(0), "module.first", areas=(0.1, 0.5), mode=mode, steps=60)
+    assert found.masks.shape == (2, 2, 20, 1)
+    assert (found.masks[:, 0, [3, 11], 0] > 0.9).all()
+    assert (found.visible[:, 0] - 0.1).abs().max() < 0.02
+    assert (found.share[:, 0] > 0.95).all() if mode == "preserve" else (found.share[:, 0] < 0.05).all()
+
+
+def test_the_network_is_left_as_it_was() -> None:
+    net = chain()
+    phi = phi_of(net)
+    net.train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    extremal_perturbation(phi, torch.rand(1, 3, 16, 16), unit("module.4", 2), areas=(0.2,), steps=4)
+    meaningful_perturbation(phi, torch.rand(1, 3, 16, 16), logit(), steps=2)
+    extremal_channels(phi, torch.rand(1, 3, 16, 16), logit(), "module.1", steps=2)
+    assert all(part.training for part in net.modules())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in net.parameters())
+    assert not any(part._forward_hooks for part in net.modules())
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())

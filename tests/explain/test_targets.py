@@ -1,0 +1,101 @@
+"""What is explained: units, directions, classes, clusters, likeness."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import normalize
+from torch.testing import assert_close
+
+from selfsight.backbones.loading import untrained
+from selfsight.core.errors import UsageError
+from selfsight.core.readout import Readout
+from selfsight.explain.targets import cluster, code, direction, like, probe_class, said, strongest, unit
+
+from nets import chain, logit, phi_of, pictures
+
+
+def test_a_unit_is_read_at_its_layer() -> None:
+    phi, images = phi_of(chain()), pictures()
+    given = phi.normalise(images)
+    grid = phi.grid(images, "module.4")
+    assert_close(unit("module.4", 3).score(phi, given), grid[:, 3].mean((1, 2)))
+    assert_close(unit("module.4", 3, "max").score(phi, given), grid[:, 3].amax((1, 2)))
+    assert_close(unit("module.4", 3, (2, 5)).score(phi, given), grid[:, 3, 2, 5])
+    with pytest.raises(UsageError, match="from 0 to 7"):
+        unit("module.4", 8).score(phi, given)
+
+
+def test_layers_after_the_one_that_is_read_do_not_run() -> None:
+    phi = phi_of(chain())
+    ran: list[int] = []
+    phi.backbone.module[6].register_forward_hook(lambda *_: ran.append(1))
+    found = said(phi, phi.normalise(pictures()), "module.4")
+    assert torch.equal(found, phi.grid(pictures(), "module.4"))
+    assert len(ran) == 1  # by grid, which runs the whole network
+
+
+def test_tokens_are_read_as_places() -> None:
+    phi = untrained("vit_nano?blocks=2", size=32)
+    images = torch.rand(2, 3, 32, 32)
+    layer = phi.layers[0]
+    found = unit(layer, 5).score(phi, phi.normalise(images))
+    assert_close(found, phi.grid(images, layer)[:, 5].mean((1, 2)))
+
+
+def test_a_class_is_the_probes_logit() -> None:
+    phi, images = phi_of(chain()[:-1]), pictures()
+    generator = np.random.default_rng(0)
+    arrays = {
+        "weight": generator.normal(size=(3, 8)),
+        "bias": generator.normal(size=3),
+        "mean": generator.normal(size=8),
+        "scale": generator.uniform(1, 2, size=8),
+    }
+    probe = Readout("linear", "output", arrays, ("cat", "dog", "owl"))
+    rows = phi.pooled(images).detach().double().numpy()
+    expected = ((rows - arrays["mean"]) / arrays["scale"]) @ arrays["weight"].T + arrays["bias"]
+    given = phi.normalise(images)
+    assert_close(probe_class(probe, "dog").score(phi, given), torch.from_numpy(expected[:, 1]).float(), rtol=1e-4, atol=1e-5)
+    best = strongest(probe_class(probe, 0), phi, images)
+    assert_close(best.score(phi, given), torch.from_numpy(expected.max(1)).float(), rtol=1e-4, atol=1e-5)
+    with pytest.raises(UsageError, match="no class"):
+        probe_class(probe, "cow")
+    with pytest.raises(UsageError, match="linear probe"):
+        probe_class(Readout("centroids", "output", {"centroids": np.ones((2, 8))}), 0)
+
+
+def test_a_cluster_is_largest_for_its_own_centroid() -> None:
+    phi, images = phi_of(chain()[:-1]), pictures(6)
+    rows = phi.pooled(images).detach()
+    for unit_length in (True, False):
+        shown = normalize(rows) if unit_length else rows
+        readout = Readout("centroids", "output", {"centroids": shown[:3].numpy()}, facts={"unit_length": unit_length})
+        numbers = cluster(readout, 0).numbers(phi, phi.normalise(images))
+        assert numbers.argmax(1).tolist() == torch.cdist(shown, shown[:3]).argmin(1).tolist()
+    with pytest.raises(UsageError, match="no centroids"):
+        cluster(Readout("linear", "output", {"weight": np.ones((2, 8))}), 0)
+
+
+@pytest.mark.parametrize("layer", [None, "module.4"])
+def test_an_image_is_like_itself_and_its_code_is_one(layer: str | None) -> None:
+    phi, images = phi_of(chain()[:-1]), pictures()
+    given = phi.normalise(images)
+    assert_close(like(phi, images[1], layer).score(phi, given)[1], torch.tensor(1.0))
+    assert like(phi, images[1], layer).score(phi, given)[0] < 1
+    own = code(phi, images, layer)
+    assert_close(own.score(phi, given), torch.ones(3))
+    assert_close(own.score(phi, given[[2, 2]], torch.tensor([2, 2])), torch.ones(2))
+
+
+def test_a_target_for_each_image_is_refused_more_images() -> None:
+    phi = phi_of(chain())
+    target = logit().at(torch.tensor([0, 1]))
+    assert target.score(phi, phi.normalise(pictures(2))).shape == (2,)
+    with pytest.raises(UsageError, match="2 images"):
+        target.score(phi, phi.normalise(pictures(3)))
+
+
+def test_a_direction_of_a_layer_reads_the_mean_over_places() -> None:
+    phi, images = phi_of(chain()), pictures()
+    vector = torch.randn(8)
+    assert_close(direction(vector, "module.4").score(phi, phi.normalise(images)), phi.pooled(images, "module.4") @ vector)
