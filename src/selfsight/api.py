@@ -1,7 +1,7 @@
 """The Python face: learn, load, wrap, open, Run."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from importlib.util import find_spec
@@ -25,6 +25,8 @@ from selfsight.data.opening import open_source
 from selfsight.data.pack import cache_folder
 from selfsight.data.source import Source
 from selfsight.engine.hardware import fast_bf16
+from selfsight.explain.asking import read_images, target_of
+from selfsight.explain.result import Explanation, explain
 from selfsight.learning import Manner, continue_run, learn_run
 from selfsight.measure.examine import Examination, examine
 from selfsight.report.page import Shown, write_report
@@ -171,6 +173,28 @@ class Run:
             readout.save(folder / name)
         about = {"train": train.spec, "train_images": len(train), "test": test.spec, "test_images": len(test)}
         (folder / "scores.json").write_text(json.dumps(about | found.to_plain(), indent=1) + "\n")
+
+    def explain(
+        self,
+        images: Sequence[str | Path],
+        *,
+        target: str = "code",
+        methods: Sequence[str] = ("gradient", "grad_cam", "integrated_gradients", "extremal"),
+        whole: bool = False,
+        say: Callable[[str], None] = lambda words: None,  # noqa: ARG005
+    ) -> Explanation:
+        """Maps of several attribution methods for some images; ``selfsight.explain`` has the parts.
+
+        Args:
+            images: picture files, or rows of a data set such as ``world:shapes#0,3,8-11``.
+            target: what is explained, such as ``class:dog``, ``cluster:7``, ``unit:stages.2/41``, ``like:other.jpg``, ``code``.
+            methods: names of attribution methods.
+            whole: the whole picture in place of its middle square.
+            say: called with what is being done.
+        """
+        asked = read_images([str(path) for path in images], self.phi, whole=whole)
+        chosen = target_of(target, self.phi, asked.images, self.path / "measures")
+        return explain(self.phi, asked.images, chosen, methods, names=asked.names, say=say)
 
     def report(self, data: Source | str | Path | None = None) -> Path:
         """Write one page about the run, ``report/index.html``; pictures are taken from ``data``, by default what it was learnt from."""

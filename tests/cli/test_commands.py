@@ -178,3 +178,36 @@ def test_options_that_share_a_line_are_explained_apart():
         "uniform": "weights of the two terms.",
         "queue": "how many (0: none); kept for long.",
     }
+
+
+def test_explain_writes_a_sheet_and_says_what_it_found(run, capsys, tmp_path):
+    out = tmp_path / "why"
+    images = "world:shapes?count=4&size=16#0,2"
+    words = [
+        "explain",
+        "attribute",
+        str(run),
+        images,
+        "--target",
+        "unit:stages.3",
+        "--method",
+        "gradient,gradcam",
+        "--out",
+        str(out),
+        "--json",
+    ]
+    assert main(words) == 0
+    found = said(capsys)
+    assert isinstance(found, dict)
+    assert set(found["methods"]) == {"gradient", "grad_cam"}
+    assert found["images"] == ["world:shapes#0", "world:shapes#2"]
+    assert all(Path(path).is_file() for path in found["files"])
+
+
+def test_explain_refuses_what_it_does_not_know(run, capsys):
+    assert main(["explain", "divine", str(run)]) == 2
+    assert main(["explain", "attribute", str(run), "world:shapes?count=4&size=16#9"]) == 2
+    assert main(["explain", "attribute", str(run), "world:shapes?count=4&size=16#0", "--target", "class:dog"]) == 2
+    assert "Measure the run first" in capsys.readouterr().err
+    assert main(["explain"]) == 0
+    assert "contrastive_excitation" in capsys.readouterr().out

@@ -12,6 +12,7 @@ VERBS = {
     "learn": "learn a representation of pictures, without labels",
     "bank": "keep what a representation says of a data set",
     "measure": "score a representation beside its floors",
+    "explain": "what in an image makes a representation say what it says",
     "report": "write one page about a run",
     "demo": "everything once, in a few minutes, without network or data",
     "doctor": "what this machine can do, and how long a run would take",

@@ -160,11 +160,9 @@ def _optimise(
     while the area still weighs little. (With a step size for each parameter, as Adam has, places without any effect would take the
     area as fast as those that count.)
     """
-    best = start.clone()
-    alive = torch.arange(len(start), device=start.device)
+    best, alive = start.clone(), torch.arange(len(start), device=start.device)
     parameters, first, second = start.clone(), torch.zeros_like(start), torch.zeros_like(start[:, :1, :1])
-    before = torch.full((len(start),), -torch.inf, device=start.device)
-    step = 0
+    before, step = torch.full((len(start),), -torch.inf, device=start.device), 0
     for step in range(1, steps + 1):
         parameters.requires_grad_()
         masks = mask_of(parameters)
@@ -217,27 +215,42 @@ def extremal_perturbation(
     if not areas or not all(0 < area < 1 for area in areas):
         raise UsageError(f"Areas are parts of an image, and {tuple(areas)} are not all between 0 and 1.", "Give areas such as 0.1.")
     given = phi.normalise(images)
-    levels = pyramid(given)
-    size = tuple(given.shape[-2:])
-
-    def full(masks: Tensor) -> Tensor:
-        return masks[:, None] if masks.shape[1:] == size else interpolate(masks[:, None], size, mode="bilinear")
-
-    def shown(masks: Tensor, image: Tensor) -> Tensor:
-        return target.score(phi, between(levels[image], full(masks)), image.cpu())
-
-    effect = _Effect(shown, scores(phi, given, target), scores(phi, levels[:, 0], target))
-    image = torch.arange(len(given), device=given.device).repeat_interleave(len(areas))
-    wanted = torch.tensor(areas, device=given.device, dtype=given.dtype).repeat(len(given))
-    start = torch.full((len(image), *_cells(size)), START, device=given.device, dtype=given.dtype)
+    veil = _Veil(phi, target, pyramid(given))
+    image, wanted = _rows(given, areas)
+    start = torch.full((len(image), *_cells(given.shape[-2:])), START, device=given.device, dtype=given.dtype)
+    effect = _Effect(veil.score, scores(phi, given, target), scores(phi, veil.levels[:, 0], target))
     with calm(phi.backbone):
         found, made = _optimise(effect, start, smooth_mask, image, wanted, mode, steps, rate, pressure)
-    with torch.no_grad():
-        masks = full(smooth_mask(found))[:, 0]
-        seen = masks if mode != "delete" else 1 - masks
-        kept = scores(phi, between(levels[image], seen[:, None]), target, image.cpu())
+        with torch.no_grad():
+            masks = veil.full(smooth_mask(found))[:, 0]
+    seen = masks if mode != "delete" else 1 - masks
+    kept = scores(phi, between(veil.levels[image], seen[:, None]), target, image.cpu())
     count = (len(given), len(areas))
-    return Extremal(masks.view(*count, *size), tuple(areas), kept.view(count), effect.whole, effect.nothing, made)
+    return Extremal(masks.unflatten(0, count), tuple(areas), kept.view(count), effect.whole, effect.nothing, made)
+
+
+@dataclass(frozen=True)
+class _Veil:
+    """Blurs images where masks do not show them."""
+
+    phi: Representation
+    target: Target
+    levels: Tensor
+
+    def full(self, masks: Tensor) -> Tensor:
+        """Masks of cells in the size of the images."""
+        size = tuple(self.levels.shape[-2:])
+        return masks[:, None] if masks.shape[1:] == size else interpolate(masks[:, None], size, mode="bilinear")
+
+    def score(self, masks: Tensor, image: Tensor) -> Tensor:
+        """The target's number of what masks show of these images."""
+        return self.target.score(self.phi, between(self.levels[image], self.full(masks)), image.cpu())
+
+
+def _rows(given: Tensor, areas: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """For each row of the batch, all areas of an image after each other, which image and which area it is."""
+    image = torch.arange(len(given), device=given.device).repeat_interleave(len(areas))
+    return image, torch.tensor(areas, device=given.device, dtype=given.dtype).repeat(len(given))
 
 
 def extremal(
@@ -272,35 +285,28 @@ def extremal_channels(
     """
     given = phi.normalise(images)
     with torch.no_grad(), calm(phi.backbone):
-        channels = phi.places(said(phi, given[:1], layer), given.shape[-2:], layer).shape[1]
-    along = -1 if said_last(phi, given[:1], layer) else 1
+        output = said(phi, given[:1], layer)
+        channels = phi.places(output, given.shape[-2:], layer).shape[1]
+    last = output.ndim == 3 or getattr(phi.backbone, "channels_last", False)
 
     def shown(masks: Tensor, image: Tensor) -> Tensor:
         def scale(output: Tensor) -> Tensor:
-            weights = masks.flatten(1)
-            return output * (weights[:, None] if output.ndim == 3 else weights[:, None, None] if along == -1 else weights[:, :, None, None])
+            ones = (1,) * (output.ndim - 2)
+            return output * masks.view(len(masks), *ones, channels) if last else output * masks.view(len(masks), channels, *ones)
 
         with tap(phi.backbone, edit={layer: scale}):
             return target.score(phi, given[image], image.cpu())
 
-    ones = torch.ones(len(given), channels, 1, device=given.device, dtype=given.dtype)
-    every = torch.arange(len(given), device=given.device)
+    ones, every = given.new_ones(len(given), channels, 1), torch.arange(len(given), device=given.device)
     with calm(phi.backbone), torch.no_grad():
         effect = _Effect(shown, shown(ones, every), shown(torch.zeros_like(ones), every))
-    image = every.repeat_interleave(len(areas))
-    wanted = torch.tensor(areas, device=given.device, dtype=given.dtype).repeat(len(given))
+    image, wanted = _rows(given, areas)
     with calm(phi.backbone):
         found, made = _optimise(effect, START * ones[image], lambda masks: masks, image, wanted, mode, steps, rate, pressure)
         with torch.no_grad():
             kept = shown(found if mode != "delete" else 1 - found, image)
-    count = (len(given), len(areas))
-    return Extremal(found.view(*count, channels, 1), tuple(areas), kept.view(count), effect.whole, effect.nothing, made)
-
-
-def said_last(phi: Representation, given: Tensor, layer: str) -> bool:
-    """Whether a layer returns its channels last."""
-    with torch.no_grad(), calm(phi.backbone):
-        return said(phi, given, layer).ndim == 3 or bool(getattr(phi.backbone, "channels_last", False))
+    masks, kept = (each.unflatten(0, (len(given), len(areas))) for each in (found, kept))
+    return Extremal(masks, tuple(areas), kept, effect.whole, effect.nothing, made)
 
 
 def meaningful_perturbation(

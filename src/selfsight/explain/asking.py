@@ -1,0 +1,146 @@
+"""What is asked, as it is typed: images by path or by row of a data set, and targets such as ``class:dog`` or ``unit:stages.2/41``."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from selfsight.core.errors import DataError, UsageError
+from selfsight.core.readout import Readout
+from selfsight.core.representation import Representation
+from selfsight.core.views import Images
+from selfsight.data.decode import Unreadable, decode
+from selfsight.data.loader import images
+from selfsight.data.opening import open_source
+from selfsight.data.views.geometry import central
+from selfsight.explain.targets import Place, Target, cluster, code, like, probe_class, strongest, unit
+
+__all__ = ["FORMS", "Asked", "read_images", "target_of"]
+
+FORMS = "class, class:NAME, cluster, cluster:NUMBER, unit:LAYER, unit:LAYER/CHANNEL, unit:LAYER/CHANNEL@ROW,COLUMN, like:IMAGE, code"
+"""Targets; a class, cluster or unit without a number is the strongest of each image."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Images, all of one size, in [0, 1], with what to call them."""
+
+    images: Float[Tensor, "batch 3 height width"]
+    names: tuple[str, ...]
+
+
+def read_images(asked: Sequence[str], phi: Representation, *, whole: bool = False) -> Asked:
+    """Images as the representation is used to seeing them: the middle square, scaled to its size.
+
+    Args:
+        asked: paths, or data sets with rows: ``world:shapes#0,3,8-11``.
+        phi: the representation.
+        whole: the whole picture, its shorter side scaled to the size; all must then have one shape.
+
+    Raises:
+        DataError: a picture cannot be read, or the shapes differ.
+        UsageError: no image is named, or a row does not exist.
+    """
+    found: list[tuple[str, Tensor]] = []
+    for text in asked:
+        found += _rows(text, phi) if "#" in text else [(Path(text).name, torch.from_numpy(_file(Path(text))))]
+    if not found:
+        raise UsageError("No image is named.", "Give paths of pictures, or a data set with rows such as world:shapes#0,1,2.")
+    shown = [_fitted(pixels, phi, whole=whole) for _, pixels in found]
+    if len({tuple(one.shape) for one in shown}) > 1:
+        raise DataError(
+            "The pictures have several shapes.", "Leave --whole away, so that each is cut to a square, or give those of one shape."
+        )
+    return Asked(torch.stack(shown), tuple(name for name, _ in found))
+
+
+def _file(path: Path) -> UInt8[np.ndarray, "3 height width"]:
+    try:
+        return decode(path)[0]
+    except Unreadable as problem:
+        raise DataError(f"{path} cannot be read: {problem}.", "Give a picture file such as PNG or JPEG.") from problem
+
+
+def _rows(text: str, phi: Representation) -> list[tuple[str, Tensor]]:
+    spec, _, numbers = text.rpartition("#")
+    source = open_source(spec, size=phi.size)
+    rows: list[int] = []
+    for part in numbers.split(","):
+        ends = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        if not ends:
+            raise UsageError(f"{part!r} in {text!r} is no row.", "Rows are numbers and ranges: #0,3,8-11.")
+        rows += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
+    if max(rows) >= len(source):
+        raise UsageError(f"{spec} has {len(source)} pictures, and row {max(rows)} was asked for.", "Rows are counted from 0.")
+    batch = images(source, np.array(rows))
+    extent = batch.extent if batch.extent is not None else [batch.pixels.shape[-2:]] * len(rows)
+    cut = [pixels[:, : int(size[0]), : int(size[1])] for pixels, size in zip(batch.pixels, extent, strict=True)]
+    return [(f"{spec.partition('?')[0]}#{row}", pixels) for row, pixels in zip(rows, cut, strict=True)]
+
+
+def _fitted(pixels: Tensor, phi: Representation, *, whole: bool) -> Tensor:
+    if not whole:
+        return central(Images(pixels[None], torch.zeros(1, dtype=torch.int64)), phi.size)[0]
+    height, width = pixels.shape[-2:]
+    stride, scale = phi.backbone.stride, phi.size / min(pixels.shape[-2:])
+    size = [max(round(side * scale / stride), 1) * stride for side in (height, width)]
+    return interpolate(pixels[None].float() / 255, size, mode="bilinear", antialias=True)[0].clamp(0, 1)
+
+
+def target_of(text: str, phi: Representation, shown: Float[Tensor, "batch 3 height width"], measures: Path) -> Target:
+    """The target that a text names.
+
+    Args:
+        text: one of ``FORMS``.
+        phi: the representation.
+        shown: the images that will be explained.
+        measures: the folder of the run's readouts.
+
+    Raises:
+        UsageError: the text means nothing, or the run has no such readout, layer or number.
+    """
+    kind, _, rest = text.partition(":")
+    if kind == "class":
+        probe = Readout.load(measures / "linear")
+        return probe_class(probe, rest) if rest else _of_each(probe_class(probe, 0), "likeliest class", phi, shown)
+    if kind == "cluster":
+        clusters = Readout.load(measures / "cluster")
+        return cluster(clusters, _number(rest, text)) if rest else _of_each(cluster(clusters, 0), "own cluster", phi, shown)
+    if kind == "unit" and rest:
+        return _unit(rest, text, phi, shown)
+    if kind == "like" and rest:
+        other = read_images([rest], phi)
+        return like(phi, other.images[0], name=other.names[0])
+    if kind == "code":
+        return code(phi, shown, rest or None)
+    raise UsageError(f"{text!r} is no target.", f"Targets are: {FORMS}.")
+
+
+def _of_each(target: Target, name: str, phi: Representation, shown: Tensor) -> Target:
+    found = strongest(target, phi, shown)
+    return Target(name, found.read, found.which, found.layer)
+
+
+def _number(text: str, whole: str) -> int:
+    if not text.isdigit():
+        raise UsageError(f"{whole!r}: {text!r} is no number.", f"Targets are: {FORMS}.")
+    return int(text)
+
+
+def _unit(text: str, whole: str, phi: Representation, shown: Tensor) -> Target:
+    layer, _, rest = text.partition("/")
+    channel, _, where = rest.partition("@")
+    place: Place = "mean"
+    if where == "max":
+        place = "max"
+    elif where:
+        row, _, column = where.partition(",")
+        place = (_number(row, whole), _number(column, whole))
+    target = unit(layer, _number(channel, whole) if channel else 0, place)
+    return target if channel else _of_each(target, f"strongest unit of {layer}", phi, shown)

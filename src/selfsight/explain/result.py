@@ -1,0 +1,184 @@
+"""What came out of an explanation: raw maps, kept as they are; ranges and signs are shown, never changed."""
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Num, UInt8
+from torch import Tensor
+
+from selfsight.core.representation import Representation
+from selfsight.explain.attribution import Maps, scores
+from selfsight.explain.perturbation import BLUR, blurred
+from selfsight.explain.table import ALIASES, attribution
+from selfsight.explain.targets import Target
+
+__all__ = ["HIDDEN", "Explanation", "explain", "fall"]
+
+HIDDEN = 0.1
+"""The part of an image that is hidden to see how far the score falls."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Maps of several methods for some images.
+
+    Attributes:
+        images: pixels, 0 to 255.
+        names: what to call the images.
+        maps: raw maps of each method (batch, 1, height, width).
+        target: what was explained.
+        scores: the target's number of each image.
+        falls: for each method the part of the score that is lost when the tenth of the places with the highest values is blurred.
+        facts: the representation, and how it was done.
+    """
+
+    images: UInt8[Tensor, "batch 3 height width"]
+    names: tuple[str, ...]
+    maps: Mapping[str, Maps]
+    target: str
+    scores: Float[Tensor, " batch"]
+    falls: Mapping[str, Float[Tensor, " batch"]]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_plain(self) -> dict[str, Any]:
+        """All but the pictures, for JSON."""
+        about = {
+            method: [
+                {"low": float(one.min()), "high": float(one.max()), "fall": float(fallen)}
+                for one, fallen in zip(maps, self.falls[method], strict=True)
+            ]
+            for method, maps in self.maps.items()
+        }
+        return {
+            "target": self.target,
+            "images": list(self.names),
+            "scores": [float(score) for score in self.scores],
+            "hidden": HIDDEN,
+            "methods": about,
+            **self.facts,
+        }
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write ``sheet.png``, ``maps.npz`` (one array a method, and the images) and ``explanation.json``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / "sheet.png", folder / "maps.npz", folder / "explanation.json"]
+        paths[0].write_bytes(self._repr_png_())
+        arrays = {name: maps.cpu().numpy() for name, maps in self.maps.items()}
+        np.savez_compressed(paths[1], images=self.images.numpy(), **arrays)  # pyright: ignore[reportArgumentType]
+        paths[2].write_text(json.dumps(self.to_plain(), indent=1) + "\n")
+        return paths
+
+    def _repr_png_(self) -> bytes:
+        """A sheet: a row an image, a column a method."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        rows, columns = len(self.images), 1 + len(self.maps)
+        tall = self.images.shape[2] / self.images.shape[3]
+        figure = Figure(figsize=(1.7 * columns, (1.7 * tall + 0.3) * rows + 0.35), layout="constrained")
+        FigureCanvasAgg(figure)
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for row in range(rows):
+            picture = self.images[row].permute(1, 2, 0).numpy()
+            grid[row, 0].imshow(picture)
+            grid[row, 0].set_xlabel(f"{_short(self.names[row])}\n{self.scores[row]:.3g}", fontsize=7)
+            for column, (name, maps) in enumerate(self.maps.items(), 1):
+                one = maps[row, 0].float().cpu().numpy()
+                grid[row, column].imshow(shown(picture, one))
+                words = f"{one.min():.1e} … {one.max():.1e}\nfall {100 * float(self.falls[name][row]):.0f} %"
+                grid[row, column].set_xlabel(words, fontsize=7)
+        for column, name in enumerate([self.target, *self.maps]):
+            grid[0, column].set_title(name.replace("_", " "), fontsize=8)
+        for axes in grid.flat:
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set_visible(False)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, dpi=120, format="png")
+        return buffer.getvalue()
+
+
+def _short(name: str, most: int = 24) -> str:
+    return name if len(name) <= most else f"…{name[1 - most :]}"
+
+
+def shown(picture: UInt8[np.ndarray, "height width 3"], one: Float[np.ndarray, "height width"]) -> Float[np.ndarray, "height width 3"]:
+    """A map over its picture in grey: what speaks for the target in orange, what speaks against it in blue.
+
+    Full colour stands for the value that 99 % of the absolute values stay below; a map that is the same everywhere has none.
+    """
+    grey = (picture @ np.array([0.299, 0.587, 0.114]) / 255)[..., None] * 0.55 + 0.35
+    level = one - one.min() if one.min() >= 0 else one
+    top = float(np.quantile(np.abs(level), 0.99)) or float(np.abs(level).max()) or 1.0
+    strength = np.clip(np.abs(level) / top, 0, 1)[..., None]
+    colour = np.where(level[..., None] >= 0, np.array([0.835, 0.369, 0.0]), np.array([0.0, 0.447, 0.698]))
+    return np.clip(grey * (1 - strength) + colour * strength, 0, 1)
+
+
+def fall(
+    phi: Representation,
+    given: Float[Tensor, "batch channel height width"],
+    target: Target,
+    maps: Maps,
+    *,
+    part: float = HIDDEN,
+) -> Float[Tensor, " batch"]:
+    """How much of the score is lost when the places with the highest values are blurred: 1 if all that the whole blur loses."""
+    soft = blurred(given, BLUR)
+    count = max(round(part * maps[0].numel()), 1)
+    hidden = torch.zeros_like(maps).flatten(1).scatter(1, maps.flatten(1).topk(count, 1).indices, 1.0).view_as(maps)
+    whole, nothing = scores(phi, given, target), scores(phi, soft, target)
+    left = scores(phi, torch.where(hidden.bool(), soft, given), target)
+    span = whole - nothing
+    return (whole - left) / torch.where(span == 0, 1, span)
+
+
+def _quiet(_: str) -> None: ...
+
+
+def explain(
+    phi: Representation,
+    images: Num[Tensor, "batch 3 height width"],
+    target: Target,
+    methods: Sequence[str] = ("gradient", "grad_cam", "integrated_gradients", "extremal"),
+    *,
+    names: Sequence[str] = (),
+    facts: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] = _quiet,
+) -> Explanation:
+    """Maps of several attribution methods.
+
+    Args:
+        phi: the representation.
+        images: images in [0, 1] or 0 to 255.
+        target: what is explained.
+        methods: names of ``ATTRIBUTIONS``.
+        names: what to call the images.
+        facts: what to keep with the result.
+        say: called with what is being done.
+
+    Raises:
+        UsageError: a method does not exist, or cannot explain this network.
+    """
+    chosen = {ALIASES.get(name, name): attribution(name) for name in methods}
+    given = phi.normalise(images)
+    maps: dict[str, Maps] = {}
+    for name, method in chosen.items():
+        say(f"{name} of {len(images)} images")
+        maps[name] = method(phi, images, target)  # pyright: ignore[reportArgumentType]
+    pixels = images if not images.is_floating_point() else (images * 255).round()
+    return Explanation(
+        pixels.to(torch.uint8).cpu(),
+        tuple(names) or tuple(f"image {number}" for number in range(len(images))),
+        maps,
+        target.name,
+        scores(phi, given, target),
+        {name: fall(phi, given, target, one) for name, one in maps.items()},
+        {"representation": phi.name, "architecture": phi.spec, **(facts or {})},
+    )

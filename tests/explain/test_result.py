@@ -1,0 +1,70 @@
+"""What comes out of an explanation: raw maps, files, a sheet."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from selfsight.core.errors import UsageError
+from selfsight.explain.attribution import gradient
+from selfsight.explain.result import explain, fall, shown
+from selfsight.explain.table import ATTRIBUTIONS, attribution
+from selfsight.explain.targets import Target
+
+from nets import Ways, logit, phi_of, pictures
+
+
+def test_every_method_of_the_table_is_there() -> None:
+    assert list(ATTRIBUTIONS) == sorted(ATTRIBUTIONS)
+    assert all(callable(attribution(name)) for name in ATTRIBUTIONS)
+    assert attribution("gradcam") is attribution("grad_cam")
+    with pytest.raises(UsageError, match="no attribution method"):
+        attribution("magic")
+
+
+def test_a_result_keeps_raw_maps_and_says_how_it_was_made(tmp_path: Path) -> None:
+    phi, images = phi_of(Ways("plain")), pictures()
+    said: list[str] = []
+    found = explain(phi, images, logit(), ["gradient", "gradcam"], names=["a", "b", "c"], say=said.append)
+    assert said == ["gradient of 3 images", "grad_cam of 3 images"]
+    assert torch.equal(found.maps["gradient"], gradient(phi, images, logit()))
+    paths = found.save(tmp_path)
+    with np.load(paths[1]) as kept:
+        assert np.array_equal(kept["gradient"], found.maps["gradient"].numpy())
+        assert kept["images"].dtype == np.uint8
+    plain = json.loads(paths[2].read_text())
+    assert plain["images"] == ["a", "b", "c"]
+    assert plain["methods"]["grad_cam"][0]["high"] == pytest.approx(float(found.maps["grad_cam"][0].max()))
+    with Image.open(io.BytesIO(paths[0].read_bytes())) as sheet:
+        assert sheet.width > sheet.height / 2 > 100
+
+
+def test_the_fall_is_all_where_the_only_place_that_counts_is_hidden() -> None:
+    phi = phi_of(nn.Sequential(nn.Conv2d(3, 1, 1), nn.Flatten()))
+
+    def read(rows: torch.Tensor) -> torch.Tensor:
+        return rows.view(-1, 16, 16)[:, 4:8, 4:8].std((1, 2))[:, None]
+
+    given, target = phi.normalise(pictures(2)), Target("square", read)
+    there = torch.zeros(2, 1, 16, 16)
+    there[:, :, 4:8, 4:8] = 1
+    assert fall(phi, given, target, there).tolist() == pytest.approx([1.0, 1.0], abs=0.05)
+    elsewhere = torch.zeros(2, 1, 16, 16)
+    elsewhere[:, :, 10:15, 10:15] = 1
+    assert fall(phi, given, target, elsewhere).tolist() == [0.0, 0.0]
+
+
+def test_signs_have_colours_and_a_flat_map_has_none() -> None:
+    grey = np.full((4, 4, 3), 128, np.uint8)
+    signed = np.zeros((4, 4))
+    signed[0, 0], signed[3, 3] = 1.0, -1.0
+    found = shown(grey, signed)
+    assert found[0, 0, 0] > found[0, 0, 2]
+    assert found[3, 3, 0] < found[3, 3, 2]
+    assert np.allclose(found[1, 1], found[1, 1, 0])
+    assert np.allclose(shown(grey, np.full((4, 4), 5.0)), found[1, 1])
