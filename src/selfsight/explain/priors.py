@@ -1,7 +1,8 @@
 """What is known of pictures before a network is asked: smoothness, range, spectrum, correlated colours.
 
-The two natural-image priors are those of Mahendran & Vedaldi 2016 (arXiv:1512.02017): both are of the order of one for a quiet photograph (and
-of ten for one of strong contrasts), so that they enter a loss with weight one, and only the data term has a weight. Pictures are given around their mean colour, in levels of 256.
+The two natural-image priors are those of Mahendran & Vedaldi 2016 (arXiv:1512.02017): both are of the order of one for a quiet
+photograph (and of ten for one of strong contrasts), so that they enter a loss with weight one, and only the data term has a weight.
+Pictures are given around their mean colour, in levels of 256.
 """
 
 from dataclasses import dataclass
