@@ -24,8 +24,11 @@ from selfsight.data.loader import images
 from selfsight.data.opening import open_source
 from selfsight.data.pack import cache_folder
 from selfsight.data.source import Source
+from selfsight.data.views.geometry import central
 from selfsight.engine.hardware import fast_bf16
-from selfsight.explain.asking import read_images, target_of
+from selfsight.explain.asking import fixed_target, read_images, target_of
+from selfsight.explain.gallery import Gallery, inversions, maximisers, writing_of
+from selfsight.explain.priors import estimate_spectrum
 from selfsight.explain.result import Explanation, explain
 from selfsight.learning import Manner, continue_run, learn_run
 from selfsight.measure.examine import Examination, examine
@@ -195,6 +198,37 @@ class Run:
         asked = read_images([str(path) for path in images], self.phi, whole=whole)
         chosen = target_of(target, self.phi, asked.images, self.path / "measures")
         return explain(self.phi, asked.images, chosen, methods, names=asked.names, say=say)
+
+    def invert(self, images: Sequence[str | Path], *, layers: Sequence[str] = (), **more: Any) -> Gallery:
+        """What each layer has kept of some images: pictures that it cannot tell from them (``explain.inversion.invert``).
+
+        Args:
+            images: picture files, or rows of a data set.
+            layers: names of layers; by default all that are worth looking at.
+            more: passed on to ``explain.gallery.inversions``.
+        """
+        asked = read_images([str(path) for path in images], self.phi)
+        return inversions(self.phi, asked.images, list(layers) or self.phi.layers, names=asked.names, **more)
+
+    def maximise(
+        self, targets: Sequence[str], *, writing: str = "fourier", like: str | None = None, pictures: int = 500, **more: Any
+    ) -> Gallery:
+        """Pictures that make units, clusters or classes say most (``explain.activation.maximise``).
+
+        Args:
+            targets: such as ``unit:stages.2/41``, ``cluster:7``, ``class:dog``.
+            writing: how pictures are written down: fourier, pixels, or phase.
+            like: the data set whose spectrum pictures have, for phase; by default what was learnt from.
+            pictures: how many of them are looked at.
+            more: passed on to ``explain.gallery.maximisers``.
+        """
+        chosen = [fixed_target(text, self.phi, self.path / "measures") for text in targets]
+        spectrum = None
+        if writing == "phase":
+            source = self.source() if like is None else open_source(like, size=self.phi.size)
+            rows = np.linspace(0, len(source) - 1, min(pictures, len(source))).astype(np.int64)
+            spectrum = estimate_spectrum(central(images(source, rows), self.phi.size))
+        return maximisers(self.phi, chosen, writing=writing_of(writing, spectrum), **more)
 
     def report(self, data: Source | str | Path | None = None) -> Path:
         """Write one page about the run, ``report/index.html``; pictures are taken from ``data``, by default what it was learnt from."""

@@ -211,3 +211,33 @@ def test_explain_refuses_what_it_does_not_know(run, capsys):
     assert "Measure the run first" in capsys.readouterr().err
     assert main(["explain"]) == 0
     assert "contrastive_excitation" in capsys.readouterr().out
+
+
+def test_explain_inverts_and_maximises(run, capsys, tmp_path):
+    out = tmp_path / "kept"
+    words = [
+        "explain",
+        "invert",
+        str(run),
+        "world:shapes?count=4&size=16#1",
+        "--layers",
+        "stem,stages.1",
+        "--restarts",
+        "2",
+        "--steps",
+        "6",
+    ]
+    assert main([*words, "--out", str(out), "--json"]) == 0
+    found = said(capsys)
+    assert isinstance(found, dict)
+    assert len(found["rows"]["world:shapes#1"]) == 5
+    for writing in ("fourier", "pixels", "phase"):
+        words = ["explain", "maximise", str(run), "unit:stages.1/3", "unit:stem/0", "--count", "2", "--steps", "3", "--writing", writing]
+        assert main([*words, "--out", str(out), "--json"]) == 0
+        found = said(capsys)
+        assert isinstance(found, dict)
+        assert list(found["rows"]) == ["unit stages.1/3", "unit stem/0"]
+        assert all(Path(path).is_file() for path in found["files"])
+    assert main(["explain", "maximise", str(run), "unit:stem/999"]) == 2
+    assert main(["explain", "maximise", str(run), "code"]) == 2
+    assert "says nothing without an image" in capsys.readouterr().err

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -38,17 +38,100 @@ class Attribute:
     json: Annotated[bool, tyro.conf.arg(help="print one JSON object on standard output")] = False
 
 
+@dataclass(frozen=True)
+class Invert:
+    """What to find again."""
+
+    run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(help="a run's folder, or timm:NAME")]]
+    images: tyro.conf.Positional[
+        Annotated[tuple[str, ...], tyro.conf.arg(help="picture files, or rows of a data set: world:shapes#0,3,8-11")]
+    ]
+    layers: Annotated[str, tyro.conf.arg(help="names with commas between; by default all that are worth looking at")] = ""
+    restarts: Annotated[int, tyro.conf.arg(help="pictures for each layer, from different noise")] = 1
+    weight: Annotated[float, tyro.conf.arg(help="of the features beside what is known of pictures; 1 to 300, more for shallow layers")] = (
+        100.0
+    )
+    steps: Annotated[int, tyro.conf.arg(help="of descent, with a sixth as many at a low rate after them")] = 300
+    seed: Annotated[int, tyro.conf.arg(help="of the noise")] = 0
+    out: Annotated[str | None, tyro.conf.arg(help="folder of the result; by default explanations/invert in the run's folder")] = None
+    size: Annotated[int | None, tyro.conf.arg(help="side of the pictures in pixels, for timm:")] = None
+    json: Annotated[bool, tyro.conf.arg(help="print one JSON object on standard output")] = False
+
+
+@dataclass(frozen=True)
+class Maximise:
+    """What the pictures should make largest."""
+
+    run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(help="a run's folder, or timm:NAME")]]
+    targets: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(help="unit:LAYER/CHANNEL, cluster:NUMBER, class:NAME")]]
+    count: Annotated[int, tyro.conf.arg(help="pictures for each target")] = 3
+    writing: Annotated[Literal["fourier", "pixels", "phase"], tyro.conf.arg(help="how pictures are written down; phase needs --like")] = (
+        "fourier"
+    )
+    like: Annotated[
+        str | None, tyro.conf.arg(help="the data set whose spectrum the pictures have, for phase; by default what was learnt from")
+    ] = None
+    steps: Annotated[int, tyro.conf.arg(help="of ascent")] = 200
+    diverse: Annotated[float, tyro.conf.arg(help="how much the pictures of a target are kept apart")] = 0.0
+    seed: Annotated[int, tyro.conf.arg(help="of the noise")] = 0
+    out: Annotated[str | None, tyro.conf.arg(help="folder of the result; by default explanations/maximise in the run's folder")] = None
+    size: Annotated[int | None, tyro.conf.arg(help="side of the pictures in pixels, for timm:")] = None
+    json: Annotated[bool, tyro.conf.arg(help="print one JSON object on standard output")] = False
+
+
 def run(arguments: list[str]) -> int:
     """Explain; return the exit code."""
-    verbs = {"attribute": _attribute}
+    verbs = {"attribute": _attribute, "invert": _invert, "maximise": _maximise}
     if not arguments or arguments[0] in ("-h", "--help"):
-        from selfsight.explain.table import ATTRIBUTIONS
-
-        print(f"usage: selfsight explain attribute RUN IMAGE… [options]\n\n{WORDS}\n\nmethods: {', '.join(ATTRIBUTIONS)}")
+        print(_help())
         return 0
     if arguments[0] not in verbs:
         raise UsageError(f"selfsight explain does not know {arguments[0]!r}.", f"It knows: {', '.join(verbs)}.")
     return verbs[arguments[0]](arguments[1:])
+
+
+def _help() -> str:
+    from selfsight.explain.table import ATTRIBUTIONS
+
+    return (
+        "usage: selfsight explain attribute RUN IMAGE… [options]   what in an image makes the representation say what it says\n"
+        "       selfsight explain invert RUN IMAGE… [options]      what each layer has kept of an image\n"
+        "       selfsight explain maximise RUN TARGET… [options]   pictures that make a unit, a cluster or a class say most\n\n"
+        f"methods of attribution: {', '.join(ATTRIBUTIONS)}\n"
+        "selfsight explain VERB --help tells more."
+    )
+
+
+def _written(found: Any, folder: Path, *, json: bool) -> int:
+    """Save a result and say where it is, or what it is."""
+    paths = found.save(folder)
+    if json:
+        emit(found.to_plain() | {"files": [str(path) for path in paths]})
+    else:
+        print(paths[0])
+    return 0
+
+
+def _invert(arguments: list[str]) -> int:
+    read = parse(Invert, arguments, "explain invert", "What each layer has kept of an image: pictures that it cannot tell from it.")
+    from selfsight.api import Run
+
+    run = Run(read.run, size=read.size)
+    steps = (read.steps, -(-read.steps // 6))
+    layers = [name for name in read.layers.split(",") if name]
+    found = run.invert(read.images, layers=layers, restarts=read.restarts, weight=read.weight, steps=steps, seed=read.seed)
+    return _written(found, Path(read.out) if read.out else run.path / "explanations" / "invert", json=read.json)
+
+
+def _maximise(arguments: list[str]) -> int:
+    read = parse(Maximise, arguments, "explain maximise", "Pictures that make a unit, a cluster or a class say most.")
+    from selfsight.api import Run
+
+    run = Run(read.run, size=read.size)
+    found = run.maximise(
+        read.targets, count=read.count, writing=read.writing, like=read.like, steps=read.steps, diverse=read.diverse, seed=read.seed
+    )
+    return _written(found, Path(read.out) if read.out else run.path / "explanations" / "maximise", json=read.json)
 
 
 def _attribute(arguments: list[str]) -> int:
@@ -63,10 +146,4 @@ def _attribute(arguments: list[str]) -> int:
         whole=read.whole,
         say=lambda words: print(words, file=sys.stderr),
     )
-    folder = Path(read.out) if read.out else run.path / "explanations" / "attribute"
-    paths = found.save(folder)
-    if read.json:
-        emit(found.to_plain() | {"files": [str(path) for path in paths]})
-    else:
-        print(paths[0])
-    return 0
+    return _written(found, Path(read.out) if read.out else run.path / "explanations" / "attribute", json=read.json)

@@ -21,7 +21,7 @@ from selfsight.data.opening import open_source
 from selfsight.data.views.geometry import central
 from selfsight.explain.targets import Place, Target, cluster, code, like, probe_class, strongest, unit
 
-__all__ = ["FORMS", "Asked", "read_images", "target_of"]
+__all__ = ["FORMS", "Asked", "fixed_target", "read_images", "target_of"]
 
 FORMS = "class, class:NAME, cluster, cluster:NUMBER, unit:LAYER, unit:LAYER/CHANNEL, unit:LAYER/CHANNEL@ROW,COLUMN, like:IMAGE, code"
 """Targets; a class, cluster or unit without a number is the strongest of each image."""
@@ -120,6 +120,22 @@ def target_of(text: str, phi: Representation, shown: Float[Tensor, "batch 3 heig
     if kind == "code":
         return code(phi, shown, rest or None)
     raise UsageError(f"{text!r} is no target.", f"Targets are: {FORMS}.")
+
+
+def fixed_target(text: str, phi: Representation, measures: Path) -> Target:
+    """A target that needs no image: a class, a cluster or a unit by its number.
+
+    Raises:
+        UsageError: the text means something else, or the run has no such readout, layer or number.
+    """
+    kind, _, rest = text.partition(":")
+    if kind not in ("class", "cluster", "unit") or not rest or (kind == "unit" and "/" not in rest):
+        raise UsageError(f"{text!r} says nothing without an image.", "Give class:NAME, cluster:NUMBER or unit:LAYER/CHANNEL.")
+    blank = torch.zeros(1, phi.backbone.channels, phi.size, phi.size, device=phi.device)
+    target = target_of(text, phi, blank, measures)
+    with torch.no_grad():
+        target.score(phi, blank)  # whose number exists
+    return target
 
 
 def _of_each(target: Target, name: str, phi: Representation, shown: Tensor) -> Target:
