@@ -199,6 +199,18 @@ class Run:
         chosen = target_of(target, self.phi, asked.images, self.path / "measures")
         return explain(self.phi, asked.images, chosen, methods, names=asked.names, say=say)
 
+    def diagnose(self, images: Sequence[str | Path], *, target: str = "class", **more: Any) -> Diagnosis:
+        """For each image the smallest part that is enough, and whether it lies on the object, where that is known.
+
+        Args:
+            images: picture files, or rows of a data set such as ``world:shapes#0-31``.
+            target: what is explained; see ``explain``.
+            more: passed on to ``explain.diagnosis.diagnose``.
+        """
+        asked = read_images([str(path) for path in images], self.phi)
+        chosen = target_of(target, self.phi, asked.images, self.path / "measures")
+        return diagnose(self.phi, asked.images, chosen, objects=asked.objects, names=asked.names, **more)
+
     def invert(self, images: Sequence[str | Path], *, layers: Sequence[str] = (), **more: Any) -> Gallery:
         """What each layer has kept of some images: pictures that it cannot tell from them (``explain.inversion.invert``).
 

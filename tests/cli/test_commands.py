@@ -241,3 +241,23 @@ def test_explain_inverts_and_maximises(run, capsys, tmp_path):
     assert main(["explain", "maximise", str(run), "unit:stem/999"]) == 2
     assert main(["explain", "maximise", str(run), "code"]) == 2
     assert "says nothing without an image" in capsys.readouterr().err
+
+
+def test_explain_diagnoses(run, capsys, tmp_path):
+    words = [
+        "explain",
+        "diagnose",
+        str(run),
+        "world:shapes?count=4&size=16#0,2",
+        "--target",
+        "unit:stages.1/3",
+        "--out",
+        str(tmp_path),
+        "--json",
+    ]
+    assert main(words) == 0
+    found = said(capsys)
+    assert isinstance(found, dict)
+    assert [image["image"] for image in found["images"]] == ["world:shapes#0", "world:shapes#2"]
+    assert all(0 <= image["outside"] <= 1 for image in found["images"])
+    assert all(Path(path).is_file() for path in found["files"])

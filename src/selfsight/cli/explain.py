@@ -79,9 +79,22 @@ class Maximise:
     json: Annotated[bool, tyro.conf.arg(help="print one JSON object on standard output")] = False
 
 
+@dataclass(frozen=True)
+class Diagnose:
+    """Where the evidence is."""
+
+    run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(help="a run's folder, or timm:NAME")]]
+    images: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(help="picture files, or rows of a data set: world:shapes#0-31")]]
+    target: Annotated[str, tyro.conf.arg(help="as for attribute")] = "class"
+    enough: Annotated[float, tyro.conf.arg(help="the part of the score that has to be kept")] = 0.9
+    out: Annotated[str | None, tyro.conf.arg(help="folder of the result; by default explanations/diagnose in the run's folder")] = None
+    size: Annotated[int | None, tyro.conf.arg(help="side of the pictures in pixels, for timm:")] = None
+    json: Annotated[bool, tyro.conf.arg(help="print one JSON object on standard output")] = False
+
+
 def run(arguments: list[str]) -> int:
     """Explain; return the exit code."""
-    verbs = {"attribute": _attribute, "invert": _invert, "maximise": _maximise}
+    verbs = {"attribute": _attribute, "invert": _invert, "maximise": _maximise, "diagnose": _diagnose}
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
         return 0
@@ -96,7 +109,8 @@ def _help() -> str:
     return (
         "usage: selfsight explain attribute RUN IMAGE… [options]   what in an image makes the representation say what it says\n"
         "       selfsight explain invert RUN IMAGE… [options]      what each layer has kept of an image\n"
-        "       selfsight explain maximise RUN TARGET… [options]   pictures that make a unit, a cluster or a class say most\n\n"
+        "       selfsight explain maximise RUN TARGET… [options]   pictures that make a unit, a cluster or a class say most\n"
+        "       selfsight explain diagnose RUN IMAGE… [options]    is the evidence on the object?\n\n"
         f"methods of attribution: {', '.join(ATTRIBUTIONS)}\n"
         "selfsight explain VERB --help tells more."
     )
@@ -121,6 +135,19 @@ def _invert(arguments: list[str]) -> int:
     layers = [name for name in read.layers.split(",") if name]
     found = run.invert(read.images, layers=layers, restarts=read.restarts, weight=read.weight, steps=steps, seed=read.seed)
     return _written(found, Path(read.out) if read.out else run.path / "explanations" / "invert", json=read.json)
+
+
+def _diagnose(arguments: list[str]) -> int:
+    read = parse(
+        Diagnose, arguments, "explain diagnose", "For each image the smallest part that is enough, and whether it lies on the object."
+    )
+    from selfsight.api import Run
+
+    run = Run(read.run, size=read.size)
+    found = run.diagnose(read.images, target=read.target, enough=read.enough)
+    if not read.json and found.outside is not None:
+        print(f"{len(found.suspects)} of {len(found.names)} images have most of their evidence outside the object", file=sys.stderr)
+    return _written(found, Path(read.out) if read.out else run.path / "explanations" / "diagnose", json=read.json)
 
 
 def _maximise(arguments: list[str]) -> int:

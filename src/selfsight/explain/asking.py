@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -29,10 +29,11 @@ FORMS = "class, class:NAME, cluster, cluster:NUMBER, unit:LAYER, unit:LAYER/CHAN
 
 @dataclass(frozen=True)
 class Asked:
-    """Images, all of one size, in [0, 1], with what to call them."""
+    """Images, all of one size, in [0, 1], with what to call them; ``objects``: where objects are, if it is known of all of them."""
 
     images: Float[Tensor, "batch 3 height width"]
     names: tuple[str, ...]
+    objects: Bool[Tensor, "batch height width"] | None = None
 
 
 def read_images(asked: Sequence[str], phi: Representation, *, whole: bool = False) -> Asked:
@@ -47,17 +48,18 @@ def read_images(asked: Sequence[str], phi: Representation, *, whole: bool = Fals
         DataError: a picture cannot be read, or the shapes differ.
         UsageError: no image is named, or a row does not exist.
     """
-    found: list[tuple[str, Tensor]] = []
+    found: list[_Found] = []
     for text in asked:
-        found += _rows(text, phi) if "#" in text else [(Path(text).name, torch.from_numpy(_file(Path(text))))]
+        found += _rows(text, phi) if "#" in text else [(Path(text).name, torch.from_numpy(_file(Path(text))), None)]
     if not found:
         raise UsageError("No image is named.", "Give paths of pictures, or a data set with rows such as world:shapes#0,1,2.")
-    shown = [_fitted(pixels, phi, whole=whole) for _, pixels in found]
+    shown = [_fitted(pixels, phi, whole=whole) for _, pixels, _ in found]
+    there = [_fitted(255 * inside[None].to(torch.uint8), phi, whole=whole)[0] > 0.5 for _, _, inside in found if inside is not None]
     if len({tuple(one.shape) for one in shown}) > 1:
         raise DataError(
             "The pictures have several shapes.", "Leave --whole away, so that each is cut to a square, or give those of one shape."
         )
-    return Asked(torch.stack(shown), tuple(name for name, _ in found))
+    return Asked(torch.stack(shown), tuple(name for name, _, _ in found), torch.stack(there) if len(there) == len(found) else None)
 
 
 def _file(path: Path) -> UInt8[np.ndarray, "3 height width"]:
@@ -67,7 +69,11 @@ def _file(path: Path) -> UInt8[np.ndarray, "3 height width"]:
         raise DataError(f"{path} cannot be read: {problem}.", "Give a picture file such as PNG or JPEG.") from problem
 
 
-def _rows(text: str, phi: Representation) -> list[tuple[str, Tensor]]:
+_Found = tuple[str, Tensor, Tensor | None]
+"""A name, pixels, and where the objects are."""
+
+
+def _rows(text: str, phi: Representation) -> list[_Found]:
     spec, _, numbers = text.rpartition("#")
     source = open_source(spec, size=phi.size)
     rows: list[int] = []
@@ -81,7 +87,10 @@ def _rows(text: str, phi: Representation) -> list[tuple[str, Tensor]]:
     batch = images(source, np.array(rows))
     extent = batch.extent if batch.extent is not None else [batch.pixels.shape[-2:]] * len(rows)
     cut = [pixels[:, : int(size[0]), : int(size[1])] for pixels, size in zip(batch.pixels, extent, strict=True)]
-    return [(f"{spec.partition('?')[0]}#{row}", pixels) for row, pixels in zip(rows, cut, strict=True)]
+    masks = source.truth(np.array(rows)).masks
+    inside = [None if masks is None else torch.from_numpy(np.asarray(masks[place]) > 0) for place in range(len(rows))]
+    known = [mask if mask is not None and mask.shape == pixels.shape[1:] else None for mask, pixels in zip(inside, cut, strict=True)]
+    return [(f"{spec.partition('?')[0]}#{row}", pixels, mask) for row, pixels, mask in zip(rows, cut, known, strict=True)]
 
 
 def _fitted(pixels: Tensor, phi: Representation, *, whole: bool) -> Tensor:

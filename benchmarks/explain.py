@@ -1,0 +1,224 @@
+"""Attribution beside captum, and masks beside TorchRay where a copy of it is at hand, on one network and the same images in one run.
+
+    python benchmarks/explain.py --run RUN --data DATA                          # captum
+    python benchmarks/explain.py --run RUN --data DATA --torchray FOLDER        # and TorchRay
+
+Limit: an attribution cannot be faster than the passes through the network that its formula asks for (integrated gradients: a forward
+and a backward pass a node; occlusion and RISE: a forward pass a window or mask; extremal perturbation: both a step and area), run in
+whole batches. The ratio to that limit says what is lost around the network. RUN has been measured (its linear probe is the target).
+Peaks of memory are those of a process of its own, above that of one forward pass.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from selfsight.api import Run
+from selfsight.core.origin import origin
+from selfsight.core.readout import Readout
+from selfsight.core.representation import Representation
+from selfsight.data.loader import images
+from selfsight.data.opening import open_source
+from selfsight.data.views.geometry import central
+from selfsight.explain import attribution as ours
+from selfsight.explain.backprop import reverse
+from selfsight.explain.perturbation import between, extremal_perturbation, pyramid
+from selfsight.explain.targets import Target, probe_class, strongest
+
+RESULTS = Path(__file__).parent / "results" / "explain.json"
+AREAS = (0.05, 0.1, 0.2, 0.4)
+NODES, MASKS, STEPS = 50, 500, 100
+
+
+class Case:
+    """A network with a class for each image, for us and as a classifier for others."""
+
+    def __init__(self, folder: str, data: str, count: int) -> None:
+        run = Run(folder)
+        self.phi: Representation = run.phi
+        source = open_source(data, size=self.phi.size)
+        self.images = central(images(source, np.arange(count)), self.phi.size)
+        probe = probe_class(Readout.load(run.path / "measures" / "linear"), 0)
+        self.target: Target = strongest(probe, self.phi, self.images)
+        self.labels = torch.as_tensor(self.target.which)
+        self.given = self.phi.normalise(self.images)
+        self.classifier = Classifier(self.phi, self.target).eval()
+
+
+class Classifier(nn.Module):
+    """Logits of the probe, of normalised images."""
+
+    def __init__(self, phi: Representation, target: Target) -> None:
+        super().__init__()
+        self.backbone, self.read = phi.backbone, target.read
+
+    def forward(self, given: Tensor) -> Tensor:
+        return self.read(self.backbone(given).pooled)
+
+
+def seconds(action: Callable[[], Any], repeats: int) -> float:
+    """The median; once before, unmeasured."""
+    action()
+    found = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        action()
+        found.append(time.perf_counter() - started)
+    return statistics.median(found)
+
+
+def passes(case: Case, count: int, *, backward: bool) -> float:
+    """Seconds of so many passes of single images through the network, in batches of 128: the limit."""
+    batch = case.given[torch.arange(128) % len(case.given)]
+
+    def forward() -> None:
+        with torch.no_grad():
+            case.target.numbers(case.phi, batch)
+
+    def both() -> None:
+        reverse(case.phi, batch, case.target.at(0), normalised=True)
+
+    return seconds(both if backward else forward, 3) * count / 128
+
+
+def beside_captum(case: Case, repeats: int) -> dict[str, dict[str, float]]:
+    """Seconds of ours, captum's and the limit, and the largest difference of the maps."""
+    import captum.attr as captum
+
+    net, given, labels, phi = case.classifier, case.given, case.labels, case.phi
+    layer = phi.layers[-1]
+    window, count = max(phi.size // 5, 2), len(given)
+    sizes = {"sliding_window_shapes": (3, window, window), "strides": (3, window // 2, window // 2)}
+    at_once = max(128 // count, 1)
+    windows = (-(-(phi.size - window) // (window // 2)) + 1) ** 2
+    cam, integrated, hidden = (
+        captum.LayerGradCam(net, phi.backbone.get_submodule(layer)),
+        captum.IntegratedGradients(net),
+        captum.Occlusion(net),
+    )
+    pairs: dict[str, tuple[Callable[[], Tensor], Callable[[], Tensor], float]] = {
+        "grad_cam": (
+            lambda: ours.saliency(phi, case.images, case.target, at=layer, combine=ours.positive_sum),
+            lambda: captum.LayerAttribution.interpolate(
+                cam.attribute(given, target=labels, relu_attributions=True), (phi.size, phi.size), interpolate_mode="bilinear"
+            ),
+            passes(case, count, backward=True),
+        ),
+        "integrated_gradients": (
+            lambda: ours.path_integral(phi, given, case.target, steps=NODES),
+            lambda: integrated.attribute(given, target=labels, n_steps=NODES, method="gausslegendre", internal_batch_size=128),
+            passes(case, NODES * count, backward=True),
+        ),
+        "occlusion": (
+            lambda: ours.occlusion(phi, case.images, case.target, window=window, stride=window // 2),
+            lambda: hidden.attribute(given, **sizes, baselines=0, target=labels, perturbations_per_eval=at_once)[:, :1],
+            passes(case, windows * count, backward=False),
+        ),
+    }
+    found = {}
+    for name, (mine, theirs, limit) in pairs.items():
+        apart = float((mine() - theirs()).abs().max())
+        times = seconds(mine, repeats), seconds(theirs, repeats)
+        found[name] = {"seconds": times[0], "captum": times[1], "limit": limit, "faster": times[1] / times[0], "largest difference": apart}
+    return found
+
+
+def beside_torchray(case: Case) -> dict[str, dict[str, float]]:
+    """Extremal perturbation: seconds an image, error of the visible area, share of the score that is kept; RISE: seconds a mask."""
+    from torchray.attribution.extremal_perturbation import extremal_perturbation as theirs
+    from torchray.attribution.extremal_perturbation import simple_reward
+    from torchray.attribution.rise import rise
+
+    phi, count = case.phi, len(case.given)
+    started = time.perf_counter()
+    mine = extremal_perturbation(phi, case.images, case.target, areas=AREAS, steps=STEPS)
+    spent = time.perf_counter() - started
+    step = max(round(phi.size / 32), 1)  # their pixels, in the proportions that they have at 224
+    started, masks = time.perf_counter(), []
+    for one, label in zip(case.given, case.labels.tolist(), strict=True):
+        made, _ = theirs(case.classifier, one[None], label, areas=list(AREAS), step=step, sigma=3 * step, reward_func=simple_reward)
+        masks.append(made[:, 0].detach())
+    spent_there = time.perf_counter() - started
+    image = torch.arange(count).repeat_interleave(len(AREAS))
+    there = torch.stack(masks).flatten(0, 1)[:, None]
+    with torch.no_grad():
+        kept = ours.scores(phi, between(pyramid(case.given)[image], there), case.target, image).view(count, -1)
+    share = (kept - mine.nothing[:, None]) / (mine.whole - mine.nothing)[:, None]
+    area = torch.tensor(AREAS)
+    result = {
+        "extremal_perturbation": {
+            "seconds an image": spent / count,
+            "torchray": spent_there / count,
+            "faster": spent_there / spent,
+            "limit": passes(case, STEPS * len(AREAS), backward=True),
+            "area error": float((mine.visible - area).abs().mean()),
+            "torchray's area error": float((there.mean((1, 2, 3)).view(count, -1) - area).abs().mean()),
+            "share kept": float(mine.share.mean()),
+            "torchray's share kept": float(share.mean()),
+        }
+    }
+    times = (
+        seconds(lambda: ours.rise(phi, case.images[:1], case.target.at(int(case.labels[0])), masks=MASKS), 1),
+        seconds(lambda: rise(case.classifier, case.given[:1], int(case.labels[0]), num_masks=MASKS), 1),
+    )
+    result["rise"] = {
+        "seconds": times[0],
+        "torchray": times[1],
+        "faster": times[1] / times[0],
+        "limit": passes(case, MASKS, backward=False),
+    }
+    return result
+
+
+def peak(folder: str, data: str, count: int, name: str) -> float:
+    """Megabytes that a method takes above one forward pass, in a process of its own."""
+    case = Case(folder, data, count)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    actions: dict[str, Callable[[], Any]] = {
+        "integrated_gradients": lambda: ours.path_integral(case.phi, case.given, case.target, steps=NODES),
+        "occlusion": lambda: ours.occlusion(case.phi, case.images, case.target),
+        "extremal_perturbation": lambda: extremal_perturbation(case.phi, case.images, case.target, areas=AREAS, steps=3),
+    }
+    actions[name]()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--torchray", default="", help="a folder with the package torchray, brought aside")
+    read = parser.parse_args()
+    warnings.simplefilter("ignore")
+    case = Case(read.run, read.data, read.images)
+    result: dict[str, Any] = {"images": read.images, "size": case.phi.size, "network": case.phi.spec, "threads": torch.get_num_threads()}
+    result["beside captum"] = beside_captum(case, read.repeats)
+    if read.torchray:
+        sys.path.insert(0, read.torchray)
+        result["beside TorchRay"] = beside_torchray(case)
+    with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        names = ("integrated_gradients", "occlusion", "extremal_perturbation")
+        result["megabytes"] = {name: pool.apply(peak, (read.run, read.data, read.images, name)) for name in names}
+    here = origin()
+    result |= {"machine": here["processor"], "commit": here["commit"]}
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
