@@ -27,6 +27,7 @@ from selfsight.data.source import Source
 from selfsight.data.views.geometry import central
 from selfsight.engine.hardware import fast_bf16
 from selfsight.explain.asking import fixed_target, read_images, target_of
+from selfsight.explain.diagnosis import Diagnosis, diagnose
 from selfsight.explain.gallery import Gallery, inversions, maximisers, writing_of
 from selfsight.explain.priors import estimate_spectrum
 from selfsight.explain.result import Explanation, explain
