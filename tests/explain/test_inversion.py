@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from selfsight.core.errors import UsageError
 from selfsight.data.photo import photograph
-from selfsight.explain.inversion import caricature, fit_hourglass, invert, invert_by_network
+from selfsight.explain.inversion import Prior, caricature, fit_hourglass, invert, invert_by_network
 from selfsight.explain.priors import BOUND, bounded_range, decorrelated_colours, estimate_spectrum, natural_noise, project, total_variation
 
 from nets import chain, phi_of, pictures
@@ -88,7 +88,7 @@ def test_what_a_layer_has_kept_is_found_again() -> None:
 
 def test_smoothness_takes_away_what_is_not_needed() -> None:
     phi, image = phi_of(chain()[:-1]), pictures(1)
-    rough, plain = (invert(phi, image, smooth=smooth, steps=(40, 0)).pictures[:, 0] for smooth in (0.0, 1.0))
+    rough, plain = (invert(phi, image, prior=Prior(smooth=smooth), steps=(40, 0)).pictures[:, 0] for smooth in (0.0, 1.0))
     assert total_variation(255 * plain)[0] < 0.5 * total_variation(255 * rough)[0]
 
 

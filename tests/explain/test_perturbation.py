@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
+from selfsight.explain import attribution
 from selfsight.explain.perturbation import (
     area_penalty,
     between,
@@ -138,3 +139,15 @@ def test_the_network_is_left_as_it_was() -> None:
     assert all(parameter.grad is None and parameter.requires_grad for parameter in net.parameters())
     assert not any(part._forward_hooks for part in net.modules())
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+
+
+def test_many_images_are_searched_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    phi = phi_of(chain())
+    images = torch.rand(5, 3, 16, 16)
+    target = logit().at(torch.tensor([0, 1, 2, 3, 4]))
+    whole = extremal_perturbation(phi, images, target, areas=(0.2, 0.4), steps=10)
+    monkeypatch.setattr(attribution, "CHUNK", 4)
+    found = extremal_perturbation(phi, images, target, areas=(0.2, 0.4), steps=10)
+    assert_close(found.masks, whole.masks, rtol=0, atol=1e-3)
+    assert_close(found.kept, whole.kept, rtol=1e-3, atol=1e-4)
+    assert_close(found.whole, whole.whole)

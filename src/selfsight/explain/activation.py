@@ -5,7 +5,7 @@ transform in independent colours, or the phase alone of a spectrum that photogra
 which it has to go on working.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -159,43 +159,40 @@ def maximise(
     """Pictures with the largest number of a target, all in one batch.
 
     Args:
-        phi: the representation.
-        target: a unit, a direction, a cluster, a class; or with a number for each picture several at once.
-        count: how many pictures.
-        size: their side in pixels; by default what the network was trained with.
-        writing: how they are written down.
-        moves: what they have to stand.
+        phi, target: the representation, and a unit, a direction, a cluster, a class; with a number for each picture several at once.
+        count, size: how many pictures; their side in pixels, by default what the network was trained with.
+        writing, moves: how they are written down; what they have to stand.
         steps, rate: of Adam.
-        natural: weight of the natural-image priors.
-        diverse: weight of the mean cosine between the Gram matrices of the pictures, at the target's layer, which is held low.
+        natural, diverse: weight of the natural-image priors; of the mean cosine between the pictures' Gram matrices at the target's layer.
         seed: of the noise and the moves.
     """
-    side = size or phi.size
-    rows = torch.arange(count)
-    numbers = writing.start((count, 3, side, side), seed).to(phi.device).requires_grad_()
+    shape, rows = (size or phi.size,) * 2, torch.arange(count)
+    numbers = writing.start((count, 3, *shape), seed).to(phi.device).requires_grad_()
     optimiser, curve = torch.optim.Adam([numbers], lr=rate), []
-    mean = torch.tensor(phi.mean, device=phi.device)[:, None, None]
     with calm(phi.backbone):
         for step in range(steps):
-            dice = torch.Generator().manual_seed(key(seed, 0xA5, step))
-            shown = writing.picture(numbers, (side, side))
-            given = phi.normalise(moves.make(shown, dice))
+            shown = writing.picture(numbers, shape)
+            given = phi.normalise(moves.make(shown, torch.Generator().manual_seed(key(seed, 0xA5, step))))
             score = target.score(phi, given, rows)
-            loss = -score.sum()
-            if natural:
-                levels = 255 * (shown - mean)
-                loss = loss + natural * (total_variation(levels) + bounded_range(levels)).sum()
-            if diverse and count > 1:
-                loss = loss + diverse * count * _likeness(gram(_grid(phi, given, target.layer)))
-            (numbers.grad,) = torch.autograd.grad(loss, numbers)
+            (numbers.grad,) = torch.autograd.grad(_held(phi, target, shown, given, natural, diverse) - score.sum(), numbers)
             optimiser.step()
             curve.append(float(score.detach().mean()))
         with torch.no_grad():
-            pictures = (writing.picture(numbers, (side, side)) * 255).round().to(torch.uint8)
-            scores = target.score(phi, phi.normalise(pictures), rows)
-            moved = [pictures.roll((down, across), (2, 3)) for down in (-2, 0, 2) for across in (-2, 0, 2)]
-            least = torch.stack([target.score(phi, phi.normalise(each), rows) for each in moved]).amin(0)
-    return Maximised(pictures.cpu(), scores, least, curve)
+            pictures = (writing.picture(numbers, shape) * 255).round().to(torch.uint8)
+            moved = (pictures.roll((down, across), (2, 3)) for down in (-2, 0, 2) for across in (-2, 0, 2))
+            scores = torch.stack([target.score(phi, phi.normalise(each), rows) for each in moved])
+    return Maximised(pictures.cpu(), scores[4], scores.amin(0), curve)
+
+
+def _held(phi: Representation, target: Target, shown: Tensor, given: Tensor, natural: float, diverse: float) -> Tensor:
+    """What holds pictures back: what is known of pictures, and each other."""
+    found = shown.new_zeros(())
+    if natural:
+        levels = 255 * (shown - shown.new_tensor(phi.mean)[:, None, None])
+        found = found + natural * (total_variation(levels) + bounded_range(levels)).sum()
+    if diverse and len(shown) > 1:
+        found = found + diverse * len(shown) * _likeness(gram(_grid(phi, given, target.layer)))
+    return found
 
 
 def _grid(phi: Representation, given: Tensor, layer: str | None) -> Tensor:
@@ -257,6 +254,11 @@ def deep_dream(
     return (first + change).clamp(0, 1)
 
 
+def _apart(one: Tensor, other: Tensor) -> Tensor:
+    """The squared difference, in parts of the square of the second."""
+    return mse_loss(one, other) / other.square().mean().clamp(min=1e-12)
+
+
 def synthesise_style(
     phi: Representation,
     style: Num[Tensor, "batch 3 height width"],
@@ -275,8 +277,7 @@ def synthesise_style(
         phi: the representation.
         style: the pictures whose Gram matrices are matched.
         layers: the layers where they are.
-        content: pictures of the same number and size whose last layer is matched too.
-        content_weight: weight of that.
+        content, content_weight: pictures of the same number and size whose last layer is matched too; weight of that.
         steps, rate: of Adam.
         writing: how pictures are written down.
         seed: of the noise.
@@ -290,12 +291,11 @@ def synthesise_style(
         kept = None if content is None else phi.grid(content, layers[-1])
     numbers = writing.start((len(style), 3, *size), seed).to(phi.device).requires_grad_()
     optimiser, curve = torch.optim.Adam([numbers], lr=rate), []
-    terms: Callable[[Tensor, Tensor], Tensor] = lambda one, other: mse_loss(one, other) / other.square().mean().clamp(min=1e-12)  # noqa: E731
     with calm(phi.backbone):
         for _ in range(steps):
             shown = writing.picture(numbers, size)
-            loss = torch.stack([terms(gram(phi.grid(shown, layer)), aim) for layer, aim in zip(layers, wanted, strict=True)]).sum()
-            loss = loss if kept is None else loss + content_weight * terms(phi.grid(shown, layers[-1]), kept)
+            loss = torch.stack([_apart(gram(phi.grid(shown, layer)), aim) for layer, aim in zip(layers, wanted, strict=True)]).sum()
+            loss = loss if kept is None else loss + content_weight * _apart(phi.grid(shown, layers[-1]), kept)
             (numbers.grad,) = torch.autograd.grad(loss, numbers)
             optimiser.step()
             curve.append(float(loss.detach()))

@@ -4,7 +4,7 @@ Every method is a function of a representation, images and a target that gives r
 the method's own, and are only changed for display.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -42,8 +42,8 @@ __all__ = [
 Maps = Float[Tensor, "batch 1 height width"]
 Combine = Callable[[Tensor, Tensor], Tensor]
 """From what a layer said and what came back to it (both batch, channel, rows, columns) to one number a place."""
-CHUNK = 128
-"""Images that are given to the network at once."""
+CHUNK, PLACES = 128, 1 << 21
+"""Images that are given to the network at once, and their pixels: fewer images where they are large."""
 
 
 def largest(_: Tensor, derivative: Tensor) -> Tensor:
@@ -106,8 +106,14 @@ linear_approximation = partial(saliency, at=None, combine=product)
 grad_cam = partial(saliency, at=None, combine=positive_sum)
 
 
-def parts(images: Tensor, chunk: int = CHUNK) -> Iterator[tuple[Int[Tensor, " part"], Tensor]]:
+def at_once(size: Sequence[int]) -> int:
+    """How many images of a size (height, width) are given to the network at once."""
+    return max(1, min(CHUNK, PLACES // (size[0] * size[1])))
+
+
+def parts(images: Tensor, chunk: int = 0) -> Iterator[tuple[Int[Tensor, " part"], Tensor]]:
     """Images some at a time, with their numbers."""
+    chunk = chunk or at_once(images.shape[-2:])
     for start in range(0, len(images), chunk):
         part = images[start : start + chunk]
         yield torch.arange(start, start + len(part)), part
@@ -176,7 +182,7 @@ def path_integral(
     rows = torch.arange(len(given)) if rows is None else rows
     total = torch.zeros_like(given, dtype=torch.float64)
     places, each = torch.meshgrid(torch.arange(len(given)), torch.arange(steps), indexing="ij")
-    for _, pair in parts(torch.stack([places.flatten(), each.flatten()], 1)):
+    for _, pair in parts(torch.stack([places.flatten(), each.flatten()], 1), at_once(given.shape[-2:])):
         image, node = pair.unbind(1)
         alpha = (nodes[node] + 0.5).to(given)[:, None, None, None]
         found = reverse(phi, alpha * given[image], target, rows=rows[image], normalised=True).derivatives[""]
@@ -286,7 +292,9 @@ def perturbed_scores(
     """The target's number for every image under every mask, many of both at once."""
     pairs = torch.cartesian_prod(torch.arange(len(given)), torch.arange(masks))
     with torch.no_grad(), calm(phi.backbone):
-        found = [target.score(phi, make(*pair.to(given.device).unbind(1)), pair[:, 0]) for _, pair in parts(pairs)]
+        found = [
+            target.score(phi, make(*pair.to(given.device).unbind(1)), pair[:, 0]) for _, pair in parts(pairs, at_once(given.shape[-2:]))
+        ]
     return torch.cat(found).view(len(given), masks)
 
 

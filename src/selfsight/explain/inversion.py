@@ -14,7 +14,7 @@ from selfsight.explain.backprop import calm
 from selfsight.explain.priors import BOUND, bounded_range, natural_noise, project, total_variation
 from selfsight.explain.targets import said
 
-__all__ = ["Hourglass", "Inverted", "caricature", "fit_hourglass", "invert", "invert_by_network"]
+__all__ = ["Hourglass", "Inverted", "Prior", "caricature", "fit_hourglass", "invert", "invert_by_network"]
 
 FADE = 0.9
 """Of the optimiser's memory of squared gradients, and its momentum."""
@@ -55,15 +55,27 @@ class _Space:
         return (levels / 255 + self.mean).clamp(0, 1)
 
 
+@dataclass(frozen=True)
+class Prior:
+    """What is known of pictures: weight and exponent of their total variation, and weight of their bounded range."""
+
+    smooth: float = 1.0
+    beta: float = 2.0
+    bounded: float = 1.0
+
+    def __call__(self, canvas: Float[Tensor, "batch channel height width"]) -> Float[Tensor, " batch"]:
+        """The penalty of each picture."""
+        found = self.bounded * bounded_range(canvas)
+        return found + self.smooth * total_variation(canvas, self.beta) if self.smooth else found
+
+
 def invert(
     phi: Representation,
     images: Num[Tensor, "batch channel height width"],
     layer: str | None = None,
     *,
     weight: float = 100.0,
-    smooth: float = 1.0,
-    beta: float = 2.0,
-    bounded: float = 1.0,
+    prior: Prior = Prior(),
     steps: tuple[int, int] = (300, 50),
     restarts: int = 1,
     keep: Tensor | None = None,
@@ -78,40 +90,43 @@ def invert(
         images: the pictures whose features are inverted.
         layer: the layer; None: the pooled output.
         weight: C: 1, 20, 100, 300 in the paper, larger for shallower layers.
-        smooth, beta: weight and exponent of the total variation; weight of zero: none.
-        bounded: weight of the bounded range.
+        prior: what is known of pictures.
         steps: with shifts, and without at a tenth of the rate.
         restarts: pictures for each image, from different noise.
         keep: a mask of the features that count, in the shape of one image's features.
         seed: of the noise and the shifts.
     """
-    space = _Space(phi)
-    given = phi.normalise(images)
-    with torch.no_grad(), calm(phi.backbone):
-        aim = said(phi, given, layer)
-        stride = max(given.shape[-1] // aim.shape[-1], 1) if aim.ndim == 4 else phi.backbone.stride
-        kept = torch.ones_like(aim[:1]) if keep is None else keep.to(aim)[None]
-        aim = (aim * kept).repeat_interleave(restarts, 0)
-    scale = aim.flatten(1).square().sum(1).clamp(min=1e-12)
-
-    def data(levels: Tensor) -> Tensor:
-        return (said(phi, space.given(levels), layer) * kept - aim).flatten(1).square().sum(1) / scale
-
-    def loss(shown: Tensor, canvas: Tensor) -> Tensor:
-        return weight * data(shown) + _prior(canvas, smooth, beta, bounded)
-
-    noise = natural_noise((len(aim), *_larger(given.shape[1:], stride)), seed).to(given)
+    aim = _Aim(phi, phi.normalise(images), layer, restarts, keep)
+    noise = natural_noise((len(aim.features), *_larger(aim.shape, aim.stride)), seed).to(aim.features)
     with calm(phi.backbone):
-        found = _descend(noise, loss, stride, steps, seed)
+        found = _descend(noise, lambda shown, canvas: weight * aim.missed(shown) + prior(canvas), aim.stride, steps, seed)
         with torch.no_grad():
-            errors = data(found).sqrt()
+            errors = aim.missed(found).sqrt()
     count = (len(images), restarts)
-    return Inverted(space.pictures(found).unflatten(0, count), errors.unflatten(0, count), layer)
+    return Inverted(aim.space.pictures(found).unflatten(0, count), errors.unflatten(0, count), layer)
 
 
-def _prior(canvas: Tensor, smooth: float, beta: float, bounded: float) -> Tensor:
-    found = bounded * bounded_range(canvas)
-    return found + smooth * total_variation(canvas, beta) if smooth else found
+class _Aim:
+    """The features that are to be met."""
+
+    def __init__(self, phi: Representation, given: Tensor, layer: str | None, restarts: int, keep: Tensor | None) -> None:
+        self.phi, self.layer, self.space, self.shape = phi, layer, _Space(phi), given.shape[1:]
+        with torch.no_grad(), calm(phi.backbone):
+            found = said(phi, given, layer)
+        self.stride = _stride(phi, given, found)
+        self.kept = torch.ones_like(found[:1]) if keep is None else keep.to(found)[None]
+        self.features = (found * self.kept).repeat_interleave(restarts, 0)
+        self.scale = self.features.flatten(1).square().sum(1).clamp(min=1e-12)
+
+    def missed(self, levels: Tensor) -> Tensor:
+        """``|Φ(x) - Φ0|² / |Φ0|²``."""
+        found = said(self.phi, self.space.given(levels), self.layer)
+        return (found * self.kept - self.features).flatten(1).square().sum(1) / self.scale
+
+
+def _stride(phi: Representation, given: Tensor, features: Tensor) -> int:
+    """Pixels between neighbouring places of a layer."""
+    return max(given.shape[-1] // features.shape[-1], 1) if features.ndim == 4 else phi.backbone.stride
 
 
 def _larger(shape: Sequence[int], stride: int) -> tuple[int, ...]:
@@ -164,12 +179,12 @@ def caricature(
     space, given = _Space(phi), phi.normalise(images)
     with torch.no_grad(), calm(phi.backbone):
         aim = said(phi, given, layer).clamp(min=0)
-        stride = max(given.shape[-1] // aim.shape[-1], 1) if aim.ndim == 4 else phi.backbone.stride
+    stride = _stride(phi, given, aim)
     scale = aim.flatten(1).square().sum(1).clamp(min=1e-12)
 
     def loss(shown: Tensor, canvas: Tensor) -> Tensor:
         seen = (said(phi, space.given(shown), layer) * aim).flatten(1).sum(1) / scale
-        return _prior(canvas, 1.0, 2.0, 1.0) - weight * seen
+        return Prior()(canvas) - weight * seen
 
     margin = max(round(stride / 4), 1) - 1
     start = nn.functional.pad(space.levels(given), (margin // 2, margin - margin // 2) * 2, mode="replicate")

@@ -8,7 +8,7 @@ and its blur, and all images and all areas are optimised in one batch.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Num
@@ -19,7 +19,7 @@ from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
 from selfsight.core.tap import tap
 from selfsight.data.views.blur import gaussian_blur
-from selfsight.explain.attribution import Maps, scores
+from selfsight.explain.attribution import Maps, at_once, parts, scores
 from selfsight.explain.backprop import calm
 from selfsight.explain.targets import Target, said
 
@@ -36,7 +36,7 @@ __all__ = [
 
 Mode = Literal["preserve", "delete", "dual"]
 CELLS, REACH, SHARPNESS = 32, 2, 20.0
-"""Parameters on the longer side, the reach of the maximum and of the blur after it (in cells), the maximum's temperature."""
+"""Parameters on the longer side, the reach of the maximum in cells, its temperature."""
 START = 0.5
 """Where parameters begin: a mask that is open to both sides."""
 LEVELS, BLUR = 8, 20 / 224
@@ -48,7 +48,7 @@ class Extremal:
     """Masks of fixed areas.
 
     Attributes:
-        masks: what is kept (1) and what is not (0); for channels, height and width are 1 and the channels come second to last.
+        masks: what is kept (1) and what is not (0); for channels (batch, area, channel, 1).
         areas: what was asked.
         kept: the target's number where only the mask is kept (preserve, dual) or taken away (delete).
         whole, nothing: the same of the whole image, and of its strongest blur.
@@ -101,9 +101,9 @@ def between(
 
 
 def smooth_mask(parameters: Float[Tensor, "mask rows columns"]) -> Float[Tensor, "mask rows columns"]:
-    """The smooth maximum ``Σ p exp(20 p) / Σ exp(20 p)`` over 5 x 5 neighbours, then a binomial blur of 5 x 5: one where all are.
+    """The smooth maximum ``Σ p exp(20 p) / Σ exp(20 p)`` over 5 x 5 neighbours, then a binomial blur of 3 x 3: one where all are.
 
-    What one parameter opens is 9 x 9 cells wide, one at its centre and soft at its edge. Four passes of short filters, in place of
+    What one parameter opens is 7 x 7 cells wide, one in its middle and soft at its edge. Four passes of short filters, in place of
     the published unfolding of 81 neighbours.
     """
     side = 2 * REACH + 1
@@ -203,10 +203,9 @@ def extremal_perturbation(
     """For each area the smooth mask that keeps most of a target's number, or takes most of it away.
 
     Args:
-        phi, images, target: as for ``saliency``.
-        areas: parts of the image.
+        phi, images, target, areas: as for ``saliency``; parts of the image.
         mode: keep the number by what the mask shows (preserve), destroy it by what it hides (delete), or both (dual).
-        steps, rate: of Adam; masks that stand still stop sooner.
+        steps, rate: of the search; masks that stand still stop sooner.
         pressure: weight of the area's penalty, first and last; it grows geometrically.
 
     Raises:
@@ -214,19 +213,28 @@ def extremal_perturbation(
     """
     if not areas or not all(0 < area < 1 for area in areas):
         raise UsageError(f"Areas are parts of an image, and {tuple(areas)} are not all between 0 and 1.", "Give areas such as 0.1.")
+    some = max(1, at_once(images.shape[-2:]) // len(areas))
+    more: dict[str, Any] = {"areas": areas, "mode": mode, "steps": steps, "rate": rate, "pressure": pressure}
+    if len(images) > some:
+        return _joined([extremal_perturbation(phi, part, target.of(rows), **more) for rows, part in parts(images, some)])
     given = phi.normalise(images)
-    veil = _Veil(phi, target, pyramid(given))
-    image, wanted = _rows(given, areas)
-    start = torch.full((len(image), *_cells(given.shape[-2:])), START, device=given.device, dtype=given.dtype)
+    veil, (image, wanted) = _Veil(phi, target, pyramid(given)), _rows(given, areas)
+    start = given.new_full((len(image), *_cells(given.shape[-2:])), START)
     effect = _Effect(veil.score, scores(phi, given, target), scores(phi, veil.levels[:, 0], target))
     with calm(phi.backbone):
         found, made = _optimise(effect, start, smooth_mask, image, wanted, mode, steps, rate, pressure)
-        with torch.no_grad():
-            masks = veil.full(smooth_mask(found))[:, 0]
+    with torch.no_grad():
+        masks = veil.full(smooth_mask(found))[:, 0]
     seen = masks if mode != "delete" else 1 - masks
     kept = scores(phi, between(veil.levels[image], seen[:, None]), target, image.cpu())
-    count = (len(given), len(areas))
-    return Extremal(masks.unflatten(0, count), tuple(areas), kept.view(count), effect.whole, effect.nothing, made)
+    masks, kept = (each.unflatten(0, (len(given), len(areas))) for each in (masks, kept))
+    return Extremal(masks, tuple(areas), kept, effect.whole, effect.nothing, made)
+
+
+def _joined(found: Sequence[Extremal]) -> Extremal:
+    """Results of several parts of the images, as one."""
+    masks, kept, whole, nothing = (torch.cat([getattr(each, name) for each in found]) for name in ("masks", "kept", "whole", "nothing"))
+    return Extremal(masks, found[0].areas, kept, whole, nothing, max(each.steps for each in found))
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,10 @@ class Target:
         """The number, of normalised images."""
         return self.pick(self.numbers(phi, given), rows)
 
+    def of(self, rows: Int[Tensor, " part"]) -> "Target":
+        """The same target for some of the images."""
+        return self if isinstance(self.which, int) else self.at(self.which[rows.to(self.which.device)])
+
     def at(self, which: int | Int[Tensor, " image"]) -> "Target":
         """The same reading, of another number."""
         return replace(self, which=which)
