@@ -279,8 +279,7 @@ def synthesise_style(
         layers: the layers where they are.
         content, content_weight: pictures of the same number and size whose last layer is matched too; weight of that.
         steps, rate: of Adam.
-        writing: how pictures are written down.
-        seed: of the noise.
+        writing, seed: how pictures are written down; of the noise that they begin with.
 
     Returns:
         The pictures, and the loss of every step.
