@@ -30,6 +30,18 @@ def test_grad_cam_and_the_linear_approximation_are_captums(layer: str) -> None:
     assert torch.equal(ours.linear_approximation(phi, images, logit(), at=f"module.{layer}"), expected.detach())
 
 
+def test_the_deepest_map_is_found_behind_a_classifier_without_one() -> None:
+    phi, images = phi_of(chain()), pictures()
+    assert ours.maps_before(phi, logit())[-1] == "module.7"
+    assert ours.maps_before(phi, direction(torch.ones(8), layer="module.3"))[-1] == "module.3"
+    found = ours.saliency(phi, images, logit(), at=None, combine=ours.positive_sum)
+    assert torch.equal(found, ours.saliency(phi, images, logit(), at="module.7", combine=ours.positive_sum))
+    vit = untrained("vit_tiny", size=32, seed=0)
+    assert ours.maps_before(vit, direction(torch.ones(vit.backbone.dim)))[-1] == vit.layers[-2]
+    with pytest.raises(UsageError, match="no layer with a map"):
+        ours.saliency(phi_of(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 5)), 8), pictures(1, 8), logit(), at=None)
+
+
 def test_gradient_times_input_is_captums() -> None:
     net, images = chain(), pictures()
     phi = phi_of(net)

@@ -10,7 +10,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from selfsight.core.errors import UsageError
-from selfsight.explain.backprop import Rule, calm, jacobian_bytes, reverse, same_switches, switches
+from selfsight.core.tap import calm
+from selfsight.explain.backprop import Rule, jacobian_bytes, reverse, same_switches, switches
 from selfsight.explain.targets import direction, unit
 
 from nets import CLASSES, WAYS, Ways, chain, logit, phi_of, pictures

@@ -86,6 +86,6 @@ def test_a_residual_network_is_explained_and_a_transformer_refused() -> None:
         assert found.shape == (2, 1, 48, 32)
         assert found.isfinite().all()
         assert found.any()
-    vit = untrained("vit_nano?blocks=1", size=32)
+    vit = untrained("vit_nano?blocks=2", size=32)
     with pytest.raises(UsageError, match="not negative"):
         excitation(vit, torch.rand(1, 3, 32, 32), direction(torch.randn(vit.backbone.dim)))

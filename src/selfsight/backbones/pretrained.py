@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from selfsight.core.errors import EnvironmentFault, UsageError
 from selfsight.core.representation import Backbone, Features
-from selfsight.core.tap import tensor_of
+from selfsight.core.tap import calm, tensor_of
 
 __all__ = ["ModuleBackbone", "TimmBackbone", "timm_backbone", "wrap_backbone"]
 
@@ -65,12 +65,9 @@ class ModuleBackbone(Backbone):
         super().__init__()
         self.module, self.channels = module, _input_channels(module)
         self.prefix, self.pool = 0, "mean"
-        training = module.training
-        module.eval()
         weight = next(module.parameters(), torch.zeros(()))
-        with torch.no_grad():
+        with torch.no_grad(), calm(module):
             output = tensor_of(module(torch.zeros(1, self.channels, size, size, dtype=weight.dtype, device=weight.device)))
-        module.train(training)
         if output.ndim not in (2, 3, 4):
             raise UsageError(
                 f"The module returns {output.ndim} axes.", "Wrap one that returns a feature map, tokens or one vector an image."

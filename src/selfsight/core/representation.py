@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
 
 from selfsight.core.errors import UsageError
-from selfsight.core.tap import find_layer, tap, tensor_of
+from selfsight.core.tap import calm, find_layer, tap, tensor_of
 
 __all__ = [
     "Backbone",
@@ -134,11 +134,10 @@ def grid_dim(backbone: Backbone, layer: str | None = None) -> int:
     Raises:
         UsageError: the layer has no places.
     """
-    was, side = backbone.training, 4 * backbone.stride
+    side = 4 * backbone.stride
     blank = next(backbone.parameters()).new_zeros(1, backbone.channels, side, side)
-    with torch.no_grad(), tap(backbone, *([layer] if layer else [])) as heard:
-        grid = backbone.eval()(blank).grid
-    backbone.train(was)
+    with torch.no_grad(), calm(backbone), tap(backbone, *([layer] if layer else [])) as heard:
+        grid = backbone(blank).grid
     found = tensor_of(heard[layer]) if layer else grid
     if found.ndim != 4:
         raise UsageError(f"The layer {layer!r} has no map of places.", "Choose a layer of a convolutional network.")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from selfsight.core.errors import UsageError
 
-__all__ = ["find_layer", "tap", "tensor_of"]
+__all__ = ["calm", "find_layer", "tap", "tensor_of"]
 
 Edit = Callable[[Any], Any]
 
@@ -66,6 +66,19 @@ def tap(module: nn.Module, *retain: str, edit: Mapping[str, Edit] | None = None,
         for name in retain:
             stack.callback(find_layer(module, name).register_forward_hook(listen(name)).remove)
         yield heard
+
+
+@contextmanager
+def calm(network: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode inside a ``with``; every module is in the mode that it had afterwards."""
+    training = [module for module in network.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def tensor_of(output: Any) -> Tensor:

@@ -16,7 +16,7 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate, mse_loss,
 
 from selfsight.core.clock import key
 from selfsight.core.representation import Representation
-from selfsight.explain.backprop import calm
+from selfsight.core.tap import calm
 from selfsight.explain.priors import Spectrum, bounded_range, decorrelated_colours, total_variation
 from selfsight.explain.targets import Target, said
 

@@ -16,7 +16,8 @@ from torch.nn.functional import interpolate
 from selfsight.core.clock import key
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
-from selfsight.explain.backprop import Rule, calm, reverse
+from selfsight.core.tap import calm, tap, tensor_of
+from selfsight.explain.backprop import Rule, reverse
 from selfsight.explain.targets import Target
 
 __all__ = [
@@ -28,8 +29,8 @@ __all__ = [
     "gradient_times_input",
     "guided",
     "integrated_gradients",
-    "last_map",
     "linear_approximation",
+    "maps_before",
     "occlusion",
     "path_integral",
     "rise",
@@ -61,11 +62,28 @@ def positive_sum(output: Tensor, derivative: Tensor) -> Tensor:
     return (output * derivative.mean((2, 3), keepdim=True)).sum(1, keepdim=True).clamp(min=0)
 
 
-def last_map(phi: Representation, target: Target) -> str:
-    """The deepest layer with a map that the target can depend on: one earlier than the last where a class token is read from the last."""
-    shallower = phi.layers[: phi.layers.index(target.layer) + 1] if target.layer in phi.layers else phi.layers
-    token = getattr(phi.backbone, "prefix", 0) and getattr(phi.backbone, "pool", "cls") == "cls" and target.layer is None
-    return shallower[-2 if token and len(shallower) > 1 else -1]
+def maps_before(phi: Representation, target: Target) -> tuple[str, ...]:
+    """The layers with more than one place that the target can depend on, shallow to deep.
+
+    Where a class token is read from the last block, the patches of that block have no part in it and it is left out.
+
+    Raises:
+        UsageError: there is none.
+    """
+    blank = torch.zeros(1, phi.backbone.channels, phi.size, phi.size, device=phi.device)
+    with torch.no_grad(), calm(phi.backbone), tap(phi.backbone, *phi.layers) as heard:
+        phi.features(blank)
+    found = [name for name in phi.layers if name in heard and tensor_of(heard[name]).ndim in (3, 4)]
+    found = [name for name in found if phi.places(tensor_of(heard[name]), blank.shape[-2:], name)[0, 0].numel() > 1]
+    if target.layer in found:
+        found = found[: found.index(target.layer) + 1]
+    elif target.layer is None and getattr(phi.backbone, "prefix", 0) and getattr(phi.backbone, "pool", "cls") == "cls":
+        found = found[:-1]
+    if not found:
+        raise UsageError(
+            f"{phi.name} has no layer with a map that {target.name} depends on.", "Name one (at=…), or explain the pixels: gradient."
+        )
+    return tuple(found)
 
 
 def saliency(
@@ -87,7 +105,7 @@ def saliency(
         rule: what rectifiers do on the way back.
         combine: from channels to one number.
     """
-    layer = last_map(phi, target) if at is None else at
+    layer = maps_before(phi, target)[-1] if at is None else at
     maps = []
     for rows, part in parts(images):
         found = reverse(phi, part, target, at=(layer,), rule=rule, rows=rows)
@@ -238,11 +256,11 @@ def attention_rollout(phi: Representation, images: Num[Tensor, "batch channel he
     blocks = sum(hasattr(module, "qkv") for module in phi.backbone.modules())
     for _, part in parts(images):
         with calm(phi.backbone):
-            found = phi.attention(part, 0)
-            rolled = torch.eye(found.shape[-1], device=found.device, dtype=found.dtype)
-            for block in range(blocks):
-                mixed = phi.attention(part, block).mean(1)
-                rolled = (mixed + torch.eye(mixed.shape[-1], device=mixed.device, dtype=mixed.dtype)) / 2 @ rolled
+            rolled = phi.attention(part, 0).mean(1)
+            one = torch.eye(rolled.shape[-1]).to(rolled)
+            rolled = (rolled + one) / 2
+            for block in range(1, blocks):
+                rolled = (phi.attention(part, block).mean(1) + one) / 2 @ rolled
         read = rolled[:, :1] if prefix and getattr(phi.backbone, "pool", "cls") == "cls" else rolled[:, prefix:].mean(1, keepdim=True)
         maps.append(enlarged(phi.places(read.transpose(1, 2), part.shape[-2:]), part.shape[-2:]))
     return torch.cat(maps)

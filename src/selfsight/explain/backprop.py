@@ -18,33 +18,20 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int, Num
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import max_pool2d
 from torch.overrides import TorchFunctionMode
 
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
-from selfsight.core.tap import tap, tensor_of
+from selfsight.core.tap import calm, tap, tensor_of
 from selfsight.explain.targets import Target
 
-__all__ = ["Reversed", "Rule", "Switches", "calm", "jacobian_bytes", "reverse", "ruled", "same_switches", "switches"]
+__all__ = ["Reversed", "Rule", "Switches", "jacobian_bytes", "reverse", "ruled", "same_switches", "switches"]
 
 Rule = Literal["gradient", "deconvnet", "guided"]
 Clamp = tuple[Tensor, float | None, float | None, bool]
 """A rectifier's input, its lower and upper bound, and whether it works in place."""
-
-
-@contextmanager
-def calm(network: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode inside a ``with``; every module is in the mode that it had afterwards."""
-    training = [module for module in network.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _relu(given: Tensor, inplace: bool = False) -> Clamp:  # noqa: FBT001, FBT002
@@ -88,7 +75,7 @@ def _rectifier(function: Callable[..., Any], given: tuple[Any, ...], named: Mapp
     named = {"given" if word == "input" else word: value for word, value in named.items()}
     tensor, low, high, inplace = reads(*given, **named)
     plain = isinstance(low, int | float) and low == 0 and (high is None or isinstance(high, int | float))
-    return (tensor, 0.0, high, inplace or (name.endswith("_") and name != "_")) if plain else None
+    return (tensor, 0.0, high, inplace or name.endswith("_")) if plain else None
 
 
 class _Rectify(torch.autograd.Function):

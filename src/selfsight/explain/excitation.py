@@ -18,9 +18,8 @@ from torch.overrides import TorchFunctionMode
 
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
-from selfsight.core.tap import tap, tensor_of
-from selfsight.explain.attribution import Maps, enlarged, parts
-from selfsight.explain.backprop import calm
+from selfsight.core.tap import calm, tap, tensor_of
+from selfsight.explain.attribution import Maps, enlarged, maps_before, parts
 from selfsight.explain.targets import Target
 
 __all__ = ["contrastive_excitation", "excitation"]
@@ -140,15 +139,14 @@ def excitation(
 
     Args:
         phi, images, target: as for ``saliency``.
-        at: the layer; None: the middle one of those that come before what the target reads.
+        at: the layer; None: the last but one of those that have a map and come before what the target reads.
         contrast: a layer where what comes from the opposite target (-g) is taken away, and only what is left goes on
             (contrastive excitation backpropagation).
 
     Raises:
         UsageError: the network's layers have no such rule.
     """
-    before = phi.layers[: phi.layers.index(target.layer)] if target.layer in phi.layers else phi.layers
-    layer = at if at is not None else before[max(len(before) - 2, 0)]
+    layer = at if at is not None else _before(phi, target)[-2]
     maps = []
     for rows, part in parts(images):
         found = _relevance(phi, part, target, rows, layer, contrast)
@@ -165,8 +163,13 @@ def contrastive_excitation(
     For a target that is a number of the output itself nothing speaks against it: leave the classifier out of the network, and give
     its row as a ``direction``.
     """
-    before = phi.layers[: phi.layers.index(target.layer)] if target.layer in phi.layers else phi.layers
-    return excitation(phi, images, target, at=at, contrast=before[-1])
+    return excitation(phi, images, target, at=at, contrast=_before(phi, target)[-1])
+
+
+def _before(phi: Representation, target: Target) -> tuple[str, ...]:
+    """The layers with a map that come before what the target reads; the first twice where it is the only one."""
+    found = tuple(name for name in maps_before(phi, target) if name != target.layer) or ("",)
+    return found if len(found) > 1 else found * 2
 
 
 def _relevance(phi: Representation, images: Tensor, target: Target, rows: Tensor, layer: str, contrast: str | None) -> Tensor:

@@ -10,7 +10,7 @@ from torch.nn.functional import avg_pool2d, interpolate, leaky_relu, mse_loss
 
 from selfsight.core.clock import key
 from selfsight.core.representation import Representation
-from selfsight.explain.backprop import calm
+from selfsight.core.tap import calm
 from selfsight.explain.priors import BOUND, bounded_range, natural_noise, project, total_variation
 from selfsight.explain.targets import said
 

@@ -17,10 +17,9 @@ from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
-from selfsight.core.tap import tap
+from selfsight.core.tap import calm, tap
 from selfsight.data.views.blur import gaussian_blur
 from selfsight.explain.attribution import Maps, at_once, parts, scores
-from selfsight.explain.backprop import calm
 from selfsight.explain.targets import Target, said
 
 __all__ = [
