@@ -17,7 +17,7 @@ from selfsight.backbones.loading import load_representation
 from selfsight.bank.extract import bank_of
 from selfsight.bank.store import Bank
 from selfsight.core.clock import Clock
-from selfsight.core.errors import MissingExtra
+from selfsight.core.errors import MissingExtra, UsageError
 from selfsight.core.representation import Backbone, Representation
 from selfsight.core.wishes import Wishes
 from selfsight.data.loader import images
@@ -121,10 +121,14 @@ class Run:
         return json.loads(file.read_text()) if file.is_file() else {}
 
     def source(self) -> Source:
-        """The data that it was learnt from."""
+        """The data that it was learnt from.
+
+        Raises:
+            UsageError: it was not learnt here.
+        """
         settings = self.settings
         if settings is None:
-            raise FileNotFoundError(f"{self.path} has no config.json; open its data yourself.")
+            raise UsageError(f"What {self.phi.name} was learnt from is not known.", "Name a data set (--like, or the DATA of report).")
         return open_source(settings.data, limit=settings.limit, seed=settings.seed, size=settings.size)
 
     def bank(self, data: Source | str | Path, *, layers: Sequence[str] = (), half: bool = False) -> Bank:
@@ -192,7 +196,7 @@ class Run:
         Args:
             images: picture files, or rows of a data set such as ``world:shapes#0,3,8-11``.
             target: what is explained, such as ``class:dog``, ``cluster:7``, ``unit:stages.2/41``, ``like:other.jpg``, ``code``.
-            methods: names of attribution methods.
+            methods: names of attribution methods; ``["all"]``: all that can explain this network.
             whole: the whole picture in place of its middle square.
             say: called with what is being done.
         """

@@ -1,6 +1,7 @@
 """The command line: what it prints, and how it ends."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,13 @@ def test_explain_refuses_what_it_does_not_know(run, capsys):
     assert "Measure the run first" in capsys.readouterr().err
     assert main(["explain"]) == 0
     assert "contrastive_excitation" in capsys.readouterr().out
+
+
+def test_a_model_from_elsewhere_has_no_data_of_its_own(run, capsys):
+    shutil.move(run / "config.json", run / "config.kept")
+    assert main(["explain", "maximise", str(run), "unit:stages.3/1", "--writing", "phase"]) == 2
+    shutil.move(run / "config.kept", run / "config.json")
+    assert "learnt from is not known" in capsys.readouterr().err
 
 
 def test_explain_inverts_and_maximises(run, capsys, tmp_path):

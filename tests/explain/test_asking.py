@@ -22,6 +22,11 @@ def test_images_are_read_from_files_and_from_rows(tmp_path: Path) -> None:
     assert found.images.shape == (4, 3, 16, 16)
     assert found.names == ("one.png", "world:shapes#0", "world:shapes#3", "world:shapes#4")
     assert float(found.images[0].mean()) == pytest.approx(0.2, abs=1e-3)
+    (tmp_path / "many").mkdir()
+    for name in ("many/a.png", "many/b.png", "cat #2.png"):
+        Image.new("RGB", (16, 16)).save(tmp_path / name)
+    assert read_images([f"{tmp_path}/many#0-1"], PHI).images.shape == (2, 3, 16, 16)
+    assert read_images([str(tmp_path / "cat #2.png")], PHI).names == ("cat #2.png",)
     whole = read_images([str(tmp_path / "one.png")], PHI, whole=True)
     assert whole.images.shape[2:] == (32, 16)  # whole cells of a network of stride 16
 

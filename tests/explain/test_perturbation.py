@@ -57,6 +57,12 @@ def test_finds_the_square_that_counts_in_the_area_that_was_asked(side: int, mode
     assert found.kept.shape == (2, 3)
 
 
+def test_areas_are_met_on_large_images() -> None:
+    phi, images, target = spot(224)
+    found = extremal_perturbation(phi, images[:1], target, areas=(0.05, 0.1, 0.2, 0.4), steps=100)
+    assert (found.visible - torch.tensor((0.05, 0.1, 0.2, 0.4))).abs().max() < 0.02
+
+
 def test_areas_are_met_on_images_that_are_not_square() -> None:
     phi = phi_of(Ways("plain"))
     found = extremal_perturbation(phi, torch.rand(1, 3, 40, 24), logit(), areas=(0.2,), steps=60)
@@ -151,3 +157,9 @@ def test_many_images_are_searched_some_at_a_time(monkeypatch: pytest.MonkeyPatch
     assert_close(found.masks, whole.masks, rtol=0, atol=1e-3)
     assert_close(found.kept, whole.kept, rtol=1e-3, atol=1e-4)
     assert_close(found.whole, whole.whole)
+    monkeypatch.setattr(attribution, "CHUNK", 64)
+    channels = extremal_channels(phi, images, target, "module.4", areas=(0.25, 0.5), steps=10)
+    hidden = meaningful_perturbation(phi, images, target, steps=3)
+    monkeypatch.setattr(attribution, "CHUNK", 2)
+    assert_close(extremal_channels(phi, images, target, "module.4", areas=(0.25, 0.5), steps=10).masks, channels.masks, rtol=0, atol=1e-3)
+    assert_close(meaningful_perturbation(phi, images, target, steps=3), hidden, rtol=0, atol=1e-3)

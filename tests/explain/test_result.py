@@ -10,11 +10,13 @@ import torch
 from PIL import Image
 from torch import nn
 
+from selfsight.backbones.loading import untrained
 from selfsight.core.errors import UsageError
 from selfsight.explain.attribution import gradient
 from selfsight.explain.result import explain, fall, shown
+from selfsight.explain.sheet import unique
 from selfsight.explain.table import ATTRIBUTIONS, attribution
-from selfsight.explain.targets import Target
+from selfsight.explain.targets import Target, direction
 
 from nets import Ways, logit, phi_of, pictures
 
@@ -42,6 +44,22 @@ def test_a_result_keeps_raw_maps_and_says_how_it_was_made(tmp_path: Path) -> Non
     assert plain["methods"]["grad_cam"][0]["high"] == pytest.approx(float(found.maps["grad_cam"][0].max()))
     with Image.open(io.BytesIO(paths[0].read_bytes())) as sheet:
         assert sheet.width > sheet.height / 2 > 100
+
+
+def test_all_methods_are_those_that_can_explain_the_network() -> None:
+    phi = untrained("vit_nano?blocks=2", size=16)
+    said: list[str] = []
+    found = explain(phi, pictures(1), direction(torch.ones(phi.backbone.dim)), ["all"], names=["a"], say=said.append)
+    left = found.to_plain()["left out"]
+    assert set(left) == {"deconvnet", "guided", "excitation", "contrastive_excitation"}
+    assert set(found.maps) | set(left) == set(ATTRIBUTIONS)
+    assert sum("is left out" in words for words in said) == 4
+    with pytest.raises(UsageError):
+        explain(phi, pictures(1), direction(torch.ones(phi.backbone.dim)), ["gradient", "guided"])
+
+
+def test_pictures_of_one_name_have_a_row_each() -> None:
+    assert unique(["a", "b", "a", "a"]) == ("a", "b", "a (2)", "a (3)")
 
 
 def test_the_fall_is_all_where_the_only_place_that_counts_is_hidden() -> None:

@@ -12,6 +12,19 @@ from selfsight.core.errors import UsageError
 
 __all__ = ["run"]
 
+RunArg = tyro.conf.Positional[Annotated[str, tyro.conf.arg(help="a run's folder, or timm:NAME")]]
+ImagesArg = tyro.conf.Positional[
+    Annotated[tuple[str, ...], tyro.conf.arg(help="picture files, or rows of a data set: world:shapes#0,3,8-11")]
+]
+TargetArg = Annotated[
+    str,
+    tyro.conf.arg(help="class, class:NAME, cluster, cluster:NUMBER, unit:LAYER/CHANNEL, like:IMAGE, code; without a number: of each image"),
+]
+OutArg = Annotated[str | None, tyro.conf.arg(help="folder of the result; by default explanations/VERB in the run's folder")]
+SizeArg = Annotated[int | None, tyro.conf.arg(help="side of the pictures in pixels, for timm:")]
+SeedArg = Annotated[int, tyro.conf.arg(help="of the noise")]
+JsonArg = Annotated[bool, tyro.conf.arg(help="print one JSON object on standard output")]
+
 WORDS = "What in an image makes the representation say what it says: maps of several methods side by side."
 
 
@@ -19,50 +32,41 @@ WORDS = "What in an image makes the representation say what it says: maps of sev
 class Attribute:
     """What to explain."""
 
-    run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(help="a run's folder, or timm:NAME")]]
-    images: tyro.conf.Positional[
-        Annotated[tuple[str, ...], tyro.conf.arg(help="picture files, or rows of a data set: world:shapes#0,3,8-11")]
-    ]
-    method: Annotated[str, tyro.conf.arg(help="names with commas between; see --methods")] = (
+    run: RunArg
+    images: ImagesArg
+    method: Annotated[str, tyro.conf.arg(help="names with commas between, or all; selfsight explain --help lists them")] = (
         "gradient,grad_cam,integrated_gradients,extremal"
     )
-    target: Annotated[
-        str,
-        tyro.conf.arg(
-            help="class, class:NAME, cluster, cluster:NUMBER, unit:LAYER/CHANNEL, like:IMAGE, code; without a number: of each image"
-        ),
-    ] = "code"
-    out: Annotated[str | None, tyro.conf.arg(help="folder of the result; by default explanations/attribute in the run's folder")] = None
+    target: TargetArg = "code"
+    out: OutArg = None
     whole: Annotated[bool, tyro.conf.arg(help="the whole picture in place of its middle square")] = False
-    size: Annotated[int | None, tyro.conf.arg(help="side of the pictures in pixels, for timm:")] = None
-    json: Annotated[bool, tyro.conf.arg(help="print one JSON object on standard output")] = False
+    size: SizeArg = None
+    json: JsonArg = False
 
 
 @dataclass(frozen=True)
 class Invert:
     """What to find again."""
 
-    run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(help="a run's folder, or timm:NAME")]]
-    images: tyro.conf.Positional[
-        Annotated[tuple[str, ...], tyro.conf.arg(help="picture files, or rows of a data set: world:shapes#0,3,8-11")]
-    ]
+    run: RunArg
+    images: ImagesArg
     layers: Annotated[str, tyro.conf.arg(help="names with commas between; by default all that are worth looking at")] = ""
     restarts: Annotated[int, tyro.conf.arg(help="pictures for each layer, from different noise")] = 1
     weight: Annotated[float, tyro.conf.arg(help="of the features beside what is known of pictures; 1 to 300, more for shallow layers")] = (
         100.0
     )
     steps: Annotated[int, tyro.conf.arg(help="of descent, with a sixth as many at a low rate after them")] = 300
-    seed: Annotated[int, tyro.conf.arg(help="of the noise")] = 0
-    out: Annotated[str | None, tyro.conf.arg(help="folder of the result; by default explanations/invert in the run's folder")] = None
-    size: Annotated[int | None, tyro.conf.arg(help="side of the pictures in pixels, for timm:")] = None
-    json: Annotated[bool, tyro.conf.arg(help="print one JSON object on standard output")] = False
+    seed: SeedArg = 0
+    out: OutArg = None
+    size: SizeArg = None
+    json: JsonArg = False
 
 
 @dataclass(frozen=True)
 class Maximise:
     """What the pictures should make largest."""
 
-    run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(help="a run's folder, or timm:NAME")]]
+    run: RunArg
     targets: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(help="unit:LAYER/CHANNEL, cluster:NUMBER, class:NAME")]]
     count: Annotated[int, tyro.conf.arg(help="pictures for each target")] = 3
     writing: Annotated[Literal["fourier", "pixels", "phase"], tyro.conf.arg(help="how pictures are written down; phase needs --like")] = (
@@ -73,28 +77,28 @@ class Maximise:
     ] = None
     steps: Annotated[int, tyro.conf.arg(help="of ascent")] = 200
     diverse: Annotated[float, tyro.conf.arg(help="how much the pictures of a target are kept apart")] = 0.0
-    seed: Annotated[int, tyro.conf.arg(help="of the noise")] = 0
-    out: Annotated[str | None, tyro.conf.arg(help="folder of the result; by default explanations/maximise in the run's folder")] = None
-    size: Annotated[int | None, tyro.conf.arg(help="side of the pictures in pixels, for timm:")] = None
-    json: Annotated[bool, tyro.conf.arg(help="print one JSON object on standard output")] = False
+    seed: SeedArg = 0
+    out: OutArg = None
+    size: SizeArg = None
+    json: JsonArg = False
 
 
 @dataclass(frozen=True)
 class Diagnose:
     """Where the evidence is."""
 
-    run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(help="a run's folder, or timm:NAME")]]
-    images: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(help="picture files, or rows of a data set: world:shapes#0-31")]]
-    target: Annotated[str, tyro.conf.arg(help="as for attribute")] = "class"
+    run: RunArg
+    images: ImagesArg
+    target: TargetArg = "class"
     enough: Annotated[float, tyro.conf.arg(help="the part of the score that has to be kept")] = 0.9
-    out: Annotated[str | None, tyro.conf.arg(help="folder of the result; by default explanations/diagnose in the run's folder")] = None
-    size: Annotated[int | None, tyro.conf.arg(help="side of the pictures in pixels, for timm:")] = None
-    json: Annotated[bool, tyro.conf.arg(help="print one JSON object on standard output")] = False
+    out: OutArg = None
+    size: SizeArg = None
+    json: JsonArg = False
 
 
 def run(arguments: list[str]) -> int:
     """Explain; return the exit code."""
-    verbs = {"attribute": _attribute, "invert": _invert, "maximise": _maximise, "diagnose": _diagnose}
+    verbs = {"attribute": _attribute, "sheet": _sheet, "invert": _invert, "maximise": _maximise, "diagnose": _diagnose}
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
         return 0
@@ -108,6 +112,7 @@ def _help() -> str:
 
     return (
         "usage: selfsight explain attribute RUN IMAGE… [options]   what in an image makes the representation say what it says\n"
+        "       selfsight explain sheet RUN IMAGE… [options]       the same by every method that can explain the network\n"
         "       selfsight explain invert RUN IMAGE… [options]      what each layer has kept of an image\n"
         "       selfsight explain maximise RUN TARGET… [options]   pictures that make a unit, a cluster or a class say most\n"
         "       selfsight explain diagnose RUN IMAGE… [options]    is the evidence on the object?\n\n"
@@ -161,8 +166,13 @@ def _maximise(arguments: list[str]) -> int:
     return _written(found, Path(read.out) if read.out else run.path / "explanations" / "maximise", json=read.json)
 
 
-def _attribute(arguments: list[str]) -> int:
-    read = parse(Attribute, arguments, "explain attribute", WORDS)
+def _sheet(arguments: list[str]) -> int:
+    words = "What in an image makes the representation say what it says, by every method that can explain it."
+    return _attribute(["--method", "all", *arguments], "sheet", words)
+
+
+def _attribute(arguments: list[str], verb: str = "attribute", words: str = WORDS) -> int:
+    read = parse(Attribute, arguments, f"explain {verb}", words)
     from selfsight.api import Run
 
     run = Run(read.run, size=read.size)
@@ -173,4 +183,4 @@ def _attribute(arguments: list[str]) -> int:
         whole=read.whole,
         say=lambda words: print(words, file=sys.stderr),
     )
-    return _written(found, Path(read.out) if read.out else run.path / "explanations" / "attribute", json=read.json)
+    return _written(found, Path(read.out) if read.out else run.path / "explanations" / verb, json=read.json)

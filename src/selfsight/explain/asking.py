@@ -50,7 +50,8 @@ def read_images(asked: Sequence[str], phi: Representation, *, whole: bool = Fals
     """
     found: list[_Found] = []
     for text in asked:
-        found += _rows(text, phi) if "#" in text else [(Path(text).name, torch.from_numpy(_file(Path(text))), None)]
+        rows = "#" in text and not Path(text).is_file()
+        found += _rows(text, phi) if rows else [(Path(text).name, torch.from_numpy(_file(Path(text))), None)]
     if not found:
         raise UsageError("No image is named.", "Give paths of pictures, or a data set with rows such as world:shapes#0,1,2.")
     shown = [_fitted(pixels, phi, whole=whole) for _, pixels, _ in found]

@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float, Int, Num, UInt8
 from torch import Tensor
 
 from selfsight.core.representation import Representation
-from selfsight.explain.gallery import Gallery, Shown
+from selfsight.explain.gallery import Gallery
 from selfsight.explain.perturbation import extremal_perturbation
+from selfsight.explain.sheet import Shown
 from selfsight.explain.targets import Target
 
 __all__ = ["AREAS", "Diagnosis", "diagnose"]
@@ -76,7 +77,7 @@ class Diagnosis:
                 dimmed = picture * self.masks[row] + (picture * 0.15 + 100) * (1 - self.masks[row])
                 words = f"{100 * float(self.areas[row]):.0f} % keeps {100 * float(self.share[row]):.0f} %"
                 words += "" if self.outside is None else f"\n{100 * float(self.outside[row]):.0f} % of it outside"
-                line += [Shown(self.images[row].numpy(), self.names[row][-24:]), Shown(self._outlined(dimmed, row), words)]
+                line += [Shown(self.images[row].permute(1, 2, 0).numpy(), self.names[row][-24:]), Shown(self._outlined(dimmed, row), words)]
             rows[f"{start // (wide // 2) + 1}"] = line
         return Gallery(rows, self.facts)
 
@@ -88,7 +89,7 @@ class Diagnosis:
             edge[1:] |= inside[1:] != inside[:-1]
             edge[:, 1:] |= inside[:, 1:] != inside[:, :-1]
             levels[:, edge] = torch.tensor([[213], [94], [0]], dtype=torch.uint8)
-        return levels.numpy()
+        return levels.permute(1, 2, 0).numpy()
 
     def save(self, folder: Path) -> list[Path]:
         """Write ``sheet.png``, ``pictures.npz`` and ``gallery.json``; the last with every image's numbers."""

@@ -1,7 +1,5 @@
 """Pictures that came out of an explanation, in rows, with words under each."""
 
-import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,25 +7,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Num
+from jaxtyping import Float, Num, UInt8
 from torch import Tensor
 
 from selfsight.core.representation import Representation
 from selfsight.explain.activation import Fourier, Maximised, Phase, Pixels, Writing, maximise
 from selfsight.explain.inversion import invert
 from selfsight.explain.priors import Spectrum
+from selfsight.explain.sheet import Shown, sheet, unique, written
 from selfsight.explain.targets import Target
 
-__all__ = ["Gallery", "Shown", "inversions", "maximisers", "writing_of"]
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A picture (3, height, width; 0 to 255), its words, and the numbers behind them."""
-
-    picture: np.ndarray
-    words: str
-    facts: Mapping[str, float] = field(default_factory=dict)
+__all__ = ["Gallery", "inversions", "maximisers", "writing_of"]
 
 
 @dataclass(frozen=True)
@@ -49,41 +39,18 @@ class Gallery:
 
     def save(self, folder: Path) -> list[Path]:
         """Write ``sheet.png``, ``pictures.npz`` (one array a row) and ``gallery.json``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = [folder / "sheet.png", folder / "pictures.npz", folder / "gallery.json"]
-        paths[0].write_bytes(self._repr_png_())
         arrays = {f"row_{number}": np.stack([one.picture for one in row]) for number, row in enumerate(self.rows.values())}
-        np.savez_compressed(paths[1], **arrays)  # pyright: ignore[reportArgumentType]
-        paths[2].write_text(json.dumps(self.to_plain(), indent=1) + "\n")
-        return paths
+        return written(folder, self._repr_png_(), ("pictures", arrays), ("gallery", self.to_plain()))
 
     def _repr_png_(self) -> bytes:
         """A sheet."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        wide, high = max(len(row) for row in self.rows.values()), len(self.rows)
-        figure = Figure(figsize=(1.6 * wide + 0.5, 2.0 * high), layout="constrained")
-        FigureCanvasAgg(figure)
-        grid = figure.subplots(high, wide, squeeze=False)
-        for line, (name, row) in zip(grid, self.rows.items(), strict=True):
-            line[0].set_ylabel(name, fontsize=8)
-            for axes, one in zip(line, row, strict=False):
-                axes.imshow(one.picture.transpose(1, 2, 0))
-                axes.set_xlabel(one.words, fontsize=7)
-            for axes in line:
-                axes.set_xticks([])
-                axes.set_yticks([])
-                axes.spines[:].set_visible(False)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, dpi=120, format="png")
-        return buffer.getvalue()
+        return sheet(self.rows)
 
 
-def _levels(picture: Tensor) -> np.ndarray:
+def _levels(picture: Float[Tensor, "3 height width"] | UInt8[Tensor, "3 height width"]) -> UInt8[np.ndarray, "height width 3"]:
     """A picture in [0, 1] or in levels, as levels."""
     levels = (picture * 255).round() if picture.is_floating_point() else picture
-    return levels.clamp(0, 255).to(torch.uint8).cpu().numpy()
+    return levels.clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
 def inversions(
@@ -100,8 +67,7 @@ def inversions(
     """Each image beside what its layers have kept of it, shallow to deep; see ``invert``."""
     found = {layer: invert(phi, images, layer, weight=weight, steps=steps, restarts=restarts, seed=seed) for layer in layers}
     rows: dict[str, list[Shown]] = {}
-    for number in range(len(images)):
-        name = names[number] if names else f"image {number}"
+    for number, name in enumerate(unique(names or [f"image {number}" for number in range(len(images))])):
         rows[name] = [Shown(_levels(images[number]), "the image")]
         for layer, each in found.items():
             for restart in range(restarts):

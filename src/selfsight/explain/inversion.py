@@ -129,17 +129,21 @@ def _stride(phi: Representation, given: Tensor, features: Tensor) -> int:
     return max(given.shape[-1] // features.shape[-1], 1) if features.ndim == 4 else phi.backbone.stride
 
 
+def _margin(stride: int) -> int:
+    """Pixels that a picture may be shifted by: less than a quarter of a layer's stride."""
+    return max(round(stride / 4), 1) - 1
+
+
 def _larger(shape: Sequence[int], stride: int) -> tuple[int, ...]:
-    """A picture's shape with a margin for shifts of up to a quarter of a layer's stride."""
-    margin = max(round(stride / 4), 1) - 1
-    return (shape[0], shape[1] + margin, shape[2] + margin)
+    """A picture's shape with a margin for shifts."""
+    return (shape[0], shape[1] + _margin(stride), shape[2] + _margin(stride))
 
 
 def _descend(
     canvas: Tensor, loss: Callable[[Tensor, Tensor], Tensor], stride: int, steps: tuple[int, int], seed: int, rate: float = 0.05
 ) -> Tensor:
     """The paper's descent: gradients divided by a fading memory of their size, momentum, colours held in range; the middle is cut out."""
-    margin = max(round(stride / 4), 1) - 1
+    margin = _margin(stride)
     height, width = canvas.shape[2] - margin, canvas.shape[3] - margin
     eta = height * width * rate * BOUND**2 / 6
     memory = torch.zeros_like(canvas)
@@ -186,7 +190,7 @@ def caricature(
         seen = (said(phi, space.given(shown), layer) * aim).flatten(1).sum(1) / scale
         return Prior()(canvas) - weight * seen
 
-    margin = max(round(stride / 4), 1) - 1
+    margin = _margin(stride)
     start = nn.functional.pad(space.levels(given), (margin // 2, margin - margin // 2) * 2, mode="replicate")
     with calm(phi.backbone):
         return space.pictures(_descend(project(start), loss, stride, steps, seed))

@@ -5,10 +5,10 @@ Here the area is that of the visible mask, all sizes are parts of the image's, s
 and its blur, and all images and all areas are optimised in one batch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Num
@@ -38,6 +38,8 @@ CELLS, REACH, SHARPNESS = 32, 2, 20.0
 """Parameters on the longer side, the reach of the maximum in cells, its temperature."""
 START = 0.5
 """Where parameters begin: a mask that is open to both sides."""
+RATE, PRESSURE = 0.1, (1.0, 300.0)
+"""Size of a mask's first steps; weight of the area's penalty, first and last: it grows geometrically."""
 LEVELS, BLUR = 8, 20 / 224
 """Levels of blur, and the strongest in parts of the shorter side."""
 
@@ -142,20 +144,20 @@ class _Effect:
         return share(masks) if mode == "preserve" else -share(1 - masks)
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """For each row of a batch, all areas of an image after each other, which image and which area it is."""
+
+    image: Tensor
+    area: Tensor
+
+
 def _optimise(
-    effect: _Effect,
-    start: Tensor,
-    mask_of: Callable[[Tensor], Tensor],
-    image: Tensor,
-    areas: Tensor,
-    mode: Mode,
-    steps: int,
-    rate: float,
-    pressure: tuple[float, float],
+    effect: _Effect, start: Tensor, mask_of: Callable[[Tensor], Tensor], rows: _Rows, mode: Mode, steps: int
 ) -> tuple[Tensor, int]:
     """Momentum on the parameters of all masks, kept between 0 and 1; masks that stand still leave the batch.
 
-    A mask's step has the size of ``rate``, and its parameters keep their proportions: what hardly matters to the score hardly moves
+    A mask's step has one size, and its parameters keep their proportions: what hardly matters to the score hardly moves
     while the area still weighs little. (With a step size for each parameter, as Adam has, places without any effect would take the
     area as fast as those that count.)
     """
@@ -165,13 +167,13 @@ def _optimise(
     for step in range(1, steps + 1):
         parameters.requires_grad_()
         masks = mask_of(parameters)
-        push = pressure[0] * (pressure[1] / pressure[0]) ** (step / steps)
-        gain = effect.reward(masks, image[alive], mode) - push * area_penalty(masks.flatten(1), areas[alive])
+        push = PRESSURE[0] * (PRESSURE[1] / PRESSURE[0]) ** (step / steps)
+        gain = effect.reward(masks, rows.image[alive], mode) - push * area_penalty(masks.flatten(1), rows.area[alive])
         (slope,) = torch.autograd.grad(-gain.sum(), parameters)
         first, second = first.lerp(slope, 0.1), second.lerp(slope.square().mean((1, 2), keepdim=True), 0.1)
         moved = (first / (second.sqrt() + 1e-12)).clamp(-3, 3)
         fade = 1.0 if step < 0.7 * steps else max((steps - step) / (0.3 * steps), 0.0)
-        parameters = (parameters.detach() - rate * fade * moved).clamp(0, 1)
+        parameters = (parameters.detach() - RATE * fade * moved).clamp(0, 1)
         if step % 20 == 0 or step == steps:
             best[alive] = parameters
             still = ((gain.detach() - before[alive]).abs() < 1e-3) & (step > steps // 2)
@@ -181,6 +183,33 @@ def _optimise(
             if not len(alive):
                 break
     return best, step
+
+
+def _search(
+    effect: _Effect, start: Tensor, mask_of: Callable[[Tensor], Tensor], areas: Sequence[float], mode: Mode, steps: int
+) -> tuple[Tensor, Tensor, int]:
+    """For each image (its ``start``) and area the best mask, the number that it leaves, and the steps made."""
+    rows = _Rows(
+        torch.arange(len(start), device=start.device).repeat_interleave(len(areas)),
+        torch.tensor(areas, device=start.device, dtype=start.dtype).repeat(len(start)),
+    )
+    found, made = _optimise(effect, start[rows.image], mask_of, rows, mode, steps)
+    with torch.no_grad():
+        masks = mask_of(found)
+        kept = effect.shown(masks if mode != "delete" else 1 - masks, rows.image)
+    shape = (len(start), len(areas))
+    return masks.unflatten(0, shape), kept.unflatten(0, shape), made
+
+
+def _some(images: Tensor, areas: Sequence[float]) -> Iterator[tuple[Tensor, Tensor]]:
+    """As many images as, with a mask for each area, are given to the network at once.
+
+    Raises:
+        UsageError: an area is not between 0 and 1.
+    """
+    if not areas or not all(0 < area < 1 for area in areas):
+        raise UsageError(f"Areas are parts of an image, and {tuple(areas)} are not all between 0 and 1.", "Give areas such as 0.1.")
+    return parts(images, max(1, at_once(images.shape[-2:]) // len(areas)))
 
 
 def _cells(size: Sequence[int]) -> tuple[int, int]:
@@ -196,38 +225,29 @@ def extremal_perturbation(
     areas: Sequence[float] = (0.1,),
     mode: Mode = "preserve",
     steps: int = 100,
-    rate: float = 0.1,
-    pressure: tuple[float, float] = (1.0, 300.0),
 ) -> Extremal:
     """For each area the smooth mask that keeps most of a target's number, or takes most of it away.
 
     Args:
         phi, images, target, areas: as for ``saliency``; parts of the image.
         mode: keep the number by what the mask shows (preserve), destroy it by what it hides (delete), or both (dual).
-        steps, rate: of the search; masks that stand still stop sooner.
-        pressure: weight of the area's penalty, first and last; it grows geometrically.
+        steps: of the search; masks that stand still stop sooner.
 
     Raises:
         UsageError: an area is not between 0 and 1.
     """
-    if not areas or not all(0 < area < 1 for area in areas):
-        raise UsageError(f"Areas are parts of an image, and {tuple(areas)} are not all between 0 and 1.", "Give areas such as 0.1.")
-    some = max(1, at_once(images.shape[-2:]) // len(areas))
-    more: dict[str, Any] = {"areas": areas, "mode": mode, "steps": steps, "rate": rate, "pressure": pressure}
-    if len(images) > some:
-        return _joined([extremal_perturbation(phi, part, target.of(rows), **more) for rows, part in parts(images, some)])
+    return _joined([_of_places(phi, part, target.of(rows), areas, mode, steps) for rows, part in _some(images, areas)])
+
+
+def _of_places(phi: Representation, images: Tensor, target: Target, areas: Sequence[float], mode: Mode, steps: int) -> Extremal:
     given = phi.normalise(images)
-    veil, (image, wanted) = _Veil(phi, target, pyramid(given)), _rows(given, areas)
-    start = given.new_full((len(image), *_cells(given.shape[-2:])), START)
+    veil = _Veil(phi, target, pyramid(given))
     effect = _Effect(veil.score, scores(phi, given, target), scores(phi, veil.levels[:, 0], target))
+    start = given.new_full((len(given), *_cells(given.shape[-2:])), START)
     with calm(phi.backbone):
-        found, made = _optimise(effect, start, smooth_mask, image, wanted, mode, steps, rate, pressure)
-    with torch.no_grad():
-        masks = veil.full(smooth_mask(found))[:, 0]
-    seen = masks if mode != "delete" else 1 - masks
-    kept = scores(phi, between(veil.levels[image], seen[:, None]), target, image.cpu())
-    masks, kept = (each.unflatten(0, (len(given), len(areas))) for each in (masks, kept))
-    return Extremal(masks, tuple(areas), kept, effect.whole, effect.nothing, made)
+        masks, kept, made = _search(effect, start, smooth_mask, areas, mode, steps)
+    full = veil.full(masks.flatten(0, 1))[:, 0].unflatten(0, masks.shape[:2])
+    return Extremal(full, tuple(areas), kept, effect.whole, effect.nothing, made)
 
 
 def _joined(found: Sequence[Extremal]) -> Extremal:
@@ -254,12 +274,6 @@ class _Veil:
         return self.target.score(self.phi, between(self.levels[image], self.full(masks)), image.cpu())
 
 
-def _rows(given: Tensor, areas: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """For each row of the batch, all areas of an image after each other, which image and which area it is."""
-    image = torch.arange(len(given), device=given.device).repeat_interleave(len(areas))
-    return image, torch.tensor(areas, device=given.device, dtype=given.dtype).repeat(len(given))
-
-
 def extremal(
     phi: Representation,
     images: Num[Tensor, "batch channel height width"],
@@ -283,13 +297,17 @@ def extremal_channels(
     areas: Sequence[float] = (0.1,),
     mode: Mode = "preserve",
     steps: int = 100,
-    rate: float = 0.1,
-    pressure: tuple[float, float] = (1.0, 300.0),
 ) -> Extremal:
     """For each share of a layer's channels those that keep most of a target's number, or take most of it away; others are set to zero.
 
     The masks have one row for each channel and one column.
     """
+    return _joined([_of_channels(phi, part, target.of(rows), layer, areas, mode, steps) for rows, part in _some(images, areas)])
+
+
+def _of_channels(
+    phi: Representation, images: Tensor, target: Target, layer: str, areas: Sequence[float], mode: Mode, steps: int
+) -> Extremal:
     given = phi.normalise(images)
     with torch.no_grad(), calm(phi.backbone):
         output = said(phi, given[:1], layer)
@@ -305,14 +323,10 @@ def extremal_channels(
             return target.score(phi, given[image], image.cpu())
 
     ones, every = given.new_ones(len(given), channels, 1), torch.arange(len(given), device=given.device)
-    with calm(phi.backbone), torch.no_grad():
-        effect = _Effect(shown, shown(ones, every), shown(torch.zeros_like(ones), every))
-    image, wanted = _rows(given, areas)
     with calm(phi.backbone):
-        found, made = _optimise(effect, START * ones[image], lambda masks: masks, image, wanted, mode, steps, rate, pressure)
         with torch.no_grad():
-            kept = shown(found if mode != "delete" else 1 - found, image)
-    masks, kept = (each.unflatten(0, (len(given), len(areas))) for each in (found, kept))
+            effect = _Effect(shown, shown(ones, every), shown(torch.zeros_like(ones), every))
+        masks, kept, made = _search(effect, START * ones, lambda masks: masks, areas, mode, steps)
     return Extremal(masks, tuple(areas), kept, effect.whole, effect.nothing, made)
 
 
@@ -329,6 +343,10 @@ def meaningful_perturbation(
 
     ``min f(x m + blur(x) (1 - m)) + 1e-4 Σ|1 - m| + 1e-2 Σ|∇m|³``, m on 28 cells, f in parts of what lies between image and blur.
     """
+    return torch.cat([_meaningful(phi, part, target.of(rows), steps, sparse, smooth) for rows, part in parts(images)])
+
+
+def _meaningful(phi: Representation, images: Tensor, target: Target, steps: int, sparse: float, smooth: float) -> Maps:
     given = phi.normalise(images)
     soft = blurred(given, 10 / 224)
     whole, nothing = scores(phi, given, target), scores(phi, soft, target)

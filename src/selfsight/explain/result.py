@@ -1,7 +1,5 @@
 """What came out of an explanation: raw maps, kept as they are; ranges and signs are shown, never changed."""
 
-import io
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +10,12 @@ import torch
 from jaxtyping import Float, Num, UInt8
 from torch import Tensor
 
+from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
 from selfsight.explain.attribution import Maps, scores
 from selfsight.explain.perturbation import BLUR, blurred
-from selfsight.explain.table import ALIASES, attribution
+from selfsight.explain.sheet import Shown, sheet, unique, written
+from selfsight.explain.table import ALIASES, ATTRIBUTIONS, attribution
 from selfsight.explain.targets import Target
 
 __all__ = ["HIDDEN", "Explanation", "explain", "fall"]
@@ -66,46 +66,22 @@ class Explanation:
 
     def save(self, folder: Path) -> list[Path]:
         """Write ``sheet.png``, ``maps.npz`` (one array a method, and the images) and ``explanation.json``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = [folder / "sheet.png", folder / "maps.npz", folder / "explanation.json"]
-        paths[0].write_bytes(self._repr_png_())
         arrays = {name: maps.cpu().numpy() for name, maps in self.maps.items()}
-        np.savez_compressed(paths[1], images=self.images.numpy(), **arrays)  # pyright: ignore[reportArgumentType]
-        paths[2].write_text(json.dumps(self.to_plain(), indent=1) + "\n")
-        return paths
+        return written(folder, self._repr_png_(), ("maps", {"images": self.images.numpy(), **arrays}), ("explanation", self.to_plain()))
 
     def _repr_png_(self) -> bytes:
         """A sheet: a row an image, a column a method."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        rows = {name: self._row(row) for row, name in enumerate(unique(self.names))}
+        return sheet(rows, [name.replace("_", " ") for name in (self.target, *self.maps)])
 
-        rows, columns = len(self.images), 1 + len(self.maps)
-        tall = self.images.shape[2] / self.images.shape[3]
-        figure = Figure(figsize=(1.7 * columns, (1.7 * tall + 0.3) * rows + 0.35), layout="constrained")
-        FigureCanvasAgg(figure)
-        grid = figure.subplots(rows, columns, squeeze=False)
-        for row in range(rows):
-            picture = self.images[row].permute(1, 2, 0).numpy()
-            grid[row, 0].imshow(picture)
-            grid[row, 0].set_xlabel(f"{_short(self.names[row])}\n{self.scores[row]:.3g}", fontsize=7)
-            for column, (name, maps) in enumerate(self.maps.items(), 1):
-                one = maps[row, 0].float().cpu().numpy()
-                grid[row, column].imshow(shown(picture, one))
-                words = f"{one.min():.1e} … {one.max():.1e}\nfall {100 * float(self.falls[name][row]):.0f} %"
-                grid[row, column].set_xlabel(words, fontsize=7)
-        for column, name in enumerate([self.target, *self.maps]):
-            grid[0, column].set_title(name.replace("_", " "), fontsize=8)
-        for axes in grid.flat:
-            axes.set_xticks([])
-            axes.set_yticks([])
-            axes.spines[:].set_visible(False)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, dpi=120, format="png")
-        return buffer.getvalue()
-
-
-def _short(name: str, most: int = 24) -> str:
-    return name if len(name) <= most else f"…{name[1 - most :]}"
+    def _row(self, row: int) -> list[Shown]:
+        picture = self.images[row].permute(1, 2, 0).numpy()
+        found = [Shown(picture, f"{self.scores[row]:.3g}")]
+        for name, maps in self.maps.items():
+            one = maps[row, 0].float().cpu().numpy()
+            words = f"{one.min():.1e} … {one.max():.1e}\nfall {100 * float(self.falls[name][row]):.0f} %"
+            found.append(Shown(shown(picture, one), words))
+        return found
 
 
 def shown(picture: UInt8[np.ndarray, "height width 3"], one: Float[np.ndarray, "height width"]) -> Float[np.ndarray, "height width 3"]:
@@ -158,7 +134,7 @@ def explain(
         phi: the representation.
         images: images in [0, 1] or 0 to 255.
         target: what is explained.
-        methods: names of ``ATTRIBUTIONS``.
+        methods: names of ``ATTRIBUTIONS``; ``["all"]``: all that can explain this network.
         names: what to call the images.
         facts: what to keep with the result.
         say: called with what is being done.
@@ -166,12 +142,8 @@ def explain(
     Raises:
         UsageError: a method does not exist, or cannot explain this network.
     """
-    chosen = {ALIASES.get(name, name): attribution(name) for name in methods}
+    maps, refused = _maps(phi, images, target, methods, say)
     given = phi.normalise(images)
-    maps: dict[str, Maps] = {}
-    for name, method in chosen.items():
-        say(f"{name} of {len(images)} images")
-        maps[name] = method(phi, images, target)  # pyright: ignore[reportArgumentType]
     pixels = images if not images.is_floating_point() else (images * 255).round()
     return Explanation(
         pixels.to(torch.uint8).cpu(),
@@ -180,5 +152,25 @@ def explain(
         target.name,
         scores(phi, given, target),
         {name: fall(phi, given, target, one) for name, one in maps.items()},
-        {"representation": phi.name, "architecture": phi.spec, **(facts or {})},
+        {"representation": phi.name, "architecture": phi.spec, **({"left out": refused} if refused else {}), **(facts or {})},
     )
+
+
+def _maps(
+    phi: Representation, images: Tensor, target: Target, methods: Sequence[str], say: Callable[[str], None]
+) -> tuple[dict[str, Maps], dict[str, str]]:
+    """Maps by method; where all were asked for, also what refused and why."""
+    every = list(methods) == ["all"]
+    chosen: dict[str, Any] = {ALIASES.get(name, name): attribution(name) for name in (ATTRIBUTIONS if every else methods)}
+    maps: dict[str, Maps] = {}
+    refused: dict[str, str] = {}
+    for name, method in chosen.items():
+        say(f"{name} of {len(images)} images")
+        try:
+            maps[name] = method(phi, images, target)
+        except UsageError as problem:
+            if not every:
+                raise
+            refused[name] = problem.cause
+            say(f"{name} is left out: {problem.cause}")
+    return maps, refused

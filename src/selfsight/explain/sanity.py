@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -66,7 +67,7 @@ def neuron_sensitivity(
 
 
 def randomised(phi: Representation, layers: int, *, seed: int = 0) -> Representation:
-    """The same network with its deepest ``layers`` of ``phi.layers``, and all that comes after them, as they were drawn.
+    """The same network with its deepest ``layers`` of ``phi.layers``, and all that was registered after them, as they were drawn.
 
     Raises:
         UsageError: there are not so many.
@@ -77,17 +78,12 @@ def randomised(phi: Representation, layers: int, *, seed: int = 0) -> Representa
     fresh = untrained_twin(phi, seed=seed).backbone.state_dict()
     kept = phi.layers[: len(phi.layers) - layers]
     state = backbone.state_dict()
-    early = {name for name in state if layers == 0 or _before(name, kept, phi.layers)}
-    backbone.load_state_dict({name: state[name] if name in early else fresh[name] for name in state})
+    dropped = tuple(f"{layer}." for layer in phi.layers[len(kept) :])
+    first = next((place for place, name in enumerate(state) if name.startswith(dropped)), len(state)) if kept else 0
+    backbone.load_state_dict({name: fresh[name] if place >= first else state[name] for place, name in enumerate(state)})
     return Representation(
         backbone, mean=phi.mean, std=phi.std, size=phi.size, name=f"{phi.name}, {layers} layers drawn anew", spec=phi.spec
     )
-
-
-def _before(name: str, kept: tuple[str, ...], layers: tuple[str, ...]) -> bool:
-    """Whether a parameter belongs to a kept layer, or to what stands before the first layer (position embeddings, patches)."""
-    owner = next((layer for layer in layers if name.startswith(f"{layer}.")), None)
-    return owner in kept if owner is not None else bool(kept) and not any(word in name for word in ("norm", "head", "fc"))
 
 
 def cascade(
@@ -125,6 +121,9 @@ class _Shifted(Backbone):
         self.inner, self.shift = inner, shift
         self.dim, self.stride, self.channels = inner.dim, inner.stride, inner.channels
         self.layers = tuple(f"inner.{name}" for name in inner.layers)
+        self.prefix, self.pool, self.channels_last = (
+            getattr(inner, name, usual) for name, usual in (("prefix", 0), ("pool", "mean"), ("channels_last", False))
+        )
 
     def forward(self, images: Float[Tensor, "batch channel *size"]) -> Features:
         return self.inner(images - self.shift)
@@ -153,7 +152,8 @@ def shift_sensitivity(
     moved = torch.full((phi.backbone.channels,), shift)
     other = shifted(phi, moved)
     other.mean = tuple(mean - shift * std for mean, std in zip(phi.mean, phi.std, strict=True))
-    before, after = method(phi, images, target), method(other, images, target)
+    inner = target if target.layer is None else replace(target, layer=f"inner.{target.layer}")
+    before, after = method(phi, images, target), method(other, images, inner)
     return (before - after).flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1).clamp(min=1e-12)
 
 

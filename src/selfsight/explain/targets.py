@@ -185,7 +185,7 @@ def code(phi: Representation, images: Num[Tensor, "batch channel height width"],
     with torch.no_grad():
         given = phi.normalise(images)
         output = said(phi, given, layer)
-        own = (output if output.ndim == 2 else phi.places(output, given.shape[-2:])).flatten(1).float()
+        own = (output if output.ndim == 2 else phi.places(output, given.shape[-2:], layer or "")).flatten(1).float()
 
     def read(shown: Tensor) -> Tensor:
         return shown.flatten(1) @ (own / own.square().sum(1, keepdim=True).clamp(min=1e-12)).to(shown).T
