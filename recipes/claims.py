@@ -1,4 +1,4 @@
-"""Claims of the lectures, put to the test: each with its criterion, stated before it was run, and a picture.
+"""Claims of the lectures, put to the test: each with its criterion, stated before it was run, and a picture; earlier criteria are told.
 
     python recipes/claims.py                    # all that have no result yet
     python recipes/claims.py --claims a,j       # some of them
@@ -105,6 +105,7 @@ def write_page() -> None:
             lines += ["The criterion is newer than the result: run it again.", ""]
         lines += [f"**{'Holds' if result['holds'] else 'Does not hold'}** ({result['seconds']} s of a core, {result['machine']}).", ""]
         lines += [] if result["holds"] or not claim.failed else [claim.failed, ""]
+        lines += [f"Not the first criterion: {claim.before}", ""] if claim.before else []
         lines += all_listed(result["measured"])
         lines += ["", f"![{claim.title}](claims/{letter}.png)"]
     PAGE.write_text("\n".join(_once(lines)) + "\n")

@@ -69,6 +69,6 @@ CLAIMS = {
         small_views,
         failed="As claimed for SimCLR, SwAV and SeLa v2, which gain five to ten points, and for the supervised network, which loses seven. "
         "DeepCluster v2 stays where it is: its targets come from a memory of large views that is clustered anew every epoch, which is "
-        "four times in 250 steps, so that its small views guess labels that hardly mean anything yet. More steps were not tried.",
+        "four times in 250 steps, which may be why. More steps were not tried.",
     ),
 }

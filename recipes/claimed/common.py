@@ -38,7 +38,8 @@ class Found:
 class Claim:
     """What is claimed, when it is held to be shown, and what tests it.
 
-    ``wide``: how many pictures side by side. ``failed``: what is known of why it does not hold, where it did not.
+    ``wide``: how many pictures side by side. ``failed``: what is known of why it does not hold, where it did not. ``before``: what was
+    asked and found earlier, where the criterion is not the first.
     """
 
     title: str
@@ -46,6 +47,7 @@ class Claim:
     test: Callable[[Path], Found]
     wide: int = 1
     failed: str = ""
+    before: str = ""
 
 
 def quiet(words: str) -> None:
