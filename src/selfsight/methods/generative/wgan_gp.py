@@ -31,7 +31,7 @@ class WGANGP(Method):
 
     card = Card("generative", "generative", "Gulrajani et al. 2017, arXiv:1704.00028", decks=("002",), coupled=False)
     paper = Training("adamw", rate=1e-4, reference_batch=64, decay=0.0, warmup=0.0, final=1.0, betas=(0.0, 0.9))
-    small = Preset(gan_adam(64, 0.0, 0.9), {"width": 32}, batch=64, backbone="dcgan?width=32&norm=false")
+    small = Preset(gan_adam(64, 0.0, 0.9, 1e-3), {"width": 32}, batch=64, backbone="dcgan?width=32&norm=false")
 
     def __init__(
         self,
