@@ -96,8 +96,8 @@ class Run:
     """What was learnt, and what can be done with it.
 
     Args:
-        spec: a run's folder, or ``timm:NAME``.
-        size: side of the images in pixels, for ``timm:``.
+        spec: a run's folder, ``timm:NAME`` or ``untrained:NAME``.
+        size: side of the images in pixels, for models.
 
     Attributes:
         path: where results go: the run's folder, or ``runs/NAME`` for a model.
@@ -106,7 +106,9 @@ class Run:
 
     def __init__(self, spec: str | Path, *, size: int | None = None) -> None:
         self.phi = load_representation(spec, size=size)
-        self.path = Path("runs") / str(spec).replace(":", "-").replace("/", "-") if str(spec).startswith("timm:") else Path(spec)
+        self.path = (
+            Path("runs") / str(spec).replace(":", "-").replace("/", "-") if str(spec).startswith(("timm:", "untrained:")) else Path(spec)
+        )
 
     @property
     def settings(self) -> Settings | None:

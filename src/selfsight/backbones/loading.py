@@ -16,11 +16,11 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def load_representation(spec: str | Path, *, size: int | None = None) -> Representation:
-    """The representation of a run (its folder), or of ``timm:NAME`` with its published weights.
+    """The representation of a run (its folder), of ``timm:NAME`` with its published weights, or of ``untrained:NAME`` without any.
 
     Args:
-        spec: a run's folder, ``timm:NAME`` or ``timm:local-dir:PATH``.
-        size: side of the images in pixels, for ``timm:``; by default the model's own.
+        spec: a run's folder, ``timm:NAME``, ``timm:local-dir:PATH`` or ``untrained:NAME``.
+        size: side of the images in pixels, for models; by default 224, of untrained ones 96.
 
     Raises:
         UsageError: it is neither.
@@ -32,9 +32,14 @@ def load_representation(spec: str | Path, *, size: int | None = None) -> Represe
         backbone = build_backbone(text, size=side, pretrained=True)
         mean, std = getattr(backbone, "mean", IMAGENET_MEAN), getattr(backbone, "std", IMAGENET_STD)
         return Representation(backbone, mean=mean, std=std, size=side, name=text, spec=text)
+    if text.startswith("untrained:"):
+        return untrained(text.removeprefix("untrained:"), size=size or 96)
     folder = Path(spec) / "export"
     if not (folder / "config.json").is_file():
-        raise UsageError(f"{spec} is not a finished run: it has no export/config.json.", "Give a run's folder, or a model as timm:NAME.")
+        raise UsageError(
+            f"{spec} is not a finished run: it has no export/config.json.",
+            "Give a run's folder, or a model as timm:NAME or untrained:NAME.",
+        )
     card = json.loads((folder / "config.json").read_text())
     shape = card["pretrained_cfg"]
     backbone = build_backbone(card["architecture"], size=shape["input_size"][-1], channels=shape["input_size"][0])

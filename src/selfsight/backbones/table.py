@@ -17,6 +17,7 @@ BACKBONES = {
     "alexnet": "historic:AlexNet",
     "dcgan": "dcgan:DCGAN",
     "googlenet": "historic:GoogLeNet",
+    "hog": "hog:HOG",
     "resnet18": "resnet:resnet18",
     "resnet50": "resnet:resnet50",
     "resnet_tiny": "resnet:resnet_tiny",
