@@ -26,16 +26,24 @@ from selfsight.data.pack import cache_folder
 from selfsight.data.source import Source
 from selfsight.data.views.geometry import central
 from selfsight.engine.hardware import fast_bf16
+from selfsight.explain.activation import Fourier, Generated, Phase, Pixels, Writing
 from selfsight.explain.asking import fixed_target, read_images, target_of
+from selfsight.explain.comparison import compare_units
 from selfsight.explain.diagnosis import Diagnosis, diagnose
-from selfsight.explain.gallery import Gallery, inversions, maximisers, writing_of
+from selfsight.explain.gallery import Gallery, inversions, maximisers
+from selfsight.explain.inversion import Inverted, invert, invert_by_network
+from selfsight.explain.inverter import Inverter, invert_learned, learn_inverter
 from selfsight.explain.priors import estimate_spectrum
 from selfsight.explain.result import Explanation, explain
+from selfsight.explain.sheet import unique
 from selfsight.learning import Manner, continue_run, learn_run
 from selfsight.measure.examine import Examination, examine
 from selfsight.report.page import Shown, write_report
 
 __all__ = ["Run", "learn", "load", "open", "wrap"]
+
+
+def _quiet(_: str) -> None: ...
 
 
 def open(spec: str | Path, **options: Any) -> Source:
@@ -191,7 +199,7 @@ class Run:
         target: str = "code",
         methods: Sequence[str] = ("gradient", "grad_cam", "integrated_gradients", "extremal"),
         whole: bool = False,
-        say: Callable[[str], None] = lambda words: None,  # noqa: ARG005
+        say: Callable[[str], None] = _quiet,
     ) -> Explanation:
         """Maps of several attribution methods for some images; ``selfsight.explain`` has the parts.
 
@@ -218,36 +226,123 @@ class Run:
         chosen = target_of(target, self.phi, asked.images, self.path / "measures")
         return diagnose(self.phi, asked.images, chosen, objects=asked.objects, names=asked.names, **more)
 
-    def invert(self, images: Sequence[str | Path], *, layers: Sequence[str] = (), **more: Any) -> Gallery:
-        """What each layer has kept of some images: pictures that it cannot tell from them (``explain.inversion.invert``).
+    def invert(
+        self,
+        images: Sequence[str | Path],
+        *,
+        layers: Sequence[str] = (),
+        by: str = "descent",
+        like: str | None = None,
+        say: Callable[[str], None] = _quiet,
+        **more: Any,
+    ) -> Gallery:
+        """What each layer has kept of some images: pictures that it cannot tell from them.
 
         Args:
             images: picture files, or rows of a data set.
             layers: names of layers; by default all that are worth looking at.
-            more: passed on to ``explain.gallery.inversions``.
+            by: ``descent`` from noise (``explain.inversion.invert``), ``form`` of a network as the prior (``invert_by_network``), or
+                ``learned``: an inverter that is learnt once and kept in the run's folder (``explain.inverter``).
+            like: the data set that an inverter learns from; by default what was learnt from.
+            say: called with what is being done.
+            more: passed on to these functions.
+
+        Raises:
+            UsageError: there is no such way, image or layer.
         """
         asked = read_images([str(path) for path in images], self.phi)
-        return inversions(self.phi, asked.images, list(layers) or self.phi.layers, names=asked.names, **more)
+        ways: dict[str, Callable[[str], Inverted]] = {
+            "descent": lambda layer: invert(self.phi, asked.images, layer, **more),
+            "form": lambda layer: invert_by_network(self.phi, asked.images, layer, **more),
+            "learned": lambda layer: invert_learned(self.phi, asked.images, self.inverter(layer, like=like, say=say)),
+        }
+        if by not in ways:
+            raise UsageError(f"Pictures cannot be found again by {by!r}.", f"The ways are: {', '.join(ways)}.")
+        found: dict[str, Inverted] = {}
+        for layer in list(layers) or self.phi.layers:
+            say(f"{layer} of {len(asked.images)} images")
+            found[layer] = ways[by](layer)
+        return inversions(asked.images, found, names=asked.names, representation=self.phi.name, by=by, **more)
+
+    def inverter(
+        self,
+        layer: str | None = None,
+        *,
+        like: str | None = None,
+        say: Callable[[str], None] = _quiet,
+        **more: Any,
+    ) -> Inverter:
+        """The network that paints pictures for a layer's features, from a data set; learnt the first time that it is asked for.
+
+        Args:
+            layer: the layer; None: the pooled output.
+            like: the data set to learn from; by default what was learnt from.
+            say: called with how it stands.
+            more: passed on to ``explain.inverter.learn_inverter``; it is then learnt again.
+        """
+        folder = self.path / "explanations" / "inverters" / (layer or "output")
+        learnt_from = folder / "data.txt"
+        if learnt_from.is_file() and learnt_from.read_text() == (like or "") and not more:
+            return Inverter.load(folder).to(self.phi.device)
+        say(f"learning to paint what {layer or 'the output'} says")
+        found = learn_inverter(self.phi, self._pictures(like, 4000), layer, say=say, **more)
+        found.save(folder)
+        learnt_from.write_text(like or "")
+        return found
+
+    def _pictures(self, like: str | None, most: int) -> Tensor:
+        """Squares of a data set, by default of what was learnt from, evenly drawn."""
+        source = self.source() if like is None else open_source(like, size=self.phi.size)
+        rows = np.linspace(0, len(source) - 1, min(most, len(source))).astype(np.int64)
+        return torch.cat([central(images(source, part), self.phi.size) for part in np.array_split(rows, -(-len(rows) // 500))])
 
     def maximise(
-        self, targets: Sequence[str], *, writing: str = "fourier", like: str | None = None, pictures: int = 500, **more: Any
+        self,
+        targets: Sequence[str],
+        *,
+        writing: str = "fourier",
+        like: str | None = None,
+        say: Callable[[str], None] = _quiet,
+        **more: Any,
     ) -> Gallery:
         """Pictures that make units, clusters or classes say most (``explain.activation.maximise``).
 
         Args:
             targets: such as ``unit:stages.2/41``, ``cluster:7``, ``class:dog``.
-            writing: how pictures are written down: fourier, pixels, or phase.
-            like: the data set whose spectrum pictures have, for phase; by default what was learnt from.
-            pictures: how many of them are looked at.
+            writing: how pictures are written down: fourier, pixels, phase, or generated (the code of a learned inverter).
+            like: the data set whose spectrum pictures have (phase), or that the inverter learns from; by default what was learnt from.
+            say: called with what is being done.
             more: passed on to ``explain.gallery.maximisers``.
+
+        Raises:
+            UsageError: there is no such target or writing.
         """
         chosen = [fixed_target(text, self.phi, self.path / "measures") for text in targets]
-        spectrum = None
-        if writing == "phase":
-            source = self.source() if like is None else open_source(like, size=self.phi.size)
-            rows = np.linspace(0, len(source) - 1, min(pictures, len(source))).astype(np.int64)
-            spectrum = estimate_spectrum(central(images(source, rows), self.phi.size))
-        return maximisers(self.phi, chosen, writing=writing_of(writing, spectrum), **more)
+        ways: dict[str, Callable[[], Writing]] = {
+            "fourier": Fourier,
+            "pixels": Pixels,
+            "phase": lambda: Phase(estimate_spectrum(self._pictures(like, 500))),
+            "generated": lambda: Generated(self.inverter(like=like, say=say)),
+        }
+        if writing not in ways:
+            raise UsageError(f"Pictures cannot be written down as {writing!r}.", f"The ways are: {', '.join(ways)}.")
+        return maximisers(self.phi, chosen, writing=ways[writing](), **more)
+
+    def compare(self, others: Sequence["str | Path | Run"], *, like: str | None = None, count: int = 4, **more: Any) -> Gallery:
+        """What units of the same rank like most, here and in other networks (``explain.comparison.compare_units``).
+
+        Args:
+            others: runs, or names of models.
+            like: the data set by whose pictures units are ranked; by default what was learnt from.
+            count: how many units of each.
+            more: passed on to ``compare_units``.
+        """
+        spec = like if like is not None else self.source().spec
+        runs = [self, *(other if isinstance(other, Run) else Run(other, size=self.phi.size) for other in others)]
+        names = unique([run.path.name for run in runs])
+        seen = {name: run._pictures(spec, 500) for name, run in zip(names, runs, strict=True)}
+        phis = {name: run.phi for name, run in zip(names, runs, strict=True)}
+        return compare_units(phis, seen, ranks=tuple(range(count)), **more)
 
     def report(self, data: Source | str | Path | None = None) -> Path:
         """Write one page about the run, ``report/index.html``; pictures are taken from ``data``, by default what it was learnt from."""

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from selfsight.api import Run
 from selfsight.cli import VERBS, main
 from selfsight.cli.options import explained
+from selfsight.explain.table import ATTRIBUTIONS
 from selfsight.methods.table import METHODS
 
 LEARN = ["learn", "world:shapes?count=24&size=16", "--size", "16", "--batch", "8", "--steps", "3", "--device", "cpu", "--precision", "fp32"]
@@ -246,9 +248,49 @@ def test_explain_inverts_and_maximises(run, capsys, tmp_path):
         assert isinstance(found, dict)
         assert list(found["rows"]) == ["unit stages.1/3", "unit stem/0"]
         assert all(Path(path).is_file() for path in found["files"])
+    for layer in ("stem", None):
+        Run(run).inverter(layer, steps=2, width=8)
+    words = ["explain", "maximise", str(run), "unit:stages.1/3", "--count", "2", "--steps", "3", "--writing", "generated"]
+    assert main([*words, "--out", str(out), "--json"]) == 0
+    assert len(said(capsys)["rows"]["unit stages.1/3"]) == 2
+    words = ["explain", "invert", str(run), "world:shapes?count=4&size=16#1", "--layers", "stem", "--by"]
+    for by in ("form", "learned"):
+        assert main([*words, by, "--steps", "3", "--out", str(out), "--json"]) == 0
+        found = said(capsys)
+        assert (found["by"], len(found["rows"]["world:shapes#1"])) == (by, 2)
     assert main(["explain", "maximise", str(run), "unit:stem/999"]) == 2
     assert main(["explain", "maximise", str(run), "code"]) == 2
     assert "says nothing without an image" in capsys.readouterr().err
+
+
+def test_explain_compares_networks(run, capsys, tmp_path):
+    words = [
+        "explain",
+        "compare",
+        str(run),
+        "untrained:resnet_tiny?width=8",
+        "--count",
+        "2",
+        "--steps",
+        "2",
+        "--out",
+        str(tmp_path),
+        "--json",
+    ]
+    assert main(words) == 0
+    found = said(capsys)
+    assert list(found["rows"]) == [run.name, "untrained-resnet_tiny?width=8"]
+    assert all(len(row) == 2 for row in found["rows"].values())
+    assert main(["explain", "compare", str(run)]) == 2
+
+
+def test_explain_shows_every_method(run, capsys, tmp_path, monkeypatch):
+    few = {name: ATTRIBUTIONS[name] for name in ("attention_rollout", "grad_cam", "gradient")}
+    monkeypatch.setattr("selfsight.explain.result.ATTRIBUTIONS", few)
+    assert main(["explain", "sheet", str(run), "world:shapes?count=4&size=16#0", "--out", str(tmp_path), "--json"]) == 0
+    found = said(capsys)
+    assert set(found["left out"]) == {"attention_rollout"}
+    assert set(found["methods"]) == {"grad_cam", "gradient"}
 
 
 def test_explain_diagnoses(run, capsys, tmp_path):

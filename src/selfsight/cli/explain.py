@@ -20,6 +20,7 @@ TargetArg = Annotated[
     str,
     tyro.conf.arg(help="class, class:NAME, cluster, cluster:NUMBER, unit:LAYER/CHANNEL, like:IMAGE, code; without a number: of each image"),
 ]
+LikeArg = Annotated[str | None, tyro.conf.arg(help="a data set to learn or to count from; by default what was learnt from")]
 OutArg = Annotated[str | None, tyro.conf.arg(help="folder of the result; by default explanations/VERB in the run's folder")]
 SizeArg = Annotated[int | None, tyro.conf.arg(help="side of the pictures in pixels, for timm:")]
 SeedArg = Annotated[int, tyro.conf.arg(help="of the noise")]
@@ -56,6 +57,11 @@ class Invert:
         100.0
     )
     steps: Annotated[int, tyro.conf.arg(help="of descent, with a sixth as many at a low rate after them")] = 300
+    by: Annotated[
+        Literal["descent", "form", "learned"],
+        tyro.conf.arg(help="from noise; by the form of a network; or by an inverter that is learnt once, from --like"),
+    ] = "descent"
+    like: LikeArg = None
     seed: SeedArg = 0
     out: OutArg = None
     size: SizeArg = None
@@ -69,12 +75,11 @@ class Maximise:
     run: RunArg
     targets: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(help="unit:LAYER/CHANNEL, cluster:NUMBER, class:NAME")]]
     count: Annotated[int, tyro.conf.arg(help="pictures for each target")] = 3
-    writing: Annotated[Literal["fourier", "pixels", "phase"], tyro.conf.arg(help="how pictures are written down; phase needs --like")] = (
-        "fourier"
-    )
-    like: Annotated[
-        str | None, tyro.conf.arg(help="the data set whose spectrum the pictures have, for phase; by default what was learnt from")
-    ] = None
+    writing: Annotated[
+        Literal["fourier", "pixels", "phase", "generated"],
+        tyro.conf.arg(help="how pictures are written down: phase has the spectrum of --like, generated the code of a learned inverter"),
+    ] = "fourier"
+    like: LikeArg = None
     steps: Annotated[int, tyro.conf.arg(help="of ascent")] = 200
     diverse: Annotated[float, tyro.conf.arg(help="how much the pictures of a target are kept apart")] = 0.0
     seed: SeedArg = 0
@@ -96,9 +101,24 @@ class Diagnose:
     json: JsonArg = False
 
 
+@dataclass(frozen=True)
+class Compare:
+    """Which networks."""
+
+    runs: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(help="runs' folders, timm:NAME, untrained:NAME")]]
+    like: LikeArg = None
+    depth: Annotated[float, tyro.conf.arg(help="of the layer: 0 the first worth looking at, 1 the last")] = 0.5
+    count: Annotated[int, tyro.conf.arg(help="units of each")] = 4
+    steps: Annotated[int, tyro.conf.arg(help="of ascent")] = 200
+    seed: SeedArg = 0
+    out: OutArg = None
+    size: SizeArg = None
+    json: JsonArg = False
+
+
 def run(arguments: list[str]) -> int:
     """Explain; return the exit code."""
-    verbs = {"attribute": _attribute, "sheet": _sheet, "invert": _invert, "maximise": _maximise, "diagnose": _diagnose}
+    verbs = {"attribute": _attribute, "sheet": _sheet, "invert": _invert, "maximise": _maximise, "compare": _compare, "diagnose": _diagnose}
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
         return 0
@@ -115,6 +135,7 @@ def _help() -> str:
         "       selfsight explain sheet RUN IMAGE… [options]       the same by every method that can explain the network\n"
         "       selfsight explain invert RUN IMAGE… [options]      what each layer has kept of an image\n"
         "       selfsight explain maximise RUN TARGET… [options]   pictures that make a unit, a cluster or a class say most\n"
+        "       selfsight explain compare RUN RUN… [options]       what units of the same rank like, in several networks\n"
         "       selfsight explain diagnose RUN IMAGE… [options]    is the evidence on the object?\n\n"
         f"methods of attribution: {', '.join(ATTRIBUTIONS)}\n"
         "selfsight explain VERB --help tells more."
@@ -136,10 +157,31 @@ def _invert(arguments: list[str]) -> int:
     from selfsight.api import Run
 
     run = Run(read.run, size=read.size)
-    steps = (read.steps, -(-read.steps // 6))
     layers = [name for name in read.layers.split(",") if name]
-    found = run.invert(read.images, layers=layers, restarts=read.restarts, weight=read.weight, steps=steps, seed=read.seed)
+    more: dict[str, Any] = {"seed": read.seed}
+    if read.by == "descent":
+        more |= {"restarts": read.restarts, "weight": read.weight, "steps": (read.steps, -(-read.steps // 6))}
+    elif read.by == "form":
+        more |= {"steps": read.steps}
+    else:
+        more = {}
+    found = run.invert(read.images, layers=layers, by=read.by, like=read.like, say=_aloud, **more)
     return _written(found, Path(read.out) if read.out else run.path / "explanations" / "invert", json=read.json)
+
+
+def _aloud(words: str) -> None:
+    print(words, file=sys.stderr)
+
+
+def _compare(arguments: list[str]) -> int:
+    read = parse(Compare, arguments, "explain compare", "What units of the same rank like most, in several networks.")
+    from selfsight.api import Run
+
+    if len(read.runs) < 2:
+        raise UsageError("One network alone cannot be compared.", "Name two or more.")
+    run = Run(read.runs[0], size=read.size)
+    found = run.compare(read.runs[1:], like=read.like, depth=read.depth, count=read.count, steps=read.steps, seed=read.seed)
+    return _written(found, Path(read.out) if read.out else run.path / "explanations" / "compare", json=read.json)
 
 
 def _diagnose(arguments: list[str]) -> int:
@@ -161,7 +203,14 @@ def _maximise(arguments: list[str]) -> int:
 
     run = Run(read.run, size=read.size)
     found = run.maximise(
-        read.targets, count=read.count, writing=read.writing, like=read.like, steps=read.steps, diverse=read.diverse, seed=read.seed
+        read.targets,
+        count=read.count,
+        writing=read.writing,
+        like=read.like,
+        steps=read.steps,
+        diverse=read.diverse,
+        seed=read.seed,
+        say=_aloud,
     )
     return _written(found, Path(read.out) if read.out else run.path / "explanations" / "maximise", json=read.json)
 
@@ -181,6 +230,6 @@ def _attribute(arguments: list[str], verb: str = "attribute", words: str = WORDS
         target=read.target,
         methods=read.method.split(","),
         whole=read.whole,
-        say=lambda words: print(words, file=sys.stderr),
+        say=_aloud,
     )
     return _written(found, Path(read.out) if read.out else run.path / "explanations" / verb, json=read.json)

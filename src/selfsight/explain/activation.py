@@ -17,10 +17,11 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate, mse_loss,
 from selfsight.core.clock import key
 from selfsight.core.representation import Representation
 from selfsight.core.tap import calm
+from selfsight.explain.inverter import Inverter
 from selfsight.explain.priors import Spectrum, bounded_range, decorrelated_colours, total_variation
 from selfsight.explain.targets import Target, said
 
-__all__ = ["Fourier", "Maximised", "Moves", "Phase", "Pixels", "deep_dream", "gram", "maximise", "synthesise_style"]
+__all__ = ["Fourier", "Generated", "Maximised", "Moves", "Phase", "Pixels", "deep_dream", "gram", "maximise", "synthesise_style"]
 
 
 @runtime_checkable
@@ -89,6 +90,26 @@ class Phase:
         magnitude = self.spectrum.sized(*size).to(numbers)
         waves = torch.polar(magnitude.expand_as(numbers).contiguous(), numbers)
         return decorrelated_colours(torch.fft.irfft2(waves, s=tuple(size), norm="ortho"))
+
+
+@dataclass(frozen=True, eq=False)
+class Generated:
+    """The code of a generator that has learnt to paint pictures for features (DGN-AM, Nguyen et al. 2016, arXiv:1605.09304).
+
+    ``generator``: of ``learn_inverter``; ``bound``: how far, in standard deviations, a number of the code may be from its mean. (Three
+    in the paper, which cuts the codes off; here they come near it smoothly.)
+    """
+
+    generator: Inverter
+    bound: float = 3.0
+
+    def start(self, shape: Sequence[int], seed: int) -> Tensor:
+        dice = torch.Generator().manual_seed(key(seed, 0xA4))
+        return 0.5 * torch.randn(shape[0], *self.generator.code, generator=dice)
+
+    def picture(self, numbers: Tensor, size: Sequence[int]) -> Tensor:
+        found = self.generator(self.bound * torch.tanh(numbers / self.bound))
+        return found if tuple(found.shape[2:]) == tuple(size) else interpolate(found, tuple(size), mode="bilinear", antialias=True)
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,12 @@ from jaxtyping import Float, Num, UInt8
 from torch import Tensor
 
 from selfsight.core.representation import Representation
-from selfsight.explain.activation import Fourier, Maximised, Phase, Pixels, Writing, maximise
-from selfsight.explain.inversion import invert
-from selfsight.explain.priors import Spectrum
+from selfsight.explain.activation import Fourier, Maximised, Writing, maximise
+from selfsight.explain.inversion import Inverted
 from selfsight.explain.sheet import Shown, sheet, unique, written
 from selfsight.explain.targets import Target
 
-__all__ = ["Gallery", "inversions", "maximisers", "writing_of"]
+__all__ = ["Gallery", "inversions", "maximisers"]
 
 
 @dataclass(frozen=True)
@@ -54,34 +53,23 @@ def _levels(picture: Float[Tensor, "3 height width"] | UInt8[Tensor, "3 height w
 
 
 def inversions(
-    phi: Representation,
-    images: Num[Tensor, "batch 3 height width"],
-    layers: Sequence[str],
-    *,
-    names: Sequence[str] = (),
-    restarts: int = 1,
-    weight: float = 100.0,
-    steps: tuple[int, int] = (300, 50),
-    seed: int = 0,
+    images: Num[Tensor, "batch 3 height width"], found: Mapping[str, Inverted], *, names: Sequence[str] = (), **facts: Any
 ) -> Gallery:
-    """Each image beside what its layers have kept of it, shallow to deep; see ``invert``."""
-    found = {layer: invert(phi, images, layer, weight=weight, steps=steps, restarts=restarts, seed=seed) for layer in layers}
+    """Each image beside what its layers have kept of it, shallow to deep.
+
+    Args:
+        images: the pictures.
+        found: what came out for each layer.
+        names: what to call the images.
+        facts: what to keep with the result.
+    """
     rows: dict[str, list[Shown]] = {}
     for number, name in enumerate(unique(names or [f"image {number}" for number in range(len(images))])):
         rows[name] = [Shown(_levels(images[number]), "the image")]
         for layer, each in found.items():
-            for restart in range(restarts):
-                error = float(each.errors[number, restart])
-                rows[name].append(Shown(_levels(each.pictures[number, restart]), f"{layer}\nerror {error:.2f}", {"error": error}))
-    return Gallery(rows, {"representation": phi.name, "layers": list(layers), "weight": weight, "steps": list(steps), "seed": seed})
-
-
-def writing_of(name: str, spectrum: Spectrum | None = None) -> Writing:
-    """How pictures are written down, by name: pixels, fourier, or phase with the spectrum that it needs."""
-    if name == "phase":
-        assert spectrum is not None
-        return Phase(spectrum)
-    return Pixels() if name == "pixels" else Fourier()
+            for picture, missed in zip(each.pictures[number], each.errors[number].tolist(), strict=True):
+                rows[name].append(Shown(_levels(picture), f"{layer}\nerror {missed:.2f}", {"error": missed}))
+    return Gallery(rows, {"layers": list(found), **facts})
 
 
 def maximisers(

@@ -14,7 +14,7 @@ from selfsight.core.tap import calm
 from selfsight.explain.priors import BOUND, bounded_range, natural_noise, project, total_variation
 from selfsight.explain.targets import said
 
-__all__ = ["Hourglass", "Inverted", "Prior", "caricature", "fit_hourglass", "invert", "invert_by_network"]
+__all__ = ["ConvBlock", "Hourglass", "Inverted", "Prior", "caricature", "fit_hourglass", "invert", "invert_by_network"]
 
 FADE = 0.9
 """Of the optimiser's memory of squared gradients, and its momentum."""
@@ -209,9 +209,9 @@ class Hourglass(nn.Module):
         super().__init__()
         before = (noise, *widths[:-1])
         above = (*widths[1:], widths[-1])
-        self.down = nn.ModuleList(_block(left, right, 5) for left, right in zip(before, widths, strict=True))
+        self.down = nn.ModuleList(ConvBlock(left, right, 5) for left, right in zip(before, widths, strict=True))
         self.cuts = nn.ModuleList(nn.Conv2d(left, skip, 1) for left in before)
-        self.up = nn.ModuleList(_block(high + skip, width, 5) for high, width in zip(above, widths, strict=True))
+        self.up = nn.ModuleList(ConvBlock(high + skip, width, 5) for high, width in zip(above, widths, strict=True))
         self.colours = nn.Conv2d(widths[0], 3, 1)
 
     def forward(self, noise: Float[Tensor, "batch noise height width"]) -> Float[Tensor, "batch 3 height width"]:
@@ -226,12 +226,12 @@ class Hourglass(nn.Module):
         return self.colours(shown).sigmoid()
 
 
-class _block(nn.Module):  # noqa: N801
+class ConvBlock(nn.Module):
     """A convolution, a norm over the picture and a leaky rectifier."""
 
-    def __init__(self, before: int, after: int, kernel: int) -> None:
+    def __init__(self, before: int, after: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
-        self.conv, self.norm = nn.Conv2d(before, after, kernel, padding=kernel // 2), nn.GroupNorm(1, after)
+        self.conv, self.norm = nn.Conv2d(before, after, kernel, stride, (kernel - 1) // 2), nn.GroupNorm(1, after)
 
     def forward(self, shown: Tensor) -> Tensor:
         return leaky_relu(self.norm(self.conv(shown)), 0.2)

@@ -1,0 +1,211 @@
+"""Learned inversion: a network that gives pictures for a layer's features, in one pass.
+
+What it gives is near the mean of all pictures with such features, and so blurred, unless it is also asked to have these features and
+to look like a picture (Dosovitskiy & Brox 2016, arXiv:1506.02753 and 1602.02644).
+"""
+
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Num
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, leaky_relu, mse_loss
+
+from selfsight.core.clock import key
+from selfsight.core.errors import UsageError
+from selfsight.core.representation import Representation
+from selfsight.core.tap import calm
+from selfsight.explain.attribution import parts
+from selfsight.explain.inversion import ConvBlock, Inverted
+from selfsight.explain.targets import said
+from selfsight.objectives.adversarial import deceive, tell_apart
+
+__all__ = ["Inverter", "invert_learned", "learn_inverter", "shown_features"]
+
+START = 4
+"""Places a side that a vector is first spread over."""
+
+
+def shown_features(
+    phi: Representation, images: Num[Tensor, "batch channel height width"], layer: str | None
+) -> Float[Tensor, "batch dim *cells"]:
+    """The map of a layer, or the vector of one without places; None: the pooled output."""
+    given = phi.normalise(images)
+    output = said(phi, given, layer)
+    return (output if output.ndim == 2 else phi.places(output, given.shape[-2:], layer or "")).float()
+
+
+class Inverter(nn.Module):
+    """From standardised features to pictures: each level twice as large as the one before.
+
+    Args:
+        dim: length of a feature vector.
+        cells: places a side of the map; 0: one vector.
+        size: side of the pictures in pixels.
+        width: channels of the largest level; twice as many at each smaller one, 256 at most.
+
+    Attributes:
+        layer: whose features; None: the pooled output.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, dim: int, *, cells: int, size: int, width: int = 32, layer: str | None = None) -> None:
+        super().__init__()
+        self.layer = layer
+        self.about: dict[str, Any] = {"dim": dim, "cells": cells, "size": size, "width": width, "layer": layer}
+        first = cells or START
+        self.size, doublings = size, max((size - 1) // first, 0).bit_length()
+        widths = [min(width * 2**level, 256) for level in reversed(range(doublings + 1))]
+        self.enter = ConvBlock(dim, widths[0], 3) if cells else nn.Linear(dim, widths[0] * START**2)
+        self.levels = nn.ModuleList(ConvBlock(before, after, 3) for before, after in pairwise(widths))
+        self.colours = nn.Conv2d(widths[-1], 3, 3, padding=1)
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("std", torch.ones(dim))
+
+    def standardised(self, features: Float[Tensor, "batch dim *cells"]) -> Float[Tensor, "batch dim *cells"]:
+        """Each feature around its mean, in its standard deviations."""
+        shape = (-1,) + (1,) * (features.ndim - 2)
+        return (features - self.mean.view(shape)) / self.std.view(shape)
+
+    def forward(self, codes: Float[Tensor, "batch dim *cells"]) -> Float[Tensor, "batch 3 height width"]:
+        """Pictures in [0, 1] of standardised features."""
+        shown = self.enter(codes)
+        shown = leaky_relu(shown, 0.2).unflatten(1, (-1, START, START)) if codes.ndim == 2 else shown
+        for block in self.levels:
+            shown = block(interpolate(shown, scale_factor=2.0, mode="nearest"))
+        found = self.colours(shown).sigmoid()
+        return found if found.shape[-1] == self.size else interpolate(found, (self.size,) * 2, mode="bilinear", antialias=True)
+
+    def save(self, folder: Path) -> None:
+        """Write ``inverter.safetensors`` and ``inverter.json``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(self.state_dict(), folder / "inverter.safetensors")
+        (folder / "inverter.json").write_text(json.dumps(self.about) + "\n")
+
+    @property
+    def code(self) -> tuple[int, ...]:
+        """The shape of the features of one picture."""
+        return (len(self.mean), *([self.about["cells"]] * 2 if self.about["cells"] else []))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Inverter":
+        """Read what ``save`` wrote."""
+        about = json.loads((folder / "inverter.json").read_text())
+        found = cls(about.pop("dim"), **about)
+        found.load_state_dict(load_file(folder / "inverter.safetensors"))
+        return found.eval()
+
+
+class _Judge(nn.Sequential):
+    """Says of each part of a picture whether it is real (above zero) or painted."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__(
+            nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2), ConvBlock(width, 2 * width, 4, 2), nn.Conv2d(2 * width, 1, 3, padding=1)
+        )
+
+
+def learn_inverter(
+    phi: Representation,
+    pictures: Num[Tensor, "picture 3 side side2"],
+    layer: str | None = None,
+    *,
+    steps: int = 1500,
+    batch: int = 32,
+    rate: float = 1e-3,
+    alike: float = 0.01,
+    real: float = 0.0,
+    width: int = 32,
+    seed: int = 0,
+    say: Callable[[str], None] = lambda words: None,  # noqa: ARG005
+) -> Inverter:
+    """An inverter of a layer: ``|g(Φ(x)) - x|²/N + alike |Φ(g(Φ(x))) - Φ(x)|² / |Φ(x)|² + real L``, L that of a judge of pictures.
+
+    Args:
+        phi: the representation.
+        pictures: squares to learn from, in [0, 1] or 0 to 255.
+        layer: the layer; None: the pooled output.
+        steps, batch, rate: of AdamW; the rate falls to nothing by a cosine.
+        alike, real: weights of the features, and of looking real (0: no judge).
+        width: channels of the largest level.
+        seed: of the weights and the batches.
+        say: called with how it stands.
+
+    Raises:
+        UsageError: there are fewer than two pictures, or they are not square.
+    """
+    if len(pictures) < 2 or pictures.shape[2] != pictures.shape[3]:
+        raise UsageError(f"An inverter cannot be learnt from pictures of {tuple(pictures.shape)}.", "Give two square pictures at least.")
+    inverter, judge = _as_drawn(phi, pictures, layer, width, seed)
+    painter, critic = (torch.optim.AdamW(net.parameters(), lr=rate, betas=(0.5, 0.99)) for net in (inverter, judge))
+    calendar = torch.optim.lr_scheduler.CosineAnnealingLR(painter, steps)
+    with calm(phi.backbone):
+        for step in range(steps):
+            dice = torch.Generator().manual_seed(key(seed, 0x1F8, step))
+            wanted = _parts_of_one(pictures[torch.randint(len(pictures), (batch,), generator=dice)].to(phi.device))
+            with torch.no_grad():
+                aim = shown_features(phi, wanted, layer)
+            painted = inverter(inverter.standardised(aim))
+            loss = mse_loss(painted, wanted) + (alike * _missed(phi, painted, layer, aim).mean() if alike else 0)
+            _learn(painter, loss + real * deceive(judge(painted)) if real else loss)
+            if real:
+                _learn(critic, tell_apart(judge(wanted), judge(painted.detach())))
+            calendar.step()
+            if (step + 1) % 250 == 0:
+                say(f"step {step + 1} of {steps}, loss {float(loss.detach()):.4f}")
+    return inverter.eval()
+
+
+def _parts_of_one(pictures: Tensor) -> Tensor:
+    return pictures if pictures.is_floating_point() else pictures / 255
+
+
+def _as_drawn(phi: Representation, pictures: Tensor, layer: str | None, width: int, seed: int) -> tuple[Inverter, _Judge]:
+    """An inverter that knows the mean and spread of features, and a judge, both untrained."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), calm(phi.backbone):
+        torch.manual_seed(key(seed, 0x1F7))
+        found = torch.cat([shown_features(phi, part, layer).cpu() for _, part in parts(pictures[:500])])
+        cells = found.shape[-1] if found.ndim == 4 else 0
+        inverter, judge = Inverter(found.shape[1], cells=cells, size=pictures.shape[2], width=width, layer=layer), _Judge()
+        rows = found.transpose(0, 1).flatten(1)
+        inverter.mean.copy_(rows.mean(1))
+        inverter.std.copy_(rows.std(1).clamp(min=1e-3 * float(rows.std())))
+    return inverter.to(phi.device), judge.to(phi.device)
+
+
+def _learn(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step, with slopes for its own parameters alone: the network that is looked at keeps its own."""
+    owned = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    for parameter, slope in zip(owned, torch.autograd.grad(loss, owned), strict=True):
+        parameter.grad = slope
+    optimiser.step()
+
+
+def _missed(phi: Representation, pictures: Tensor, layer: str | None, aim: Tensor) -> Float[Tensor, " batch"]:
+    """``|Φ(x) - Φ0|² / |Φ0|²``."""
+    square = aim.flatten(1).square().sum(1).clamp(min=1e-12)
+    return (shown_features(phi, pictures, layer) - aim).flatten(1).square().sum(1) / square
+
+
+def invert_learned(phi: Representation, images: Num[Tensor, "batch 3 side side2"], inverter: Inverter) -> Inverted:
+    """Pictures for the features of others, by a learned inverter, and how far their features are from those.
+
+    Raises:
+        UsageError: the pictures have another size than those that it has learnt from.
+    """
+    if tuple(images.shape[2:]) != (inverter.size,) * 2:
+        raise UsageError(f"The inverter paints {inverter.size} px, and the pictures are {tuple(images.shape[2:])}.", "Give that size.")
+    pictures, errors = [], []
+    with torch.no_grad(), calm(phi.backbone):
+        for _, part in parts(images):
+            aim = shown_features(phi, part, inverter.layer)
+            pictures.append(inverter(inverter.standardised(aim)))
+            errors.append(_missed(phi, pictures[-1], inverter.layer, aim).sqrt())
+    return Inverted(torch.cat(pictures)[:, None], torch.cat(errors)[:, None], inverter.layer)
