@@ -225,6 +225,7 @@ def extremal_perturbation(
     areas: Sequence[float] = (0.1,),
     mode: Mode = "preserve",
     steps: int = 100,
+    smooth: bool = True,
 ) -> Extremal:
     """For each area the smooth mask that keeps most of a target's number, or takes most of it away.
 
@@ -232,20 +233,30 @@ def extremal_perturbation(
         phi, images, target, areas: as for ``saliency``; parts of the image.
         mode: keep the number by what the mask shows (preserve), destroy it by what it hides (delete), or both (dual).
         steps: of the search; masks that stand still stop sooner.
+        smooth: False: every cell by itself, for comparison; such masks find what is peculiar to one network.
 
     Raises:
         UsageError: an area is not between 0 and 1.
     """
-    return _joined([_of_places(phi, part, target.of(rows), areas, mode, steps) for rows, part in _some(images, areas)])
+    form = smooth_mask if smooth else torch.clone
+    return _joined([_of_places(phi, part, target.of(rows), areas, mode, steps, form) for rows, part in _some(images, areas)])
 
 
-def _of_places(phi: Representation, images: Tensor, target: Target, areas: Sequence[float], mode: Mode, steps: int) -> Extremal:
+def _of_places(
+    phi: Representation,
+    images: Tensor,
+    target: Target,
+    areas: Sequence[float],
+    mode: Mode,
+    steps: int,
+    form: Callable[[Tensor], Tensor],
+) -> Extremal:
     given = phi.normalise(images)
     veil = _Veil(phi, target, pyramid(given))
     effect = _Effect(veil.score, scores(phi, given, target), scores(phi, veil.levels[:, 0], target))
     start = given.new_full((len(given), *_cells(given.shape[-2:])), START)
     with calm(phi.backbone):
-        masks, kept, made = _search(effect, start, smooth_mask, areas, mode, steps)
+        masks, kept, made = _search(effect, start, form, areas, mode, steps)
     full = veil.full(masks.flatten(0, 1))[:, 0].unflatten(0, masks.shape[:2])
     return Extremal(full, tuple(areas), kept, effect.whole, effect.nothing, made)
 
