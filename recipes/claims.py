@@ -4,8 +4,8 @@
     python recipes/claims.py --claims a,j       # some of them
     python recipes/claims.py --pages            # only write docs/understand/claims.md again
 
-A result is recipes/claims/LETTER.json; it is not made again without ``--again``. One thread; minutes a claim. Claim e is put to real
-photographs: SELFSIGHT_SHARED_DATA is a folder with cifar10/train.parquet and test.parquet.
+A result is recipes/claims/LETTER.json; it is not made again without ``--again``. One thread; minutes a claim. Claims e and m are put
+to real photographs: SELFSIGHT_SHARED_DATA is a folder with cifar10, ecssd, coco-sample and weights.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
-from claimed import clusters, collapse, contrast, features
+from claimed import attributing, clusters, collapse, contrast, features, painting
 
 from selfsight.core.errors import SelfsightError
 from selfsight.core.origin import origin
@@ -27,7 +27,8 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "claims"
 PAGE = HERE.parent / "docs" / "understand" / "claims.md"
 PICTURES = PAGE.parent / "claims"
-CLAIMS = dict(sorted((collapse.CLAIMS | clusters.CLAIMS | features.CLAIMS | contrast.CLAIMS).items()))
+THEMES = (collapse, clusters, features, contrast, attributing, painting)
+CLAIMS = dict(sorted((letter, claim) for theme in THEMES for letter, claim in theme.CLAIMS.items()))
 
 
 def make(letter: str) -> dict[str, Any]:
@@ -37,10 +38,14 @@ def make(letter: str) -> dict[str, Any]:
         found = claim.test(Path(folder))
     PICTURES.mkdir(parents=True, exist_ok=True)
     RESULTS.mkdir(exist_ok=True)
-    figure, axes = plt.subplots(1, claim.wide, figsize=(7.2 if claim.wide == 1 else 4.6 * claim.wide, 3.4), layout="constrained")
-    found.draw(axes)
-    figure.savefig(PICTURES / f"{letter}.png", dpi=110)
-    plt.close(figure)
+    if found.draw is None:
+        (PICTURES / f"{letter}.png").write_bytes(found.png)
+    else:
+        size = (7.2 if claim.wide == 1 else 4.6 * claim.wide, 3.4 * found.tall)
+        figure, axes = plt.subplots(1, claim.wide, figsize=size, layout="constrained")
+        found.draw(axes)
+        figure.savefig(PICTURES / f"{letter}.png", dpi=110)
+        plt.close(figure)
     here = origin()
     result = {
         "claim": letter,

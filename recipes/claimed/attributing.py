@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from claimed.common import Claim, Found, bars
-from claimed.trained import likeliest, probe, published, scenes, shared, trained
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from claimed.common import Claim, Found, bars
+from claimed.trained import likeliest, probe, published, scenes, shared, trained
 from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
 from selfsight.explain.attribution import Maps, scores
@@ -116,33 +116,31 @@ def methods_judged(folder: Path) -> Found:  # noqa: ARG001
     return Found({"scenes": table}, holds, bars("Pointing at the object", points, {"centre", "random"}, "hits (%)"))
 
 
-def photographs(size: int = 96, count: int = 50) -> dict[str, tuple[Tensor, Tensor]]:
+def _square(picture: Image.Image, size: int = 96) -> Tensor:
+    """The middle square (channel, size, size) in levels; masks keep their numbers."""
+    side = min(picture.size)
+    left, top = ((length - side) // 2 for length in picture.size)
+    way = Image.Resampling.LANCZOS if picture.mode == "RGB" else Image.Resampling.NEAREST
+    found = np.array(picture.crop((left, top, left + side, top + side)).resize((size, size), way))
+    return torch.from_numpy(found.reshape(size, size, -1)).permute(2, 0, 1)
+
+
+def photographs(count: int = 50) -> dict[str, tuple[Tensor, Tensor]]:
     """The middle squares of photographs in [0, 1], and where their objects are."""
-
-    def square(picture: Image.Image, smooth: bool) -> Tensor:
-        side = min(picture.size)
-        left, top = ((length - side) // 2 for length in picture.size)
-        cut = picture.crop((left, top, left + side, top + side))
-        return torch.from_numpy(np.array(cut.resize((size, size), Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST)))
-
-    found = {}
-    images, masks = (tarfile.open(shared("ecssd", f"{name}.tar")) for name in ("images", "masks"))
-    names = [f"{number:04d}" for number in range(1, 701)]
-    opened = [(Image.open(images.extractfile(f"{name}.jpg")), Image.open(masks.extractfile(f"{name}.png"))) for name in names[:count]]  # pyright: ignore[reportArgumentType]
-    pairs = [(square(picture.convert("RGB"), True), square(mask, False) > 0) for picture, mask in opened]
-    found["ECSSD"] = pairs
-    folder, pairs = shared("coco-sample", "train2017"), []
+    found: dict[str, list[tuple[Tensor, Tensor]]] = {"ECSSD": [], "COCO": []}
+    with tarfile.open(shared("ecssd", "images.tar")) as images, tarfile.open(shared("ecssd", "masks.tar")) as masks:
+        for number in range(1, count + 1):
+            both = images.extractfile(f"{number:04d}.jpg"), masks.extractfile(f"{number:04d}.png")
+            assert both[0] is not None
+            assert both[1] is not None
+            found["ECSSD"].append((_square(Image.open(both[0]).convert("RGB")), _square(Image.open(both[1]))[0] > 0))
+    folder = shared("coco-sample", "train2017")
     for path in sorted((folder / "images").glob("*.jpg")):
-        classes = np.array(Image.open(folder / "semantic" / f"{path.stem}.png"))
-        things = Image.fromarray(((classes > 0) & (classes <= 90)).astype(np.uint8))
-        there = square(things, False) > 0
-        if 0.02 < float(there.float().mean()) < 0.6:
-            pairs.append((square(Image.open(path).convert("RGB"), True), there))
-    found["COCO"] = pairs[:count]
-    return {
-        name: (torch.stack([one.permute(2, 0, 1) for one, _ in pairs]) / 255, torch.stack([mask for _, mask in pairs]))
-        for name, pairs in found.items()
-    }
+        there = _square(Image.open(folder / "semantic" / f"{path.stem}.png"))[0]
+        there = (there > 0) & (there <= 90)  # things; larger numbers are stuff
+        if 0.02 < float(there.float().mean()) < 0.6 and len(found["COCO"]) < count:
+            found["COCO"].append((_square(Image.open(path).convert("RGB")), there))
+    return {name: (torch.stack([one for one, _ in pairs]) / 255, torch.stack([mask for _, mask in pairs])) for name, pairs in found.items()}
 
 
 def photographs_judged(folder: Path) -> Found:  # noqa: ARG001
@@ -162,7 +160,12 @@ def photographs_judged(folder: Path) -> Found:  # noqa: ARG001
     above = {name: [m for m, row in table.items() if row["insertion"] > table["random"]["insertion"]] for name, table in measured.items()}
     holds = all("extremal" in names and "rise" in names for names in above.values())
     points = {f"{data}, {name}": row["pointing (%)"] for data, table in measured.items() for name, row in table.items()}
-    return Found(measured, holds, bars("Pointing at objects of photographs", points, {n for n in points if "cent" in n or "rand" in n}, "%"), tall=2.6)
+    return Found(
+        measured,
+        holds,
+        bars("Pointing at objects of photographs", points, {n for n in points if "cent" in n or "rand" in n}, "%"),
+        tall=2.6,
+    )
 
 
 def depends_on_unit(folder: Path) -> Found:  # noqa: ARG001
@@ -172,9 +175,7 @@ def depends_on_unit(folder: Path) -> Found:  # noqa: ARG001
     layer = run.phi.layers[-1]
     methods: dict[str, Any] = {name: attribution(name) for name in ("deconvnet", "guided", "gradient", "occlusion")}
     methods["extremal"] = lambda phi, images, target: extremal(phi, images, target, areas=(0.1,), steps=60)
-    alike = {
-        name: float(neuron_sensitivity(run.phi, shown, unit(layer, 0), method, others=6).mean()) for name, method in methods.items()
-    }
+    alike = {name: float(neuron_sensitivity(run.phi, shown, unit(layer, 0), method, others=6).mean()) for name, method in methods.items()}
     modified, plain = min(alike["deconvnet"], alike["guided"]), alike["gradient"]
     holds = modified > plain > alike["extremal"]
     drawn = bars("Likeness of the maps of two units", {name: 100 * value for name, value in alike.items()}, set(), "correlation x 100")

@@ -27,11 +27,16 @@ BLUE, RED = "#4c72b0", "#c44e52"
 
 @dataclass(frozen=True)
 class Found:
-    """What came out: numbers by name, whether the criterion is met, and what to draw."""
+    """What came out: numbers by name, whether the criterion is met, and what to draw, or a picture as it is (PNG).
+
+    ``tall``: the drawing's height, in parts of the usual one.
+    """
 
     measured: dict[str, Any]
     holds: bool
-    draw: Callable[[Any], None]
+    draw: Callable[[Any], None] | None = None
+    png: bytes = b""
+    tall: float = 1.0
 
 
 @dataclass(frozen=True)
