@@ -1,0 +1,184 @@
+"""A gallery: two supervised CIFAR-10 networks with published weights, explained on photographs.
+
+    python recipes/gallery.py
+
+SELFSIGHT_SHARED_DATA is a folder with weights/resnet20-cifar10.safetensors and resnet56-cifar10.safetensors (He et al. 2015; weights by
+Y. Idelbayev, BSD) and cifar10/train.parquet, from which inverters and spectra are learnt. Pictures go to docs/understand/gallery, words to
+docs/understand/gallery.md. One thread; some minutes.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import skimage.data
+import torch
+from claimed.attributing import levels
+from claimed.trained import published, shared
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from selfsight.core.errors import SelfsightError
+from selfsight.data.loader import images
+from selfsight.data.opening import open_source
+from selfsight.data.views.geometry import central
+from selfsight.explain.activation import Fourier, Generated, Phase, Pixels, Writing, deep_dream, maximise, synthesise_style
+from selfsight.explain.comparison import compare_units
+from selfsight.explain.gallery import inversions
+from selfsight.explain.inversion import caricature, invert, invert_by_network
+from selfsight.explain.inverter import invert_learned, learn_inverter
+from selfsight.explain.priors import estimate_spectrum
+from selfsight.explain.result import explain
+from selfsight.explain.sheet import Shown, sheet
+from selfsight.explain.targets import strongest, unit
+
+PAGE = Path(__file__).parent.parent / "docs" / "understand" / "gallery.md"
+PICTURES = PAGE.parent / "gallery"
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+PHOTOGRAPHS = {"cat": ("chelsea", (0, 60, 300)), "rocket": ("rocket", (10, 170, 300)), "astronaut": ("astronaut", (0, 60, 340))}
+"""Name, and the square that is cut out: top, left, side."""
+LAYERS = ("module.relu", "module.layer1.2", "module.layer2.2", "module.layer3.2")
+
+
+def photographs(size: int) -> Tensor:
+    """Squares of public photographs in [0, 1]."""
+    found = []
+    for name, (top, left, side) in PHOTOGRAPHS.values():
+        cut = torch.from_numpy(getattr(skimage.data, name)()[top : top + side, left : left + side]).permute(2, 0, 1)[None].float() / 255
+        found.append(interpolate(cut, (size, size), mode="bilinear", antialias=True))
+    return torch.cat(found)
+
+
+def seen(count: int) -> Tensor:
+    """Pictures that the networks have learnt from."""
+    source = open_source(str(shared("cifar10", "train.parquet")), size=32)
+    rows = np.linspace(0, len(source) - 1, count).astype(np.int64)
+    return torch.cat([central(images(source, part), 32) for part in np.array_split(rows, max(count // 500, 1))])
+
+
+def why() -> bytes:
+    """Every method that can explain the network, for its likeliest class."""
+    phi, target = published(20)
+    shown = photographs(32)
+    chosen = strongest(target, phi, shown)
+    names = [f"{name}: {CLASSES[int(which)]}" for name, which in zip(PHOTOGRAPHS, torch.as_tensor(chosen.which), strict=True)]
+    return explain(phi, shown, chosen, ["all"], names=names)._repr_png_()
+
+
+def kept() -> bytes:
+    """What layers have kept: by descent, by the form of a network, and by a learned inverter."""
+    phi, _ = published(20)
+    shown, learnt_from = photographs(32), seen(4000)
+    rows = {}
+    for name, by in (
+        ("descent", lambda layer: invert(phi, shown, layer)),
+        ("form", lambda layer: invert_by_network(phi, shown, layer, steps=500)),
+        ("learned", lambda layer: invert_learned(phi, shown, learn_inverter(phi, learnt_from, layer, steps=1000))),
+    ):
+        found = inversions(shown, {layer: by(layer) for layer in LAYERS}, names=list(PHOTOGRAPHS))
+        rows |= {f"{photograph}, {name}": row for photograph, row in list(found.rows.items())[:2]}
+    return sheet(rows)
+
+
+def classes() -> bytes:
+    """What each class looks like to the network, written down in four ways."""
+    phi, target = published(56)
+    spectrum, inverter = estimate_spectrum(seen(500)), learn_inverter(phi, seen(4000), None, steps=1000, real=0.003)
+    ways: dict[str, Writing] = {"pixels": Pixels(), "fourier": Fourier(), "phase": Phase(spectrum), "generated": Generated(inverter)}
+    rows = {}
+    for name, writing in ways.items():
+        found = maximise(phi, target.at(torch.arange(10)), count=10, writing=writing, rate=0.2 if name in ("phase", "generated") else 0.05)
+        rows[name] = [
+            Shown(picture.permute(1, 2, 0).numpy(), f"{CLASSES[number]} {float(score):.1f}")
+            for number, (picture, score) in enumerate(zip(found.pictures, found.scores, strict=True))
+        ]
+    return sheet(rows)
+
+
+def units() -> bytes:
+    """Eight units of three layers."""
+    phi, _ = published(56)
+    rows = {}
+    for layer in ("module.layer1.8", "module.layer2.8", "module.layer3.8"):
+        numbers = torch.arange(8)
+        found = maximise(phi, unit(layer, numbers), count=8)
+        rows[layer.removeprefix("module.")] = [
+            Shown(picture.permute(1, 2, 0).numpy(), f"unit {number} {float(score):.2g}")
+            for number, (picture, score) in enumerate(zip(found.pictures, found.scores, strict=True))
+        ]
+    return sheet(rows)
+
+
+def beside() -> bytes:
+    """Units of the same rank in both networks."""
+    shown = seen(500)
+    networks = {f"ResNet-{depth}": published(depth)[0] for depth in (20, 56)}
+    return compare_units(networks, dict.fromkeys(networks, shown), depth=0.6, ranks=tuple(range(6)))._repr_png_()
+
+
+def dreams() -> bytes:
+    """More of what a layer sees, a caricature, and a texture of its own."""
+    phi, _ = published(56)
+    shown = photographs(96)
+    more, drawn = deep_dream(phi, shown, "module.layer2.8"), caricature(phi, shown, "module.layer3.8")
+    texture, _ = synthesise_style(phi, shown, ["module.layer1.4", "module.layer1.8", "module.layer2.4"], steps=150)
+    columns = {"the photograph": shown, "DeepDream": more, "caricature": drawn, "texture": texture}
+    rows = {name: [Shown(levels(each[number])) for each in columns.values()] for number, name in enumerate(PHOTOGRAPHS)}
+    return sheet(rows, list(columns))
+
+
+PARTS: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "why": (
+        "Why this class? ResNet-20, the likeliest class of each photograph; orange speaks for it, blue against it. Below each map its range and "
+        "how much of the score is lost when its highest tenth is blurred",
+        why,
+    ),
+    "kept": (
+        "What has a layer kept? From left to right deeper layers of ResNet-20; by descent with natural-image priors, by the form of a network, "
+        "and by an inverter that has learnt to paint",
+        kept,
+    ),
+    "classes": (
+        "What does a class look like to ResNet-56? Every pixel free; a Fourier transform in independent colours; the phase alone, with the "
+        "spectrum of the training pictures; the code of a learned generator. Numbers are logits",
+        classes,
+    ),
+    "units": ("What do units like? Eight of the end of each stage of ResNet-56", units),
+    "beside": ("Two networks: units of the same rank at the same depth of ResNet-20 and ResNet-56", beside),
+    "dreams": (
+        "More of what ResNet-56 sees: DeepDream, caricature, and a texture that its first stages cannot tell from the photograph",
+        dreams,
+    ),
+}
+
+
+def write_page() -> None:
+    """The page, of the pictures that there are."""
+    lines = [
+        "# Gallery",
+        "",
+        "Made by `recipes/gallery.py`; do not edit. Two supervised CIFAR-10 networks with published weights, on pictures of 32 px (dreams: 96);",
+        "small, because the networks are.",
+    ]
+    for name, (words, _) in PARTS.items():
+        lines += ["", f"{words}.", "", f"![{name}](gallery/{name}.png)"]
+    PAGE.write_text("\n".join(lines) + "\n")
+
+
+def main() -> int:
+    torch.set_num_threads(1)
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    for name in sys.argv[1:] or PARTS:
+        try:
+            (PICTURES / f"{name}.png").write_bytes(PARTS[name][1]())
+        except SelfsightError as problem:
+            print(problem, file=sys.stderr)
+            return problem.exit_code
+        print(PICTURES / f"{name}.png", flush=True)
+    write_page()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
