@@ -254,7 +254,7 @@ class Run:
         ways: dict[str, Callable[[str], Inverted]] = {
             "descent": lambda layer: invert(self.phi, asked.images, layer, **more),
             "form": lambda layer: invert_by_network(self.phi, asked.images, layer, **more),
-            "learned": lambda layer: invert_learned(self.phi, asked.images, self.inverter(layer, like=like, say=say)),
+            "learned": lambda layer: invert_learned(self.phi, asked.images, self.inverter(layer, like=like, say=say, **more)),
         }
         if by not in ways:
             raise UsageError(f"Pictures cannot be found again by {by!r}.", f"The ways are: {', '.join(ways)}.")
