@@ -146,7 +146,9 @@ def test_a_layer_whose_channels_come_last_is_explained() -> None:
     assert_close(code(phi, images, layer).score(phi, given), torch.ones(2))
 
 
-@pytest.mark.parametrize("spec", ["resnet_tiny?width=8", "vit_nano?blocks=2", "vit_nano?blocks=2&pool=mean"])
+@pytest.mark.parametrize(
+    "spec", ["resnet_tiny?width=8", "vit_nano?blocks=2", "vit_nano?blocks=2&pool=mean", "timm:test_convnext", "timm:test_vit2?depth=2"]
+)
 def test_every_method_that_needs_no_rectifier_works_on_any_network_and_shape(spec: str) -> None:
     phi = untrained(spec, size=32)
     images = torch.rand(2, 3, 48, 32)

@@ -12,11 +12,14 @@ from torch import nn
 
 from selfsight.backbones.loading import untrained
 from selfsight.core.errors import UsageError
+from selfsight.explain.activation import deep_dream, maximise, synthesise_style
 from selfsight.explain.attribution import gradient
+from selfsight.explain.inversion import caricature, invert, invert_by_network
+from selfsight.explain.perturbation import extremal_channels
 from selfsight.explain.result import explain, fall, shown
 from selfsight.explain.sheet import unique
 from selfsight.explain.table import ATTRIBUTIONS, attribution
-from selfsight.explain.targets import Target, direction
+from selfsight.explain.targets import Target, direction, unit
 
 from nets import Ways, logit, phi_of, pictures
 
@@ -56,6 +59,26 @@ def test_all_methods_are_those_that_can_explain_the_network() -> None:
     assert sum("is left out" in words for words in said) == 4
     with pytest.raises(UsageError):
         explain(phi, pictures(1), direction(torch.ones(phi.backbone.dim)), ["gradient", "guided"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", ["resnet_tiny", "vit_tiny?patch=16", "timm:test_convnext", "timm:test_vit2"])
+def test_all_of_it_runs_on_any_network_and_shape(spec: str) -> None:
+    phi = untrained(spec, size=64)
+    images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    target = direction(torch.randn(phi.backbone.dim, generator=torch.Generator().manual_seed(1)))
+    found = explain(phi, images, target, ["all"])
+    assert all(one.shape == (2, 1, 64, 96) and bool(one.isfinite().all()) for one in found.maps.values())
+    assert len(found.maps) >= 11  # rollout asks for attention, others for rectifiers
+    layer = phi.layers[-2]
+    assert extremal_channels(phi, images, target, layer, steps=10).masks.shape[:2] == (2, 1)
+    assert invert(phi, images, layer, steps=(5, 2)).pictures.shape == (2, 1, 3, 64, 96)
+    assert invert_by_network(phi, images, layer, steps=3).pictures.shape == (2, 1, 3, 64, 96)
+    assert deep_dream(phi, images, layer, octaves=1, steps=2).shape == images.shape
+    assert caricature(phi, images, layer, steps=(3, 0)).shape == images.shape
+    assert synthesise_style(phi, images, [layer], steps=2)[0].shape == images.shape
+    assert maximise(phi, unit(layer, 3), steps=3).pictures.shape == (1, 3, 64, 64)
+    assert not any(module._forward_hooks for module in phi.backbone.modules())
 
 
 def test_pictures_of_one_name_have_a_row_each() -> None:
