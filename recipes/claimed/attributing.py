@@ -39,7 +39,7 @@ def overlap(one: Tensor, other: Tensor) -> float:
 
 def highest(maps: Maps, count: Tensor) -> Tensor:
     """As many of the highest places of each map as are asked for."""
-    rank = maps.flatten(1).argsort(1, descending=True, stable=True).argsort(1)
+    rank = maps.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(1)
     return (rank < count[:, None]).view(len(maps), *maps.shape[2:])
 
 
