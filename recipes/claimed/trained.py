@@ -27,7 +27,7 @@ from selfsight.explain.asking import read_images
 from selfsight.explain.targets import Target, probe_class, strongest
 from selfsight.learning import Manner, learn_run
 
-STEPS = 900
+STEPS = 450
 _PASSING = tempfile.TemporaryDirectory()
 _FOLDER = Path(os.environ.get("SELFSIGHT_CLAIM_RUNS", _PASSING.name))
 """Where networks are; finished ones in the folder that is named are not learnt again."""
