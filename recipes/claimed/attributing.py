@@ -103,7 +103,7 @@ def judged(phi: Representation, shown: Tensor, target: Target, there: Tensor, la
 def methods_judged(folder: Path) -> Found:  # noqa: ARG001
     """All methods on scenes with a probe's class."""
     run = trained(0)
-    shown, there, labels = scenes(run, 200)
+    shown, there, labels = scenes(run, 100)
     table = judged(run.phi, shown, likeliest(run, shown), there, labels)
     chance, known = table["random"], ("extremal", "rise", "occlusion", "grad_cam")
     holds = all(
@@ -230,7 +230,7 @@ CLAIMS = {
     "l": Claim(
         "Methods of attribution point at the object",
         "extremal perturbation, RISE, occlusion and Grad-CAM point better than the middle does, and are better than chance by insertion and "
-        "deletion, on 200 scenes with the likeliest class of a probe",
+        "deletion, on 100 scenes with the likeliest class of a probe",
         methods_judged,
     ),
     "m": Claim(
