@@ -110,7 +110,7 @@ def write_page() -> None:
             lines += ["The criterion is newer than the result: run it again.", ""]
         lines += [f"**{'Holds' if result['holds'] else 'Does not hold'}** ({result['seconds']} s of a core, {result['machine']}).", ""]
         lines += [] if result["holds"] or not claim.failed else [claim.failed, ""]
-        lines += [f"Not the first criterion: {claim.before}", ""] if claim.before else []
+        lines += [f"Not the first time: {claim.before}", ""] if claim.before else []
         lines += all_listed(result["measured"])
         lines += ["", f"![{claim.title}](claims/{letter}.png)"]
     PAGE.write_text("\n".join(_once(lines)) + "\n")

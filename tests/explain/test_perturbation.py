@@ -9,6 +9,7 @@ from torch.testing import assert_close
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
 from selfsight.explain import attribution
+from selfsight.explain.attribution import part_kept
 from selfsight.explain.perturbation import (
     area_penalty,
     between,
@@ -18,6 +19,7 @@ from selfsight.explain.perturbation import (
     meaningful_perturbation,
     pyramid,
     smooth_mask,
+    span_of,
 )
 from selfsight.explain.targets import Target, unit
 
@@ -68,6 +70,19 @@ def test_areas_are_met_on_images_that_are_not_square() -> None:
     found = extremal_perturbation(phi, torch.rand(1, 3, 40, 24), logit(), areas=(0.2,), steps=60)
     assert found.masks.shape == (1, 1, 40, 24)
     assert abs(float(found.visible) - 0.2) < 0.02
+
+
+def test_a_score_that_the_blur_raises_is_still_raised_and_its_area_met() -> None:
+    phi, images, target = spot(32)
+    flat = Target("flatness", lambda rows: 3 - rows, target.which)  # largest where nothing is seen
+    found = extremal_perturbation(phi, images, flat, areas=(0.1, 0.4), steps=100)
+    assert (found.visible - torch.tensor((0.1, 0.4))).abs().max() < 0.02
+    assert found.share.isnan().all()
+    assert (found.kept >= found.whole[:, None]).all()
+    assert span_of(found.whole, found.nothing).min() > 0
+    level = part_kept(torch.tensor([[1.0, 3.0], [1.0, 1.0]]), torch.tensor([3.0, 0.0]), torch.tensor([1.0, 0.0]))
+    assert level[0].tolist() == [0.0, 1.0]
+    assert level[1].isnan().all()
 
 
 def test_an_area_that_is_none_is_refused() -> None:

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from selfsight.core.errors import UsageError
+from selfsight.explain.perturbation import BLUR, blurred
 from selfsight.explain.pointing import boxes_of, centre_map, curves, fit_threshold, localised, near, pointing_game, random_map
 from selfsight.explain.targets import Target, direction
 
@@ -80,7 +81,9 @@ def test_curves_of_a_linear_network_are_known() -> None:
 
 def test_curves_end_at_the_image_and_its_substrate() -> None:
     phi, images = phi_of(chain()), pictures()
-    found = curves(phi, images, logit(), random_map((3, 1, 16, 16)), steps=4)
+    unlike = Target("unlike", lambda rows: -rows, 1)  # larger for the images than for their blur, where the logit is smaller
+    assert curves(phi, images, logit(), random_map((3, 1, 16, 16)), steps=4).deletion.isnan().all()
+    found = curves(phi, images, unlike, random_map((3, 1, 16, 16)), steps=4)
     assert found.deletion[:, 0].tolist() == pytest.approx([1.0] * 3, abs=1e-5)
     assert found.deletion[:, -1].tolist() == pytest.approx([0.0] * 3, abs=1e-5)
     assert found.insertion[:, 0].tolist() == pytest.approx([0.0] * 3, abs=1e-5)
@@ -90,5 +93,8 @@ def test_curves_end_at_the_image_and_its_substrate() -> None:
 def test_a_target_for_each_image_keeps_its_image() -> None:
     phi = phi_of(nn.Sequential(nn.Conv2d(3, 3, 1), nn.Flatten()), 8)
     target = Target("own", lambda rows: rows[:, :2], torch.tensor([0, 1]))
-    found = curves(phi, torch.rand(2, 3, 8, 8), target, random_map((2, 1, 8, 8)), steps=4)
+    images = torch.rand(2, 3, 8, 8)
+    sides = target.score(phi, phi.normalise(images)) - target.score(phi, blurred(phi.normalise(images), BLUR))
+    target = Target("own", lambda rows: rows[:, :2] * sides.sign(), torch.tensor([0, 1]))
+    found = curves(phi, images, target, random_map((2, 1, 8, 8)), steps=4)
     assert found.deletion[:, 0].tolist() == pytest.approx([1.0, 1.0], abs=1e-4)

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from selfsight.backbones.loading import untrained
 from selfsight.core.errors import UsageError
 from selfsight.core.readout import Readout
-from selfsight.explain.targets import cluster, code, direction, like, probe_class, said, strongest, unit
+from selfsight.explain.targets import cluster, code, direction, like, log_odds, probe_class, said, strongest, unit
 
 from nets import chain, logit, phi_of, pictures
 
@@ -42,7 +42,18 @@ def test_tokens_are_read_as_places() -> None:
     assert_close(found, phi.grid(images, layer)[:, 5].mean((1, 2)))
 
 
-def test_a_class_is_the_probes_logit() -> None:
+def test_log_odds_have_slopes_where_a_class_is_certain() -> None:
+    logits = torch.tensor([[200.0, 0.0, -3.0], [0.0, 1.0, 2.0]], requires_grad=True)
+    found = log_odds(logits)
+    assert_close(found[0, 0], 200 - torch.tensor([0.0, -3.0]).logsumexp(0))
+    assert_close(found[1].sigmoid(), logits[1].softmax(0))
+    (slope,) = torch.autograd.grad(found.sum(), logits)
+    assert slope.isfinite().all()
+    assert_close(torch.autograd.grad(log_odds(logits)[0, 0], logits)[0][0, 0], torch.tensor(1.0))
+    assert torch.equal(log_odds(logits[:, :1]), logits[:, :1])
+
+
+def test_a_class_is_the_probes_log_odds() -> None:
     phi, images = phi_of(chain()[:-1]), pictures()
     generator = np.random.default_rng(0)
     arrays = {
@@ -55,9 +66,12 @@ def test_a_class_is_the_probes_logit() -> None:
     rows = phi.pooled(images).detach().double().numpy()
     expected = ((rows - arrays["mean"]) / arrays["scale"]) @ arrays["weight"].T + arrays["bias"]
     given = phi.normalise(images)
-    assert_close(probe_class(probe, "dog").score(phi, given), torch.from_numpy(expected[:, 1]).float(), rtol=1e-4, atol=1e-5)
+    odds = torch.stack(
+        [torch.from_numpy(expected[:, [one]])[:, 0] - torch.from_numpy(np.delete(expected, one, 1)).logsumexp(1) for one in range(3)], 1
+    )
+    assert_close(probe_class(probe, "dog").score(phi, given), odds[:, 1].float(), rtol=1e-4, atol=1e-5)
     best = strongest(probe_class(probe, 0), phi, images)
-    assert_close(best.score(phi, given), torch.from_numpy(expected.max(1)).float(), rtol=1e-4, atol=1e-5)
+    assert_close(best.score(phi, given), odds.amax(1).float(), rtol=1e-4, atol=1e-5)
     with pytest.raises(UsageError, match="no class"):
         probe_class(probe, "cow")
     with pytest.raises(UsageError, match="linear probe"):

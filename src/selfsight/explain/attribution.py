@@ -32,6 +32,7 @@ __all__ = [
     "linear_approximation",
     "maps_before",
     "occlusion",
+    "part_kept",
     "path_integral",
     "rise",
     "saliency",
@@ -140,6 +141,14 @@ def parts(images: Tensor, chunk: int = 0) -> Iterator[tuple[Int[Tensor, " part"]
 def enlarged(maps: Float[Tensor, "batch 1 rows columns"], size: tuple[int, ...]) -> Maps:
     """Maps of a layer in the size of the images."""
     return maps if tuple(maps.shape[-2:]) == tuple(size) else interpolate(maps, tuple(size), mode="bilinear")
+
+
+def part_kept(
+    score: Float[Tensor, "batch *more"], whole: Float[Tensor, " batch"], nothing: Float[Tensor, " batch"]
+) -> Float[Tensor, "batch *more"]:
+    """A score from nothing (0) to that of the whole image (1); NaN where the image has no more of it than nothing."""
+    whole, nothing = (each.view(-1, *(1,) * (score.ndim - 1)) for each in (whole, nothing))
+    return (score - nothing) / torch.where(whole > nothing, whole - nothing, torch.nan)
 
 
 @torch.no_grad()

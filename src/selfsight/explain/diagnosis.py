@@ -12,7 +12,7 @@ from torch import Tensor
 from selfsight.core.representation import Representation
 from selfsight.explain.gallery import Gallery
 from selfsight.explain.perturbation import extremal_perturbation
-from selfsight.explain.sheet import Shown
+from selfsight.explain.sheet import Shown, number
 from selfsight.explain.targets import Target
 
 __all__ = ["AREAS", "Diagnosis", "diagnose"]
@@ -29,7 +29,7 @@ class Diagnosis:
         names: what to call them.
         masks: the smallest mask that keeps enough of the score; the largest that was tried where none does.
         areas: its area.
-        share: the part of the score that it keeps.
+        share: the part of the score that it keeps; NaN where the image has no more of it than its blur.
         enough: the part that was asked for.
         outside: how much of the mask lies outside the object; None where no object is known.
         objects: where the objects are.
@@ -57,7 +57,7 @@ class Diagnosis:
     def to_plain(self) -> dict[str, Any]:
         """All but the pictures, for JSON."""
         rows = [
-            {"image": name, "area": float(area), "share": float(share)}
+            {"image": name, "area": float(area), "share": number(share)}
             | ({} if self.outside is None else {"outside": float(self.outside[row])})
             for row, (name, area, share) in enumerate(zip(self.names, self.areas, self.share, strict=True))
         ]
@@ -75,7 +75,8 @@ class Diagnosis:
             for row in order[start : start + wide // 2]:
                 picture = self.images[row].float()
                 dimmed = picture * self.masks[row] + (picture * 0.15 + 100) * (1 - self.masks[row])
-                words = f"{100 * float(self.areas[row]):.0f} % keeps {100 * float(self.share[row]):.0f} %"
+                kept = f"keeps {100 * float(self.share[row]):.0f} %" if bool(self.share[row].isfinite()) else "keeps –"
+                words = f"{100 * float(self.areas[row]):.0f} % {kept}"
                 words += "" if self.outside is None else f"\n{100 * float(self.outside[row]):.0f} % of it outside"
                 line += [Shown(self.images[row].permute(1, 2, 0).numpy(), self.names[row][-24:]), Shown(self._outlined(dimmed, row), words)]
             rows[f"{start // (wide // 2) + 1}"] = line

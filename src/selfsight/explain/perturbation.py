@@ -19,7 +19,7 @@ from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
 from selfsight.core.tap import calm, tap
 from selfsight.data.views.blur import gaussian_blur
-from selfsight.explain.attribution import Maps, at_once, parts, scores
+from selfsight.explain.attribution import Maps, at_once, part_kept, parts, scores
 from selfsight.explain.targets import Target, said
 
 __all__ = [
@@ -70,9 +70,8 @@ class Extremal:
 
     @property
     def share(self) -> Float[Tensor, "batch area"]:
-        """``kept`` from nothing (0) to the whole image (1)."""
-        span = (self.whole - self.nothing)[:, None]
-        return (self.kept - self.nothing[:, None]) / torch.where(span == 0, 1, span)
+        """``kept`` from nothing (0) to the whole image (1); NaN where the image has no more of the score than its blur."""
+        return part_kept(self.kept, self.whole, self.nothing)
 
 
 def blurred(given: Float[Tensor, "batch channel height width"], part: float) -> Float[Tensor, "batch channel height width"]:
@@ -99,6 +98,14 @@ def between(
     index = lower.long()[:, None].expand(-1, -1, levels.shape[2], -1, -1)
     low, high = levels.gather(1, index)[:, 0], levels.gather(1, index + 1)[:, 0]
     return low + (height - lower) * (high - low)
+
+
+def span_of(whole: Float[Tensor, " batch"], nothing: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    """The unit in which scores count: what lies between image and blur, but no less than a quarter of their mean size.
+
+    Never negative, so that a search never turns round, and never tiny, so that it does not outweigh the area.
+    """
+    return torch.maximum((whole - nothing).abs(), (whole.abs() + nothing.abs()) / 8).clamp(min=1e-6)
 
 
 def smooth_mask(parameters: Float[Tensor, "mask rows columns"]) -> Float[Tensor, "mask rows columns"]:
@@ -133,8 +140,7 @@ class _Effect:
     nothing: Tensor
 
     def reward(self, masks: Tensor, image: Tensor, mode: Mode) -> Tensor:
-        span = (self.whole - self.nothing)[image]
-        unit = torch.where(span.abs() < 1e-6, 1, span)
+        unit = span_of(self.whole, self.nothing)[image]
 
         def share(seen: Tensor) -> Tensor:
             return (self.shown(seen, image) - self.nothing[image]) / unit
@@ -361,7 +367,7 @@ def _meaningful(phi: Representation, images: Tensor, target: Target, steps: int,
     given = phi.normalise(images)
     soft = blurred(given, 10 / 224)
     whole, nothing = scores(phi, given, target), scores(phi, soft, target)
-    span = torch.where((whole - nothing).abs() < 1e-6, 1, whole - nothing)
+    span = span_of(whole, nothing)
     longer = max(given.shape[-2:])
     cells = [max(round(28 * side / longer), 2) for side in given.shape[-2:]]
     mask = torch.full((len(given), 1, *cells), 0.5, device=given.device, dtype=given.dtype)

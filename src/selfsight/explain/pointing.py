@@ -11,7 +11,7 @@ from torch import Tensor
 from selfsight.core.clock import key
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
-from selfsight.explain.attribution import Maps, perturbed_scores, scores
+from selfsight.explain.attribution import Maps, part_kept, perturbed_scores, scores
 from selfsight.explain.perturbation import BLUR, blurred
 from selfsight.explain.targets import Target
 
@@ -147,6 +147,8 @@ def fit_threshold(maps: Maps, objects: Objects, threshold: Threshold) -> float:
 class Curves:
     """The score while places are taken away, or shown, in the order of a map; in parts of what lies between image and substrate.
 
+    NaN for images that have no more of the score than the substrate.
+
     Attributes:
         deletion, insertion: (batch, step), the first step without a change.
         step: the part of the image that changes from step to step.
@@ -158,9 +160,9 @@ class Curves:
 
     @property
     def areas(self) -> Mapping[str, float]:
-        """Areas under both curves, by trapezoids, the mean over images: low is good for deletion, high for insertion."""
+        """Areas under both curves, by trapezoids, the mean over images that can be judged: low is good for deletion, high for insertion."""
         both = {"deletion": self.deletion, "insertion": self.insertion}
-        return {name: float(((curve[:, 1:] + curve[:, :-1]) / 2).mean()) for name, curve in both.items()}
+        return {name: float(((curve[:, 1:] + curve[:, :-1]) / 2).nanmean()) for name, curve in both.items()}
 
 
 def curves(
@@ -200,6 +202,5 @@ def curves(
         return torch.where(taken, given[image], other[image])
 
     whole, nothing = scores(phi, given, target), scores(phi, other, target)
-    span = torch.where(whole == nothing, 1, whole - nothing)[:, None]
-    both = [(perturbed_scores(phi, given, target, make, steps + 1) - nothing[:, None]) / span for make in (mixed, shown)]
+    both = [part_kept(perturbed_scores(phi, given, target, make, steps + 1), whole, nothing) for make in (mixed, shown)]
     return Curves(both[0], both[1], 1 / steps)

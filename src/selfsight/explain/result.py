@@ -12,9 +12,9 @@ from torch import Tensor
 
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
-from selfsight.explain.attribution import Maps, scores
+from selfsight.explain.attribution import Maps, part_kept, scores
 from selfsight.explain.perturbation import BLUR, blurred
-from selfsight.explain.sheet import Shown, sheet, unique, written
+from selfsight.explain.sheet import Shown, number, sheet, unique, written
 from selfsight.explain.table import ALIASES, ATTRIBUTIONS, attribution
 from selfsight.explain.targets import Target
 
@@ -50,7 +50,7 @@ class Explanation:
         """All but the pictures, for JSON."""
         about = {
             method: [
-                {"low": float(one.min()), "high": float(one.max()), "fall": float(fallen)}
+                {"low": float(one.min()), "high": float(one.max()), "fall": number(fallen)}
                 for one, fallen in zip(maps, self.falls[method], strict=True)
             ]
             for method, maps in self.maps.items()
@@ -79,9 +79,13 @@ class Explanation:
         found = [Shown(picture, f"{self.scores[row]:.3g}")]
         for name, maps in self.maps.items():
             one = maps[row, 0].float().cpu().numpy()
-            words = f"{one.min():.1e} … {one.max():.1e}\nfall {100 * float(self.falls[name][row]):.0f} %"
+            words = f"{one.min():.1e} … {one.max():.1e}\n{_percent('fall', self.falls[name][row])}"
             found.append(Shown(shown(picture, one), words))
         return found
+
+
+def _percent(word: str, value: Tensor) -> str:
+    return f"{word} {100 * float(value):.0f} %" if bool(value.isfinite()) else f"{word} –"
 
 
 def shown(picture: UInt8[np.ndarray, "height width 3"], one: Float[np.ndarray, "height width"]) -> Float[np.ndarray, "height width 3"]:
@@ -105,14 +109,16 @@ def fall(
     *,
     part: float = HIDDEN,
 ) -> Float[Tensor, " batch"]:
-    """How much of the score is lost when the places with the highest values are blurred: 1 if all that the whole blur loses."""
+    """How much of the score is lost when the places with the highest values are blurred: 1 if all that the whole blur loses.
+
+    NaN where the whole blur loses nothing.
+    """
     soft = blurred(given, BLUR)
     count = max(round(part * maps[0].numel()), 1)
     hidden = torch.zeros_like(maps).flatten(1).scatter(1, maps.flatten(1).topk(count, 1).indices, 1.0).view_as(maps)
     whole, nothing = scores(phi, given, target), scores(phi, soft, target)
     left = scores(phi, torch.where(hidden.bool(), soft, given), target)
-    span = whole - nothing
-    return (whole - left) / torch.where(span == 0, 1, span)
+    return 1 - part_kept(left, whole, nothing)
 
 
 def _quiet(_: str) -> None: ...

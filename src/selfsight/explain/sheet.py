@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from torch import Tensor
 
-__all__ = ["Shown", "sheet", "unique", "written"]
+__all__ = ["Shown", "number", "sheet", "unique", "written"]
 
 SIDE = 1.7
 """Inches that a picture is wide."""
@@ -54,6 +55,11 @@ def sheet(rows: Mapping[str, Sequence[Shown]], titles: Sequence[str] = ()) -> by
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=120, format="png")
     return buffer.getvalue()
+
+
+def number(value: Tensor) -> float | None:
+    """A number for JSON, which knows no NaN."""
+    return float(value) if bool(value.isfinite()) else None
 
 
 def unique(names: Sequence[str]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
 from selfsight.core.tap import tap, tensor_of
 
-__all__ = ["Target", "cluster", "code", "direction", "like", "probe_class", "said", "strongest", "unit"]
+__all__ = ["Target", "cluster", "code", "direction", "like", "log_odds", "probe_class", "said", "strongest", "unit"]
 
 Place = Literal["mean", "max"] | tuple[int, int]
 
@@ -131,7 +131,10 @@ def direction(vector: Float[Tensor, " dim"], layer: str | None = None, name: str
 
 
 def probe_class(readout: Readout, name: str | int) -> Target:
-    """The logit of a class of a linear probe: ``w · (x - mean) / scale + b``.
+    """The log-odds of a class by a linear probe: ``l_c - log Σ_{j≠c} exp l_j`` of the logits ``l = W (x - mean) / scale + b``.
+
+    (A logit alone says little: what all logits share makes no class likelier, and half of all pictures have a larger one when they are
+    blurred.)
 
     Raises:
         UsageError: it is no linear probe, or has no such class.
@@ -145,7 +148,17 @@ def probe_class(readout: Readout, name: str | int) -> Target:
     weight, bias, mean, scale = (torch.from_numpy(readout.arrays[part]).float() for part in ("weight", "bias", "mean", "scale"))
     slope = weight / scale
     offset = bias - slope @ mean
-    return Target(f"class {name}", lambda rows: linear(rows, slope.to(rows), offset.to(rows)), number)
+    return Target(f"class {name}", lambda rows: log_odds(linear(rows, slope.to(rows), offset.to(rows))), number)
+
+
+def log_odds(logits: Float[Tensor, "batch number"]) -> Float[Tensor, "batch number"]:
+    """``l_c - log Σ_{j≠c} exp l_j``; of one number alone the number."""
+    if logits.shape[1] == 1:
+        return logits
+    first = torch.zeros_like(logits, dtype=torch.bool).scatter(1, logits.argmax(1, keepdim=True), value=True)
+    beside = logits.masked_fill(first, -torch.inf).logsumexp(1, keepdim=True)
+    parts = logits.softmax(1).masked_fill(first, 0)  # all of them at most a half
+    return logits - torch.where(first, beside, logits.logsumexp(1, keepdim=True) + (-parts).log1p())
 
 
 def cluster(readout: Readout, number: int | Int[Tensor, " image"]) -> Target:
