@@ -47,7 +47,7 @@ def areas_met(folder: Path) -> Found:  # noqa: ARG001
     """Areas, the part that is enough, and the overlap with objects."""
     run, apart = trained(0), {}
     for size, count in ((32, 64), (64, 8), (224, 1)):
-        shown, there, _ = scenes(run, count, size=size)
+        shown, there, _ = scenes(run, count, size=size, first=100)
         found = extremal_perturbation(run.phi, shown, likeliest(run, shown), areas=AREAS)
         apart[f"{size} px"] = 100 * float((found.visible - torch.tensor(AREAS)).abs().max())
         if size == 32:
@@ -71,7 +71,7 @@ def areas_met(folder: Path) -> Found:  # noqa: ARG001
         "overlap with the object (intersection over union) of masks of about its size": iou,
     }
     rows = {
-        f"scene {number}": [
+        f"scene {100 + number}": [
             Shown(levels(pictures[number]), "the scene"),
             *(
                 Shown(
@@ -213,7 +213,7 @@ def masks_transfer(folder: Path) -> Found:  # noqa: ARG001
         veiled = scores(other.phi, between(stack, interpolate(found.masks, given.shape[-2:])), same)
         there = (veiled - nothing) / (whole - nothing)
         told = whole > nothing + 0.5 * (whole - nothing).abs().median()  # where the other network says it too
-        left[name] = {"on its own network": float(found.share.median()), "on another": float(there[told].median())}
+        left[name] = {"on its own network": float(found.share.nanmedian()), "on another": float(there[told].median())}
     parts = {name: row["on another"] / row["on its own network"] for name, row in left.items()}
     values = {f"{name}, {where}": 100 * value for name, row in left.items() for where, value in row.items()}
     drawn = bars("What masks of a tenth keep of the score (median)", values, {name for name in values if "another" in name}, "%")

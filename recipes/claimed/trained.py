@@ -51,18 +51,18 @@ def trained(seed: int, method: str = "simclr", more: str = "") -> Run:
     return run
 
 
-def scenes(run: Run, count: int, more: str = "", size: int = 32) -> tuple[Tensor, Tensor, Tensor]:
+def scenes(run: Run, count: int, more: str = "", size: int = 32, first: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """Unseen scenes in [0, 1], where the object is, and its class."""
-    spec = world("test", 1000, more=more)
+    spec, rows = world("test", 1000, more=more), np.arange(first, first + count)
     if size == 32:
-        asked = read_images([f"{spec}#0-{count - 1}"], run.phi)
+        asked = read_images([f"{spec}#{first}-{first + count - 1}"], run.phi)
         assert asked.objects is not None
         shown, there = asked.images, asked.objects
     else:
         source = open_source(world("test", 1000, size, more), size=size)
-        shown = central(images(source, np.arange(count)), size)
-        there = torch.from_numpy(np.stack([np.asarray(mask) > 0 for mask in source.truth(np.arange(count)).masks or []]))
-    labels = open_source(spec, size=32).truth(np.arange(count)).labels
+        shown = central(images(source, rows), size)
+        there = torch.from_numpy(np.stack([np.asarray(mask) > 0 for mask in source.truth(rows).masks or []]))
+    labels = open_source(spec, size=32).truth(rows).labels
     assert labels is not None
     return shown, there, torch.from_numpy(np.asarray(labels))
 

@@ -38,7 +38,7 @@ CELLS, REACH, SHARPNESS = 32, 2, 20.0
 """Parameters on the longer side, the reach of the maximum in cells, its temperature."""
 START = 0.5
 """Where parameters begin: a mask that is open to both sides."""
-RATE, PRESSURE = 0.1, (1.0, 300.0)
+RATE, PRESSURE = 0.1, (3.0, 3000.0)
 """Size of a mask's first steps; weight of the area's penalty, first and last: it grows geometrically."""
 LEVELS, BLUR = 8, 20 / 224
 """Levels of blur, and the strongest in parts of the shorter side."""
