@@ -221,5 +221,8 @@ CLAIMS = {
         "in three layers at least 90 % of 24 pictures, as saved in eight bits and under shifts of two pixels, drive their unit above the 99.9th "
         "percentile of 2,000 scenes, and the unit of another seed that goes with it above its 95th more often than a free ascent does",
         units_driven,
+        failed="Every picture drives its unit as asked in the first two layers, and 21 of 24 in the last, where 22 were asked for. Regularised "
+        "pictures go over to the other network more often than free ones in the deeper layers, most in the last; in the first, where "
+        "both do, one unit fewer.",
     ),
 }
