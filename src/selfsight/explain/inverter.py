@@ -129,31 +129,22 @@ def learn_inverter(
     """An inverter of a layer: ``|g(Φ(x)) - x|²/N + alike |Φ(g(Φ(x))) - Φ(x)|² / |Φ(x)|² + real L``, L that of a judge of pictures.
 
     Args:
-        phi: the representation.
+        phi, layer: the representation, and its layer; None: the pooled output.
         pictures: squares to learn from, in [0, 1] or 0 to 255.
-        layer: the layer; None: the pooled output.
         steps, batch, rate: of AdamW; the rate falls to nothing by a cosine.
         alike, real: weights of the features, and of looking real (0: no judge).
-        width: channels of the largest level.
-        seed: of the weights and the batches.
-        say: called with how it stands.
+        width, seed, say: channels of the largest level; of the weights and the batches; called with how it stands.
 
     Raises:
         UsageError: there are fewer than two pictures, or they are not square.
     """
-    if len(pictures) < 2 or pictures.shape[2] != pictures.shape[3]:
-        raise UsageError(f"An inverter cannot be learnt from pictures of {tuple(pictures.shape)}.", "Give two square pictures at least.")
     inverter, judge = _as_drawn(phi, pictures, layer, width, seed)
     painter, critic = (torch.optim.AdamW(net.parameters(), lr=rate, betas=(0.5, 0.99)) for net in (inverter, judge))
     calendar = torch.optim.lr_scheduler.CosineAnnealingLR(painter, steps)
     with calm(phi.backbone):
         for step in range(steps):
-            dice = torch.Generator().manual_seed(key(seed, 0x1F8, step))
-            wanted = _parts_of_one(pictures[torch.randint(len(pictures), (batch,), generator=dice)].to(phi.device))
-            with torch.no_grad():
-                aim = shown_features(phi, wanted, layer)
-            painted = inverter(inverter.standardised(aim))
-            loss = mse_loss(painted, wanted) + (alike * _missed(phi, painted, layer, aim).mean() if alike else 0)
+            wanted = _drawn(pictures, batch, key(seed, 0x1F8, step)).to(phi.device)
+            painted, loss = _painted(phi, inverter, wanted, alike)
             _learn(painter, loss + real * deceive(judge(painted)) if real else loss)
             if real:
                 _learn(critic, tell_apart(judge(wanted), judge(painted.detach())))
@@ -163,12 +154,25 @@ def learn_inverter(
     return inverter.eval()
 
 
-def _parts_of_one(pictures: Tensor) -> Tensor:
-    return pictures if pictures.is_floating_point() else pictures / 255
+def _painted(phi: Representation, inverter: Inverter, wanted: Tensor, alike: float) -> tuple[Tensor, Tensor]:
+    """What is painted for the features of pictures, and its loss in pixels and features."""
+    with torch.no_grad():
+        aim = shown_features(phi, wanted, inverter.layer)
+    painted = inverter(inverter.standardised(aim))
+    loss = mse_loss(painted, wanted)
+    return painted, loss + alike * _missed(phi, painted, inverter.layer, aim).mean() if alike else loss
+
+
+def _drawn(pictures: Tensor, count: int, seed: int) -> Tensor:
+    """Some of the pictures, in [0, 1]."""
+    found = pictures[torch.randint(len(pictures), (count,), generator=torch.Generator().manual_seed(seed))]
+    return found if found.is_floating_point() else found / 255
 
 
 def _as_drawn(phi: Representation, pictures: Tensor, layer: str | None, width: int, seed: int) -> tuple[Inverter, _Judge]:
     """An inverter that knows the mean and spread of features, and a judge, both untrained."""
+    if len(pictures) < 2 or pictures.shape[2] != pictures.shape[3]:
+        raise UsageError(f"An inverter cannot be learnt from pictures of {tuple(pictures.shape)}.", "Give two square pictures at least.")
     with torch.random.fork_rng(devices=[]), torch.no_grad(), calm(phi.backbone):
         torch.manual_seed(key(seed, 0x1F7))
         found = torch.cat([shown_features(phi, part, layer).cpu() for _, part in parts(pictures[:500])])
