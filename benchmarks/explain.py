@@ -33,6 +33,7 @@ from selfsight.data.loader import images
 from selfsight.data.opening import open_source
 from selfsight.data.views.geometry import central
 from selfsight.explain import attribution as ours
+from selfsight.explain.attribution import part_kept
 from selfsight.explain.backprop import reverse
 from selfsight.explain.perturbation import between, extremal_perturbation, pyramid
 from selfsight.explain.targets import Target, probe_class, strongest
@@ -155,7 +156,7 @@ def beside_torchray(case: Case) -> dict[str, dict[str, float]]:
     there = torch.stack(masks).flatten(0, 1)[:, None]
     with torch.no_grad():
         kept = ours.scores(phi, between(pyramid(case.given)[image], there), case.target, image).view(count, -1)
-    share = (kept - mine.nothing[:, None]) / (mine.whole - mine.nothing)[:, None]
+    share = part_kept(kept, mine.whole, mine.nothing)
     area = torch.tensor(AREAS)
     result = {
         "extremal_perturbation": {
@@ -165,8 +166,8 @@ def beside_torchray(case: Case) -> dict[str, dict[str, float]]:
             "limit": passes(case, STEPS * len(AREAS), backward=True),
             "area error": float((mine.visible - area).abs().mean()),
             "torchray's area error": float((there.mean((1, 2, 3)).view(count, -1) - area).abs().mean()),
-            "share kept": float(mine.share.mean()),
-            "torchray's share kept": float(share.mean()),
+            "share kept": float(mine.share.nanmean()),
+            "torchray's share kept": float(share.nanmean()),
         }
     }
     times = (

@@ -161,7 +161,8 @@ def write_page() -> None:
         "Made by `recipes/gallery.py`; do not edit. Two supervised CIFAR-10 networks with published weights, on pictures of 32 px (dreams: 96);",
         "small, because the networks are.",
     ]
-    for name, (words, _) in PARTS.items():
+    for name in (name for name in PARTS if (PICTURES / f"{name}.png").is_file()):
+        words, _ = PARTS[name]
         lines += ["", f"{words}.", "", f"![{name}](gallery/{name}.png)"]
     PAGE.write_text("\n".join(lines) + "\n")
 

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from selfsight.assembly import Settings, build, frame_of
 from selfsight.backbones.loading import load_representation
-from selfsight.bank.extract import bank_of
+from selfsight.bank.extract import bank_of, fingerprint_of
 from selfsight.bank.store import Bank
 from selfsight.core.clock import Clock
 from selfsight.core.errors import MissingExtra, UsageError
 from selfsight.core.representation import Backbone, Representation
+from selfsight.core.say import Say, quiet
 from selfsight.core.wishes import Wishes
 from selfsight.data.loader import images
 from selfsight.data.opening import open_source
@@ -41,9 +42,6 @@ from selfsight.measure.examine import Examination, examine
 from selfsight.report.page import Shown, write_report
 
 __all__ = ["Run", "learn", "load", "open", "wrap"]
-
-
-def _quiet(_: str) -> None: ...
 
 
 def open(spec: str | Path, **options: Any) -> Source:
@@ -199,7 +197,7 @@ class Run:
         target: str = "code",
         methods: Sequence[str] = ("gradient", "grad_cam", "integrated_gradients", "extremal"),
         whole: bool = False,
-        say: Callable[[str], None] = _quiet,
+        say: Say = quiet,
     ) -> Explanation:
         """Maps of several attribution methods for some images; ``selfsight.explain`` has the parts.
 
@@ -233,7 +231,7 @@ class Run:
         layers: Sequence[str] = (),
         by: str = "descent",
         like: str | None = None,
-        say: Callable[[str], None] = _quiet,
+        say: Say = quiet,
         **more: Any,
     ) -> Gallery:
         """What each layer has kept of some images: pictures that it cannot tell from them.
@@ -269,10 +267,10 @@ class Run:
         layer: str | None = None,
         *,
         like: str | None = None,
-        say: Callable[[str], None] = _quiet,
+        say: Say = quiet,
         **more: Any,
     ) -> Inverter:
-        """The network that paints pictures for a layer's features, from a data set; learnt the first time that it is asked for.
+        """The network that paints pictures for a layer's features; learnt the first time that these weights and this data set ask for it.
 
         Args:
             layer: the layer; None: the pooled output.
@@ -281,13 +279,13 @@ class Run:
             more: passed on to ``explain.inverter.learn_inverter``; it is then learnt again.
         """
         folder = self.path / "explanations" / "inverters" / (layer or "output")
-        learnt_from = folder / "data.txt"
-        if learnt_from.is_file() and learnt_from.read_text() == (like or "") and not more:
+        mark, of = f"{fingerprint_of(self.phi)} {like or ''}", folder / "learnt_from.txt"
+        if of.is_file() and of.read_text() == mark and not more:
             return Inverter.load(folder).to(self.phi.device)
         say(f"learning to paint what {layer or 'the output'} says")
         found = learn_inverter(self.phi, self._pictures(like, 4000), layer, say=say, **more)
         found.save(folder)
-        learnt_from.write_text(like or "")
+        of.write_text(mark)
         return found
 
     def _pictures(self, like: str | None, most: int) -> Tensor:
@@ -302,7 +300,7 @@ class Run:
         *,
         writing: str = "fourier",
         like: str | None = None,
-        say: Callable[[str], None] = _quiet,
+        say: Say = quiet,
         **more: Any,
     ) -> Gallery:
         """Pictures that make units, clusters or classes say most (``explain.activation.maximise``).

@@ -12,6 +12,7 @@ from selfsight.assembly import SMALL, Settings, build, choose, plan_of
 from selfsight.core.distribute import world
 from selfsight.core.errors import DataError, UsageError
 from selfsight.core.method import Relabels
+from selfsight.core.say import Say
 from selfsight.core.wishes import Wishes
 from selfsight.data.loader import Loader
 from selfsight.data.opening import typical_side
@@ -21,9 +22,8 @@ from selfsight.engine.hardware import Hardware
 from selfsight.engine.observe import Moment
 from selfsight.methods.table import method_class
 
-__all__ = ["Say", "choose_size", "settle", "trial"]
+__all__ = ["choose_size", "settle", "trial"]
 
-Say = Callable[[str], None]
 TRIAL = 6
 """Steps of the trial that measures this machine's rate before a time budget is turned into a number of steps."""
 

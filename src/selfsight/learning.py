@@ -16,12 +16,13 @@ from torch.optim import Optimizer
 
 from selfsight.assembly import Settings, build, frame_of, plan_of
 from selfsight.backbones.loading import load_representation
-from selfsight.choices import Say, choose_size, settle
+from selfsight.choices import choose_size, settle
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import rank, world
 from selfsight.core.errors import Collapsed, DataError, Diverged, Interrupted, Preempted, SelfsightError, UsageError
 from selfsight.core.method import Method
 from selfsight.core.origin import origin
+from selfsight.core.say import Say, quiet
 from selfsight.core.views import Images
 from selfsight.core.wishes import Wishes
 from selfsight.data.loader import Loader
@@ -43,10 +44,6 @@ def speak(words: str) -> None:
     if rank() == 0:
         sys.stderr.write(f"{words}\n")
         sys.stderr.flush()
-
-
-def _quiet(words: str) -> None:
-    """Say nothing."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +123,7 @@ class _Job:
 
     def _health(self, records: list[dict[str, Any]]) -> Health:
         """A judge of collapse that has heard the records which the run has already."""
-        health = Health(_quiet, self.manner.fail_on_collapse)
+        health = Health(quiet, self.manner.fail_on_collapse)
         for record in records:
             health.heard(record, {})
         health.say = lambda words: self.manner.say(f"warning: {words}")
@@ -170,7 +167,7 @@ def learn_run(wishes: Wishes, out: Path, manner: Manner | None = None) -> dict[s
         if saved is None:
             settings = settle(wishes, source, size, hardware, manner.say)
         else:
-            settings = settle(_completed(wishes, saved, size), source, size, hardware, _quiet)
+            settings = settle(_completed(wishes, saved, size), source, size, hardware, quiet)
         return _Job(settings, source, folder, hardware, wishes.workers, manner).carry_out()
 
 

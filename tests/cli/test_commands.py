@@ -263,6 +263,21 @@ def test_explain_inverts_and_maximises(run, capsys, tmp_path):
     assert "says nothing without an image" in capsys.readouterr().err
 
 
+def test_an_inverter_is_learnt_again_for_other_weights_alone(run):
+    here, heard = Run(run), []
+    here.inverter("stem", steps=2, width=8)
+    here.inverter("stem", say=heard.append)
+    assert heard == []
+    with torch.no_grad():
+        next(here.phi.backbone.parameters()).add_(1)
+
+    def stop(words: str) -> None:
+        raise KeyboardInterrupt(words)
+
+    with pytest.raises(KeyboardInterrupt, match="learning to paint what stem says"):
+        here.inverter("stem", say=stop)
+
+
 def test_explain_compares_networks(run, capsys, tmp_path):
     words = [
         "explain",

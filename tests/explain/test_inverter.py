@@ -9,8 +9,8 @@ from torch.testing import assert_close
 from selfsight.core.errors import UsageError
 from selfsight.explain.activation import Generated, maximise
 from selfsight.explain.comparison import compare_units, layer_at, ranked_units, responses
-from selfsight.explain.inverter import Inverter, invert_learned, learn_inverter, shown_features
-from selfsight.explain.targets import unit
+from selfsight.explain.inverter import Inverter, invert_learned, learn_inverter
+from selfsight.explain.targets import features_of, unit
 
 from nets import chain, phi_of
 
@@ -36,8 +36,8 @@ def test_unseen_pictures_are_nearer_than_the_mean_picture(layer: str | None, rea
     assert found.pictures.shape == (16, 1, 3, 16, 16)
     missed = (found.pictures[:, 0] - unseen).square().mean()
     assert missed < (0.9 if layer is None else 0.6) * (seen.mean(0) - unseen).square().mean()
-    aim = shown_features(PHI, unseen, layer)
-    expected = (shown_features(PHI, found.pictures[:, 0], layer) - aim).flatten(1).norm(dim=1) / aim.flatten(1).norm(dim=1)
+    aim = features_of(PHI, unseen, layer)
+    expected = (features_of(PHI, found.pictures[:, 0], layer) - aim).flatten(1).norm(dim=1) / aim.flatten(1).norm(dim=1)
     assert_close(found.errors[:, 0], expected, rtol=1e-4, atol=1e-5)
     inverter.save(tmp_path)
     again = Inverter.load(tmp_path)

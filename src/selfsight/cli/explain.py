@@ -3,12 +3,15 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from selfsight.cli.options import emit, parse
 from selfsight.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from selfsight.api import Run
 
 __all__ = ["run"]
 
@@ -52,11 +55,11 @@ class Invert:
     run: RunArg
     images: ImagesArg
     layers: Annotated[str, tyro.conf.arg(help="names with commas between; by default all that are worth looking at")] = ""
-    restarts: Annotated[int, tyro.conf.arg(help="pictures for each layer, from different noise")] = 1
-    weight: Annotated[float, tyro.conf.arg(help="of the features beside what is known of pictures; 1 to 300, more for shallow layers")] = (
-        100.0
-    )
-    steps: Annotated[int, tyro.conf.arg(help="of descent, with a sixth as many at a low rate after them")] = 300
+    restarts: Annotated[int, tyro.conf.arg(help="pictures for each layer, from different noise; of descent")] = 1
+    weight: Annotated[
+        float, tyro.conf.arg(help="of the features beside what is known of pictures; 1 to 300, more for shallow layers; of descent")
+    ] = 100.0
+    steps: Annotated[int, tyro.conf.arg(help="of descent, with a sixth as many at a low rate after; an inverter has its own")] = 300
     by: Annotated[
         Literal["descent", "form", "learned"],
         tyro.conf.arg(help="from noise; by the form of a network; or by an inverter that is learnt once, from --like"),
@@ -142,10 +145,10 @@ def _help() -> str:
     )
 
 
-def _written(found: Any, folder: Path, *, json: bool) -> int:
+def _written(found: Any, read: Any, run: "Run", verb: str) -> int:
     """Save a result and say where it is, or what it is."""
-    paths = found.save(folder)
-    if json:
+    paths = found.save(Path(read.out) if read.out else run.path / "explanations" / verb)
+    if read.json:
         emit(found.to_plain() | {"files": [str(path) for path in paths]})
     else:
         print(paths[0])
@@ -166,7 +169,7 @@ def _invert(arguments: list[str]) -> int:
     else:
         more = {}
     found = run.invert(read.images, layers=layers, by=read.by, like=read.like, say=_aloud, **more)
-    return _written(found, Path(read.out) if read.out else run.path / "explanations" / "invert", json=read.json)
+    return _written(found, read, run, "invert")
 
 
 def _aloud(words: str) -> None:
@@ -181,7 +184,7 @@ def _compare(arguments: list[str]) -> int:
         raise UsageError("One network alone cannot be compared.", "Name two or more.")
     run = Run(read.runs[0], size=read.size)
     found = run.compare(read.runs[1:], like=read.like, depth=read.depth, count=read.count, steps=read.steps, seed=read.seed)
-    return _written(found, Path(read.out) if read.out else run.path / "explanations" / "compare", json=read.json)
+    return _written(found, read, run, "compare")
 
 
 def _diagnose(arguments: list[str]) -> int:
@@ -194,7 +197,7 @@ def _diagnose(arguments: list[str]) -> int:
     found = run.diagnose(read.images, target=read.target, enough=read.enough)
     if not read.json and found.outside is not None:
         print(f"{len(found.suspects)} of {len(found.names)} images have most of their evidence outside the object", file=sys.stderr)
-    return _written(found, Path(read.out) if read.out else run.path / "explanations" / "diagnose", json=read.json)
+    return _written(found, read, run, "diagnose")
 
 
 def _maximise(arguments: list[str]) -> int:
@@ -212,7 +215,7 @@ def _maximise(arguments: list[str]) -> int:
         seed=read.seed,
         say=_aloud,
     )
-    return _written(found, Path(read.out) if read.out else run.path / "explanations" / "maximise", json=read.json)
+    return _written(found, read, run, "maximise")
 
 
 def _sheet(arguments: list[str]) -> int:
@@ -232,4 +235,4 @@ def _attribute(arguments: list[str], verb: str = "attribute", words: str = WORDS
         whole=read.whole,
         say=_aloud,
     )
-    return _written(found, Path(read.out) if read.out else run.path / "explanations" / verb, json=read.json)
+    return _written(found, read, run, verb)

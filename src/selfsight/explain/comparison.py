@@ -12,7 +12,6 @@ from selfsight.core.tap import calm
 from selfsight.explain.activation import Fourier, Writing, maximise
 from selfsight.explain.attribution import parts
 from selfsight.explain.gallery import Gallery
-from selfsight.explain.inverter import shown_features
 from selfsight.explain.sheet import Shown
 from selfsight.explain.targets import unit
 
@@ -27,9 +26,7 @@ def layer_at(phi: Representation, depth: float) -> str:
 def responses(phi: Representation, images: Num[Tensor, "batch channel height width"], layer: str) -> Float[Tensor, "batch unit"]:
     """What each unit says of each image: the mean over places."""
     with torch.no_grad(), calm(phi.backbone):
-        found = [shown_features(phi, part, layer) for _, part in parts(images)]
-    rows = torch.cat(found)
-    return (rows if rows.ndim == 2 else rows.mean((2, 3))).cpu()
+        return torch.cat([unit(layer, 0).numbers(phi, phi.normalise(part)).cpu() for _, part in parts(images)])
 
 
 def ranked_units(said: Float[Tensor, "batch unit"]) -> Int[Tensor, " unit"]:

@@ -14,7 +14,7 @@ from selfsight.core.tap import calm
 from selfsight.explain.priors import BOUND, bounded_range, natural_noise, project, total_variation
 from selfsight.explain.targets import said
 
-__all__ = ["ConvBlock", "Hourglass", "Inverted", "Prior", "caricature", "fit_hourglass", "invert", "invert_by_network"]
+__all__ = ["ConvBlock", "Hourglass", "Inverted", "Prior", "caricature", "fit_hourglass", "invert", "invert_by_network", "step_of"]
 
 FADE = 0.9
 """Of the optimiser's memory of squared gradients, and its momentum."""
@@ -251,11 +251,17 @@ def fit_hourglass(picture: Float[Tensor, "3 height width"], *, steps: int = 300,
     optimiser, found = torch.optim.Adam(network.parameters(), lr=rate), []
     for _ in range(steps):
         loss = mse_loss(network(noise)[0], picture)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+        step_of(optimiser, loss)
         found.append(float(loss.detach()))
     return found
+
+
+def step_of(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step, with slopes for its own parameters alone: a network that is looked at keeps its own."""
+    owned = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    for parameter, slope in zip(owned, torch.autograd.grad(loss, owned), strict=True):
+        parameter.grad = slope
+    optimiser.step()
 
 
 def invert_by_network(
@@ -276,13 +282,10 @@ def invert_by_network(
                 aim = said(phi, one[None], layer)
             network, noise = _hourglass(one.shape[1:], seed)
             network, noise = network.to(phi.device), noise.to(phi.device)
-            parameters = list(network.parameters())
-            optimiser = torch.optim.Adam(parameters, lr=rate)
+            optimiser = torch.optim.Adam(network.parameters(), lr=rate)
             for _ in range(steps):
                 error = (said(phi, phi.normalise(network(noise)), layer) - aim).square().sum() / aim.square().sum().clamp(min=1e-12)
-                for parameter, slope in zip(parameters, torch.autograd.grad(error, parameters), strict=True):
-                    parameter.grad = slope
-                optimiser.step()
+                step_of(optimiser, error)
             with torch.no_grad():
                 found = network(noise)
                 pictures.append(found)

@@ -5,7 +5,6 @@ to look like a picture (Dosovitskiy & Brox 2016, arXiv:1506.02753 and 1602.02644
 """
 
 import json
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,25 +18,17 @@ from torch.nn.functional import interpolate, leaky_relu, mse_loss
 from selfsight.core.clock import key
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
+from selfsight.core.say import Say, quiet
 from selfsight.core.tap import calm
 from selfsight.explain.attribution import parts
-from selfsight.explain.inversion import ConvBlock, Inverted
-from selfsight.explain.targets import said
+from selfsight.explain.inversion import ConvBlock, Inverted, step_of
+from selfsight.explain.targets import features_of
 from selfsight.objectives.adversarial import deceive, tell_apart
 
-__all__ = ["Inverter", "invert_learned", "learn_inverter", "shown_features"]
+__all__ = ["Inverter", "invert_learned", "learn_inverter"]
 
 START = 4
 """Places a side that a vector is first spread over."""
-
-
-def shown_features(
-    phi: Representation, images: Num[Tensor, "batch channel height width"], layer: str | None
-) -> Float[Tensor, "batch dim *cells"]:
-    """The map of a layer, or the vector of one without places; None: the pooled output."""
-    given = phi.normalise(images)
-    output = said(phi, given, layer)
-    return (output if output.ndim == 2 else phi.places(output, given.shape[-2:], layer or "")).float()
 
 
 class Inverter(nn.Module):
@@ -124,7 +115,7 @@ def learn_inverter(
     real: float = 0.0,
     width: int = 32,
     seed: int = 0,
-    say: Callable[[str], None] = lambda words: None,  # noqa: ARG005
+    say: Say = quiet,
 ) -> Inverter:
     """An inverter of a layer: ``|g(Φ(x)) - x|²/N + alike |Φ(g(Φ(x))) - Φ(x)|² / |Φ(x)|² + real L``, L that of a judge of pictures.
 
@@ -138,16 +129,16 @@ def learn_inverter(
     Raises:
         UsageError: there are fewer than two pictures, or they are not square.
     """
-    inverter, judge = _as_drawn(phi, pictures, layer, width, seed)
+    inverter, judge = _untrained(phi, pictures, layer, width, seed)
     painter, critic = (torch.optim.AdamW(net.parameters(), lr=rate, betas=(0.5, 0.99)) for net in (inverter, judge))
     calendar = torch.optim.lr_scheduler.CosineAnnealingLR(painter, steps)
     with calm(phi.backbone):
         for step in range(steps):
-            wanted = _drawn(pictures, batch, key(seed, 0x1F8, step)).to(phi.device)
+            wanted = _batch(pictures, batch, key(seed, 0x1F8, step)).to(phi.device)
             painted, loss = _painted(phi, inverter, wanted, alike)
-            _learn(painter, loss + real * deceive(judge(painted)) if real else loss)
+            step_of(painter, loss + real * deceive(judge(painted)) if real else loss)
             if real:
-                _learn(critic, tell_apart(judge(wanted), judge(painted.detach())))
+                step_of(critic, tell_apart(judge(wanted), judge(painted.detach())))
             calendar.step()
             if (step + 1) % 250 == 0:
                 say(f"step {step + 1} of {steps}, loss {float(loss.detach()):.4f}")
@@ -157,25 +148,25 @@ def learn_inverter(
 def _painted(phi: Representation, inverter: Inverter, wanted: Tensor, alike: float) -> tuple[Tensor, Tensor]:
     """What is painted for the features of pictures, and its loss in pixels and features."""
     with torch.no_grad():
-        aim = shown_features(phi, wanted, inverter.layer)
+        aim = features_of(phi, wanted, inverter.layer)
     painted = inverter(inverter.standardised(aim))
     loss = mse_loss(painted, wanted)
     return painted, loss + alike * _missed(phi, painted, inverter.layer, aim).mean() if alike else loss
 
 
-def _drawn(pictures: Tensor, count: int, seed: int) -> Tensor:
+def _batch(pictures: Tensor, count: int, seed: int) -> Tensor:
     """Some of the pictures, in [0, 1]."""
     found = pictures[torch.randint(len(pictures), (count,), generator=torch.Generator().manual_seed(seed))]
     return found if found.is_floating_point() else found / 255
 
 
-def _as_drawn(phi: Representation, pictures: Tensor, layer: str | None, width: int, seed: int) -> tuple[Inverter, _Judge]:
+def _untrained(phi: Representation, pictures: Tensor, layer: str | None, width: int, seed: int) -> tuple[Inverter, _Judge]:
     """An inverter that knows the mean and spread of features, and a judge, both untrained."""
     if len(pictures) < 2 or pictures.shape[2] != pictures.shape[3]:
         raise UsageError(f"An inverter cannot be learnt from pictures of {tuple(pictures.shape)}.", "Give two square pictures at least.")
     with torch.random.fork_rng(devices=[]), torch.no_grad(), calm(phi.backbone):
         torch.manual_seed(key(seed, 0x1F7))
-        found = torch.cat([shown_features(phi, part, layer).cpu() for _, part in parts(pictures[:500])])
+        found = torch.cat([features_of(phi, part, layer).cpu() for _, part in parts(pictures[:500])])
         cells = found.shape[-1] if found.ndim == 4 else 0
         inverter, judge = Inverter(found.shape[1], cells=cells, size=pictures.shape[2], width=width, layer=layer), _Judge()
         rows = found.transpose(0, 1).flatten(1)
@@ -184,18 +175,10 @@ def _as_drawn(phi: Representation, pictures: Tensor, layer: str | None, width: i
     return inverter.to(phi.device), judge.to(phi.device)
 
 
-def _learn(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One step, with slopes for its own parameters alone: the network that is looked at keeps its own."""
-    owned = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    for parameter, slope in zip(owned, torch.autograd.grad(loss, owned), strict=True):
-        parameter.grad = slope
-    optimiser.step()
-
-
 def _missed(phi: Representation, pictures: Tensor, layer: str | None, aim: Tensor) -> Float[Tensor, " batch"]:
     """``|Φ(x) - Φ0|² / |Φ0|²``."""
     square = aim.flatten(1).square().sum(1).clamp(min=1e-12)
-    return (shown_features(phi, pictures, layer) - aim).flatten(1).square().sum(1) / square
+    return (features_of(phi, pictures, layer) - aim).flatten(1).square().sum(1) / square
 
 
 def invert_learned(phi: Representation, images: Num[Tensor, "batch 3 side side2"], inverter: Inverter) -> Inverted:
@@ -209,7 +192,7 @@ def invert_learned(phi: Representation, images: Num[Tensor, "batch 3 side side2"
     pictures, errors = [], []
     with torch.no_grad(), calm(phi.backbone):
         for _, part in parts(images):
-            aim = shown_features(phi, part, inverter.layer)
+            aim = features_of(phi, part, inverter.layer)
             pictures.append(inverter(inverter.standardised(aim)))
             errors.append(_missed(phi, pictures[-1], inverter.layer, aim).sqrt())
     return Inverted(torch.cat(pictures)[:, None], torch.cat(errors)[:, None], inverter.layer)

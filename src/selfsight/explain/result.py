@@ -1,6 +1,6 @@
 """What came out of an explanation: raw maps, kept as they are; ranges and signs are shown, never changed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
+from selfsight.core.say import Say, quiet
 from selfsight.explain.attribution import Maps, part_kept, scores
 from selfsight.explain.perturbation import BLUR, blurred
 from selfsight.explain.sheet import Shown, number, sheet, unique, written
@@ -121,9 +122,6 @@ def fall(
     return 1 - part_kept(left, whole, nothing)
 
 
-def _quiet(_: str) -> None: ...
-
-
 def explain(
     phi: Representation,
     images: Num[Tensor, "batch 3 height width"],
@@ -132,7 +130,7 @@ def explain(
     *,
     names: Sequence[str] = (),
     facts: Mapping[str, Any] | None = None,
-    say: Callable[[str], None] = _quiet,
+    say: Say = quiet,
 ) -> Explanation:
     """Maps of several attribution methods.
 
@@ -162,9 +160,7 @@ def explain(
     )
 
 
-def _maps(
-    phi: Representation, images: Tensor, target: Target, methods: Sequence[str], say: Callable[[str], None]
-) -> tuple[dict[str, Maps], dict[str, str]]:
+def _maps(phi: Representation, images: Tensor, target: Target, methods: Sequence[str], say: Say) -> tuple[dict[str, Maps], dict[str, str]]:
     """Maps by method; where all were asked for, also what refused and why."""
     every = list(methods) == ["all"]
     chosen: dict[str, Any] = {ALIASES.get(name, name): attribution(name) for name in (ATTRIBUTIONS if every else methods)}

@@ -19,7 +19,7 @@ from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
 from selfsight.core.tap import tap, tensor_of
 
-__all__ = ["Target", "cluster", "code", "direction", "like", "log_odds", "probe_class", "said", "strongest", "unit"]
+__all__ = ["Target", "cluster", "code", "direction", "features_of", "like", "log_odds", "probe_class", "said", "strongest", "unit"]
 
 Place = Literal["mean", "max"] | tuple[int, int]
 
@@ -105,6 +105,15 @@ def said(phi: Representation, given: Float[Tensor, "batch channel height width"]
     with suppress(_Enough), tap(phi.backbone, edit={layer: stop}):
         phi.backbone(given)
     return found[0]
+
+
+def features_of(
+    phi: Representation, images: Num[Tensor, "batch channel height width"], layer: str | None = None
+) -> Float[Tensor, "batch dim *cells"]:
+    """The map of a layer, or the vectors of one without places, in single precision; None: the pooled output."""
+    given = phi.normalise(images)
+    output = said(phi, given, layer)
+    return (output if output.ndim == 2 else phi.places(output, given.shape[-2:], layer or "")).float()
 
 
 def unit(layer: str, channel: int | Int[Tensor, " image"], place: Place = "mean") -> Target:
@@ -196,9 +205,7 @@ def like(phi: Representation, image: Num[Tensor, "channel height width"], layer:
 def code(phi: Representation, images: Num[Tensor, "batch channel height width"], layer: str | None = None) -> Target:
     """An image's own code: ``<Φ(x), Φ(x0)> / |Φ(x0)|²``, one where nothing is changed."""
     with torch.no_grad():
-        given = phi.normalise(images)
-        output = said(phi, given, layer)
-        own = (output if output.ndim == 2 else phi.places(output, given.shape[-2:], layer or "")).flatten(1).float()
+        own = features_of(phi, images, layer).flatten(1)
 
     def read(shown: Tensor) -> Tensor:
         return shown.flatten(1) @ (own / own.square().sum(1, keepdim=True).clamp(min=1e-12)).to(shown).T

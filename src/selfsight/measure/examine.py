@@ -18,6 +18,7 @@ from selfsight.core.method import Frame
 from selfsight.core.names import look_up
 from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
+from selfsight.core.say import quiet
 from selfsight.core.views import Images
 from selfsight.data.loader import images
 from selfsight.data.source import Source
@@ -109,10 +110,6 @@ class _Parts:
         return {name: (np.concatenate([a for a, _ in rows]), np.concatenate([b for _, b in rows])) for name, rows in found.items()}
 
 
-def _quiet(words: str) -> None:
-    """Say nothing."""
-
-
 def chosen_probes(names: Sequence[str] | None, *, labelled: bool) -> tuple[str, ...]:
     """The probes asked for, or all that the data allow.
 
@@ -141,7 +138,7 @@ def examine(
     bf16: bool = False,
     banks: Path | None = None,
     cache: Path | None = None,
-    say: Callable[[str], None] = _quiet,
+    say: Callable[[str], None] = quiet,
 ) -> Examination:
     """Measure a representation: fitted on one source, scored on another, beside its floors.
 
