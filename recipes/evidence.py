@@ -4,6 +4,8 @@
     python recipes/evidence.py --methods simclr,moco --seeds 0,1,2   # some methods, three seeds
     python recipes/evidence.py --data cifar --root path/to/cifar10   # 10,000 images of train.parquet, scored on test.parquet
     python recipes/evidence.py --data digits                         # generators: how many samples are digits?
+    python recipes/evidence.py --data cifar --device cuda --jobs 14  # twelve passes over the pictures, on a GPU; a table of its own
+    python recipes/evidence.py --device cuda --methods moco --again  # the steps that it has had on a processor, on a GPU
     python recipes/evidence.py --pages                               # only write docs/look-up/evidence.md again
 
 A run has three minutes of one core (token methods eight), which is ninety seconds of two; ``--jobs`` run beside each other, one
@@ -27,6 +29,8 @@ from typing import Any
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "evidence"
+PASSES = 12
+"""Over the pictures of CIFAR-10, on a GPU."""
 PAGE = HERE.parent / "docs" / "look-up" / "evidence.md"
 SHAPES = ("world:shapes?count=10000&size=32&split=train", "world:shapes?count=2000&size=32&split=test")
 GENERATORS = ("gan", "wgan_gp")
@@ -62,43 +66,91 @@ def _quiet(words: str) -> None:
     """Say nothing."""
 
 
-def learn_and_measure(data: str, method: str, seed: int, minutes: float | None, root: str) -> dict[str, Any]:
-    """Learn for the given time, then score the probes and the floors."""
+def learn_and_measure(read: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
+    """Learn for the given time or passes, then score the probes and the floors.
+
+    Floors are the network's and the data's, not the run's: where an earlier result has the same network, its floors are taken.
+    """
     from selfsight.api import Run
     from selfsight.core.wishes import Wishes
     from selfsight.learning import Manner, learn_run
     from selfsight.methods.table import method_class
 
-    kind = method_class(method)
-    train, test = SHAPES if data == "shapes" else (f"{root}/train.parquet", f"{root}/test.parquet")
-    minutes = minutes or (TOKEN_MINUTES if kind.small.backbone.startswith("vit") else MINUTES)
+    kind, data = method_class(method), read.data
+    train, test = SHAPES if data == "shapes" else (f"{read.root}/train.parquet", f"{read.root}/test.parquet")
+    now = time.process_time if read.device == "cpu" else time.perf_counter
     with tempfile.TemporaryDirectory() as folder:
         run, before = Path(folder) / "run", Path(folder) / "before"
-        base = Wishes(data=train, size=32, seed=seed, limit=10_000, device="cpu")
-        started = time.process_time()
+        base = Wishes(data=train, size=32, seed=seed, limit=10_000, device=read.device)
+        started = now()
         if method in SECOND:
             first = replace(base, method="simclr", options=_views("simclr", data))
-            learn_run(replace(first, steps=_steps(first, minutes / 2)), before, Manner(say=_quiet))
+            learn_run(_timed(first, read, 0.5), before, Manner(say=_quiet))
         options = _views(method, data) | ({"teacher": str(before)} if method == "distil" else {})
         wishes = replace(base, method=method, options=options, init=str(before) if method == "scan" else None)
-        wishes = replace(wishes, steps=_steps(wishes, minutes / (2 if method in SECOND else 1)))
-        summary = learn_run(wishes, run, Manner(say=_quiet))
-        seconds = time.process_time() - started
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        summary = learn_run(_timed(wishes, read, 0.5 if method in SECOND else 1.0), run, Manner(say=_quiet))
+        seconds, memory = now() - started, _megabytes(read.device)
         config = json.loads((run / "config.json").read_text())
-        found = Run(run).measure(train=train, test=test, probes=list(PROBES), limit=10_000)
+        lent = _known_floors(data, method, config["backbone"])
+        found = Run(run, device=read.device).measure(train=train, test=test, probes=list(PROBES), limit=10_000, floors=lent is None)
     return {
         "probe": kind.card.probe,
         "scores": _plain(found.scores),
-        "floors": {floor: _plain(table) for floor, table in found.floors.items()},
+        "floors": lent or {floor: _plain(table) for floor, table in found.floors.items()},
         "status": summary["status"],
         "steps": config["steps"],
         "batch": config["batch"],
         "backbone": config["backbone"],
         "seconds": round(seconds, 1),
-        "megabytes": round(memory),
+        "megabytes": memory,
         "views_per_second": summary["views_per_second"],
     }
+
+
+def _timed(wishes: Any, read: argparse.Namespace, share: float) -> Any:
+    """The wishes with how long they take, or a share of it.
+
+    On a processor minutes; on a GPU passes over the data, or as many steps as the run that it replaces has made on a processor.
+    """
+    from selfsight.methods.table import method_class
+
+    if read.device == "cpu":
+        token = method_class(wishes.method).small.backbone.startswith("vit")
+        return replace(wishes, steps=_steps(wishes, share * (read.minutes or (TOKEN_MINUTES if token else MINUTES))))
+    if read.data == "cifar":
+        return replace(wishes, epochs=share * PASSES)
+    rows = [row for data in ("shapes", "cifar") for row in results_of(data) if row["method"] == wishes.method and row["steps"]]
+    return replace(wishes, steps=next(row["steps"] for row in rows))
+
+
+def _megabytes(device: str) -> int:
+    """The largest memory of this process, or its own on the GPU."""
+    import torch
+
+    if device == "cpu":
+        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    return round(torch.cuda.max_memory_allocated() / 2**20)
+
+
+def _known_floors(data: str, method: str, backbone: str) -> Any:
+    """The floors of an earlier result with the same data, network and normalisation, all probes included."""
+    for row in results_of(data):
+        alike = row["backbone"] == backbone and _normalise(row["method"]) == _normalise(method)
+        if alike and all(set(PROBES) == set(floor) for floor in row["floors"].values()):
+            return row["floors"]
+    return None
+
+
+def _normalise(method: str) -> Any:
+    """How pictures are normalised for a method's network."""
+    from inspect import signature
+
+    from selfsight.assembly import choose
+    from selfsight.methods.table import method_class
+
+    _, options, _ = choose(method, size=32)
+    recipe = options.get("recipe", signature(method_class(method)).parameters["recipe"].default)
+    return getattr(recipe, "normalise", None)
 
 
 def _steps(wishes: Any, minutes: float) -> int:
@@ -198,8 +250,10 @@ class Judge:
         return np.where(agreed, votes[:, 0], -1)
 
 
-def path_of(data: str, method: str, seed: int) -> Path:
-    return RESULTS / data / f"{method}-{seed}.json"
+def path_of(read: argparse.Namespace, method: str, seed: int) -> Path:
+    """Where a result is; what a GPU learns of CIFAR-10 in its passes has a folder of its own."""
+    apart = "-gpu" if read.data == "cifar" and read.device != "cpu" else ""
+    return RESULTS / f"{read.data}{apart}" / f"{method}-{seed}.json"
 
 
 def one(read: argparse.Namespace, method: str, seed: int) -> None:
@@ -210,18 +264,18 @@ def one(read: argparse.Namespace, method: str, seed: int) -> None:
 
     torch.set_num_threads(1)
     digits = read.data == "digits"
-    result = name_samples(method, seed, read.minutes) if digits else learn_and_measure(read.data, method, seed, read.minutes, read.root)
+    result = name_samples(method, seed, read.minutes) if digits else learn_and_measure(read, method, seed)
     here = origin()
+    path = path_of(read, method, seed)
     whole = {
         "method": method,
         "seed": seed,
-        "data": read.data,
+        "data": path.parent.name,
         **result,
         "commit": here["commit"],
-        "machine": here["processor"],
+        "machine": here["processor"] if read.device == "cpu" else torch.cuda.get_device_name(),
         "threads": 1,
     }
-    path = path_of(read.data, method, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(whole, indent=1) + "\n")
@@ -335,6 +389,16 @@ def write_page() -> None:
             "",
             *table("cifar"),
         ]
+    if results_of("cifar-gpu"):
+        lines += [
+            "",
+            "## CIFAR-10, longer",
+            "",
+            f"The same 10,000 pictures, {PASSES} passes over them for every method (`distil` and `scan`: half of them after SimCLR's half) on a GPU;",
+            "seconds are those of the clock, with fifteen runs beside each other, and MB is the largest memory on the device.",
+            "",
+            *table("cifar-gpu"),
+        ]
     lines += ["", "## Generators", ""]
     for result in results_of("digits"):
         lines += [
@@ -356,6 +420,7 @@ def main() -> int:
     parser.add_argument("--methods", default="")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--minutes", type=float, default=None, help="of one core")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--pages", action="store_true")
@@ -381,14 +446,15 @@ def _all(read: argparse.Namespace, tasks: list[tuple[str, int]]) -> list[str]:
 
     def run(task: tuple[str, int]) -> str:
         method, seed = task
-        if path_of(read.data, method, seed).exists() and not read.again:
+        if path_of(read, method, seed).exists() and not read.again:
             return ""
-        words = [sys.executable, __file__, "--here", "--data", read.data, "--root", read.root, "--methods", method, "--seeds", str(seed)]
+        words = [sys.executable, __file__, "--here", "--data", read.data, "--root", read.root, "--device", read.device]
+        words += ["--methods", method, "--seeds", str(seed)]
         words += ["--minutes", str(read.minutes)] if read.minutes else []
         done = subprocess.run(words, env=quiet, capture_output=True, text=True, check=False)
         if done.returncode:
             return f"{method} (seed {seed}) failed: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}"
-        result = json.loads(path_of(read.data, method, seed).read_text())
+        result = json.loads(path_of(read, method, seed).read_text())
         words = f"{100 * gains([result])[0]:+.1f} points" if "scores" in result else f"{100 * result['made_named']:.1f} % named"
         print(f"{method} (seed {seed}): {words}, {result['seconds']:.0f} s", flush=True)
         return ""

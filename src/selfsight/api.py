@@ -26,7 +26,7 @@ from selfsight.data.opening import open_source
 from selfsight.data.pack import cache_folder
 from selfsight.data.source import Source
 from selfsight.data.views.geometry import central
-from selfsight.engine.hardware import fast_bf16
+from selfsight.engine.hardware import fast_bf16, find_device
 from selfsight.explain.activation import Fourier, Generated, Phase, Pixels, Writing
 from selfsight.explain.asking import fixed_target, read_images, target_of
 from selfsight.explain.comparison import compare_units
@@ -67,9 +67,9 @@ def learn(data: str | Path, *, out: str | Path | None = None, manner: Manner | N
     return Run(path)
 
 
-def load(spec: str | Path, *, size: int | None = None) -> "Run":
-    """A run by its folder, or a model as ``timm:NAME``, which can be measured as a run can."""
-    return Run(spec, size=size)
+def load(spec: str | Path, *, size: int | None = None, device: str = "auto") -> "Run":
+    """A run by its folder, or a model as ``timm:NAME``, which can be measured as a run can; see ``Run``."""
+    return Run(spec, size=size, device=device)
 
 
 def wrap(module: nn.Module, *, mean: Sequence[float], std: Sequence[float], size: int, name: str = "wrapped") -> Representation:
@@ -104,14 +104,16 @@ class Run:
     Args:
         spec: a run's folder, ``timm:NAME`` or ``untrained:NAME``.
         size: side of the images in pixels, for models.
+        device: where it is looked at: auto (CUDA where there is a device, else the processor), cpu, cuda or mps.
 
     Attributes:
         path: where results go: the run's folder, or ``runs/NAME`` for a model.
         phi: the representation.
     """
 
-    def __init__(self, spec: str | Path, *, size: int | None = None) -> None:
+    def __init__(self, spec: str | Path, *, size: int | None = None, device: str = "auto") -> None:
         self.phi = load_representation(spec, size=size)
+        self.phi.backbone.to(find_device(device))
         self.path = (
             Path("runs") / str(spec).replace(":", "-").replace("/", "-") if str(spec).startswith(("timm:", "untrained:")) else Path(spec)
         )
@@ -336,7 +338,10 @@ class Run:
             more: passed on to ``compare_units``.
         """
         spec = like if like is not None else self.source().spec
-        runs = [self, *(other if isinstance(other, Run) else Run(other, size=self.phi.size) for other in others)]
+        runs = [
+            self,
+            *(other if isinstance(other, Run) else Run(other, size=self.phi.size, device=str(self.phi.device)) for other in others),
+        ]
         names = unique([run.path.name for run in runs])
         seen = {name: run._pictures(spec, 500) for name, run in zip(names, runs, strict=True)}
         phis = {name: run.phi for name, run in zip(names, runs, strict=True)}

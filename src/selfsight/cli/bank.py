@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from selfsight.cli.options import emit, parse
+from selfsight.cli.options import DeviceArg, emit, parse
 
 __all__ = ["run"]
 
@@ -21,6 +21,7 @@ class BankOptions:
     limit: Annotated[int | None, tyro.conf.arg(help="at most so many pictures, drawn by the seed")] = None
     seed: Annotated[int, tyro.conf.arg(help="of that draw")] = 0
     size: Annotated[int | None, tyro.conf.arg(help="side of the pictures in pixels, for timm:")] = None
+    device: DeviceArg = "auto"
     json: Annotated[bool, tyro.conf.arg(help="print one JSON object on standard output")] = False
 
 
@@ -29,7 +30,7 @@ def run(arguments: list[str]) -> int:
     read = parse(BankOptions, arguments, "bank", "Keep what a representation says of a data set, on disk.")
     from selfsight.api import Run, open
 
-    found = Run(read.run, size=read.size)
+    found = Run(read.run, size=read.size, device=read.device)
     layers = found.phi.layers if read.layers == "all" else tuple(name for name in read.layers.split(",") if name)
     source = open(read.data, limit=read.limit, seed=read.seed, size=found.phi.size)
     bank = found.bank(source, layers=layers, half=read.half)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from selfsight.cli.options import emit, parse
+from selfsight.cli.options import DeviceArg, emit, parse
 from selfsight.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Attribute:
     out: OutArg = None
     whole: Annotated[bool, tyro.conf.arg(help="the whole picture in place of its middle square")] = False
     size: SizeArg = None
+    device: DeviceArg = "auto"
     json: JsonArg = False
 
 
@@ -68,6 +69,7 @@ class Invert:
     seed: SeedArg = 0
     out: OutArg = None
     size: SizeArg = None
+    device: DeviceArg = "auto"
     json: JsonArg = False
 
 
@@ -88,6 +90,7 @@ class Maximise:
     seed: SeedArg = 0
     out: OutArg = None
     size: SizeArg = None
+    device: DeviceArg = "auto"
     json: JsonArg = False
 
 
@@ -101,6 +104,7 @@ class Diagnose:
     enough: Annotated[float, tyro.conf.arg(help="the part of the score that has to be kept")] = 0.9
     out: OutArg = None
     size: SizeArg = None
+    device: DeviceArg = "auto"
     json: JsonArg = False
 
 
@@ -116,6 +120,7 @@ class Compare:
     seed: SeedArg = 0
     out: OutArg = None
     size: SizeArg = None
+    device: DeviceArg = "auto"
     json: JsonArg = False
 
 
@@ -159,7 +164,7 @@ def _invert(arguments: list[str]) -> int:
     read = parse(Invert, arguments, "explain invert", "What each layer has kept of an image: pictures that it cannot tell from it.")
     from selfsight.api import Run
 
-    run = Run(read.run, size=read.size)
+    run = Run(read.run, size=read.size, device=read.device)
     layers = [name for name in read.layers.split(",") if name]
     more: dict[str, Any] = {"seed": read.seed}
     if read.by == "descent":
@@ -182,7 +187,7 @@ def _compare(arguments: list[str]) -> int:
 
     if len(read.runs) < 2:
         raise UsageError("One network alone cannot be compared.", "Name two or more.")
-    run = Run(read.runs[0], size=read.size)
+    run = Run(read.runs[0], size=read.size, device=read.device)
     found = run.compare(read.runs[1:], like=read.like, depth=read.depth, count=read.count, steps=read.steps, seed=read.seed)
     return _written(found, read, run, "compare")
 
@@ -193,7 +198,7 @@ def _diagnose(arguments: list[str]) -> int:
     )
     from selfsight.api import Run
 
-    run = Run(read.run, size=read.size)
+    run = Run(read.run, size=read.size, device=read.device)
     found = run.diagnose(read.images, target=read.target, enough=read.enough)
     if not read.json and found.outside is not None:
         print(f"{len(found.suspects)} of {len(found.names)} images have most of their evidence outside the object", file=sys.stderr)
@@ -204,7 +209,7 @@ def _maximise(arguments: list[str]) -> int:
     read = parse(Maximise, arguments, "explain maximise", "Pictures that make a unit, a cluster or a class say most.")
     from selfsight.api import Run
 
-    run = Run(read.run, size=read.size)
+    run = Run(read.run, size=read.size, device=read.device)
     found = run.maximise(
         read.targets,
         count=read.count,
@@ -227,7 +232,7 @@ def _attribute(arguments: list[str], verb: str = "attribute", words: str = WORDS
     read = parse(Attribute, arguments, f"explain {verb}", words)
     from selfsight.api import Run
 
-    run = Run(read.run, size=read.size)
+    run = Run(read.run, size=read.size, device=read.device)
     found = run.explain(
         read.images,
         target=read.target,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from selfsight.cli.options import emit, parse
+from selfsight.cli.options import DeviceArg, emit, parse
 
 __all__ = ["run"]
 
@@ -23,6 +23,7 @@ class Measure:
     seed: Annotated[int, tyro.conf.arg(help="of that draw")] = 0
     size: Annotated[int | None, tyro.conf.arg(help="side of the pictures in pixels, for timm:")] = None
     floors: Annotated[bool, tyro.conf.arg(help="measure the untrained network and raw pixels too")] = True
+    device: DeviceArg = "auto"
     json: Annotated[bool, tyro.conf.arg(help="print one JSON object on standard output")] = False
 
 
@@ -32,7 +33,7 @@ def run(arguments: list[str]) -> int:
     from selfsight.api import Run
     from selfsight.report.tables import score_table
 
-    found = Run(read.run, size=read.size).measure(
+    found = Run(read.run, size=read.size, device=read.device).measure(
         train=read.train,
         test=read.test,
         probes=read.probes.split(","),

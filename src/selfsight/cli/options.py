@@ -12,7 +12,7 @@ import tyro
 
 from selfsight.core.schedule import Constant, Cosine, Steps, Warmup, parse_schedule
 
-__all__ = ["TypedSchedule", "emit", "method_options", "parse", "with_positional"]
+__all__ = ["DeviceArg", "TypedSchedule", "emit", "method_options", "parse", "with_positional"]
 
 T = TypeVar("T")
 
@@ -28,6 +28,8 @@ TypedSchedule = Annotated[
     ),
 ]
 """A schedule as it is typed: ``0.99``, or ``0.996..1.0`` for a cosine."""
+
+DeviceArg = Annotated[str, tyro.conf.arg(help="auto, cpu, cuda or mps")]
 
 
 def explained(text: str | None) -> dict[str, str]:

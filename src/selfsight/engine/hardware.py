@@ -18,7 +18,7 @@ from selfsight.core.errors import EnvironmentFault
 from selfsight.core.method import Method, Turns
 from selfsight.parts.norm import unite_batch_norms
 
-__all__ = ["Hardware", "choose_hardware", "fast_bf16", "keep_memory", "processes"]
+__all__ = ["Hardware", "choose_hardware", "fast_bf16", "find_device", "keep_memory", "processes"]
 
 Precision = Literal["bf16", "fp32"]
 
@@ -93,18 +93,29 @@ def keep_memory() -> bool:
     return all([library.mallopt(most, 0), library.mallopt(trim, 2**31 - 1), library.mallopt(pad, 2**28)])
 
 
+def find_device(device: str = "auto") -> torch.device:
+    """A device by its name; auto: CUDA's where there is one, else the processor.
+
+    Raises:
+        EnvironmentFault: the device is not there.
+    """
+    available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
+    name = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    kind = name.split(":")[0]
+    if kind not in available or not available[kind]():
+        raise EnvironmentFault(f"There is no device {device!r} on this machine.", "Use --device auto, or see selfsight doctor.")
+    return torch.device(name)
+
+
 def choose_hardware(device: str = "auto", precision: str = "auto", *, compile: bool = False) -> Hardware:
     """The machine as asked for, or the best that is there. On a processor this process keeps the memory that it frees.
 
     Raises:
         EnvironmentFault: the device is not there.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    found = torch.device(device)
-    available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
-    if found.type not in available or not available[found.type]():
-        raise EnvironmentFault(f"There is no device {device!r} on this machine.", "Use --device auto, or see selfsight doctor.")
+    if device == "auto" and not torch.cuda.is_available() and torch.backends.mps.is_available():
+        device = "mps"
+    found = find_device(device)
     if found.type == "cuda":
         found = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(found)

@@ -1,0 +1,116 @@
+"""On a GPU everything is what it is on a processor. Needs one: ``pytest -m gpu``."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import selfsight
+from selfsight.assembly import build, plan_of
+from selfsight.backbones.loading import untrained
+from selfsight.data.loader import Loader
+from selfsight.engine.fit import fit
+from selfsight.engine.hardware import Hardware
+from selfsight.engine.observe import Moment
+from selfsight.explain.table import attribution
+from selfsight.explain.targets import unit
+from selfsight.learning import Manner
+from selfsight.methods.table import METHODS
+
+from small import settings, world
+
+pytestmark = pytest.mark.gpu
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+DATA = "world:shapes?count=256&size=32"
+
+
+@pytest.fixture(autouse=True)
+def _exact(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+class Heard:
+    """The loss of each turn of each step."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def saw(self, moment: Moment) -> None:
+        self.losses += [float(step.outcome.loss.detach()) for step in moment.turns]
+
+
+def first_losses(name: str, device: torch.device) -> list[float]:
+    chosen = settings(name, steps=1)
+    method, heard = build(chosen), Heard()
+    fit(method, Loader(world(), batch=chosen.batch, seed=0), plan_of(chosen, method), Hardware(device), [heard])
+    return heard.losses
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_first_loss_is_that_of_a_processor(name):
+    here, there = first_losses(name, CPU), first_losses(name, CUDA)
+    assert len(here) == len(there)
+    assert all(math.isclose(one, other, rel_tol=2e-3, abs_tol=1e-4) for one, other in zip(here[:1], there[:1], strict=True)), (here, there)
+
+
+def quiet(**more: bool) -> Manner:
+    return Manner(say=lambda words: None, **more)
+
+
+@pytest.mark.filterwarnings("ignore")  # dynamo looks at gradients of tensors that have none
+@pytest.mark.parametrize(("method", "compile"), [("simclr", False), ("simclr", True), ("dino", False)])
+def test_bfloat16_and_compiled_learning(tmp_path, method, compile):
+    run = selfsight.learn(
+        DATA, out=tmp_path / "run", method=method, size=32, batch=64, steps=12, precision="bf16", compile=compile, manner=quiet()
+    )
+    assert run.status["status"] == "finished"
+    assert run.phi.device.type == "cuda"
+
+
+def weights(run: Path) -> bytes:
+    return (run / "export" / "model.safetensors").read_bytes()
+
+
+class Stop:
+    """Ends a run in the middle."""
+
+    def saw(self, moment: Moment) -> None:
+        if moment.clock.step == 5:
+            raise RuntimeError("stopped")
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
+    more = {"method": "moco", "size": 32, "batch": 32, "save_every": 4, "seed": 3, "steps": 8}
+    whole = selfsight.learn(DATA, out=tmp_path / "whole", manner=quiet(), **more)
+    with pytest.raises(RuntimeError, match="stopped"):
+        selfsight.learn(
+            DATA, out=tmp_path / "again", manner=Manner(say=lambda words: None, observers=lambda source, settings: [Stop()]), **more
+        )
+    resumed = selfsight.learn(DATA, out=tmp_path / "again", manner=quiet(resume=True), **more)
+    assert weights(resumed.path) == weights(whole.path)
+
+
+def test_scores_are_those_of_a_processor(tmp_path):
+    run = selfsight.learn(DATA, out=tmp_path / "run", method="simclr", size=32, batch=64, steps=4, manner=quiet())
+    found = {}
+    for device in ("cuda", "cpu"):
+        looked = selfsight.load(run.path, device=device)
+        scores = looked.measure(train=DATA, test=f"{DATA}&split=test", probes=["knn", "linear"], floors=False).scores
+        found[device] = [scores[probe]["top1"].value for probe in ("knn", "linear")]
+    assert found["cuda"] == pytest.approx(found["cpu"], abs=0.03)  # some of 256 pictures, for bfloat16 is another there
+
+
+@pytest.mark.parametrize("name", ["gradient", "guided", "grad_cam", "integrated_gradients", "occlusion", "excitation", "rise", "extremal"])
+def test_maps_are_those_of_a_processor(name):
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    maps = []
+    for device in (CPU, CUDA):
+        phi = untrained("resnet_tiny?width=16", size=32)
+        phi.backbone.to(device)
+        made = attribution(name)(phi, images, unit(phi.layers[-1], 0))
+        assert isinstance(made, Tensor)
+        maps.append(made.float().cpu())
+    scale = float(maps[0].abs().max())
+    assert float((maps[0] - maps[1]).abs().max()) < (0.05 if name == "extremal" else 2e-3) * scale
