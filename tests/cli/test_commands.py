@@ -324,5 +324,5 @@ def test_explain_diagnoses(run, capsys, tmp_path):
     found = said(capsys)
     assert isinstance(found, dict)
     assert [image["image"] for image in found["images"]] == ["world:shapes#0", "world:shapes#2"]
-    assert all(0 <= image["outside"] <= 1 for image in found["images"])
+    assert all(0 <= image["of the object"] <= 1 and 0 <= image["of the rest"] <= 1 for image in found["images"])
     assert all(Path(path).is_file() for path in found["files"])

@@ -1,6 +1,9 @@
 """On a GPU everything is what it is on a processor. Needs one: ``pytest -m gpu``."""
 
+import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,10 +13,12 @@ from torch import Tensor
 import selfsight
 from selfsight.assembly import build, plan_of
 from selfsight.backbones.loading import untrained
+from selfsight.core.representation import Representation
 from selfsight.data.loader import Loader
 from selfsight.engine.fit import fit
 from selfsight.engine.hardware import Hardware
 from selfsight.engine.observe import Moment
+from selfsight.explain.perturbation import extremal_perturbation
 from selfsight.explain.table import attribution
 from selfsight.explain.targets import unit
 from selfsight.learning import Manner
@@ -59,14 +64,19 @@ def quiet(**more: bool) -> Manner:
     return Manner(say=lambda words: None, **more)
 
 
-@pytest.mark.filterwarnings("ignore")  # dynamo looks at gradients of tensors that have none
-@pytest.mark.parametrize(("method", "compile"), [("simclr", False), ("simclr", True), ("dino", False)])
-def test_bfloat16_and_compiled_learning(tmp_path, method, compile):
-    run = selfsight.learn(
-        DATA, out=tmp_path / "run", method=method, size=32, batch=64, steps=12, precision="bf16", compile=compile, manner=quiet()
-    )
+@pytest.mark.parametrize("method", ["simclr", "dino"])
+def test_learning_in_bfloat16(tmp_path, method):
+    run = selfsight.learn(DATA, out=tmp_path / "run", method=method, size=32, batch=64, steps=12, precision="bf16", manner=quiet())
     assert run.status["status"] == "finished"
     assert run.phi.device.type == "cuda"
+
+
+def test_compiled_learning(tmp_path):
+    """In a process without shape checks, which cannot be compiled."""
+    words = f"import selfsight; selfsight.learn({DATA!r}, out={str(tmp_path / 'run')!r}, method='simclr', size=32, batch=64, steps=6, compile=True)"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads((tmp_path / "run" / "STATUS.json").read_text())["status"] == "finished"
 
 
 def weights(run: Path) -> bytes:
@@ -102,15 +112,32 @@ def test_scores_are_those_of_a_processor(tmp_path):
     assert found["cuda"] == pytest.approx(found["cpu"], abs=0.03)  # some of 256 pictures, for bfloat16 is another there
 
 
-@pytest.mark.parametrize("name", ["gradient", "guided", "grad_cam", "integrated_gradients", "occlusion", "excitation", "rise", "extremal"])
+IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def network(device: torch.device) -> Representation:
+    phi = untrained("resnet_tiny?width=16", size=32)
+    phi.backbone.to(device)
+    return phi
+
+
+@pytest.mark.parametrize("name", ["gradient", "guided", "grad_cam", "integrated_gradients", "occlusion", "excitation", "rise"])
 def test_maps_are_those_of_a_processor(name):
-    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     maps = []
     for device in (CPU, CUDA):
-        phi = untrained("resnet_tiny?width=16", size=32)
-        phi.backbone.to(device)
-        made = attribution(name)(phi, images, unit(phi.layers[-1], 0))
+        phi = network(device)
+        made = attribution(name)(phi, IMAGES, unit(phi.layers[-1], 0))
         assert isinstance(made, Tensor)
         maps.append(made.float().cpu())
-    scale = float(maps[0].abs().max())
-    assert float((maps[0] - maps[1]).abs().max()) < (0.05 if name == "extremal" else 2e-3) * scale
+    assert float((maps[0] - maps[1]).abs().max()) < 2e-3 * float(maps[0].abs().max())
+
+
+def test_a_search_for_masks_finds_as_good_ones():
+    """Not the same: hundreds of steps of a search part ways at the first rounding."""
+    kept = {}
+    for device in (CPU, CUDA):
+        phi = network(device)
+        found = extremal_perturbation(phi, IMAGES, unit(phi.layers[-1], 0), areas=(0.1, 0.4))
+        assert float((found.visible.cpu() - torch.tensor([0.1, 0.4])).abs().max()) < 0.02
+        kept[device.type] = found.kept.cpu()
+    assert torch.allclose(kept["cpu"], kept["cuda"], rtol=0.1)

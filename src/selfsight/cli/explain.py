@@ -102,6 +102,7 @@ class Diagnose:
     images: ImagesArg
     target: TargetArg = "class"
     enough: Annotated[float, tyro.conf.arg(help="the part of the score that has to be kept")] = 0.9
+    substrate: Annotated[Literal["mean", "blur"], tyro.conf.arg(help="what stands where a mask does not show the image")] = "mean"
     out: OutArg = None
     size: SizeArg = None
     device: DeviceArg = "auto"
@@ -199,9 +200,9 @@ def _diagnose(arguments: list[str]) -> int:
     from selfsight.api import Run
 
     run = Run(read.run, size=read.size, device=read.device)
-    found = run.diagnose(read.images, target=read.target, enough=read.enough)
-    if not read.json and found.outside is not None:
-        print(f"{len(found.suspects)} of {len(found.names)} images have most of their evidence outside the object", file=sys.stderr)
+    found = run.diagnose(read.images, target=read.target, enough=read.enough, substrate=read.substrate)
+    if not read.json and found.inside is not None:
+        print(f"{len(found.suspects)} of {len(found.names)} images need less of the object than of the rest", file=sys.stderr)
     return _written(found, read, run, "diagnose")
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from selfsight.core.representation import Representation
 from selfsight.explain.gallery import Gallery
-from selfsight.explain.perturbation import extremal_perturbation
+from selfsight.explain.perturbation import Substrate, extremal_perturbation
 from selfsight.explain.sheet import Shown, number
 from selfsight.explain.targets import Target
 
@@ -29,9 +29,10 @@ class Diagnosis:
         names: what to call them.
         masks: the smallest mask that keeps enough of the score; the largest that was tried where none does.
         areas: its area.
-        share: the part of the score that it keeps; NaN where the image has no more of it than its blur.
+        share: the part of the score that it keeps; NaN where the image has no more of it than its substrate.
         enough: the part that was asked for.
-        outside: how much of the mask lies outside the object; None where no object is known.
+        inside: the part of the object that the mask shows; None where no object is known.
+        beside: the part of everything else that it shows.
         objects: where the objects are.
         facts: the target and the representation.
     """
@@ -42,27 +43,36 @@ class Diagnosis:
     areas: Float[Tensor, " batch"]
     share: Float[Tensor, " batch"]
     enough: float
-    outside: Float[Tensor, " batch"] | None
+    inside: Float[Tensor, " batch"] | None
+    beside: Float[Tensor, " batch"] | None
     objects: Bool[Tensor, "batch height width"] | None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def suspects(self) -> Int[Tensor, " image"]:
-        """Images whose evidence is enough and lies outside the object by more than half, the farthest first."""
-        if self.outside is None:
+        """Images where a mask is enough that shows less of the object than of the rest, the farthest first.
+
+        Parts of each are compared, so that an object smaller than the mask, or larger, makes no suspect.
+        """
+        if self.inside is None or self.beside is None:
             return torch.zeros(0, dtype=torch.int64)
-        order = self.outside.argsort(descending=True, stable=True)
-        return order[((self.outside > 0.5) & (self.share >= self.enough))[order]]
+        astray = self.beside - self.inside
+        order = astray.argsort(descending=True, stable=True)
+        return order[((astray > 0) & (self.share >= self.enough))[order]]
 
     def to_plain(self) -> dict[str, Any]:
         """All but the pictures, for JSON."""
         rows = [
-            {"image": name, "area": float(area), "share": number(share)}
-            | ({} if self.outside is None else {"outside": float(self.outside[row])})
+            {"image": name, "area": float(area), "share": number(share)} | self._shown(row)
             for row, (name, area, share) in enumerate(zip(self.names, self.areas, self.share, strict=True))
         ]
-        suspects = None if self.outside is None else [self.names[row] for row in self.suspects.tolist()]
+        suspects = None if self.inside is None else [self.names[row] for row in self.suspects.tolist()]
         return {"images": rows, "evidence outside the object": suspects, "enough": self.enough, **self.facts}
+
+    def _shown(self, row: int) -> dict[str, float]:
+        if self.inside is None or self.beside is None:
+            return {}
+        return {"of the object": float(self.inside[row]), "of the rest": float(self.beside[row])}
 
     def gallery(self, most: int = 24) -> Gallery:
         """Each image beside what is enough of it, suspects first; the object is drawn around."""
@@ -77,7 +87,7 @@ class Diagnosis:
                 dimmed = picture * self.masks[row] + (picture * 0.15 + 100) * (1 - self.masks[row])
                 kept = f"keeps {100 * float(self.share[row]):.0f} %" if bool(self.share[row].isfinite()) else "keeps –"
                 words = f"{100 * float(self.areas[row]):.0f} % {kept}"
-                words += "" if self.outside is None else f"\n{100 * float(self.outside[row]):.0f} % of it outside"
+                words += "".join(f"\n{100 * part:.0f} % {name}" for name, part in self._shown(row).items())
                 line += [Shown(self.images[row].permute(1, 2, 0).numpy(), self.names[row][-24:]), Shown(self._outlined(dimmed, row), words)]
             rows[f"{start // (wide // 2) + 1}"] = line
         return Gallery(rows, self.facts)
@@ -108,6 +118,7 @@ def diagnose(
     areas: Sequence[float] = AREAS,
     enough: float = 0.9,
     steps: int = 100,
+    substrate: Substrate = "mean",
 ) -> Diagnosis:
     """For each image the smallest mask that keeps enough of the score, by extremal perturbation of all images and areas at once.
 
@@ -116,16 +127,18 @@ def diagnose(
         objects: where the objects are, if it is known.
         names: what to call the images.
         areas: parts of the image that are tried, from small to large.
-        enough: the part of the score that has to be kept, from the strongest blur (0) to the whole image (1).
+        enough: the part of the score that has to be kept, from the substrate (0) to the whole image (1).
         steps: of the search.
+        substrate: what stands where a mask does not show the image. The mean colour: a blurred background keeps its hue, and
+            if that gives the class away, the blur does.
     """
     tried = tuple(sorted(areas))
-    found = extremal_perturbation(phi, images, target, areas=tried, steps=steps)
+    found = extremal_perturbation(phi, images, target, areas=tried, steps=steps, substrate=substrate)
     good = found.share >= enough
     chosen = torch.where(good.any(1), good.int().argmax(1), len(tried) - 1)
     rows = torch.arange(len(images), device=chosen.device)
     masks = found.masks[rows, chosen].cpu()
-    outside = None if objects is None else (masks * ~objects).sum((1, 2)) / masks.sum((1, 2)).clamp(min=1e-6)
+    inside, beside = (None, None) if objects is None else (_part_shown(masks, objects), _part_shown(masks, ~objects))
     levels = (images * 255).round() if images.is_floating_point() else images
     return Diagnosis(
         levels.to(torch.uint8).cpu(),
@@ -134,7 +147,12 @@ def diagnose(
         found.visible[rows, chosen].cpu(),
         found.share[rows, chosen].cpu(),
         enough,
-        outside,
+        inside,
+        beside,
         objects,
-        {"target": target.name, "representation": phi.name},
+        {"target": target.name, "representation": phi.name, "substrate": substrate},
     )
+
+
+def _part_shown(masks: Float[Tensor, "batch height width"], of: Bool[Tensor, "batch height width"]) -> Float[Tensor, " batch"]:
+    return (masks * of).sum((1, 2)) / of.sum((1, 2)).clamp(min=1)

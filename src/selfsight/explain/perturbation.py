@@ -25,6 +25,7 @@ from selfsight.explain.targets import Target, said
 __all__ = [
     "Extremal",
     "Mode",
+    "Substrate",
     "blurred",
     "extremal",
     "extremal_channels",
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 Mode = Literal["preserve", "delete", "dual"]
+Substrate = Literal["blur", "mean"]
 CELLS, REACH, SHARPNESS = 32, 2, 20.0
 """Parameters on the longer side, the reach of the maximum in cells, its temperature."""
 START = 0.5
@@ -52,7 +54,7 @@ class Extremal:
         masks: what is kept (1) and what is not (0); for channels (batch, area, channel, 1).
         areas: what was asked.
         kept: the target's number where only the mask is kept (preserve, dual) or taken away (delete).
-        whole, nothing: the same of the whole image, and of its strongest blur.
+        whole, nothing: the same of the whole image, and of its substrate (the strongest blur).
         steps: how many were made.
     """
 
@@ -84,9 +86,12 @@ def blurred(given: Float[Tensor, "batch channel height width"], part: float) -> 
     return gaussian_blur(given, given.new_full((len(given),), sigma), 2 * reach + 1)
 
 
-def pyramid(given: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch level channel height width"]:
-    """An image from its strongest blur to itself."""
-    return torch.stack([blurred(given, BLUR * (1 - level / (LEVELS - 1))) for level in range(LEVELS)], 1)
+def pyramid(
+    given: Float[Tensor, "batch channel height width"], substrate: Substrate = "blur"
+) -> Float[Tensor, "batch level channel height width"]:
+    """A normalised image from what stands where it does not, its strongest blur or the mean colour, to itself."""
+    parts_shown = [level / (LEVELS - 1) for level in range(LEVELS)]
+    return torch.stack([given * part if substrate == "mean" else blurred(given, BLUR * (1 - part)) for part in parts_shown], 1)
 
 
 def between(
@@ -232,6 +237,7 @@ def extremal_perturbation(
     mode: Mode = "preserve",
     steps: int = 100,
     smooth: bool = True,
+    substrate: Substrate = "blur",
 ) -> Extremal:
     """For each area the smooth mask that keeps most of a target's number, or takes most of it away.
 
@@ -240,25 +246,29 @@ def extremal_perturbation(
         mode: keep the number by what the mask shows (preserve), destroy it by what it hides (delete), or both (dual).
         steps: of the search; masks that stand still stop sooner.
         smooth: False: every cell by itself, for comparison; such masks find what is peculiar to one network.
+        substrate: what stands where a mask does not show the image: its blur, which keeps its hues, or the mean colour.
 
     Raises:
         UsageError: an area is not between 0 and 1.
     """
     form = smooth_mask if smooth else torch.clone
-    return _joined([_of_places(phi, part, target.of(rows), areas, mode, steps, form) for rows, part in _some(images, areas)])
+    place = partial(_of_places, areas=areas, mode=mode, steps=steps, form=form, substrate=substrate)
+    return _joined([place(phi, part, target.of(rows)) for rows, part in _some(images, areas)])
 
 
 def _of_places(
     phi: Representation,
     images: Tensor,
     target: Target,
+    *,
     areas: Sequence[float],
     mode: Mode,
     steps: int,
     form: Callable[[Tensor], Tensor],
+    substrate: Substrate,
 ) -> Extremal:
     given = phi.normalise(images)
-    veil = _Veil(phi, target, pyramid(given))
+    veil = _Veil(phi, target, pyramid(given, substrate))
     effect = _Effect(veil.score, scores(phi, given, target), scores(phi, veil.levels[:, 0], target))
     start = given.new_full((len(given), *_cells(given.shape[-2:])), START)
     with calm(phi.backbone):
