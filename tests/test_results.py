@@ -65,6 +65,17 @@ def test_marks_follow_from_the_numbers(tmp_path, monkeypatch):
     assert "1 of 2 methods stand above both floors" in words
 
 
+def test_longer_runs_take_the_place_of_others():
+    def row(method, score):
+        return {"method": method, "probe": "knn", "scores": {"knn": {"top1": score}}, "floors": {"pixels": {"knn": {"top1": 0.3}}}}
+
+    above = recipe("evidence")._above
+    short = [row("simclr", 0.5), row("moco", 0.2), row("byol", 0.5), row("byol", 0.1)]
+    assert above(short, []) == 1
+    assert above(short, [row("moco", 0.4), row("simclr", 0.2)]) == 1
+    assert above(short, [row("moco", 0.4), row("byol", 0.4)]) == 3
+
+
 def test_judge_names_digits_and_not_noise():
     evidence = recipe("evidence")
     chance = np.random.default_rng(0)

@@ -186,18 +186,22 @@ def depends_on_unit(folder: Path) -> Found:  # noqa: ARG001
 
 def cue_found(folder: Path) -> Found:  # noqa: ARG001
     """A background that gives the class away is found; beside it a world without one."""
-    outside, keeps, pictures = {}, {}, None
+    suspected, kept, pictures = {}, {}, None
     for name, more in (("with the cue", SHORTCUT), ("without", "")):
         run = trained(0, "supervised", more)
         shown, there, _ = scenes(run, 48, more)
         found = diagnose(run.phi, shown, likeliest(run, shown), objects=there)
-        assert found.outside is not None
-        outside[name] = 100 * float((found.outside > 0.5).float().mean())
-        keeps[name] = 100 * float((found.share >= found.enough).float().mean())
+        assert found.alone is not None
+        assert found.without is not None
+        suspected[name] = 100 * len(found.suspects) / len(shown)
+        kept[name] = {
+            "the object alone keeps": 100 * float(found.alone.nanmedian()),
+            "all else keeps": 100 * float(found.without.nanmedian()),
+        }
         pictures = pictures or found.gallery(12)
     assert pictures is not None
-    measured = {"images with most of their evidence outside the object (%)": outside, "images where a mask is enough (%)": keeps}
-    return Found(measured, outside["with the cue"] >= 80 and outside["without"] < 50, png=pictures._repr_png_())
+    measured = {"images that keep more without the object than by it alone (%)": suspected, "of the score (median, %)": kept}
+    return Found(measured, suspected["with the cue"] >= 80 and suspected["without"] < 50, png=pictures._repr_png_())
 
 
 def masks_transfer(folder: Path) -> Found:  # noqa: ARG001
@@ -259,13 +263,13 @@ CLAIMS = {
     ),
     "o": Claim(
         "A planted cue is found",
-        "where the background gives the class away, most of the evidence lies outside the object in at least 80 % of the images, and in fewer "
-        "than half in a world without it",
+        "where the background gives the class away, at least 80 % of the images keep more of the score without the object than by it alone, and "
+        "fewer than half in a world without it",
         cue_found,
-        failed="The cue is found (in 96 % most of the evidence is outside), but without it the evidence is outside in 56 %: objects cover a tenth "
-        "of a scene, and a mask of a fifth, which is often the smallest that is enough, cannot lie on one. So this measure does not tell "
-        "the two worlds apart as it should.",
-        before=AGAIN,
+        before="it was asked first where the smallest mask lies that keeps nine tenths on a blurred background. The cue was found in 96 %, but 56 % "
+        "of the masks lay outside the object without it, too: objects cover a tenth of a scene, and a mask of a fifth cannot lie on one. And a "
+        "blurred background keeps its hue, which is the cue. What the object and all else keep alone, on the mean colour, was chosen on "
+        "other scenes.",
     ),
     "p": Claim(
         "Smooth masks say something about pictures, free ones about one network",

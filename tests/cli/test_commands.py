@@ -75,6 +75,14 @@ def test_bank_says_its_shapes(run, capsys):
     assert found["layers"] == {"output": [24, 256], "stages.1": [24, 64]}
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+def test_a_device_that_is_not_there_is_refused(run, capsys):
+    for verb in (["bank", str(run), "--data", "world:shapes?count=24&size=16"], ["report", str(run)]):
+        assert main([*verb, "--device", "cuda"]) == 5
+        assert "There is no device 'cuda'" in capsys.readouterr().err
+    assert main(["report", str(run), "--device", "abacus"]) == 5
+
+
 def test_methods_are_listed(capsys):
     assert main(["methods", "--json"]) == 0
     found = said(capsys)
@@ -324,5 +332,5 @@ def test_explain_diagnoses(run, capsys, tmp_path):
     found = said(capsys)
     assert isinstance(found, dict)
     assert [image["image"] for image in found["images"]] == ["world:shapes#0", "world:shapes#2"]
-    assert all(0 <= image["of the object"] <= 1 and 0 <= image["of the rest"] <= 1 for image in found["images"])
+    assert all({"object alone", "without it"} < image.keys() for image in found["images"])
     assert all(Path(path).is_file() for path in found["files"])

@@ -1,5 +1,6 @@
-"""The pair of processes that trains every method starts before the first test and works beside the others."""
+"""The pair of processes that trains every method: one pair serves all tests, which therefore run in one process of the tests."""
 
+from collections.abc import Iterator
 from multiprocessing import get_context
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -45,20 +46,11 @@ class Pair:
         self.folder.cleanup()
 
 
-PAIR = pytest.StashKey[Pair]()
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    if not session.config.option.collectonly and any(item.path.name == "test_pair.py" for item in session.items):
-        session.config.stash[PAIR] = Pair()
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    if PAIR in session.config.stash:
-        session.config.stash[PAIR].end()
-
-
 @pytest.fixture(scope="session")
-def runs(request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
+def runs() -> Iterator[dict[str, dict[str, Any]]]:
     """One pair of processes serves all cases."""
-    return request.config.stash[PAIR].results()
+    pair = Pair()
+    try:
+        yield pair.results()
+    finally:
+        pair.end()

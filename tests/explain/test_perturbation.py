@@ -119,6 +119,18 @@ def test_between_the_levels_is_the_image_at_one_and_its_blur_at_nothing() -> Non
         assert_close(between(levels, torch.full((2, 1, 16, 16), value)), expected)
 
 
+def test_on_the_mean_colour_nothing_is_left_of_the_image() -> None:
+    images = torch.randn(2, 3, 16, 16)
+    levels = pyramid(images, "mean")
+    assert torch.equal(levels[:, -1], images)
+    assert not levels[:, 0].any()
+    assert_close(between(levels, torch.full((2, 1, 16, 16), 0.3)), 0.3 * images)
+    phi, shown, target = spot(32)
+    found = extremal_perturbation(phi, shown, target, areas=(0.1,), substrate="mean", steps=60)
+    assert_close(found.nothing, target.score(phi, torch.zeros(2, 3, 32, 32), torch.arange(2)))
+    assert float(found.share.min()) > 0.8
+
+
 def test_the_map_of_several_areas_points_at_the_square() -> None:
     phi, images, target = spot(32)
     found = extremal(phi, images, target, areas=(0.05, 0.1), steps=60)

@@ -201,8 +201,11 @@ def _diagnose(arguments: list[str]) -> int:
 
     run = Run(read.run, size=read.size, device=read.device)
     found = run.diagnose(read.images, target=read.target, enough=read.enough, substrate=read.substrate)
-    if not read.json and found.inside is not None:
-        print(f"{len(found.suspects)} of {len(found.names)} images need less of the object than of the rest", file=sys.stderr)
+    if not read.json and found.alone is not None:
+        print(
+            f"{len(found.suspects)} of {len(found.names)} images keep more of the score without the object than by it alone",
+            file=sys.stderr,
+        )
     return _written(found, read, run, "diagnose")
 
 

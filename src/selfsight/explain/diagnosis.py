@@ -1,4 +1,4 @@
-"""Is a network right for the right reason? For each image the smallest part that is enough, and whether it lies on the object."""
+"""Is a network right for the right reason? For each image the smallest part that is enough, and what the object and the rest keep alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float, Int, Num, UInt8
 from torch import Tensor
 
 from selfsight.core.representation import Representation
+from selfsight.explain.attribution import part_kept, scores
 from selfsight.explain.gallery import Gallery
-from selfsight.explain.perturbation import Substrate, extremal_perturbation
+from selfsight.explain.perturbation import Substrate, extremal_perturbation, pyramid
 from selfsight.explain.sheet import Shown, number
 from selfsight.explain.targets import Target
 
@@ -31,8 +32,8 @@ class Diagnosis:
         areas: its area.
         share: the part of the score that it keeps; NaN where the image has no more of it than its substrate.
         enough: the part that was asked for.
-        inside: the part of the object that the mask shows; None where no object is known.
-        beside: the part of everything else that it shows.
+        alone: the part of the score that the object keeps alone; None where no object is known.
+        without: the part that everything else keeps.
         objects: where the objects are.
         facts: the target and the representation.
     """
@@ -43,22 +44,22 @@ class Diagnosis:
     areas: Float[Tensor, " batch"]
     share: Float[Tensor, " batch"]
     enough: float
-    inside: Float[Tensor, " batch"] | None
-    beside: Float[Tensor, " batch"] | None
+    alone: Float[Tensor, " batch"] | None
+    without: Float[Tensor, " batch"] | None
     objects: Bool[Tensor, "batch height width"] | None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def suspects(self) -> Int[Tensor, " image"]:
-        """Images where a mask is enough that shows less of the object than of the rest, the farthest first.
+        """Images that keep more of the score without the object than by it alone, those by most first.
 
-        Parts of each are compared, so that an object smaller than the mask, or larger, makes no suspect.
+        That is asked of the object itself, not of the mask: where several parts are enough, the search may find any of them.
         """
-        if self.inside is None or self.beside is None:
+        if self.alone is None or self.without is None:
             return torch.zeros(0, dtype=torch.int64)
-        astray = self.beside - self.inside
+        astray = (self.without - self.alone).nan_to_num(-torch.inf)
         order = astray.argsort(descending=True, stable=True)
-        return order[((astray > 0) & (self.share >= self.enough))[order]]
+        return order[astray[order] > 0]
 
     def to_plain(self) -> dict[str, Any]:
         """All but the pictures, for JSON."""
@@ -66,13 +67,13 @@ class Diagnosis:
             {"image": name, "area": float(area), "share": number(share)} | self._shown(row)
             for row, (name, area, share) in enumerate(zip(self.names, self.areas, self.share, strict=True))
         ]
-        suspects = None if self.inside is None else [self.names[row] for row in self.suspects.tolist()]
+        suspects = None if self.alone is None else [self.names[row] for row in self.suspects.tolist()]
         return {"images": rows, "evidence outside the object": suspects, "enough": self.enough, **self.facts}
 
-    def _shown(self, row: int) -> dict[str, float]:
-        if self.inside is None or self.beside is None:
+    def _shown(self, row: int) -> dict[str, float | None]:
+        if self.alone is None or self.without is None:
             return {}
-        return {"of the object": float(self.inside[row]), "of the rest": float(self.beside[row])}
+        return {"object alone": number(self.alone[row]), "without it": number(self.without[row])}
 
     def gallery(self, most: int = 24) -> Gallery:
         """Each image beside what is enough of it, suspects first; the object is drawn around."""
@@ -87,7 +88,7 @@ class Diagnosis:
                 dimmed = picture * self.masks[row] + (picture * 0.15 + 100) * (1 - self.masks[row])
                 kept = f"keeps {100 * float(self.share[row]):.0f} %" if bool(self.share[row].isfinite()) else "keeps –"
                 words = f"{100 * float(self.areas[row]):.0f} % {kept}"
-                words += "".join(f"\n{100 * part:.0f} % {name}" for name, part in self._shown(row).items())
+                words += "".join(f"\n{name} {'–' if part is None else f'{100 * part:.0f} %'}" for name, part in self._shown(row).items())
                 line += [Shown(self.images[row].permute(1, 2, 0).numpy(), self.names[row][-24:]), Shown(self._outlined(dimmed, row), words)]
             rows[f"{start // (wide // 2) + 1}"] = line
         return Gallery(rows, self.facts)
@@ -138,7 +139,7 @@ def diagnose(
     chosen = torch.where(good.any(1), good.int().argmax(1), len(tried) - 1)
     rows = torch.arange(len(images), device=chosen.device)
     masks = found.masks[rows, chosen].cpu()
-    inside, beside = (None, None) if objects is None else (_part_shown(masks, objects), _part_shown(masks, ~objects))
+    alone, without = (None, None) if objects is None else _apart(phi, images, target, objects, substrate)
     levels = (images * 255).round() if images.is_floating_point() else images
     return Diagnosis(
         levels.to(torch.uint8).cpu(),
@@ -147,12 +148,21 @@ def diagnose(
         found.visible[rows, chosen].cpu(),
         found.share[rows, chosen].cpu(),
         enough,
-        inside,
-        beside,
+        alone,
+        without,
         objects,
         {"target": target.name, "representation": phi.name, "substrate": substrate},
     )
 
 
-def _part_shown(masks: Float[Tensor, "batch height width"], of: Bool[Tensor, "batch height width"]) -> Float[Tensor, " batch"]:
-    return (masks * of).sum((1, 2)) / of.sum((1, 2)).clamp(min=1)
+@torch.no_grad()
+def _apart(
+    phi: Representation, images: Tensor, target: Target, objects: Bool[Tensor, "batch height width"], substrate: Substrate
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """The part of the score that the object keeps alone, and the part that all else keeps without it."""
+    given, inside = phi.normalise(images), objects[:, None].to(phi.device)
+    other = pyramid(given, substrate)[:, 0]
+    whole, nothing = scores(phi, given, target), scores(phi, other, target)
+    both = [scores(phi, torch.where(shown, given, other), target) for shown in (inside, ~inside)]
+    kept = part_kept(torch.stack(both, 1), whole, nothing).cpu()
+    return kept[:, 0], kept[:, 1]
