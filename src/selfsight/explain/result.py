@@ -23,6 +23,8 @@ __all__ = ["HIDDEN", "Explanation", "explain", "fall"]
 
 HIDDEN = 0.1
 """The part of an image that is hidden to see how far the score falls."""
+WIDE = 8
+"""Methods beside each other on a sheet."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +73,24 @@ class Explanation:
         return written(folder, self._repr_png_(), ("maps", {"images": self.images.numpy(), **arrays}), ("explanation", self.to_plain()))
 
     def _repr_png_(self) -> bytes:
-        """A sheet: a row an image, a column a method."""
-        rows = {name: self._row(row) for row, name in enumerate(unique(self.names))}
-        return sheet(rows, [name.replace("_", " ") for name in (self.target, *self.maps)])
+        """A sheet: a row an image, a column a method; more methods than fit beside each other stand below, beside the images again."""
+        rows, methods, names = {}, list(self.maps), unique(self.names)
+        for start in range(0, max(len(methods), 1), WIDE):
+            for row, name in enumerate(names):
+                rows[name if start == 0 else f"{name} · {start // WIDE + 1}"] = self._row(row, methods[start : start + WIDE])
+        return sheet(rows)
 
-    def _row(self, row: int) -> list[Shown]:
-        picture = self.images[row].permute(1, 2, 0).numpy()
-        found = [Shown(picture, f"{self.scores[row]:.3g}")]
-        for name, maps in self.maps.items():
-            one = maps[row, 0].float().cpu().numpy()
+    def _row(self, row: int, methods: Sequence[str]) -> list[Shown]:
+        """The image and some maps; above the first image's their names."""
+
+        def title(words: str) -> str:
+            return words.replace("_", " ") if row == 0 else ""
+
+        found = [Shown(self.images[row].permute(1, 2, 0).numpy(), f"{self.scores[row]:.3g}", title=title(self.target))]
+        for name in methods:
+            one = self.maps[name][row, 0].float().cpu().numpy()
             words = f"{one.min():.1e} … {one.max():.1e}\n{_percent('fall', self.falls[name][row])}"
-            found.append(Shown(shown(picture, one), words))
+            found.append(Shown(shown(found[0].picture, one), words, title=title(name)))
         return found
 
 

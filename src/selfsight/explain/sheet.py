@@ -19,11 +19,12 @@ SIDE = 1.7
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture of levels (0 to 255) or of parts (0 to 1), its words, and the numbers behind them."""
+    """A picture of levels (0 to 255) or of parts (0 to 1), its words, the numbers behind them, and what stands above it."""
 
     picture: UInt8[np.ndarray, "height width 3"] | Float[np.ndarray, "height width 3"]
     words: str = ""
     facts: Mapping[str, float] = field(default_factory=dict)
+    title: str = ""
 
 
 def sheet(rows: Mapping[str, Sequence[Shown]], titles: Sequence[str] = ()) -> bytes:
@@ -37,7 +38,10 @@ def sheet(rows: Mapping[str, Sequence[Shown]], titles: Sequence[str] = ()) -> by
     from matplotlib.figure import Figure
 
     wide, high = max(len(row) for row in rows.values()), len(rows)
-    heights = [SIDE * max(one.picture.shape[0] / one.picture.shape[1] for one in row) + 0.3 for row in rows.values()]
+    heights = [
+        SIDE * max(one.picture.shape[0] / one.picture.shape[1] for one in row) + (0.55 if any(one.title for one in row) else 0.3)
+        for row in rows.values()
+    ]
     figure = Figure(figsize=(SIDE * wide + 0.4, sum(heights) + (0.35 if titles else 0.15)), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(high, wide, squeeze=False, height_ratios=heights)
@@ -46,6 +50,7 @@ def sheet(rows: Mapping[str, Sequence[Shown]], titles: Sequence[str] = ()) -> by
         for axes, one in zip(line, row, strict=False):
             axes.imshow(one.picture)
             axes.set_xlabel(one.words, fontsize=7)
+            axes.set_title(one.title, fontsize=8)
     for axes, title in zip(grid[0], titles, strict=False):
         axes.set_title(title, fontsize=8)
     for axes in grid.flat:
