@@ -107,6 +107,14 @@ def test_smooth_gradients_repeat_and_do_not_depend_on_how_images_are_batched(mon
     assert_close(ours.var_grad(phi, images, logit(), samples=2, noise=0.0), torch.zeros_like(still), atol=1e-7, rtol=0)
 
 
+def test_as_many_images_at_once_as_suit_the_device() -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert [ours.at_once((side, side), cpu) for side in (8, 32, 96, 224)] == [128, 32, 4, 4]
+    assert [ours.at_once((side, side), cuda) for side in (8, 32, 224, 2000)] == [128, 128, 41, 1]
+    parts = [(rows.tolist(), len(part)) for rows, part in ours.parts(torch.zeros(10, 3, 96, 96), cpu)]
+    assert parts == [([0, 1, 2, 3], 4), ([4, 5, 6, 7], 4), ([8, 9], 2)]
+
+
 def test_rise_finds_the_only_place_that_counts() -> None:
     def read(rows: torch.Tensor) -> torch.Tensor:
         return rows.view(-1, 3, 24, 24)[:, :, 4:8, 14:18].mean((1, 2, 3))[:, None]

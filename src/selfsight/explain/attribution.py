@@ -44,8 +44,12 @@ __all__ = [
 Maps = Float[Tensor, "batch 1 height width"]
 Combine = Callable[[Tensor, Tensor], Tensor]
 """From what a layer said and what came back to it (both batch, channel, rows, columns) to one number a place."""
-CHUNK, PLACES = 128, 1 << 21
-"""Images that are given to the network at once, and their pixels: fewer images where they are large."""
+CHUNK, FEWEST = 128, 4
+"""Images that are given to the network at once, at most and on a processor at least."""
+PLACES = {"cpu": 1 << 15}
+"""Their pixels: fewer images where they are large. On a processor so many that what layers say stays in its caches."""
+MANY = 1 << 21
+"""The same for other devices."""
 
 
 def largest(_: Tensor, derivative: Tensor) -> Tensor:
@@ -108,7 +112,7 @@ def saliency(
     """
     layer = maps_before(phi, target)[-1] if at is None else at
     maps = []
-    for rows, part in parts(images):
+    for rows, part in parts(images, phi.device):
         found = reverse(phi, part, target, at=(layer,), rule=rule, rows=rows)
         output, derivative = found.outputs[layer], found.derivatives[layer]
         if layer:
@@ -125,14 +129,15 @@ linear_approximation = partial(saliency, at=None, combine=product)
 grad_cam = partial(saliency, at=None, combine=positive_sum)
 
 
-def at_once(size: Sequence[int]) -> int:
-    """How many images of a size (height, width) are given to the network at once."""
-    return max(1, min(CHUNK, PLACES // (size[0] * size[1])))
+def at_once(size: Sequence[int], device: torch.device) -> int:
+    """How many images of a size (height, width) are given to a network on that device at once."""
+    fewest, places = (FEWEST, PLACES[device.type]) if device.type in PLACES else (1, MANY)
+    return min(CHUNK, max(fewest, places // (size[0] * size[1])))
 
 
-def parts(images: Tensor, chunk: int = 0) -> Iterator[tuple[Int[Tensor, " part"], Tensor]]:
-    """Images some at a time, with their numbers."""
-    chunk = chunk or at_once(images.shape[-2:])
+def parts(images: Tensor, device: torch.device, chunk: int = 0) -> Iterator[tuple[Int[Tensor, " part"], Tensor]]:
+    """Images some at a time, with their numbers: as many as suit a network on the device, or ``chunk``."""
+    chunk = chunk or at_once(images.shape[-2:], device)
     for start in range(0, len(images), chunk):
         part = images[start : start + chunk]
         yield torch.arange(start, start + len(part)), part
@@ -161,7 +166,7 @@ def scores(
     """The target's number for many normalised images, some at a time."""
     rows = torch.arange(len(given)) if rows is None else rows
     with calm(phi.backbone):
-        return torch.cat([target.score(phi, part, rows[places]) for places, part in parts(given)])
+        return torch.cat([target.score(phi, part, rows[places]) for places, part in parts(given, phi.device)])
 
 
 def integrated_gradients(
@@ -209,7 +214,7 @@ def path_integral(
     rows = torch.arange(len(given)) if rows is None else rows
     total = torch.zeros_like(given, dtype=torch.float64)
     places, each = torch.meshgrid(torch.arange(len(given)), torch.arange(steps), indexing="ij")
-    for _, pair in parts(torch.stack([places.flatten(), each.flatten()], 1), at_once(given.shape[-2:])):
+    for _, pair in parts(torch.stack([places.flatten(), each.flatten()], 1), phi.device, at_once(given.shape[-2:], phi.device)):
         image, node = pair.unbind(1)
         alpha = (nodes[node] + 0.5).to(given)[:, None, None, None]
         found = reverse(phi, alpha * given[image], target, rows=rows[image], normalised=True).derivatives[""]
@@ -242,7 +247,9 @@ def smooth_grad(
     for sample in range(samples):
         dice = torch.Generator().manual_seed(key(seed, 0x56, sample))
         shown = given + sigma * torch.randn(given.shape, generator=dice).to(given)
-        found = torch.cat([reverse(phi, part, target, rows=rows, normalised=True).derivatives[""] for rows, part in parts(shown)]).double()
+        found = torch.cat(
+            [reverse(phi, part, target, rows=rows, normalised=True).derivatives[""] for rows, part in parts(shown, phi.device)]
+        ).double()
         first, second = first + found / samples, second + found.square() / samples
     if spread:
         return (second - first.square()).sum(1, keepdim=True).to(given.dtype)
@@ -263,7 +270,7 @@ def attention_rollout(phi: Representation, images: Num[Tensor, "batch channel he
     maps = []
     prefix = getattr(phi.backbone, "prefix", 0)
     blocks = sum(hasattr(module, "qkv") for module in phi.backbone.modules())
-    for _, part in parts(images):
+    for _, part in parts(images, phi.device):
         with calm(phi.backbone):
             rolled = phi.attention(part, 0).mean(1)
             one = torch.eye(rolled.shape[-1]).to(rolled)
@@ -317,11 +324,9 @@ def perturbed_scores(
     masks: int,
 ) -> Float[Tensor, "batch mask"]:
     """The target's number for every image under every mask, many of both at once."""
-    pairs = torch.cartesian_prod(torch.arange(len(given)), torch.arange(masks))
+    pairs, chunk = torch.cartesian_prod(torch.arange(len(given)), torch.arange(masks)), at_once(given.shape[-2:], phi.device)
     with torch.no_grad(), calm(phi.backbone):
-        found = [
-            target.score(phi, make(*pair.to(given.device).unbind(1)), pair[:, 0]) for _, pair in parts(pairs, at_once(given.shape[-2:]))
-        ]
+        found = [target.score(phi, make(*pair.to(given.device).unbind(1)), pair[:, 0]) for _, pair in parts(pairs, phi.device, chunk)]
     return torch.cat(found).view(len(given), masks)
 
 

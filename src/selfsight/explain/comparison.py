@@ -26,7 +26,7 @@ def layer_at(phi: Representation, depth: float) -> str:
 def responses(phi: Representation, images: Num[Tensor, "batch channel height width"], layer: str) -> Float[Tensor, "batch unit"]:
     """What each unit says of each image: the mean over places."""
     with torch.no_grad(), calm(phi.backbone):
-        return torch.cat([unit(layer, 0).numbers(phi, phi.normalise(part)).cpu() for _, part in parts(images)])
+        return torch.cat([unit(layer, 0).numbers(phi, phi.normalise(part)).cpu() for _, part in parts(images, phi.device)])
 
 
 def ranked_units(said: Float[Tensor, "batch unit"]) -> Int[Tensor, " unit"]:

@@ -148,7 +148,7 @@ def excitation(
     """
     layer = at if at is not None else _before(phi, target)[-2]
     maps = []
-    for rows, part in parts(images):
+    for rows, part in parts(images, phi.device):
         found = _relevance(phi, part, target, rows, layer, contrast)
         found = found if layer == "" else phi.places(found, part.shape[-2:], layer)
         maps.append(enlarged(found.sum(1, keepdim=True).clamp(min=0), part.shape[-2:]))

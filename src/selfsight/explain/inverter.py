@@ -166,7 +166,7 @@ def _untrained(phi: Representation, pictures: Tensor, layer: str | None, width: 
         raise UsageError(f"An inverter cannot be learnt from pictures of {tuple(pictures.shape)}.", "Give two square pictures at least.")
     with torch.random.fork_rng(devices=[]), torch.no_grad(), calm(phi.backbone):
         torch.manual_seed(key(seed, 0x1F7))
-        found = torch.cat([features_of(phi, part, layer).cpu() for _, part in parts(pictures[:500])])
+        found = torch.cat([features_of(phi, part, layer).cpu() for _, part in parts(pictures[:500], phi.device)])
         cells = found.shape[-1] if found.ndim == 4 else 0
         inverter, judge = Inverter(found.shape[1], cells=cells, size=pictures.shape[2], width=width, layer=layer), _Judge()
         rows = found.transpose(0, 1).flatten(1)
@@ -191,7 +191,7 @@ def invert_learned(phi: Representation, images: Num[Tensor, "batch 3 side side2"
         raise UsageError(f"The inverter paints {inverter.size} px, and the pictures are {tuple(images.shape[2:])}.", "Give that size.")
     pictures, errors = [], []
     with torch.no_grad(), calm(phi.backbone):
-        for _, part in parts(images):
+        for _, part in parts(images, phi.device):
             aim = features_of(phi, part, inverter.layer)
             pictures.append(inverter(inverter.standardised(aim)))
             errors.append(_missed(phi, pictures[-1], inverter.layer, aim).sqrt())

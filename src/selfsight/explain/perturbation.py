@@ -212,7 +212,7 @@ def _search(
     return masks.unflatten(0, shape), kept.unflatten(0, shape), made
 
 
-def _some(images: Tensor, areas: Sequence[float]) -> Iterator[tuple[Tensor, Tensor]]:
+def _some(images: Tensor, areas: Sequence[float], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     """As many images as, with a mask for each area, are given to the network at once.
 
     Raises:
@@ -220,7 +220,7 @@ def _some(images: Tensor, areas: Sequence[float]) -> Iterator[tuple[Tensor, Tens
     """
     if not areas or not all(0 < area < 1 for area in areas):
         raise UsageError(f"Areas are parts of an image, and {tuple(areas)} are not all between 0 and 1.", "Give areas such as 0.1.")
-    return parts(images, max(1, at_once(images.shape[-2:]) // len(areas)))
+    return parts(images, device, max(1, at_once(images.shape[-2:], device) // len(areas)))
 
 
 def _cells(size: Sequence[int]) -> tuple[int, int]:
@@ -253,7 +253,7 @@ def extremal_perturbation(
     """
     form = smooth_mask if smooth else torch.clone
     place = partial(_of_places, areas=areas, mode=mode, steps=steps, form=form, substrate=substrate)
-    return _joined([place(phi, part, target.of(rows)) for rows, part in _some(images, areas)])
+    return _joined([place(phi, part, target.of(rows)) for rows, part in _some(images, areas, phi.device)])
 
 
 def _of_places(
@@ -329,7 +329,7 @@ def extremal_channels(
 
     The masks have one row for each channel and one column.
     """
-    return _joined([_of_channels(phi, part, target.of(rows), layer, areas, mode, steps) for rows, part in _some(images, areas)])
+    return _joined([_of_channels(phi, part, target.of(rows), layer, areas, mode, steps) for rows, part in _some(images, areas, phi.device)])
 
 
 def _of_channels(
@@ -370,7 +370,7 @@ def meaningful_perturbation(
 
     ``min f(x m + blur(x) (1 - m)) + 1e-4 Σ|1 - m| + 1e-2 Σ|∇m|³``, m on 28 cells, f in parts of what lies between image and blur.
     """
-    return torch.cat([_meaningful(phi, part, target.of(rows), steps, sparse, smooth) for rows, part in parts(images)])
+    return torch.cat([_meaningful(phi, part, target.of(rows), steps, sparse, smooth) for rows, part in parts(images, phi.device)])
 
 
 def _meaningful(phi: Representation, images: Tensor, target: Target, steps: int, sparse: float, smooth: float) -> Maps:
