@@ -342,7 +342,9 @@ def rise(
 ) -> Maps:
     """The mean score of the random masks that keep a place (RISE, Petsiuk et al. 2018, arXiv:1806.07421).
 
-    ``Σ_i f(x ⊙ M_i) M_i / (N keep)``, M a random binary grid enlarged bilinearly and shifted; what is not kept has the mean colour.
+    ``Σ_i (f(x ⊙ M_i) - f̄) M_i / (N keep) + f̄``, M a random binary grid enlarged bilinearly and shifted, f̄ the mean of f over the
+    masks; what is not kept has the mean colour. In expectation this is the published ``Σ_i f M_i / (N keep)``; without f̄ a score that is
+    high whatever is hidden, such as a cosine, draws how often each place happened to be kept.
 
     Args:
         phi, images, target: as for ``saliency``.
@@ -354,7 +356,8 @@ def rise(
     given = phi.normalise(images)
     shown = random_masks(masks, tuple(given.shape[-2:]), grid, keep, seed).to(given)
     said = perturbed_scores(phi, given, target, lambda image, mask: given[image] * shown[mask][:, None], masks)
-    return (said.to(given) @ shown.flatten(1) / (masks * keep)).view(-1, 1, *given.shape[-2:])
+    level = said.to(given).mean(1, keepdim=True)
+    return ((said.to(given) - level) @ shown.flatten(1) / (masks * keep) + level).view(-1, 1, *given.shape[-2:])
 
 
 def random_masks(count: int, size: tuple[int, ...], grid: int, keep: float, seed: int) -> Float[Tensor, "mask height width"]:
