@@ -130,21 +130,16 @@ def diagnose(
         areas: parts of the image that are tried, from small to large.
         enough: the part of the score that has to be kept, from the substrate (0) to the whole image (1).
         steps: of the search.
-        substrate: what stands where a mask does not show the image. The mean colour: a blurred background keeps its hue, and
-            if that gives the class away, the blur does.
+        substrate: what stands where a mask does not show the image; a blurred background keeps its hue, which may be the cue.
     """
     tried = tuple(sorted(areas))
     found = extremal_perturbation(phi, images, target, areas=tried, steps=steps, substrate=substrate)
-    good = found.share >= enough
-    chosen = torch.where(good.any(1), good.int().argmax(1), len(tried) - 1)
-    rows = torch.arange(len(images), device=chosen.device)
-    masks = found.masks[rows, chosen].cpu()
+    rows, chosen = torch.arange(len(images), device=found.share.device), _smallest(found.share >= enough)
     alone, without = (None, None) if objects is None else _apart(phi, images, target, objects, substrate)
-    levels = (images * 255).round() if images.is_floating_point() else images
     return Diagnosis(
-        levels.to(torch.uint8).cpu(),
-        tuple(names) or tuple(f"image {number}" for number in range(len(images))),
-        masks,
+        _levels(images),
+        tuple(names) or tuple(f"image {row}" for row in range(len(images))),
+        found.masks[rows, chosen].cpu(),
         found.visible[rows, chosen].cpu(),
         found.share[rows, chosen].cpu(),
         enough,
@@ -153,6 +148,15 @@ def diagnose(
         objects,
         {"target": target.name, "representation": phi.name, "substrate": substrate},
     )
+
+
+def _smallest(good: Bool[Tensor, "batch area"]) -> Int[Tensor, " batch"]:
+    """The first area that is good for each image; the last where none is."""
+    return torch.where(good.any(1), good.int().argmax(1), good.shape[1] - 1)
+
+
+def _levels(images: Num[Tensor, "batch 3 height width"]) -> UInt8[Tensor, "batch 3 height width"]:
+    return ((images * 255).round() if images.is_floating_point() else images).to(torch.uint8).cpu()
 
 
 @torch.no_grad()
