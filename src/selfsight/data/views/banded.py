@@ -99,7 +99,6 @@ class _Desk:
         return self.whole
 
 
-@torch.compiler.disable
 def resample(
     pixels: Num[Tensor, "batch channel height width"],
     boxes: Num[Tensor, "batch 4"],

@@ -142,6 +142,8 @@ def resample(
         return finish(_dense(pixels, placing, size, slice(None), None), slice(None), None)
     if not small:
         banded_form: Any = banded.resample
+        if torch.compiler.is_compiling():  # not a decorator: that would load the compiler at every start, which takes seconds
+            banded_form = torch.compiler.disable(banded_form)
         return banded_form(pixels, placing.boxes, placing.flip, placing.sigma, placing.kernel, size, finish)
     n, channels, height, width = pixels.shape
     made = lend(n, channels, size, size)
