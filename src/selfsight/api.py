@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,12 @@ from torch import Tensor, nn
 
 from selfsight.assembly import Settings, build, frame_of
 from selfsight.backbones.loading import load_representation
+from selfsight.backbones.onnx import export_onnx
 from selfsight.bank.extract import bank_of, fingerprint_of
 from selfsight.bank.store import Bank
 from selfsight.core.clock import Clock
-from selfsight.core.errors import MissingExtra, UsageError
-from selfsight.core.representation import Backbone, Representation
+from selfsight.core.errors import UsageError
+from selfsight.core.representation import Representation
 from selfsight.core.say import Say, quiet
 from selfsight.core.wishes import Wishes
 from selfsight.data.loader import images
@@ -26,6 +26,8 @@ from selfsight.data.opening import open_source
 from selfsight.data.pack import cache_folder
 from selfsight.data.source import Source
 from selfsight.data.views.geometry import central
+from selfsight.discover.found import Found
+from selfsight.discovering import discover_objects
 from selfsight.engine.hardware import fast_bf16, find_device
 from selfsight.explain.activation import Fourier, Generated, Phase, Pixels, Writing
 from selfsight.explain.asking import fixed_target, read_images, target_of
@@ -39,6 +41,7 @@ from selfsight.explain.result import Explanation, explain
 from selfsight.explain.sheet import unique
 from selfsight.learning import Manner, continue_run, learn_run
 from selfsight.measure.examine import Examination, examine
+from selfsight.measure.scores import Score
 from selfsight.report.page import Shown, write_report
 
 __all__ = ["Run", "learn", "load", "open", "wrap"]
@@ -84,18 +87,6 @@ def wrap(module: nn.Module, *, mean: Sequence[float], std: Sequence[float], size
     from selfsight.backbones.pretrained import wrap_backbone
 
     return Representation(wrap_backbone(module, size=size), mean=mean, std=std, size=size, name=name)
-
-
-class _Plain(nn.Module):
-    """A backbone that returns a tuple, for exporters."""
-
-    def __init__(self, backbone: Backbone) -> None:
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.backbone(images)
-        return features.pooled, features.grid
 
 
 class Run:
@@ -347,6 +338,20 @@ class Run:
         phis = {name: run.phi for name, run in zip(names, runs, strict=True)}
         return compare_units(phis, seen, ranks=tuple(range(count)), **more)
 
+    def discover(
+        self, data: Source | str | Path, *, method: str = "cut", limit: int | None = None, **more: Any
+    ) -> tuple[Found, dict[str, Score]]:
+        """Objects of a data set's pictures; where true boxes or masks are known, how often they are right (CorLoc), beside floors.
+
+        Args:
+            data: a source, or the name of a data set.
+            method: a name of ``discover.localise.LOCALISERS``.
+            limit: at most so many pictures.
+            more: passed on to ``discovering.discover_objects``.
+        """
+        source = open_source(data, limit=limit, size=self.phi.size) if isinstance(data, str | Path) else data
+        return discover_objects(self.phi, source, method, **more)
+
     def report(self, data: Source | str | Path | None = None) -> Path:
         """Write one page about the run, ``report/index.html``; pictures are taken from ``data``, by default what it was learnt from."""
         source = self.source() if data is None else open_source(data, size=self.phi.size) if isinstance(data, str | Path) else data
@@ -363,27 +368,8 @@ class Run:
         return Shown(batch, method.recipe.make(batch, drawn), self.phi.mean, self.phi.std)
 
     def export_onnx(self, path: str | Path | None = None) -> Path:
-        """Write the network for ONNX runtimes, ``export/model.onnx``: normalised images in, vectors and the last grid out; any batch size.
-
-        Raises:
-            MissingExtra: the packages onnx and onnxscript are not installed.
-        """
-        if find_spec("onnx") is None or find_spec("onnxscript") is None:
-            raise MissingExtra("onnx", "export", "Exporting to ONNX")
-        target = Path(path) if path is not None else self.path / "export" / "model.onnx"
-        example = torch.zeros(2, self.phi.backbone.channels, self.phi.size, self.phi.size)
-        torch.onnx.export(
-            _Plain(self.phi.backbone).eval(),
-            (example,),
-            str(target),
-            input_names=["images"],
-            output_names=["pooled", "grid"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-        return target
+        """Write the network for ONNX runtimes, ``export/model.onnx``; see ``selfsight.backbones.onnx``."""
+        return export_onnx(self.phi, Path(path) if path is not None else self.path / "export" / "model.onnx")
 
     def _repr_html_(self) -> str:
         status = self.status.get("status", "")

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Num
@@ -237,17 +237,43 @@ class Representation:
         Raises:
             UsageError: the network has no attention blocks.
         """
+        layer, queries, keys, _ = self._looked(images, block)
+        queries, keys = getattr(layer, "q_norm", _same)(queries), getattr(layer, "k_norm", _same)(keys)
+        return (queries * layer.scale @ keys.transpose(2, 3)).softmax(3)
+
+    def facet(
+        self, images: Num[Tensor, "batch channel height width"], facet: Literal["query", "key", "value"] = "key", block: int = -1
+    ) -> Float[Tensor, "batch dim rows columns"]:
+        """Queries, keys or values of an attention block, the heads one after the other, one vector a place; prefix tokens left out.
+
+        Raises:
+            UsageError: the network has no attention blocks.
+        """
+        _, *found = self._looked(images, block)
+        heads = found[("query", "key", "value").index(facet)]
+        return self.places(heads.transpose(1, 2).flatten(2), images.shape[-2:])
+
+    @property
+    def attends(self) -> bool:
+        """Whether the network has attention blocks."""
+        return any(hasattr(module, "qkv") for module in self.backbone.modules())
+
+    @torch.no_grad()
+    def _looked(self, images: Tensor, block: int) -> tuple[Any, Tensor, Tensor, Tensor]:
+        """An attention layer with its queries, keys and values (batch, head, token, dim), from what it was given."""
         names = [name for name, module in self.backbone.named_modules() if hasattr(module, "qkv")]
         if not names:
             raise UsageError(f"{self.name} has no attention.", "Ask a vision transformer.")
+        if not -len(names) <= block < len(names):
+            raise UsageError(
+                f"There is no block {block}: {self.name} has {len(names)}.", "Blocks are counted from 0, from the end with -1."
+            )
         layer: Any = find_layer(self.backbone, names[block])
-        with torch.no_grad(), tap(self.backbone, names[block], inputs=True) as heard:
+        with tap(self.backbone, names[block], inputs=True) as heard:
             self.features(images)
-            tokens = heard[names[block]]
-            batch, count, _ = tokens.shape
-            queries, keys, _ = layer.qkv(tokens).view(batch, count, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4)
-            queries, keys = getattr(layer, "q_norm", _same)(queries), getattr(layer, "k_norm", _same)(keys)
-            return (queries * layer.scale @ keys.transpose(2, 3)).softmax(3)
+        tokens = heard[names[block]]
+        queries, keys, values = layer.qkv(tokens).unflatten(2, (3, layer.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return layer, queries, keys, values
 
     def _at(self, images: Tensor, layer: str) -> Tensor:
         with tap(self.backbone, layer) as heard:

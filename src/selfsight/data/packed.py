@@ -56,7 +56,7 @@ class PackedSource:
         """Pictures of these rows; a row that could not be read shows the next one that could."""
         rows = np.asarray(rows, dtype=np.int64)
         extent = None if self.pack.uniform else self.pack.table[rows, 2:4]
-        return Batch(np.ascontiguousarray(self.pack.read(rows)), rows, extent)
+        return Batch(np.ascontiguousarray(self.pack.read(rows)), rows, extent, own=self.pack.table[rows, 4:6])
 
     def truth(self, rows: Rows) -> Truth:
         """What is known of the pictures that ``read`` returns for these rows, in their pixels."""

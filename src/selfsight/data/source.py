@@ -22,12 +22,14 @@ class Batch:
         index: which samples of the source these are.
         extent: true height and width of each picture in pixels, from the top left corner; ``None``: nothing is padded.
         companions: what came with the pictures (sound, flow, text), one row a picture.
+        own: height and width of each picture before it was made smaller for the pack; ``None``: it was not.
     """
 
     images: UInt8[np.ndarray, "batch channel height width"]
     index: Int[np.ndarray, "batch"]
     extent: Int[np.ndarray, "batch 2"] | None = None
     companions: Mapping[str, np.ndarray] = field(default_factory=dict)
+    own: Int[np.ndarray, "batch 2"] | None = None
 
 
 class LazySequence(Sequence[Item]):

@@ -1,11 +1,14 @@
 """Tables for the terminal."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["NAMES", "score_rows", "score_table"]
+from selfsight.measure.scores import Score
+
+__all__ = ["NAMES", "score_rows", "score_table", "share_table"]
 
 NAMES = {
     ("knn", "top1"): "k-NN top-1",
@@ -60,3 +63,17 @@ def score_table(plain: dict[str, Any]) -> None:
     console.print("[dim]↓ lower is better; above floors: over the better of the two[/dim]", highlight=False)
     for probe, words in plain["protocol"].items():
         console.print(f"[dim]{probe}: {words}[/dim]", highlight=False)
+
+
+def share_table(name: str, scores: Mapping[str, Score]) -> None:
+    """Print one share of several contestants, the first of which is judged, with what it is above the best of the others."""
+    table = Table(title=f"{name}, with 95 % bootstrap intervals", title_justify="left")
+    table.add_column("")
+    table.add_column(name, justify="right", no_wrap=True)
+    for who, score in scores.items():
+        table.add_row(who, _words(score.to_plain(), "share"))
+    Console().print(table)
+    (first, judged), *others = scores.items()
+    if others:
+        best, floor = max(others, key=lambda pair: pair[1].value)
+        Console().print(f"[dim]{first}: {100 * (judged.value - floor.value):+.1f} points over {best}[/dim]", highlight=False)

@@ -1,0 +1,1 @@
+"""Use a representation without labels: objects, segments, parts and clusters."""

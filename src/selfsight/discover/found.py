@@ -1,0 +1,178 @@
+"""What was found in pictures: boxes and masks at the pictures' own size, as COCO JSON, CSV, PNG and a sheet."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from selfsight.core.representation import Representation
+from selfsight.core.say import Say, quiet
+from selfsight.data.source import Rows, Source
+from selfsight.discover.localise import Region, localise
+from selfsight.discover.looked import Look, Size, looks
+
+__all__ = ["Found", "find_objects"]
+
+SHOWN = 48
+"""Pictures on a sheet at most."""
+SIDE = 160
+COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0))
+"""Okabe and Ito's, which most eyes can tell apart."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Regions of some pictures.
+
+    Attributes:
+        names: of the pictures.
+        sizes: (height, width) of the picture files in pixels.
+        read: (height, width) as the data set gives them, in whose pixels it knows the truth.
+        regions: of each, masks over places.
+        pictures: small copies of the first, for the sheet.
+        facts: how it was done.
+    """
+
+    names: tuple[str, ...]
+    sizes: tuple[Size, ...]
+    read: tuple[Size, ...]
+    regions: tuple[Sequence[Region], ...]
+    pictures: tuple[UInt8[np.ndarray, "_ _ 3"], ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def boxes(self, row: int, *, read: bool = False) -> Float[np.ndarray, "region 5"]:
+        """Left, top, right, bottom in pixels of a picture's file, or of what was read (the last two excluded), and the score."""
+        height, width = self.read[row] if read else self.sizes[row]
+        found = np.zeros((len(self.regions[row]), 5))
+        for place, region in enumerate(self.regions[row]):
+            rows, columns = region.mask.shape
+            found[place] = (*np.array(region.box) * np.array([width / columns, height / rows] * 2), region.score)
+        return found
+
+    def mask(self, row: int) -> UInt8[np.ndarray, "height width"]:
+        """The number of the region at each pixel of a picture, from 1; the first found lies above; 0: none."""
+        height, width = self.sizes[row]
+        found = np.zeros((height, width), dtype=np.uint8)
+        for place, region in reversed(list(enumerate(self.regions[row]))):
+            rows, columns = region.mask.shape
+            down, across = np.arange(height) * rows // height, np.arange(width) * columns // width
+            found[region.mask[down[:, None], across]] = place + 1
+        return found
+
+    def to_plain(self) -> dict[str, Any]:
+        """COCO's form: pictures, and an annotation for each region; a picture in which nothing was found has none."""
+        pictures, annotations = [], []
+        for row, (name, (height, width)) in enumerate(zip(self.names, self.sizes, strict=True)):
+            pictures.append({"id": row, "file_name": name, "height": height, "width": width})
+            for left, top, right, bottom, score in self.boxes(row).round(4).tolist():
+                box = [left, top, round(right - left, 4), round(bottom - top, 4)]
+                about = {"id": len(annotations), "image_id": row, "category_id": 1, "bbox": box, "area": round(box[2] * box[3], 4)}
+                annotations.append({**about, "iscrowd": 0, "score": score})
+        categories = [{"id": 1, "name": "object"}]
+        return {"info": dict(self.facts), "images": pictures, "annotations": annotations, "categories": categories}
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write ``boxes.json`` (COCO), ``boxes.csv``, ``masks/`` (a PNG of region numbers for each picture) and ``sheet.png``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "boxes.json").write_text(json.dumps(self.to_plain()) + "\n")
+        with (folder / "boxes.csv").open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["file", "left", "top", "right", "bottom", "score"])
+            table.writerows([[name, *self.boxes(row)[place].round(4)] for row, name, place in self._each()])
+        for row, name in enumerate(self.names):
+            target = (folder / "masks" / name.lstrip("/")).with_suffix(".png")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(self.mask(row)).save(target)
+        (folder / "sheet.png").write_bytes(self._repr_png_())
+        return [folder / name for name in ("sheet.png", "boxes.json", "boxes.csv", "masks")]
+
+    def _each(self) -> Iterator[tuple[int, str, int]]:
+        for row, name in enumerate(self.names):
+            yield from ((row, name, place) for place in range(len(self.regions[row])))
+
+    def _repr_png_(self) -> bytes:
+        """The first pictures with their masks and boxes."""
+        from io import BytesIO
+
+        across = min(8, max(len(self.pictures), 1))
+        down = -(-len(self.pictures) // across) or 1
+        page = Image.new("RGB", (across * (SIDE + 8) + 8, down * (SIDE + 8) + 8), "white")
+        for row in range(len(self.pictures)):
+            tile = self._tile(row)
+            corner = (8 + row % across * (SIDE + 8) + (SIDE - tile.width) // 2, 8 + row // across * (SIDE + 8) + (SIDE - tile.height) // 2)
+            page.paste(tile, corner)
+        out = BytesIO()
+        page.save(out, "PNG")
+        return out.getvalue()
+
+    def _tile(self, row: int) -> Image.Image:
+        """A picture in grey but for the regions, each with the outline and the box in its colour."""
+        picture = Image.fromarray(self.pictures[row])
+        scale = SIDE / max(picture.size)
+        width, height = (max(round(side * scale), 1) for side in picture.size)
+        pixels = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR)).astype(float)
+        numbers = np.asarray(Image.fromarray(self.mask(row)).resize((width, height), Image.Resampling.NEAREST))
+        shown = np.where((numbers > 0)[..., None], pixels, 0.35 * pixels.mean(2, keepdims=True) + 150)
+        around = np.pad(numbers, 1, mode="edge")
+        edges = (numbers != around[:-2, 1:-1]) | (numbers != around[1:-1, :-2])
+        shown[edges] = np.array(COLOURS)[(np.maximum(numbers, around[:-2, 1:-1])[edges].clip(min=1) - 1) % len(COLOURS)]
+        tile = Image.fromarray(shown.clip(0, 255).astype(np.uint8))
+        whole = np.array([width, height] * 2) / np.array([*self.sizes[row][::-1]] * 2)
+        for place, box in enumerate(self.boxes(row)[:, :4]):
+            _frame(tile, (box * whole).round().astype(int), COLOURS[place % len(COLOURS)])
+        return tile
+
+
+def _frame(tile: Image.Image, box: np.ndarray, colour: tuple[int, int, int]) -> None:
+    from PIL import ImageDraw
+
+    left, top, right, bottom = box.tolist()
+    ImageDraw.Draw(tile).rectangle((left, top, max(right - 1, left), max(bottom - 1, top)), outline=colour, width=2)
+
+
+def find_objects(
+    phi: Representation,
+    source: Source,
+    method: str = "cut",
+    *,
+    look: Look | None = None,
+    least: float = 0.05,
+    rows: Rows | None = None,
+    say: Say = quiet,
+    **options: Any,
+) -> Found:
+    """Objects of a data set's pictures.
+
+    Args:
+        phi: the representation.
+        source: the data set.
+        method: a name of ``LOCALISERS``.
+        look: at which scale, and which features.
+        least: how sure a region has to be, from 0 to 1.
+        rows: which pictures; all by default.
+        say: called with how far it is.
+        options: of the localiser.
+
+    Raises:
+        UsageError: there is no such localiser, or it cannot look at this network.
+    """
+    names, sizes, read = list[str](), list[Size](), list[Size]()
+    regions, pictures = list[Sequence[Region]](), list[np.ndarray]()
+    total = len(source) if rows is None else len(rows)
+    for looked in looks(phi, source, look or Look(), rows=rows):
+        regions += localise(looked, method, least=least, **options)
+        names += looked.names
+        sizes += looked.sizes
+        read += looked.read
+        room = SHOWN - len(pictures)
+        pictures += list((looked.pixels[:room] * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
+        if len(names) == total or len(names) % 64 < len(looked):
+            say(f"{method}: {len(names):,} of {total:,} pictures")
+    facts = {"method": method, "least": least, "representation": phi.name, "data": source.spec, **options}
+    return Found(tuple(names), tuple(sizes), tuple(read), tuple(regions), tuple(pictures), facts)

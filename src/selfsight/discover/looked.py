@@ -1,0 +1,147 @@
+"""Pictures as discoveries look at them: whole, at one scale, with what the representation says of every place."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from selfsight.core.representation import Representation
+from selfsight.data.source import Rows, Source
+from selfsight.discover.affinity import Described, Facet, colour_affinity, cosines, described, similar
+from selfsight.discover.spectral import Spectrum, spectrum
+
+__all__ = ["Look", "Looked", "Size", "looks", "whole"]
+
+Size = tuple[int, int]
+_Read = tuple[int, Tensor, Size, Size]
+"""A row, its pixels, the size of its file and that of what was read."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How pictures are looked at.
+
+    Attributes:
+        size: the shorter side in pixels; None: that of the network. The other keeps the proportions; both are rounded to strides.
+        layer, facet, block: which features; see ``affinity.described``.
+        centred: whether the mean over a picture's places is taken off; None: where there is no attention, for what comes out of a
+            rectifier points one way everywhere.
+        colour: the weight of likeness in colour and place beside that of features.
+        vectors: eigenvectors that are found.
+    """
+
+    size: int | None = None
+    layer: str | None = None
+    facet: Facet = "auto"
+    block: int = -1
+    centred: bool | None = None
+    colour: float = 0.0
+    vectors: int = 5
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Some pictures of one shape; all that is asked about them is worked out once.
+
+    Attributes:
+        phi: the representation.
+        pixels: (batch, 3, height, width) in [0, 1], sides multiples of the stride.
+        look: how.
+        rows: which of the data set they are.
+        sizes: (height, width) of the picture files in pixels.
+        read: (height, width) as the data set gives them, in whose pixels it knows the truth.
+        names: what they are called.
+    """
+
+    phi: Representation
+    pixels: Float[Tensor, "batch 3 height width"]
+    look: Look = field(default_factory=Look)
+    rows: tuple[int, ...] = ()
+    sizes: tuple[Size, ...] = ()
+    read: tuple[Size, ...] = ()
+    names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @cached_property
+    def features(self) -> Described:
+        """One vector a place."""
+        look = self.look
+        found = described(self.phi, self.pixels, layer=look.layer, facet=look.facet, block=look.block).float()
+        centred = not self.phi.attends if look.centred is None else look.centred
+        return found - found.mean((2, 3), keepdim=True) if centred else found
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of places."""
+        return self.features.shape[2], self.features.shape[3]
+
+    @cached_property
+    def cosines(self) -> Float[Tensor, "batch place place"]:
+        """How alike the features of places are."""
+        return cosines(self.features)
+
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """The smoothest eigenvectors over the places (Melas-Kyriazi et al. 2022, arXiv:2205.07839)."""
+        weights = self.cosines.clamp(min=0)
+        if self.look.colour:
+            weights = weights + self.look.colour * colour_affinity(self.pixels.to(weights.device), *self.shape)
+        places = weights.shape[1]
+        return spectrum(similar(weights), min(self.look.vectors, places - 1))
+
+    @cached_property
+    def attention(self) -> Float[Tensor, "batch head rows columns"]:
+        """How much the class token looks at each place, by head.
+
+        Raises:
+            UsageError: the network has no attention.
+        """
+        prefix = getattr(self.phi.backbone, "prefix", 1)
+        looked = self.phi.attention(self.pixels, self.look.block)[:, :, 0, prefix:]
+        rows, columns = (side // self.phi.backbone.stride for side in self.pixels.shape[2:])
+        return looked.float().unflatten(2, (rows, columns))
+
+
+def whole(pixels: Float[Tensor, "channel height width"], size: int, stride: int) -> Float[Tensor, "channel height2 width2"]:
+    """A whole picture of which the shorter side is about ``size``, both sides multiples of ``stride``."""
+    scale = size / min(pixels.shape[-2:])
+    sides = [max(round(side * scale / stride), 1) * stride for side in pixels.shape[-2:]]
+    return interpolate(pixels[None], sides, mode="bilinear", antialias=True)[0].clamp(0, 1)
+
+
+def looks(phi: Representation, source: Source, look: Look, *, rows: Rows | None = None, batch: int = 16) -> Iterator[Looked]:
+    """The pictures of a source in batches of one shape, in their order.
+
+    Args:
+        phi: the representation.
+        source: the data set.
+        look: how they are looked at.
+        rows: which of them; all by default.
+        batch: how many at once at most.
+    """
+    wanted = np.arange(len(source)) if rows is None else rows
+    names, waiting = source.names, list[_Read]()
+    for row in wanted:
+        given = source.read(np.array([row]))
+        height, width = given.images.shape[2:] if given.extent is None else given.extent[0].tolist()
+        pixels = torch.from_numpy(np.ascontiguousarray(given.images[0, :, :height, :width])).float() / 255
+        one = whole(pixels, look.size or phi.size, phi.backbone.stride)
+        if waiting and (len(waiting) == batch or waiting[0][1].shape != one.shape):
+            yield _together(phi, look, waiting, names)
+            waiting = []
+        own = (height, width) if given.own is None else (int(given.own[0, 0]), int(given.own[0, 1]))
+        waiting.append((int(row), one, own, (height, width)))
+    if waiting:
+        yield _together(phi, look, waiting, names)
+
+
+def _together(phi: Representation, look: Look, some: list[_Read], names: Sequence[str]) -> Looked:
+    rows, pixels, sizes, read = zip(*some, strict=True)
+    return Looked(phi, torch.stack(pixels).to(phi.device), look, rows, sizes, read, tuple(str(names[row]) for row in rows))

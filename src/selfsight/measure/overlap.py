@@ -1,0 +1,145 @@
+"""How far what was found agrees with what is there: boxes, masks and segments."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import linear_sum_assignment
+
+from selfsight.data.source import Source
+from selfsight.measure.scores import Score, share
+
+__all__ = ["BETA", "MaskScores", "box_of", "box_overlaps", "confusion", "corloc", "f_beta", "judge_boxes", "matched", "mean_iou", "overlap"]
+
+BETA = 0.3
+"""β², the weight of recall beside precision (Achanta et al. 2009, CVPR)."""
+LEVELS = 255
+Matching = Literal["count", "iou"]
+
+
+def box_overlaps(left: Float[np.ndarray, "first 4"], right: Float[np.ndarray, "second 4"]) -> Float[np.ndarray, "first second"]:
+    """Intersection over union of boxes (left, top, right, bottom; the last two excluded); 0 where both are empty."""
+    low = np.maximum(left[:, None, :2], right[None, :, :2])
+    high = np.minimum(left[:, None, 2:], right[None, :, 2:])
+    shared = (high - low).clip(min=0).prod(2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).clip(min=0).prod(1) for boxes in (left, right)]
+    either = areas[0][:, None] + areas[1] - shared
+    return np.divide(shared, either, out=np.zeros_like(shared, dtype=float), where=either > 0)
+
+
+def corloc(found: Sequence[np.ndarray], truth: Sequence[np.ndarray], *, seed: int = 0) -> Score:
+    """The share of pictures in which the first box found overlaps a true one by half of their union or more (Deselaers et al. 2010, ECCV).
+
+    A picture in which nothing was found is wrong; pictures without a true box do not count.
+
+    Args:
+        found: of each picture (box, 4 or more): left, top, right, bottom, the surest first.
+        truth: the same of true boxes.
+        seed: of the interval.
+    """
+    good = [
+        bool(len(boxes) and box_overlaps(boxes[:1, :4].astype(float), real[:, :4].astype(float)).max() >= 0.5)
+        for boxes, real in zip(found, truth, strict=True)
+        if len(real)
+    ]
+    return share(np.array(good, dtype=bool), seed)
+
+
+def judge_boxes(boxes: Callable[[int], np.ndarray], source: Source) -> dict[str, Score]:
+    """``corloc`` of the boxes of each picture of a data set, where its true boxes or masks are known; else nothing.
+
+    Args:
+        boxes: those found in a picture (box, 4 or more), the surest first.
+        source: the data set.
+    """
+    truth = source.truth(np.arange(len(source)))
+    if truth.boxes is not None:
+        real = [np.asarray(one) for one in truth.boxes]
+    elif truth.masks is not None:
+        real = [box_of(np.asarray(mask) > 0) for mask in truth.masks]
+    else:
+        return {}
+    return {"corloc": corloc([boxes(row) for row in range(len(source))], real)}
+
+
+def box_of(mask: Bool[np.ndarray, "height width"]) -> Float[np.ndarray, "object 4"]:
+    """The box around a mask; none around an empty one."""
+    down, across = np.nonzero(mask)
+    return np.array([[across.min(), down.min(), across.max() + 1, down.max() + 1]] if len(down) else np.zeros((0, 4)), dtype=float)
+
+
+def overlap(found: Bool[np.ndarray, "*size"], truth: Bool[np.ndarray, "*size"]) -> float:
+    """Intersection over union of two masks; 1 where both are empty."""
+    either = int((found | truth).sum())
+    return float((found & truth).sum() / either) if either else 1.0
+
+
+def f_beta(precision: np.ndarray, recall: np.ndarray, beta: float = BETA) -> np.ndarray:
+    """``(1 + β²) P R / (β² P + R)``, with ``beta`` for β²; 0 where both are."""
+    below = beta * precision + recall
+    return np.divide((1 + beta) * precision * recall, below, out=np.zeros_like(below, dtype=float), where=below > 0)
+
+
+@dataclass
+class MaskScores:
+    """Scores of saliency maps in [0, 1] against masks, a picture at a time.
+
+    F is the largest over 255 thresholds of the mean over pictures (as TokenCut has it; the mean of each picture's largest, which
+    others print, is never smaller); IoU and accuracy are those of the map above a half, meant over pictures.
+    """
+
+    curve: Float[np.ndarray, " level"] | None = None
+    ious: list[float] | None = None
+    accuracies: list[float] | None = None
+
+    def add(self, found: Float[np.ndarray, "height width"], truth: Bool[np.ndarray, "height width"]) -> None:
+        """Count a picture in."""
+        levels = np.minimum((found * LEVELS).astype(int), LEVELS - 1)
+        inside = np.bincount(levels[truth], minlength=LEVELS)[::-1].cumsum()[::-1]
+        all_of_it = np.bincount(levels.ravel(), minlength=LEVELS)[::-1].cumsum()[::-1]
+        precision = np.divide(inside, all_of_it, out=np.zeros(LEVELS), where=all_of_it > 0)
+        recall = inside / max(int(truth.sum()), 1)
+        self.curve = f_beta(precision, recall) + (0 if self.curve is None else self.curve)
+        self.ious = [*(self.ious or []), overlap(found > 0.5, truth)]
+        self.accuracies = [*(self.accuracies or []), float(((found > 0.5) == truth).mean())]
+
+    def scores(self) -> dict[str, float]:
+        """``f``, ``iou``, ``accuracy``."""
+        if self.curve is None or not self.ious or not self.accuracies:
+            return {}
+        best = float(self.curve.max() / len(self.ious))
+        return {"f": best, "iou": float(np.mean(self.ious)), "accuracy": float(np.mean(self.accuracies))}
+
+
+def confusion(
+    found: Int[np.ndarray, "*size"], truth: Int[np.ndarray, "*size"], segments: int, classes: int, ignore: int = 255
+) -> Int[np.ndarray, "segment class"]:
+    """How many pixels have each pair of segment and class; tables of pictures can be added. ``ignore`` is a class that does not count."""
+    kept = truth != ignore
+    pairs = found[kept].astype(np.int64) * classes + truth[kept]
+    return np.bincount(pairs.ravel(), minlength=segments * classes).reshape(segments, classes)
+
+
+def _ious(table: Int[np.ndarray, "segment class"]) -> Float[np.ndarray, "segment class"]:
+    either = table.sum(1, keepdims=True) + table.sum(0, keepdims=True) - table
+    return np.divide(table, either, out=np.zeros(table.shape), where=either > 0)
+
+
+def matched(table: Int[np.ndarray, "segment class"], by: Matching = "iou") -> Int[np.ndarray, " segment"]:
+    """The class of each segment under the one-to-one matching of the largest sum of IoU or of pixels (Kuhn 1955); -1: of none."""
+    rows, columns = linear_sum_assignment(_ious(table) if by == "iou" else table, maximize=True)
+    found = np.full(len(table), -1)
+    found[rows] = columns
+    return found
+
+
+def mean_iou(table: Int[np.ndarray, "segment class"], by: Matching = "iou") -> float:
+    """Mean over classes that occur of the IoU of the segment that is matched to each; a class of no segment has 0."""
+    classes = matched(table, by)
+    ious, found = _ious(table), np.zeros(table.shape[1])
+    for segment, one in enumerate(classes):
+        if one >= 0:
+            found[one] = ious[segment, one]
+    return float(found[table.sum(0) > 0].mean())
