@@ -254,8 +254,8 @@ CLAIMS = {
         photographs_judged,
         failed="RISE does, on both; extremal perturbation on COCO, and on ECSSD it is a hundredth below chance. A cosine to a cluster is high whatever "
         "is hidden (0.8 of it is left by chance), so that little lies between good maps and bad ones, and the middle points best: photographs are "
-        "taken so. RISE pointed at 16 and 28 %, for on so high a score its published mean draws how often a place happened to be kept; that has "
-        "been mended since (on 14 of these photographs 50 % in place of 21, deletion 0.75 in place of 0.86), and this was not run again.",
+        "taken so. RISE pointed at 16 and 28 % before its mean was taken off, for on so high a score the published form draws how often a place "
+        "happened to be kept; its rows were made again.",
     ),
     "n": Claim(
         "DeconvNet and guided maps hardly depend on the unit, gradients more, perturbation most",
