@@ -123,6 +123,13 @@ def test_importing_does_nothing():
     assert "torch" in loaded(words)
 
 
+def test_the_compiler_is_loaded_where_it_is_used_alone():
+    """It takes seconds, at every start."""
+    words = "import sys, selfsight.api; print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
+
+
 def test_package_offers_its_face():
     assert selfsight.__all__ == ["Run", "learn", "load", "open", "wrap"]
     assert set(selfsight.__all__) <= set(dir(selfsight))

@@ -27,6 +27,7 @@ from selfsight.data.pack import cache_folder
 from selfsight.data.source import Source
 from selfsight.data.views.geometry import central
 from selfsight.discover.found import Found
+from selfsight.discover.looked import Look
 from selfsight.discovering import discover_objects
 from selfsight.engine.hardware import fast_bf16, find_device
 from selfsight.explain.activation import Fourier, Generated, Phase, Pixels, Writing
@@ -339,18 +340,20 @@ class Run:
         return compare_units(phis, seen, ranks=tuple(range(count)), **more)
 
     def discover(
-        self, data: Source | str | Path, *, method: str = "cut", limit: int | None = None, **more: Any
+        self, data: Source | str | Path, *, method: str = "cut", look: Look | None = None, limit: int | None = None, **more: Any
     ) -> tuple[Found, dict[str, Score]]:
         """Objects of a data set's pictures; where true boxes or masks are known, how often they are right (CorLoc), beside floors.
 
         Args:
             data: a source, or the name of a data set.
             method: a name of ``discover.localise.LOCALISERS``.
+            look: at which scale, and which features.
             limit: at most so many pictures.
             more: passed on to ``discovering.discover_objects``.
         """
-        source = open_source(data, limit=limit, size=self.phi.size) if isinstance(data, str | Path) else data
-        return discover_objects(self.phi, source, method, **more)
+        size = (look.size if look else None) or self.phi.size
+        source = open_source(data, limit=limit, size=size) if isinstance(data, str | Path) else data
+        return discover_objects(self.phi, source, method, look=look, **more)
 
     def report(self, data: Source | str | Path | None = None) -> Path:
         """Write one page about the run, ``report/index.html``; pictures are taken from ``data``, by default what it was learnt from."""

@@ -3,13 +3,13 @@
 from functools import partial
 from typing import Any
 
-from selfsight.backbones.loading import untrained_twin
 from selfsight.core.representation import Representation
 from selfsight.core.say import Say, quiet
 from selfsight.data.source import Source
 from selfsight.discover.found import Found, find_objects
 from selfsight.discover.localise import ALIASES, BLIND
 from selfsight.discover.looked import Look
+from selfsight.measure.floors import untrained_networks
 from selfsight.measure.overlap import judge_boxes
 from selfsight.measure.scores import Score
 
@@ -40,22 +40,36 @@ def discover_objects(
         options: of the localiser.
 
     Returns:
-        What was found; CorLoc of the method under its own name, of ``untrained`` with the same method, and of what is blind.
+        What was found; CorLoc of the method under its own name, of ``untrained`` with the same method (the stronger of its plain
+        forms, the mean of three seeds), and of what is blind.
     """
     found = find_objects(phi, source, method, look=look, least=least, say=say, **options)
     judged = _judged(found, source)
-    if not judged or not floors:
-        return found, {method: judged["corloc"]} if judged else {}
-    scores = {method: judged["corloc"]}
-    if ALIASES.get(method, method) not in BLIND and phi.spec:
-        say("floor: untrained")
-        plain = find_objects(untrained_twin(phi, 0), source, method, look=look, least=least, **options)
-        scores["untrained"] = _judged(plain, source)["corloc"]
-    for name in BLIND:
-        if name != method:
-            scores[name] = _judged(find_objects(phi, source, name, look=look), source)["corloc"]
+    if judged is None:
+        return found, {}
+    scores = {method: judged}
+    if floors and ALIASES.get(method, method) not in BLIND:
+        untrained = _untrained(phi, source, method, say, look=look, least=least, **options)
+        scores |= {"untrained": untrained} if untrained else {}
+    for name in BLIND if floors else ():
+        blind = _judged(find_objects(phi, source, name, look=look), source)
+        scores |= {name: blind} if blind and name != method else {}
     return found, scores
 
 
-def _judged(found: Found, source: Source) -> dict[str, Score]:
+def _judged(found: Found, source: Source) -> Score | None:
     return judge_boxes(partial(found.boxes, read=True), source)
+
+
+def _untrained(phi: Representation, source: Source, method: str, say: Say, **how: Any) -> Score | None:
+    """The strongest plain form of the untrained network: the mean over its seeds, from the lowest bound to the highest."""
+    if not phi.spec:
+        say(f"floor: {phi.name} cannot be built again without its weights")
+        return None
+    forms: dict[str, list[Score]] = {}
+    for form, seed, network in untrained_networks(phi, source):
+        say(f"floor: untrained, {form}, seed {seed}")
+        score = _judged(find_objects(network(), source, method, **how), source)
+        forms.setdefault(form, []).extend([score] if score else [])
+    seeds = max(forms.values(), key=lambda some: sum(score.value for score in some))
+    return Score(sum(one.value for one in seeds) / len(seeds), min(one.low for one in seeds), max(one.high for one in seeds))

@@ -11,8 +11,10 @@ from PIL import Image
 import selfsight
 from selfsight.backbones.loading import load_representation
 from selfsight.cli import main
-from selfsight.discover.found import find_objects
+from selfsight.discover.found import Found, find_objects
+from selfsight.discover.localise import Region
 from selfsight.discover.looked import Look, looks
+from selfsight.measure.scores import Score
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,38 @@ def test_a_picture_without_an_object_has_no_annotation(tmp_path):
     assert plain["annotations"] == []
     assert not found.mask(0).any()
     found.save(tmp_path / "out")
+
+
+def test_names_stay_below_the_folder_and_apart(tmp_path):
+    names = ("../../evil.png", "/etc/two.jpg", "shape.1", "shape.2", "a/b.jpg", "a/b.png", "a/../c.png")
+    regions = tuple([Region(np.ones((2, 2), dtype=bool), 0.5)] for _ in names)
+    sizes = tuple((4, 4 + row) for row in range(len(names)))
+    Found(names, sizes, sizes, regions).save(tmp_path / "deep" / "out")
+    written = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png") if path.name != "sheet.png")
+    expected = ["evil", "etc/two", "shape.1", "shape.2", "a/b.jpg", "a/b.png", "a/c"]
+    assert written == sorted(f"deep/out/masks/{name}.png" for name in expected)
+    with Image.open(tmp_path / "deep/out/masks/a/b.png.png") as mask:
+        assert mask.size == (9, 4)
+
+
+def test_pictures_are_read_as_large_as_they_are_looked_at(folder):
+    run = selfsight.load("untrained:resnet_tiny?width=8", size=32)
+    found, scores = run.discover(folder / "images", method="border", look=Look(size=90))
+    assert found.read[0] == (72, 120)  # packs keep four thirds of the size along the longer side; 26 x 43 without the look
+    assert scores == {}
+
+
+def test_the_untrained_floor_is_the_stronger_form_over_three_seeds(folder, monkeypatch):
+    said: list[str] = []
+    shares = iter([0.5, 0.1, 0.2, 0.3, 0.4, 0.2, 0.3])
+    judged = "selfsight.discovering.judge_boxes"
+    monkeypatch.setattr(judged, lambda boxes, source: (lambda value: Score(value, value - 0.1, value + 0.1))(next(shares, 0.0)))
+    run = selfsight.load("untrained:resnet_tiny?width=8", size=32)
+    _, scores = run.discover(folder / "images", method="cut", say=said.append)
+    assert scores["cut"].value == 0.5
+    assert scores["untrained"].to_plain() == {"value": 0.3, "low": 0.1, "high": 0.5}
+    assert len([words for words in said if "untrained" in words]) == 6
+    assert list(scores) == ["cut", "untrained", "border", "centre"]
 
 
 def test_the_command_prints_shares_beside_floors(folder, tmp_path, capsys):

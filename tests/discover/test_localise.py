@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from selfsight.backbones.loading import load_representation
 from selfsight.core.errors import UsageError
-from selfsight.discover.localise import LOCALISERS, attention, localise
+from selfsight.discover.localise import LOCALISERS, attention, background, localise
 from selfsight.discover.looked import Look, Looked
 
 PHI = load_representation("untrained:resnet_tiny?width=8", size=32)
@@ -84,11 +85,49 @@ def test_the_ground_is_found_first():
     assert region.box == box(*SECOND)
 
 
+def test_the_ground_is_what_the_formula_says():
+    """With loops: heads by how narrowly they look, the place looked at least, cosines of weighted heads."""
+    generator = torch.Generator().manual_seed(3)
+    heads, dim, places = 3, 4, SHAPE[0] * SHAPE[1]
+    seen = torch.rand(1, heads, places, generator=generator) ** torch.tensor([1.0, 4.0, 12.0])[:, None]
+    seen = seen / seen.sum(2, keepdim=True)
+    features = torch.randn(1, heads * dim, places, generator=generator) + 1.0
+    wide = [sum(float(value) > float(seen[0, h].mean()) for value in seen[0, h]) / places for h in range(heads)]
+    beta = [np.log(sum(wide) / one) for one in wide]
+    assert max(beta) > 1.5 * min(beta)
+    reference = int(np.argmin([sum(beta[h] * float(seen[0, h, p]) for h in range(heads)) for p in range(places)]))
+    rows = [np.concatenate([beta[h] * features[0, h * dim : (h + 1) * dim, p].numpy() for h in range(heads)]) for p in range(places)]
+    like = [row @ rows[reference] / np.linalg.norm(row) / np.linalg.norm(rows[reference]) for row in rows]
+    object_ = np.array([one <= 0.3 for one in like]).reshape(SHAPE)
+    pieces, count = ndimage.label(object_, np.ones((3, 3)))
+    expected = pieces == 1 + int(np.argmax([np.sum(pieces == 1 + number) for number in range(count)]))
+    ((region,),) = background(given(features.unflatten(2, SHAPE), seen.unflatten(2, SHAPE)))
+    np.testing.assert_array_equal(region.mask, expected)
+
+
+def test_a_side_with_the_corners_is_ground():
+    """The frame is smaller than what it holds, so that its entries are the larger ones; the corners tell."""
+    inner = (slice(1, SHAPE[0] - 1), slice(1, SHAPE[1] - 1))
+    ((framed, *_),) = localise(planted(inner), "mask_cut")
+    assert framed.box == box(*inner)
+    ((frame,),) = localise(planted(inner), "cut")
+    assert frame.box == (0, 0, SHAPE[1], SHAPE[0])
+
+
+def test_without_a_class_token_there_is_nothing_that_looks():
+    phi = load_representation("untrained:timm:test_vit3", size=32)
+    assert phi.attends
+    if getattr(phi.backbone, "prefix", 0) == 0:
+        with pytest.raises(UsageError, match="no class token"):
+            localise(Looked(phi, torch.zeros(1, 3, 32, 32)), "attention")
+
+
 def test_baselines_ask_no_representation():
     looked = given()
     looked.pixels[:, 0, 20:40, 50:90] = 1.0
     ((middle,),) = localise(looked, "centre")
     assert middle.mask.mean() == pytest.approx(0.5, abs=0.03)
+    assert middle.box == (9, 9, 55, 55)
     ((red,),) = localise(looked, "border")
     assert red.box == (50, 20, 90, 40)
     assert "features" not in looked.__dict__

@@ -114,6 +114,18 @@ def test_single_precision_is_near_enough():
     assert max(subspace_angles(a.numpy(), b.double().numpy()).max() for a, b in zip(exact, near, strict=True)) < 1e-3
 
 
+@pytest.mark.parametrize(("places", "count"), [(10, 5), (17, 3), (23, 11), (40, 20)])
+def test_few_places_are_no_exception(places, count):
+    """The last block is as wide as what is left."""
+    generator = torch.Generator().manual_seed(places)
+    features = torch.randn(2, 30, places, 1, generator=generator, dtype=torch.float64)
+    exact = spectrum(similar(cosines(features)), count, solver="dense")
+    blockwise = spectrum(chunked(features, rows=7), count, solver="krylov", tolerance=1e-10)
+    torch.testing.assert_close(blockwise.values, exact.values, atol=1e-8, rtol=0)
+    for one, other in zip(whitened(blockwise), whitened(exact), strict=True):
+        assert subspace_angles(one.numpy(), other.numpy()).max() < 1e-6
+
+
 def test_a_place_without_a_neighbour_does_no_harm():
     weights = blocks([5, 5], 1.0, 0.2)
     weights[0, 0] = weights[0, :, 0] = 0

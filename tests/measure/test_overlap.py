@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import selfsight
+from selfsight.core.errors import DataError
 from selfsight.measure.overlap import MaskScores, box_of, box_overlaps, confusion, corloc, f_beta, judge_boxes, matched, mean_iou, overlap
 
 
@@ -75,6 +76,17 @@ def test_boxes_of_masks():
 def test_true_boxes_are_all_right_and_unknown_ones_are_not_judged(tmp_path):
     source = selfsight.open("world:shapes?count=5&size=32")
     truth = source.truth(np.arange(5)).boxes
-    assert judge_boxes(lambda row: np.asarray(truth[row]), source)["corloc"].value == 1
-    assert judge_boxes(lambda row: np.zeros((0, 5)), source)["corloc"].value == 0
-    assert judge_boxes(lambda row: np.zeros((0, 5)), selfsight.open("photo:astronaut?count=4")) == {}
+    assert truth is not None
+    right, wrong = (judge_boxes(boxes, source) for boxes in (lambda row: np.asarray(truth[row]), lambda row: np.zeros((0, 5))))
+    assert right is not None
+    assert wrong is not None
+    assert (right.value, wrong.value) == (1, 0)
+    assert judge_boxes(lambda row: np.zeros((0, 5)), selfsight.open("photo:astronaut?count=4")) is None
+
+
+def test_objects_of_which_nothing_is_seen_do_not_count():
+    hidden, seen = np.array([[0, 0, 0, 0, 1]]), np.array([[0, 0, 0, 0, 1], [0, 0, 4, 4, 1]])
+    found = [np.array([[0, 0, 4, 4, 0.9]])] * 2
+    assert corloc(found, [hidden, seen]).value == 1
+    with pytest.raises(DataError, match="None of the pictures has a true box"):
+        corloc(found, [hidden, hidden])

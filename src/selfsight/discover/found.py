@@ -2,9 +2,10 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 
 from selfsight.core.representation import Representation
 from selfsight.core.say import Say, quiet
+from selfsight.data.folder import PICTURES
 from selfsight.data.source import Rows, Source
 from selfsight.discover.localise import Region, localise
 from selfsight.discover.looked import Look, Size, looks
@@ -85,8 +87,7 @@ class Found:
             table = csv.writer(file)
             table.writerow(["file", "left", "top", "right", "bottom", "score"])
             table.writerows([[name, *self.boxes(row)[place].round(4)] for row, name, place in self._each()])
-        for row, name in enumerate(self.names):
-            target = (folder / "masks" / name.lstrip("/")).with_suffix(".png")
+        for row, target in enumerate(_files(self.names, folder / "masks")):
             target.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(self.mask(row)).save(target)
         (folder / "sheet.png").write_bytes(self._repr_png_())
@@ -127,6 +128,16 @@ class Found:
         for place, box in enumerate(self.boxes(row)[:, :4]):
             _frame(tile, (box * whole).round().astype(int), COLOURS[place % len(COLOURS)])
         return tile
+
+
+def _files(names: Sequence[str], folder: Path) -> Iterator[Path]:
+    """A PNG for each picture below a folder, whatever names hold: of the picture's name, with its ending where two would share one."""
+    plain = [PurePosixPath(*(part for part in PurePosixPath(name).parts if part not in ("/", ".."))) for name in names]
+    short = [path.with_suffix("") if path.suffix.lower() in PICTURES else path for path in plain]
+    shared = Counter(short)
+    for path, bare in zip(plain, short, strict=True):
+        stem = bare if shared[bare] == 1 else path
+        yield folder / stem.parent / f"{stem.name}.png"
 
 
 def _frame(tile: Image.Image, box: np.ndarray, colour: tuple[int, int, int]) -> None:

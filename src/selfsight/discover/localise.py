@@ -104,7 +104,7 @@ def _holding(mask: Mask, place: int, structure: np.ndarray = FOUR) -> Mask:
 
 
 def fiedler(looked: Looked) -> Regions:
-    """The smaller side of the second eigenvector, its largest piece (Melas-Kyriazi et al. 2022, arXiv:2205.07839, section 3.2)."""
+    """The smaller side of the second eigenvector, its largest piece (Melas-Kyriazi et al. 2022, arXiv:2205.07839)."""
     found = looked.spectrum
     sides = _grids(found.vectors[:, 1] > 0, looked)
     return _one([_largest(side if side.any() else ~side) for side in sides], _sure(found))
@@ -157,7 +157,7 @@ def cut(looked: Looked, *, threshold: float = 0.2, apart: float = 1e-5) -> Regio
 
 
 def mask_cut(looked: Looked, *, objects: int = 3, threshold: float = 0.15, apart: float = 1e-5, least: float = 0.01) -> Regions:
-    """Cut after cut, each without what was found before (MaskCut: Wang et al. 2023, arXiv:2301.11320, section 3.2).
+    """Cut after cut, each without what was found before (MaskCut: Wang et al. 2023, arXiv:2301.11320).
 
     What was found is joined to all by ``apart`` alone. A side with three of the four corners is the ground, and the other is
     taken. A mask that overlaps an earlier one by half, or is smaller than ``least`` of the picture, ends nothing and is left out.
@@ -216,7 +216,7 @@ def _published(mask: Mask) -> Mask:
 
 
 def background(looked: Looked, *, threshold: float = 0.3) -> Regions:
-    """All that is not like the place that is looked at least (FOUND's first step: Siméoni et al. 2023, arXiv:2212.07834, section 3.1).
+    """All that is not like the place that is looked at least (FOUND's first step: Siméoni et al. 2023, arXiv:2212.07834).
 
     Heads h count ``β_h = log(Σ Q / Q_h)``, Q_h the part of the places that a head looks at more than at their mean. The
     reference is ``argmin Σ β_h a_h``; ground is what has a cosine above ``threshold`` with it, its heads weighted by β.

@@ -8,14 +8,15 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import interpolate
 
+from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
 from selfsight.data.source import Rows, Source
+from selfsight.data.views.geometry import whole_picture
 from selfsight.discover.affinity import Described, Facet, colour_affinity, cosines, described, similar
 from selfsight.discover.spectral import Spectrum, spectrum
 
-__all__ = ["Look", "Looked", "Size", "looks", "whole"]
+__all__ = ["Look", "Looked", "Size", "looks"]
 
 Size = tuple[int, int]
 _Read = tuple[int, Tensor, Size, Size]
@@ -32,7 +33,7 @@ class Look:
         centred: whether the mean over a picture's places is taken off; None: where there is no attention, for what comes out of a
             rectifier points one way everywhere.
         colour: the weight of likeness in colour and place beside that of features.
-        vectors: eigenvectors that are found.
+        vectors: eigenvectors that are found after the constant one.
     """
 
     size: int | None = None
@@ -41,7 +42,7 @@ class Look:
     block: int = -1
     centred: bool | None = None
     colour: float = 0.0
-    vectors: int = 5
+    vectors: int = 1
 
 
 @dataclass(frozen=True)
@@ -101,19 +102,14 @@ class Looked:
         """How much the class token looks at each place, by head.
 
         Raises:
-            UsageError: the network has no attention.
+            UsageError: the network has no attention, or no class token.
         """
-        prefix = getattr(self.phi.backbone, "prefix", 1)
+        prefix = getattr(self.phi.backbone, "prefix", 0)
+        if self.phi.attends and not prefix:
+            raise UsageError(f"{self.phi.name} has no class token that looks at places.", "Use cut, fiedler, lost or mask_cut.")
         looked = self.phi.attention(self.pixels, self.look.block)[:, :, 0, prefix:]
         rows, columns = (side // self.phi.backbone.stride for side in self.pixels.shape[2:])
         return looked.float().unflatten(2, (rows, columns))
-
-
-def whole(pixels: Float[Tensor, "channel height width"], size: int, stride: int) -> Float[Tensor, "channel height2 width2"]:
-    """A whole picture of which the shorter side is about ``size``, both sides multiples of ``stride``."""
-    scale = size / min(pixels.shape[-2:])
-    sides = [max(round(side * scale / stride), 1) * stride for side in pixels.shape[-2:]]
-    return interpolate(pixels[None], sides, mode="bilinear", antialias=True)[0].clamp(0, 1)
 
 
 def looks(phi: Representation, source: Source, look: Look, *, rows: Rows | None = None, batch: int = 16) -> Iterator[Looked]:
@@ -131,8 +127,8 @@ def looks(phi: Representation, source: Source, look: Look, *, rows: Rows | None 
     for row in wanted:
         given = source.read(np.array([row]))
         height, width = given.images.shape[2:] if given.extent is None else given.extent[0].tolist()
-        pixels = torch.from_numpy(np.ascontiguousarray(given.images[0, :, :height, :width])).float() / 255
-        one = whole(pixels, look.size or phi.size, phi.backbone.stride)
+        pixels = torch.from_numpy(np.ascontiguousarray(given.images[0, :, :height, :width]))
+        one = whole_picture(pixels, look.size or phi.size, phi.backbone.stride)
         if waiting and (len(waiting) == batch or waiting[0][1].shape != one.shape):
             yield _together(phi, look, waiting, names)
             waiting = []

@@ -121,13 +121,13 @@ def _krylov(graph: Graph, root: Tensor, count: int, tolerance: float, seed: int)
     for done in range(PASSES):
         new = graph.times(block * root[:, None]) * root[:, None]
         basis, images = torch.cat([basis, block], 1), torch.cat([images, new], 1)
-        room = basis.shape[1] - 1
-        last = done == PASSES - 1 or room + width >= places
-        if room >= 2 * count and (done % 2 == 1 or last):
+        left = places - basis.shape[1]
+        last = done == PASSES - 1 or not left
+        if last or (done % 2 == 1 and basis.shape[1] > 2 * count):
             shares, inner, residual = _ritz(basis[:, 1:], images[:, 1:], count)
             if last or float(residual.amax()) < tolerance:
                 break
-        block = _apart(new, basis)
+        block = _apart(new[:, :left], basis)
     return shares, inner, residual
 
 

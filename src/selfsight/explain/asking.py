@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from selfsight.core.errors import DataError, UsageError
 from selfsight.core.readout import Readout
@@ -18,7 +17,7 @@ from selfsight.core.views import Images
 from selfsight.data.decode import Unreadable, decode
 from selfsight.data.loader import images
 from selfsight.data.opening import open_source
-from selfsight.data.views.geometry import central
+from selfsight.data.views.geometry import central, whole_picture
 from selfsight.explain.targets import Place, Target, cluster, code, like, probe_class, strongest, unit
 
 __all__ = ["FORMS", "Asked", "fixed_target", "read_images", "target_of"]
@@ -97,10 +96,7 @@ def _rows(text: str, phi: Representation) -> list[_Found]:
 def _fitted(pixels: Tensor, phi: Representation, *, whole: bool) -> Tensor:
     if not whole:
         return central(Images(pixels[None], torch.zeros(1, dtype=torch.int64)), phi.size)[0]
-    height, width = pixels.shape[-2:]
-    stride, scale = phi.backbone.stride, phi.size / min(pixels.shape[-2:])
-    size = [max(round(side * scale / stride), 1) * stride for side in (height, width)]
-    return interpolate(pixels[None].float() / 255, size, mode="bilinear", antialias=True)[0].clamp(0, 1)
+    return whole_picture(pixels, phi.size, phi.backbone.stride)
 
 
 def target_of(text: str, phi: Representation, shown: Float[Tensor, "batch 3 height width"], measures: Path) -> Target:

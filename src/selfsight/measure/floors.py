@@ -15,7 +15,7 @@ from selfsight.data.loader import images
 from selfsight.data.source import Source
 from selfsight.data.views.geometry import central
 
-__all__ = ["PIXEL_SIDE", "UNTRAINED_SEEDS", "estimate_statistics", "pixel_encoder", "untrained_encoders"]
+__all__ = ["PIXEL_SIDE", "UNTRAINED_SEEDS", "estimate_statistics", "pixel_encoder", "untrained_encoders", "untrained_networks"]
 
 PIXEL_SIDE = 32
 UNTRAINED_SEEDS = 3
@@ -56,19 +56,29 @@ def estimate_statistics(phi: Representation, source: Source, *, seed: int = 0, c
     return True
 
 
-def untrained_encoders(
-    phi: Representation, source: Source, *, bf16: bool = False, seeds: int = UNTRAINED_SEEDS
-) -> Iterator[tuple[str, int, Callable[[], Encoder]]]:
+def untrained_networks(
+    phi: Representation, source: Source, *, seeds: int = UNTRAINED_SEEDS
+) -> Iterator[tuple[str, int, Callable[[], Representation]]]:
     """The plain forms of the untrained network, each for several seeds: batch statistics as initialised, and estimated on training pictures."""
     has_norms = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in phi.backbone.modules())
     for form in ("batch statistics as initialised", "batch statistics estimated") if has_norms else ("as initialised",):
         for seed in range(seeds):
 
-            def make(form: str = form, seed: int = seed) -> Encoder:
+            def make(form: str = form, seed: int = seed) -> Representation:
                 twin = untrained_twin(phi, key(seed, 0xF1008))
                 if form.endswith("estimated"):
                     estimate_statistics(twin, source, seed=seed)
-                encode = encoder_of(twin, bf16=bf16)
-                return lambda pictures: {OUTPUT: encode(pictures)[OUTPUT]}
+                return twin
 
             yield form, seed, make
+
+
+def untrained_encoders(phi: Representation, source: Source, *, bf16: bool = False) -> Iterator[tuple[str, int, Callable[[], Encoder]]]:
+    """What each form of the untrained network says of pictures, its output alone."""
+    for form, seed, network in untrained_networks(phi, source):
+
+        def make(network: Callable[[], Representation] = network) -> Encoder:
+            encode = encoder_of(network(), bf16=bf16)
+            return lambda pictures: {OUTPUT: encode(pictures)[OUTPUT]}
+
+        yield form, seed, make

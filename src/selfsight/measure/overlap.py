@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 
+from selfsight.core.errors import DataError
 from selfsight.data.source import Source
 from selfsight.measure.scores import Score, share
 
@@ -32,23 +33,29 @@ def box_overlaps(left: Float[np.ndarray, "first 4"], right: Float[np.ndarray, "s
 def corloc(found: Sequence[np.ndarray], truth: Sequence[np.ndarray], *, seed: int = 0) -> Score:
     """The share of pictures in which the first box found overlaps a true one by half of their union or more (Deselaers et al. 2010, ECCV).
 
-    A picture in which nothing was found is wrong; pictures without a true box do not count.
+    A picture in which nothing was found is wrong; pictures without a true box, or with empty ones alone, do not count.
 
     Args:
         found: of each picture (box, 4 or more): left, top, right, bottom, the surest first.
         truth: the same of true boxes.
         seed: of the interval.
+
+    Raises:
+        DataError: no picture has a true box.
     """
+    there = [real[(real[:, 2:4] > real[:, :2]).all(1)] for real in truth]
     good = [
         bool(len(boxes) and box_overlaps(boxes[:1, :4].astype(float), real[:, :4].astype(float)).max() >= 0.5)
-        for boxes, real in zip(found, truth, strict=True)
+        for boxes, real in zip(found, there, strict=True)
         if len(real)
     ]
+    if not good:
+        raise DataError("None of the pictures has a true box.", "Give truth that knows objects of these pictures.")
     return share(np.array(good, dtype=bool), seed)
 
 
-def judge_boxes(boxes: Callable[[int], np.ndarray], source: Source) -> dict[str, Score]:
-    """``corloc`` of the boxes of each picture of a data set, where its true boxes or masks are known; else nothing.
+def judge_boxes(boxes: Callable[[int], np.ndarray], source: Source) -> Score | None:
+    """CorLoc of the boxes of each picture of a data set, where its true boxes or masks are known.
 
     Args:
         boxes: those found in a picture (box, 4 or more), the surest first.
@@ -60,8 +67,8 @@ def judge_boxes(boxes: Callable[[int], np.ndarray], source: Source) -> dict[str,
     elif truth.masks is not None:
         real = [box_of(np.asarray(mask) > 0) for mask in truth.masks]
     else:
-        return {}
-    return {"corloc": corloc([boxes(row) for row in range(len(source))], real)}
+        return None
+    return corloc([boxes(row) for row in range(len(source))], real)
 
 
 def box_of(mask: Bool[np.ndarray, "height width"]) -> Float[np.ndarray, "object 4"]:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from selfsight.core.views import Images
 from selfsight.data.views import banded
@@ -23,7 +24,20 @@ from selfsight.data.views.chance import Dice
 from selfsight.data.views.memory import lend
 from selfsight.data.views.weights import dense_weights
 
-__all__ = ["IMAGENET", "Crop", "Finish", "Normalise", "Placing", "central", "extents", "relative", "resample", "some_turned", "turned"]
+__all__ = [
+    "IMAGENET",
+    "Crop",
+    "Finish",
+    "Normalise",
+    "Placing",
+    "central",
+    "extents",
+    "relative",
+    "resample",
+    "some_turned",
+    "turned",
+    "whole_picture",
+]
 
 Finish = Callable[[Float[Tensor, "rows channel height width"], slice, Tensor | None], Tensor]
 """What is done to resampled rows while they are still in the cache: block, which rows, and where the result goes if not to new
@@ -202,6 +216,13 @@ def some_turned(
         rows = torch.nonzero(quarters == number)[:, 0]
         made[rows] = torch.rot90(images[rows], number, (2, 3))
     return made
+
+
+def whole_picture(pixels: Num[Tensor, "channel height width"], size: int, stride: int) -> Float[Tensor, "channel height2 width2"]:
+    """A whole picture (0 to 255) in [0, 1], its shorter side about ``size`` and both sides multiples of ``stride``."""
+    scale = size / min(pixels.shape[-2:])
+    sides = [max(round(side * scale / stride), 1) * stride for side in pixels.shape[-2:]]
+    return interpolate(pixels[None].float() / 255, sides, mode="bilinear", antialias=True)[0].clamp(0, 1)
 
 
 def central(images: Images, size: int, normalise: Normalise | None = None) -> Float[Tensor, "batch channel size size"]:
