@@ -2,7 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock
 from selfsight.core.errors import MissingHint
+from selfsight.core.part import run_each
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Images, Views
 
@@ -107,6 +108,10 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def forward(self, views: Views, clock: Clock) -> Outcome:
         """The loss of this process's rows of a global batch."""
+
+    def through(self, views: Sequence[Num[Tensor, "batch channel *size"]], *links: nn.Module) -> list[Float[Tensor, "batch dim"]]:
+        """The pooled features of every view, after the links; see ``run_each``."""
+        return run_each((self.backbone, *links), views)
 
     def options(self) -> dict[str, Any]:
         """The keywords that would build this method again."""

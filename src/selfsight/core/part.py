@@ -1,8 +1,11 @@
 """Parts: modules that look after themselves."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from selfsight.core.clock import Clock
@@ -38,6 +41,20 @@ def run_chain(links: Any, images: Tensor) -> Tensor:
         value = link(value)
         value = getattr(value, "pooled", value)
     return value
+
+
+def run_each(links: Iterable[nn.Module], views: Sequence[Tensor]) -> list[Tensor]:
+    """What the links say of every view, in order; the numbers are those of one view after another.
+
+    Views of one size pass through a link together, in fewer and larger kernels, unless it compares the rows of a batch: batch norm
+    is to see a view at a time, because joined views share statistics and learn differently.
+    """
+    values = list(views)
+    for link in links:
+        compares = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in link.modules())
+        runs = [[value] for value in values] if compares else [list(run) for _, run in groupby(values, lambda value: value.shape)]
+        values = [said for run in runs for said in run_chain((link,), torch.cat(run) if len(run) > 1 else run[0]).chunk(len(run))]
+    return values
 
 
 def parts_of(module: nn.Module) -> list[Part]:

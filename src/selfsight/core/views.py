@@ -64,6 +64,11 @@ class Views:
         if len(sizes) > 1:
             raise UsageError(f"The views of a batch disagree on its size: {sorted(sizes)}.", "Every tensor of Views has one row an image.")
 
+    @property
+    def all(self) -> tuple[Num[Tensor, "batch channel *size"], ...]:
+        """The large views, then the small ones."""
+        return (*self.large, *self.small)
+
     def __len__(self) -> int:
         return len(self.large[0])
 

@@ -1,16 +1,19 @@
 """A bank of one embedding a sample."""
 
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from selfsight.core.clock import Clock, key
 from selfsight.core.distribute import everyone
+from selfsight.core.method import Extract, Method
 from selfsight.core.part import Part
 from selfsight.parts.table import SampleTable
 
-__all__ = ["Memory"]
+__all__ = ["BeginsFull", "Memory"]
 
 
 class Memory(SampleTable, Part):  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -59,3 +62,23 @@ class Memory(SampleTable, Part):  # pyright: ignore[reportIncompatibleMethodOver
 
     def discard(self) -> None:
         self._noted = []
+
+
+class BeginsFull(Method):
+    """A method whose memory begins as what the untrained network says of every sample."""
+
+    memory: Memory
+    projector: nn.Module
+
+    def due(self, clock: Clock) -> bool:
+        """Once, before the first step."""
+        return clock.step == 0
+
+    def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
+        """Fill the memory."""
+        self.memory.set(*extract(self.remembers))
+        return []
+
+    def remembers(self, images: Float[Tensor, "batch channel *size"]) -> Float[Tensor, "batch dim"]:
+        """What is remembered of images."""
+        return self.projector(self.backbone(images).pooled)

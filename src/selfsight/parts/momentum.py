@@ -1,12 +1,13 @@
 """A slow copy of a network."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
 from selfsight.core.clock import Clock
-from selfsight.core.part import Chain, Part, run_chain
+from selfsight.core.part import Chain, Part, run_chain, run_each
 from selfsight.core.schedule import Schedule
 
 __all__ = ["Momentum"]
@@ -31,6 +32,11 @@ class Momentum(Part):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         return run_chain(self.followers, images)
+
+    @torch.no_grad()
+    def each(self, views: Sequence[Tensor]) -> list[Tensor]:
+        """What the copy says of every view."""
+        return run_each(self.followers, views)
 
     @torch.no_grad()
     def after_step(self, clock: Clock) -> None:

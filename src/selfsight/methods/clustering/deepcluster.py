@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy
 from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock, key
 from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
+from selfsight.core.part import Chain
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import OneCrop, small_one_crop
@@ -63,7 +64,7 @@ class DeepCluster(Method):
 
     def relabel(self, extract: Extract, clock: Clock) -> list[nn.Module]:
         """k-means on whitened features; the classifier begins again, for cluster numbers mean nothing from one epoch to the next."""
-        index, features = extract(lambda images: self.backbone(images).pooled)
+        index, features = extract(Chain(self.backbone))
         clusters = min(self.clusters, max(len(features) // 10, 2))
         found = kmeans(whitened(features, self.components), clusters, seed=key(clock.seed, clock.step), rounds=20)
         self.assigned.set(index, found.labels)

@@ -40,7 +40,7 @@ class IIC(Method):
         self.classifiers = nn.ModuleList(linear(backbone.dim, size) for size in (clusters, more) for _ in range(heads))
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        left, right = (self.backbone(view).pooled for view in views.large)
+        left, right = self.through(views.large)
         guesses = [tuple(softmax(at_least_single(head(rows)), 1) for rows in (left, right)) for head in self.classifiers]
         shared = [mutual_information(everyone(one), everyone(other)) for one, other in guesses]
         few, many = torch.stack(shared).view(2, self.heads).mean(1)

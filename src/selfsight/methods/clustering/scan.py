@@ -11,6 +11,7 @@ from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock, key
 from selfsight.core.distribute import everyone
 from selfsight.core.method import Extract, Method, Outcome, Recipe, two_views
+from selfsight.core.part import Chain
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import SIMCLR, OneCrop, small_one_crop
@@ -61,7 +62,7 @@ class SCAN(Method):
 
     def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
         """Find every picture's neighbours."""
-        self.near.set(*extract(lambda images: self.backbone(images).pooled), self.neighbours)
+        self.near.set(*extract(Chain(self.backbone)), self.neighbours)
         return []
 
     def companions(self, index: Int[Tensor, " batch"], clock: Clock) -> Int[Tensor, " batch"]:
@@ -71,7 +72,7 @@ class SCAN(Method):
         return near.gather(1, drawn[:, None])[:, 0]
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        own, other = (self.backbone(view).pooled for view in two_views(views, "SCAN"))
+        own, other = self.through(two_views(views, "SCAN"))
         guesses = [[softmax(at_least_single(head(rows)), 1) for rows in (own, other)] for head in self.classifiers]
         terms = [neighbours_agree(everyone(one), everyone(two), self.balance) for one, two in guesses]
         return Outcome({"agree": torch.stack(terms).mean()}, {"embedding": own.detach(), "assignment": guesses[0][0].detach()})

@@ -10,6 +10,7 @@ from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
 from selfsight.core.errors import UsageError
 from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
+from selfsight.core.part import Chain
 from selfsight.core.representation import Backbone
 from selfsight.core.schedule import falls_due
 from selfsight.core.views import Views
@@ -72,7 +73,7 @@ class SeLa(Method):
 
     def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
         """Sinkhorn-Knopp over the whole data set, head by head."""
-        index, features = extract(lambda images: self.backbone(images).pooled)
+        index, features = extract(Chain(self.backbone))
         wanted = torch.tensor(self.shares).double() if self.shares else torch.arange(1, self.clusters + 1).double() ** -self.zipf
         for classifier, assigned in zip(self.classifiers, self.assigned, strict=True):
             chances = log_softmax(classifier(features.to(next(classifier.parameters()).dtype)), 1)

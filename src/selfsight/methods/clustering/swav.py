@@ -79,7 +79,7 @@ class SwAV(Method):
         return mine(code[-len(batch) :])
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        rows = [normalize(at_least_single(self.projector(self.backbone(view).pooled))) for view in (*views.large, *views.small)]
+        rows = [normalize(at_least_single(row)) for row in self.through(views.all, self.projector)]
         codes = [self._assign(rows[view], view, clock) for view in range(len(views.large))]
         logits = [self.prototypes(row) / self.temperature for row in rows]
         signs = {"embedding": rows[0].detach(), "assignment": codes[0], "guess": logits[0].detach().softmax(1)}

@@ -45,7 +45,7 @@ class AlignUniform(Method):
         self.projector = mlp(backbone.dim, hidden, dim)
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        left, right = (everyone(self.projector(self.backbone(view).pooled)) for view in views.large)
+        left, right = (everyone(row) for row in self.through(views.large, self.projector))
         spread = (uniformity(left, self.sharpness) + uniformity(right, self.sharpness)) / 2
         losses = {"align": self.align * alignment(left, right, self.power), "uniform": self.uniform * spread}
         return Outcome(losses, {"embedding": left.detach()})

@@ -54,7 +54,7 @@ class MoCoV3(Method):
         self.teacher = Momentum(Chain(backbone, self.projector), momentum)
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        queries = [everyone(self.predictor(self.projector(self.backbone(view).pooled))) for view in views.large]
-        keys = [everyone(self.teacher(view)) for view in views.large]
+        queries = [everyone(row) for row in self.through(views.large, self.projector, self.predictor)]
+        keys = [everyone(row) for row in self.teacher.each(views.large)]
         loss = 4 * self.temperature * across_views(partial(info_nce, temperature=self.temperature), queries, keys)
         return Outcome({"contrast": loss}, {"embedding": mine(queries[0]).detach()})

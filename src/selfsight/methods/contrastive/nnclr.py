@@ -54,7 +54,7 @@ class NNCLR(Method):
         self.queue = Queue(support, dim)
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        embeddings = [self.projector(self.backbone(view).pooled) for view in views.large]
+        embeddings = self.through(views.large, self.projector)
         guesses = [everyone(self.predictor(embedding)) for embedding in embeddings]
         unit = [normalize(at_least_single(everyone(embedding.detach()))) for embedding in embeddings]
         friends = [self._nearest(rows) for rows in unit]

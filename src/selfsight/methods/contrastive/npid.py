@@ -1,7 +1,5 @@
 """NPID."""
 
-from collections.abc import Iterable
-
 import torch
 from torch import nn
 from torch.nn.functional import normalize
@@ -9,19 +7,19 @@ from torch.nn.functional import normalize
 from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock, key
 from selfsight.core.distribute import mine, shared_mean, world
-from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
+from selfsight.core.method import Outcome, Recipe, sample_index
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import SIMCLR, OneCrop, small_one_crop
 from selfsight.objectives.contrast import binary_nce, told_from_bank
 from selfsight.objectives.precision import at_least_single
-from selfsight.parts.memory import Memory
+from selfsight.parts.memory import BeginsFull, Memory
 from selfsight.parts.running import RunningMean
 
 __all__ = ["NPID"]
 
 
-class NPID(Method):
+class NPID(BeginsFull):
     """Every image is a class of its own, remembered in a bank (Wu et al. 2018, arXiv:1805.01978).
 
     The bank begins as what the untrained network says, and is the same on every process.
@@ -53,15 +51,6 @@ class NPID(Method):
         self.projector = nn.Linear(backbone.dim, dim)
         self.memory = Memory(dim, keep=keep)
         self.partition = RunningMean(1, keep=0.99, first=True)
-
-    def due(self, clock: Clock) -> bool:
-        """Once, before the first step."""
-        return clock.step == 0
-
-    def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
-        """Fill the bank."""
-        self.memory.set(*extract(lambda images: self.projector(self.backbone(images).pooled)))
-        return []
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         index = sample_index(views, "NPID")

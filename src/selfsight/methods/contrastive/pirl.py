@@ -1,7 +1,5 @@
 """PIRL."""
 
-from collections.abc import Iterable
-
 import torch
 from torch import nn
 from torch.nn.functional import normalize
@@ -9,19 +7,19 @@ from torch.nn.functional import normalize
 from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
 from selfsight.core.errors import UsageError
-from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
+from selfsight.core.method import Outcome, Recipe, sample_index
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
 from selfsight.data.views.puzzles import Jigsaw
 from selfsight.data.views.recipes import SIMCLR, SIMCLR_SMALL
 from selfsight.objectives.contrast import told_from_bank
 from selfsight.objectives.precision import at_least_single
-from selfsight.parts.memory import Memory
+from selfsight.parts.memory import BeginsFull, Memory
 
 __all__ = ["PIRL"]
 
 
-class PIRL(Method):
+class PIRL(BeginsFull):
     """A picture and its shuffled tiles say the same (Misra & van der Maaten 2019, arXiv:1912.01991).
 
     Both are told from a memory of other pictures, which is made of the whole pictures alone. Every tile passes through the
@@ -64,15 +62,6 @@ class PIRL(Method):
         self.tile = nn.Linear(backbone.dim, dim)
         self.join = nn.Linear(tiles * dim, dim) if tiles else nn.Identity()
         self.memory = Memory(dim, keep=keep)
-
-    def due(self, clock: Clock) -> bool:
-        """Once, before the first step."""
-        return clock.step == 0
-
-    def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
-        """Fill the memory."""
-        self.memory.set(*extract(lambda images: self.projector(self.backbone(images).pooled)))
-        return []
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         index = sample_index(views, "PIRL")

@@ -41,7 +41,7 @@ class SimCLR(Method):
         self.projector = mlp(backbone.dim, *([hidden] if hidden else []), dim) if dim else nn.Identity()
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        rows = [self.projector(self.backbone(view).pooled) for view in (*views.large, *views.small)]
+        rows = self.through(views.all, self.projector)
         embeddings = [everyone(row) for row in rows]
         loss = across_pairs(partial(nt_xent, temperature=self.temperature), embeddings, len(views.large))
         return Outcome({"contrast": loss}, {"embedding": rows[0].detach()})

@@ -42,6 +42,6 @@ class BarlowTwins(Method):
         self.projector = mlp(backbone.dim, hidden, hidden, dim)
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        left, right = (self.projector(self.backbone(view).pooled) for view in views.large)
+        left, right = self.through(views.large, self.projector)
         loss = self.scale * correlation_to_identity(everyone(left), everyone(right), self.off_diagonal)
         return Outcome({"correlation": loss}, {"embedding": left.detach()})

@@ -51,7 +51,7 @@ class LeJEPA(Method):
         self.projector = mlp(backbone.dim, hidden, hidden, dim)
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        rows = [self.projector(self.backbone(view).pooled) for view in (*views.large, *views.small)]
+        rows = self.through(views.all, self.projector)
         centre = torch.stack(rows[: len(views.large)]).mean(0)
         near = torch.stack([mean_squared_error(row, centre) for row in rows]).mean()
         generator = torch.Generator().manual_seed(key(clock.seed, clock.step, 0x51))

@@ -49,7 +49,7 @@ class VICReg(Method):
         self.projector = mlp(backbone.dim, hidden, hidden, dim)
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        left, right = (everyone(self.projector(self.backbone(view).pooled)) for view in views.large)
+        left, right = (everyone(row) for row in self.through(views.large, self.projector))
         missing = (missing_deviation(left) + missing_deviation(right)) / (2 if self.halved else 1)
         losses = {
             "invariance": self.invariance * mean_squared_error(left, right),

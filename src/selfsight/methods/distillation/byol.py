@@ -51,7 +51,7 @@ class BYOL(Method):
         self.teacher = Momentum(Chain(backbone, self.projector), momentum)
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        embeddings = [self.projector(self.backbone(view).pooled) for view in (*views.large, *views.small)]
-        targets = [self.teacher(view) for view in views.large]
+        embeddings = self.through(views.all, self.projector)
+        targets = self.teacher.each(views.large)
         guesses = [self.guess(embedding) for embedding in embeddings]
         return Outcome({"distance": across_views(cosine_distance, guesses, targets)}, {"embedding": embeddings[0].detach()})

@@ -75,8 +75,8 @@ class DINO(Method):
         return (self.head[-1],) if clock.progress < self.rest else ()
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        logits = [at_least_single(self.teacher(view)) for view in views.large]
-        student = [self.head(self.backbone(view).pooled) for view in (*views.large, *views.small)]
+        logits = [at_least_single(row) for row in self.teacher.each(views.large)]
+        student = self.through(views.all, self.head)
         sharp = [self._target(logit, self.teacher_temperature(clock)) for logit in logits]
         guesses = [guess / self.student_temperature for guess in student]
         signs = {"embedding": student[0].detach(), "assignment": sharp[0], "chance": torch.tensor(float(self.prototypes)).log()}

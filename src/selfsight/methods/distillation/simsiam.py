@@ -46,7 +46,7 @@ class SimSiam(Method):
         self.guess = Steady(mlp(dim, bottleneck, dim)) if predictor else nn.Identity()
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        embeddings = [self.projector(self.backbone(view).pooled) for view in views.large]
+        embeddings = self.through(views.large, self.projector)
         targets = [embedding.detach() for embedding in embeddings] if self.stop else embeddings
         guesses = [self.guess(embedding) for embedding in embeddings]
         return Outcome({"distance": across_views(cosine_distance, guesses, targets)}, {"embedding": embeddings[0].detach()})

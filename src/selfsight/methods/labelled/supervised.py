@@ -43,7 +43,7 @@ class Classification(Method):
             raise UsageError(
                 f"The data have a class number {int(label.max())}, and there are {self.classes} classes.", "Leave classes out."
             )
-        pooled = [self.backbone(view).pooled for view in (*views.large, *views.small)]
+        pooled = self.through(views.all)
         logits = [at_least_single(self.classifier(rows)) for rows in pooled]
         known = (label >= 0).float()
         terms = [(cross_entropy(row, label.clamp(min=0), reduction="none") * known).mean() for row in logits]

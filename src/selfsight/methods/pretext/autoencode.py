@@ -1,18 +1,15 @@
 """Autoencoders."""
 
 from selfsight.core.card import Card, Preset, Training
-from selfsight.core.clock import Clock
-from selfsight.core.method import Method, Outcome, Recipe, two_views
+from selfsight.core.method import Recipe
 from selfsight.core.representation import Backbone
-from selfsight.core.views import Views
 from selfsight.data.views.damage import Noisy
-from selfsight.objectives.agree import mean_squared_error
-from selfsight.parts.decoders import Painter
+from selfsight.methods.painted import Painted
 
 __all__ = ["Autoencoder"]
 
 
-class Autoencoder(Method):
+class Autoencoder(Painted):
     """A short code from which the picture can be painted again (Bank et al. 2020, arXiv:2003.05991).
 
     The loss is the mean squared error of pixels in [-1, 1].
@@ -30,12 +27,4 @@ class Autoencoder(Method):
     def __init__(
         self, backbone: Backbone, *, recipe: Recipe = Noisy(deviation=0.0), code: int = 256, size: int = 128, width: int = 64
     ) -> None:
-        super().__init__(backbone, recipe)
-        self.code, self.size, self.width = code, size, width
-        self.painter = Painter(backbone.dim, code=code, size=size, channels=backbone.channels, width=width)
-
-    def forward(self, views: Views, clock: Clock) -> Outcome:
-        damaged, clean = two_views(views, "Autoencoder")
-        pooled = self.backbone(damaged).pooled
-        loss = mean_squared_error(self.painter(pooled), clean)
-        return Outcome({"paint": loss}, {"embedding": pooled.detach()})
+        super().__init__(backbone, recipe, code, size, width)

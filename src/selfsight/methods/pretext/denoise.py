@@ -1,18 +1,15 @@
 """Denoising autoencoders."""
 
 from selfsight.core.card import Card, Preset, Training
-from selfsight.core.clock import Clock
-from selfsight.core.method import Method, Outcome, Recipe, two_views
+from selfsight.core.method import Recipe
 from selfsight.core.representation import Backbone
-from selfsight.core.views import Views
 from selfsight.data.views.damage import Noisy
-from selfsight.objectives.agree import mean_squared_error
-from selfsight.parts.decoders import Painter
+from selfsight.methods.painted import Painted
 
 __all__ = ["DenoisingAutoencoder"]
 
 
-class DenoisingAutoencoder(Method):
+class DenoisingAutoencoder(Painted):
     """A noisy picture is painted clean (Bengio et al. 2013, arXiv:1305.6663; first Vincent et al. 2008).
 
     The loss is the mean squared error of pixels in [-1, 1].
@@ -28,12 +25,4 @@ class DenoisingAutoencoder(Method):
     small = Preset(Training("adamw", rate=1e-3, decay=1e-4, warmup=0.05), {"width": 32, "code": 64}, batch=64)
 
     def __init__(self, backbone: Backbone, *, recipe: Recipe = Noisy(), code: int = 256, size: int = 128, width: int = 64) -> None:
-        super().__init__(backbone, recipe)
-        self.code, self.size, self.width = code, size, width
-        self.painter = Painter(backbone.dim, code=code, size=size, channels=backbone.channels, width=width)
-
-    def forward(self, views: Views, clock: Clock) -> Outcome:
-        damaged, clean = two_views(views, "DenoisingAutoencoder")
-        pooled = self.backbone(damaged).pooled
-        loss = mean_squared_error(self.painter(pooled), clean)
-        return Outcome({"paint": loss}, {"embedding": pooled.detach()})
+        super().__init__(backbone, recipe, code, size, width)

@@ -1,14 +1,12 @@
 """Rotation feature decoupling."""
 
-from collections.abc import Iterable
-
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from selfsight.core.card import SMALL_ADAMW, Card, Preset, Training
 from selfsight.core.clock import Clock
-from selfsight.core.method import Extract, Method, Outcome, Recipe, hint, sample_index
+from selfsight.core.method import Outcome, Recipe, hint, sample_index
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
 from selfsight.data.views.recipes import SIMCLR_SMALL, FourTurns
@@ -16,12 +14,12 @@ from selfsight.objectives.agree import mean_squared_error
 from selfsight.objectives.contrast import told_from_bank
 from selfsight.objectives.precision import at_least_single
 from selfsight.parts.heads import linear
-from selfsight.parts.memory import Memory
+from selfsight.parts.memory import BeginsFull, Memory
 
 __all__ = ["RotationDecoupling"]
 
 
-class RotationDecoupling(Method):
+class RotationDecoupling(BeginsFull):
     """Half of the features tell how a picture is turned, half do not know and tell which picture it is (Feng et al. 2019, CVPR).
 
     The second halves of a picture's four turns meet at their mean, and the mean is told from those of all other pictures, which
@@ -55,14 +53,9 @@ class RotationDecoupling(Method):
         self.projector = nn.Linear(backbone.dim - self.middle, dim)
         self.memory = Memory(dim, keep=0.5)
 
-    def due(self, clock: Clock) -> bool:
-        """Once, before the first step."""
-        return clock.step == 0
-
-    def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
-        """Fill the memory."""
-        self.memory.set(*extract(lambda images: self.projector(self.backbone(images).pooled[:, self.middle :])))
-        return []
+    def remembers(self, images: Tensor) -> Tensor:
+        """The second half, projected."""
+        return self.projector(self.backbone(images).pooled[:, self.middle :])
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         index, turns = sample_index(views, "RotationDecoupling"), hint(views, "turn", "RotationDecoupling").long().T.flatten()
