@@ -2,10 +2,9 @@
 
 import csv
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,18 +13,13 @@ from PIL import Image
 
 from selfsight.core.representation import Representation
 from selfsight.core.say import Say, quiet
-from selfsight.data.folder import PICTURES
 from selfsight.data.source import Rows, Source
 from selfsight.discover.localise import Region, localise
-from selfsight.discover.looked import Look, Size, looks
+from selfsight.discover.looked import Look, Looked, Size, looks
+from selfsight.discover.pages import COLOURS, SHOWN, SIDE, mask_files, page
+from selfsight.discover.refine import refined
 
 __all__ = ["Found", "find_objects"]
-
-SHOWN = 48
-"""Pictures on a sheet at most."""
-SIDE = 160
-COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0))
-"""Okabe and Ito's, which most eyes can tell apart."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +81,7 @@ class Found:
             table = csv.writer(file)
             table.writerow(["file", "left", "top", "right", "bottom", "score"])
             table.writerows([[name, *self.boxes(row)[place].round(4)] for row, name, place in self._each()])
-        for row, target in enumerate(_files(self.names, folder / "masks")):
+        for row, target in enumerate(mask_files(self.names, folder / "masks")):
             target.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(self.mask(row)).save(target)
         (folder / "sheet.png").write_bytes(self._repr_png_())
@@ -99,18 +93,7 @@ class Found:
 
     def _repr_png_(self) -> bytes:
         """The first pictures with their masks and boxes."""
-        from io import BytesIO
-
-        across = min(8, max(len(self.pictures), 1))
-        down = -(-len(self.pictures) // across) or 1
-        page = Image.new("RGB", (across * (SIDE + 8) + 8, down * (SIDE + 8) + 8), "white")
-        for row in range(len(self.pictures)):
-            tile = self._tile(row)
-            corner = (8 + row % across * (SIDE + 8) + (SIDE - tile.width) // 2, 8 + row // across * (SIDE + 8) + (SIDE - tile.height) // 2)
-            page.paste(tile, corner)
-        out = BytesIO()
-        page.save(out, "PNG")
-        return out.getvalue()
+        return page([self._tile(row) for row in range(len(self.pictures))])
 
     def _tile(self, row: int) -> Image.Image:
         """A picture in grey but for the regions, each with the outline and the box in its colour."""
@@ -130,16 +113,6 @@ class Found:
         return tile
 
 
-def _files(names: Sequence[str], folder: Path) -> Iterator[Path]:
-    """A PNG for each picture below a folder, whatever names hold: of the picture's name, with its ending where two would share one."""
-    plain = [PurePosixPath(*(part for part in PurePosixPath(name).parts if part not in ("/", ".."))) for name in names]
-    short = [path.with_suffix("") if path.suffix.lower() in PICTURES else path for path in plain]
-    shared = Counter(short)
-    for path, bare in zip(plain, short, strict=True):
-        stem = bare if shared[bare] == 1 else path
-        yield folder / stem.parent / f"{stem.name}.png"
-
-
 def _frame(tile: Image.Image, box: np.ndarray, colour: tuple[int, int, int]) -> None:
     from PIL import ImageDraw
 
@@ -154,6 +127,7 @@ def find_objects(
     *,
     look: Look | None = None,
     least: float = 0.05,
+    refine: bool = False,
     rows: Rows | None = None,
     say: Say = quiet,
     **options: Any,
@@ -166,6 +140,7 @@ def find_objects(
         method: a name of ``LOCALISERS``.
         look: at which scale, and which features.
         least: how sure a region has to be, from 0 to 1.
+        refine: move edges to those of colours (``discover.refine``).
         rows: which pictures; all by default.
         say: called with how far it is.
         options: of the localiser.
@@ -177,7 +152,8 @@ def find_objects(
     regions, pictures = list[Sequence[Region]](), list[np.ndarray]()
     total = len(source) if rows is None else len(rows)
     for looked in looks(phi, source, look or Look(), rows=rows):
-        regions += localise(looked, method, least=least, **options)
+        some = localise(looked, method, least=least, **options)
+        regions += [_edged(looked, row, one) for row, one in enumerate(some)] if refine else some
         names += looked.names
         sizes += looked.sizes
         read += looked.read
@@ -185,5 +161,14 @@ def find_objects(
         pictures += list((looked.pixels[:room] * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
         if len(names) == total or len(names) % 64 < len(looked):
             say(f"{method}: {len(names):,} of {total:,} pictures")
-    facts = {"method": method, "least": least, "representation": phi.name, "data": source.spec, **options}
+    facts = {"method": method, "least": least, "refine": refine, "representation": phi.name, "data": source.spec, **options}
     return Found(tuple(names), tuple(sizes), tuple(read), tuple(regions), tuple(pictures), facts)
+
+
+def _edged(looked: Looked, row: int, regions: Sequence[Region]) -> list[Region]:
+    """Regions with edges where colours have theirs; one that this leaves nothing of stays as it was."""
+    if not regions:
+        return []
+    pixels = looked.pixels[row : row + 1].expand(len(regions), -1, -1, -1)
+    finer = refined(np.stack([region.mask for region in regions]), pixels)
+    return [Region(mask, region.score) if mask.any() else region for mask, region in zip(finer, regions, strict=True)]
