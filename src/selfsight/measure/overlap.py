@@ -1,18 +1,33 @@
 """How far what was found agrees with what is there: boxes, masks and segments."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
 from selfsight.core.errors import DataError
 from selfsight.data.source import Source
 from selfsight.measure.scores import Score, share
 
-__all__ = ["BETA", "MaskScores", "box_of", "box_overlaps", "confusion", "corloc", "f_beta", "judge_boxes", "matched", "mean_iou", "overlap"]
+__all__ = [
+    "BETA",
+    "MaskScores",
+    "box_of",
+    "box_overlaps",
+    "confusion",
+    "contour_score",
+    "corloc",
+    "f_beta",
+    "judge_boxes",
+    "matched",
+    "mean_iou",
+    "overlap",
+]
 
 BETA = 0.3
 """β², the weight of recall beside precision (Achanta et al. 2009, CVPR)."""
@@ -81,6 +96,26 @@ def overlap(found: Bool[np.ndarray, "*size"], truth: Bool[np.ndarray, "*size"]) 
     """Intersection over union of two masks; 1 where both are empty."""
     either = int((found | truth).sum())
     return float((found & truth).sum() / either) if either else 1.0
+
+
+def contour_score(found: Bool[np.ndarray, "height width"], truth: Bool[np.ndarray, "height width"], reach: float = 0.008) -> float:
+    """F of contours (Perazzi et al. 2016, CVPR): ``2 P R / (P + R)``; a contour pixel is right within ``⌈reach · diagonal⌉`` px of another.
+
+    P: the part of the found contour that lies near the true one; R: of the true one near the found. 1 where both are empty.
+    """
+    within = math.ceil(reach * math.hypot(*truth.shape))
+    lines = [_contour(mask) for mask in (found, truth)]
+    if not all(line.any() for line in lines):
+        return float(not any(line.any() for line in lines))
+    far = [np.asarray(ndimage.distance_transform_edt(~line)) for line in lines]
+    precision, recall = (float((far[1 - one][lines[one]] <= within).mean()) for one in (0, 1))
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def _contour(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
+    """Pixels that differ from the next to the right, below, or both."""
+    wide = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
+    return (mask != wide[:-1, 1:]) | (mask != wide[1:, :-1]) | (mask != wide[1:, 1:])
 
 
 def f_beta(precision: np.ndarray, recall: np.ndarray, beta: float = BETA) -> np.ndarray:
