@@ -3,17 +3,20 @@
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from selfsight.core.representation import Representation
 from selfsight.core.say import Say, quiet
 from selfsight.data.source import Source
 from selfsight.discover.found import Found, find_objects
 from selfsight.discover.localise import ALIASES, BLIND
 from selfsight.discover.looked import Look
+from selfsight.discover.segment import COLOURS_ALONE, Segmented, segment_pictures
 from selfsight.measure.floors import untrained_networks
-from selfsight.measure.overlap import judge_boxes
+from selfsight.measure.overlap import judge_boxes, judge_kinds
 from selfsight.measure.scores import Score
 
-__all__ = ["discover_objects"]
+__all__ = ["discover_objects", "discover_segments"]
 
 
 def discover_objects(
@@ -71,5 +74,54 @@ def _untrained(phi: Representation, source: Source, method: str, say: Say, **how
         say(f"floor: untrained, {form}, seed {seed}")
         score = _judged(find_objects(network(), source, method, **how), source)
         forms.setdefault(form, []).extend([score] if score else [])
+    return _strongest(forms)
+
+
+def _strongest(forms: dict[str, list[Score]]) -> Score:
+    """Of the form with the highest mean over seeds: that mean, from the lowest bound to the highest."""
     seeds = max(forms.values(), key=lambda some: sum(score.value for score in some))
     return Score(sum(one.value for one in seeds) / len(seeds), min(one.low for one in seeds), max(one.high for one in seeds))
+
+
+def discover_segments(
+    phi: Representation,
+    source: Source,
+    method: str = "spectral",
+    *,
+    kinds: int | None = None,
+    look: Look | None = None,
+    floors: bool = True,
+    say: Say = quiet,
+    **options: Any,
+) -> tuple[Segmented, dict[str, Score]]:
+    """Kinds of things in a data set's pictures, and mean IoU beside its floors where the classes of pixels are known.
+
+    Args:
+        phi: the representation.
+        source: the data set.
+        method: a name of ``discover.segment.SEGMENTERS``, or ``iic``.
+        kinds: how many without ground; as many as classes are known by default, else 10.
+        look: at which scale, which features, how many eigenvectors.
+        floors: judge the untrained network and colours alone too.
+        say: called with how far it is.
+        options: of ``segment_pictures``.
+    """
+    kinds = kinds or len(source.truth(np.arange(1)).classes) or 10
+    found = segment_pictures(phi, source, method, kinds=kinds, look=look, say=say, **options)
+    judged = judge_kinds(found.at, source, found.kinds)
+    if judged is None:
+        return found, {}
+    scores = {method: judged}
+    if floors and method != COLOURS_ALONE and phi.spec:
+        forms: dict[str, list[Score]] = {}
+        for form, seed, network in untrained_networks(phi, source):
+            say(f"floor: untrained, {form}, seed {seed}")
+            plain = segment_pictures(network(), source, method, kinds=kinds, look=look, **options)
+            score = judge_kinds(plain.at, source, plain.kinds)
+            forms.setdefault(form, []).extend([score] if score else [])
+        scores["untrained"] = _strongest(forms)
+    if floors and method != COLOURS_ALONE:
+        plain = segment_pictures(phi, source, COLOURS_ALONE, kinds=kinds, look=look)
+        score = judge_kinds(plain.at, source, plain.kinds)
+        scores |= {COLOURS_ALONE: score} if score else {}
+    return found, scores

@@ -306,11 +306,12 @@ def _iic_head(phi: Representation, source: Source, look: Look, rows: Rows | None
     heads = [nn.Linear(one.shape[1], kinds) for _ in range(5)]
     for head in heads:
         nn.init.normal_(head.weight, std=one.shape[1] ** -0.5, generator=generator)
+        nn.init.zeros_(head.bias)
     told = torch.zeros(len(heads))
     optimiser = torch.optim.Adam([parameter for head in heads for parameter in head.parameters()], lr=1e-2)
     with torch.enable_grad():
         for step in range(300):
-            drawn = torch.randint(len(one), (4096,), generator=generator)
+            drawn = torch.randint(len(one), (min(4096, 4 * len(one)),), generator=generator)
             pairs = [[head(side[drawn] / scale).softmax(1) for side in (one, other)] for head in heads]
             shared = torch.stack([mutual_information(*pair) for pair in pairs])
             optimiser.zero_grad()

@@ -24,6 +24,7 @@ __all__ = [
     "corloc",
     "f_beta",
     "judge_boxes",
+    "judge_kinds",
     "matched",
     "mean_iou",
     "overlap",
@@ -84,6 +85,29 @@ def judge_boxes(boxes: Callable[[int], np.ndarray], source: Source) -> Score | N
     else:
         return None
     return corloc([boxes(row) for row in range(len(source))], real)
+
+
+def judge_kinds(at: Callable[[int, tuple[int, int]], np.ndarray], source: Source, kinds: int, *, seed: int = 0) -> Score | None:
+    """Mean IoU of kinds matched to classes one to one (by IoU), ground among them, where masks of objects and their classes are known.
+
+    Args:
+        at: the kind at each pixel of a picture (its row, its height and width), 0 to ``kinds``.
+        source: the data set.
+        kinds: how many, without ground.
+        seed: of the interval, over draws of pictures.
+    """
+    truth = source.truth(np.arange(len(source)))
+    if truth.masks is None or truth.boxes is None:
+        return None
+    classes = 1 + max(len(truth.classes), 1 + max((int(boxes[:, 4].max()) for boxes in truth.boxes if len(boxes)), default=0))
+    tables = []
+    for row, (mask, boxes) in enumerate(zip(truth.masks, truth.boxes, strict=True)):
+        known = np.concatenate([[0], np.asarray(boxes)[:, 4].astype(np.int64) + 1])[np.asarray(mask)]
+        tables.append(confusion(at(row, (known.shape[0], known.shape[1])), known, kinds + 1, classes))
+    every = np.stack(tables)
+    drawn = np.random.default_rng(seed).integers(len(every), size=(200, len(every)))
+    low, high = np.quantile([mean_iou(every[some].sum(0)) for some in drawn], (0.025, 0.975))
+    return Score(mean_iou(every.sum(0)), float(low), float(high))
 
 
 def box_of(mask: Bool[np.ndarray, "height width"]) -> Float[np.ndarray, "object 4"]:
