@@ -113,15 +113,19 @@ def discover_segments(
         return found, {}
     scores = {method: judged}
     if floors and method != COLOURS_ALONE and phi.spec:
-        forms: dict[str, list[Score]] = {}
-        for form, seed, network in untrained_networks(phi, source):
-            say(f"floor: untrained, {form}, seed {seed}")
-            plain = segment_pictures(network(), source, method, kinds=kinds, look=look, **options)
-            score = judge_kinds(plain.at, source, plain.kinds)
-            forms.setdefault(form, []).extend([score] if score else [])
-        scores["untrained"] = _strongest(forms)
+        scores["untrained"] = _untrained_kinds(phi, source, method, say, kinds=kinds, look=look, **options)
     if floors and method != COLOURS_ALONE:
         plain = segment_pictures(phi, source, COLOURS_ALONE, kinds=kinds, look=look)
         score = judge_kinds(plain.at, source, plain.kinds)
         scores |= {COLOURS_ALONE: score} if score else {}
     return found, scores
+
+
+def _untrained_kinds(phi: Representation, source: Source, method: str, say: Say, **how: Any) -> Score:
+    forms: dict[str, list[Score]] = {}
+    for form, seed, network in untrained_networks(phi, source):
+        say(f"floor: untrained, {form}, seed {seed}")
+        plain = segment_pictures(network(), source, method, **how)
+        score = judge_kinds(plain.at, source, plain.kinds)
+        forms.setdefault(form, []).extend([score] if score else [])
+    return _strongest(forms)

@@ -85,3 +85,31 @@ def test_empty_classes_change_nothing(name):
     np.add.at(table, (left, right), 1)  # with rows and columns of zeros, as bootstrap draws have
     assert ours(table) == pytest.approx(theirs(left, right))
     assert matched_accuracy(table) == pytest.approx(hungarian(left, right))
+
+
+def test_known_scores():
+    permuted = contingency(np.array([0, 1, 2, 2, 1]), np.array([2, 0, 1, 1, 0]))
+    assert [measure(permuted) for measure in (matched_accuracy, normalised_mutual_information, adjusted_rand)] == pytest.approx([1, 1, 1])
+    constant = contingency(np.zeros(10, dtype=int), np.array([0] * 6 + [1] * 3 + [2]))
+    assert matched_accuracy(constant) == 0.6  # the share of the largest class
+    assert [measure(constant) for measure in (normalised_mutual_information, adjusted_rand)] == pytest.approx([0, 0])
+    table = np.array([[4, 1], [1, 4]])
+    assert matched_accuracy(table) == 0.8
+    assert adjusted_rand(table) == pytest.approx(0.28, abs=5e-3)
+    assert normalised_mutual_information(table) == pytest.approx(0.2781, abs=5e-5)
+
+
+def test_a_million_samples_do_not_overflow():
+    chance = np.random.default_rng(0)
+    truth = chance.integers(0, 10, 1_000_000)
+    guess = np.where(chance.random(1_000_000) < 0.5, truth, chance.integers(0, 10, 1_000_000))
+    large, small = contingency(guess, truth), contingency(guess[:10_000], truth[:10_000])
+    for measure in (matched_accuracy, normalised_mutual_information, adjusted_mutual_information, adjusted_rand):
+        assert measure(large) == pytest.approx(measure(small), abs=0.02)
+    for measure in (matched_accuracy, normalised_mutual_information, adjusted_rand):
+        assert measure(100_000 * large) == pytest.approx(measure(large), abs=1e-4)
+    assert adjusted_rand(large) == pytest.approx(metrics.adjusted_rand_score(truth, guess), rel=1e-9)
+    tens = contingency(guess[:100_000], truth[:100_000])
+    assert adjusted_mutual_information(tens) == pytest.approx(
+        metrics.adjusted_mutual_info_score(truth[:100_000], guess[:100_000]), rel=1e-9
+    )

@@ -1,6 +1,7 @@
 """From pictures to scores beside their floors, and banks on the way."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from selfsight.data.opening import open_source
 from selfsight.data.source import Source, Subset
 from selfsight.measure.examine import PROBES, chosen_probes, examine
 from selfsight.measure.floors import channel_statistics, estimate_statistics, pixel_encoder
+from selfsight.measure.knn import knn
+from selfsight.measure.layers import layers
 from selfsight.measure.scores import Score
 
 
@@ -62,10 +65,20 @@ def test_examination_end_to_end(parts, tmp_path):
     assert again.to_plain()["floors"] == found.to_plain()["floors"]
     assert again.scores == found.scores
     without = examine(phi(), *parts, floors=False)
-    assert set(without.scores) == set(PROBES) == {*probes, "linear"}
+    assert set(without.scores) == set(PROBES) == {*probes, "linear", "retrieve", "reverse", "svm"}
     assert {probe: without.scores[probe] for probe in probes} == found.scores
     assert set(without.readouts) == {"linear", "cluster"}
     assert not without.floors
+
+
+def test_layers_are_measured_when_asked_for_and_beside_the_untrained(parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(examining, "layers", partial(layers, probe=knn))
+    found = examine(phi(), *parts, probes=["layers"], cache=tmp_path)
+    names = phi().layers
+    assert list(found.scores) == ["layers"]
+    assert tuple(found.scores["layers"]) == tuple(found.floors["untrained"]["layers"]) == names
+    assert found.floors["pixels"] == {}
+    assert found.to_plain()["protocol"]["layers"].startswith("top1 at each layer")
 
 
 def test_floor_is_the_strongest_of_its_forms():
@@ -81,8 +94,12 @@ def test_floor_is_the_strongest_of_its_forms():
 
 
 def test_probes_are_chosen_by_what_the_data_allow():
-    assert chosen_probes(None, labelled=True) == chosen_probes(["all"], labelled=True) == ("cluster", "geometry", "knn", "linear")
+    assert chosen_probes(None, labelled=True) == chosen_probes(["all"], labelled=True) == tuple(PROBES)
     assert chosen_probes(None, labelled=False) == ("geometry",)
+    assert chosen_probes(None, labelled=False, described=True) == ("geometry", "reverse")
+    assert chosen_probes(["layers"], labelled=True) == ("layers",)
+    with pytest.raises(DataError, match="needs labels or attributes"):
+        chosen_probes(["reverse"], labelled=False)
     with pytest.raises(UsageError, match="no probe 'kn'") as refusal:
         chosen_probes(["kn"], labelled=True)
     assert "knn" in refusal.value.remedy

@@ -67,6 +67,27 @@ def test_vote_on_edges():
     assert np.isfinite(vote(train * 0, labels, train)).all()
 
 
+def test_vote_of_cold_and_of_hot():
+    (train, labels), (test, _) = data(0), data(1, 60)
+    nearest_one = labels[nearest(test, train, 1)[1][:, 0]]
+    np.testing.assert_array_equal(vote(train, labels, test, neighbours=20, temperature=1e-5), nearest_one)
+    chosen = labels[nearest(test, train, 20)[1]]
+    ballots = np.stack([(chosen == label).sum(1) for label in range(4)], 1)
+    clear = np.sort(ballots, 1)[:, -1] > np.sort(ballots, 1)[:, -2]  # of classes with as many votes the nearer wins
+    assert clear.mean() > 0.9
+    np.testing.assert_array_equal(vote(train, labels, test, neighbours=20, temperature=1e6)[clear], ballots.argmax(1)[clear])
+    np.testing.assert_array_equal(vote(train, labels, test, neighbours=len(train), temperature=1e6), np.bincount(labels).argmax())
+
+
+def test_vote_among_duplicates_and_for_few():
+    (train, labels), (test, _) = data(0), data(1, 60)
+    twice = np.concatenate([train, train]), np.concatenate([labels, labels])
+    np.testing.assert_array_equal(vote(*twice, test, neighbours=40), vote(train, labels, test, neighbours=20))
+    np.testing.assert_array_equal(vote(*twice, train, neighbours=2), labels)  # both of what is asked for are itself
+    for count in (1, 7, 60):  # fewer than the hundred parts that published code makes
+        np.testing.assert_array_equal(vote(train, labels, test[:count]), vote(train, labels, test)[:count])
+
+
 def test_knn_leaves_unknown_labels_out():
     (train, labels), (test, truth) = data(0), data(1, 60)
     known = Features(train, test, labels, truth)

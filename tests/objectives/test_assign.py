@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
+from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from test_objectives import few, papers, rows, seeds, turn
@@ -15,11 +16,13 @@ from torch.testing import assert_close
 from selfsight.core.errors import UsageError
 from selfsight.objectives.assign import (
     Clustering,
+    SharedOut,
     balanced_weights,
     by_size,
     concentrations,
     kmeans,
     shared_out,
+    shared_out_in_parts,
     sinkhorn,
     transported,
     whitened,
@@ -65,6 +68,78 @@ def test_transport_gives_every_cluster_its_share(zipf):
     assert_close(sizes, wanted, rtol=0.02, atol=0.002)
     sharp = transported(100 * rows(0, 50, 4).log_softmax(1), torch.full((4,), 0.25))
     assert torch.isfinite(sharp.logsumexp(1)).all()
+
+
+def exact(log: torch.Tensor, shares: torch.Tensor, sharpness: float = 1.0) -> torch.Tensor:
+    return transported(log, shares, sharpness=sharpness, tolerance=1e-12, most=20_000).exp()
+
+
+@given(seed=seeds)
+@few
+def test_transport_of_two_by_two_is_known(seed):
+    table = rows(seed, 2, 2).exp()
+    (a, b), (c, d) = table.tolist()
+    root = np.sqrt(a * d / (b * c))
+    found = exact(table.log(), torch.tensor([0.5, 0.5], dtype=torch.float64))
+    assert_close(found.diagonal(), torch.full((2,), root / (2 * (1 + root)), dtype=torch.float64), rtol=1e-9, atol=0)
+
+
+@given(seed=seeds, count=some.integers(2, 9), clusters=some.integers(2, 6), sharpness=some.sampled_from([1.0, 4.0]))
+@few
+def test_transport_meets_its_marginals_and_keeps_odds(seed, count, clusters, sharpness):
+    log, wanted = rows(seed, count, clusters).log_softmax(1), rows(seed + 1, clusters).softmax(0)
+    found = exact(log, wanted, sharpness)
+    assert_close(found.sum(0), wanted, rtol=0, atol=1e-9)  # the shares asked for, not one over them
+    assert_close(found.sum(1), torch.full((count,), 1 / count, dtype=torch.float64), rtol=0, atol=1e-9)
+    plan = found.log()
+    odds = plan[0, 0] + plan[-1, -1] - plan[0, -1] - plan[-1, 0]
+    assert_close(odds, sharpness * (log[0, 0] + log[-1, -1] - log[0, -1] - log[-1, 0]), rtol=1e-6, atol=1e-6)
+    scaled = log + rows(seed + 2, count, 1) + rows(seed + 3, 1, clusters)  # rows and columns of P times anything
+    assert_close(exact(scaled, wanted, sharpness), found, rtol=1e-6, atol=1e-9)
+
+
+def test_transport_of_what_is_all_the_same_is_the_product_of_the_marginals():
+    wanted = torch.tensor([0.1, 0.2, 0.7], dtype=torch.float64)
+    assert_close(exact(torch.zeros(5, 3), wanted), wanted.expand(5, 3) / 5)
+
+
+def test_transport_survives_tiny_chances():
+    log = torch.full((6, 3), np.log(1e-30), dtype=torch.float64)
+    log[torch.arange(6), torch.arange(6) % 3] = 0.0
+    found = transported(log, torch.full((3,), 1 / 3), sharpness=25.0)  # 1e-750 is no float64
+    assert torch.isfinite(found).all()
+    assert torch.equal(found.argmax(1), torch.arange(6) % 3)
+    assert_close(found.exp().sum(0), torch.full((3,), 1 / 3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_transport_that_is_sharp_is_the_best_matching(seed):
+    scores = rows(seed, 6, 6)
+    found = transported(scores, torch.full((6,), 1 / 6), sharpness=200.0, tolerance=1e-6, most=20_000)
+    _, columns = linear_sum_assignment(scores.numpy(), maximize=True)
+    assert found.argmax(1).tolist() == columns.tolist()
+    lost = float(scores[torch.arange(6), columns].mean() - (found.exp() * scores).sum())
+    assert -1e-4 <= lost <= np.log(6) / 200  # what entropy can buy
+
+
+@pytest.mark.parametrize("spread", [0.02, 1.0])
+@pytest.mark.parametrize("part", [7, 1024])
+def test_sharing_out_in_parts_is_sharing_out(spread, part):
+    features, weight, bias = rows(0, 500, 4), spread * rows(1, 10, 4), spread * rows(2, 10)
+    shares = torch.arange(1, 11).double() ** -0.5
+    shares /= shares.sum()
+    logits = features @ weight.T + bias
+    found = shared_out_in_parts(lambda some: features[some] @ weight.T + bias, 500, shares, part=part)
+    assert isinstance(found, SharedOut)
+    assert torch.equal(found.labels, shared_out(logits.log_softmax(1), shares))
+    assert torch.equal(found.labels, (found.sharpness * logits + found.offsets).argmax(1))
+    sizes = torch.bincount(found.labels, minlength=10) / 500
+    assert found.wrong == pytest.approx(float((sizes - shares).abs().sum()) / 2)
+    assert found.wrong <= 0.02
+    single = shared_out_in_parts(lambda some: (features[some] @ weight.T + bias).float(), 500, shares, part=part)
+    assert (single.labels != found.labels).double().mean() < 0.01
+    with pytest.raises(UsageError, match="shares"):
+        shared_out_in_parts(lambda some: logits[some], 500, 2 * shares)
 
 
 @pytest.mark.parametrize("shares", [[0.5, 0.6], [1.0, 0.0]])

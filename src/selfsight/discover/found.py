@@ -148,17 +148,14 @@ def find_objects(
     Raises:
         UsageError: there is no such localiser, or it cannot look at this network.
     """
-    names, sizes, read = list[str](), list[Size](), list[Size]()
-    regions, pictures = list[Sequence[Region]](), list[np.ndarray]()
+    names, sizes, read, pictures = list[str](), list[Size](), list[Size](), list[np.ndarray]()
+    regions = list[Sequence[Region]]()
     total = len(source) if rows is None else len(rows)
     for looked in looks(phi, source, look or Look(), rows=rows):
         some = localise(looked, method, least=least, **options)
         regions += [_edged(looked, row, one) for row, one in enumerate(some)] if refine else some
-        names += looked.names
-        sizes += looked.sizes
-        read += looked.read
-        room = SHOWN - len(pictures)
-        pictures += list((looked.pixels[:room] * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
+        names, sizes, read = [*names, *looked.names], [*sizes, *looked.sizes], [*read, *looked.read]
+        pictures += looked.small(SHOWN - len(pictures))
         if len(names) == total or len(names) % 64 < len(looked):
             say(f"{method}: {len(names):,} of {total:,} pictures")
     facts = {"method": method, "least": least, "refine": refine, "representation": phi.name, "data": source.spec, **options}

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from selfsight.core.errors import UsageError
@@ -77,6 +77,10 @@ class Looked:
         found = described(self.phi, self.pixels, layer=look.layer, facet=look.facet, block=look.block).float()
         centred = not self.phi.attends if look.centred is None else look.centred
         return found - found.mean((2, 3), keepdim=True) if centred else found
+
+    def small(self, most: int) -> list[UInt8[np.ndarray, "height width 3"]]:
+        """The first pictures, to be shown."""
+        return list((self.pixels[:most] * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
 
     @property
     def shape(self) -> tuple[int, int]:

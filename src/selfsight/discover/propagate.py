@@ -62,32 +62,25 @@ def propagate(
 ) -> Iterator[Int[np.ndarray, "tall wide"]]:
     """The mask of every frame from that of the first (Jabri et al. 2020, arXiv:2006.14613, as DINO measures it, arXiv:2104.14294).
 
-    Each frame asks the first and the ``context`` before it. Soft labels are upsampled, stretched to [0, 1] object by object,
-    and the largest wins.
+    Each frame asks the first and the ``context`` before it. Soft labels are upsampled, stretched to [0, 1], and the largest wins.
 
     Args:
-        phi: the representation.
+        phi, look: the representation; at which scale, and which features.
         frames: pictures with values from 0 to 255, all of one size.
         first: of the first frame: 0 is ground, then objects.
-        look: at which scale, and which features.
-        context, radius, most, temperature: frames before; rows and columns that a place may have moved; places that count; τ.
+        context, radius: frames before; rows and columns that a place may have moved.
+        most, temperature: see ``carried``.
 
     Raises:
         UsageError: the mask is not of the frames' size, or it is empty.
     """
     if not first.any():
         raise UsageError("The first mask is empty: there is nothing to carry on.", "Give a mask with an object.")
-    look = look or Look()
-    objects, size = int(first.max()), first.shape
-    start = one_hot(torch.from_numpy(first.astype(np.int64)), objects + 1).permute(2, 0, 1).float()
+    look, size = look or Look(), first.shape
+    start = one_hot(torch.from_numpy(first.astype(np.int64)), int(first.max()) + 1).permute(2, 0, 1).float()
     keys, labels, near = list[Tensor](), list[Tensor](), torch.ones(0, 0, dtype=torch.bool)
     for frame in frames:
-        if frame.shape[1:] != size:
-            raise UsageError(f"A frame of {tuple(frame.shape[1:])} px does not fit the mask's {size}.", "Give frames and mask of one size.")
-        picture = whole_picture(frame, look.size or phi.size, phi.backbone.stride)[None].to(phi.device)
-        grid = Looked(phi, picture, look).features[0]
-        shape = (grid.shape[1], grid.shape[2])
-        rows = normalize(grid.flatten(1), dim=0)
+        rows, shape = _described(phi, frame, look, size)
         if not keys:
             near = window(*shape, radius).to(rows.device)
             keys, labels = [rows], [adaptive_avg_pool2d(start, shape).flatten(1).to(rows)]
@@ -96,6 +89,15 @@ def propagate(
         now = carried(rows, keys, labels, near, most=most, temperature=temperature)
         keys, labels = _recent(keys, rows, context), _recent(labels, now, context)
         yield _hard(now.unflatten(1, shape), size)
+
+
+def _described(phi: Representation, frame: Tensor, look: Look, size: tuple[int, ...]) -> tuple[Tensor, tuple[int, int]]:
+    """Unit-length features of a frame's places, and how many there are down and across."""
+    if frame.shape[1:] != size:
+        raise UsageError(f"A frame of {tuple(frame.shape[1:])} px does not fit the mask's {size}.", "Give frames and mask of one size.")
+    picture = whole_picture(frame, look.size or phi.size, phi.backbone.stride)[None].to(phi.device)
+    grid = Looked(phi, picture, look).features[0]
+    return normalize(grid.flatten(1), dim=0), (grid.shape[1], grid.shape[2])
 
 
 def _recent(before: list[Tensor], now: Tensor, context: int) -> list[Tensor]:

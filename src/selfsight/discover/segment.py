@@ -202,36 +202,33 @@ def segment_pictures(
             all kinds (Ji et al. 2018, arXiv:1807.06653).
         kinds: how many, without ground.
         look: at which scale, which features and how many eigenvectors; 15 unless it says.
-        refine: move edges to those of colours (``discover.refine``).
-        learn: a linear layer over places learns the kinds that were found, and paints the pictures again (self-training).
-        rows: which pictures; all by default.
-        seed: of all chance.
-        say: called with how far it is.
-        options: of the segmenter.
+        refine, learn: move edges to those of colours; a linear layer over places learns the kinds and paints again (self-training).
+        rows, seed: which pictures, all by default; of all chance.
+        say, options: called with how far it is; of the segmenter.
 
     Raises:
         UsageError: there is no such segmenter, or there are fewer pieces than kinds.
     """
     look = look or Look(vectors=15)
     kinds += method in GROUNDLESS
-    if method == "iic":
-        given = [(looked, patch(looked)) for looked in looks(phi, source, look, rows=rows)]
-        head = _iic_head(phi, source, look, rows, kinds, seed, say)
-        painted = [[head(one.vectors).argmax(1) + 1 for one in pieces] for _, pieces in given]
-    else:
-        finder = partial(SEGMENTERS[look_up("segmenter", method, (*SEGMENTERS, "iic"))], **options)
-        given = []
-        for looked in looks(phi, source, look, rows=rows):
-            given.append((looked, finder(looked)))
-            say(f"{method}: {sum(len(pieces) for _, pieces in given):,} pictures in pieces")
-        painted = _clustered([pieces for _, pieces in given], kinds, seed, unit=method != COLOURS_ALONE)
-    maps = [_painted(one, kind) for (_, pieces), some in zip(given, painted, strict=True) for one, kind in zip(pieces, some, strict=True)]
-    batches = [looked for looked, _ in given]
-    if learn:
-        maps = _learnt(batches, maps, kinds)
-    if refine:
-        maps = _edged(batches, maps, kinds)
+    batches = list(looks(phi, source, look, rows=rows))
+    given = _in_pieces(batches, method, **options)
+    say(f"{method}: {sum(len(pieces) for pieces in given):,} pictures in pieces")
+    painted = _told(batches, given, kinds, seed, say) if method == "iic" else _clustered(given, kinds, seed, unit=method != COLOURS_ALONE)
+    maps = [_painted(one, kind) for pieces, some in zip(given, painted, strict=True) for one, kind in zip(pieces, some, strict=True)]
+    maps = _learnt(batches, maps, kinds) if learn else maps
+    maps = _edged(batches, maps, kinds) if refine else maps
     return _gathered(batches, maps, kinds, {"method": method, "kinds": kinds, "representation": phi.name, "data": source.spec, **options})
+
+
+def _in_pieces(batches: Sequence[Looked], method: str, **options: Any) -> list[list[Pieces]]:
+    finder = partial(patch if method == "iic" else SEGMENTERS[look_up("segmenter", method, (*SEGMENTERS, "iic"))], **options)
+    return [finder(looked) for looked in batches]
+
+
+def _told(batches: Sequence[Looked], given: Sequence[Sequence[Pieces]], kinds: int, seed: int, say: Say) -> list[list[Tensor]]:
+    head = _iic_head(batches, kinds, seed, say)
+    return [[head(one.vectors).argmax(1) + 1 for one in pieces] for pieces in given]
 
 
 def _clustered(given: Sequence[Sequence[Pieces]], kinds: int, seed: int, *, unit: bool) -> list[list[Tensor]]:
@@ -293,11 +290,11 @@ def _edged(batches: Sequence[Looked], maps: Sequence[np.ndarray], kinds: int, su
     return found
 
 
-def _iic_head(phi: Representation, source: Source, look: Look, rows: Rows | None, kinds: int, seed: int, say: Say) -> nn.Module:
+def _iic_head(batches: Sequence[Looked], kinds: int, seed: int, say: Say) -> nn.Module:
     """A linear layer over places whose kinds are the same in a flipped picture, and tell as much as they can."""
     left, right = list[Tensor](), list[Tensor]()
-    for looked in looks(phi, source, look, rows=rows):
-        turned = Looked(phi, looked.pixels.flip(3), look)
+    for looked in batches:
+        turned = Looked(looked.phi, looked.pixels.flip(3), looked.look)
         left.append(looked.features.flatten(2).transpose(1, 2).flatten(0, 1))
         right.append(turned.features.flip(3).flatten(2).transpose(1, 2).flatten(0, 1))
     one, other = torch.cat(left), torch.cat(right)
@@ -327,13 +324,12 @@ def _iic_head(phi: Representation, source: Source, look: Look, rows: Rows | None
 
 
 def _gathered(batches: Sequence[Looked], maps: Sequence[np.ndarray], kinds: int, facts: dict[str, Any]) -> Segmented:
-    pictures = [(looked.pixels * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy() for looked in batches]
     return Segmented(
         tuple(name for looked in batches for name in looked.names),
         tuple(size for looked in batches for size in looked.sizes),
         tuple(size for looked in batches for size in looked.read),
         tuple(maps),
         kinds,
-        tuple(picture for some in pictures for picture in some)[:SHOWN],
+        tuple(picture for looked in batches[:SHOWN] for picture in looked.small(SHOWN))[:SHOWN],
         facts,
     )

@@ -21,19 +21,34 @@ from selfsight.core.representation import Representation
 from selfsight.core.say import quiet
 from selfsight.core.views import Images
 from selfsight.data.loader import images
-from selfsight.data.source import Source
+from selfsight.data.source import Source, Truth
 from selfsight.data.views.geometry import Normalise
 from selfsight.data.views.recipes import PLAIN, TwoCrops
 from selfsight.measure.cluster import cluster
-from selfsight.measure.floors import PIXEL_SIDE, channel_statistics, pixel_encoder, untrained_encoders
+from selfsight.measure.floors import PIXEL_SIDE, channel_statistics, pixel_encoder, untrained_networks
 from selfsight.measure.geometry import ROWS, geometry
 from selfsight.measure.knn import knn
+from selfsight.measure.layers import Labelled, layers
 from selfsight.measure.linear import linear
+from selfsight.measure.retrieve import retrieve
+from selfsight.measure.reverse import reverse
 from selfsight.measure.scores import Features, Score, Scores
+from selfsight.measure.svm import svm
 
-__all__ = ["PROBES", "Examination", "examine"]
+__all__ = ["INSIDE", "PROBES", "Examination", "examine"]
 
-PROBES: dict[str, Callable[[Features], Scores]] = {"cluster": cluster, "geometry": geometry, "knn": knn, "linear": linear}
+PROBES: dict[str, Callable[[Features], Scores]] = {
+    "cluster": cluster,
+    "geometry": geometry,
+    "knn": knn,
+    "linear": linear,
+    "retrieve": retrieve,
+    "reverse": reverse,
+    "svm": svm,
+}
+"""What is measured on a network's output, and asked for by ``all``."""
+INSIDE = ("layers",)
+"""What looks inside the network: asked for by name alone, for it takes a probe a layer; raw pixels have no inside."""
 LOWER_IS_BETTER = {"alignment", "uniformity"}
 LABEL_FREE = {"geometry"}
 TWINS = TwoCrops(PLAIN, PLAIN, Normalise((0.0,) * 3, (1.0,) * 3))
@@ -85,15 +100,23 @@ class _Parts:
     train_labels: np.ndarray | None
     test_labels: np.ndarray | None
     classes: tuple[str, ...]
+    truths: tuple[Truth, Truth]
+
+    @property
+    def described(self) -> bool:
+        """Whether labels or attributes are known of both."""
+        return self.train_labels is not None or bool(set(self.truths[0].attributes) & set(self.truths[1].attributes))
+
+    def labelled(self, train: np.ndarray, test: np.ndarray, twins: tuple[np.ndarray, np.ndarray]) -> Features:
+        """Features with what is known of their samples."""
+        return Features(train, test, self.train_labels, self.test_labels, self.classes, twins, self.truths)
 
     def features(self, encoder: Encoder, size: int, device: torch.device | None = None) -> dict[str, Features]:
         """Features of both parts by the encoder's names, with twins."""
         fitted = pass_through(self.train, encoder, size=size, device=device)
         judged = pass_through(self.test, encoder, size=size, device=device)
         twins = self.twins(encoder, size, device)
-        return {
-            name: Features(fitted[name], judged[name], self.train_labels, self.test_labels, self.classes, twins[name]) for name in fitted
-        }
+        return {name: self.labelled(fitted[name], judged[name], twins[name]) for name in fitted}
 
     def twins(self, encoder: Encoder, size: int, device: torch.device | None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Features of two random crops of some test pictures, the same crops for every encoder."""
@@ -110,20 +133,22 @@ class _Parts:
         return {name: (np.concatenate([a for a, _ in rows]), np.concatenate([b for _, b in rows])) for name, rows in found.items()}
 
 
-def chosen_probes(names: Sequence[str] | None, *, labelled: bool) -> tuple[str, ...]:
-    """The probes asked for, or all that the data allow.
+def chosen_probes(names: Sequence[str] | None, *, labelled: bool, described: bool = False) -> tuple[str, ...]:
+    """The probes asked for, or all that the data allow; ``described``: attributes are known, if no labels.
 
     Raises:
         UsageError: there is no such probe.
         DataError: it needs labels and there are none.
     """
+    allowed = {name for name in (*PROBES, *INSIDE) if labelled or name in LABEL_FREE or (described and name == "reverse")}
     if not names or list(names) == ["all"]:
-        return tuple(name for name in PROBES if labelled or name in LABEL_FREE)
+        return tuple(name for name in PROBES if name in allowed)
     for name in names:
-        look_up("probe", name, PROBES)
-        if not labelled and name not in LABEL_FREE:
+        look_up("probe", name, (*PROBES, *INSIDE))
+        if name not in allowed:
+            what = "labels or attributes" if name == "reverse" else "labels"
             raise DataError(
-                f"The probe {name} needs labels, and the data have none.", "Measure geometry, or give labelled --train and --test."
+                f"The probe {name} needs {what}, and the data have none.", "Measure geometry, or give labelled --train and --test."
             )
     return tuple(names)
 
@@ -145,20 +170,16 @@ def examine(
     Args:
         phi: the representation.
         train, test: what probes are fitted on, and what they are scored on.
-        probes: names of ``PROBES``; all that the data allow by default.
+        probes: names of ``PROBES`` and ``INSIDE``; all of ``PROBES`` that the data allow by default.
         floors: measure the floors too.
         bf16: extract features in bfloat16.
         banks, cache: folders where the representation's banks and the floors are kept; without them nothing is.
         say: called with what is being done.
     """
     parts = _parts(train, test)
-    names = chosen_probes(probes, labelled=parts.train_labels is not None)
+    names = chosen_probes(probes, labelled=parts.train_labels is not None, described=parts.described)
     say(f"features of {len(train) + len(test):,} images")
-    features = _features(phi, parts, bf16, banks)
-    found: dict[str, Scores] = {}
-    for name in names:
-        say(f"probe {name}")
-        found[name] = PROBES[name](features)
+    found = _measured(phi, parts, names, bf16, banks, say)
     result = Examination(
         {name: scores.values for name, scores in found.items()},
         protocol={name: scores.protocol for name, scores in found.items()},
@@ -166,7 +187,8 @@ def examine(
     )
     for floor, forms in (("untrained", _untrained), ("pixels", _pixels)) if floors else ():
         say(f"floor: {floor}")
-        result.floors[floor], result.forms[floor] = _cached(floor, forms, phi, parts, names, bf16, cache)
+        has = names if floor == "untrained" else tuple(name for name in names if name in PROBES)
+        result.floors[floor], result.forms[floor] = _cached(floor, forms, phi, parts, has, bf16, cache)
     return result
 
 
@@ -174,7 +196,28 @@ def _parts(train: Source, test: Source) -> _Parts:
     """Both sources with their labels, where both have them."""
     known, judged = train.truth(np.arange(len(train))), test.truth(np.arange(len(test)))
     labelled = known.labels is not None and judged.labels is not None
-    return _Parts(train, test, known.labels if labelled else None, judged.labels if labelled else None, known.classes)
+    return _Parts(train, test, known.labels if labelled else None, judged.labels if labelled else None, known.classes, (known, judged))
+
+
+def _measured(
+    phi: Representation,
+    parts: _Parts,
+    names: Sequence[str],
+    bf16: bool,  # noqa: FBT001
+    banks: Path | None = None,
+    say: Callable[[str], None] = quiet,
+) -> dict[str, Scores]:
+    """Every probe of a representation, on its output or inside it."""
+    features = _features(phi, parts, bf16, banks) if set(names) & set(PROBES) else None
+    found: dict[str, Scores] = {}
+    for name in names:
+        say(f"probe {name}")
+        if features is not None and name in PROBES:
+            found[name] = PROBES[name](features)
+        else:
+            known = Labelled(parts.train_labels, parts.test_labels, parts.classes)
+            found[name] = layers(phi, parts.train, parts.test, known, bf16=bf16, say=say)
+    return found
 
 
 def _features(phi: Representation, parts: _Parts, bf16: bool, banks: Path | None) -> Features:  # noqa: FBT001
@@ -184,7 +227,7 @@ def _features(phi: Representation, parts: _Parts, bf16: bool, banks: Path | None
         return parts.features(encoder, phi.size, phi.device)[OUTPUT]
     fitted, judged = (bank_of(phi, source, banks, bf16=bf16) for source in (parts.train, parts.test))
     twins = parts.twins(encoder, phi.size, phi.device)[OUTPUT]
-    return Features(fitted.pooled(), judged.pooled(), parts.train_labels, parts.test_labels, parts.classes, twins)
+    return parts.labelled(fitted.pooled(), judged.pooled(), twins)
 
 
 Forms = dict[str, list[dict[str, dict[str, Score]]]]
@@ -193,9 +236,9 @@ Forms = dict[str, list[dict[str, dict[str, Score]]]]
 
 def _untrained(phi: Representation, parts: _Parts, names: Sequence[str], bf16: bool) -> Forms:  # noqa: FBT001
     forms: Forms = {}
-    for form, _, make in untrained_encoders(phi, parts.train, bf16=bf16):
-        features = parts.features(make(), phi.size, phi.device)[OUTPUT]
-        forms.setdefault(form, []).append({name: PROBES[name](features).values for name in names})
+    for form, _, network in untrained_networks(phi, parts.train):
+        found = _measured(network(), parts, names, bf16)
+        forms.setdefault(form, []).append({name: scores.values for name, scores in found.items()})
     return forms
 
 

@@ -7,15 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from selfsight.backbones.loading import untrained_twin
-from selfsight.bank.extract import Encoder, encoder_of
-from selfsight.bank.store import OUTPUT
+from selfsight.bank.extract import Encoder
 from selfsight.core.clock import key
 from selfsight.core.representation import Representation
 from selfsight.data.loader import images
 from selfsight.data.source import Source
 from selfsight.data.views.geometry import central
 
-__all__ = ["PIXEL_SIDE", "UNTRAINED_SEEDS", "estimate_statistics", "pixel_encoder", "untrained_encoders", "untrained_networks"]
+__all__ = ["PIXEL_SIDE", "UNTRAINED_SEEDS", "estimate_statistics", "pixel_encoder", "untrained_networks"]
 
 PIXEL_SIDE = 32
 UNTRAINED_SEEDS = 3
@@ -71,14 +70,3 @@ def untrained_networks(
                 return twin
 
             yield form, seed, make
-
-
-def untrained_encoders(phi: Representation, source: Source, *, bf16: bool = False) -> Iterator[tuple[str, int, Callable[[], Encoder]]]:
-    """What each form of the untrained network says of pictures, its output alone."""
-    for form, seed, network in untrained_networks(phi, source):
-
-        def make(network: Callable[[], Representation] = network) -> Encoder:
-            encode = encoder_of(network(), bf16=bf16)
-            return lambda pictures: {OUTPUT: encode(pictures)[OUTPUT]}
-
-        yield form, seed, make

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from selfsight.core.readout import Readout
 from selfsight.measure.scores import Features, Scores, share
 
-__all__ = ["Probe", "fit_probe", "linear"]
+__all__ = ["Probe", "fit_probe", "held_out", "linear"]
 
 PENALTIES = tuple(10.0**power for power in range(1, -6, -1))
 """Weights of the squared norm that are tried, in the loss ``mean cross-entropy + penalty/2 |W|²``."""
@@ -74,7 +74,7 @@ def linear(features: Features, *, seed: int = 0) -> Scores:
     """
     train, labels, test, truth = features.known
     classes = int(max(labels.max(), truth.max())) + 1
-    held = _held_out(labels, seed)
+    held = held_out(labels, seed)
     best, chosen, probe, worse = -1.0, PENALTIES[0], None, 0
     for penalty in PENALTIES:  # strong to weak, each from the one before; two in a row that are worse end the search
         probe = fit_probe(train[~held], labels[~held], classes, penalty, rounds=100, start=probe)
@@ -94,7 +94,7 @@ def linear(features: Features, *, seed: int = 0) -> Scores:
     return Scores({"top1": score}, words, Readout("linear", "output", arrays, features.classes, {"penalty": chosen, "top1": score.value}))
 
 
-def _held_out(labels: np.ndarray, seed: int) -> np.ndarray:
+def held_out(labels: np.ndarray, seed: int) -> np.ndarray:
     """A fifth of each class; a class of one or two samples stays in the part that is fitted."""
     held, generator = np.zeros(len(labels), dtype=bool), np.random.default_rng(seed)
     for label in np.unique(labels):

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from selfsight.core.readout import Readout
+from selfsight.data.source import Truth
 
 __all__ = ["Features", "Score", "Scores", "share", "spread_of_table"]
 
@@ -47,6 +48,7 @@ class Features:
     """Rows of features of a training and a test part, with their labels (-1: unknown).
 
     ``twins``: features of two views of each of some test pictures, for measures of alignment.
+    ``truths``: all that is known of both parts, for measures that ask for more than labels.
     """
 
     train: Float[np.ndarray, "train dim"]
@@ -55,6 +57,7 @@ class Features:
     test_labels: Int[np.ndarray, " test"] | None = None
     classes: tuple[str, ...] = ()
     twins: tuple[np.ndarray, np.ndarray] | None = field(default=None)
+    truths: tuple[Truth, Truth] | None = None
 
     @property
     def known(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """Assignment: samples to clusters."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,9 +10,21 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from selfsight.core.errors import UsageError
-from selfsight.objectives.precision import in_full_precision
+from selfsight.objectives.precision import at_least_single, in_full_precision
 
-__all__ = ["Clustering", "balanced_weights", "by_size", "concentrations", "kmeans", "shared_out", "sinkhorn", "transported", "whitened"]
+__all__ = [
+    "Clustering",
+    "SharedOut",
+    "balanced_weights",
+    "by_size",
+    "concentrations",
+    "kmeans",
+    "shared_out",
+    "shared_out_in_parts",
+    "sinkhorn",
+    "transported",
+    "whitened",
+]
 
 
 @torch.no_grad()
@@ -45,9 +58,7 @@ def transported(
     Raises:
         UsageError: the shares are not positive or do not sum to one.
     """
-    wanted = shares.double()
-    if not bool((wanted > 0).all()) or abs(float(wanted.sum()) - 1) > 1e-6:
-        raise UsageError("The clusters' shares must be positive and sum to one.", "Divide them by their sum.")
+    wanted = _whole(shares)
     log = sharpness * log_probabilities.double()
     log = log - log.logsumexp(1, keepdim=True) - math.log(len(log))
     for _ in range(most):
@@ -57,6 +68,13 @@ def transported(
         log = log + (wanted.log() - masses)
         log = log - log.logsumexp(1, keepdim=True) - math.log(len(log))
     return log
+
+
+def _whole(shares: Tensor) -> Tensor:
+    wanted = shares.double()
+    if not bool((wanted > 0).all()) or abs(float(wanted.sum()) - 1) > 1e-6:
+        raise UsageError("The clusters' shares must be positive and sum to one.", "Divide them by their sum.")
+    return wanted
 
 
 @torch.no_grad()
@@ -75,6 +93,82 @@ def shared_out(
             break
         plan = transported(plan, shares, sharpness=2.0)
     return plan.argmax(1)
+
+
+@dataclass(frozen=True)
+class SharedOut:
+    """Clusters of equal or other sizes, and what gives any sample its own: the largest of ``sharpness * score + offset``.
+
+    Attributes:
+        labels: the cluster of each sample.
+        offsets: one a cluster.
+        sharpness: where sharpening ended.
+        wrong: the part of the samples by which sizes differ from shares.
+        rounds: passes over the scores.
+    """
+
+    labels: Int[Tensor, " sample"]
+    offsets: Float[Tensor, " cluster"]
+    sharpness: float
+    wrong: float
+    rounds: int
+
+
+@torch.no_grad()
+def shared_out_in_parts(
+    scores: Callable[[slice], Float[Tensor, "part cluster"]],
+    count: int,
+    shares: Float[Tensor, " cluster"],
+    *,
+    sharpness: float = 25.0,
+    wrong: float = 0.02,
+    tolerance: float = 0.01,
+    most: int = 1000,
+    part: int = 1024,
+) -> SharedOut:
+    """``shared_out`` where no table of samples by clusters fits into memory: scores are asked for again, part by part, in every round.
+
+    A plan is ``Q_ij = exp(λ s_ij + b_j + a_i)``, and a_i follows from the row's sum: one number a cluster is all that a round leaves.
+    Log probabilities and logits give the same, for they differ by a number a row. Chance has no part in it.
+
+    Args:
+        scores: of some samples, such as ``lambda some: features[some] @ weight.T + bias``; they may be overwritten.
+        count, part: samples; how many at a time.
+        shares: of the clusters, summing to one.
+        sharpness, wrong: λ, and how far sizes may be from shares; see ``shared_out``.
+        tolerance, most: when a plan has its masses, and rounds at most for each sharpness; see ``transported``.
+
+    Raises:
+        UsageError: the shares are not positive or do not sum to one.
+    """
+    wanted = _whole(shares)
+    labels = torch.empty(count, dtype=torch.long, device=shares.device)
+    offsets, rounds, sharpened, tried = torch.zeros_like(wanted), 0, 0, 0
+    while True:
+        masses = _pass(scores, offsets, sharpness, labels, part)
+        rounds, tried = rounds + 1, tried + 1
+        if tried <= most and float((masses - wanted).abs().sum()) >= tolerance:
+            offsets = offsets + wanted.log() - masses.log()
+            continue
+        sizes = torch.bincount(labels, minlength=len(wanted)).double() / count
+        off = float((sizes - wanted).abs().sum()) / 2
+        if off <= wrong or sharpened == 10:
+            return SharedOut(labels, offsets, sharpness, off, rounds)
+        offsets, sharpness, sharpened, tried = 2 * offsets, 2 * sharpness, sharpened + 1, 0
+
+
+def _pass(scores: Callable[[slice], Tensor], offsets: Tensor, sharpness: float, labels: Tensor, part: int) -> Tensor:
+    """The clusters' masses in the plan whose rows have theirs; each sample's largest goes into ``labels``."""
+    masses = torch.zeros_like(offsets)
+    for start in range(0, len(labels), part):
+        some = slice(start, min(start + part, len(labels)))
+        log = at_least_single(scores(some))
+        torch.add(offsets.to(log.dtype), log, alpha=sharpness, out=log)
+        best = log.max(1, keepdim=True)
+        labels[some] = best.indices[:, 0]
+        plan = log.sub_(best.values).exp_()
+        masses += (plan.T @ (1 / plan.sum(1))).double()
+    return masses.clamp(min=torch.finfo(torch.float64).tiny) / len(labels)
 
 
 @torch.no_grad()
