@@ -20,8 +20,18 @@ NAMES = {
     ("geometry", "alignment"): "alignment ↓",
     ("geometry", "uniformity"): "uniformity ↓",
     ("geometry", "effective_rank"): "effective rank",
+    ("retrieve", "map"): "retrieval mAP",
+    ("retrieve", "map_trapezoid"): "retrieval mAP, trapezoid",
+    ("reverse", "bits"): "concepts tell, bits",
+    ("reverse", "nmi"): "concepts tell, of H(c)",
+    ("reverse", "nmi_mean"): "concepts tell, NMI",
+    ("reverse", "top1"): "concepts tell, top-1",
+    ("reverse", "ami"): "concepts tell, AMI",
+    ("reverse", "shuffled_bits"): "shuffled concepts, bits",
+    **{("retrieve", f"recall_{most}"): f"retrieval recall@{most}" for most in (1, 5, 10)},
+    **{("svm", f"top1_of_{few}"): f"SVM top-1, {few} a class" for few in (1, 2, 4, 8, 16, 32, 64, 96)},
 }
-SHARES = {"knn", "linear"}
+SHARES = {"knn", "linear", "svm"}
 
 
 def _words(score: dict[str, float] | None, kind: str) -> str:
