@@ -18,7 +18,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
-from claimed import attributing, clusters, collapse, contrast, features, painting
+from claimed import attributing, clusters, collapse, contrast, cueing, features, moving, painting
 
 from selfsight.core.errors import SelfsightError
 from selfsight.core.origin import origin
@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "claims"
 PAGE = HERE.parent / "docs" / "understand" / "claims.md"
 PICTURES = PAGE.parent / "claims"
-THEMES = (collapse, clusters, features, contrast, attributing, painting)
+THEMES = (collapse, clusters, features, contrast, attributing, painting, moving, cueing)
 CLAIMS = dict(sorted((letter, claim) for theme in THEMES for letter, claim in theme.CLAIMS.items()))
 
 
