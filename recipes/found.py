@@ -39,6 +39,7 @@ def objects(network: str, source: Any, side: int, layer: str | None) -> dict[str
     """CorLoc of every localiser, with its own untrained floor; with masks, also IoU, F and accuracy of the refined masks."""
     from selfsight.api import Run
     from selfsight.discover.looked import Look
+    from selfsight.discover.pages import stretched
     from selfsight.discovering import discover_objects
     from selfsight.measure.overlap import MaskScores
 
@@ -54,17 +55,11 @@ def objects(network: str, source: Any, side: int, layer: str | None) -> dict[str
             judge = MaskScores()
             for place, mask in enumerate(truth.masks):
                 known = np.asarray(mask) > 0
-                judge.add(_at(finer, place, known.shape).astype(float), known)
+                judge.add(stretched(finer.mask(place) > 0, known.shape).astype(float), known)
             row["masks"] = judge.scores()
         table[method] = row
         print(network, method, row, flush=True)
     return {"network": run.phi.name, "backbone": run.phi.spec, "pictures": len(source), "side": side, "layer": layer, "rows": table}
-
-
-def _at(found: Any, row: int, size: tuple[int, ...]) -> np.ndarray:
-    mask = found.mask(row) > 0
-    down, across = (np.arange(side) * mask.shape[axis] // side for axis, side in enumerate(size))
-    return mask[down[:, None], across]
 
 
 def kinds(network: str, source: Any) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from selfsight.data.source import Source
 from selfsight.discover.found import Found, find_objects
 from selfsight.discover.localise import ALIASES, BLIND
 from selfsight.discover.looked import Look
-from selfsight.discover.segment import COLOURS_ALONE, Segmented, segment_pictures
+from selfsight.discover.segment import Segmented, segment_pictures
+from selfsight.discover.segmenters import COLOURS_ALONE
 from selfsight.measure.floors import untrained_networks
 from selfsight.measure.overlap import judge_boxes, judge_kinds
 from selfsight.measure.scores import Score

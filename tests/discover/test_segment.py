@@ -11,7 +11,8 @@ from selfsight.backbones.loading import load_representation
 from selfsight.core.errors import UsageError
 from selfsight.data.opening import open_source
 from selfsight.discover.looked import Look, Looked
-from selfsight.discover.segment import segment_pictures, spectral
+from selfsight.discover.segment import segment_pictures
+from selfsight.discover.segmenters import spectral
 from selfsight.discovering import discover_segments
 from selfsight.measure.overlap import judge_kinds
 

@@ -14,9 +14,10 @@ from PIL import Image
 from selfsight.core.representation import Representation
 from selfsight.core.say import Say, quiet
 from selfsight.data.source import Rows, Source
+from selfsight.discover.kept import Arrays, mark_of
 from selfsight.discover.localise import Region, localise
 from selfsight.discover.looked import Look, Looked, Size, looks
-from selfsight.discover.pages import COLOURS, SHOWN, SIDE, mask_files, page
+from selfsight.discover.pages import COLOURS, SHOWN, SIDE, mask_files, page, stretched
 from selfsight.discover.refine import refined
 
 __all__ = ["Found", "find_objects"]
@@ -53,12 +54,9 @@ class Found:
 
     def mask(self, row: int) -> UInt8[np.ndarray, "height width"]:
         """The number of the region at each pixel of a picture, from 1; the first found lies above; 0: none."""
-        height, width = self.sizes[row]
-        found = np.zeros((height, width), dtype=np.uint8)
+        found = np.zeros(self.sizes[row], dtype=np.uint8)
         for place, region in reversed(list(enumerate(self.regions[row]))):
-            rows, columns = region.mask.shape
-            down, across = np.arange(height) * rows // height, np.arange(width) * columns // width
-            found[region.mask[down[:, None], across]] = place + 1
+            found[stretched(region.mask, self.sizes[row])] = place + 1
         return found
 
     def to_plain(self) -> dict[str, Any]:
@@ -129,6 +127,7 @@ def find_objects(
     least: float = 0.05,
     refine: bool = False,
     rows: Rows | None = None,
+    kept: Path | None = None,
     say: Say = quiet,
     **options: Any,
 ) -> Found:
@@ -142,6 +141,7 @@ def find_objects(
         least: how sure a region has to be, from 0 to 1.
         refine: move edges to those of colours (``discover.refine``).
         rows: which pictures; all by default.
+        kept: a folder in which eigenvectors and regions are kept, so that a search goes on where it was broken off.
         say: called with how far it is.
         options: of the localiser.
 
@@ -151,15 +151,39 @@ def find_objects(
     names, sizes, read, pictures = list[str](), list[Size](), list[Size](), list[np.ndarray]()
     regions = list[Sequence[Region]]()
     total = len(source) if rows is None else len(rows)
-    for looked in looks(phi, source, look or Look(), rows=rows):
-        some = localise(looked, method, least=least, **options)
-        regions += [_edged(looked, row, one) for row, one in enumerate(some)] if refine else some
+    for looked in looks(phi, source, look or Look(), rows=rows, kept=kept):
+        regions += _kept_regions(looked, method, refine=refine, least=least, **options)
         names, sizes, read = [*names, *looked.names], [*sizes, *looked.sizes], [*read, *looked.read]
         pictures += looked.small(SHOWN - len(pictures))
         if len(names) == total or len(names) % 64 < len(looked):
             say(f"{method}: {len(names):,} of {total:,} pictures")
     facts = {"method": method, "least": least, "refine": refine, "representation": phi.name, "data": source.spec, **options}
     return Found(tuple(names), tuple(sizes), tuple(read), tuple(regions), tuple(pictures), facts)
+
+
+def _kept_regions(looked: Looked, method: str, *, refine: bool, **options: Any) -> list[list[Region]]:
+    """The regions of some pictures, from where they are kept if they are."""
+
+    def found() -> list[list[Region]]:
+        some = localise(looked, method, **options)
+        return [_edged(looked, row, one) for row, one in enumerate(some)] if refine else some
+
+    if looked.kept is None:
+        return found()
+    name = f"regions-{mark_of(method, refine, sorted(options.items()))[:12]}"
+    return _unpacked(looked.kept.once(name, looked.rows, lambda: _packed(found())))
+
+
+def _packed(regions: Sequence[Sequence[Region]]) -> Arrays:
+    every = [region for some in regions for region in some]
+    masks = {f"mask{place}": region.mask for place, region in enumerate(every)}
+    return {"counts": np.array([len(some) for some in regions]), "scores": np.array([region.score for region in every]), **masks}
+
+
+def _unpacked(arrays: Arrays) -> list[list[Region]]:
+    every = [Region(arrays[f"mask{place}"], float(score)) for place, score in enumerate(arrays["scores"])]
+    ends = np.cumsum(arrays["counts"])
+    return [every[end - count : end] for count, end in zip(arrays["counts"], ends, strict=True)]
 
 
 def _edged(looked: Looked, row: int, regions: Sequence[Region]) -> list[Region]:

@@ -1,24 +1,28 @@
 """Pictures as discoveries look at them: whole, at one scale, with what the representation says of every place."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from selfsight.bank.extract import fingerprint_of
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
 from selfsight.data.source import Rows, Source
 from selfsight.data.views.geometry import whole_picture
 from selfsight.discover.affinity import Described, Facet, colour_affinity, cosines, described, similar
+from selfsight.discover.kept import Arrays, Kept, mark_of
 from selfsight.discover.spectral import Spectrum, spectrum
 
 __all__ = ["Look", "Looked", "Size", "looks"]
 
 Size = tuple[int, int]
+SPECTRUM = ("values", "vectors", "degrees", "residual")
 _Read = tuple[int, Tensor, Size, Size]
 """A row, its pixels, the size of its file and that of what was read."""
 
@@ -57,6 +61,7 @@ class Looked:
         sizes: (height, width) of the picture files in pixels.
         read: (height, width) as the data set gives them, in whose pixels it knows the truth.
         names: what they are called.
+        kept: where their eigenvectors are kept, if anywhere.
     """
 
     phi: Representation
@@ -66,6 +71,7 @@ class Looked:
     sizes: tuple[Size, ...] = ()
     read: tuple[Size, ...] = ()
     names: tuple[str, ...] = ()
+    kept: Kept | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -82,10 +88,12 @@ class Looked:
         """The first pictures, to be shown."""
         return list((self.pixels[:most] * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of places."""
-        return self.features.shape[2], self.features.shape[3]
+        kept = self.kept.read("spectrum", self.rows) if self.kept else None
+        rows, columns = self.features.shape[2:] if kept is None else kept["shape"].tolist()
+        return rows, columns
 
     @cached_property
     def cosines(self) -> Float[Tensor, "batch place place"]:
@@ -95,11 +103,27 @@ class Looked:
     @cached_property
     def spectrum(self) -> Spectrum:
         """The smoothest eigenvectors over the places (Melas-Kyriazi et al. 2022, arXiv:2205.07839)."""
+        if self.kept is None:
+            return self._solved()
+        kept = self.kept.once(
+            "spectrum", self.rows, self._arrays, fits=lambda found: found["values"].shape[1] > self._vectors(found["shape"])
+        )
+        wanted = self._vectors(kept["shape"]) + 1
+        values, vectors, degrees, residual = (torch.from_numpy(kept[name]).to(self.pixels.device) for name in SPECTRUM)
+        return Spectrum(values[:, :wanted], vectors[:, :wanted], degrees, residual)
+
+    def _vectors(self, shape: Sequence[int] | np.ndarray) -> int:
+        return min(self.look.vectors, int(np.prod(shape)) - 1)
+
+    def _solved(self) -> Spectrum:
         weights = self.cosines.clamp(min=0)
         if self.look.colour:
-            weights = weights + self.look.colour * colour_affinity(self.pixels.to(weights.device), *self.shape)
-        places = weights.shape[1]
-        return spectrum(similar(weights), min(self.look.vectors, places - 1))
+            weights = weights + self.look.colour * colour_affinity(self.pixels.to(weights.device), *self.features.shape[2:])
+        return spectrum(similar(weights), self._vectors(self.features.shape[2:]))
+
+    def _arrays(self) -> Arrays:
+        found = self._solved()
+        return {name: getattr(found, name).cpu().numpy() for name in SPECTRUM} | {"shape": np.array(self.features.shape[2:])}
 
     @cached_property
     def attention(self) -> Float[Tensor, "batch head rows columns"]:
@@ -116,7 +140,9 @@ class Looked:
         return looked.float().unflatten(2, (rows, columns))
 
 
-def looks(phi: Representation, source: Source, look: Look, *, rows: Rows | None = None, batch: int = 16) -> Iterator[Looked]:
+def looks(
+    phi: Representation, source: Source, look: Look, *, rows: Rows | None = None, kept: Path | None = None, batch: int = 16
+) -> Iterator[Looked]:
     """The pictures of a source in batches of one shape, in their order.
 
     Args:
@@ -124,24 +150,31 @@ def looks(phi: Representation, source: Source, look: Look, *, rows: Rows | None 
         source: the data set.
         look: how they are looked at.
         rows: which of them; all by default.
+        kept: a folder in which what is worked out is kept, for any number of representations and data sets.
         batch: how many at once at most.
     """
     wanted = np.arange(len(source)) if rows is None else rows
     names, waiting = source.names, list[_Read]()
+    store = Kept(kept / _mark(phi, source, look)) if kept else None
     for row in wanted:
         given = source.read(np.array([row]))
         height, width = given.images.shape[2:] if given.extent is None else given.extent[0].tolist()
         pixels = torch.from_numpy(np.ascontiguousarray(given.images[0, :, :height, :width]))
         one = whole_picture(pixels, look.size or phi.size, phi.backbone.stride)
         if waiting and (len(waiting) == batch or waiting[0][1].shape != one.shape):
-            yield _together(phi, look, waiting, names)
+            yield _together(phi, look, waiting, names, store)
             waiting = []
         own = (height, width) if given.own is None else (int(given.own[0, 0]), int(given.own[0, 1]))
         waiting.append((int(row), one, own, (height, width)))
     if waiting:
-        yield _together(phi, look, waiting, names)
+        yield _together(phi, look, waiting, names, store)
 
 
-def _together(phi: Representation, look: Look, some: list[_Read], names: Sequence[str]) -> Looked:
+def _mark(phi: Representation, source: Source, look: Look) -> str:
+    """Of everything that eigenvectors follow from but their number."""
+    return mark_of(fingerprint_of(phi), source.fingerprint, replace(look, vectors=0), phi.backbone.stride)
+
+
+def _together(phi: Representation, look: Look, some: list[_Read], names: Sequence[str], kept: Kept | None) -> Looked:
     rows, pixels, sizes, read = zip(*some, strict=True)
-    return Looked(phi, torch.stack(pixels).to(phi.device), look, rows, sizes, read, tuple(str(names[row]) for row in rows))
+    return Looked(phi, torch.stack(pixels).to(phi.device), look, rows, sizes, read, tuple(str(names[row]) for row in rows), kept)

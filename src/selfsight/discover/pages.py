@@ -11,7 +11,7 @@ from PIL import Image
 
 from selfsight.data.folder import PICTURES
 
-__all__ = ["COLOURS", "SHOWN", "SIDE", "fitted", "many_colours", "mask_files", "page", "painted"]
+__all__ = ["COLOURS", "SHOWN", "SIDE", "fitted", "many_colours", "mask_files", "page", "painted", "stretched"]
 
 SHOWN = 48
 """Pictures on a sheet at most."""
@@ -29,6 +29,12 @@ def mask_files(names: Sequence[str], folder: Path) -> Iterator[Path]:
     for path, bare in zip(plain, short, strict=True):
         stem = bare if shared[bare] == 1 else path
         yield folder / stem.parent / f"{stem.name}.png"
+
+
+def stretched(grid: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """What a grid of places says at each pixel (row, column) of a picture of some size: that of the place in which it lies."""
+    down, across = (np.arange(side) * places // side for side, places in zip(size, grid.shape, strict=True))
+    return grid[down[:, None], across]
 
 
 def fitted(picture: UInt8[np.ndarray, "height width 3"], side: int = SIDE) -> Image.Image:
@@ -65,9 +71,7 @@ def painted(
 ) -> Image.Image:
     """A tile: the picture, and over it the colour of each place's number from 1; what has 0 stays pale grey."""
     tile = fitted(picture)
-    rows, columns = numbers.shape
-    down, across = np.arange(tile.height) * rows // tile.height, np.arange(tile.width) * columns // tile.width
-    at = numbers[down[:, None], across]
+    at = stretched(numbers, (tile.height, tile.width))
     pixels = np.asarray(tile).astype(float)
     grey = pixels.mean(2, keepdims=True)
     shown = np.where((at > 0)[..., None], 0.45 * grey + 0.55 * colours[(at - 1).clip(min=0)], 0.35 * grey + 150)

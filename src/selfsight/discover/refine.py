@@ -1,5 +1,6 @@
 """Edges of masks moved to edges of colour: a fully connected random field, exact."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
-__all__ = ["Field", "mean_field", "refined"]
+__all__ = ["Field", "cells_of", "mean_field", "refined"]
 
 
 FINE = 48
@@ -72,6 +73,13 @@ def mean_field(
     return chance
 
 
+def cells_of(shape: Sequence[int]) -> tuple[int, int]:
+    """Cells down and across of the field over a picture (height, width): its pixels, or ``FINE`` along the longer side."""
+    scale = min(FINE / max(shape), 1)
+    down, across = (max(round(side * scale), 1) for side in shape)
+    return down, across
+
+
 def refined(
     masks: Bool[np.ndarray, "batch rows columns"],
     pixels: Float[Tensor, "batch 3 height width"],
@@ -87,9 +95,7 @@ def refined(
         sure: the probability that a mask is right about a cell, before its neighbours are asked.
         field: how they pull.
     """
-    height, width = pixels.shape[2:]
-    scale = FINE / max(height, width)
-    size = (max(round(height * scale), 1), max(round(width * scale), 1)) if scale < 1 else (height, width)
+    size = cells_of(pixels.shape[2:])
     colours = adaptive_avg_pool2d(pixels.float(), size)
     inside = interpolate(torch.from_numpy(masks).to(colours)[:, None], size, mode="bilinear")[:, 0].flatten(1)
     chance = (1 - sure) + (2 * sure - 1) * inside
