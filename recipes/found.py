@@ -41,7 +41,7 @@ def objects(network: str, source: Any, side: int, layer: str | None) -> dict[str
     from selfsight.discover.looked import Look
     from selfsight.discover.pages import stretched
     from selfsight.discovering import discover_objects
-    from selfsight.measure.overlap import MaskScores
+    from selfsight.measure.overlap import judge_masks
 
     run, table = Run(network), dict[str, Any]()
     truth = source.truth(np.arange(len(source)))
@@ -52,11 +52,7 @@ def objects(network: str, source: Any, side: int, layer: str | None) -> dict[str
         row = {"corloc": scores[method].to_plain(), "untrained": scores["untrained"].to_plain() if "untrained" in scores else None}
         if truth.masks is not None:
             finer, _ = (found, None) if blind else discover_objects(run.phi, source, method, look=look, least=0, floors=False, refine=True)
-            judge = MaskScores()
-            for place, mask in enumerate(truth.masks):
-                known = np.asarray(mask) > 0
-                judge.add(stretched(finer.mask(place) > 0, known.shape).astype(float), known)
-            row["masks"] = judge.scores()
+            row["masks"] = judge_masks(lambda place, size, finer=finer: stretched(finer.mask(place) > 0, size), source, finer.read)
         table[method] = row
         print(network, method, row, flush=True)
     return {"network": run.phi.name, "backbone": run.phi.spec, "pictures": len(source), "side": side, "layer": layer, "rows": table}

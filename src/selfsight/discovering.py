@@ -109,7 +109,7 @@ def discover_segments(
     """
     kinds = kinds or len(source.truth(np.arange(1)).classes) or 10
     found = segment_pictures(phi, source, method, kinds=kinds, look=look, say=say, **options)
-    judged = judge_kinds(found.at, source, found.kinds)
+    judged = judge_kinds(found.at, source, found.kinds, found.read)
     if judged is None:
         return found, {}
     scores = {method: judged}
@@ -117,7 +117,7 @@ def discover_segments(
         scores["untrained"] = _untrained_kinds(phi, source, method, say, kinds=kinds, look=look, **options)
     if floors and method != COLOURS_ALONE:
         plain = segment_pictures(phi, source, COLOURS_ALONE, kinds=kinds, look=look)
-        score = judge_kinds(plain.at, source, plain.kinds)
+        score = judge_kinds(plain.at, source, plain.kinds, plain.read)
         scores |= {COLOURS_ALONE: score} if score else {}
     return found, scores
 
@@ -127,6 +127,6 @@ def _untrained_kinds(phi: Representation, source: Source, method: str, say: Say,
     for form, seed, network in untrained_networks(phi, source):
         say(f"floor: untrained, {form}, seed {seed}")
         plain = segment_pictures(network(), source, method, **how)
-        score = judge_kinds(plain.at, source, plain.kinds)
+        score = judge_kinds(plain.at, source, plain.kinds, plain.read)
         forms.setdefault(form, []).extend([score] if score else [])
     return _strongest(forms)

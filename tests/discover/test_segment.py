@@ -69,7 +69,7 @@ def test_the_truth_itself_has_a_mean_iou_of_one_and_floors_stand_beside() -> Non
     classes = len(truth.classes)
     known = [np.concatenate([[0], boxes[:, 4].astype(int) + 1])[mask] for mask, boxes in zip(truth.masks, truth.boxes, strict=True)]
     turned = np.random.default_rng(0).permutation(classes + 1)  # whatever kinds are called
-    score = judge_kinds(lambda row, _: turned[known[row]], source, classes)
+    score = judge_kinds(lambda row, _: turned[known[row]], source, classes, [(32, 32)] * 6)
     assert score is not None
     assert score.value == 1.0
     _, scores = discover_segments(PHI, source, "object", kinds=3, look=Look(32))

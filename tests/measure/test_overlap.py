@@ -2,10 +2,23 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import selfsight
 from selfsight.core.errors import DataError
-from selfsight.measure.overlap import MaskScores, box_of, box_overlaps, confusion, corloc, f_beta, judge_boxes, matched, mean_iou, overlap
+from selfsight.measure.overlap import (
+    MaskScores,
+    box_of,
+    box_overlaps,
+    confusion,
+    corloc,
+    f_beta,
+    judge_boxes,
+    judge_masks,
+    matched,
+    mean_iou,
+    overlap,
+)
 
 
 def test_boxes_overlap_by_their_shared_area():
@@ -90,3 +103,25 @@ def test_objects_of_which_nothing_is_seen_do_not_count():
     assert corloc(found, [hidden, seen]).value == 1
     with pytest.raises(DataError, match="None of the pictures has a true box"):
         corloc(found, [hidden, hidden])
+
+
+def test_padding_of_pictures_of_many_shapes_is_not_judged(tmp_path):
+    masks = {}
+    for name, (height, width) in (("one", (40, 80)), ("two", (80, 40)), ("three", (64, 64))):
+        masks[name] = np.zeros((height, width), dtype=np.uint8)
+        masks[name][height // 4 : height // 2, width // 4 : width // 2] = 255
+        for folder, content in (("images", np.dstack([masks[name]] * 3)), ("masks", masks[name])):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(content).save(tmp_path / folder / f"{name}.png")
+    source = selfsight.open(tmp_path / "images", truth=tmp_path / "masks", size=32)
+    names, sizes = list(source.names), [tuple(int(side) for side in source.read(np.array([row])).extent[0]) for row in range(3)]
+
+    def exact(row, size):
+        height, width = size
+        mask = masks[names[row].removesuffix(".png")]
+        return mask[np.arange(height)[:, None] * mask.shape[0] // height, np.arange(width) * mask.shape[1] // width] > 0
+
+    assert len({size[0] / size[1] for size in sizes}) == 3
+    assert judge_masks(exact, source, sizes) == pytest.approx({"f": 1.0, "iou": 1.0, "accuracy": 1.0}, abs=0.02)
+    everywhere = judge_masks(lambda row, size: np.ones(size), source, sizes)
+    assert everywhere["iou"] == pytest.approx(1 / 16, abs=0.005)

@@ -25,6 +25,7 @@ __all__ = [
     "f_beta",
     "judge_boxes",
     "judge_kinds",
+    "judge_masks",
     "matched",
     "mean_iou",
     "overlap",
@@ -87,13 +88,35 @@ def judge_boxes(boxes: Callable[[int], np.ndarray], source: Source) -> Score | N
     return corloc([boxes(row) for row in range(len(source))], real)
 
 
-def judge_kinds(at: Callable[[int, tuple[int, int]], np.ndarray], source: Source, kinds: int, *, seed: int = 0) -> Score | None:
+Size = tuple[int, int]
+At = Callable[[int, Size], np.ndarray]
+"""What was found at each pixel of a picture: of its row, its height and width."""
+
+
+def judge_masks(at: At, source: Source, sizes: Sequence[Size]) -> dict[str, float] | None:
+    """Scores of masks (0 to 1) of the objects of pictures, where their true masks are known; see ``MaskScores``.
+
+    Args:
+        at: the mask found in a picture.
+        source: the data set.
+        sizes: (height, width) of what it reads of each picture; true masks have these pixels at their top left, the rest is padding.
+    """
+    truth, judge = source.truth(np.arange(len(source))), MaskScores()
+    if truth.masks is None:
+        return None
+    for row, (mask, (height, width)) in enumerate(zip(truth.masks, sizes, strict=True)):
+        judge.add(at(row, (height, width)).astype(float), np.asarray(mask)[:height, :width] > 0)
+    return judge.scores()
+
+
+def judge_kinds(at: At, source: Source, kinds: int, sizes: Sequence[Size], *, seed: int = 0) -> Score | None:
     """Mean IoU of kinds matched to classes one to one (by IoU), ground among them, where masks of objects and their classes are known.
 
     Args:
-        at: the kind at each pixel of a picture (its row, its height and width), 0 to ``kinds``.
+        at: the kind at each pixel of a picture, 0 to ``kinds``.
         source: the data set.
         kinds: how many, without ground.
+        sizes: (height, width) of what it reads of each picture, as for ``judge_masks``.
         seed: of the interval, over draws of pictures.
     """
     truth = source.truth(np.arange(len(source)))
@@ -101,9 +124,9 @@ def judge_kinds(at: Callable[[int, tuple[int, int]], np.ndarray], source: Source
         return None
     classes = 1 + max(len(truth.classes), 1 + max((int(boxes[:, 4].max()) for boxes in truth.boxes if len(boxes)), default=0))
     tables = []
-    for row, (mask, boxes) in enumerate(zip(truth.masks, truth.boxes, strict=True)):
-        known = np.concatenate([[0], np.asarray(boxes)[:, 4].astype(np.int64) + 1])[np.asarray(mask)]
-        tables.append(confusion(at(row, (known.shape[0], known.shape[1])), known, kinds + 1, classes))
+    for row, (mask, boxes, (height, width)) in enumerate(zip(truth.masks, truth.boxes, sizes, strict=True)):
+        known = np.concatenate([[0], np.asarray(boxes)[:, 4].astype(np.int64) + 1])[np.asarray(mask)[:height, :width]]
+        tables.append(confusion(at(row, (height, width)), known, kinds + 1, classes))
     every = np.stack(tables)
     drawn = np.random.default_rng(seed).integers(len(every), size=(200, len(every)))
     low, high = np.quantile([mean_iou(every[some].sum(0)) for some in drawn], (0.025, 0.975))
