@@ -107,19 +107,19 @@ def test_objects_of_which_nothing_is_seen_do_not_count():
 
 def test_padding_of_pictures_of_many_shapes_is_not_judged(tmp_path):
     masks = {}
-    for name, (height, width) in (("one", (40, 80)), ("two", (80, 40)), ("three", (64, 64))):
+    for name, (height, width) in (("one", (80, 160)), ("two", (160, 80)), ("three", (128, 128))):
         masks[name] = np.zeros((height, width), dtype=np.uint8)
         masks[name][height // 4 : height // 2, width // 4 : width // 2] = 255
         for folder, content in (("images", np.dstack([masks[name]] * 3)), ("masks", masks[name])):
             (tmp_path / folder).mkdir(exist_ok=True)
             Image.fromarray(content).save(tmp_path / folder / f"{name}.png")
-    source = selfsight.open(tmp_path / "images", truth=tmp_path / "masks", size=32)
+    source = selfsight.open(tmp_path / "images", truth=tmp_path / "masks", size=80)
     names, sizes = list(source.names), [tuple(int(side) for side in source.read(np.array([row])).extent[0]) for row in range(3)]
 
     def exact(row, size):
-        height, width = size
         mask = masks[names[row].removesuffix(".png")]
-        return mask[np.arange(height)[:, None] * mask.shape[0] // height, np.arange(width) * mask.shape[1] // width] > 0
+        down, across = (((np.arange(side) + 0.5) * whole / side).astype(int) for side, whole in zip(size, mask.shape, strict=True))
+        return mask[down[:, None], across] > 0
 
     assert len({size[0] / size[1] for size in sizes}) == 3
     assert judge_masks(exact, source, sizes) == pytest.approx({"f": 1.0, "iou": 1.0, "accuracy": 1.0}, abs=0.02)

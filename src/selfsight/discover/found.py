@@ -134,8 +134,7 @@ def find_objects(
     """Objects of a data set's pictures.
 
     Args:
-        phi: the representation.
-        source: the data set.
+        phi, source: what looks, and at what.
         method: a name of ``LOCALISERS``.
         look: at which scale, and which features.
         least: how sure a region has to be, from 0 to 1.

@@ -172,8 +172,7 @@ def segment_pictures(
         look: at which scale, which features and how many eigenvectors; 15 unless it says.
         refine, learn: move edges to those of colours; a linear layer over places learns the kinds and paints again (self-training).
         rows, seed: which pictures, all by default; of all chance.
-        kept: a folder in which eigenvectors and pieces are kept.
-        say, options: called with how far it is; of the segmenter.
+        kept, say, options: a folder in which eigenvectors and pieces are kept; called with how far it is; of the segmenter.
 
     Raises:
         UsageError: there is no such segmenter, or there are fewer pieces than kinds.
