@@ -26,9 +26,7 @@ from selfsight.data.opening import open_source
 from selfsight.data.pack import cache_folder
 from selfsight.data.source import Source
 from selfsight.data.views.geometry import central
-from selfsight.discover.found import Found
-from selfsight.discover.looked import Look
-from selfsight.discovering import discover_objects
+from selfsight.discovering import discover
 from selfsight.engine.hardware import fast_bf16, find_device
 from selfsight.explain.activation import Fourier, Generated, Phase, Pixels, Writing
 from selfsight.explain.asking import fixed_target, read_images, target_of
@@ -340,20 +338,31 @@ class Run:
         return compare_units(phis, seen, ranks=tuple(range(count)), **more)
 
     def discover(
-        self, data: Source | str | Path, *, method: str = "cut", look: Look | None = None, limit: int | None = None, **more: Any
-    ) -> tuple[Found, dict[str, Score]]:
-        """Objects of a data set's pictures; where true boxes or masks are known, how often they are right (CorLoc), beside floors.
+        self,
+        data: Source | str | Path,
+        *,
+        what: str = "boxes",
+        method: str | None = None,
+        limit: int | None = None,
+        **more: Any,
+    ) -> tuple[Any, dict[str, dict[str, Score]]]:
+        """Objects, kinds of things, parts or clusters in a data set's pictures; where the truth is known, scores beside floors.
 
         Args:
             data: a source, or the name of a data set.
-            method: a name of ``discover.localise.LOCALISERS``.
-            look: at which scale, and which features.
+            what: boxes, segments, parts or clusters.
+            method: how; each has a default (``discovering.DISCOVERIES``).
             limit: at most so many pictures.
-            more: passed on to ``discovering.discover_objects``.
+            more: passed on to ``discovering.discover``, such as ``look``.
+
+        Returns:
+            What was found, which can be saved and shown; scores by measure, then by who is judged.
         """
+        look = more.get("look")
         size = (look.size if look else None) or self.phi.size
         source = open_source(data, limit=limit, size=size) if isinstance(data, str | Path) else data
-        return discover_objects(self.phi, source, method, look=look, **more)
+        kept: dict[str, Any] = {"banks": self.path / "banks"} if what == "clusters" else {"kept": self.path / "spectra"}
+        return discover(self.phi, source, what, method, **(kept | more))
 
     def report(self, data: Source | str | Path | None = None) -> Path:
         """Write one page about the run, ``report/index.html``; pictures are taken from ``data``, by default what it was learnt from."""

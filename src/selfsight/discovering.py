@@ -1,132 +1,175 @@
-"""Discoveries beside what finds as much without learning: the untrained network, colours alone, the middle of the picture."""
+"""Discoveries beside what finds as much without learning: the untrained network, colours and pixels alone, the middle of the picture."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from selfsight.core.names import look_up
 from selfsight.core.representation import Representation
 from selfsight.core.say import Say, quiet
 from selfsight.data.source import Source
+from selfsight.discover.clusters import PIXELS, Clustered, cluster_labels, find_clusters
 from selfsight.discover.found import Found, find_objects
-from selfsight.discover.localise import ALIASES, BLIND
-from selfsight.discover.looked import Look
-from selfsight.discover.segment import Segmented, segment_pictures
-from selfsight.discover.segmenters import COLOURS_ALONE
+from selfsight.discover.localise import ALIASES, BLIND, LOCALISERS
+from selfsight.discover.maps import Segmented
+from selfsight.discover.parts import PARTERS, find_parts
+from selfsight.discover.segment import segment_pictures
+from selfsight.discover.segmenters import COLOURS_ALONE, SEGMENTERS
+from selfsight.measure.agreement import contingency
+from selfsight.measure.cluster import AGREEMENTS
 from selfsight.measure.floors import untrained_networks
 from selfsight.measure.overlap import judge_boxes, judge_kinds
-from selfsight.measure.scores import Score
+from selfsight.measure.parts import judge_parts
+from selfsight.measure.scores import Score, spread_of_table
 
-__all__ = ["discover_objects", "discover_segments"]
+__all__ = ["DISCOVERIES", "Discovery", "discover"]
+
+Judged = dict[str, Score]
+"""By measure."""
+Table = dict[str, dict[str, Score]]
+"""By measure, then by who is judged: the method first, then its floors."""
 
 
-def discover_objects(
+@dataclass(frozen=True)
+class Discovery:
+    """Something to discover.
+
+    Attributes:
+        methods: names of ways to find it; the first is taken by default.
+        blind: those of them that ask no representation, which every other has to beat.
+        find: from representation, source and method to what was found.
+        judge: scores of what was found; empty where the truth is not known.
+        fixed: options that floors have from what was found, such as its number of clusters.
+        short: as ``find`` and ``judge`` at once for a floor, where that is less work.
+    """
+
+    methods: tuple[str, ...]
+    blind: tuple[str, ...]
+    find: Callable[..., Any]
+    judge: Callable[[Any, Source], Judged]
+    fixed: Callable[[Any], Mapping[str, Any]] = lambda _: {}
+    short: Callable[..., Judged] | None = None
+
+    def floor(self, phi: Representation, source: Source, method: str, **options: Any) -> Judged:
+        """Scores of another representation, or of a blind method."""
+        if self.short is not None:
+            return self.short(phi, source, method, **options)
+        return self.judge(self.find(phi, source, method, **options), source)
+
+
+def _boxes(found: Found, source: Source) -> Judged:
+    score = judge_boxes(partial(found.boxes, read=True), source)
+    return {"CorLoc": score} if score else {}
+
+
+def _segments(found: Segmented, source: Source) -> Judged:
+    score = judge_kinds(found.at, source, found.kinds, found.read)
+    return {"mean IoU": score} if score else {}
+
+
+def _segmented(phi: Representation, source: Source, method: str, *, kinds: int | None = None, **options: Any) -> Segmented:
+    kinds = kinds or len(source.truth(np.arange(1)).classes) or 10
+    return segment_pictures(phi, source, method, kinds=kinds, **options)
+
+
+def _parts(found: Segmented, source: Source) -> Judged:
+    scores = judge_parts(found.at, source, found.kinds, found.read)
+    return {name.upper(): score for name, score in scores.items()} if scores else {}
+
+
+def _agreement(labels: np.ndarray, source: Source) -> Judged:
+    """Of clusters with classes, over the pictures whose class is known."""
+    truth = source.truth(np.arange(len(source))).labels
+    known = None if truth is None else truth >= 0
+    if truth is None or known is None or not known.any():
+        return {}
+    table = contingency(labels[known], truth[known])
+    return {name.upper(): score for name, score in spread_of_table(table, AGREEMENTS).items()}
+
+
+def _named(phi: Representation, source: Source, method: str, **options: Any) -> Clustered:
+    """Clusters, called by their commonest class where classes are known."""
+    found, truth = find_clusters(phi, source, method, **options), source.truth(np.arange(len(source)))
+    return found if truth.labels is None or not truth.classes else found.called(truth.labels, truth.classes)
+
+
+DISCOVERIES: dict[str, Discovery] = {
+    "boxes": Discovery(("cut", *(name for name in LOCALISERS if name != "cut"), *ALIASES), BLIND, find_objects, _boxes),
+    "segments": Discovery(
+        ("spectral", *(name for name in SEGMENTERS if name != "spectral"), "iic"), (COLOURS_ALONE,), _segmented, _segments
+    ),
+    "parts": Discovery(("shared", *(name for name in PARTERS if name != "shared")), (COLOURS_ALONE,), find_parts, _parts),
+    "clusters": Discovery(
+        ("spherical", "balanced", "kmeans", "scan", PIXELS),
+        (PIXELS,),
+        _named,
+        lambda found, source: _agreement(found.labels, source),
+        lambda found: {"count": len(found.clusters)},
+        lambda phi, source, method, **options: _agreement(cluster_labels(phi, source, method, **options), source),
+    ),
+}
+"""What can be discovered, by the word that the command line has for it."""
+
+
+def discover(
     phi: Representation,
     source: Source,
-    method: str = "cut",
+    what: str = "boxes",
+    method: str | None = None,
     *,
-    look: Look | None = None,
     floors: bool = True,
-    least: float = 0.05,
     say: Say = quiet,
     **options: Any,
-) -> tuple[Found, dict[str, Score]]:
-    """Objects of a data set's pictures, and CorLoc beside its floors where true boxes or masks are known.
+) -> tuple[Any, Table]:
+    """Find something in a data set's pictures, and score it beside its floors where the truth is known.
 
     Args:
-        phi: the representation.
-        source: the data set.
-        method: a name of ``discover.localise.LOCALISERS``.
-        look: at which scale, and which features.
+        phi, source: what looks, and at what.
+        what: a name of ``DISCOVERIES``: boxes (``discover.found.find_objects``), segments (``segment.segment_pictures``; as many kinds as
+            classes are known, else 10), parts (``parts.find_parts``) or clusters (``clusters.find_clusters``).
+        method: how; each has a default.
         floors: judge the untrained network and what needs no network too.
-        least: how sure a region has to be, from 0 to 1.
         say: called with how far it is.
-        options: of the localiser.
+        options: of the function that finds. What is ``kept`` is of the representation alone, not of its floors.
 
     Returns:
-        What was found; CorLoc of the method under its own name, of ``untrained`` with the same method (the stronger of its plain
-        forms, the mean of three seeds), and of what is blind.
+        What was found (``Found``, ``Segmented`` or ``Clustered``); scores by measure, then by who is judged: the method under its own
+        name, ``untrained`` with the same method (the stronger of its plain forms, the mean of three seeds), and what is blind.
+
+    Raises:
+        UsageError: there is no such discovery or method.
     """
-    found = find_objects(phi, source, method, look=look, least=least, say=say, **options)
-    judged = _judged(found, source)
-    if judged is None:
-        return found, {}
-    scores = {method: judged}
-    if floors and ALIASES.get(method, method) not in BLIND:
-        untrained = _untrained(phi, source, method, say, look=look, least=least, **options)
-        scores |= {"untrained": untrained} if untrained else {}
-    for name in BLIND if floors else ():
-        blind = _judged(find_objects(phi, source, name, look=look), source)
-        scores |= {name: blind} if blind and name != method else {}
-    return found, scores
+    kind = DISCOVERIES[look_up("discovery", what, DISCOVERIES)]
+    method = look_up(f"way to find {what}", method or kind.methods[0], kind.methods)
+    found = kind.find(phi, source, method, say=say, **options)
+    judged = kind.judge(found, source)
+    every = {method: judged}
+    if judged and floors:
+        options = {name: value for name, value in options.items() if name not in ("kept", "banks")} | dict(kind.fixed(found))
+        if ALIASES.get(method, method) not in kind.blind:
+            every["untrained"] = _untrained(phi, source, partial(kind.floor, source=source, method=method, **options), say)
+        look = {name: options[name] for name in ("look", "kinds", "parts", "within", "count", "seed") if name in options}
+        every |= {name: kind.floor(phi, source, name, **look) for name in kind.blind if name != method}
+    return found, {name: {who: some[name] for who, some in every.items() if name in some} for name in judged}
 
 
-def _judged(found: Found, source: Source) -> Score | None:
-    return judge_boxes(partial(found.boxes, read=True), source)
-
-
-def _untrained(phi: Representation, source: Source, method: str, say: Say, **how: Any) -> Score | None:
-    """The strongest plain form of the untrained network: the mean over its seeds, from the lowest bound to the highest."""
+def _untrained(phi: Representation, source: Source, judged: Callable[[Representation], Judged], say: Say) -> Judged:
+    """Of each score the strongest plain form of the untrained network: the mean over its seeds, from the lowest bound to the highest."""
     if not phi.spec:
         say(f"floor: {phi.name} cannot be built again without its weights")
-        return None
-    forms: dict[str, list[Score]] = {}
+        return {}
+    forms: dict[str, list[Judged]] = {}
     for form, seed, network in untrained_networks(phi, source):
         say(f"floor: untrained, {form}, seed {seed}")
-        score = _judged(find_objects(network(), source, method, **how), source)
-        forms.setdefault(form, []).extend([score] if score else [])
-    return _strongest(forms)
+        forms.setdefault(form, []).append(judged(network()))
+    names = next(iter(forms.values()))[0]
+    return {name: _strongest([[one[name] for one in seeds] for seeds in forms.values()]) for name in names}
 
 
-def _strongest(forms: dict[str, list[Score]]) -> Score:
+def _strongest(forms: list[list[Score]]) -> Score:
     """Of the form with the highest mean over seeds: that mean, from the lowest bound to the highest."""
-    seeds = max(forms.values(), key=lambda some: sum(score.value for score in some))
+    seeds = max(forms, key=lambda some: sum(score.value for score in some))
     return Score(sum(one.value for one in seeds) / len(seeds), min(one.low for one in seeds), max(one.high for one in seeds))
-
-
-def discover_segments(
-    phi: Representation,
-    source: Source,
-    method: str = "spectral",
-    *,
-    kinds: int | None = None,
-    look: Look | None = None,
-    floors: bool = True,
-    say: Say = quiet,
-    **options: Any,
-) -> tuple[Segmented, dict[str, Score]]:
-    """Kinds of things in a data set's pictures, and mean IoU beside its floors where the classes of pixels are known.
-
-    Args:
-        phi: the representation.
-        source: the data set.
-        method: a name of ``discover.segment.SEGMENTERS``, or ``iic``.
-        kinds: how many without ground; as many as classes are known by default, else 10.
-        look: at which scale, which features, how many eigenvectors.
-        floors: judge the untrained network and colours alone too.
-        say: called with how far it is.
-        options: of ``segment_pictures``.
-    """
-    kinds = kinds or len(source.truth(np.arange(1)).classes) or 10
-    found = segment_pictures(phi, source, method, kinds=kinds, look=look, say=say, **options)
-    judged = judge_kinds(found.at, source, found.kinds, found.read)
-    if judged is None:
-        return found, {}
-    scores = {method: judged}
-    if floors and method != COLOURS_ALONE and phi.spec:
-        scores["untrained"] = _untrained_kinds(phi, source, method, say, kinds=kinds, look=look, **options)
-    if floors and method != COLOURS_ALONE:
-        plain = segment_pictures(phi, source, COLOURS_ALONE, kinds=kinds, look=look)
-        score = judge_kinds(plain.at, source, plain.kinds, plain.read)
-        scores |= {COLOURS_ALONE: score} if score else {}
-    return found, scores
-
-
-def _untrained_kinds(phi: Representation, source: Source, method: str, say: Say, **how: Any) -> Score:
-    forms: dict[str, list[Score]] = {}
-    for form, seed, network in untrained_networks(phi, source):
-        say(f"floor: untrained, {form}, seed {seed}")
-        plain = segment_pictures(network(), source, method, **how)
-        score = judge_kinds(plain.at, source, plain.kinds, plain.read)
-        forms.setdefault(form, []).extend([score] if score else [])
-    return _strongest(forms)

@@ -123,10 +123,10 @@ def test_the_untrained_floor_is_the_stronger_form_over_three_seeds(folder, monke
     monkeypatch.setattr(judged, lambda boxes, source: (lambda value: Score(value, value - 0.1, value + 0.1))(next(shares, 0.0)))
     run = selfsight.load("untrained:resnet_tiny?width=8", size=32)
     _, scores = run.discover(folder / "images", method="cut", say=said.append)
-    assert scores["cut"].value == 0.5
-    assert scores["untrained"].to_plain() == {"value": 0.3, "low": 0.1, "high": 0.5}
+    assert scores["CorLoc"]["cut"].value == 0.5
+    assert scores["CorLoc"]["untrained"].to_plain() == {"value": 0.3, "low": 0.1, "high": 0.5}
     assert len([words for words in said if "untrained" in words]) == 6
-    assert list(scores) == ["cut", "untrained", "border", "centre"]
+    assert list(scores["CorLoc"]) == ["cut", "untrained", "border", "centre"]
 
 
 def test_the_command_prints_shares_beside_floors(folder, tmp_path, capsys):
@@ -135,8 +135,8 @@ def test_the_command_prints_shares_beside_floors(folder, tmp_path, capsys):
     assert main([*words, "--json"]) == 0
     read = json.loads(capsys.readouterr().out)
     assert read["pictures"] == 2
-    assert read["corloc"]["border"]["value"] == 1.0
-    assert set(read["corloc"]) == {"border", "centre"}
+    assert read["scores"]["CorLoc"]["border"]["value"] == 1.0
+    assert set(read["scores"]["CorLoc"]) == {"border", "centre"}
     assert main([*words[:-4], "--method", "lost", *words[-4:]]) == 0
     shown = capsys.readouterr()
     assert "untrained" in shown.out

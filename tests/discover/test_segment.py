@@ -13,7 +13,7 @@ from selfsight.data.opening import open_source
 from selfsight.discover.looked import Look, Looked
 from selfsight.discover.segment import segment_pictures
 from selfsight.discover.segmenters import spectral
-from selfsight.discovering import discover_segments
+from selfsight.discovering import discover
 from selfsight.measure.overlap import judge_kinds
 
 PHI = load_representation("untrained:resnet_tiny?width=8", size=32)
@@ -72,8 +72,8 @@ def test_the_truth_itself_has_a_mean_iou_of_one_and_floors_stand_beside() -> Non
     score = judge_kinds(lambda row, _: turned[known[row]], source, classes, [(32, 32)] * 6)
     assert score is not None
     assert score.value == 1.0
-    _, scores = discover_segments(PHI, source, "object", kinds=3, look=Look(32))
-    assert list(scores) == ["object", "untrained", "colour"]
+    _, scores = discover(PHI, source, "segments", "object", kinds=3, look=Look(32))
+    assert list(scores["mean IoU"]) == ["object", "untrained", "colour"]
 
 
 def test_what_cannot_be_is_refused() -> None:

@@ -18,15 +18,31 @@ class Discover:
 
     run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(help="a run's folder, timm:NAME, or untrained:NAME")]]
     data: tyro.conf.Positional[Annotated[str, tyro.conf.arg(help="the data set: a folder, an archive, world:shapes and others")]]
-    what: Annotated[Literal["boxes", "segments"], tyro.conf.arg(help="objects, or kinds of things over the whole data set")] = "boxes"
+    what: Annotated[
+        str,
+        tyro.conf.arg(
+            help="with commas between: boxes (objects), segments (kinds of things over the whole data set), parts (of the objects), "
+            "clusters (of whole pictures)"
+        ),
+    ] = "boxes"
     method: Annotated[
         str | None,
         tyro.conf.arg(
-            help="boxes: attention, background (found), border, centre, cut (tokencut; the default), fiedler (spectral), lost, mask_cut; "
-            "segments: spectral (the default), object, patch, iic, colour"
+            help="one for each, with commas between; boxes: cut (tokencut), fiedler (spectral), lost, mask_cut, attention, background (found), "
+            "border, centre; segments: spectral, object, patch, iic, colour; parts: shared, contrast, colour; clusters: spherical, "
+            "balanced, kmeans, scan, pixels; the first by default"
         ),
     ] = None
-    kinds: Annotated[int | None, tyro.conf.arg(help="of segments, without ground; as many as the data have classes, else 10")] = None
+    kinds: Annotated[
+        int | None,
+        tyro.conf.arg(
+            help="how many segments, without ground (by default as many as the data have classes, else 10), parts (4) or clusters (as many "
+            "as fit best)"
+        ),
+    ] = None
+    within: Annotated[str | None, tyro.conf.arg(help="parts: the method of boxes that tells objects; by default what pictures share")] = (
+        None
+    )
     refine: Annotated[bool, tyro.conf.arg(help="move edges to those of colours")] = False
     truth: Annotated[str | None, tyro.conf.arg(help="true boxes or masks: COCO .json, VOC .xml, YOLO .txt, or a folder of masks")] = None
     limit: Annotated[int | None, tyro.conf.arg(help="at most so many pictures, drawn by seed 0")] = None
@@ -37,8 +53,13 @@ class Discover:
         tyro.conf.arg(help="of an attention block; auto: keys, or the last grid where there is no attention"),
     ] = "auto"
     block: Annotated[int, tyro.conf.arg(help="which attention block, from the end with -1")] = -1
+    centred: Annotated[
+        bool | None, tyro.conf.arg(help="take the mean over a picture's places off; by default where there is no attention")
+    ] = None
+    stride: Annotated[int | None, tyro.conf.arg(help="pixels between tokens of a vision transformer, from overlapping patches")] = None
     colour: Annotated[float, tyro.conf.arg(help="weight of likeness in colour and place beside that of features; for fiedler")] = 0.0
-    least: Annotated[float, tyro.conf.arg(help="how sure a region has to be, from 0 to 1")] = 0.05
+    least: Annotated[float, tyro.conf.arg(help="boxes: how sure a region has to be, from 0 to 1")] = 0.05
+    seed: Annotated[int, tyro.conf.arg(help="of clusters")] = 0
     floors: Annotated[bool, tyro.conf.arg(help="judge the untrained network and what needs no network too")] = True
     out: Annotated[str | None, tyro.conf.arg(help="folder of the result; by default discoveries/METHOD in the run's folder")] = None
     size: Annotated[int | None, tyro.conf.arg(help="side of the network's pictures in pixels, for timm:")] = None
@@ -48,38 +69,76 @@ class Discover:
 
 def run(arguments: list[str]) -> int:
     """Discover; return the exit code."""
-    read = parse(Discover, arguments, "discover", "Find the objects of pictures, or the kinds of things in them, without labels.")
+    read = parse(Discover, arguments, "discover", "Find objects, kinds of things, parts or clusters in pictures, without labels.")
+    asked = _asked(read)
     from selfsight.api import Run
     from selfsight.data.opening import open_source
-    from selfsight.discover.looked import Look
-    from selfsight.discovering import discover_objects, discover_segments
 
     run = Run(read.run, size=read.size, device=read.device)
     source = open_source(read.data, limit=read.limit, size=read.side or run.phi.size, truth=read.truth)
-    method = read.method or {"boxes": "cut", "segments": "spectral"}[read.what]
-    vectors = 1 if read.what == "boxes" else 15
-    how = {"look": Look(read.side, read.layer, read.facet, read.block, colour=read.colour, vectors=vectors), "floors": read.floors}
-    how |= {"refine": read.refine, "say": lambda words: sys.stderr.write(f"{words}\n")}
-    folder = Path(read.out) if read.out else run.path / "discoveries" / method
-    if read.what == "segments":
-        found, scores = discover_segments(run.phi, source, method, kinds=read.kinds, **how)
-        return _told(read, found.save(folder), scores, "mean IoU", {"pictures": len(found.names), "kinds": found.kinds})
-    found, scores = discover_objects(run.phi, source, method, least=read.least, **how)
-    empty = sum(not regions for regions in found.regions)
-    if empty:
-        sys.stderr.write(f"nothing was found in {empty:,} of {len(found.names):,} pictures\n")
-    return _told(read, found.save(folder), scores, "CorLoc", {"pictures": len(found.names), "without": empty})
+    told = {}
+    for what, method in asked:
+        options = _options(read, what)
+        found, scores = run.discover(source, what=what, method=method, floors=read.floors, say=_say, **options)
+        folder = Path(read.out) if read.out else run.path / "discoveries" / method
+        facts = {"pictures": len(found.names)}
+        if what == "boxes":
+            facts["without"] = sum(not regions for regions in found.regions)
+            _say(f"nothing was found in {facts['without']:,} of {len(found.names):,} pictures") if facts["without"] else None
+        told[what] = facts | _told(found.save(folder), scores, quiet=read.json)
+    if read.json:
+        emit(told if len(told) > 1 else next(iter(told.values())))
+    return 0
 
 
-def _told(read: Discover, paths: list[Path], scores: dict[str, Any], name: str, facts: dict[str, int]) -> int:
-    """Say what was found and where it is."""
+def _say(words: str) -> None:
+    sys.stderr.write(f"{words}\n")
+
+
+def _asked(read: Discover) -> list[tuple[str, str]]:
+    """What to find, and how.
+
+    Raises:
+        UsageError: there is no such thing or method, or there are more methods than things.
+    """
+    from selfsight.core.errors import UsageError
+    from selfsight.core.names import look_up
+    from selfsight.discovering import DISCOVERIES
+
+    things = read.what.split(",")
+    methods = (read.method or "").split(",")
+    if len(methods) > len(things):
+        raise UsageError(f"There are {len(methods)} methods for {len(things)} things to find.", "Give one --method for each of --what.")
+    methods += [""] * (len(things) - len(methods))
+    kinds = [DISCOVERIES[look_up("discovery", what, DISCOVERIES)] for what in things]
+    return [
+        (what, look_up(f"way to find {what}", method or kind.methods[0], kind.methods))
+        for what, method, kind in zip(things, methods, kinds, strict=True)
+    ]
+
+
+def _options(read: Discover, what: str) -> dict[str, Any]:
+    """What the function that finds is told."""
+    from selfsight.discover.looked import Look
+
+    if what == "clusters":
+        return {"count": read.kinds, "seed": read.seed}
+    vectors = 15 if what == "segments" else 1
+    look = Look(read.side, read.layer, read.facet, read.block, read.centred, read.colour, vectors, read.stride)
+    options: dict[str, Any] = {"look": look, "refine": read.refine}
+    if what == "boxes":
+        return options | {"least": read.least}
+    options["seed"] = read.seed
+    return options | ({"kinds": read.kinds} if what == "segments" else {"parts": read.kinds or 4, "within": read.within})
+
+
+def _told(paths: list[Path], scores: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+    """Say what was found and where it is; the same for JSON."""
     from selfsight.report.tables import share_table
 
-    if read.json:
-        plain = {method: score.to_plain() for method, score in scores.items()}
-        emit({**facts, name.lower().replace(" ", "_"): plain, "files": [str(path) for path in paths]})
-        return 0
-    if scores:
-        share_table(name, scores)
-    print(paths[0])
-    return 0
+    if not quiet:
+        if scores:
+            share_table(scores)
+        print(paths[0])
+    plain = {name: {who: score.to_plain() for who, score in some.items()} for name, some in scores.items()}
+    return {"scores": plain, "files": [str(path) for path in paths]}

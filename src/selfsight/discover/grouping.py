@@ -70,18 +70,17 @@ def scan(
     neighbours: int = 20,
     heads: int = 5,
     balance: float = 5.0,
-    steps: int = 600,
-    batch: int = 1024,
+    steps: int = 300,
+    batch: int = 512,
     rate: float = 3e-3,
 ) -> Labels:
-    """Linear clusterers under which a picture and its neighbours belong together and all clusters are filled.
+    """Linear clusterers under which neighbours belong together and all clusters are filled; of several, that with the smallest loss.
 
-    Of several, that with the smallest loss; on vectors as they are (Van Gansbeke et al. 2020, arXiv:2005.12320).
+    On vectors as they are (Van Gansbeke et al. 2020, arXiv:2005.12320).
 
     Args:
         rows, count, seed: vectors, clusters, of all chance.
-        neighbours: of each picture, one of which is drawn at a time.
-        heads: clusterers, which start differently; each from another k-means, as a linear layer from chance finds far fewer.
+        neighbours, heads: of each picture, one of which is drawn at a time; clusterers, each of which starts from a k-means of its own.
         balance: λ, weight of the entropy of all clusters.
         steps, batch, rate: of Adam.
     """
@@ -89,37 +88,37 @@ def scan(
     around = torch.from_numpy(near).to(rows.device)
     generator = torch.Generator().manual_seed(seed)
     centred = (rows - rows.mean(0)) / rows.std(0).mean().clamp(min=1e-6) / rows.shape[1] ** 0.5
-    every = [_head(centred, rows, count, seed + place) for place in range(heads)]
-    optimiser = torch.optim.Adam([parameter for head in every for parameter in head.parameters()], lr=rate)
-    losses = torch.zeros(heads)
+    every = nn.Linear(rows.shape[1], heads * count, device=rows.device)
+    _begin(every, centred, [kmeans(rows, count, seed=seed + place, spherical=True).labels for place in range(heads)])
+    optimiser, losses = torch.optim.Adam(every.parameters(), lr=rate), torch.zeros(heads)
     for _ in range(steps):
         drawn = torch.randint(len(rows), (batch,), generator=generator)
         beside = around[drawn, torch.randint(around.shape[1], (batch,), generator=generator)]
-        each = torch.stack([neighbours_agree(head(centred[drawn]).softmax(1), head(centred[beside]).softmax(1), balance) for head in every])
+        chances = [every(centred[some]).unflatten(1, (heads, count)).softmax(2).unbind(1) for some in (drawn, beside)]
+        each = torch.stack([neighbours_agree(one, other, balance) for one, other in zip(*chances, strict=True)])
         optimiser.zero_grad()
-        each.sum().backward()
+        torch.autograd.backward(each.sum())
         optimiser.step()
         losses = 0.95 * losses + 0.05 * each.detach().cpu()
     with torch.no_grad():
-        return every[int(losses.argmin())](centred).argmax(1)
+        return every(centred).unflatten(1, (heads, count))[:, int(losses.argmin())].argmax(1)
 
 
-def _head(centred: Rows, rows: Rows, count: int, seed: int) -> nn.Linear:
-    """A linear clusterer that begins as the softmax regression of a k-means' clusters, a few steps of it."""
-    labels = kmeans(rows, count, seed=seed, spherical=True).labels
-    head = nn.Linear(rows.shape[1], count, device=rows.device)
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
-    optimiser = torch.optim.LBFGS(head.parameters(), max_iter=20, line_search_fn="strong_wolfe")
+def _begin(every: nn.Linear, centred: Rows, labels: Sequence[Labels]) -> None:
+    """Clusterers that begin as the softmax regressions of clusters, twenty steps of L-BFGS."""
+    nn.init.zeros_(every.weight)
+    nn.init.zeros_(every.bias)
+    optimiser = torch.optim.LBFGS(every.parameters(), max_iter=20, line_search_fn="strong_wolfe")
 
     def loss() -> float:
         optimiser.zero_grad()
-        value = cross_entropy(head(centred), labels) + 1e-3 * head.weight.square().sum()
+        told = every(centred).unflatten(1, (len(labels), -1)).unbind(1)
+        value = torch.stack([cross_entropy(one, known) for one, known in zip(told, labels, strict=True)]).sum()
+        value = value + 1e-3 * every.weight.square().sum()
         value.backward()
         return value.item()
 
     optimiser.step(loss)
-    return head
 
 
 GROUPERS: dict[str, Grouper] = {"balanced": balanced, "kmeans": plain, "scan": scan, "spherical": spherical}

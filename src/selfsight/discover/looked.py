@@ -1,6 +1,7 @@
 """Pictures as discoveries look at them: whole, at one scale, with what the representation says of every place."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from selfsight.core.representation import Representation
 from selfsight.data.source import Rows, Source
 from selfsight.data.views.geometry import whole_picture
 from selfsight.discover.affinity import Described, Facet, colour_affinity, cosines, described, similar
+from selfsight.discover.correspond import denser, log_binned
 from selfsight.discover.kept import Arrays, Kept, mark_of
 from selfsight.discover.spectral import Spectrum, spectrum
 
@@ -38,6 +40,8 @@ class Look:
             rectifier points one way everywhere.
         colour: the weight of likeness in colour and place beside that of features.
         vectors: eigenvectors that are found after the constant one.
+        stride: pixels from one token of a vision transformer to the next (``correspond.denser``); None: its own.
+        rings: of what lies around a place, joined to its vector (``correspond.log_binned``).
     """
 
     size: int | None = None
@@ -47,6 +51,8 @@ class Look:
     centred: bool | None = None
     colour: float = 0.0
     vectors: int = 1
+    stride: int | None = None
+    rings: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,9 +86,14 @@ class Looked:
     def features(self) -> Described:
         """One vector a place."""
         look = self.look
-        found = described(self.phi, self.pixels, layer=look.layer, facet=look.facet, block=look.block).float()
+        with self._closer():
+            found = described(self.phi, self.pixels, layer=look.layer, facet=look.facet, block=look.block).float()
+        found = log_binned(found, look.rings) if look.rings else found
         centred = not self.phi.attends if look.centred is None else look.centred
         return found - found.mean((2, 3), keepdim=True) if centred else found
+
+    def _closer(self) -> AbstractContextManager[None]:
+        return denser(self.phi, self.look.stride) if self.look.stride else nullcontext()
 
     def small(self, most: int) -> list[UInt8[np.ndarray, "height width 3"]]:
         """The first pictures, to be shown."""
@@ -135,8 +146,9 @@ class Looked:
         prefix = getattr(self.phi.backbone, "prefix", 0)
         if self.phi.attends and not prefix:
             raise UsageError(f"{self.phi.name} has no class token that looks at places.", "Use cut, fiedler, lost or mask_cut.")
-        looked = self.phi.attention(self.pixels, self.look.block)[:, :, 0, prefix:]
-        rows, columns = (side // self.phi.backbone.stride for side in self.pixels.shape[2:])
+        with self._closer():
+            looked = self.phi.attention(self.pixels, self.look.block)[:, :, 0, prefix:]
+            rows, columns = (side // self.phi.backbone.stride for side in self.pixels.shape[2:])
         return looked.float().unflatten(2, (rows, columns))
 
 

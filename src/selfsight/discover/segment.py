@@ -5,7 +5,6 @@ k-means), and each piece is painted with its cluster's number, from 1; 0 is grou
 held of all of them is their maps.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,9 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from PIL import Image
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, interpolate, normalize, one_hot
+from torch.nn.functional import cross_entropy, normalize
 
 from selfsight.core.errors import UsageError
 from selfsight.core.names import look_up
@@ -25,95 +23,17 @@ from selfsight.core.representation import Representation
 from selfsight.core.say import Say, quiet
 from selfsight.data.source import Rows, Source
 from selfsight.discover.kept import Arrays, mark_of
-from selfsight.discover.looked import Look, Looked, Size, looks
-from selfsight.discover.pages import SHOWN, many_colours, mask_files, page, painted, stretched
-from selfsight.discover.refine import Field, cells_of, mean_field
+from selfsight.discover.looked import Look, Looked, looks
+from selfsight.discover.maps import Segmented, edged, with_maps
+from selfsight.discover.sample import Sample
 from selfsight.discover.segmenters import COLOURS_ALONE, PLACES, SEGMENTERS, Pieces
 from selfsight.objectives.agree import mutual_information
 from selfsight.objectives.assign import kmeans
 
 __all__ = ["Segmented", "segment_pictures"]
 
-FITTED = 50_000
-"""Rows that anything is fitted on at most, drawn by the seed."""
 GROUNDLESS = (*PLACES, "iic")
 """Those for which ground is a kind like others; they find one kind more."""
-
-
-@dataclass(frozen=True)
-class Segmented:
-    """Kinds of things at every place of some pictures.
-
-    Attributes:
-        names: of the pictures.
-        sizes: (height, width) of the picture files in pixels.
-        read: (height, width) as the data set gives them.
-        maps: the kind at each place, from 1; 0 is ground.
-        kinds: how many there are, without ground.
-        pictures: small copies of the first.
-        facts: how it was done.
-    """
-
-    names: tuple[str, ...]
-    sizes: tuple[Size, ...]
-    read: tuple[Size, ...]
-    maps: tuple[Int[np.ndarray, "rows columns"], ...]
-    kinds: int
-    pictures: tuple[np.ndarray, ...] = ()
-    facts: dict[str, Any] | None = None
-
-    def at(self, row: int, size: Size) -> Int[np.ndarray, "height width"]:
-        """The kind at each pixel of a picture of some size."""
-        return stretched(self.maps[row], size)
-
-    def save(self, folder: Path) -> list[Path]:
-        """Write ``segments/`` (a PNG of kinds for each picture), ``segments.json`` (the share of each kind) and ``segments.png``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for row, target in enumerate(mask_files(self.names, folder / "segments")):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(self.at(row, self.sizes[row]).astype(np.uint8 if self.kinds < 256 else np.uint16)).save(target)
-        shares = [(np.bincount(one.ravel(), minlength=self.kinds + 1) / one.size).round(5).tolist() for one in self.maps]
-        plain = {
-            "info": self.facts or {},
-            "pictures": [{"file": name, "shares": share} for name, share in zip(self.names, shares, strict=True)],
-        }
-        (folder / "segments.json").write_text(json.dumps(plain) + "\n")
-        (folder / "segments.png").write_bytes(self._repr_png_())
-        return [folder / name for name in ("segments.png", "segments.json", "segments")]
-
-    def _repr_png_(self) -> bytes:
-        """The first pictures with their kinds in colours."""
-        colours = many_colours(self.kinds)
-        return page([painted(picture, one, colours) for picture, one in zip(self.pictures, self.maps, strict=False)])
-
-
-@dataclass
-class _Sample:
-    """At most ``FITTED`` rows of a stream, each as likely as any, in the order in which they came."""
-
-    seed: int
-    parts: list[tuple[Tensor, ...]] = field(default_factory=list)
-    lots: Tensor = field(default_factory=lambda: torch.zeros(0))
-
-    def __post_init__(self) -> None:
-        self.generator = torch.Generator().manual_seed(self.seed)
-
-    def add(self, *columns: Tensor) -> None:
-        """Rows that go together, such as vectors and their labels."""
-        self.parts.append(tuple(column.cpu() for column in columns))
-        self.lots = torch.cat([self.lots, torch.rand(len(columns[0]), generator=self.generator)])
-        if len(self.lots) > 2 * FITTED:
-            self._thin()
-
-    def rows(self) -> tuple[Tensor, ...]:
-        """The rows that were drawn, by column; none where none was added."""
-        self._thin()
-        return self.parts[0] if self.parts else ()
-
-    def _thin(self) -> None:
-        kept = self.lots.argsort()[:FITTED].sort().values
-        self.parts = [tuple(torch.cat(column)[kept] for column in zip(*self.parts, strict=True))] if self.parts else []
-        self.lots = self.lots[kept]
 
 
 @dataclass(frozen=True)
@@ -183,8 +103,8 @@ def segment_pictures(
     cut = _Cut(batches, "patch" if method == "iic" else method, options)
     told = _iic_head(batches, kinds, seed, say) if method == "iic" else _nearest_kind(cut, kinds, seed, say)
     facts = {"method": method, "kinds": kinds, "representation": phi.name, "data": source.spec, **options}
-    found = _all_painted(cut, told, kinds, facts)
-    for wanted, again in ((learn, _learnt), (refine, _edged)):
+    found = Segmented.of(((looked, _numbers(pieces, told)) for looked, pieces in cut), kinds, facts)
+    for wanted, again in ((learn, _learnt), (refine, edged)):
         found = replace(found, maps=tuple(again(batches, found.maps, kinds))) if wanted else found
     return found
 
@@ -195,7 +115,7 @@ Told = Callable[[Float[Tensor, "piece dim"]], Int[Tensor, " piece"]]
 
 def _nearest_kind(cut: _Cut, kinds: int, seed: int, say: Say) -> Told:
     """The nearest of the centroids of a sample of all pieces."""
-    sample, pictures, unit = _Sample(seed), 0, cut.method != COLOURS_ALONE
+    sample, pictures, unit = Sample(seed), 0, cut.method != COLOURS_ALONE
     for looked, pieces in cut:
         for one in pieces:
             sample.add(one.vectors.float())
@@ -213,32 +133,19 @@ def _nearest_kind(cut: _Cut, kinds: int, seed: int, say: Say) -> Told:
     return told
 
 
-def _all_painted(cut: _Cut, told: Told, kinds: int, facts: dict[str, Any]) -> Segmented:
-    """Every picture with its pieces' kinds."""
-    names, sizes, read = list[str](), list[Size](), list[Size]()
-    maps, pictures = list[np.ndarray](), list[np.ndarray]()
-    for looked, pieces in cut:
-        names, sizes, read = [*names, *looked.names], [*sizes, *looked.sizes], [*read, *looked.read]
-        maps += [np.concatenate([[0], told(one.vectors).cpu().numpy()])[one.numbers] for one in pieces]
-        pictures += looked.small(SHOWN - len(pictures))
-    return Segmented(tuple(names), tuple(sizes), tuple(read), tuple(maps), kinds, tuple(pictures), facts)
+def _numbers(pieces: Sequence[Pieces], told: Told) -> list[Int[np.ndarray, "_ _"]]:
+    """The kind at each place of each picture."""
+    return [np.concatenate([[0], told(one.vectors).cpu().numpy()])[one.numbers] for one in pieces]
 
 
 def _places(looked: Looked) -> Float[Tensor, "place dim"]:
     return normalize(looked.features.flatten(2), dim=1).transpose(1, 2).flatten(0, 1).cpu()
 
 
-def _with_maps(batches: Iterator[Looked], maps: Sequence[np.ndarray]) -> Iterator[tuple[Looked, Sequence[np.ndarray]]]:
-    at = 0
-    for looked in batches:
-        yield looked, maps[at : at + len(looked)]
-        at += len(looked)
-
-
 def _learnt(batches: Callable[[], Iterator[Looked]], maps: Sequence[np.ndarray], kinds: int) -> list[np.ndarray]:
     """What a linear layer over places makes of the maps: a softmax regression with ``1e-4 |W|²``, to its optimum."""
-    sample = _Sample(0)
-    for looked, some in _with_maps(batches(), maps):
+    sample = Sample(0)
+    for looked, some in with_maps(batches(), maps):
         sample.add(_places(looked), torch.from_numpy(np.concatenate([one.ravel() for one in some])))
     rows, labels = sample.rows()
     rows = rows.double()
@@ -255,28 +162,15 @@ def _learnt(batches: Callable[[], Iterator[Looked]], maps: Sequence[np.ndarray],
     optimiser.step(loss)
     fitted = weight.detach().float()
     found = list[np.ndarray]()
-    for looked, some in _with_maps(batches(), maps):
+    for looked, some in with_maps(batches(), maps):
         told = (_places(looked) @ fitted[:, :-1].T + fitted[:, -1]).argmax(1)
         found += [part.reshape(one.shape).numpy() for part, one in zip(told.split([one.size for one in some]), some, strict=True)]
     return found
 
 
-def _edged(batches: Callable[[], Iterator[Looked]], maps: Sequence[np.ndarray], kinds: int, sure: float = 0.7) -> list[np.ndarray]:
-    """Maps over finer cells, with edges where colours have theirs."""
-    found, field = list[np.ndarray](), Field()
-    for looked, some in _with_maps(batches(), maps):
-        for picture, one in zip(looked.pixels.cpu(), some, strict=True):
-            size = cells_of(picture.shape[1:])
-            chance = interpolate(one_hot(torch.from_numpy(one), kinds + 1).permute(2, 0, 1)[None].float(), size, mode="bilinear").flatten(2)
-            unary = -(sure * chance + (1 - sure) / (kinds + 1)).log()
-            kernel = field.kernel(adaptive_avg_pool2d(picture[None], size))
-            found.append(mean_field(unary, kernel, field.rounds)[0].argmax(0).reshape(size).numpy())
-    return found
-
-
 def _iic_head(batches: Callable[[], Iterator[Looked]], kinds: int, seed: int, say: Say) -> Told:
     """A linear layer over places whose kinds are the same in a flipped picture, and tell as much as they can."""
-    sample = _Sample(seed)
+    sample = Sample(seed)
     for looked in batches():
         turned = Looked(looked.phi, looked.pixels.flip(3), looked.look).features.flip(3)
         sample.add(*(side.flatten(2).transpose(1, 2).flatten(0, 1) for side in (looked.features, turned)))

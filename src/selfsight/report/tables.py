@@ -75,15 +75,18 @@ def score_table(plain: dict[str, Any]) -> None:
         console.print(f"[dim]{probe}: {words}[/dim]", highlight=False)
 
 
-def share_table(name: str, scores: Mapping[str, Score]) -> None:
-    """Print one share of several contestants, the first of which is judged, with what it is above the best of the others."""
-    table = Table(title=f"{name}, with 95 % bootstrap intervals", title_justify="left")
+def share_table(scores: Mapping[str, Mapping[str, Score]]) -> None:
+    """Print shares, by measure and then by contestant, the first of which is judged, with what it is above the best of the others."""
+    table = Table(title="in percent, with 95 % bootstrap intervals", title_justify="left")
     table.add_column("")
-    table.add_column(name, justify="right", no_wrap=True)
-    for who, score in scores.items():
-        table.add_row(who, _words(score.to_plain(), "share"))
+    for name in scores:
+        table.add_column(name, justify="right", no_wrap=True)
+    for who in next(iter(scores.values()), {}):
+        table.add_row(who, *(_words(some[who].to_plain() if who in some else None, "share") for some in scores.values()))
     Console().print(table)
-    (first, judged), *others = scores.items()
-    if others:
-        best, floor = max(others, key=lambda pair: pair[1].value)
-        Console().print(f"[dim]{first}: {100 * (judged.value - floor.value):+.1f} points over {best}[/dim]", highlight=False)
+    for name, some in scores.items():
+        (first, judged), *others = some.items()
+        if others:
+            best, floor = max(others, key=lambda pair: pair[1].value)
+            words = f"{name}: {first} {100 * (judged.value - floor.value):+.1f} points over {best}"
+            Console().print(f"[dim]{words}[/dim]", highlight=False)

@@ -1,0 +1,40 @@
+"""A fair sample of a stream of rows, for what has to be fitted on more than can be held."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+__all__ = ["FITTED", "Sample"]
+
+FITTED = 50_000
+"""Rows that anything is fitted on at most, drawn by the seed."""
+
+
+@dataclass
+class Sample:
+    """At most ``FITTED`` rows of a stream, each as likely as any, in the order in which they came."""
+
+    seed: int
+    parts: list[tuple[Tensor, ...]] = field(default_factory=list)
+    lots: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+    def __post_init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(self.seed)
+
+    def add(self, *columns: Tensor) -> None:
+        """Rows that go together, such as vectors and their labels."""
+        self.parts.append(tuple(column.cpu() for column in columns))
+        self.lots = torch.cat([self.lots, torch.rand(len(columns[0]), generator=self.generator)])
+        if len(self.lots) > 2 * FITTED:
+            self._thin()
+
+    def rows(self) -> tuple[Tensor, ...]:
+        """The rows that were drawn, by column; none where none was added."""
+        self._thin()
+        return self.parts[0] if self.parts else ()
+
+    def _thin(self) -> None:
+        kept = self.lots.argsort()[:FITTED].sort().values
+        self.parts = [tuple(torch.cat(column)[kept] for column in zip(*self.parts, strict=True))] if self.parts else []
+        self.lots = self.lots[kept]
