@@ -1,16 +1,18 @@
 """What is found on scenes of which everything is known, on photographs and in videos, beside what needs no learning; a page of tables.
 
-    python recipes/found.py --world runs/simclr runs/vit                    # objects and kinds on 300 held-out scenes
+    python recipes/found.py --world runs/simclr runs/vit                    # objects, kinds, parts and points on 300 held-out scenes
     python recipes/found.py --photos runs/photos_resnet --ecssd DIR --coco DIR --davis DIR
     python recipes/found.py --pages                                         # only write docs/look-up/found.md again
 
 ECSSD: a folder with ``images`` and ``masks``. COCO: a folder with ``images`` and ``boxes`` (YOLO text). DAVIS: a folder of sequences, each
-with ``frames`` and ``masks``. One JSON a table in ``recipes/found``.
+with ``frames`` and ``masks``. One JSON a table in ``recipes/found``. How a network is looked at (layer or block and facet, whether centred) is
+chosen for each method on other pictures: 100 scenes of the training split, or 100 photographs that are then left out.
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ import numpy as np
 
 HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "found", HERE.parent / "docs" / "look-up" / "found.md"
-SCENES = "world:shapes?count=300&size=64&split=test"
+SCENES = "world:shapes?count={count}&size=64&split={split}"
+CHOSEN_ON = 100
 CONVOLUTIONAL = ("fiedler", "lost", "cut")
 ATTENTIVE = (*CONVOLUTIONAL, "attention", "background")
 KINDS: dict[str, dict[str, Any]] = {
@@ -29,49 +32,159 @@ KINDS: dict[str, dict[str, Any]] = {
     "patch": {},
     "iic": {},
 }
+PARTS = 20
+"""Of ten outlines with two each."""
+TITLES = {
+    "objects": "objects",
+    "kinds": "kinds of things",
+    "parts": "parts",
+    "points": "the same point in another picture",
+    "davis": "videos",
+}
 
 
 def _plain(scores: dict[str, Any]) -> dict[str, dict[str, float]]:
     return {name: score.to_plain() for name, score in scores.items()}
 
 
-def objects(network: str, source: Any, side: int, layer: str | None) -> dict[str, Any]:
+def looks_of(phi: Any, side: int) -> list[Any]:
+    """Ways to look at a network that are tried."""
+    from selfsight.discover.looked import Look
+
+    if phi.attends:
+        blocks = range(len(phi.backbone.blocks))
+        facets = ("key", "query", "value")
+        return [Look(side, None, facet, block, centred) for block in blocks for facet in facets for centred in (True, False)]
+    return [Look(side, layer, centred=centred) for layer in (*phi.layers[1:], None) for centred in (True, False)]
+
+
+def told(look: Any) -> str:
+    """A look in words."""
+    where = look.layer or ("last grid" if look.facet == "auto" else f"{look.facet}s of block {look.block + 1}")
+    return f"{where}{', centred' if look.centred else ''} at {look.size} px"
+
+
+def chosen(phi: Any, source: Any, method: str, tried: Sequence[Any], what: str = "boxes", **options: Any) -> Any:
+    """The look with the best score on pictures that are not judged."""
+    from selfsight.discovering import discover
+
+    best = {}
+    for look in tried:
+        _, scores = discover(phi, source, what, method, look=look, floors=False, **options)
+        best[look] = next(iter(next(iter(scores.values())).values())).value
+        print("  tried", method, told(look), f"{best[look]:.3f}", flush=True)
+    return max(tried, key=best.__getitem__)
+
+
+def objects(network: str, source: Any, sample: Any, side: int) -> dict[str, Any]:
     """CorLoc of every localiser, with its own untrained floor; with masks, also IoU, F and accuracy of the refined masks."""
     from selfsight.api import Run
     from selfsight.discover.looked import Look
     from selfsight.discover.pages import stretched
-    from selfsight.discovering import discover_objects
+    from selfsight.discovering import discover
     from selfsight.measure.overlap import judge_masks
 
     run, table = Run(network), dict[str, Any]()
     truth = source.truth(np.arange(len(source)))
     for method in (*(ATTENTIVE if run.phi.attends else CONVOLUTIONAL), "border", "centre"):
-        look = Look(side, None if run.phi.attends else layer)
-        found, scores = discover_objects(run.phi, source, method, look=look, least=0)
         blind = method in ("border", "centre")
-        row = {"corloc": scores[method].to_plain(), "untrained": scores["untrained"].to_plain() if "untrained" in scores else None}
+        look = Look(side) if blind or method in ATTENTIVE[3:] else chosen(run.phi, sample, method, looks_of(run.phi, side), least=0)
+        found, scores = discover(run.phi, source, method=method, look=look, least=0)
+        some = scores["CorLoc"]
+        row = {"corloc": some[method].to_plain(), "untrained": some["untrained"].to_plain() if "untrained" in some else None}
+        row["look"] = "" if blind else told(look)
         if truth.masks is not None:
-            finer, _ = (found, None) if blind else discover_objects(run.phi, source, method, look=look, least=0, floors=False, refine=True)
+            finer = found if blind else discover(run.phi, source, method=method, look=look, least=0, floors=False, refine=True)[0]
             row["masks"] = judge_masks(lambda place, size, finer=finer: stretched(finer.mask(place) > 0, size), source, finer.read)
         table[method] = row
         print(network, method, row, flush=True)
-    return {"network": run.phi.name, "backbone": run.phi.spec, "pictures": len(source), "side": side, "layer": layer, "rows": table}
+    return {"network": run.phi.name, "backbone": run.phi.spec, "pictures": len(source), "rows": table}
 
 
-def kinds(network: str, source: Any) -> dict[str, Any]:
+def kinds(network: str, source: Any, sample: Any) -> dict[str, Any]:
     """Mean IoU of every segmenter, with floors."""
+    from dataclasses import replace
+
     from selfsight.api import Run
-    from selfsight.discover.looked import Look
-    from selfsight.discovering import discover_segments
+    from selfsight.discovering import discover
 
     run, table = Run(network), dict[str, Any]()
+    look = replace(chosen(run.phi, sample, "lost", looks_of(run.phi, 64), least=0), vectors=15)
     for name, options in KINDS.items():
         method, slow = name.split(",")[0], "refined" in name
         more = {"localiser": "lost"} if method == "object" else {}
-        _, scores = discover_segments(run.phi, source, method, look=Look(64, vectors=15), floors=not slow, **options, **more)
-        table[name] = _plain(scores)
+        _, scores = discover(run.phi, source, "segments", method, look=look, floors=not slow, **options, **more)
+        table[name] = _plain(scores["mean IoU"])
         print(network, name, table[name], flush=True)
-    return {"network": run.phi.name, "backbone": run.phi.spec, "pictures": len(source), "rows": table}
+    return {"network": run.phi.name, "backbone": run.phi.spec, "pictures": len(source), "look": told(look), "rows": table}
+
+
+def parts(network: str, source: Any, sample: Any) -> dict[str, Any]:
+    """NMI and ARI of parts, with floors; the objects are those of LOST."""
+    from selfsight.api import Run
+    from selfsight.discovering import discover
+
+    run, table, look = Run(network), dict[str, Any](), None
+    for method in ("shared", "contrast"):
+        how = {"parts": PARTS, "within": "lost"}
+        look = look or chosen(run.phi, sample, method, looks_of(run.phi, 64), "parts", **how)
+        _, scores = discover(run.phi, source, "parts", method, look=look, **how)
+        table[method] = {name: _plain(some) for name, some in scores.items()}
+        print(network, method, table[method], flush=True)
+    return {"network": run.phi.name, "backbone": run.phi.spec, "pictures": len(source), "look": told(look), "rows": table}
+
+
+def points(network: str, source: Any, sample: Any) -> dict[str, Any]:
+    """PCK of keypoints carried from each scene to the next of the same class, beside colours and places alone."""
+    from dataclasses import replace
+
+    from selfsight.api import Run
+    from selfsight.measure.floors import untrained_networks
+
+    run = Run(network)
+    tried = [replace(look, rings=rings) for look in looks_of(run.phi, 64) for rings in (0, 1)]
+    best = max(tried, key=lambda look: carried(run.phi, sample, look).value)
+    table = {"learnt": carried(run.phi, source, best), "colours": carried(run.phi, source, best, by="colours")}
+    table |= {"colours of pixels": carried(run.phi, source, best, by="pixels"), "same place": carried(run.phi, source, best, by="place")}
+    forms: dict[str, list[Any]] = {}
+    for form, _, make in untrained_networks(run.phi, source):
+        forms.setdefault(form, []).append(carried(make(), source, best))
+    seeds = max(forms.values(), key=lambda some: sum(one.value for one in some))
+    table["untrained"] = type(seeds[0])(float(np.mean([one.value for one in seeds])), min(s.low for s in seeds), max(s.high for s in seeds))
+    print(network, table, flush=True)
+    look = told(best) + (", with what lies around" if best.rings else "")
+    return {"network": run.phi.name, "backbone": run.phi.spec, "pictures": len(source), "look": look, "rows": _plain(table)}
+
+
+def carried(phi: Any, source: Any, look: Any, by: str = "features") -> Any:
+    """PCK@0.1 over all points that both pictures of a pair show."""
+    from torch.nn.functional import adaptive_avg_pool2d
+
+    from selfsight.discover.correspond import log_binned, transfer
+    from selfsight.discover.looked import looks
+    from selfsight.measure.points import pck
+
+    truth = source.truth(np.arange(len(source)))
+    features = list[Any]()
+    for looked in looks(phi, source, look):
+        grid = looked.features if by == "features" else looked.pixels
+        grid = adaptive_avg_pool2d(grid, looked.shape) if by == "colours" else grid
+        features += list(log_binned(grid, 1) if by in ("colours", "pixels") else grid)
+    last: dict[int, int] = {}
+    found, known, sides = list[np.ndarray](), list[np.ndarray](), list[float]()
+    for row, label in enumerate(truth.labels.tolist()):
+        other = last.get(label)
+        last[label] = row
+        if other is None:
+            continue
+        both = (truth.keypoints[other][:, 2] > 0) & (truth.keypoints[row][:, 2] > 0)
+        start, end = truth.keypoints[other][both, :2], truth.keypoints[row][both, :2]
+        moved = start if by == "place" else transfer(start, features[other], features[row], ((64, 64), (64, 64)))
+        found.append(moved)
+        known.append(end)
+        left, top, right, bottom = truth.boxes[row][0][:4]
+        sides.append(float(max(right - left, bottom - top)))
+    return pck(found, known, sides).by_point
 
 
 def videos(network: str, folder: Path, layer: str | None, side: int) -> dict[str, Any]:
@@ -121,56 +234,81 @@ def write_page() -> None:
     lines = [
         "# What is found without labels",
         "",
-        "Written by `recipes/found.py`; do not edit. In percent. `untrained`: the same method on the",
+        "Written by `recipes/found.py`; do not edit. In percent. `untrained`: the same method, looking the same way, on the same network before",
+        "learning (its stronger plain form, the mean of three seeds). How a network is looked at was chosen on other pictures. `border`, `centre`",
+        "and colours need no network.",
     ]
-    lines += ["same network before learning (its stronger plain form, the mean of three seeds). `border` and `centre` need no network."]
-    for path in sorted(RESULTS.glob("*.json")):
+    for path in sorted(RESULTS.glob("*.json"), key=lambda path: (list(TITLES).index(path.stem.split("-")[0]), path.stem)):
         read = json.loads(path.read_text())
+        kind, *where = path.stem.split("-")
+        told = [f"`{read['backbone']}`, learnt as `{read['network']}`", f"{read['pictures']} pictures" if "pictures" in read else ""]
+        told += [read.get("look", ""), f"commit {read['commit']}"]
         lines += [
             "",
-            f"## {path.stem.replace('-', ': ')}",
+            f"## {TITLES[kind].capitalize()}{': ' if where else ''}{', '.join(where)}",
             "",
-            f"`{read['backbone']}`, learnt as `{read['network']}`; commit {read['commit']}.",
+            "; ".join(filter(None, told)) + ".",
             "",
         ]
-        lines += _table(path.stem.split("-")[0], read["rows"])
+        lines += TABLES[kind](read["rows"])
     PAGE.write_text("\n".join(lines) + "\n")
 
 
-def _table(kind: str, rows: dict[str, Any]) -> list[str]:
-    if kind == "kinds":
-        body = [
-            f"| {name} | {_share(row[name.split(',')[0]])} | {_share(row.get('untrained'))} | {_share(row.get('colour'))} |"
-            for name, row in rows.items()
-        ]
-        return ["| method | mean IoU | untrained | colour |", "|---|--:|--:|--:|", *body]
-    if kind == "davis":
-        mean = {
-            name: {part: float(np.mean([row[name][part] for row in rows.values()])) for part in "jf"}
-            for name in ("learnt", "untrained", "copied")
-        }
-        every = {**rows, "**mean**": {"frames": sum(row["frames"] for row in rows.values()), **mean}}
-        head = "| sequence | frames | J | F | J untrained | F untrained | J copied | F copied |"
-        body = [
-            f"| {name} | {row['frames']} | "
-            + " | ".join(f"{100 * row[who][part]:.1f}" for who in ("learnt", "untrained", "copied") for part in "jf")
-            + " |"
-            for name, row in every.items()
-        ]
-        return [head, "|---|--:|--:|--:|--:|--:|--:|--:|", *body]
+def _kinds_table(rows: dict[str, Any]) -> list[str]:
+    body = [
+        f"| {name} | {_share(row[name.split(',')[0]])} | {_share(row.get('untrained'))} | {_share(row.get('colour'))} |"
+        for name, row in rows.items()
+    ]
+    return ["| method | mean IoU | untrained | colour |", "|---|--:|--:|--:|", *body]
+
+
+def _parts_table(rows: dict[str, Any]) -> list[str]:
+    body = []
+    for method, scores in rows.items():
+        cells = [_share(scores[name].get(who)) for name in ("NMI", "ARI") for who in (method, "untrained", "colour")]
+        body.append(f"| {method} | {' | '.join(cells)} |")
+    return ["| method | NMI | untrained | colour | ARI | untrained | colour |", "|---|--:|--:|--:|--:|--:|--:|", *body]
+
+
+def _points_table(rows: dict[str, Any]) -> list[str]:
+    body = [f"| {who} | {_share(score)} |" for who, score in sorted(rows.items(), key=lambda item: -item[1]["value"])]
+    return ["| by | PCK@0.1 |", "|---|--:|", *body]
+
+
+def _videos_table(rows: dict[str, Any]) -> list[str]:
+    mean = {
+        name: {part: float(np.mean([row[name][part] for row in rows.values()])) for part in "jf"}
+        for name in ("learnt", "untrained", "copied")
+    }
+    every = {**rows, "**mean**": {"frames": sum(row["frames"] for row in rows.values()), **mean}}
+    head = "| sequence | frames | J | F | J untrained | F untrained | J copied | F copied |"
+    body = [
+        f"| {name} | {row['frames']} | "
+        + " | ".join(f"{100 * row[who][part]:.1f}" for who in ("learnt", "untrained", "copied") for part in "jf")
+        + " |"
+        for name, row in every.items()
+    ]
+    return [head, "|---|--:|--:|--:|--:|--:|--:|--:|", *body]
+
+
+def _objects_table(rows: dict[str, Any]) -> list[str]:
     body = []
     for name, row in sorted(rows.items(), key=lambda item: -item[1]["corloc"]["value"]):
         masks = row.get("masks") or {}
         more = " | ".join(f"{100 * masks[part]:.1f}" if masks else "–" for part in ("iou", "f", "accuracy"))
-        body.append(f"| {name} | {_share(row['corloc'])} | {_share(row['untrained'])} | {more} |")
-    return ["| method | CorLoc | untrained | IoU, refined | max F | accuracy |", "|---|--:|--:|--:|--:|--:|", *body]
+        body.append(f"| {name} | {_share(row['corloc'])} | {_share(row['untrained'])} | {more} | {row.get('look', '')} |")
+    return ["| method | CorLoc | untrained | IoU, refined | max F | accuracy | looked at |", "|---|--:|--:|--:|--:|--:|---|", *body]
+
+
+TABLES = {"objects": _objects_table, "kinds": _kinds_table, "parts": _parts_table, "points": _points_table, "davis": _videos_table}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="What is found without labels.")
     parser.add_argument("--world", nargs="*", default=[], help="runs to judge on rendered scenes")
+    parser.add_argument("--only", default="objects,kinds,parts,points", help="which tables of rendered scenes")
     parser.add_argument("--photos", help="a run to judge on photographs and videos")
-    parser.add_argument("--layer", default="stages.2", help="of a convolutional network, for photographs")
+    parser.add_argument("--layer", default="stages.1", help="of a convolutional network, for videos")
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--limit", type=int)
     for name in ("ecssd", "coco", "davis"):
@@ -179,17 +317,22 @@ def main() -> int:
     read = parser.parse_args()
     if not read.pages:
         from selfsight.data.opening import open_source
+        from selfsight.data.source import Subset
 
+        tables = {"objects": lambda *given: objects(*given, 64), "kinds": kinds, "parts": parts, "points": points}
+        judged, sample = (open_source(SCENES.format(count=n, split=s), size=64) for n, s in ((300, "test"), (CHOSEN_ON, "train")))
         for network in read.world:
-            source = open_source(SCENES, size=64)
-            keep(f"objects-scenes-{Path(network).name}", objects(network, source, 64, None))
-            keep(f"kinds-scenes-{Path(network).name}", kinds(network, source))
+            for name in read.only.split(","):
+                keep(f"{name}-scenes-{Path(network).name}", tables[name](network, judged, sample))
         for name, folder, truth in (("ecssd", read.ecssd, "masks"), ("coco", read.coco, "boxes")):
             if folder:
                 source = open_source(folder / "images", size=read.side, truth=folder / truth, limit=read.limit)
-                keep(f"objects-{name}", objects(read.photos, source, read.side, read.layer))
+                order = np.random.default_rng(0).permutation(len(source))
+                few = min(CHOSEN_ON, len(source) // 4)
+                rest, sample = Subset(source, np.sort(order[few:])), Subset(source, np.sort(order[:few]))
+                keep(f"objects-{name}", objects(read.photos, rest, sample, read.side))
         if read.davis:
-            keep("davis", videos(read.photos, read.davis, "stages.1", 240))
+            keep("davis", videos(read.photos, read.davis, read.layer, 240))
     write_page()
     return 0
 
