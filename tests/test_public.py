@@ -131,7 +131,7 @@ def test_the_compiler_is_loaded_where_it_is_used_alone():
 
 
 def test_package_offers_its_face():
-    assert selfsight.__all__ == ["Run", "learn", "load", "open", "wrap"]
+    assert selfsight.__all__ == ["Run", "compare", "learn", "load", "open", "wrap"]
     assert set(selfsight.__all__) <= set(dir(selfsight))
     api = import_module("selfsight.api")
     assert all(getattr(selfsight, name) is getattr(api, name) for name in selfsight.__all__)

@@ -62,11 +62,14 @@ def _finish(axes: Any, layers: list[str], title: str) -> None:
 
 
 @dataclass(frozen=True)
-class Sewn:
-    """Errors by layer, in percent, of networks that were sewn to another, and that of the other itself."""
+class Stitches:
+    """Errors by layer, in percent, of networks that were stitched together, by case and bar, and that of the one that judges, alone."""
 
     original: float
-    by_name: dict[str, dict[str, float]]
+    by_case: dict[str, dict[str, dict[str, float]]]
+
+
+BARS = ("before training", "naive", "learned")
 
 
 def textured(split: str, count: int) -> Labelled:
@@ -75,39 +78,54 @@ def textured(split: str, count: int) -> Labelled:
     return made.images, torch.from_numpy(made.texture)
 
 
-def sewn_together(_: Path) -> Found:
-    """The first part of one network goes with the rest of another, the better the earlier they are sewn."""
+def stitched_together(_: Path) -> Found:
+    """The first part of one network is stitched to the rest of another: bars of Lenc & Vedaldi, layer by layer."""
     train, test = scenes("train", 4000), scenes("test", 2000)
     told = judge(train)
     firsts = {
+        "the same seed": judge(train).phi,
         "another seed": judge(train, seed=1).phi,
-        "half as wide again": judge(train, seed=2, width=WIDTH * 3 // 2).phi,
-        "told textures": judge(textured("train", 4000), seed=3).phi,
+        "another seed, half as wide again": judge(train, seed=2, width=WIDTH * 3 // 2).phi,
+        "other data and classes": judge(textured("train", 4000), seed=3).phi,
         "untrained": untrained_twin(told.phi, 4),
     }
-    by_name: dict[str, dict[str, float]] = {}
-    for name, first in firsts.items():
+    by_case: dict[str, dict[str, dict[str, float]]] = {}
+    for case, first in firsts.items():
+        by_case[case] = {bar: {} for bar in BARS}
         for layer in told.phi.layers:
             found = stitching(first, told, train, test, layer=layer, steps=MAP_STEPS)
-            by_name.setdefault(f"{name}, taught", {})[layer] = 100 * found.taught.value
-            if name == "another seed":
-                by_name.setdefault(f"{name}, identity", {})[layer] = 100 * found.identity.value
-                by_name.setdefault(f"{name}, before it was taught", {})[layer] = 100 * found.drawn.value
-    sewn = Sewn(100 * told.error(*test).value, by_name)
-    seeds, naive = list(by_name["another seed, taught"].values()), list(by_name["another seed, identity"].values())
-    apart = all(worse >= taught + 30 for worse, taught in zip(naive, seeds, strict=True))
-    holds = seeds[0] <= sewn.original + 2 and seeds[-1] > seeds[0] and apart
-    return Found({"error of the original, in %": sewn.original, "error when sewn after, in %": by_name}, holds, partial(draw_sewn, sewn))
+            for bar, score in zip(BARS, (found.drawn, found.identity, found.taught), strict=True):
+                by_case[case][bar][layer] = 100 * score.value
+    found = Stitches(100 * told.error(*test).value, by_case)
+    table = {f"{case}, {bar}": values for case, bars_of in by_case.items() for bar, values in bars_of.items()}
+    measured = {"error of the network that judges, in %": found.original, "error when stitched after, in %": table}
+    return Found(measured, in_order(found), partial(draw_stitches, found))
 
 
-def draw_sewn(sewn: Sewn, axes: Any) -> None:
-    for name, values in sewn.by_name.items():
-        style = "-" if name.endswith(", taught") else "--"
-        axes.plot(list(values), list(values.values()), style, marker="o", label=name.removesuffix(", taught"))
-    axes.axhline(sewn.original, color="black", linestyle=":", linewidth=1, label=f"the original: {sewn.original:.1f}")
-    _finish(axes, list(next(iter(sewn.by_name.values()))), "First part of another network, rest of one")
-    axes.set_xlabel("sewn after")
-    axes.set_ylim(0, 105)
+def in_order(found: Stitches) -> bool:
+    """Whether the bars stand in the order that is expected."""
+    same, other, far = (found.by_case[case] for case in ("the same seed", "another seed", "other data and classes"))
+    learned = list(other["learned"].values())
+    apart = all(min(other[bar][layer] for bar in BARS[:2]) >= error + 30 for layer, error in other["learned"].items())
+    alike = all(error == found.original for error in same["naive"].values())
+    deeper = learned[0] <= found.original + 2 and learned[-1] > learned[0]
+    return alike and apart and deeper and list(far["learned"].values())[-1] > learned[-1]
+
+
+def draw_stitches(found: Stitches, axes: Any) -> None:
+    left, right = axes
+    layers = list(found.by_case["another seed"]["learned"])
+    for shift, bar, colour in ((-0.27, BARS[0], "#bbbbbb"), (0.0, BARS[1], RED), (0.27, BARS[2], BLUE)):
+        heights = [found.by_case["another seed"][bar][layer] for layer in layers]
+        shown = left.bar(np.arange(len(layers)) + shift, heights, 0.25, label=bar, color=colour)
+        left.bar_label(shown, fmt="%.0f", fontsize=8, padding=2)
+    for case, bars_of in found.by_case.items():
+        style = "--" if case in ("untrained", "the same seed") else "-"
+        right.plot(layers, list(bars_of["learned"].values()), style, marker="o", label=case)
+    for one, title in ((left, "Another seed, stitched after a layer"), (right, "Learned stitches")):
+        one.axhline(found.original, color="black", linestyle=":", linewidth=1, label=f"not stitched: {found.original:.1f}")
+        _finish(one, layers, title)
+        one.set_ylim(0, 118)
 
 
 def hog_turns(_: Path) -> Found:
@@ -131,17 +149,20 @@ def draw_turns(lines: dict[str, list[tuple[Any, float]]], axes: Any) -> None:
 
 CLAIMS = {
     "v": Claim(
-        "What a flip does to a layer can be undone in that layer, less well the later it is",
+        "What a vertical flip does to a layer can be undone there by a learned map, better in the first layer than in the last",
         f"of a network that was taught shapes of 4,000 scenes ({STEPS} steps) the error on scenes upside down, compensated by a taught 3 x 3 map, "
         "is at every layer at least the error on scenes as they are and below that on flipped ones, and higher at the last layer than at the "
         "first",
         upside_down,
     ),
     "w": Claim(
-        "Networks of two seeds say the same in other words, the more so the earlier the layer",
-        "the rest of a network on the first part of another seed's, sewn by a taught 1 x 1 map, is after the first layer within two points "
-        "of the original's error, and after the last one worse than after the first; at every layer the identity is worse by 30 points or more",
-        sewn_together,
+        "The first part of one network goes with the rest of another after a learned 1 x 1 map, the better the earlier they are stitched",
+        "errors of the rest of a network on another's first part: of the same seed the naive stitch (identity) has exactly the network's own error; "
+        "of another seed the learned stitch is after the first layer within two points of it, after the last layer worse than after the first, and "
+        "at every layer 30 points or more below the naive one and below the one before training; after the last layer a network that was taught "
+        "other classes of other pictures is worse than one of another seed",
+        stitched_together,
+        wide=2,
     ),
     "x": Claim(
         "Histograms of gradients follow a turn by 45 degrees, by a sparse linear map",

@@ -4,10 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from selfsight.api import Run, learn, load, open, wrap
+    from selfsight.api import Run, compare, learn, load, open, wrap
 
 __version__ = "0.1.0"
-__all__ = ["Run", "learn", "load", "open", "wrap"]
+__all__ = ["Run", "compare", "learn", "load", "open", "wrap"]
 
 
 def __getattr__(name: str) -> Any:

@@ -23,7 +23,6 @@ from selfsight.core.say import Say, quiet
 from selfsight.core.wishes import Wishes
 from selfsight.data.loader import images
 from selfsight.data.opening import open_source
-from selfsight.data.pack import cache_folder
 from selfsight.data.source import Source
 from selfsight.data.views.geometry import central
 from selfsight.discovering import discover
@@ -39,11 +38,13 @@ from selfsight.explain.priors import estimate_spectrum
 from selfsight.explain.result import Explanation, explain
 from selfsight.explain.sheet import unique
 from selfsight.learning import Manner, continue_run, learn_run
-from selfsight.measure.examine import Examination, examine
+from selfsight.measure.examine import Examination
 from selfsight.measure.scores import Score
+from selfsight.measuring import compare_networks, measure_network
+from selfsight.report.comparison import Comparison
 from selfsight.report.page import Shown, write_report
 
-__all__ = ["Run", "learn", "load", "open", "wrap"]
+__all__ = ["Run", "compare", "learn", "load", "open", "wrap"]
 
 
 def open(spec: str | Path, **options: Any) -> Source:
@@ -72,6 +73,29 @@ def learn(data: str | Path, *, out: str | Path | None = None, manner: Manner | N
 def load(spec: str | Path, *, size: int | None = None, device: str = "auto") -> "Run":
     """A run by its folder, or a model as ``timm:NAME``, which can be measured as a run can; see ``Run``."""
     return Run(spec, size=size, device=device)
+
+
+def compare(
+    runs: Sequence["str | Path | Run"], *, train: Source | str | Path, test: Source | str | Path, out: str | Path | None = None, **more: Any
+) -> Comparison:
+    """Measure several runs or models beside each other: one table of scores, with their floors.
+
+    Args:
+        runs: runs, their folders, or names of models.
+        train, test: what probes are fitted on, and what they are scored on.
+        out: a folder for ``comparison.json`` and ``comparison.png``; without it nothing is written but each run's own ``measures/``.
+        more: as for ``Run.measure``; ``size`` and ``device`` as for ``Run``.
+
+    Raises:
+        UsageError: there are fewer than two.
+    """
+    how = {name: more.pop(name) for name in ("size", "device") if name in more}
+    opened = [run if isinstance(run, Run) else Run(run, **how) for run in runs]
+    names = unique([run.path.name for run in opened])
+    found = compare_networks({name: (run.phi, run.path) for name, run in zip(names, opened, strict=True)}, train=train, test=test, **more)
+    if out is not None:
+        found.save(Path(out))
+    return found
 
 
 def wrap(module: nn.Module, *, mean: Sequence[float], std: Sequence[float], size: int, name: str = "wrapped") -> Representation:
@@ -144,43 +168,18 @@ class Run:
         probes: Sequence[str] | None = None,
         floors: bool = True,
         limit: int | None = None,
-        seed: int = 0,
         **more: Any,
     ) -> Examination:
         """Scores beside their floors: probes fitted on ``train``, scored on ``test``; kept under ``measures/``.
 
         Args:
             train, test: sources, or names of data sets.
-            probes: names of probes; all that the data allow by default.
+            probes: names of probes and of measures of networks; all probes that the data allow by default.
             floors: measure the untrained network and raw pixels too.
-            limit: at most so many pictures of ``train``, drawn by the seed; of ``test`` all are used.
-            seed: of that draw.
-            more: passed on to ``examine``.
+            limit: at most so many pictures of ``train``; of ``test`` all are used.
+            more: passed on to ``selfsight.measuring.measure_network`` (``seed``, ``truth``), and to ``examine`` (``others``, ``layers``, ``say``).
         """
-        size = self.phi.size
-        fitted = open_source(train, limit=limit, seed=seed, size=size) if isinstance(train, str | Path) else train
-        judged = open_source(test, size=size) if isinstance(test, str | Path) else test
-        found = examine(
-            self.phi,
-            fitted,
-            judged,
-            probes=probes,
-            floors=floors,
-            bf16=fast_bf16(self.phi.device),
-            banks=self.path / "banks",
-            cache=cache_folder() / "floors",
-            **more,
-        )
-        self._keep(found, fitted, judged)
-        return found
-
-    def _keep(self, found: Examination, train: Source, test: Source) -> None:
-        folder = self.path / "measures"
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, readout in found.readouts.items():
-            readout.save(folder / name)
-        about = {"train": train.spec, "train_images": len(train), "test": test.spec, "test_images": len(test)}
-        (folder / "scores.json").write_text(json.dumps(about | found.to_plain(), indent=1) + "\n")
+        return measure_network(self.phi, self.path, train=train, test=test, probes=probes, floors=floors, limit=limit, **more)
 
     def explain(
         self,

@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 from selfsight.core.names import look_up
 from selfsight.core.representation import Representation
@@ -242,9 +243,11 @@ def _fitted(kind: str, x: Grid, y: Grid, change: Change, side: int) -> GridMap:
 
 
 @torch.no_grad()
-def grids(phi: Representation, images: Grid, layer: str, batch: int = 256) -> Grid:
-    """What a layer says of pictures in [0, 1]: its grids, on the CPU."""
-    return torch.cat([phi.grid(part, layer).cpu() for part in images.split(batch)])
+def grids(phi: Representation, images: Grid, layer: str, batch: int = 256, cells: int | None = None) -> Grid:
+    """What a layer says of pictures in [0, 1]: its grids, on the CPU; averaged down to ``cells`` a side where there are more."""
+    made = [phi.grid(part, layer) for part in images.split(batch)]
+    height, width = (min(side, cells or side) for side in made[0].shape[2:])
+    return torch.cat([adaptive_avg_pool2d(grid, (height, width)).cpu() for grid in made])
 
 
 def _relative(found: Grid, truth: Grid, counted: Bool[Tensor, " place"]) -> Float[np.ndarray, " picture"]:
@@ -262,7 +265,7 @@ def mean_score(values: Float[np.ndarray, " picture"], seed: int) -> Score:
 
 def equivariance(
     phi: Representation, train: Grid, test: Grid, change: Change, *, layers: Sequence[str] = (), kinds: Sequence[str] = KINDS,
-    side: int = 3, seed: int = 0,
+    side: int = 3, cells: int | None = None, seed: int = 0,
 ) -> dict[str, Scores]:  # fmt: skip
     """How far the maps of each kind, fitted to some pictures, are from the features of changed pictures, on others; layer by layer.
 
@@ -274,6 +277,7 @@ def equivariance(
         layers: names of layers with places; all that are worth looking at by default.
         kinds: of maps, see above.
         side: m, of the neighbourhoods.
+        cells: grids of more cells a side are averaged down to so many.
         seed: of the intervals.
 
     Raises:
@@ -282,7 +286,9 @@ def equivariance(
     kinds = [look_up("kind of map", kind, KINDS) for kind in kinds]
     told = {}
     for layer in [look_up("layer", name, phi.layers) for name in layers] or phi.layers:
-        (x, y), (asked, truth) = ((grids(phi, part, layer), grids(phi, change.pictures(part), layer)) for part in (train, test))
+        (x, y), (asked, truth) = (
+            (grids(phi, part, layer, cells=cells), grids(phi, change.pictures(part), layer, cells=cells)) for part in (train, test)
+        )
         counted = _inside(change.source, y.shape[2], y.shape[3])
         constant = y.mean(0, keepdim=True).expand_as(truth)
         values = {"constant": mean_score(_relative(constant, truth, counted), seed)}

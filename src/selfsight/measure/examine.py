@@ -30,6 +30,7 @@ from selfsight.measure.geometry import ROWS, geometry
 from selfsight.measure.knn import knn
 from selfsight.measure.layers import Labelled, layers
 from selfsight.measure.linear import linear
+from selfsight.measure.networks import NETWORKS, Asked, check_network_measure, untrained_measure
 from selfsight.measure.retrieve import retrieve
 from selfsight.measure.reverse import reverse
 from selfsight.measure.scores import Features, Score, Scores
@@ -53,6 +54,7 @@ LOWER_IS_BETTER = {"alignment", "uniformity"}
 LABEL_FREE = {"geometry"}
 TWINS = TwoCrops(PLAIN, PLAIN, Normalise((0.0,) * 3, (1.0,) * 3))
 """The two crops of a picture whose features shall be aligned; pixels in [0, 1]."""
+NETWORK_SEEDS = 2
 VERSION = 1
 """Raised when a probe or a floor changes, so that cached floors are made again."""
 
@@ -76,6 +78,15 @@ class Examination:
     forms: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
     protocol: dict[str, str] = field(default_factory=dict)
     readouts: dict[str, Readout] = field(default_factory=dict)
+
+    def only(self, probes: Sequence[str]) -> "Examination":
+        """What was found by some of the probes."""
+
+        def some(table: Mapping[str, Any]) -> dict[str, Any]:
+            return {probe: table[probe] for probe in probes if probe in table}
+
+        floors, forms = ({floor: some(table) for floor, table in every.items()} for every in (self.floors, self.forms))
+        return Examination(some(self.scores), floors, forms, some(self.protocol), some(self.readouts))
 
     def to_plain(self) -> dict[str, Any]:
         """What ``--json`` prints."""
@@ -106,6 +117,11 @@ class _Parts:
     def described(self) -> bool:
         """Whether labels or attributes are known of both."""
         return self.train_labels is not None or bool(set(self.truths[0].attributes) & set(self.truths[1].attributes))
+
+    def asked(self, others: Mapping[str, Representation], layers: Sequence[str], say: Callable[[str], None]) -> Asked:
+        """What measures of networks are given."""
+        known = Labelled(self.train_labels, self.test_labels, self.classes)
+        return Asked(self.train, self.test, known, others, tuple(layers), say)
 
     def labelled(self, train: np.ndarray, test: np.ndarray, twins: tuple[np.ndarray, np.ndarray]) -> Features:
         """Features with what is known of their samples."""
@@ -140,11 +156,11 @@ def chosen_probes(names: Sequence[str] | None, *, labelled: bool, described: boo
         UsageError: there is no such probe.
         DataError: it needs labels and there are none.
     """
-    allowed = {name for name in (*PROBES, *INSIDE) if labelled or name in LABEL_FREE or (described and name == "reverse")}
+    allowed = set(NETWORKS) | {name for name in (*PROBES, *INSIDE) if labelled or name in LABEL_FREE or (described and name == "reverse")}
     if not names or list(names) == ["all"]:
         return tuple(name for name in PROBES if name in allowed)
     for name in names:
-        look_up("probe", name, (*PROBES, *INSIDE))
+        look_up("probe", name, (*PROBES, *INSIDE, *NETWORKS))
         if name not in allowed:
             what = "labels or attributes" if name == "reverse" else "labels"
             raise DataError(
@@ -161,6 +177,8 @@ def examine(
     probes: Sequence[str] | None = None,
     floors: bool = True,
     bf16: bool = False,
+    others: Mapping[str, Representation] | None = None,
+    layers: Sequence[str] = (),
     banks: Path | None = None,
     cache: Path | None = None,
     say: Callable[[str], None] = quiet,
@@ -170,26 +188,71 @@ def examine(
     Args:
         phi: the representation.
         train, test: what probes are fitted on, and what they are scored on.
-        probes: names of ``PROBES`` and ``INSIDE``; all of ``PROBES`` that the data allow by default.
+        probes: names of ``PROBES``, ``INSIDE`` and ``NETWORKS``; all of ``PROBES`` that the data allow by default.
         floors: measure the floors too.
         bf16: extract features in bfloat16.
+        others: networks that this one is compared with, by name (``similarity``, ``stitching``).
+        layers: that ``NETWORKS`` look at; all that are worth looking at by default.
         banks, cache: folders where the representation's banks and the floors are kept; without them nothing is.
         say: called with what is being done.
     """
     parts = _parts(train, test)
     names = chosen_probes(probes, labelled=parts.train_labels is not None, described=parts.described)
-    say(f"features of {len(train) + len(test):,} images")
+    whole, asked = [name for name in names if name in NETWORKS], parts.asked(others or {}, layers, say)
+    for name in whole:
+        check_network_measure(name, phi, asked)
+    names = tuple(name for name in names if name not in NETWORKS)
     found = _measured(phi, parts, names, bf16, banks, say)
-    result = Examination(
+    for name in whole:
+        say(f"measure {name}")
+        found[name] = NETWORKS[name].measure(phi, asked)
+    result = _result(found)
+    if floors:
+        _add_floors(result, phi, parts, names, bf16, cache, say)
+        _add_network_floors(result, phi, asked, whole, cache)
+    return result
+
+
+def _result(found: Mapping[str, Scores]) -> Examination:
+    return Examination(
         {name: scores.values for name, scores in found.items()},
         protocol={name: scores.protocol for name, scores in found.items()},
         readouts={name: scores.readout for name, scores in found.items() if scores.readout is not None},
     )
-    for floor, forms in (("untrained", _untrained), ("pixels", _pixels)) if floors else ():
-        say(f"floor: {floor}")
-        has = names if floor == "untrained" else tuple(name for name in names if name in PROBES)
-        result.floors[floor], result.forms[floor] = _cached(floor, forms, phi, parts, has, bf16, cache)
-    return result
+
+
+def _add_floors(
+    result: Examination,
+    phi: Representation,
+    parts: _Parts,
+    names: Sequence[str],
+    bf16: bool,  # noqa: FBT001
+    cache: Path | None,
+    say: Callable[[str], None],
+) -> None:
+    """Floors of probes: the untrained network, and pixels."""
+    for floor, forms in (("untrained", _untrained), ("pixels", _pixels)):
+        has = [name for name in names if floor == "untrained" or name in PROBES]
+        if has:
+            say(f"floor: {floor}")
+        file = _floor_file(cache, floor, parts.train, parts.test, parts.train_labels is not None, *_network(floor, phi, bf16))
+        result.floors[floor], result.forms[floor] = _cached(has, lambda missing, forms=forms: forms(phi, parts, missing, bf16), file)
+
+
+def _add_network_floors(result: Examination, phi: Representation, asked: Asked, names: Sequence[str], cache: Path | None) -> None:
+    """Floors of measures of networks: the mean of some untrained ones; what depends on other networks is not cached."""
+    form = "batch statistics estimated"
+    for name in names:
+        asked.say(f"floor: untrained, {name}")
+
+        def measure(missing: Sequence[str]) -> Forms:
+            return {form: [{one: untrained_measure(one, phi, asked, seed).values for one in missing} for seed in range(NETWORK_SEEDS)]}
+
+        about = (asked.train, asked.test, asked.labels.train is not None, *_network("networks", phi, False), asked.layers)  # noqa: FBT003
+        file = None if asked.others else _floor_file(cache, "networks", *about)
+        table, forms = _cached([name], measure, file)
+        result.floors["untrained"] |= table
+        result.forms["untrained"] |= forms
 
 
 def _parts(train: Source, test: Source) -> _Parts:
@@ -208,6 +271,8 @@ def _measured(
     say: Callable[[str], None] = quiet,
 ) -> dict[str, Scores]:
     """Every probe of a representation, on its output or inside it."""
+    if names:
+        say(f"features of {len(parts.train) + len(parts.test):,} images")
     features = _features(phi, parts, bf16, banks) if set(names) & set(PROBES) else None
     found: dict[str, Scores] = {}
     for name in names:
@@ -265,25 +330,24 @@ def _strongest(forms: Forms) -> tuple[Table, dict[str, dict[str, str]]]:
     return table, which
 
 
-def _cached(
-    floor: str,
-    measure: Callable[[Representation, _Parts, Sequence[str], bool], Forms],
-    phi: Representation,
-    parts: _Parts,
-    names: Sequence[str],
-    bf16: bool,  # noqa: FBT001
-    cache: Path | None,
-) -> tuple[Table, dict[str, dict[str, str]]]:
+def _network(floor: str, phi: Representation, bf16: bool) -> tuple[object, ...]:  # noqa: FBT001
+    """What a floor depends on beside the data."""
+    return () if floor == "pixels" else (phi.spec, phi.size, phi.mean, phi.std, bf16)
+
+
+def _floor_file(cache: Path | None, floor: str, train: Source, test: Source, *more: object) -> Path | None:
+    about = (VERSION, floor, train.fingerprint, test.fingerprint, *more)
+    return cache / f"{hashlib.sha256(repr(about).encode()).hexdigest()[:20]}.json" if cache else None
+
+
+def _cached(names: Sequence[str], measure: Callable[[Sequence[str]], Forms], file: Path | None) -> tuple[Table, dict[str, dict[str, str]]]:
     """A floor from the cache, with the probes that it lacks measured and added."""
-    about = (VERSION, floor, parts.train.fingerprint, parts.test.fingerprint, parts.train_labels is not None)
-    about += (phi.spec, phi.size, phi.mean, phi.std, bf16) if floor == "untrained" else ()
-    file = cache / f"{hashlib.sha256(repr(about).encode()).hexdigest()[:20]}.json" if cache else None
     saved: Mapping[str, Any] = json.loads(file.read_text()) if file and file.is_file() else {"scores": {}, "forms": {}}
     missing = [name for name in names if name not in saved["scores"]]
     table = {probe: {name: Score(**score) for name, score in scores.items()} for probe, scores in saved["scores"].items()}
     which = dict(saved["forms"])
     if missing:
-        fresh, forms = _strongest(measure(phi, parts, missing, bf16))
+        fresh, forms = _strongest(measure(missing))
         table, which = table | fresh, which | forms
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)

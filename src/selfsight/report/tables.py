@@ -6,9 +6,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from selfsight.measure.networks import NETWORKS
 from selfsight.measure.scores import Score
 
-__all__ = ["NAMES", "score_rows", "score_table", "share_table"]
+__all__ = ["NAMES", "kind_of", "score_name", "score_rows", "score_table", "share_table", "words_of"]
 
 NAMES = {
     ("knn", "top1"): "k-NN top-1",
@@ -31,14 +32,29 @@ NAMES = {
     **{("retrieve", f"recall_{most}"): f"retrieval recall@{most}" for most in (1, 5, 10)},
     **{("svm", f"top1_of_{few}"): f"SVM top-1, {few} a class" for few in (1, 2, 4, 8, 16, 32, 64, 96)},
 }
-SHARES = {"knn", "linear", "svm"}
+SHARES = {"cues", "knn", "layers", "linear", "stitching", "svm"}
 
 
-def _words(score: dict[str, float] | None, kind: str) -> str:
+def score_name(probe: str, name: str) -> str:
+    """What a score is called in tables."""
+    return NAMES.get((probe, name), f"{probe} {name}")
+
+
+def kind_of(probe: str, name: str) -> str:
+    """How a score is written: a ``share`` in percent, a ``number``, or an ``index`` with three digits."""
+    if probe in SHARES or name == "acc" or "detectors" in name:
+        return "share"
+    return "number" if name == "effective_rank" else "index"
+
+
+def words_of(score: Mapping[str, float] | None, kind: str) -> str:
+    """A score with half of its interval, in the form of its kind; a dash where there is none."""
     if score is None:
         return "–"
     factor, digits = {"share": (100, 1), "number": (1, 1), "index": (1, 3)}[kind]
     half = (score["high"] - score["low"]) / 2
+    if half == 0:
+        return f"{score['value'] * factor:.{digits}f}"
     return f"{score['value'] * factor:.{digits}f} ± {half * factor:.{digits}f}"
 
 
@@ -49,15 +65,15 @@ def score_rows(plain: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
     pairs = [(probe, name) for probe, scores in plain["scores"].items() for name in scores]
     for probe, name in sorted(pairs, key=lambda pair: order.get(pair, len(order))):
         score = plain["scores"][probe][name]
-        kind = "share" if probe in SHARES or name == "acc" else "number" if name == "effective_rank" else "index"
+        kind = kind_of(probe, name)
         floors = [plain["floors"].get(floor, {}).get(probe, {}).get(name) for floor in ("untrained", "pixels")]
         known = [floor["value"] for floor in floors if floor is not None]
         gain = ""
-        if known and probe != "geometry":
+        if known and probe not in ("geometry", *NETWORKS):
             difference = score["value"] - max(known)
             gain = f"{difference * 100:+.1f} points" if kind == "share" else f"{difference:+.3f}"
-        shown = [_words(one, kind) for one in (score, *floors)]
-        rows.append((NAMES.get((probe, name), f"{probe} {name}"), shown[0], shown[1], shown[2], gain))
+        shown = [words_of(one, kind) for one in (score, *floors)]
+        rows.append((score_name(probe, name), shown[0], shown[1], shown[2], gain))
     return rows
 
 
@@ -82,7 +98,7 @@ def share_table(scores: Mapping[str, Mapping[str, Score]]) -> None:
     for name in scores:
         table.add_column(name, justify="right", no_wrap=True)
     for who in next(iter(scores.values()), {}):
-        table.add_row(who, *(_words(some[who].to_plain() if who in some else None, "share") for some in scores.values()))
+        table.add_row(who, *(words_of(some[who].to_plain() if who in some else None, "share") for some in scores.values()))
     Console().print(table)
     for name, some in scores.items():
         (first, judged), *others = some.items()
