@@ -202,15 +202,19 @@ def examine(
     for name in whole:
         check_network_measure(name, phi, asked)
     names = tuple(name for name in names if name not in NETWORKS)
-    found = _measured(phi, parts, names, bf16, banks, say)
-    for name in whole:
-        say(f"measure {name}")
-        found[name] = NETWORKS[name].measure(phi, asked)
-    result = _result(found)
+    result = _result(_measured(phi, parts, names, bf16, banks, say) | _of_networks(phi, asked, whole))
     if floors:
         _add_floors(result, phi, parts, names, bf16, cache, say)
         _add_network_floors(result, phi, asked, whole, cache)
     return result
+
+
+def _of_networks(phi: Representation, asked: Asked, names: Sequence[str]) -> dict[str, Scores]:
+    found: dict[str, Scores] = {}
+    for name in names:
+        asked.say(f"measure {name}")
+        found[name] = NETWORKS[name].measure(phi, asked)
+    return found
 
 
 def _result(found: Mapping[str, Scores]) -> Examination:
