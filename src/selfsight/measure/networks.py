@@ -6,14 +6,12 @@ to it). The parts of a score's name are separated by ``/``, such as ``horizontal
 are worth looking at are taken; pictures are drawn evenly from the data set, as many as each measure says.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from selfsight.backbones.loading import untrained_twin
 from selfsight.bank.extract import encoder_of, pass_through
@@ -22,16 +20,13 @@ from selfsight.core.clock import key
 from selfsight.core.errors import DataError, UsageError
 from selfsight.core.names import look_up
 from selfsight.core.representation import Representation
-from selfsight.core.say import Say, quiet
-from selfsight.data.loader import images
-from selfsight.data.source import Source, Subset, Truth
-from selfsight.data.views.geometry import central
+from selfsight.data.source import Subset, Truth
+from selfsight.measure.asked import Asked, pictures, some_rows, with_places
 from selfsight.measure.cues import cue_conflict, global_statistics
 from selfsight.measure.dissect import Concepts, dissect, region_concepts, scene_concepts, segment_concepts, turned_at_random
 from selfsight.measure.equivalence import Judge, head_of, stitching
 from selfsight.measure.equivariance import equivariance, flipped, mean_score, rotated
 from selfsight.measure.floors import estimate_statistics
-from selfsight.measure.layers import Labelled
 from selfsight.measure.linear import linear
 from selfsight.measure.scores import Features, Score, Scores, share
 from selfsight.measure.similarity import similarity_table
@@ -45,27 +40,6 @@ CELLS = 8
 FEW, SMALL = 64, 16
 """Side in pixels above which fewer pictures are taken; the least side of pictures whose seams are repaired."""
 HALVES = 10
-NOTHING = Labelled()
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a network is measured on.
-
-    Attributes:
-        train, test: pictures that something is fitted to; others.
-        labels: of both.
-        others: networks that it is compared with, by name.
-        layers: names of layers; all that are worth looking at by default.
-        say: called with what is being done.
-    """
-
-    train: Source
-    test: Source
-    labels: Labelled = NOTHING
-    others: Mapping[str, Representation] = field(default_factory=dict)
-    layers: tuple[str, ...] = ()
-    say: Say = quiet
 
 
 @dataclass(frozen=True)
@@ -122,37 +96,14 @@ def untrained_measure(name: str, phi: Representation, asked: Asked, seed: int) -
     return NETWORKS[name].measure(twin(phi), asked)
 
 
-def _rows(source: Source, most: int) -> np.ndarray:
-    return np.linspace(0, len(source) - 1, min(most, len(source))).astype(np.int64)
-
-
-def _pictures(source: Source, rows: np.ndarray, size: int) -> Float[Tensor, "row channel size size"]:
-    """Central squares in [0, 1]."""
-    return torch.cat([central(images(source, part), size) for part in np.array_split(rows, -(-len(rows) // 256))])
-
-
-def _with_places(phi: Representation, names: Sequence[str]) -> list[str]:
-    """The layers asked for, or of all those that have places."""
-    blank = torch.zeros(1, phi.backbone.channels, phi.size, phi.size)
-
-    def has(name: str) -> bool:
-        try:
-            return phi.grid(blank, name).ndim == 4
-        except UsageError:
-            return False
-
-    with torch.no_grad():
-        return list(names) or [name for name in phi.layers if has(name)]
-
-
 def _equivariance(phi: Representation, asked: Asked) -> Scores:
     """Relative errors of maps from features of pictures to those of changed pictures."""
     fitted, judged = (300, 150) if phi.size <= FEW else (200, 100)
-    train, test = (_pictures(part, _rows(part, most), phi.size) for part, most in ((asked.train, fitted), (asked.test, judged)))
+    train, test = (pictures(part, some_rows(part, most), phi.size) for part, most in ((asked.train, fitted), (asked.test, judged)))
     values, words = dict[str, Score](), ""
     for change in CHANGES:
         asked.say(f"maps of features under a {change.name}")
-        told = equivariance(phi, train, test, change, layers=_with_places(phi, asked.layers), kinds=MAPS, cells=CELLS)
+        told = equivariance(phi, train, test, change, layers=with_places(phi, asked.layers), kinds=MAPS, cells=CELLS)
         for layer, scores in told.items():
             values |= {f"{change.name}/{layer}/{kind}": score for kind, score in scores.values.items()}
             words = scores.protocol
@@ -162,7 +113,7 @@ def _equivariance(phi: Representation, asked: Asked) -> Scores:
 
 def _similarity(phi: Representation, asked: Asked) -> Scores:
     """CKA of every two layers, and of the outputs of all layers with those of other networks."""
-    rows = _rows(asked.test, 1000)
+    rows = some_rows(asked.test, 1000)
     source, own = Subset(asked.test, rows), asked.layers or phi.layers
     said: dict[str, np.ndarray] = {}
     for name, network in {"": phi, **asked.others}.items():
@@ -200,7 +151,7 @@ def _cues(phi: Representation, asked: Asked) -> Scores:
     conflict = cue_conflict(phi.pooled, count=2000 if small else 800, size=phi.size)
     asked.say("wholes against shuffled parts")
     parts = [
-        (_pictures(part, _rows(part, most), phi.size) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+        (pictures(part, some_rows(part, most), phi.size) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
         for part, most in ((asked.train, 400 if small else 100), (asked.test, 200 if small else 100))
     ]
     whole = global_statistics(phi.pooled, parts[0], parts[1], band=min(2, phi.size // 8) if small else 1)
@@ -225,10 +176,10 @@ def _concepts(truth: Truth) -> Concepts:
 
 def _dissection(phi: Representation, asked: Asked) -> Scores:
     """Units that detect a concept; the largest IoU of any unit with each concept."""
-    rows = _rows(asked.test, 500 if phi.size <= FEW else 200)
+    rows = some_rows(asked.test, 500 if phi.size <= FEW else 200)
     source = Subset(asked.test, rows)
     concepts, values, words = _concepts(asked.test.truth(rows)), dict[str, Score](), ""
-    for layer in asked.layers or _with_places(phi, ())[-1:]:
+    for layer in asked.layers or with_places(phi)[-1:]:
         asked.say(f"units of {layer} against {len(concepts.names)} concepts")
         found = dissect(phi, source, concepts, layer=layer)
         units = len(found.ious)
@@ -248,7 +199,7 @@ def _dissection(phi: Representation, asked: Asked) -> Scores:
 
 def _pairs(first: Representation, rest: Representation, names: Sequence[str]) -> Iterator[tuple[str, str]]:
     """A layer of one network for each of the other's: that of the same name, else of the same depth."""
-    here, there = _with_places(first, ()), _with_places(rest, names)
+    here, there = with_places(first), with_places(rest, names)
     for at in there:
         depth = rest.layers.index(at) / max(len(rest.layers) - 1, 1)
         yield (at if at in here else here[round(depth * (len(here) - 1))]), at
@@ -262,7 +213,7 @@ def _stitching(phi: Representation, asked: Asked) -> Scores:
     for source, labels, most in ((asked.train, known, 4000), (asked.test, truth, 2000)):
         rows = np.flatnonzero(labels >= 0)
         rows = rows[np.linspace(0, len(rows) - 1, min(most if phi.size <= FEW else most // 4, len(rows))).astype(np.int64)]
-        parts.append((_pictures(source, rows, phi.size), torch.from_numpy(labels[rows])))
+        parts.append((pictures(source, rows, phi.size), torch.from_numpy(labels[rows])))
     train, test = parts
     with torch.no_grad():
         fitted, judged = (torch.cat([phi.pooled(some).float().cpu() for some in part.split(256)]).numpy() for part, _ in parts)

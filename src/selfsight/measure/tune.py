@@ -1,0 +1,156 @@
+"""A copy of a network taught further, whole or from a layer on, for a task that labels say.
+
+Steps of AdamW on batches in the order of a run (each epoch one of its own); the rate rises over a tenth of them and falls to zero as a cosine.
+Layers before the first that is taught stay as they are, statistics of batch norms too. Convolutions and products run in bfloat16 where that
+is faster, losses in float32.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, relu
+from torch.nn.utils import clip_grad_norm_
+
+from selfsight.core.card import Training
+from selfsight.core.representation import Representation
+from selfsight.core.tap import find_layer, tap, tensor_of
+from selfsight.core.views import Images
+from selfsight.data.loader import Loader
+from selfsight.data.source import Source
+from selfsight.engine.hardware import Hardware, fast_bf16
+from selfsight.engine.optimisers import make_optimiser
+from selfsight.measure.asked import with_places
+
+__all__ = ["Course", "Neck", "copied", "hardware_of", "tune"]
+
+LEVELS, FINEST = 4, 2
+"""Layers that a task on places looks at, evenly spaced; the least pixels between cells of the map made of them."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """How something is taught.
+
+    Attributes:
+        steps, batch: how many steps, of how many pictures.
+        rate: the highest learning rate.
+        decay: weight decay, left off biases and norms.
+        clip: the largest norm of a gradient.
+        seed: of weights that are drawn, of the order, and of crops and flips.
+    """
+
+    steps: int = 200
+    batch: int = 64
+    rate: float = 1e-3
+    decay: float = 0.05
+    clip: float = 5.0
+    seed: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.steps} steps of {self.batch} pictures, AdamW, highest rate {self.rate:g}, decay {self.decay:g}"
+
+
+def hardware_of(phi: Representation) -> Hardware:
+    """The network's device, and bfloat16 where it is fast."""
+    return Hardware(phi.device, "bf16" if fast_bf16(phi.device) else "fp32")
+
+
+def copied(phi: Representation, start: str | None = "") -> Representation:
+    """A copy whose parameters are taught from a layer on, in the order in which they are defined.
+
+    Args:
+        phi: the network.
+        start: the first layer that is taught; empty: all are; ``None``: none is.
+
+    Raises:
+        UsageError: there is no such layer.
+    """
+    taught = copy.deepcopy(phi)
+    learns = start == ""
+    first = next(iter(find_layer(taught.backbone, start).parameters()), None) if start else None
+    for weight in taught.backbone.parameters():
+        learns = learns or weight is first
+        weight.requires_grad_(learns)
+    return taught
+
+
+def _awake(module: nn.Module) -> None:
+    """Training mode, but for batch norms that do not learn."""
+    module.train()
+    for layer in module.modules():
+        own = list(layer.parameters(recurse=False))
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and own and not any(weight.requires_grad for weight in own):
+            layer.eval()
+
+
+def tune(module: nn.Module, loss: Callable[[Images, int], Float[Tensor, ""]], source: Source, course: Course, hardware: Hardware) -> None:
+    """Teach all parameters of a module that ask for it; it is in evaluation mode afterwards.
+
+    Args:
+        module: what learns, the copied backbone in it.
+        loss: of a batch at a step.
+        source: the pictures.
+        course: how.
+        hardware: where and in what precision.
+
+    Raises:
+        DataError: there are fewer than two pictures.
+    """
+    module.to(hardware.device)
+    learner = make_optimiser(module, Training("adamw", rate=course.rate, decay=course.decay))
+    warm = max(course.steps // 10, 1)
+    shapes = [
+        torch.optim.lr_scheduler.LinearLR(learner, 1 / warm, 1, warm),
+        torch.optim.lr_scheduler.CosineAnnealingLR(learner, course.steps),
+    ]
+    rates = torch.optim.lr_scheduler.SequentialLR(learner, shapes, [warm])
+    weights = [weight for weight in module.parameters() if weight.requires_grad]
+    _awake(module)
+    loader = Loader(source, batch=min(course.batch, len(source)), seed=course.seed)
+    for step, batch in enumerate(loader.batches(0, course.steps)):
+        value = loss(batch.map(hardware.move), step)
+        learner.zero_grad()
+        value.backward()
+        clip_grad_norm_(weights, course.clip)
+        learner.step()
+        rates.step()
+    module.eval()
+
+
+class Neck(nn.Module):
+    """One map of features of several layers.
+
+    Each layer's grid goes through a batch norm and filters 1 x 1, is brought to the size of the finest, and all are added; then a rectifier.
+
+    Args:
+        phi: the network; its backbone becomes a part of this.
+        width: channels of the map.
+        names: of layers with places; four evenly spaced ones by default, the deepest among them.
+
+    Attributes:
+        cells: rows and columns of the map.
+    """
+
+    def __init__(self, phi: Representation, width: int = 64, names: Sequence[str] = ()) -> None:
+        super().__init__()
+        every = with_places(phi, names)
+        count = min(LEVELS, len(every))
+        self.names = tuple(every[len(every) - 1 - round(place * (len(every) - 1) / max(count - 1, 1))] for place in range(count))
+        self.phi, self.backbone = phi, phi.backbone
+        with torch.no_grad():
+            blank = torch.zeros(1, phi.backbone.channels, phi.size, phi.size, device=phi.device)
+            shapes = [phi.grid(blank, name).shape[1:] for name in self.names]
+        self.cells = min(max(shape[1] for shape in shapes), phi.size // FINEST)
+        self.arms = nn.ModuleList(nn.Sequential(nn.BatchNorm2d(shape[0]), nn.Conv2d(shape[0], width, 1)) for shape in shapes)
+
+    def forward(self, images: Float[Tensor, "batch channel size size"]) -> Float[Tensor, "batch width cells cells"]:
+        """The map of normalised images."""
+        with tap(self.backbone, *self.names) as heard:
+            self.backbone(images)
+        grids = [self.phi.places(tensor_of(heard[name]), images.shape[-2:], name) for name in self.names]
+        said = [arm(grid) for arm, grid in zip(self.arms, grids, strict=True)]
+        return relu(sum(interpolate(one, (self.cells, self.cells), mode="bilinear") for one in said))  # pyright: ignore[reportArgumentType]
