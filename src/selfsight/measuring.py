@@ -27,6 +27,7 @@ def measure_network(
     train: Source | str | Path,
     test: Source | str | Path,
     truth: str | Path | None = None,
+    train_truth: str | Path | None = None,
     limit: int | None = None,
     seed: int = 0,
     **more: Any,
@@ -40,11 +41,12 @@ def measure_network(
         path: the run's folder.
         train, test: sources, or names of data sets.
         truth: what is known of the test pictures beside their labels, such as a folder of masks.
+        train_truth: the same of the training pictures.
         limit: at most so many pictures of ``train``, drawn by the seed; of ``test`` all are used.
         seed: of that draw.
         more: passed on to ``examine``.
     """
-    fitted = open_source(train, limit=limit, seed=seed, size=phi.size) if isinstance(train, str | Path) else train
+    fitted = open_source(train, limit=limit, seed=seed, size=phi.size, truth=train_truth) if isinstance(train, str | Path) else train
     judged = open_source(test, size=phi.size, truth=truth) if isinstance(test, str | Path) else test
     found = examine(phi, fitted, judged, bf16=fast_bf16(phi.device), banks=path / "banks", cache=cache_folder() / "floors", **more)
     _keep(found, path / "measures", phi.name, fitted, judged)

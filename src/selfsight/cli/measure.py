@@ -14,7 +14,8 @@ __all__ = ["run"]
 PROBE_WORDS = (
     "names with commas between, or all: cluster, geometry, knn, linear, retrieve, reverse, svm. By name alone, for they take minutes: "
     "layers (a probe a layer), cues (shape or texture), dissect (units and concepts, needs masks), equivariance (features under a flip and a "
-    "turn), similarity (CKA of layers and of runs), stitching (parts of two runs, needs labels)"
+    "turn), similarity (CKA of layers and of runs), stitching (parts of two runs, needs labels), and what a copy can be taught: finetune "
+    "(classes), segment (pixels, needs masks), detect (boxes)"
 )
 
 
@@ -29,9 +30,10 @@ class Measure:
     test: Annotated[str, tyro.conf.arg(help="the data set that they are scored on")]
     probes: Annotated[str, tyro.conf.arg(help=PROBE_WORDS)] = "all"
     layers: Annotated[
-        str | None, tyro.conf.arg(help="names of layers with commas between, for dissect, equivariance, similarity, stitching")
+        str | None, tyro.conf.arg(help="names of layers with commas between, for dissect, equivariance, finetune, similarity, stitching")
     ] = None
     truth: Annotated[str | None, tyro.conf.arg(help="truth of the test pictures, such as a folder of masks")] = None
+    train_truth: Annotated[str | None, tyro.conf.arg(help="the same of the training pictures, for segment and detect")] = None
     limit: Annotated[int | None, tyro.conf.arg(help="at most so many training pictures, drawn by the seed")] = None
     seed: Annotated[int, tyro.conf.arg(help="of that draw")] = 0
     size: Annotated[int | None, tyro.conf.arg(help="side of the pictures in pixels, for timm:")] = None
@@ -55,7 +57,7 @@ def run(arguments: list[str]) -> int:
 
     if not read.runs:
         raise UsageError("There is nothing to measure.", "Name a run: selfsight measure runs/NAME --train … --test …")
-    how: dict[str, Any] = {name: getattr(read, name) for name in ("train", "test", "truth", "limit", "seed", "floors")}
+    how: dict[str, Any] = {name: getattr(read, name) for name in ("train", "test", "truth", "train_truth", "limit", "seed", "floors")}
     how["probes"] = read.probes.split(",")
     how["layers"] = read.layers.split(",") if read.layers else ()
     how["say"] = lambda words: sys.stderr.write(f"{words}\n")

@@ -40,13 +40,13 @@ class Classifier(nn.Module):
     def __init__(self, phi: Representation, classes: int) -> None:
         super().__init__()
         self.phi, self.backbone = phi, phi.backbone
-        self.head = nn.Sequential(nn.BatchNorm1d(phi.backbone.dim, affine=False), nn.Linear(phi.backbone.dim, classes))
-        nn.init.zeros_(self.head[1].weight)
-        nn.init.zeros_(self.head[1].bias)
+        self.norm, self.head = nn.BatchNorm1d(phi.backbone.dim, affine=False), nn.Linear(phi.backbone.dim, classes)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
     def forward(self, images: Float[Tensor, "batch channel size size"]) -> Float[Tensor, "batch class"]:
         """Logits of pictures in [0, 1]."""
-        return self.head(self.phi.features(images).pooled)
+        return self.head(self.norm(self.phi.features(images).pooled))
 
 
 def labelled_share(labels: Int[np.ndarray, " sample"], part: float, seed: int = 0) -> Int[np.ndarray, " row"]:

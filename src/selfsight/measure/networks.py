@@ -23,12 +23,15 @@ from selfsight.core.representation import Representation
 from selfsight.data.source import Subset, Truth
 from selfsight.measure.asked import Asked, pictures, some_rows, with_places
 from selfsight.measure.cues import cue_conflict, global_statistics
+from selfsight.measure.detect import detect
 from selfsight.measure.dissect import Concepts, dissect, region_concepts, scene_concepts, segment_concepts, turned_at_random
 from selfsight.measure.equivalence import Judge, head_of, stitching
 from selfsight.measure.equivariance import equivariance, flipped, mean_score, rotated
+from selfsight.measure.finetune import finetune
 from selfsight.measure.floors import estimate_statistics
 from selfsight.measure.linear import linear
 from selfsight.measure.scores import Features, Score, Scores, share
+from selfsight.measure.segment import segment
 from selfsight.measure.similarity import similarity_table
 
 __all__ = ["NETWORKS", "Asked", "NetworkMeasure", "check_network_measure", "untrained_measure"]
@@ -50,7 +53,7 @@ class NetworkMeasure:
         about: what it says, in a line.
         measure: from a network to scores.
         main: which of its scores stand in a table of several networks.
-        needs: what it cannot do without: ``labels``, ``masks``, ``others``.
+        needs: what it cannot do without: ``labels``; ``masks`` or ``boxes`` (of test pictures); ``others``.
     """
 
     about: str
@@ -69,10 +72,13 @@ def check_network_measure(name: str, phi: Representation, asked: Asked) -> None:
     needs = NETWORKS[name].needs
     if "labels" in needs and asked.labels.train is None:
         raise DataError(f"The measure {name} needs labels, and the data have none.", "Give labelled --train and --test.")
-    if "masks" in needs and asked.test.truth(np.arange(min(len(asked.test), 1))).masks is None:
-        raise DataError(
-            f"The measure {name} needs masks of the test pictures, and there are none.", "Give a world as --test, or --truth with masks."
-        )
+    truth = asked.test.truth(np.arange(min(len(asked.test), 1)))
+    for what, there in (("masks", truth.masks), ("boxes", truth.boxes)):
+        if what in needs and there is None:
+            raise DataError(
+                f"The measure {name} needs {what} of the test pictures, and there are none.",
+                f"Give a world as --test, or --truth with {what}.",
+            )
     if "others" in needs and not asked.others:
         raise UsageError(f"The measure {name} joins two networks, and there is one.", "Name another: selfsight measure RUN RUN2 …")
     for layer in asked.layers:
@@ -266,6 +272,11 @@ NETWORKS: dict[str, NetworkMeasure] = {
     "equivariance": NetworkMeasure(
         "how features follow a flip and a turn, by the best map of each kind", _equivariance, _last_of("identity", "permutation", "ridge")
     ),
+    "detect": NetworkMeasure("boxes of objects, taught to a copy: AP, AP50, AP75", detect, list, ("boxes",)),
+    "finetune": NetworkMeasure(
+        "classes, taught to a copy: whole, with a tenth of the labels, and from a layer on", finetune, list, ("labels",)
+    ),
+    "segment": NetworkMeasure("classes of pixels, taught to a copy: mean IoU", segment, _named("mean IoU"), ("masks",)),
     "similarity": NetworkMeasure("CKA of all layers, and with other networks", _similarity, _outputs),
     "stitching": NetworkMeasure(
         "whether the first part of another network goes with the rest of this", _stitching, _last_of("learned"), ("labels", "others")

@@ -120,6 +120,8 @@ def average_precision(found: Boxes, truth: Boxes, classes: int, *, crowds: Boxes
 def judge_detections(found: Boxes, truth: Boxes, classes: int, *, crowds: Boxes | None = None, seed: int = 0) -> dict[str, Score]:
     """``AP``, ``AP50`` and ``AP75``, with intervals over draws of pictures; arguments as for ``average_precision``.
 
+    AP of a draw is larger than that of all pictures on average (of few objects the largest precision is), so the interval is moved by so much.
+
     Raises:
         DataError: no picture has an object.
     """
@@ -133,10 +135,11 @@ def judge_detections(found: Boxes, truth: Boxes, classes: int, *, crowds: Boxes 
         table = table[~np.isnan(table[:, 0])]
         return np.array([table.mean(), table[:, 0].mean(), table[:, 5].mean()]) if len(table) else np.zeros(3)
 
+    value = means(None)
     dice, count = np.random.default_rng(seed), len(truth)
     drawn = [means(np.bincount(dice.integers(count, size=count), minlength=count).astype(float)) for _ in range(DRAWS)]
-    low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
+    low, high = value + np.quantile(drawn, (0.025, 0.975), axis=0) - np.mean(drawn, 0)
     return {
-        name: Score(float(value), float(least), float(most))
-        for name, value, least, most in zip(("AP", "AP50", "AP75"), means(None), low, high, strict=True)
+        name: Score(float(one), max(float(least), 0.0), min(float(most), 1.0))
+        for name, one, least, most in zip(("AP", "AP50", "AP75"), value, low, high, strict=True)
     }

@@ -6,29 +6,24 @@ is faster, losses in float32.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, relu
 from torch.nn.utils import clip_grad_norm_
 
 from selfsight.core.card import Training
 from selfsight.core.representation import Representation
-from selfsight.core.tap import find_layer, tap, tensor_of
+from selfsight.core.tap import find_layer
 from selfsight.core.views import Images
 from selfsight.data.loader import Loader
 from selfsight.data.source import Source
 from selfsight.engine.hardware import Hardware, fast_bf16
 from selfsight.engine.optimisers import make_optimiser
-from selfsight.measure.asked import with_places
 
-__all__ = ["Course", "Neck", "copied", "hardware_of", "tune"]
-
-LEVELS, FINEST = 4, 2
-"""Layers that a task on places looks at, evenly spaced; the least pixels between cells of the map made of them."""
+__all__ = ["Course", "copied", "hardware_of", "tune"]
 
 
 @dataclass(frozen=True)
@@ -119,38 +114,3 @@ def tune(module: nn.Module, loss: Callable[[Images, int], Float[Tensor, ""]], so
         learner.step()
         rates.step()
     module.eval()
-
-
-class Neck(nn.Module):
-    """One map of features of several layers.
-
-    Each layer's grid goes through a batch norm and filters 1 x 1, is brought to the size of the finest, and all are added; then a rectifier.
-
-    Args:
-        phi: the network; its backbone becomes a part of this.
-        width: channels of the map.
-        names: of layers with places; four evenly spaced ones by default, the deepest among them.
-
-    Attributes:
-        cells: rows and columns of the map.
-    """
-
-    def __init__(self, phi: Representation, width: int = 64, names: Sequence[str] = ()) -> None:
-        super().__init__()
-        every = with_places(phi, names)
-        count = min(LEVELS, len(every))
-        self.names = tuple(every[len(every) - 1 - round(place * (len(every) - 1) / max(count - 1, 1))] for place in range(count))
-        self.phi, self.backbone = phi, phi.backbone
-        with torch.no_grad():
-            blank = torch.zeros(1, phi.backbone.channels, phi.size, phi.size, device=phi.device)
-            shapes = [phi.grid(blank, name).shape[1:] for name in self.names]
-        self.cells = min(max(shape[1] for shape in shapes), phi.size // FINEST)
-        self.arms = nn.ModuleList(nn.Sequential(nn.BatchNorm2d(shape[0]), nn.Conv2d(shape[0], width, 1)) for shape in shapes)
-
-    def forward(self, images: Float[Tensor, "batch channel size size"]) -> Float[Tensor, "batch width cells cells"]:
-        """The map of normalised images."""
-        with tap(self.backbone, *self.names) as heard:
-            self.backbone(images)
-        grids = [self.phi.places(tensor_of(heard[name]), images.shape[-2:], name) for name in self.names]
-        said = [arm(grid) for arm, grid in zip(self.arms, grids, strict=True)]
-        return relu(sum(interpolate(one, (self.cells, self.cells), mode="bilinear") for one in said))  # pyright: ignore[reportArgumentType]

@@ -170,10 +170,23 @@ def _stitching(figure: Any, scores: Values, untrained: Values) -> None:
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
 
 
+def _taught(figure: Any, scores: Values, untrained: Values) -> None:
+    """A bar a score."""
+    figure.set_size_inches(7.2, 0.42 * len(scores) + 1.1)
+    _key(figure, untrained=bool(untrained))
+    axes = figure.subplots()
+    _bars(axes, scores, untrained, {name: name.replace("/", ", ") for name in scores})
+    axes.set_xlim(0, 1)
+    _plain(axes, "A copy of the network, taught further")
+
+
 DRAWN: dict[str, Callable[[Any, Values, Values], None]] = {
     "cues": _cues,
+    "detect": _taught,
     "dissect": _dissection,
     "equivariance": _equivariance,
+    "finetune": _taught,
+    "segment": _taught,
     "similarity": _similarity,
     "stitching": _stitching,
 }

@@ -32,7 +32,8 @@ NAMES = {
     **{("retrieve", f"recall_{most}"): f"retrieval recall@{most}" for most in (1, 5, 10)},
     **{("svm", f"top1_of_{few}"): f"SVM top-1, {few} a class" for few in (1, 2, 4, 8, 16, 32, 64, 96)},
 }
-SHARES = {"cues", "knn", "layers", "linear", "stitching", "svm"}
+TRANSFER = {"detect", "finetune", "segment"}
+SHARES = {"cues", "knn", "layers", "linear", "stitching", "svm", *TRANSFER}
 
 
 def score_name(probe: str, name: str) -> str:
@@ -69,7 +70,7 @@ def score_rows(plain: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
         floors = [plain["floors"].get(floor, {}).get(probe, {}).get(name) for floor in ("untrained", "pixels")]
         known = [floor["value"] for floor in floors if floor is not None]
         gain = ""
-        if known and probe not in ("geometry", *NETWORKS):
+        if known and (probe in TRANSFER or probe not in ("geometry", *NETWORKS)):
             difference = score["value"] - max(known)
             gain = f"{difference * 100:+.1f} points" if kind == "share" else f"{difference:+.3f}"
         shown = [words_of(one, kind) for one in (score, *floors)]
