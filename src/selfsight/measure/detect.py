@@ -27,7 +27,7 @@ from selfsight.measure.tune import Course, copied
 
 __all__ = ["Boxer", "answers", "cell_centres", "detect"]
 
-BOXES = Course(300, 32, rate=2e-3)
+BOXES = Course(200, 32, rate=2e-3)
 REACH, LEAST, AGREE, BEFORE = 1.5, 0.05, 0.6, 300
 """Cells from a box's centre that answer for it; the least probability; the IoU above which the surer box stays; boxes before that choice."""
 

@@ -25,7 +25,7 @@ from selfsight.measure.tune import Course, copied
 
 __all__ = ["Painter", "class_iou", "known_kinds", "segment"]
 
-PIXELS = Course(200, 32, rate=2e-3)
+PIXELS = Course(150, 32, rate=2e-3)
 DRAWS = 200
 
 

@@ -20,7 +20,7 @@ from selfsight.core.tap import find_layer
 from selfsight.core.views import Images
 from selfsight.data.loader import Loader
 from selfsight.data.source import Source
-from selfsight.engine.hardware import Hardware, fast_bf16
+from selfsight.engine.hardware import Hardware, fast_bf16, keep_memory
 from selfsight.engine.optimisers import make_optimiser
 
 __all__ = ["Course", "copied", "hardware_of", "tune"]
@@ -38,7 +38,7 @@ class Course:
         seed: of weights that are drawn, of the order, and of crops and flips.
     """
 
-    steps: int = 200
+    steps: int = 100
     batch: int = 64
     rate: float = 1e-3
     decay: float = 0.05
@@ -96,6 +96,9 @@ def tune(module: nn.Module, loss: Callable[[Images, int], Float[Tensor, ""]], so
         DataError: there are fewer than two pictures.
     """
     module.to(hardware.device)
+    module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    if hardware.device.type == "cpu":
+        keep_memory()
     learner = make_optimiser(module, Training("adamw", rate=course.rate, decay=course.decay))
     warm = max(course.steps // 10, 1)
     shapes = [

@@ -1,0 +1,198 @@
+"""What representations are worth as a start, and whether concepts tell what they say: tables of several networks beside their floors.
+
+    python recipes/measures.py --learn runs/probing --minutes 3            # some methods of the catalogue, on scenes of 32 px
+    python recipes/measures.py --probing runs/probing/*                    # direct and reverse probing side by side
+    python recipes/measures.py --transfer runs/simclr runs/dino --data scenes
+    python recipes/measures.py --transfer runs/photos_resnet --data coco --folder DIR    # DIR: images, boxes (YOLO text)
+    python recipes/measures.py --pages                                     # only write docs/look-up/measures.md again
+
+One JSON a table in ``recipes/measures``.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).parent
+RESULTS, PAGE = HERE / "measures", HERE.parent / "docs" / "look-up" / "measures.md"
+METHODS = ("simclr", "dim", "align_uniform", "moco")
+WORLD = "world:shapes?count={count}&size={size}&split={split}"
+SEEDS = 3
+NUISANCES = ("light", "ground", "background_name", "x", "y")
+"""What is known of a scene and is not of its object."""
+
+
+def learn(folder: Path, minutes: float) -> None:
+    """Some methods of the catalogue, each for so many minutes."""
+    from selfsight.core.wishes import Wishes
+    from selfsight.learning import Manner, learn_run
+
+    for method in METHODS:
+        if not (folder / method / "export").exists():
+            wishes = Wishes(method=method, data=WORLD.format(count=10_000, size=32, split="train"), size=32, minutes=minutes)
+            learn_run(wishes, folder / method, Manner(say=lambda words, method=method: print(f"{method}: {words}", flush=True)))
+
+
+def probing(networks: list[str]) -> dict[str, Any]:
+    """k-NN and a linear probe of classes, and bits of clusters that concepts tell: all, those of the object, those of the rest."""
+    from selfsight.api import Run
+    from selfsight.data.opening import open_source
+    from selfsight.measure.floors import untrained_networks
+
+    rows: dict[str, Any] = {}
+    source, judged = (open_source(WORLD.format(count=count, size=32, split=split)) for count, split in ((10_000, "train"), (3000, "test")))
+    for network in networks:
+        run = Run(network)
+        rows[Path(network).name] = _probed(run.phi, source, judged)
+        print(network, rows[Path(network).name], flush=True)
+    forms: dict[str, list[dict[str, Any]]] = {}
+    for form, _, make in untrained_networks(Run(networks[0]).phi, source, seeds=SEEDS):
+        forms.setdefault(form, []).append(_probed(make(), source, judged))
+    for form, seeds in forms.items():
+        rows[f"untrained, {form}"] = {
+            name: {part: float(np.mean([seed[name][part] for seed in seeds])) for part in seeds[0][name]} for name in seeds[0]
+        }
+    return {"backbone": Run(networks[0]).phi.spec, "rows": rows}
+
+
+def _probed(phi: Any, source: Any, judged: Any) -> dict[str, Any]:
+    from dataclasses import replace
+
+    from selfsight.bank.extract import encoder_of, pass_through
+    from selfsight.bank.store import OUTPUT
+    from selfsight.measure.knn import knn
+    from selfsight.measure.linear import linear
+    from selfsight.measure.reverse import concepts_of, reverse
+    from selfsight.measure.scores import Features
+
+    known, truth = (part.truth(np.arange(len(part))) for part in (source, judged))
+    fitted, asked = (pass_through(part, encoder_of(phi), size=phi.size, device=phi.device)[OUTPUT] for part in (source, judged))
+    features = Features(fitted, asked, known.labels, truth.labels, known.classes)
+    concepts = concepts_of(known, truth)
+    assert concepts is not None
+    outside = np.isin(concepts.groups, NUISANCES)
+    found = {"knn": knn(features).values["top1"], "linear": linear(features).values["top1"]}
+    for name, keep in (("all", outside | True), ("object", ~outside), ("rest", outside)):
+        names = tuple(np.array(concepts.names)[keep])
+        some = replace(
+            concepts, train=concepts.train[:, keep], test=concepts.test[:, keep], names=names, groups=tuple(np.array(concepts.groups)[keep])
+        )
+        scores = reverse(features, some).values
+        found |= {f"bits, {name}": scores["bits"], f"NMI, {name}": scores["nmi"]}
+        if name == "all":
+            found["bits, shuffled"] = scores["shuffled_bits"]
+    return {name: score.to_plain() for name, score in found.items()}
+
+
+def transfer(networks: list[str], data: str, folder: Path | None, side: int) -> dict[str, Any]:
+    """A copy taught classes, pixels and boxes, beside the same from random weights."""
+    from selfsight.api import Run
+    from selfsight.data.opening import open_source
+    from selfsight.data.source import Subset
+    from selfsight.measuring import measure_network
+
+    rows, probes = {}, ["finetune", "segment", "detect"]
+    for network in networks:
+        run = Run(network)
+        if folder:
+            whole = open_source(folder / "images", size=side, truth=folder / "boxes")
+            order, probes = np.random.default_rng(0).permutation(len(whole)), ["detect"]
+            train, test = Subset(whole, order[: len(order) * 7 // 10]), Subset(whole, order[len(order) * 7 // 10 :])
+        else:
+            size = run.phi.size
+            train, test = (
+                open_source(WORLD.format(count=count, size=size, split=split)) for count, split in ((1000, "train"), (300, "test"))
+            )
+        say = lambda words, network=network: print(f"{network}: {words}", flush=True)  # noqa: E731
+        found = measure_network(run.phi, run.path, train=train, test=test, probes=probes, say=say)
+        plain = found.to_plain()
+        rows[Path(network).name] = {"backbone": run.phi.spec, **{name: plain[name] for name in ("scores", "floors", "protocol")}}
+    return {"data": data, "rows": rows}
+
+
+def keep(name: str, result: dict[str, Any]) -> None:
+    from selfsight.core.origin import origin
+
+    RESULTS.mkdir(exist_ok=True)
+    before = json.loads((RESULTS / f"{name}.json").read_text()) if (RESULTS / f"{name}.json").exists() else {"rows": {}}
+    rows = {**before["rows"], **result["rows"]}
+    (RESULTS / f"{name}.json").write_text(json.dumps({**result, "rows": rows, "commit": origin()["commit"]}, indent=1) + "\n")
+
+
+def _share(score: dict[str, float]) -> str:
+    return f"{100 * score['value']:.1f} ± {50 * (score['high'] - score['low']):.1f}"
+
+
+def write_page() -> None:
+    """The tables of the documentation."""
+    lines = [
+        "# Direct and reverse probing, and what a copy can be taught",
+        "",
+        "Written by `recipes/measures.py`; do not edit. Half of a 95 % interval stands behind ±.",
+    ]
+    for path in sorted(RESULTS.glob("*.json")):
+        read = json.loads(path.read_text())
+        lines += _probing_page(read) if path.stem == "probing" else _transfer_page(read)
+    PAGE.write_text("\n".join(lines) + "\n")
+
+
+def _probing_page(read: dict[str, Any]) -> list[str]:
+    names = list(next(iter(read["rows"].values())))
+    body = []
+    for network, row in sorted(read["rows"].items(), key=lambda item: -item[1]["bits, object"]["value"]):
+        cells = [_share(row[name]) if name in ("knn", "linear") else f"{row[name]['value']:.3f}" for name in names]
+        body.append(f"| {network} | {' | '.join(cells)} |")
+    return [
+        "",
+        "## Direct and reverse probing: scenes",
+        "",
+        f"`{read['backbone']}`, ten thousand scenes of 32 px, three minutes of one core each; scored on 3,000 others; untrained: the mean of",
+        f"{SEEDS} seeds. Direct: pictures whose class is found, in percent. Reverse: bits of 32 clusters of the features that concepts tell, and",
+        "the same as a share of the clusters' entropy: all concepts; those of the object (its outline, texture, value, hue, scale, angle); those",
+        f"of the rest ({', '.join(NUISANCES)}). Concepts of other pictures (shuffled) tell nothing. Commit {read['commit']}.",
+        "",
+        f"| network | {' | '.join(name for name in names)} |",
+        "|---|" + "--:|" * len(names),
+        *body,
+    ]
+
+
+def _transfer_page(read: dict[str, Any]) -> list[str]:
+    lines = ["", f"## A copy taught further: {read['data']}", ""]
+    for network, row in read["rows"].items():
+        lines += [f"`{network}` (`{row['backbone']}`):", "", "| what | learnt | untrained |", "|---|--:|--:|"]
+        for probe, scores in row["scores"].items():
+            floor = row["floors"]["untrained"][probe]
+            lines += [f"| {probe}: {name.replace('/', ', ')} | {_share(score)} | {_share(floor[name])} |" for name, score in scores.items()]
+        lines.append("")
+    lines += [f"{probe}: {words}." for probe, words in row["protocol"].items()]  # the same of all
+    return [*lines, "", f"Commit {read['commit']}."]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Tables of several networks.")
+    parser.add_argument("--learn", type=Path, help="learn some methods of the catalogue into this folder")
+    parser.add_argument("--minutes", type=float, default=3)
+    parser.add_argument("--probing", nargs="*", default=[], help="runs to probe both ways, of one architecture")
+    parser.add_argument("--transfer", nargs="*", default=[], help="runs to teach further")
+    parser.add_argument("--data", default="scenes", help="what the table is called")
+    parser.add_argument("--folder", type=Path, help="photographs with boxes, in place of scenes")
+    parser.add_argument("--side", type=int, default=128)
+    parser.add_argument("--pages", action="store_true")
+    read = parser.parse_args()
+    if read.learn:
+        learn(read.learn, read.minutes)
+    if read.probing:
+        keep("probing", probing(read.probing))
+    for network in read.transfer:
+        keep(f"transfer-{read.data}", transfer([network], read.data, read.folder, read.side))
+    write_page()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
