@@ -77,6 +77,22 @@ def test_the_own_stride_changes_no_bit_and_half_of_it_doubles_the_grid() -> None
         pass
 
 
+def test_another_packages_transformer_has_the_same_places() -> None:
+    from selfsight.backbones.pretrained import timm_backbone
+
+    backbone = timm_backbone("vit_tiny_patch16_224", pretrained=False, size=64, depth=1)
+    phi = Representation(backbone, mean=(0.5,) * 3, std=(0.5,) * 3, size=64)
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        plain = phi.grid(images)
+        with denser(phi, 16):
+            assert torch.equal(phi.grid(images), plain)
+        with denser(phi, 8):
+            assert phi.grid(images).shape[2:] == (8, 8)
+            assert phi.facet(images, "key").shape[2:] == (8, 8)
+        assert torch.equal(phi.grid(images), plain)
+
+
 def test_overlapping_patches_lie_where_they_are_said_to() -> None:
     """The embedding of the dense token i is that of the patch around ``stride (i + 1/2)``."""
     phi = _vit()

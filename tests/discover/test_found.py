@@ -144,6 +144,26 @@ def test_the_command_prints_shares_beside_floors(folder, tmp_path, capsys):
     assert "CorLoc" in shown.out
 
 
+def test_one_command_asks_a_transformer_of_timm_that_lies_in_a_folder(folder, tmp_path, capsys):
+    from safetensors.torch import save_file
+
+    from selfsight.backbones.pretrained import timm_backbone
+
+    shape = {"depth": 2, "embed_dim": 48, "num_heads": 3}
+    network = timm_backbone("vit_tiny_patch16_224", pretrained=False, size=224, **shape)
+    about = {"input_size": [3, 224, 224], "fixed_input_size": True, "mean": [0.5] * 3, "std": [0.5] * 3}
+    config = {"architecture": "vit_tiny_patch16_224", "num_classes": 0, "model_args": {**shape, "img_size": 224}, "pretrained_cfg": about}
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    save_file(network.model.state_dict(), tmp_path / "model" / "model.safetensors")
+    words = ["discover", f"timm:local-dir:{tmp_path / 'model'}", str(folder / "images"), "--size", "64", "--side", "96", "--stride", "8"]
+    assert main([*words, "--truth", str(folder / "masks"), "--out", str(tmp_path / "out"), "--json"]) == 0
+    read = json.loads(capsys.readouterr().out)
+    assert read["pictures"] == 2
+    assert set(read["scores"]["CorLoc"]) == {"cut", "untrained", "border", "centre"}
+    assert json.loads((tmp_path / "out" / "boxes.json").read_text())["images"]
+
+
 def test_a_wrong_localiser_is_refused_with_the_nearest(folder, capsys):
     assert main(["discover", "untrained:resnet_tiny?width=8", str(folder / "images"), "--size", "32", "--method", "tokencot"]) == 2
     assert "Did you mean" in capsys.readouterr().err

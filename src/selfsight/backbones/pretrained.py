@@ -120,13 +120,27 @@ def timm_backbone(name: str, *, pretrained: bool, size: int | None = None, **opt
     if pretrained and not name.startswith(_LOCAL):
         options |= _cached_weights(name)
     try:
-        model = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
+        model = (
+            _of_any_size(name, pretrained, options) if fixed else timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
+        )
     except (OSError, RuntimeError, ValueError) as error:
         if not pretrained:
             raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise _no_weights(name, reason) from error
     return TimmBackbone(model)
+
+
+def _of_any_size(name: str, pretrained: bool, options: dict[str, Any]) -> Any:  # noqa: FBT001
+    """A model that was built for one size, whose embeddings of places are resampled for others where timm can do that."""
+    import timm
+
+    try:
+        return timm.create_model(name, pretrained=pretrained, num_classes=0, **{"dynamic_img_size": True, **options})
+    except TypeError as problem:
+        if "dynamic_img_size" not in str(problem):
+            raise
+        return timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
 
 
 def _cached_weights(name: str) -> dict[str, Any]:
