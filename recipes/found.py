@@ -86,8 +86,8 @@ def objects(network: str, source: Any, sample: Any, side: int) -> dict[str, Any]
 
     run, table = Run(network), dict[str, Any]()
     truth = source.truth(np.arange(len(source)))
-    for method in (*(ATTENTIVE if run.phi.attends else CONVOLUTIONAL), "border", "centre"):
-        blind = method in ("border", "centre")
+    for method in (*(ATTENTIVE if run.phi.attends else CONVOLUTIONAL), "border", "selective", "centre"):
+        blind = method in ("border", "selective", "centre")
         look = Look(side) if blind or method in ATTENTIVE[3:] else chosen(run.phi, sample, method, looks_of(run.phi, side), least=0)
         found, scores = discover(run.phi, source, method=method, look=look, least=0)
         some = scores["CorLoc"]
@@ -235,8 +235,8 @@ def write_page() -> None:
         "# What is found without labels",
         "",
         "Written by `recipes/found.py`; do not edit. In percent. `untrained`: the same method, looking the same way, on the same network before",
-        "learning (its stronger plain form, the mean of three seeds). How a network is looked at was chosen on other pictures. `border`, `centre`",
-        "and colours need no network.",
+        "learning (its stronger plain form, the mean of three seeds). How a network is looked at was chosen on other pictures. `border`,",
+        "`selective` (the first box of selective search), `centre` and colours need no network.",
     ]
     for path in sorted(RESULTS.glob("*.json"), key=lambda path: (list(TITLES).index(path.stem.split("-")[0]), path.stem)):
         read = json.loads(path.read_text())

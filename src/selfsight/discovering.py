@@ -13,7 +13,7 @@ from selfsight.core.say import Say, quiet
 from selfsight.data.source import Source
 from selfsight.discover.clusters import PIXELS, Clustered, cluster_labels, find_clusters
 from selfsight.discover.found import Found, find_objects
-from selfsight.discover.localise import ALIASES, BLIND, LOCALISERS
+from selfsight.discover.localise import ALIASES, BLIND, FLOORS, LOCALISERS
 from selfsight.discover.maps import Segmented
 from selfsight.discover.parts import PARTERS, find_parts
 from selfsight.discover.segment import segment_pictures
@@ -39,7 +39,8 @@ class Discovery:
 
     Attributes:
         methods: names of ways to find it; the first is taken by default.
-        blind: those of them that ask no representation, which every other has to beat.
+        blind: those of them that ask no representation.
+        floors: those of the blind that every other has to beat.
         find: from representation, source and method to what was found.
         judge: scores of what was found; empty where the truth is not known.
         fixed: options that floors have from what was found, such as its number of clusters.
@@ -48,6 +49,7 @@ class Discovery:
 
     methods: tuple[str, ...]
     blind: tuple[str, ...]
+    floors: tuple[str, ...]
     find: Callable[..., Any]
     judge: Callable[[Any, Source], Judged]
     fixed: Callable[[Any], Mapping[str, Any]] = lambda _: {}
@@ -97,13 +99,14 @@ def _named(phi: Representation, source: Source, method: str, **options: Any) -> 
 
 
 DISCOVERIES: dict[str, Discovery] = {
-    "boxes": Discovery(("cut", *(name for name in LOCALISERS if name != "cut"), *ALIASES), BLIND, find_objects, _boxes),
+    "boxes": Discovery(("cut", *(name for name in LOCALISERS if name != "cut"), *ALIASES), BLIND, FLOORS, find_objects, _boxes),
     "segments": Discovery(
-        ("spectral", *(name for name in SEGMENTERS if name != "spectral"), "iic"), (COLOURS_ALONE,), _segmented, _segments
+        ("spectral", *(name for name in SEGMENTERS if name != "spectral"), "iic"), (COLOURS_ALONE,), (COLOURS_ALONE,), _segmented, _segments
     ),
-    "parts": Discovery(("shared", *(name for name in PARTERS if name != "shared")), (COLOURS_ALONE,), find_parts, _parts),
+    "parts": Discovery(("shared", *(name for name in PARTERS if name != "shared")), (COLOURS_ALONE,), (COLOURS_ALONE,), find_parts, _parts),
     "clusters": Discovery(
         ("spherical", "balanced", "kmeans", "scan", PIXELS),
+        (PIXELS,),
         (PIXELS,),
         _named,
         lambda found, source: _agreement(found.labels, source),
@@ -152,7 +155,7 @@ def discover(
         if ALIASES.get(method, method) not in kind.blind:
             every["untrained"] = _untrained(phi, source, partial(kind.floor, source=source, method=method, **options), say)
         look = {name: options[name] for name in ("look", "kinds", "parts", "within", "count", "seed") if name in options}
-        every |= {name: kind.floor(phi, source, name, **look) for name in kind.blind if name != method}
+        every |= {name: kind.floor(phi, source, name, **look) for name in kind.floors if name != method}
     return found, {name: {who: some[name] for who, some in every.items() if name in some} for name in judged}
 
 

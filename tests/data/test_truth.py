@@ -65,6 +65,7 @@ def test_coco(pictures: Path, tmp_path: Path):
                 "image_id": 7,
                 "category_id": 5,
                 "bbox": [0, 0, 5, 5],
+                "iscrowd": 1,
                 "segmentation": {"size": [80, 100], "counts": [0, 5, 75, 5, 7915]},
             },
         ],
@@ -77,6 +78,8 @@ def test_coco(pictures: Path, tmp_path: Path):
     assert truth.labels is not None
     np.testing.assert_allclose(truth.boxes[2], [[4, 8, 24, 24, 0], [0, 0, 2, 2, 1]], atol=1e-5)
     assert len(truth.boxes[0]) == 0
+    assert truth.crowds is not None
+    assert [crowd.tolist() for crowd in truth.crowds] == [[], [], [False, True], []]
     assert truth.labels.tolist() == [-1, -1, 0, -1]
     assert truth.attributes["people"].tolist() == [0, 0, 1, 0]
     mask = truth.masks[2]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, SupportsIndex, TypeVar, overload, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int, Integer, UInt8
+from jaxtyping import Bool, Float, Int, Integer, UInt8
 
 __all__ = ["Batch", "LazySequence", "Rows", "Source", "Subset", "Truth", "choose"]
 
@@ -69,6 +69,7 @@ class Truth:
         classes: names of the classes.
         attributes: named columns, one value a sample.
         boxes: for each sample, one row an object: left, top, right, bottom in pixels (right and bottom exclusive), class number.
+        crowds: for each sample, which boxes are around many objects; ``None``: none.
         masks: for each sample, one object number a pixel (0 is background); object k is row k - 1 of ``boxes``.
         parts: for each sample, one part number a pixel (0 is none).
         keypoints: for each sample, one row a point: x, y in pixels, visible (0 or 1).
@@ -79,6 +80,7 @@ class Truth:
     classes: tuple[str, ...] = ()
     attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
     boxes: Sequence[Float[np.ndarray, "_ 5"]] | None = None
+    crowds: Sequence[Bool[np.ndarray, " _"]] | None = None
     masks: Sequence[np.ndarray] | None = None
     parts: Sequence[np.ndarray] | None = None
     keypoints: Sequence[Float[np.ndarray, "_ 3"]] | None = None
@@ -97,6 +99,7 @@ class Truth:
             labels=None if self.labels is None else self.labels[rows],
             attributes={name: column[rows] for name, column in self.attributes.items()},
             boxes=some(self.boxes),
+            crowds=some(self.crowds),
             masks=some(self.masks),
             parts=some(self.parts),
             keypoints=some(self.keypoints),

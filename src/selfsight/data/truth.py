@@ -182,12 +182,13 @@ def _coco(path: Path, find: _Finder) -> Annotations:
         return float(left), float(top), float(left + width), float(top + height), float(order.get(entry.get("category_id"), -1))
 
     boxes = [_boxes([box(entry) for entry in entries]) for entries in ordered]
+    crowds = [np.array([bool(entry.get("iscrowd")) for entry in entries], dtype=bool) for entries in ordered]
     shapes = [[entry.get("segmentation") for entry in entries] for entries in ordered]
     masks = None
     if any(shape for entries in shapes for shape in entries):
         masks = LazySequence(lambda row: polygons_mask(shapes[row], boxes[row], sizes.get(row, (1, 1))), range(len(shapes)))
     people = _presence(boxes, classes, "person")
-    return Annotations(Truth(labels=_largest(boxes), classes=classes, boxes=boxes, masks=masks, attributes=people))
+    return Annotations(Truth(labels=_largest(boxes), classes=classes, boxes=boxes, crowds=crowds, masks=masks, attributes=people))
 
 
 def _presence(boxes: Sequence[np.ndarray], classes: tuple[str, ...], name: str) -> dict[str, np.ndarray]:

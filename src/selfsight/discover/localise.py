@@ -21,11 +21,13 @@ from selfsight.core.errors import UsageError
 from selfsight.core.names import look_up
 from selfsight.discover.affinity import similar
 from selfsight.discover.looked import Looked
+from selfsight.discover.proposals import selective_search
 from selfsight.discover.spectral import Spectrum, spectrum
 
 __all__ = [
     "ALIASES",
     "BLIND",
+    "FLOORS",
     "LOCALISERS",
     "Region",
     "attention",
@@ -37,6 +39,7 @@ __all__ = [
     "localise",
     "lost",
     "mask_cut",
+    "selective",
 ]
 
 Mask = Bool[np.ndarray, "rows columns"]
@@ -252,6 +255,17 @@ def border(looked: Looked) -> Regions:
     return _one(masks, [1.0] * len(looked))
 
 
+def selective(looked: Looked) -> Regions:
+    """The first box of selective search (Uijlings et al. 2013): what needs colours alone."""
+    found = []
+    for picture in looked.pixels.cpu().permute(0, 2, 3, 1).double().numpy():
+        left, top, right, bottom = selective_search(picture)[0]
+        mask = np.zeros(picture.shape[:2], dtype=bool)
+        mask[top:bottom, left:right] = True
+        found.append([Region(mask, 1.0)])
+    return found
+
+
 def _otsu(values: np.ndarray) -> float:
     """The threshold that leaves the least variance within both sides (Otsu 1979, IEEE SMC 9)."""
     ordered = np.sort(values.ravel().astype(float))
@@ -270,9 +284,12 @@ LOCALISERS: dict[str, Localiser] = {
     "fiedler": fiedler,
     "lost": lost,
     "mask_cut": mask_cut,
+    "selective": selective,
 }
 ALIASES = {"tokencut": "cut", "maskcut": "mask_cut", "found": "background", "dino_seg": "attention", "spectral": "fiedler"}
-BLIND = ("border", "centre")
+FLOORS = ("border", "centre")
+"""Which every other localiser has to beat."""
+BLIND = (*FLOORS, "selective")
 """Which no representation is asked for."""
 
 

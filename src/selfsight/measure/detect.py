@@ -8,6 +8,7 @@ arXiv:1902.09630); average precision as COCO counts it. The floor is the same co
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -73,19 +74,36 @@ def answers(boxes: Float[Tensor, "object 4"], cells: int) -> Int[Tensor, " cell"
     return torch.where(near.any(1), area.argmin(1), -1)
 
 
-def _known_boxes(source: Source, part: str) -> tuple[list[np.ndarray], Int[np.ndarray, "picture 2"], int]:
-    """Boxes with a class of each picture, pictures' sizes, and how many classes there are.
+@dataclass(frozen=True)
+class _Known:
+    """Boxes with a class, which of them are around crowds, pictures' heights and widths, how many classes there are."""
+
+    boxes: list[np.ndarray]
+    crowds: list[np.ndarray]
+    extents: Int[np.ndarray, "picture 2"]
+    classes: int
+
+    def fractions(self) -> list[Float[Tensor, "object 5"]]:
+        """Boxes that are not of crowds, in fractions of the picture, and their classes."""
+        each = zip(self.boxes, self.crowds, self.extents, strict=True)
+        return [torch.from_numpy(boxes[~crowd] / _scale(extent, 1)) for boxes, crowd, extent in each]
+
+
+def _known(source: Source, part: str) -> _Known:
+    """What is known of the objects of a data set.
 
     Raises:
         DataError: no boxes are known.
     """
     truth = source.truth(np.arange(len(source)))
     boxes = [np.asarray(one, dtype=np.float32) for one in truth.boxes or ()]
-    boxes = [one[one[:, 4] >= 0] for one in boxes]
-    if not any(len(one) for one in boxes):
+    crowds = [np.asarray(one, dtype=bool) for one in truth.crowds or [np.zeros(len(one)) for one in boxes]]
+    named = [one[:, 4] >= 0 for one in boxes]
+    if not any(one.any() for one in named):
         raise DataError(f"Detection needs boxes of the {part} pictures, and there are none.", "Give a world, or truth with boxes.")
+    boxes, crowds = ([one[kept] for one, kept in zip(some, named, strict=True)] for some in (boxes, crowds))
     most = max(int(one[:, 4].max()) for one in boxes if len(one))
-    return boxes, extents_of(source), max(len(truth.classes), most + 1)
+    return _Known(boxes, crowds, extents_of(source), max(len(truth.classes), most + 1))
 
 
 def _loss(model: Boxer, boxes: Sequence[Tensor]) -> Callable[[tuple[Tensor, Tensor], Images, Tensor], Tensor]:
@@ -141,29 +159,22 @@ def detect(phi: Representation, asked: Asked, *, course: Course = BOXES) -> Scor
         UsageError: the network has no layer with places.
     """
     train, test = asked_parts(asked)
-    known, sizes, classes = _known_boxes(train, "training")
-    truth, extent, more = _known_boxes(test, "test")
-    classes = max(classes, more)
+    known, truth = _known(train, "training"), _known(test, "test")
+    classes = max(known.classes, truth.classes)
     torch.manual_seed(key(course.seed, 0xB0C5))
     taught = copied(phi)
     model = Boxer(taught, classes)
     asked.say(f"teach boxes of {classes} classes")
-    teach(
-        model,
-        taught,
-        train,
-        course,
-        _loss(model, [torch.from_numpy(one / _scale(size, 1)) for one, size in zip(known, sizes, strict=True)]),
-    )
+    teach(model, taught, train, course, _loss(model, known.fractions()))
     found = []
     for part in np.array_split(np.arange(len(test)), -(-len(test) // 64)):
         for row, logits, boxes in zip(part, *said(model, taught, test, part), strict=True):
-            found.append(_chosen(logits, boxes).cpu().numpy() * _scale(extent[row], 2))
+            found.append(_chosen(logits, boxes).cpu().numpy() * _scale(truth.extents[row], 2))
     words = (
         f"a copy of the network with a light head that says classes and boxes at each cell of one map, {course}, {len(train)} training pictures "
         f"stretched to {phi.size} px, half mirrored; AP over IoU .50 to .95, AP50 and AP75 as COCO counts them, of {len(test)} test pictures"
     )
-    return Scores(judge_detections(found, truth, classes), words)
+    return Scores(judge_detections(found, truth.boxes, classes, crowds=truth.crowds), words)
 
 
 def _scale(extent: Int[np.ndarray, "2"], more: int) -> Float[np.ndarray, " column"]:
