@@ -120,9 +120,7 @@ def timm_backbone(name: str, *, pretrained: bool, size: int | None = None, **opt
     if pretrained and not name.startswith(_LOCAL):
         options |= _cached_weights(name)
     try:
-        model = (
-            _of_any_size(name, pretrained, options) if fixed else timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
-        )
+        model = _created(name, fixed=fixed, pretrained=pretrained, num_classes=0, **options)
     except (OSError, RuntimeError, ValueError) as error:
         if not pretrained:
             raise
@@ -131,16 +129,16 @@ def timm_backbone(name: str, *, pretrained: bool, size: int | None = None, **opt
     return TimmBackbone(model)
 
 
-def _of_any_size(name: str, pretrained: bool, options: dict[str, Any]) -> Any:  # noqa: FBT001
-    """A model that was built for one size, whose embeddings of places are resampled for others where timm can do that."""
+def _created(name: str, *, fixed: bool, **options: Any) -> Any:
+    """Timm's model; of one that was built for one size the embeddings of places are resampled for others where timm can do that."""
     import timm
 
     try:
-        return timm.create_model(name, pretrained=pretrained, num_classes=0, **{"dynamic_img_size": True, **options})
+        return timm.create_model(name, **({"dynamic_img_size": True} if fixed else {}), **options)
     except TypeError as problem:
         if "dynamic_img_size" not in str(problem):
             raise
-        return timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
+        return timm.create_model(name, **options)
 
 
 def _cached_weights(name: str) -> dict[str, Any]:
