@@ -31,8 +31,11 @@ WISHES: dict[str, dict[str, Any]] = {
         "options": {"prototypes": 4096},
     },
     "resnet": {"method": "simclr", "backbone": "resnet18", "size": 128, "batch": 256},
+    "tiny": {"method": "simclr", "backbone": "resnet_tiny", "size": 112, "batch": 128},
 }
-"""What each network wishes for. Patches of 8 px, because what discovers objects is limited by the grid; few prototypes for few pictures."""
+"""What each network wishes for; ``tiny`` is for a processor.
+
+Patches of 8 px, because what discovers objects is limited by the grid; few prototypes for few pictures."""
 
 
 def found(places: list[Path]) -> Iterator[tuple[str, bytes]]:
