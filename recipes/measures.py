@@ -28,12 +28,14 @@ NUISANCES = ("light", "ground", "background_name", "x", "y")
 
 def learn(folder: Path, minutes: float) -> None:
     """Some methods of the catalogue, each for so many minutes."""
+    from selfsight.assembly import world_options
     from selfsight.core.wishes import Wishes
     from selfsight.learning import Manner, learn_run
 
     for method in METHODS:
         if not (folder / method / "export").exists():
-            wishes = Wishes(method=method, data=WORLD.format(count=10_000, size=32, split="train"), size=32, minutes=minutes)
+            data = WORLD.format(count=10_000, size=32, split="train")
+            wishes = Wishes(method=method, data=data, size=32, minutes=minutes, options=world_options(method))
             learn_run(wishes, folder / method, Manner(say=lambda words, method=method: print(f"{method}: {words}", flush=True)))
 
 

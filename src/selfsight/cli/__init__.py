@@ -14,6 +14,7 @@ VERBS = {
     "measure": "score a representation beside its floors",
     "explain": "what in an image makes a representation say what it says",
     "discover": "find the objects of pictures, without labels",
+    "explore": "see it all on a page of this machine",
     "report": "write one page about a run",
     "demo": "everything once, in a few minutes, without network or data",
     "doctor": "what this machine can do, and how long a run would take",

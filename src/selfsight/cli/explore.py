@@ -1,0 +1,84 @@
+"""``selfsight explore``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from selfsight.cli.options import DeviceArg, emit, parse
+
+__all__ = ["run"]
+
+
+@dataclass(frozen=True)
+class Explore:
+    """What to look at."""
+
+    runs: tyro.conf.Positional[
+        Annotated[tuple[Path, ...], tyro.conf.arg(help="folders of runs; the map and the clusters are of the first")]
+    ]
+    data: Annotated[str | None, tyro.conf.arg(help="the data set; by default what the first run learnt from")] = None
+    port: Annotated[int, tyro.conf.arg(help="the first port that is tried; 0: any that is free")] = 8787
+    browser: Annotated[bool, tyro.conf.arg(help="open the page in the browser")] = True
+    untrained: Annotated[bool, tyro.conf.arg(help="show what the network said before learning, too")] = True
+    host: Annotated[tuple[str, ...], tyro.conf.arg(help="names under which this machine may be asked, behind a tunnel")] = ()
+    again: Annotated[bool, tyro.conf.arg(help="prepare again, where the data have changed")] = False
+    serve: Annotated[bool, tyro.conf.arg(help="serve the page; --no-serve only prepares")] = True
+    device: DeviceArg = "auto"
+    json: Annotated[bool, tyro.conf.arg(help="print one JSON object with the address on standard output")] = False
+
+
+def run(arguments: list[str]) -> int:
+    """Prepare where needed and serve until interrupted; return the exit code."""
+    read = parse(Explore, arguments, "explore", "See what representations have learnt from images: a page on this machine.")
+    from selfsight.core.errors import UsageError
+    from selfsight.explorer.opening import prepared, serve
+
+    if not read.runs:
+        raise UsageError("There is nothing to explore.", "Name a run: selfsight explore runs/NAME")
+    data = read.data or _learnt_from(read.runs[0])
+    folder = None if read.again else prepared(read.runs, data)
+    if folder is None:
+        folder = _prepare(read, data)
+    if not read.serve:
+        emit({"folder": str(folder)}) if read.json else print(folder)
+        return 0
+    opened = serve(folder, port=read.port, hosts=read.host, browser=read.browser)
+    if read.json:
+        emit({"address": opened.address, "folder": str(folder)})
+    else:
+        print(f"explorer: {opened.address}\n(only this address holds the key; Ctrl-C ends it)", flush=True)
+    try:
+        opened.wait()
+    except KeyboardInterrupt:
+        opened.close()
+    return 0
+
+
+def _learnt_from(run: Path) -> str:
+    """The data set that a run learnt from, without loading its network."""
+    import json
+
+    from selfsight.core.errors import UsageError
+
+    file = run / "config.json"
+    if not file.is_file():
+        raise UsageError(f"{run} is no run, or what it learnt from is not known.", "Name the images: --data DATA")
+    return str(json.loads(file.read_text())["data"])
+
+
+def _prepare(read: Explore, data: str) -> Path:
+    from selfsight.api import Run, unique
+    from selfsight.api import open as open_data
+    from selfsight.explorer.opening import noted
+    from selfsight.exploring import prepare
+    from selfsight.learning import speak
+
+    runs = [Run(path, device=read.device) for path in read.runs]
+    names = unique([run.path.name for run in runs])
+    networks = {name: (run.phi, run.path) for name, run in zip(names, runs, strict=True)}
+    source = open_data(data, size=runs[0].phi.size)
+    pack = prepare(networks, source, read.runs[0] / "explorer", untrained=read.untrained, again=read.again, say=speak)
+    noted(read.runs, data, pack)
+    return pack.path

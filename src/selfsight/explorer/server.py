@@ -1,0 +1,302 @@
+"""The explorer's server: reads of a ``Shelf``, jobs, edits, exports, and the page's own files. Torch-free."""
+
+import hashlib
+import io
+import json
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import FileResponse, JSONResponse
+from PIL import Image, UnidentifiedImageError
+from starlette.concurrency import run_in_threadpool
+
+from selfsight.core.errors import SelfsightError, UsageError
+from selfsight.explorer.choose import chosen
+from selfsight.explorer.jobs import Jobs, QueueFull
+from selfsight.explorer.source import Shelf
+
+__all__ = ["STATIC", "make_server"]
+
+STATIC = Path(__file__).parent / "static"
+KINDS = ("attribute", "embed", "invert", "maximise", "picture", "segments")
+FORMATS = ("JPEG", "PNG", "WEBP")
+PIXELS, UPLOAD_SIDE = 50_000_000, 512
+MOST = 2000
+"""Rows of an answer."""
+TYPES = {".csv": "text/csv; charset=utf-8", ".txt": "text/plain; charset=utf-8", ".parquet": "application/vnd.apache.parquet"}
+
+
+def make_server(shelf: Shelf, jobs: Jobs | None = None, static: Path = STATIC) -> FastAPI:
+    """The application, unguarded (see ``guard.Guard``).
+
+    Args:
+        shelf: what is shown.
+        jobs: who does heavy work; without it nothing is worked out.
+        static: the page's files.
+    """
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    _reads(app, shelf)
+    _edits(app, shelf)
+    if jobs is not None:
+        _works(app, shelf, jobs)
+    _pages(app, static)
+
+    @app.exception_handler(SelfsightError)
+    async def refused(_: Request, problem: Exception) -> JSONResponse:
+        assert isinstance(problem, SelfsightError)
+        status = 404 if problem.cause.startswith("There is no picture") else 422
+        return JSONResponse({"cause": problem.cause, "remedy": problem.remedy}, status)
+
+    return app
+
+
+def _threaded(read: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    """Reads are made in threads, so that a slow one holds up no other."""
+
+    @wraps(read)
+    async def run(*given: Any, **named: Any) -> Any:
+        return await run_in_threadpool(read, *given, **named)
+
+    return run
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    try:
+        read = json.loads(await request.body() or b"{}")
+    except (ValueError, RecursionError):
+        raise UsageError("The body is no JSON.", "Send an object.") from None
+    if not isinstance(read, dict):
+        raise UsageError("The body is no object.", "Send an object.")
+    return read
+
+
+def _answer(read: Callable[[], Any]) -> Callable[[], Awaitable[JSONResponse]]:
+    async def answer() -> JSONResponse:
+        return JSONResponse(await _threaded(read)())
+
+    return answer
+
+
+def _number(value: Any, name: str, low: int = 0, high: int = 2**53) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise UsageError(f"{name} must be a whole number from {low} to {high}.", "Give one.")
+    return value
+
+
+def _reads(app: FastAPI, shelf: Shelf) -> None:
+    """What is only looked at."""
+    for name in ("about", "clusters", "runs", "health"):
+        app.get(f"/api/{name}")(_answer(getattr(shelf, name)))
+
+    @app.get("/api/item/{row}")
+    async def item(row: int) -> JSONResponse:
+        return JSONResponse(await _threaded(shelf.item)(row))
+
+    @app.get("/api/neighbours/{row}")
+    async def neighbours(row: int, network: str = "", layer: str = "", count: int = 24) -> JSONResponse:
+        return JSONResponse(await _threaded(shelf.neighbours)(row, network, layer, _number(count, "count", 1, 200)))
+
+    @app.get("/api/units")
+    async def units(network: str = "", layer: str = "") -> JSONResponse:
+        return JSONResponse(await _threaded(shelf.units)(network, layer))
+
+    @app.get("/api/unit/{number}")
+    async def unit(number: int, network: str = "", layer: str = "") -> JSONResponse:
+        return JSONResponse(await _threaded(shelf.unit)(number, network, layer))
+
+    @app.get("/api/thumb/{row}")
+    async def thumb(row: int) -> Response:
+        return Response(shelf.pack.thumb(row), media_type="image/jpeg", headers={"cache-control": "private, max-age=86400"})
+
+    @app.get("/api/map")
+    async def places() -> Response:
+        return Response(np.ascontiguousarray(shelf.pack.places, dtype="<f4").tobytes(), media_type="application/octet-stream")
+
+    @app.get("/api/column/{name}")
+    async def column(name: str) -> Response:
+        return await _threaded(_coded)(shelf, name)
+
+    @app.post("/api/select")
+    async def select(request: Request) -> Response:
+        asked = await _body(request)
+        rows = await _threaded(_selected)(shelf, asked)
+        start, count = _number(asked.get("start", 0), "start"), _number(asked.get("count", MOST), "count", 0, MOST)
+        return JSONResponse({"total": len(rows), "rows": rows[start : start + count].tolist()})
+
+    @app.post("/api/export/{kind}")
+    async def export(kind: str, request: Request) -> Response:
+        asked = await _body(request)
+        content, name = await _threaded(lambda: shelf.exported(_selected(shelf, asked), kind))()
+        kept = {"content-disposition": f'attachment; filename="{name}"'}
+        return Response(content, media_type=TYPES[Path(name).suffix], headers=kept)
+
+
+def _selected(shelf: Shelf, asked: dict[str, Any]) -> np.ndarray:
+    """The rows of a selection: conditions, a lasso, an order; or rows by number."""
+    given = asked.get("rows")
+    if given is not None:
+        if not isinstance(given, list) or any(isinstance(row, bool) or not isinstance(row, int) for row in given):
+            raise UsageError("Rows are whole numbers.", "Give a list of them.")
+        rows = np.array(given, dtype=np.int64)
+        if len(rows) and not (rows.min() >= 0 and rows.max() < len(shelf.pack)):
+            raise UsageError("A row is not there.", f"Rows go from 0 to {len(shelf.pack) - 1}.")
+        return rows
+    conditions, lasso, sort = asked.get("conditions", []), asked.get("lasso", []), asked.get("sort", "")
+    if not isinstance(conditions, list) or not all(isinstance(one, dict) for one in conditions) or not isinstance(sort, str):
+        raise UsageError("Conditions are a list of objects, and the order is the name of a column.", "See the documentation of select.")
+    if not isinstance(lasso, list):
+        raise UsageError("A lasso is a list of corners.", "Give each as an x and a y.")
+    return chosen(shelf.pack, conditions, lasso=lasso, sort=sort, descending=bool(asked.get("descending")), extra=shelf.said())
+
+
+def _coded(shelf: Shelf, name: str) -> Response:
+    """A column as float32 numbers, or as codes of texts whose names stand in a header."""
+    extra = shelf.said()
+    if name == "cluster" and "cluster" in shelf.pack.columns:
+        values: np.ndarray = shelf.clusters_of().astype(np.float64)
+    else:
+        values = extra[name] if name in extra else shelf.pack.column(name)
+    headers = {}
+    if values.dtype == object:
+        kinds, codes = np.unique(values.astype(str), return_inverse=True)
+        headers["x-values"] = json.dumps(kinds[:200].tolist(), ensure_ascii=True)
+        values = codes
+    return Response(np.ascontiguousarray(values, dtype="<f4").tobytes(), media_type="application/octet-stream", headers=headers)
+
+
+def _edits(app: FastAPI, shelf: Shelf) -> None:
+    """What a user says."""
+
+    @app.get("/api/edits")
+    async def history() -> JSONResponse:
+        return JSONResponse(await _threaded(shelf.edits.history)())
+
+    @app.post("/api/edits/{kind}")
+    async def say(kind: str, request: Request) -> JSONResponse:
+        asked = await _body(request)
+        subjects, value = asked.get("subjects"), asked.get("value")
+        if not isinstance(subjects, list) or not isinstance(value, str):
+            raise UsageError("An edit is of some subjects and says a text.", "Send subjects, a list of numbers, and value, a text.")
+        return JSONResponse({"edit": await _threaded(shelf.edits.say)(kind, subjects, value)})
+
+    @app.post("/api/undo")
+    async def undo() -> JSONResponse:
+        return JSONResponse({"kind": await _threaded(shelf.edits.undo)()})
+
+    @app.post("/api/redo")
+    async def redo() -> JSONResponse:
+        return JSONResponse({"kind": await _threaded(shelf.edits.redo)()})
+
+
+def _works(app: FastAPI, shelf: Shelf, jobs: Jobs) -> None:
+    """What takes a network."""
+
+    def ask(kind: str, given: dict[str, Any]) -> JSONResponse:
+        try:
+            return JSONResponse(jobs.ask(kind, given), 202)
+        except QueueFull:
+            return JSONResponse({"cause": "Too much is being worked out.", "remedy": "Wait a little."}, 429, {"retry-after": "5"})
+
+    @app.post("/api/jobs/{kind}")
+    async def begin(kind: str, request: Request) -> JSONResponse:
+        asked = await _body(request)
+        if kind not in KINDS:
+            raise UsageError(f"There is no work of the kind {kind[:40]!r}.", f"Kinds are: {', '.join(KINDS)}.")
+        return ask(kind, _given(shelf, asked))
+
+    @app.get("/api/jobs/{key}")
+    async def look(key: str) -> JSONResponse:
+        return _or_nothing(jobs.look(key))
+
+    @app.delete("/api/jobs/{key}")
+    async def cancel(key: str) -> JSONResponse:
+        return _or_nothing(jobs.cancel(key))
+
+    @app.get("/api/jobs/{key}/files/{name}")
+    async def file(key: str, name: str) -> Response:
+        found = jobs.file(key, name)
+        if found is None or found.suffix != ".png" or not found.is_file():
+            return JSONResponse({"cause": "There is no such file.", "remedy": ""}, 404)
+        return FileResponse(found, media_type="image/png")
+
+    @app.get("/api/jobs/{key}/neighbours")
+    async def alike(key: str, count: int = 24) -> JSONResponse:
+        found = jobs.look(key)
+        if found is None or found["state"] != "done" or "vector" not in found["found"]:
+            return JSONResponse({"cause": "This is not worked out.", "remedy": ""}, 404)
+        told = found["found"]
+        given = (np.array(told["vector"], dtype=np.float32), told["network"], told["layer"], _number(count, "count", 1, 200))
+        return JSONResponse(await _threaded(shelf.neighbours)(*given))
+
+    @app.post("/api/search")
+    async def search(request: Request, network: str = "", layer: str = "") -> JSONResponse:
+        name = await _threaded(_kept)(await request.body(), jobs.folder / "uploads")
+        if name is None:
+            return JSONResponse({"cause": "This is no JPEG, PNG or WebP picture, or a huge one.", "remedy": "Send another."}, 415)
+        return ask("embed", _given(shelf, {"upload": name, "network": network, "layer": layer}))
+
+
+def _or_nothing(found: dict[str, Any] | None) -> JSONResponse:
+    return JSONResponse({"cause": "There is no such work.", "remedy": ""}, 404) if found is None else JSONResponse(found)
+
+
+def _given(shelf: Shelf, asked: dict[str, Any]) -> dict[str, Any]:
+    """What work is asked about, checked: a row, a unit, a box, a method by its name."""
+    found: dict[str, Any] = {"network": str(asked.get("network", "") or next(iter(shelf.networks)))}
+    if found["network"] not in shelf.networks:
+        raise UsageError(f"There is no network {found['network'][:40]!r}.", f"There are: {', '.join(shelf.networks)}.")
+    found["layer"] = str(asked.get("layer", ""))
+    if found["layer"] and found["layer"] not in shelf.networks[found["network"]].bank.layers:
+        raise UsageError(f"There is no layer {found['layer'][:40]!r}.", "Layers stand in /api/about.")
+    if "row" in asked:
+        found["row"] = _number(asked["row"], "row", 0, len(shelf.pack) - 1)
+    if "unit" in asked:
+        found["unit"] = _number(asked["unit"], "unit", 0, 100_000)
+    if "box" in asked:
+        box = asked["box"]
+        if not isinstance(box, list) or len(box) != 4 or not all(isinstance(one, int | float) and 0 <= one <= 1 for one in box):
+            raise UsageError("A box is four fractions: left, top, right, bottom.", "Give them from 0 to 1.")
+        found["box"] = [round(float(one), 4) for one in box]
+    for name in ("method", "upload"):
+        if name in asked:
+            text = str(asked[name])
+            if not text.replace("_", "").replace(".", "").isalnum() or len(text) > 64:
+                raise UsageError(f"{text[:40]!r} is no name.", "Give one of letters and digits.")
+            found[name] = text
+    return found
+
+
+def _kept(content: bytes, folder: Path) -> str | None:
+    """Keep an uploaded picture, decoded and encoded anew, by its digest; ``None`` where it is none."""
+    try:
+        picture = Image.open(io.BytesIO(content), formats=FORMATS)
+        if picture.width * picture.height > PIXELS:
+            return None
+        picture.draft("RGB", (UPLOAD_SIDE, UPLOAD_SIDE))
+        small = picture.convert("RGB")
+        small.thumbnail((UPLOAD_SIDE, UPLOAD_SIDE))
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    name = f"{hashlib.sha256(content).hexdigest()[:32]}.png"
+    folder.mkdir(parents=True, exist_ok=True)
+    small.save(folder / name, "PNG")
+    return name
+
+
+def _pages(app: FastAPI, static: Path) -> None:
+    """The page's own files; every other path is the page, which reads its view from the address."""
+    files = {path.relative_to(static).as_posix(): path for path in static.rglob("*") if path.is_file()} if static.is_dir() else {}
+
+    @app.get("/{path:path}")
+    async def page(path: str) -> Response:
+        if path.startswith("api/"):
+            return JSONResponse({"cause": "There is nothing here.", "remedy": ""}, 404)
+        if path in files:
+            return FileResponse(files[path], headers={"cache-control": "no-cache"})
+        if "." in path.rpartition("/")[2] or "index.html" not in files:
+            return JSONResponse({"cause": "There is no such page.", "remedy": ""}, 404)
+        return FileResponse(files["index.html"], headers={"cache-control": "no-cache"})

@@ -1,0 +1,341 @@
+"""All that the explorer reads: a prepared data set, what networks say of it, and what their runs have written. Torch-free."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from selfsight.bank.store import Bank
+from selfsight.core.errors import DataError, UsageError
+from selfsight.core.names import look_up
+from selfsight.explorer.edits import Edits
+from selfsight.explorer.pack import Pack
+
+__all__ = ["Network", "Shelf"]
+
+ROWS = 65_536
+"""Rows of a bank that are compared at a time."""
+POINTS = 400
+"""Of a curve."""
+TOP, BINS = 12, 24
+SICK = {
+    "dark": ("brightness", False, "the darkest"),
+    "bright": ("brightness", True, "the brightest"),
+    "flat": ("contrast", False, "the least contrast"),
+    "blurred": ("sharpness", False, "the least sharp"),
+    "plain": ("information", False, "the fewest bytes a pixel"),
+    "outliers": ("distance_to_neighbours", True, "the farthest from all others"),
+    "odd": ("oddness", True, "the most unusual shape"),
+}
+"""What may be wrong with a picture: by which column, whether its largest values, in words."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network whose bank of the data set is there.
+
+    Attributes:
+        name: what it is called on the page.
+        path: of its bank.
+        run: its run's folder; empty where there is none (the same network untrained).
+    """
+
+    name: str
+    path: Path
+    run: str = ""
+
+    @cached_property
+    def bank(self) -> Bank:
+        """What it says."""
+        return Bank(self.path)
+
+
+class Shelf:
+    """A data set with what is known of it.
+
+    Args:
+        pack: the prepared data set.
+        networks: those whose banks there are, the first of which the map and the clusters are of.
+    """
+
+    def __init__(self, pack: Pack, networks: Sequence[Network]) -> None:
+        self.pack, self.networks = pack, {network.name: network for network in networks}
+        self.edits = Edits(pack.path.parent / f"{pack.path.name}.edits.sqlite")
+        self._vectors = lru_cache(maxsize=8)(self._read_vectors)
+        self._heights = lru_cache(maxsize=8)(self._read_heights)
+
+    @classmethod
+    def of(cls, folder: Path) -> "Shelf":
+        """The shelf of a prepared folder."""
+        pack = Pack(folder)
+        networks = [Network(one["name"], folder / one["bank"], one.get("run", "")) for one in pack.about["networks"]]
+        return cls(pack, networks)
+
+    def about(self) -> dict[str, Any]:
+        """What there is, for the page's first look."""
+        columns = []
+        for name in self.pack.columns:
+            values = self.pack.column(name)
+            if values.dtype == object:
+                kinds, counts = np.unique(values.astype(str), return_counts=True)
+                order = np.argsort(-counts, kind="stable")[:50]
+                columns.append({"name": name, "kind": "text", "values": kinds[order].tolist(), "counts": counts[order].tolist()})
+            else:
+                known = values[np.isfinite(values)]
+                low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
+                columns.append({"name": name, "kind": "number", "low": low, "high": high})
+        networks = [{"name": one.name, "layers": list(one.bank.layers), "run": one.run} for one in self.networks.values()]
+        return {
+            "count": len(self.pack),
+            "data": self.pack.about["data"],
+            "columns": columns,
+            "networks": networks,
+            "clusters": len(self.pack.clusters),
+            "map": self.pack.about.get("map", "pca"),
+        }
+
+    def item(self, row: int) -> dict[str, Any]:
+        """All that is known of an item.
+
+        Raises:
+            DataError: there is no such row.
+        """
+        self._check(row)
+        known = {name: _plain(self.pack.column(name)[row]) for name in self.pack.columns}
+        said = {kind: self.edits.said(kind).get(row, "") for kind in ("tag", "note")}
+        return {"row": row, "name": str(self.pack.names[row]), "columns": known, **said}
+
+    def said(self) -> dict[str, np.ndarray]:
+        """Tags and cluster names as columns, for conditions and colours."""
+        found: dict[str, np.ndarray] = {}
+        tags = np.full(len(self.pack), "", dtype=object)
+        for row, value in self.edits.said("tag").items():
+            if row < len(tags):
+                tags[row] = value
+        found["tag"] = tags
+        if self.pack.clusters:
+            numbers = self.clusters_of()
+            named = self.edits.said("cluster_name")
+            found["cluster_name"] = np.array([named.get(int(number), "") for number in numbers], dtype=object)
+        return found
+
+    def clusters_of(self) -> Int[np.ndarray, " item"]:
+        """The cluster of each item, with what was merged."""
+        numbers = self.pack.column("cluster").astype(np.int64)
+        into = {one: int(other) for one, other in self.edits.said("cluster_merge").items()}
+        table = np.arange(int(numbers.max(initial=0)) + 1)
+        for one in range(len(table)):
+            target, seen = one, {one}
+            while target in into and into[target] not in seen:
+                target = into[target]
+                seen.add(target)
+            table[one] = target
+        return table[numbers]
+
+    def _check(self, row: int) -> None:
+        if not 0 <= row < len(self.pack):
+            raise DataError(f"There is no picture {row}.", f"Rows go from 0 to {len(self.pack) - 1}.")
+
+    def _network(self, name: str) -> Network:
+        return self.networks[look_up("network", name or next(iter(self.networks)), self.networks)]
+
+    def _read_vectors(self, network: str, layer: str) -> tuple[np.ndarray, Float[np.ndarray, " item"]]:
+        """Vectors of a layer and their lengths."""
+        rows = self._network(network).bank.pooled(layer or None)
+        lengths = [np.linalg.norm(rows[start : start + ROWS].astype(np.float32), axis=1) for start in range(0, len(rows), ROWS)]
+        return rows, np.concatenate(lengths).clip(min=1e-12)
+
+    def neighbours(
+        self, asked: int | Float[np.ndarray, " dim"], network: str = "", layer: str = "", count: int = 24
+    ) -> list[dict[str, Any]]:
+        """The items most like one (by its row) or a vector: cosine of what a network says, the most alike first, without itself."""
+        rows, lengths = self._vectors(network, layer)
+        if isinstance(asked, int):
+            self._check(asked)
+        query = np.asarray(rows[asked] if isinstance(asked, int) else asked, dtype=np.float32)
+        if query.shape != rows.shape[1:]:
+            raise UsageError(f"A vector of {query.size} numbers is not one of this layer ({rows.shape[1]}).", "Ask the same layer.")
+        query = query / max(float(np.linalg.norm(query)), 1e-12)
+        alike = np.concatenate([rows[start : start + ROWS].astype(np.float32) @ query for start in range(0, len(rows), ROWS)]) / lengths
+        if isinstance(asked, int):
+            alike[asked] = -np.inf
+        some = np.argpartition(-alike, min(count, len(alike) - 1))[:count]
+        some = some[np.argsort(-alike[some], kind="stable")]
+        return [{"row": int(row), "alike": round(float(alike[row]), 4)} for row in some if np.isfinite(alike[row])]
+
+    def clusters(self) -> list[dict[str, Any]]:
+        """Every cluster with its members' extremes, name and, where labels are known, how pure it is; merged ones are one."""
+        numbers, names = self.clusters_of(), self.edits.said("cluster_name")
+        labels = self.pack.column("label") if "label" in self.pack.columns else None
+        near = self.pack.column("nearness") if "nearness" in self.pack.columns else np.zeros(len(self.pack))
+        told = {int(one["number"]): one for one in self.pack.clusters}
+        found = []
+        for number in np.unique(numbers).tolist():
+            members = np.flatnonzero(numbers == number)
+            order = members[np.argsort(-near[members], kind="stable")]
+            entry: dict[str, Any] = {
+                "number": number,
+                "name": names.get(number, ""),
+                "size": len(members),
+                "central": order[:24].tolist(),
+                "distant": order[::-1][:12].tolist(),
+                "compact": round(float(near[members].mean()), 4),
+                "units": told.get(number, {}).get("units", []),
+            }
+            if labels is not None:
+                kinds, counts = np.unique(labels[members].astype(str), return_counts=True)
+                entry |= {"label": str(kinds[counts.argmax()]), "purity": round(float(counts.max() / len(members)), 4)}
+            found.append(entry)
+        return found
+
+    def _read_heights(self, network: str, layer: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of each unit of a layer: mean, deviation and highest value."""
+        rows = self._network(network).bank.pooled(layer or None)
+        total, square, high = np.zeros(rows.shape[1]), np.zeros(rows.shape[1]), np.full(rows.shape[1], -np.inf)
+        for start in range(0, len(rows), ROWS):
+            part = rows[start : start + ROWS].astype(np.float64)
+            total, square, high = total + part.sum(0), square + (part**2).sum(0), np.maximum(high, part.max(0))
+        mean = total / len(rows)
+        return mean, np.sqrt((square / len(rows) - mean**2).clip(min=0)), high
+
+    def units(self, network: str = "", layer: str = "") -> list[dict[str, Any]]:
+        """Every unit of a layer: how high it goes above its mean, in deviations."""
+        mean, deviation, high = self._heights(network, layer)
+        peaks = np.divide(high - mean, deviation, out=np.zeros_like(mean), where=deviation > 0)
+        return [{"unit": place, "mean": round(float(mean[place]), 4), "peak": round(float(peaks[place]), 3)} for place in range(len(mean))]
+
+    def unit(self, number: int, network: str = "", layer: str = "") -> dict[str, Any]:
+        """One unit: the items that it likes most and least, its histogram, and units that say the same.
+
+        Raises:
+            DataError: there is no such unit.
+        """
+        rows, _ = self._vectors(network, layer)
+        if not 0 <= number < rows.shape[1]:
+            raise DataError(f"There is no unit {number}.", f"Units of this layer go from 0 to {rows.shape[1] - 1}.")
+        values = np.asarray(rows[:, number], dtype=np.float64)
+        order = np.argsort(-values, kind="stable")
+        counts, edges = np.histogram(values, BINS)
+        some = np.linspace(0, len(rows) - 1, min(len(rows), 5000)).astype(np.int64)
+        part = np.asarray(rows[some], dtype=np.float64)
+        part = part - part.mean(0)
+        like = part.T @ part[:, number] / (np.linalg.norm(part, axis=0) * np.linalg.norm(part[:, number])).clip(min=1e-12)
+        like[number] = -np.inf
+        twins = np.argsort(-like)[:8]
+        return {
+            "unit": number,
+            "top": [{"row": int(row), "value": round(float(values[row]), 4)} for row in order[:TOP]],
+            "bottom": [{"row": int(row), "value": round(float(values[row]), 4)} for row in order[::-1][:TOP]],
+            "histogram": {"counts": counts.tolist(), "low": float(edges[0]), "high": float(edges[-1])},
+            "alike": [{"unit": int(one), "correlation": round(float(like[one]), 3)} for one in twins if np.isfinite(like[one])],
+        }
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Each run's state, curves and scores, as they stand on disk now."""
+        found = []
+        for folder in dict.fromkeys(one.run for one in self.networks.values() if one.run):
+            path = Path(folder)
+            found.append(
+                {
+                    "name": path.name,
+                    "status": _json(path / "STATUS.json"),
+                    "settings": {name: value for name, value in _json(path / "config.json").items() if not isinstance(value, dict)},
+                    "curves": _curves(path / "metrics.jsonl"),
+                    "measures": [_json(file) for file in sorted((path / "measures").glob("*.json"))],
+                }
+            )
+        return found
+
+    def health(self, count: int = 60) -> list[dict[str, Any]]:
+        """What may be wrong with the data: the most extreme items by each measure, and pictures that are there twice."""
+        found = []
+        for name, (column, largest, words) in SICK.items():
+            if column in self.pack.columns:
+                values = self.pack.column(column)
+                order = np.argsort(-values if largest else values, kind="stable")
+                rows = [int(row) for row in order[:count] if np.isfinite(values[row])]
+                found.append(
+                    {"name": name, "column": column, "words": words, "rows": rows, "values": [_plain(values[row]) for row in rows]}
+                )
+        if "duplicates" in self.pack.columns:
+            groups = self.pack.column("duplicates")
+            twins = [np.flatnonzero(groups == group).tolist() for group in np.unique(groups[np.isfinite(groups)])[:count]]
+            found.append({"name": "duplicates", "column": "duplicates", "words": "pictures that are there twice", "groups": twins})
+        found.append({"name": "unreadable", "column": "", "words": "files that cannot be read", "files": self.pack.about.get("bad", [])})
+        return found
+
+    def table(self, rows: Int[np.ndarray, " row"]) -> dict[str, np.ndarray]:
+        """Items with all columns and what was said of them, to be written down."""
+        names = self.pack.names.to_numpy()[rows]
+        return {
+            "file": names,
+            **{name: self.pack.column(name)[rows] for name in self.pack.columns},
+            **{name: values[rows] for name, values in self.said().items()},
+        }
+
+    def exported(self, rows: Int[np.ndarray, " row"], kind: str) -> tuple[bytes, str]:
+        """A selection as a file, and the file's name: ``csv``, ``parquet``, ``txt`` (paths), or ``labels`` (files and names given to clusters).
+
+        Raises:
+            UsageError: there is no such kind.
+        """
+        look_up("kind of file", kind, ("csv", "parquet", "txt", "labels"))
+        table = self.table(rows)
+        if kind == "txt":
+            return "".join(f"{name}\n" for name in table["file"]).encode(), "selection.txt"
+        if kind == "parquet":
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            buffer = io.BytesIO()
+            pq.write_table(pa.table({name: pa.array(values.tolist()) for name, values in table.items()}), buffer)
+            return buffer.getvalue(), "selection.parquet"
+        if kind == "labels":
+            named = table.get("cluster_name", np.full(len(rows), "", object)) != ""
+            table = {"file": table["file"][named], "label": table.get("cluster_name", table["file"])[named]}
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(table)
+        writer.writerows(zip(*(values.tolist() for values in table.values()), strict=True))
+        return text.getvalue().encode(), "labels.csv" if kind == "labels" else "selection.csv"
+
+
+def _plain(value: object) -> object:
+    """A value of a column as JSON; ``None`` where it is not known."""
+    if isinstance(value, float | np.floating):
+        return round(float(value), 5) if np.isfinite(value) else None
+    return value if isinstance(value, str) else str(value)
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """A file of a run that may be written at this moment."""
+    try:
+        return json.loads(file.read_text()) if file.is_file() else {}
+    except ValueError:
+        return {}
+
+
+def _curves(file: Path) -> dict[str, list[list[float]]]:
+    """Every number of a run over its steps, thinned."""
+    if not file.is_file():
+        return {}
+    lines = []
+    for line in file.read_text().splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            continue  # the last line, which is being written
+    some = (
+        [lines[place] for place in sorted({round(place) for place in np.linspace(0, len(lines) - 1, min(len(lines), POINTS))})]
+        if lines
+        else []
+    )
+    names = [name for name in (some[0] if some else {}) if name not in ("step", "epoch", "skipped")]
+    return {name: [[line["step"], line[name]] for line in some if isinstance(line.get(name), int | float)] for name in names}
