@@ -19,7 +19,7 @@ from selfsight.core.clock import key
 from selfsight.core.representation import Representation
 from selfsight.core.say import Say, quiet
 from selfsight.data.source import Source, Truth
-from selfsight.discover.clusters import Clustered, find_clusters
+from selfsight.discover.clusters import find_clusters
 from selfsight.engine.hardware import fast_bf16
 from selfsight.explorer.pack import Pack, PackWriter
 from selfsight.measure.floors import estimate_statistics
@@ -57,38 +57,20 @@ def prepare(
     path = folder / mark
     if (path / "pack.json").is_file() and not again:
         return Pack(path)
-    first, _ = next(iter(networks.values()))
+    first, run = next(iter(networks.values()))
     say(f"small pictures of {len(source):,}")
     with PackWriter(path) as writer:
         qualities: list[dict[str, float]] = []
         writer.thumbs(_thumbs(source, qualities, say))
         columns = _known(source.truth(np.arange(len(source))), len(source))
         columns |= {name: np.array([one[name] for one in qualities]) for name in qualities[0]} if qualities else {}
-        found = _clustered(first, source, next(iter(networks.values()))[1], say)
-        if found is not None:
-            groups = np.full(len(source), np.nan)
-            for number, rows in enumerate(found.twins):
-                groups[list(rows)] = number
-            columns |= {"cluster": found.labels.astype(np.float64), "nearness": found.nearness, "distance_to_neighbours": found.lonely}
-            columns["duplicates"] = groups
+        grouped, clusters = _clustered(first, source, run, say)
         say("map")
         places = _places(np.load(next(iter(banks.values())) / f"{OUTPUT}.npy", mmap_mode="r"))
-        clusters = [] if found is None else [{"number": number, **one.to_plain(found.names)} for number, one in enumerate(found.clusters)]
         told = [{"name": name, "bank": os.path.relpath(bank, path), "run": about[name]} for name, bank in banks.items()]
-        facts = {
-            "data": source.spec,
-            "size": first.size,
-            "fingerprint": source.fingerprint,
-            "map": "pca",
-            "networks": told,
-            "bad": [list(one) for one in source.bad][:1000],
-        }
-        return writer.finish(list(source.names), columns, places, [_numbers(one) for one in clusters], facts)
-
-
-def _numbers(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of a cluster that the page shows."""
-    return {"number": entry["number"], "units": entry.get("units", [])}
+        bad = [list(one) for one in source.bad][:1000]
+        facts = {"data": source.spec, "size": first.size, "fingerprint": source.fingerprint, "map": "pca", "networks": told, "bad": bad}
+        return writer.finish(list(source.names), columns | grouped, places, clusters, facts)
 
 
 def _banks(
@@ -154,12 +136,18 @@ def _known(truth: Truth, count: int) -> dict[str, np.ndarray]:
     return columns
 
 
-def _clustered(phi: Representation, source: Source, run: Path, say: Say) -> Clustered | None:
-    """Clusters with their twins, where the data set is neither tiny nor huge."""
+def _clustered(phi: Representation, source: Source, run: Path, say: Say) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+    """Clusters with their twins as columns, and what is known of each, where the data set is neither tiny nor huge."""
     if not 20 <= len(source) <= CLUSTERED:
-        return None
+        return {}, []
     count = int(np.clip(round((len(source) / 2) ** 0.5 / 2), 4, 40))
-    return find_clusters(phi, source, count=count, banks=run / "banks", say=say)
+    found = find_clusters(phi, source, count=count, banks=run / "banks", say=say)
+    groups = np.full(len(source), np.nan)
+    for number, rows in enumerate(found.twins):
+        groups[list(rows)] = number
+    columns = {"cluster": found.labels.astype(np.float64), "nearness": found.nearness, "distance_to_neighbours": found.lonely}
+    told = [{"number": number, "units": one.to_plain(found.names).get("units", [])} for number, one in enumerate(found.clusters)]
+    return {**columns, "duplicates": groups}, told
 
 
 def _places(rows: Float[np.ndarray, "item dim"], sample: int = 20_000) -> Float[np.ndarray, "item 2"]:

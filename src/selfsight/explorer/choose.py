@@ -21,7 +21,7 @@ def chosen(
     pack: Pack,
     conditions: Sequence[Mapping[str, Any]] = (),
     *,
-    lasso: Sequence[Sequence[float]] = (),
+    lasso: Sequence[Any] = (),
     sort: str = "",
     descending: bool = False,
     extra: Mapping[str, np.ndarray] | None = None,
@@ -84,7 +84,7 @@ def _fulfilled(values: np.ndarray, condition: Mapping[str, Any]) -> Bool[np.ndar
     return NUMBERS[sign](values, float(value))
 
 
-def inside(points: Float[np.ndarray, "point 2"], corners: Sequence[Sequence[float]]) -> Bool[np.ndarray, " point"]:
+def inside(points: Float[np.ndarray, "point 2"], corners: Sequence[Any]) -> Bool[np.ndarray, " point"]:
     """Which points lie in a polygon, by the number of its sides to their right (even-odd rule).
 
     Raises:

@@ -107,35 +107,32 @@ class Guard:
         await _say(send, 303, "", {"location": quote(target, safe="/?&=%#.,:;+-_~!*'()"), "set-cookie": cookie})
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        seen, late, begun = 0, asyncio.get_running_loop().time() + PATIENCE, False
+        """Take the body in, whole and in time, before the application sees anything of it."""
+        body = bytearray()
+        if scope["method"] in ("POST", "PUT", "PATCH", "DELETE"):
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    if not await _taken(receive, body):
+                        await _say(send, 413, f"This is larger than {MOST_BYTES // 2**20} MiB.")
+                        return
+            except TimeoutError:
+                await _say(send, 408, "This took too long to arrive.")
+                return
+        whole: Message | None = {"type": "http.request", "body": bytes(body), "more_body": False}
 
-        async def limited() -> Message:
-            nonlocal seen
-            left = late - asyncio.get_running_loop().time()
-            message = await (asyncio.wait_for(receive(), max(left, 0.001)) if _awaits_body(scope) and seen >= 0 else receive())
-            seen = seen + len(message.get("body", b"")) if seen >= 0 else seen
-            if seen > MOST_BYTES:
-                raise _TooLarge
-            if not message.get("more_body"):
-                seen = -1  # whole: from here on it is waited for the end of the connection alone
-            return message
+        async def kept() -> Message:
+            nonlocal whole
+            given, whole = whole, None
+            return await receive() if given is None else given
 
         async def stamped(message: Message) -> None:
-            nonlocal begun
             if message["type"] == "http.response.start":
-                begun = True
                 headers = MutableHeaders(scope=message)
                 for name, value in self._stamps().items():
                     headers.setdefault(name, value)
             await send(message)
 
-        try:
-            await self.app(scope, limited, stamped)
-        except (_TooLarge, TimeoutError) as problem:
-            if begun:
-                raise
-            large = isinstance(problem, _TooLarge)
-            await _say(send, 413 if large else 408, "This is too large." if large else "This took too long to arrive.")
+        await self.app(scope, kept, stamped)
 
     def _stamps(self) -> dict[str, str]:
         return {
@@ -147,12 +144,15 @@ class Guard:
         }
 
 
-class _TooLarge(Exception):
-    """The body is larger than it may be."""
-
-
-def _awaits_body(scope: Scope) -> bool:
-    return scope["method"] in ("POST", "PUT", "PATCH", "DELETE")
+async def _taken(receive: Receive, body: bytearray) -> bool:
+    """Take a body in; whether it is small enough."""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > MOST_BYTES:
+            return False
+        if message["type"] == "http.disconnect" or not message.get("more_body"):
+            return True
 
 
 async def _say(send: Send, status: int, words: str, more: dict[str, str] | None = None) -> None:

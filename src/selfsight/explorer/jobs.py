@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Job", "Jobs", "QueueFull"]
+__all__ = ["WAITING", "Job", "Jobs", "QueueFull"]
 
-WAITING = 16
-KEPT = 500
-"""Jobs that are remembered."""
+WAITING, KEPT = 16, 500
+"""Jobs that may wait; jobs that are remembered."""
 
 
 class QueueFull(Exception):
@@ -123,6 +122,7 @@ class Jobs:
                 self._process.kill()
             self._change.notify_all()
         self._thread.join(timeout=5)
+        self._let_go()
 
     def _plain(self, job: Job) -> dict[str, Any]:
         return job.to_plain(self._queue.index(job.key) + 1 if job.key in self._queue else 0)
@@ -172,14 +172,27 @@ class Jobs:
         with self._change:
             if job.state == "running":
                 job.state, job.words = "failed", words
-            if self._process is not None:
-                self._process.kill()
-                self._process.wait()
-                self._process = None
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """End the process and close what it was spoken to through."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            try:
+                if pipe is not None:
+                    pipe.close()
+            except BrokenPipeError:  # what was not read any more
+                continue
 
     def _started(self) -> "subprocess.Popen[str]":
         with self._change:
-            if self._process is None or self._process.poll() is not None:
+            if self._process is not None and self._process.poll() is not None:
+                self._let_go()
+            if self._process is None:
                 self._process = subprocess.Popen(
                     [sys.executable, *self.worker], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
                 )

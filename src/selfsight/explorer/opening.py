@@ -57,6 +57,7 @@ class Opened:
     Attributes:
         address: of the page, with the key in it.
         close: ends it.
+        wait: until it ends.
     """
 
     address: str
@@ -87,9 +88,8 @@ def serve(
     number = listener.getsockname()[1]
     jobs = Jobs(folder.parent / f"{folder.name}.jobs", [*WORKER, str(folder)], folder.name) if work else None
     guard = Guard(make_server(shelf, jobs), token=token, port=number, hosts=hosts, frames=frames)
-    server = uvicorn.Server(
-        uvicorn.Config(guard, log_level="warning", access_log=False, server_header=False, date_header=False, lifespan="off")
-    )
+    quiet = {"log_level": "warning", "access_log": False, "server_header": False, "date_header": False, "lifespan": "off"}
+    server = uvicorn.Server(uvicorn.Config(guard, **quiet))  # pyright: ignore[reportArgumentType]
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="explorer", daemon=True)
     thread.start()
     address = f"http://127.0.0.1:{number}/enter?token={token}"
@@ -114,6 +114,7 @@ def _listener(port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("127.0.0.1", number))
+            listener.listen(128)
         except OSError:
             listener.close()
             continue

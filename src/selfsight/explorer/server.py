@@ -40,9 +40,11 @@ def make_server(shelf: Shelf, jobs: Jobs | None = None, static: Path = STATIC) -
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     _reads(app, shelf)
+    _selections(app, shelf)
     _edits(app, shelf)
     if jobs is not None:
         _works(app, shelf, jobs)
+        _searches(app, shelf, jobs)
     _pages(app, static)
 
     @app.exception_handler(SelfsightError)
@@ -120,6 +122,10 @@ def _reads(app: FastAPI, shelf: Shelf) -> None:
     async def column(name: str) -> Response:
         return await _threaded(_coded)(shelf, name)
 
+
+def _selections(app: FastAPI, shelf: Shelf) -> None:
+    """Which items, in which order, on the page or as a file."""
+
     @app.post("/api/select")
     async def select(request: Request) -> Response:
         asked = await _body(request)
@@ -192,21 +198,22 @@ def _edits(app: FastAPI, shelf: Shelf) -> None:
         return JSONResponse({"kind": await _threaded(shelf.edits.redo)()})
 
 
+def _ask(jobs: Jobs, kind: str, given: dict[str, Any]) -> JSONResponse:
+    try:
+        return JSONResponse(jobs.ask(kind, given), 202)
+    except QueueFull:
+        return JSONResponse({"cause": "Too much is being worked out.", "remedy": "Wait a little."}, 429, {"retry-after": "5"})
+
+
 def _works(app: FastAPI, shelf: Shelf, jobs: Jobs) -> None:
     """What takes a network."""
-
-    def ask(kind: str, given: dict[str, Any]) -> JSONResponse:
-        try:
-            return JSONResponse(jobs.ask(kind, given), 202)
-        except QueueFull:
-            return JSONResponse({"cause": "Too much is being worked out.", "remedy": "Wait a little."}, 429, {"retry-after": "5"})
 
     @app.post("/api/jobs/{kind}")
     async def begin(kind: str, request: Request) -> JSONResponse:
         asked = await _body(request)
         if kind not in KINDS:
             raise UsageError(f"There is no work of the kind {kind[:40]!r}.", f"Kinds are: {', '.join(KINDS)}.")
-        return ask(kind, _given(shelf, asked))
+        return _ask(jobs, kind, _given(shelf, asked))
 
     @app.get("/api/jobs/{key}")
     async def look(key: str) -> JSONResponse:
@@ -223,6 +230,10 @@ def _works(app: FastAPI, shelf: Shelf, jobs: Jobs) -> None:
             return JSONResponse({"cause": "There is no such file.", "remedy": ""}, 404)
         return FileResponse(found, media_type="image/png")
 
+
+def _searches(app: FastAPI, shelf: Shelf, jobs: Jobs) -> None:
+    """Pictures like one that is not of the data set, or like a part of one."""
+
     @app.get("/api/jobs/{key}/neighbours")
     async def alike(key: str, count: int = 24) -> JSONResponse:
         found = jobs.look(key)
@@ -237,7 +248,7 @@ def _works(app: FastAPI, shelf: Shelf, jobs: Jobs) -> None:
         name = await _threaded(_kept)(await request.body(), jobs.folder / "uploads")
         if name is None:
             return JSONResponse({"cause": "This is no JPEG, PNG or WebP picture, or a huge one.", "remedy": "Send another."}, 415)
-        return ask("embed", _given(shelf, {"upload": name, "network": network, "layer": layer}))
+        return _ask(jobs, "embed", _given(shelf, {"upload": name, "network": network, "layer": layer}))
 
 
 def _or_nothing(found: dict[str, Any] | None) -> JSONResponse:

@@ -1,0 +1,132 @@
+"""A person at the page, in a real browser: where Chromium is there."""
+
+import shutil
+
+import pytest
+from shelves import make_shelf
+
+from selfsight.explorer import opening
+from selfsight.explorer.opening import serve
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here: apt-get install chromium")
+SLOW = """
+import json, sys, time
+for line in sys.stdin:
+    asked = json.loads(line)
+    for step in range(100):
+        print(json.dumps({"words": f"step {step} of 100"}), flush=True)
+        time.sleep(0.1)
+"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as driver:
+        made = driver.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """Without a network, its worker slow."""
+    make_shelf(tmp_path)
+    (tmp_path / "slow.py").write_text(SLOW)
+    monkeypatch.setattr(opening, "WORKER", (str(tmp_path / "slow.py"),))
+    opened = serve(tmp_path / "pack", port=0)
+    yield opened
+    opened.close()
+
+
+def page_of(browser, opened, problems: list[str], path: str = "/map"):
+    page = browser.new_context(viewport={"width": 1200, "height": 800}).new_page()
+    page.on("pageerror", lambda problem: problems.append(str(problem)))
+    page.on("dialog", lambda dialog: problems.append(f"dialog {dialog.message}") or dialog.dismiss())
+    page.goto(f"{opened.address}&next={path}")
+    return page
+
+
+def test_lasso_neighbours_names_and_addresses(browser, shelf):
+    problems: list[str] = []
+    page = page_of(browser, shelf, problems)
+    page.wait_for_selector(".legend i")
+    assert "token" not in page.url
+    box = page.locator("canvas.move").bounding_box()
+    middle, side = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2), min(box["width"], box["height"]) / 2
+    page.get_by_role("button", name="lasso").click()
+    page.mouse.move(middle[0] + 0.1 * side, middle[1] - 0.95 * side)
+    page.mouse.down()
+    for x, y in ((0.9, -0.95), (0.9, 0.95), (0.1, 0.95), (0.1, 0)):  # the right half: all that is blue
+        page.mouse.move(middle[0] + x * side, middle[1] + y * side, steps=6)
+    page.mouse.up()
+    page.wait_for_selector("text=20 pictures")
+    address = page.url
+    assert "lasso=" in address
+    fresh = page.context.new_page()
+    fresh.goto(address)  # the address restores the view in a fresh tab
+    fresh.wait_for_selector("text=20 pictures")
+    fresh.close()
+    page.locator(".cell a").first.click()
+    page.wait_for_selector(".thumbs img")
+    assert "/image/1" in page.url
+    page.locator(".thumbs a").first.click()
+    page.wait_for_url("**/image/*")
+    page.get_by_label("layer").select_option("inner")
+    page.wait_for_url("**layer=inner**")
+    page.keyboard.press("3")
+    page.wait_for_selector("text=2 clusters")
+    page.get_by_label("name of cluster 0").fill("<b>reds</b>")
+    page.get_by_role("button", name="name").first.click()
+    page.wait_for_selector("h2 >> text=<b>reds</b>")
+    page.get_by_role("button", name="undo").click()
+    page.wait_for_selector("h2 >> text=cluster 0")
+    assert problems == []
+
+
+def test_hostile_names_are_shown_as_they_are(browser, shelf):
+    problems: list[str] = []
+    page = page_of(browser, shelf, problems, "/image/2")
+    page.wait_for_selector("h1 >> text=<img src=x onerror=alert(1)>.png")
+    assert page.locator("h1 img").count() == 0
+    assert problems == []
+
+
+def test_work_shows_progress_and_is_cancelled(browser, shelf):
+    problems: list[str] = []
+    page = page_of(browser, shelf, problems, "/image/5")
+    page.get_by_role("button", name="eigen-segments").click()
+    page.wait_for_selector("progress")
+    page.wait_for_selector("text=/step \\d+ of 100|waiting/")
+    page.get_by_role("button", name="cancel").click()
+    page.wait_for_selector("text=cancelled")
+    assert problems == []
+
+
+def test_views_are_usable_and_nothing_is_asked_elsewhere(browser, shelf):
+    problems: list[str] = []
+    page = page_of(browser, shelf, problems)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    for path in ("/grid", "/units", "/units/output/1", "/runs", "/health", "/clusters/1", "/edits", "/nothing"):
+        page.goto(page.url.split("/", 3)[0] + "//" + page.url.split("/")[2] + path)
+        page.wait_for_selector("main *")
+        page.wait_for_timeout(200)
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path
+        missing = (
+            "[...document.querySelectorAll('img')].filter(one => !one.alt).length + [...document.querySelectorAll('button, input, select')]"
+        )
+        assert (
+            page.evaluate(f"{missing}.filter(one => !(one.innerText || one.ariaLabel || one.placeholder || one.labels?.length)).length")
+            == 0
+        )
+    page.get_by_role("button", name="dark colours").click()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"
+    host = shelf.address.split("/")[2]
+    assert all(one.split("/")[2] == host for one in asked if one.startswith("http"))
+    assert problems == []

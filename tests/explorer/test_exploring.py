@@ -1,0 +1,73 @@
+"""A real run, prepared and asked by the worker that users have."""
+
+import io
+import json
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from shelves import Client
+
+import selfsight
+from selfsight.cli import main
+from selfsight.explorer.opening import prepared, serve
+from selfsight.explorer.pack import Pack
+
+DATA = "world:shapes?count=48&size=32&split=test"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    where = tmp_path_factory.mktemp("runs") / "none"
+    selfsight.learn(DATA, out=where, backbone="resnet_tiny?width=8", size=32, batch=16, epochs=0)
+    return where
+
+
+@pytest.fixture(scope="module")
+def folder(run):
+    assert main(["explore", str(run), "--no-serve", "--json"]) == 0
+    found = prepared([run], DATA)
+    assert found is not None
+    return found
+
+
+def test_all_is_prepared_that_the_page_shows(run, folder):
+    pack = Pack(folder)
+    assert len(pack) == 48
+    assert {"label", "texture_name", "cluster", "duplicates", "brightness", "sharpness", "width"} <= set(pack.columns)
+    assert [one["name"] for one in pack.about["networks"]] == ["none", "untrained"]
+    assert np.abs(pack.places).max() <= 1.2
+    with Image.open(io.BytesIO(pack.thumb(5))) as picture:
+        assert picture.size == (32, 32)
+    shown = selfsight.open(DATA).read(np.array([5])).images[0].mean()
+    with Image.open(io.BytesIO(pack.thumb(5))) as picture:
+        assert abs(np.asarray(picture).mean() - shown) < 4
+    assert prepared([run], "other") is None
+
+
+def test_the_worker_explains_finds_and_searches(folder):
+    opened = serve(folder, port=0)
+    try:
+        client = Client(opened)
+        asked = {
+            "attribute": {"row": 3, "method": "gradient"}, "segments": {"row": 3}, "picture": {"row": 3},
+            "embed": {"row": 3, "box": [0, 0, 1, 1], "network": "untrained"},
+        }  # fmt: skip
+        keys = {kind: client.json("POST", f"/api/jobs/{kind}", given)["job"] for kind, given in asked.items()}
+        end = time.monotonic() + 100
+        found = {}
+        while time.monotonic() < end and len(found) < len(keys):
+            states = {kind: client.json("GET", f"/api/jobs/{key}") for kind, key in keys.items()}
+            assert not [state for state in states.values() if state["state"] == "failed"], states
+            found = {kind: state for kind, state in states.items() if state["state"] == "done"}
+            time.sleep(0.2)
+        for kind in ("attribute", "segments", "picture"):
+            name = found[kind]["found"]["files"][0]
+            status, headers, body = client.ask("GET", f"/api/jobs/{keys[kind]}/files/{name}")
+            assert (status, headers["content-type"], body[:4]) == (200, "image/png", b"\x89PNG")
+        alike = json.loads(client.ask("GET", f"/api/jobs/{keys['embed']}/neighbours?count=3")[2])
+        assert alike[0]["row"] == 3  # the whole picture is most like itself
+        assert alike[0]["alike"] > 0.999
+    finally:
+        opened.close()

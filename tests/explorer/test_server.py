@@ -1,0 +1,234 @@
+"""The server over real connections: reads, edits, and everything that it has to refuse."""
+
+import contextlib
+import csv
+import io
+import json
+import socket
+import struct
+import zlib
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from shelves import COUNT, NAMES, Client, jpeg, make_shelf
+
+from selfsight.explorer.opening import serve
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    where = tmp_path_factory.mktemp("shelf")
+    make_shelf(where)
+    return where
+
+
+@pytest.fixture(scope="module")
+def client(folder):
+    opened = serve(folder / "pack", port=0)
+    yield Client(opened)
+    opened.close()
+
+
+def test_reads(client):
+    about = client.json("GET", "/api/about")
+    assert about["count"] == COUNT
+    assert about["networks"] == [{"name": "net", "layers": ["inner", "output"], "run": ""}]
+    assert {"name": "label", "kind": "text", "values": ["blue", "red"], "counts": [20, 20]} in about["columns"]
+    item = client.json("GET", "/api/item/2")
+    assert item["name"] == NAMES[2]
+    alike = client.json("GET", "/api/neighbours/4?count=10")
+    assert all(one["row"] % 2 == 0 and one["row"] != 4 for one in alike)
+    assert [one["alike"] for one in alike] == sorted((one["alike"] for one in alike), reverse=True)
+    assert client.json("GET", "/api/neighbours/4?layer=inner&count=3") != alike[:3]
+    unit = client.json("GET", "/api/unit/1")
+    assert all(one["row"] % 2 == 1 for one in unit["top"])
+    assert sum(unit["histogram"]["counts"]) == COUNT
+    assert len(client.json("GET", "/api/units?layer=inner")) == 3
+    assert {one["name"] for one in client.json("GET", "/api/health")} >= {"dark", "duplicates", "unreadable"}
+    assert client.json("GET", "/api/runs") == []
+    status, headers, body = client.ask("GET", "/api/thumb/3")
+    assert (status, headers["content-type"], body[:3]) == (200, "image/jpeg", b"\xff\xd8\xff")
+    places = np.frombuffer(client.ask("GET", "/api/map")[2], "<f4").reshape(-1, 2)
+    assert places.shape == (COUNT, 2)
+    status, headers, body = client.ask("GET", "/api/column/label")
+    assert json.loads(headers["x-values"])[int(np.frombuffer(body, "<f4")[0])] == "red"
+
+
+def test_selections_and_exports(client):
+    asked = {"conditions": [{"column": "label", "sign": "=", "value": "red"}], "sort": "brightness", "descending": True}
+    found = client.json("POST", "/api/select", {**asked, "start": 1, "count": 3})
+    assert found == {"total": 20, "rows": [36, 34, 32]}
+    text = client.ask("POST", "/api/export/csv", {"rows": list(range(5))})[2].decode()
+    assert [row["file"] for row in csv.DictReader(io.StringIO(text, newline=""))] == NAMES
+    table = pq.read_table(io.BytesIO(client.ask("POST", "/api/export/parquet", asked)[2]))
+    assert table["label"].to_pylist() == ["red"] * 20
+    assert client.ask("POST", "/api/export/txt", {"rows": [7]})[2] == b"7.png\n"
+
+
+def test_names_become_labels_and_merges_are_undone(client):
+    client.json("POST", "/api/edits/cluster_name", {"subjects": [1], "value": "blues"})
+    text = client.ask("POST", "/api/export/labels", {})[2].decode()
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert len(rows) == 20
+    assert {row["label"] for row in rows} == {"blues"}
+    client.json("POST", "/api/edits/cluster_merge", {"subjects": [0], "value": "1"})
+    (one,) = client.json("GET", "/api/clusters")
+    assert (one["size"], one["name"], one["purity"]) == (COUNT, "blues", 0.5)
+    assert client.json("POST", "/api/undo", {}) == {"kind": "cluster_merge"}
+    assert len(client.json("GET", "/api/clusters")) == 2
+    client.json("POST", "/api/undo", {})
+    assert client.json("POST", "/api/select", {"conditions": [{"column": "cluster_name", "sign": "=", "value": "blues"}]})["total"] == 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "/..%5c..%5cetc%5cpasswd", "/%00", "/app.js/../../server.py",
+        "/api/thumb/-1", "/api/thumb/99999999999999999999999", "/api/thumb/..%2f..%2fpack.json", "/api/item/40", "/api/neighbours/x",
+        "/api/unit/-1", "/api/unit/6", "/api/column/..%2fpack", "/api/jobs/../../x", "/api/jobs/x/files/found.json", "/api/nothing",
+        "/api/neighbours/1?network=evil", "/api/neighbours/1?layer=../bank", "/api/neighbours/1?count=1000000",
+    ],
+)  # fmt: skip
+def test_paths_that_lead_elsewhere_lead_nowhere(client, path):
+    status, headers, body = client.ask("GET", path)
+    assert status in (404, 422) or (status == 200 and b'<div id="app">' in body), (status, body[:80])
+    assert b"root:" not in body
+    assert b"Traceback" not in body
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "evil.com"}, 400),
+        ({"host": "localhost.evil.com"}, 400),
+        ({"host": "127.0.0.1:1"}, 400),
+        ({"origin": "http://evil.com"}, 403),
+        ({"origin": "null"}, 403),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}, 403),
+        ({"cookie": "x=y"}, 401),
+    ],
+)
+def test_others_are_refused(client, headers, status):
+    found, answered, _ = client.ask("GET", "/api/about", headers=headers)
+    assert found == status
+    assert not any(name.startswith("access-control") for name in answered)
+
+
+def test_the_key_is_needed_for_everything_and_its_case_counts(client):
+    kept, client.cookie = client.cookie, ""
+    try:
+        for path in (
+            "/",
+            "/app.js",
+            "/api/thumb/1",
+            "/map",
+            "/enter",
+            "/enter?token=x",
+            client.enter.upper().replace("/ENTER?TOKEN", "/enter?token"),
+        ):
+            assert client.ask("GET", path)[0] == 401
+        assert client.ask("POST", "/api/undo", {})[0] == 401
+        client.cookie = kept.upper().replace("SELFSIGHT", "selfsight")
+        assert client.ask("GET", "/api/about")[0] == 401
+    finally:
+        client.cookie = kept
+    status, headers, _ = client.ask("GET", client.enter + "&next=//evil.com")
+    assert (status, headers["location"]) == (303, "/")
+    assert "HttpOnly" in headers["set-cookie"]
+    assert "SameSite=Strict" in headers["set-cookie"]
+    assert client.ask("GET", "/api/about", headers={"host": "localhost:" + client.host.split(":")[1]})[0] == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"conditions": [{"column": "x' OR 1=1", "sign": "=", "value": 1}]}, {"conditions": "all"}, {"sort": 3}, {"lasso": 3}, {"start": -1},
+        {"count": 10**9}, {"rows": ["1"]}, {"rows": [99]}, [1], b"{", b"[" * 100_000,
+    ],
+)  # fmt: skip
+def test_what_cannot_be_asked_is_told_without_a_trace(client, body):
+    status, _, read = client.ask("POST", "/api/select", body)
+    assert status == 422
+    assert set(json.loads(read)) == {"cause", "remedy"}
+
+
+def bomb() -> bytes:
+    """A PNG of few bytes whose heading promises 14,000 x 14,000 pixels."""
+
+    def part(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows = zlib.compress(bytes(14_001 * 200), 9)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + part(b"IHDR", struct.pack(">IIBBBBB", 14_000, 14_000, 8, 0, 0, 0, 0))
+        + part(b"IDAT", rows)
+        + part(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    "content", [b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"PK\x03\x04zip", b"", b"GIF89a", bomb(), jpeg((9, 9, 9))[:60]]
+)
+def test_uploads_that_are_no_pictures_are_refused(client, folder, content):
+    assert client.ask("POST", "/api/search", content)[0] == 415
+    kept = folder / "pack.jobs" / "uploads"
+    assert not kept.exists() or not list(kept.iterdir())
+
+
+def test_large_and_slow_bodies_are_cut_off(client, monkeypatch):
+    from selfsight.explorer import guard
+
+    host, port = client.host.split(":")
+    head = f"POST /api/search HTTP/1.1\r\nhost: {client.host}\r\ncookie: {client.cookie}\r\n"
+    for length in (f"content-length: {2**30}\r\n\r\n", "transfer-encoding: chunked\r\n\r\n"):
+        with socket.create_connection((host, int(port)), timeout=20) as line:
+            line.sendall((head + length).encode())
+            try:
+                for _ in range(30):
+                    line.sendall(b"100000\r\n" + bytes(2**20) + b"\r\n")
+            except OSError:
+                pass  # it has hung up
+            with contextlib.suppress(ConnectionResetError):
+                assert line.recv(64).startswith(b"HTTP/1.1 413")
+    monkeypatch.setattr(guard, "PATIENCE", 0.3)
+    with socket.create_connection((host, int(port)), timeout=20) as line:
+        line.sendall((head + "content-length: 10\r\n\r\n12").encode())
+        assert line.recv(64).startswith(b"HTTP/1.1 408")
+    assert client.json("GET", "/api/about")["count"] == COUNT
+
+
+def test_pictures_are_kept_encoded_anew(client, folder):
+    sent = io.BytesIO()
+    Image.new("RGB", (900, 40), (10, 200, 30)).save(sent, "PNG")
+    status, _, body = client.ask("POST", "/api/search", sent.getvalue() + b"<script>alert(1)</script>")
+    assert status == 202
+    client.json("DELETE", f"/api/jobs/{json.loads(body)['job']}")
+    (kept,) = (folder / "pack.jobs" / "uploads").iterdir()
+    assert b"script" not in kept.read_bytes()
+    with Image.open(kept) as picture:
+        assert picture.size == (512, 23)
+    kept.unlink()
+
+
+def test_work_is_asked_by_checked_names(client):
+    for kind, body in [
+        ("rm", {}), ("attribute", {"row": COUNT}), ("attribute", {"row": 1, "network": "evil"}), ("attribute", {"row": 1, "layer": "evil"}),
+        ("embed", {"upload": "../../x"}), ("embed", {"row": 1, "box": [0, 0, 1]}), ("embed", {"row": 1, "box": [0, 0, 9, 9]}),
+        ("maximise", {"unit": -1}), ("attribute", {"row": 1, "method": "a b"}),
+    ]:  # fmt: skip
+        assert client.ask("POST", f"/api/jobs/{kind}", body)[0] == 422, (kind, body)
+
+
+def test_the_page_is_never_framed_and_runs_its_own_scripts_alone(client):
+    _, headers, body = client.ask("GET", "/clusters/3?by=size")
+    assert b'<div id="app">' in body
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert headers["referrer-policy"] == "no-referrer"

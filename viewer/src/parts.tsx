@@ -1,0 +1,175 @@
+// Small parts that all views use.
+
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { type Job, Refused, read, send, thumb } from "./api";
+import { go } from "./route";
+
+// Okabe and Ito's colours, which the colour-blind tell apart, then lighter and darker ones.
+export const PALETTE = [
+  ...["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a800", "#7f7f7f", "#5b3fa0", "#8c564b"],
+  ...["#7fbbe0", "#f3d08a", "#7fd0ba", "#e8c1d8", "#1b5a80", "#f0a878", "#6b6300", "#bdbdbd", "#a795d6", "#c9a59c"],
+];
+
+const heard = new EventTarget();
+export const say = (words: string, bad = false) => heard.dispatchEvent(new CustomEvent("say", { detail: { words, bad } }));
+export const sorry = (problem: unknown) =>
+  say(problem instanceof Refused ? `${problem.cause} ${problem.remedy}` : String((problem as Error).message ?? problem), true);
+
+export function Toasts() {
+  const [list, set] = useState<{ key: number; words: string; bad: boolean }[]>([]);
+  useEffect(() => {
+    let next = 0;
+    const hear = (event: Event) => {
+      const key = next++;
+      set((before) => [...before.slice(-3), { key, ...(event as CustomEvent).detail }]);
+      setTimeout(() => set((before) => before.filter((one) => one.key !== key)), 6000);
+    };
+    heard.addEventListener("say", hear);
+    return () => heard.removeEventListener("say", hear);
+  }, []);
+  return (
+    <div class="toasts" role="status" aria-live="polite">
+      {list.map((one) => (
+        <p key={one.key} class={one.bad ? "toast bad" : "toast"}>
+          {one.words}
+        </p>
+      ))}
+    </div>
+  );
+}
+
+// What a path answers; again when the path or `again` changes.
+export function useRead<T>(path: string | null, again: unknown = 0): { found: T | null; problem: Refused | null } {
+  const [state, set] = useState<{ found: T | null; problem: Refused | null }>({ found: null, problem: null });
+  useEffect(() => {
+    let here = true;
+    if (path === null) return;
+    read<T>(path).then(
+      (found) => here && set({ found, problem: null }),
+      (problem) => here && set({ found: null, problem }),
+    );
+    return () => {
+      here = false;
+    };
+  }, [path, again]);
+  return state;
+}
+
+type Linked = { to: string; children: ComponentChildren; class?: string; title?: string; "aria-label"?: string; "aria-current"?: "page" | undefined };
+
+export function Link({ to, children, ...more }: Linked) {
+  return (
+    <a
+      href={to}
+      {...more}
+      onClick={(event: MouseEvent) => {
+        if (event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
+        event.preventDefault();
+        go(to);
+      }}
+    >
+      {children}
+    </a>
+  );
+}
+
+export function Thumb({ row, words, picked, onPick, note }: { row: number; words?: string; picked?: boolean; note?: string; onPick?: (event: MouseEvent) => void }) {
+  const label = words ?? `picture ${row}`;
+  return (
+    <figure class={picked ? "thumb picked" : "thumb"}>
+      <Link to={`/image/${row}${location.search.includes("network=") ? location.search : ""}`} aria-label={label} title={label}>
+        <img src={thumb(row)} alt={label} loading="lazy" width={96} height={96} />
+      </Link>
+      {note !== undefined && <figcaption>{note}</figcaption>}
+      {onPick && <input type="checkbox" checked={picked} aria-label={`select ${label}`} onClick={onPick} />}
+    </figure>
+  );
+}
+
+export const Thumbs = ({ rows, notes }: { rows: number[]; notes?: string[] }) => (
+  <div class="thumbs">
+    {rows.map((row, place) => (
+      <Thumb key={row} row={row} note={notes?.[place]} />
+    ))}
+  </div>
+);
+
+export function Choice({ name, value, values, onChange }: { name: string; value: string; values: (string | [string, string])[]; onChange: (value: string) => void }) {
+  return (
+    <label class="choice">
+      <span>{name}</span>
+      <select value={value} onChange={(event) => onChange((event.target as HTMLSelectElement).value)}>
+        {values.map((one) => {
+          const [key, words] = typeof one === "string" ? [one, one] : one;
+          return (
+            <option key={key} value={key}>
+              {words}
+            </option>
+          );
+        })}
+      </select>
+    </label>
+  );
+}
+
+// Something that is worked out: begun by a button, with progress, cancel, and the picture that comes out.
+export function Work({ kind, given, words, auto }: { kind: string; given: Record<string, unknown>; words: string; auto?: boolean }) {
+  const asked = JSON.stringify([kind, given]);
+  const [job, set] = useState<Job | null>(null);
+  const alive = useRef("");
+  const begin = () => {
+    alive.current = asked;
+    send<Job>(`/api/jobs/${kind}`, given).then(follow, sorry);
+  };
+  const follow = (found: Job) => {
+    if (alive.current !== asked) return;
+    set(found);
+    if (found.state === "waiting" || found.state === "running")
+      setTimeout(() => alive.current === asked && read<Job>(`/api/jobs/${found.job}`).then(follow, sorry), 400);
+  };
+  useEffect(() => {
+    set(null);
+    if (auto) begin();
+    return () => {
+      alive.current = "";
+    };
+  }, [asked]);
+  const busy = job !== null && (job.state === "waiting" || job.state === "running");
+  return (
+    <section class="work" aria-busy={busy}>
+      {job?.state !== "done" && (
+        <button type="button" disabled={busy} onClick={begin}>
+          {words}
+        </button>
+      )}
+      {busy && (
+        <p class="progress">
+          <progress aria-label={words} /> {job.state === "waiting" ? `waiting${job.before > 1 ? `, ${job.before - 1} before it` : ""}` : job.words || "working"}{" "}
+          <button type="button" onClick={() => send<Job>(`/api/jobs/${job.job}`, {}, "DELETE").then(set, sorry)}>
+            cancel
+          </button>
+        </p>
+      )}
+      {job?.state === "cancelled" && <p class="quiet">cancelled</p>}
+      {job?.state === "failed" && <p class="bad">{job.words}</p>}
+      {job?.state === "done" &&
+        (job.found.files ?? []).map((file) => (
+          <figure key={file}>
+            <a href={`/api/jobs/${job.job}/files/${file}`} target="_blank" rel="noreferrer">
+              <img class="sheet" src={`/api/jobs/${job.job}/files/${file}`} alt={words} />
+            </a>
+            <figcaption>{job.found.words ?? words}</figcaption>
+          </figure>
+        ))}
+    </section>
+  );
+}
+
+export const Sorry = ({ problem }: { problem: Refused }) => (
+  <p class="bad" role="alert">
+    {problem.cause} {problem.remedy}
+  </p>
+);
+export const shown = (value: string | number | null | undefined): string =>
+  value === null || value === undefined ? "–" : typeof value === "number" ? String(Math.abs(value) >= 100 ? Math.round(value) : +value.toPrecision(3)) : value;
