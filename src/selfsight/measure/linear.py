@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from selfsight.core.readout import Readout
 from selfsight.measure.scores import Features, Scores, share
@@ -15,6 +14,10 @@ __all__ = ["Probe", "fit_probe", "held_out", "linear"]
 
 PENALTIES = tuple(10.0**power for power in range(1, -6, -1))
 """Weights of the squared norm that are tried, in the loss ``mean cross-entropy + penalty/2 |W|²``."""
+
+
+PART = 8192
+"""Rows whose logits are held at a time."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ def fit_probe(
     *,
     standardise: bool = True,
     rounds: int = 300,
+    tolerance: float = 1e-6,
     start: Probe | None = None,
 ) -> Probe:
     """Multinomial logistic regression by L-BFGS: minimises ``mean cross-entropy + penalty/2 |W|²``, biases free.
@@ -54,17 +58,30 @@ def fit_probe(
     weight = (start.weight.clone() if start else torch.zeros(classes, x.shape[1])).requires_grad_()
     bias = (start.bias.clone() if start else torch.zeros(classes)).requires_grad_()
     solver = torch.optim.LBFGS(
-        [weight, bias], max_iter=rounds, tolerance_grad=1e-6, tolerance_change=1e-9, history_size=20, line_search_fn="strong_wolfe"
+        [weight, bias], max_iter=rounds, tolerance_grad=tolerance, tolerance_change=1e-9, history_size=20, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:
-        solver.zero_grad()
-        loss = cross_entropy(x @ weight.T + bias, y) + penalty / 2 * weight.square().sum()
-        loss.backward()
-        return loss
+        with torch.no_grad():
+            return _loss_and_slope(x, y, weight, bias, penalty)
 
     solver.step(closure)  # pyright: ignore[reportArgumentType]
     return Probe(weight.detach(), bias.detach(), mean, scale)
+
+
+def _loss_and_slope(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, penalty: float) -> Tensor:
+    """The loss; its gradient ``(softmax - one-hot)ᵀ x / n + penalty W`` is left with the weights. A part of the rows at a time, as caches hold."""
+    loss, slope, shift = x.new_zeros(()), torch.zeros_like(weight), torch.zeros_like(bias)
+    for rows, labels in zip(x.split(PART), y.split(PART), strict=True):
+        logs = torch.addmm(bias, rows, weight.T).log_softmax(1)
+        loss -= logs.gather(1, labels[:, None]).sum()
+        chances = logs.exp_()
+        chances[torch.arange(len(labels)), labels] -= 1
+        slope.addmm_(chances.T, rows)
+        shift += chances.sum(0)
+    weight.grad = slope.div_(len(x)).add_(weight, alpha=penalty)
+    bias.grad = shift.div_(len(x))
+    return loss / len(x) + penalty / 2 * weight.square().sum()
 
 
 def linear(features: Features, *, seed: int = 0) -> Scores:
