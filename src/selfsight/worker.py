@@ -84,7 +84,7 @@ class Worker:
 
     def _segments(self, run: Any, given: Mapping[str, Any], out: Path, say: Say) -> dict[str, Any]:
         say("eigenvectors of the picture's places")
-        (looked,) = looks(run.phi, self.source(), Look(max(run.phi.size, 96)), rows=np.array([given["row"]]))
+        (looked,) = looks(run.phi, self.source(), Look(max(run.phi.size, 96), vectors=5), rows=np.array([given["row"]]))
         shown = [
             looked.small(1)[0],
             _components(looked.features[0]),

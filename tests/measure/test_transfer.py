@@ -88,7 +88,7 @@ def test_pixels_are_learnt(kind):
 
 
 def test_boxes_are_learnt():
-    found = detect(phi(), ASKED, course=Course(60, 16, rate=4e-3)).values
+    found = detect(phi(), ASKED, course=Course(45, 16, rate=4e-3)).values
     assert found["AP50"].value > 0.6
     assert found["AP50"].value >= found["AP"].value
     with pytest.raises(DataError, match="boxes of the training"):

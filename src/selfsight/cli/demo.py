@@ -47,6 +47,6 @@ def run(arguments: list[str]) -> int:
         emit(summary | {"scores": plain["scores"], "floors": plain["floors"], "report": str(page)})
     else:
         score_table(plain)
-        sys.stdout.write(f"\nreport: {page}\n")
+        sys.stdout.write(f"\nreport: {page}\nexplore it: selfsight explore {read.out} --data '{TEST}'\n")
     speak(f"{time.perf_counter() - started:.0f} s in all")
     return 0

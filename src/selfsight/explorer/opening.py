@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfsight.core.errors import EnvironmentFault
-from selfsight.explorer.guard import Guard
 from selfsight.explorer.jobs import Jobs
 from selfsight.explorer.pack import Pack
-from selfsight.explorer.server import make_server
 from selfsight.explorer.source import Shelf
 
 __all__ = ["Opened", "noted", "prepared", "serve"]
@@ -81,7 +79,10 @@ def serve(
     Raises:
         EnvironmentFault: no port is free.
     """
-    import uvicorn
+    import uvicorn  # here, for whoever imports the Python face shall not wait for it
+
+    from selfsight.explorer.guard import Guard
+    from selfsight.explorer.server import make_server
 
     shelf = Shelf.of(folder)
     listener, token = _listener(port), secrets.token_urlsafe(24)
