@@ -37,8 +37,8 @@ from selfsight.explain.inverter import Inverter, invert_learned, learn_inverter
 from selfsight.explain.priors import estimate_spectrum
 from selfsight.explain.result import Explanation, explain
 from selfsight.explain.sheet import unique
-from selfsight.explorer.opening import Opened, noted, prepared, serve
-from selfsight.exploring import prepare
+from selfsight.explorer.opening import Opened, serve
+from selfsight.exploring import ready
 from selfsight.learning import Manner, continue_run, learn_run
 from selfsight.measure.examine import Examination
 from selfsight.measure.scores import Score
@@ -371,24 +371,10 @@ class Run:
         return write_report(self.path, self.phi, source, self.bank(source), self._shown(source))
 
     def explore(self, data: str | Path | None = None, *, others: Sequence["Run"] = (), say: Say = quiet, **more: Any) -> Opened:
-        """Prepare where needed, and serve a page of this machine that shows what was learnt; see ``explorer.opening.serve``.
-
-        Args:
-            data: the name of a data set; by default what was learnt from.
-            others: runs that are shown beside this one.
-            say: called with what is being prepared.
-            more: passed on to ``serve`` (``port``, ``browser``, ``frames``).
-        """
-        runs = [self, *others]
-        paths, name = [run.path for run in runs], str(data) if data is not None else self.source().spec
-        folder = prepared(paths, name)
-        if folder is None:
-            names = unique([path.name for path in paths])
-            networks = {name: (run.phi, run.path) for name, run in zip(names, runs, strict=True)}
-            pack = prepare(networks, open_source(name, size=self.phi.size), self.path / "explorer", say=say)
-            noted(paths, name, pack)
-            folder = pack.path
-        return serve(folder, **more)
+        """Serve a page of this machine: a data set as this run and others see it. ``more`` is that of ``explorer.opening.serve``."""
+        names = unique([run.path.name for run in (self, *others)])
+        networks = {name: (run.phi, run.path) for name, run in zip(names, (self, *others), strict=True)}
+        return serve(ready(networks, str(data) if data is not None else self.source().spec, say=say), **more)
 
     def _shown(self, source: Source, count: int = 6) -> Shown | None:
         """Some pictures and the views that the method makes of them."""

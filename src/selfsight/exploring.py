@@ -18,13 +18,15 @@ from selfsight.bank.store import OUTPUT
 from selfsight.core.clock import key
 from selfsight.core.representation import Representation
 from selfsight.core.say import Say, quiet
+from selfsight.data.opening import open_source
 from selfsight.data.source import Source, Truth
 from selfsight.discover.clusters import find_clusters
 from selfsight.engine.hardware import fast_bf16
+from selfsight.explorer.opening import noted, prepared
 from selfsight.explorer.pack import Pack, PackWriter
 from selfsight.measure.floors import estimate_statistics
 
-__all__ = ["prepare", "untrained_of"]
+__all__ = ["prepare", "ready", "untrained_of"]
 
 SIDE = 128
 """Longest side of small pictures, in pixels."""
@@ -71,6 +73,26 @@ def prepare(
         bad = [list(one) for one in source.bad][:1000]
         facts = {"data": source.spec, "size": first.size, "fingerprint": source.fingerprint, "map": "pca", "networks": told, "bad": bad}
         return writer.finish(list(source.names), columns | grouped, places, clusters, facts)
+
+
+def ready(networks: Mapping[str, tuple[Representation, Path]], data: str, *, again: bool = False, say: Say = quiet, **more: Any) -> Path:
+    """The folder that was prepared for these networks and a data set by its name; prepared where there is none.
+
+    Args:
+        networks: representations and the folders of their runs, by name.
+        data: the data set.
+        again: prepare even if there is one.
+        say: called with what is being done.
+        more: passed on to ``prepare``.
+    """
+    paths = [path for _, path in networks.values()]
+    folder = None if again else prepared(paths, data)
+    if folder is None:
+        source = open_source(data, size=next(iter(networks.values()))[0].size)
+        pack = prepare(networks, source, paths[0] / "explorer", again=again, say=say, **more)
+        noted(paths, data, pack)
+        folder = pack.path
+    return folder
 
 
 def _banks(

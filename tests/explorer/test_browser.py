@@ -126,6 +126,7 @@ def test_views_are_usable_and_nothing_is_asked_elsewhere(browser, shelf):
             == 0
         )
     page.get_by_role("button", name="dark colours").click()
+    page.wait_for_selector("html[data-shade=dark]")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"
     host = shelf.address.split("/")[2]
     assert all(one.split("/")[2] == host for one in asked if one.startswith("http"))

@@ -70,15 +70,9 @@ def _learnt_from(run: Path) -> str:
 
 def _prepare(read: Explore, data: str) -> Path:
     from selfsight.api import Run, unique
-    from selfsight.api import open as open_data
-    from selfsight.explorer.opening import noted
-    from selfsight.exploring import prepare
+    from selfsight.exploring import ready
     from selfsight.learning import speak
 
     runs = [Run(path, device=read.device) for path in read.runs]
-    names = unique([run.path.name for run in runs])
-    networks = {name: (run.phi, run.path) for name, run in zip(names, runs, strict=True)}
-    source = open_data(data, size=runs[0].phi.size)
-    pack = prepare(networks, source, read.runs[0] / "explorer", untrained=read.untrained, again=read.again, say=speak)
-    noted(read.runs, data, pack)
-    return pack.path
+    networks = {name: (run.phi, run.path) for name, run in zip(unique([run.path.name for run in runs]), runs, strict=True)}
+    return ready(networks, data, untrained=read.untrained, again=read.again, say=speak)

@@ -9,6 +9,7 @@ import webbrowser
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from selfsight.core.errors import EnvironmentFault
 from selfsight.explorer.jobs import Jobs
@@ -97,15 +98,16 @@ def serve(
     if browser:
         webbrowser.open(address)
 
-    def close() -> None:
-        server.should_exit = True
-        thread.join(timeout=5)
-        if jobs is not None:
-            jobs.close()
-        shelf.edits.close()
-        listener.close()
+    return Opened(address, lambda: _ended(server, thread, jobs, shelf, listener), thread.join)
 
-    return Opened(address, close, thread.join)
+
+def _ended(server: Any, thread: threading.Thread, jobs: Jobs | None, shelf: Shelf, listener: socket.socket) -> None:
+    server.should_exit = True
+    thread.join(timeout=5)
+    if jobs is not None:
+        jobs.close()
+    shelf.edits.close()
+    listener.close()
 
 
 def _listener(port: int) -> socket.socket:
