@@ -360,8 +360,7 @@ class Run:
             What was found, which can be saved and shown; scores by measure, then by who is judged.
         """
         look = more.get("look")
-        size = (look.size if look else None) or self.phi.size
-        source = open_source(data, limit=limit, size=size) if isinstance(data, str | Path) else data
+        source = open_source(data, limit=limit, size=(look and look.size) or self.phi.size) if isinstance(data, str | Path) else data
         kept: dict[str, Any] = {"banks": self.path / "banks"} if what == "clusters" else {"kept": self.path / "spectra"}
         return discover(self.phi, source, what, method, **(kept | more))
 
