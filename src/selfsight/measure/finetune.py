@@ -139,7 +139,7 @@ def finetune(phi: Representation, asked: Asked, *, course: Course | None = None,
         )
         values[f"{name}/{part:.0%} of labels"] = _right(model, asked.test, truth)
     words = (
-        f"a copy of the network with a batch norm and a linear layer, {course} (fewer where there are fewer), crops of 35 to 100 % of the area and "
+        f"a copy of the network with a batch norm and a linear layer, {course}, crops of 35 to 100 % of the area and "
         f"flips, {int((known >= 0).sum())} training pictures; scored on central squares of {int((truth >= 0).sum())} test pictures"
     )
     return Scores(values, words)
