@@ -84,9 +84,23 @@ export function MapView({ about, route }: { about: About; route: Route }) {
   const pick = useMemo(() => (places ? cellsOf(places) : null), [places]);
   const size = Number(route.query.get("size") ?? 0) || (about.count > 100_000 ? 2 : about.count > 5000 ? 4 : 7);
 
+  // While it moves, as many points as keep it fluent; all of them when it rests.
+  const pace = useRef({ asked: 0, rest: 0, last: 0, most: Math.min(about.count, 200_000) });
+  const all = () => canvas.current && drawn.current?.draw(place.current, size * devicePixelRatio);
   const paint = () => {
-    const box = canvas.current;
-    if (box && drawn.current) drawn.current.draw(place.current, size * devicePixelRatio);
+    const now = pace.current;
+    clearTimeout(now.rest);
+    now.rest = window.setTimeout(() => {
+      now.last = 0;
+      all();
+    }, 200);
+    now.asked ||= requestAnimationFrame((time) => {
+      now.asked = 0;
+      const passed = time - now.last;
+      now.last = time;
+      if (passed < time) now.most = passed > 30 ? Math.max(5000, now.most / 1.7) : passed < 20 ? Math.min(about.count, now.most * 1.15) : now.most;
+      if (canvas.current) drawn.current?.draw(place.current, size * devicePixelRatio, Math.round(now.most));
+    });
   };
   const outline = () => {
     const top = over.current;
@@ -118,7 +132,7 @@ export function MapView({ about, route }: { about: About; route: Route }) {
         one.width = box.clientWidth * devicePixelRatio;
         one.height = box.clientHeight * devicePixelRatio;
       }
-      paint();
+      all();
     };
     const watch = new ResizeObserver(fit);
     watch.observe(box);
@@ -137,7 +151,7 @@ export function MapView({ about, route }: { about: About; route: Route }) {
       const found = coloured(values, colour === "cluster" ? clusters : names, kinds);
       setLegend(found.legend);
       drawn.current?.colour(found.colours);
-      paint();
+      all();
     }, sorry);
   }, [places, colour]);
   useEffect(paint, [size]);

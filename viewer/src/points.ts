@@ -2,7 +2,7 @@
 
 export type Painter = {
   colour: (colours: Uint8Array) => void;
-  draw: (place: { x: number; y: number; k: number }, size: number) => void;
+  draw: (place: { x: number; y: number; k: number }, size: number, most?: number) => void; // most: points, a random part of all
   close: () => void;
   how: "webgl2" | "canvas";
 };
@@ -13,6 +13,19 @@ void main() { gl_Position = vec4((place - middle) * scale, 0.0, 1.0); gl_PointSi
 const FRAGMENT = `#version 300 es
 precision mediump float; in vec4 shade; out vec4 pixel;
 void main() { float far = length(gl_PointCoord - 0.5); if (far > 0.5) discard; pixel = vec4(shade.rgb * 0.9, 0.9); }`;
+
+// A fixed order by chance, so that the first points are a fair part of all.
+function mixed(count: number): Uint32Array {
+  const order = new Uint32Array(count);
+  let state = 12345;
+  for (let i = 0; i < count; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    const other = state % (i + 1);
+    order[i] = order[other]!;
+    order[other] = i;
+  }
+  return order;
+}
 
 export function painter(canvas: HTMLCanvasElement, places: Float32Array): Painter {
   const gl = canvas.getContext("webgl2", { antialias: false, premultipliedAlpha: true });
@@ -33,6 +46,9 @@ function byGraphics(canvas: HTMLCanvasElement, gl: WebGL2RenderingContext, place
   gl.linkProgram(program);
   gl.useProgram(program);
   const count = places.length / 2;
+  const order = mixed(count);
+  const spots = new Float32Array(places.length);
+  for (let i = 0; i < count; i++) spots.set([places[2 * order[i]!]!, places[2 * order[i]! + 1]!], 2 * i);
   const held = (name: string, data: Float32Array | Uint8Array, parts: number, kind: number, unit: boolean) => {
     const buffer = gl.createBuffer();
     const at = gl.getAttribLocation(program, name);
@@ -42,7 +58,7 @@ function byGraphics(canvas: HTMLCanvasElement, gl: WebGL2RenderingContext, place
     gl.vertexAttribPointer(at, parts, kind, unit, 0, 0);
     return buffer;
   };
-  held("place", places, 2, gl.FLOAT, false);
+  held("place", spots, 2, gl.FLOAT, false);
   const shades = held("colour", new Uint8Array(count * 4).fill(128), 4, gl.UNSIGNED_BYTE, true);
   const [middle, scale, size] = ["middle", "scale", "size"].map((name) => gl.getUniformLocation(program, name));
   gl.enable(gl.BLEND);
@@ -51,9 +67,10 @@ function byGraphics(canvas: HTMLCanvasElement, gl: WebGL2RenderingContext, place
     how: "webgl2",
     colour(colours) {
       gl.bindBuffer(gl.ARRAY_BUFFER, shades);
-      gl.bufferData(gl.ARRAY_BUFFER, colours, gl.STATIC_DRAW);
+      const given = new Uint32Array(colours.buffer);
+      gl.bufferData(gl.ARRAY_BUFFER, new Uint8Array(Uint32Array.from(order, (one) => given[one]!).buffer), gl.STATIC_DRAW);
     },
-    draw(place, side) {
+    draw(place, side, most = count) {
       const least = Math.min(canvas.width, canvas.height);
       gl.viewport(0, 0, canvas.width, canvas.height);
       gl.clearColor(0, 0, 0, 0);
@@ -61,7 +78,7 @@ function byGraphics(canvas: HTMLCanvasElement, gl: WebGL2RenderingContext, place
       gl.uniform2f(middle!, place.x, place.y);
       gl.uniform2f(scale!, (place.k * least) / canvas.width, (place.k * least) / canvas.height);
       gl.uniform1f(size!, side);
-      gl.drawArrays(gl.POINTS, 0, count);
+      gl.drawArrays(gl.POINTS, 0, Math.min(most, count));
     },
     close() {
       gl.deleteBuffer(shades);
@@ -73,14 +90,14 @@ function byGraphics(canvas: HTMLCanvasElement, gl: WebGL2RenderingContext, place
 function byHand(canvas: HTMLCanvasElement, places: Float32Array): Painter {
   const pen = canvas.getContext("2d")!;
   const count = places.length / 2;
-  const step = Math.max(1, Math.floor(count / 100_000));
   let shades = new Uint8Array(count * 4).fill(128);
   return {
     how: "canvas",
     colour(colours) {
       shades = new Uint8Array(colours);
     },
-    draw(place, side) {
+    draw(place, side, most = count) {
+      const step = Math.max(1, Math.ceil(count / Math.min(most, 100_000)));
       const scale = (place.k * Math.min(canvas.width, canvas.height)) / 2;
       pen.clearRect(0, 0, canvas.width, canvas.height);
       for (let i = 0; i < count; i += step) {

@@ -1,0 +1,146 @@
+"""The explorer with a million pictures: how soon it answers, and how small pictures are served while other work is done.
+
+    python benchmarks/explore.py --rows 1000000 --folder /tmp/million
+
+A synthetic data set: random vectors of 128 numbers, one small picture again and again. Requests come at a fixed rate (open loop): a slow
+answer does not hold up the next question.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from selfsight.core.origin import origin
+
+RESULTS = Path(__file__).parent / "results" / "explore.json"
+SERVE = """
+import sys, time
+from pathlib import Path
+from selfsight.explorer.opening import serve
+opened = serve(Path(sys.argv[1]), port=0, work=False)
+print(opened.address, 'torch' in sys.modules, flush=True)
+opened.wait()
+"""
+
+
+def make(folder: Path, rows: int, dim: int = 128) -> Path:
+    """A prepared data set."""
+    import io
+
+    from PIL import Image
+
+    from selfsight.bank.store import write_bank
+    from selfsight.explorer.pack import PackWriter
+
+    path = folder / f"pack{rows}"
+    if (path / "pack.json").is_file():
+        return path
+    dice, names = np.random.default_rng(0), [f"folder/{row:07d}.jpg" for row in range(rows)]
+    write_bank(folder / f"bank{rows}", {"output": dice.normal(size=(rows, dim)).astype(np.float16)}, names, {"data": "synthetic"})
+    buffer = io.BytesIO()
+    Image.fromarray(dice.integers(0, 255, (16, 16, 3)).astype(np.uint8)).resize((128, 128)).save(buffer, "JPEG", quality=85)
+    with PackWriter(path) as writer:
+        writer.thumbs(buffer.getvalue() for _ in range(rows))
+        kinds = np.array([f"class {kind}" for kind in range(10)], dtype=object)
+        columns = {"label": kinds[dice.integers(0, 10, rows)], "brightness": dice.random(rows), "sharpness": dice.normal(size=rows)}
+        about = {"data": "synthetic", "size": 128, "networks": [{"name": "net", "bank": f"../bank{rows}", "run": ""}]}
+        writer.finish(names, columns, dice.normal(size=(rows, 2)).clip(-3, 3) / 3, [], about)
+    return path
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Milliseconds."""
+    before = time.perf_counter()
+    work()
+    return round(1000 * (time.perf_counter() - before), 1)
+
+
+def flood(host: str, cookie: str, rows: int, rate: float, seconds: float, clients: int = 16) -> dict[str, float]:
+    """Small pictures at a fixed rate by several connections; how long each took from when it was due."""
+    dice, waits, lock = np.random.default_rng(1), list[float](), threading.Lock()
+    asked = dice.integers(0, rows, round(rate * seconds))
+    begin = time.perf_counter() + 0.2
+
+    def client(number: int) -> None:
+        line = HTTPConnection(host, timeout=30)
+        for place in range(number, len(asked), clients):
+            due = begin + place / rate
+            time.sleep(max(due - time.perf_counter(), 0))
+            line.request("GET", f"/api/thumb/{asked[place]}", headers={"cookie": cookie})
+            answer = line.getresponse()
+            answer.read()
+            assert answer.status == 200
+            with lock:
+                waits.append(1000 * (time.perf_counter() - due))
+        line.close()
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {
+        "asked": len(waits),
+        "rate": rate,
+        "median_ms": round(float(np.median(waits)), 2),
+        "p95_ms": round(float(np.quantile(waits, 0.95)), 2),
+    }
+
+
+def main() -> None:
+    """Measure and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--rate", type=float, default=250)
+    read = parser.parse_args()
+    path = make(read.folder, read.rows)
+    before = time.perf_counter()
+    server = subprocess.Popen([sys.executable, "-c", SERVE, str(path)], stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    address, torch_loaded = server.stdout.readline().split()
+    result: dict[str, Any] = {"rows": read.rows, "ready_s": round(time.perf_counter() - before, 2), "torch_loaded": torch_loaded}
+    host, _, rest = address.removeprefix("http://").partition("/")
+
+    def ask(method: str, where: str, body: Any = None, cookie: str = "") -> Any:
+        line = HTTPConnection(host, timeout=60)
+        line.request(method, where, None if body is None else json.dumps(body), {"cookie": cookie} if cookie else {})
+        answer = line.getresponse()
+        content = answer.read()
+        return answer.getheader("set-cookie"), content
+
+    cookie = ask("GET", f"/{rest}")[0].split(";")[0]
+    for name, work in {
+        "about_ms": lambda: ask("GET", "/api/about", cookie=cookie),
+        "first_grid_ms": lambda: ask("POST", "/api/select", {"count": 500}, cookie),
+        "sorted_and_filtered_ms": lambda: ask(
+            "POST", "/api/select", {"conditions": [{"column": "label", "sign": "=", "value": "class 3"}], "sort": "sharpness"}, cookie
+        ),
+        "map_ms": lambda: ask("GET", "/api/map", cookie=cookie),
+        "column_ms": lambda: ask("GET", "/api/column/label", cookie=cookie),
+        "neighbours_first_ms": lambda: ask("GET", "/api/neighbours/5", cookie=cookie),
+        "neighbours_ms": lambda: ask("GET", "/api/neighbours/6", cookie=cookie),
+    }.items():
+        result[name] = timed(work)
+        print(name, result[name], flush=True)
+    result["thumbs"] = flood(host, cookie, read.rows, read.rate, 10)
+    busy = subprocess.Popen([sys.executable, "-c", "import numpy as np\nwhile True: np.linalg.svd(np.random.rand(600, 600))"])
+    result["thumbs_beside_work"] = flood(host, cookie, read.rows, read.rate, 10)
+    busy.kill()
+    server.kill()
+    result["origin"] = origin(device="cpu", precision="fp32", compile=False, threads=1)
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
