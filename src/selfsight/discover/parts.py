@@ -145,6 +145,8 @@ def find_parts(
     painter = parter(batches, ground, parts, seed=seed, say=say, **options)
     facts = {"method": method, "parts": parts, "within": within, "representation": phi.name, "data": source.spec, **options}
     found = Segmented.of(((looked, list((painter(looked) * ground(looked)).cpu().numpy())) for looked in batches()), parts, facts, "parts")
+    if parts > 1 and len({int(part) for one in found.maps for part in np.unique(one) if part}) == 1:
+        say("parts: all places of all objects are of one part; look at another layer or facet, or centre features")
     return replace(found, maps=tuple(edged(batches, found.maps, parts))) if refine else found
 
 
