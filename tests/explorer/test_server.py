@@ -6,6 +6,8 @@ import io
 import json
 import socket
 import struct
+import threading
+import time
 import zlib
 
 import numpy as np
@@ -232,3 +234,41 @@ def test_the_page_is_never_framed_and_runs_its_own_scripts_alone(client):
     assert "frame-ancestors 'none'" in policy
     assert "unsafe" not in policy
     assert headers["referrer-policy"] == "no-referrer"
+
+
+def test_fifty_clients_beside_work_and_broken_connections(tmp_path, monkeypatch):
+    from selfsight.explorer import opening
+
+    make_shelf(tmp_path)
+    (tmp_path / "slow.py").write_text("import sys, time\nfor line in sys.stdin:\n    time.sleep(60)\n")
+    monkeypatch.setattr(opening, "WORKER", (str(tmp_path / "slow.py"),))
+    opened = serve(tmp_path / "pack", port=0)
+    try:
+        client = Client(opened)
+        told = [client.ask("POST", "/api/jobs/segments", {"row": row}) for row in range(20)]
+        assert [status for status, _, _ in told].count(202) >= 16
+        assert told[-1][0] == 429
+        assert told[-1][1]["retry-after"] == "5"
+        waits: list[float] = []
+
+        def visit(number: int) -> None:
+            for row in range(10):
+                before = time.perf_counter()
+                assert client.ask("GET", f"/api/thumb/{(number + row) % COUNT}")[0] == 200
+                waits.append(time.perf_counter() - before)
+                host, port = client.host.split(":")
+                with socket.create_connection((host, int(port)), timeout=20) as line:  # asks, and does not wait for the answer
+                    line.sendall(f"GET /api/clusters HTTP/1.1\r\nhost: {client.host}\r\ncookie: {client.cookie}\r\n\r\n".encode())
+
+        threads = [threading.Thread(target=visit, args=(number,)) for number in range(50)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(waits) == 500
+        assert float(np.quantile(waits, 0.95)) < 5
+        first = json.loads(told[0][2])["job"]
+        assert client.json("DELETE", f"/api/jobs/{first}")["state"] == "cancelled"
+        assert client.json("GET", "/api/about")["count"] == COUNT
+    finally:
+        opened.close()

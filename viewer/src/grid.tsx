@@ -119,7 +119,7 @@ export function GridView({ about, route, changed }: { about: About; route: Route
         )}
       </div>
       <div class="bar second">
-        <b aria-live="polite">{total === null ? "…" : `${total.toLocaleString("en")} pictures`}</b>
+        <h1 aria-live="polite">{total === null ? "…" : `${total.toLocaleString("en")} pictures`}</h1>
         {picked.size > 0 && (
           <form class="group" onSubmit={tag}>
             <span>{picked.size} selected</span>
