@@ -77,8 +77,10 @@ def test_lasso_neighbours_names_and_addresses(browser, shelf):
     assert "/image/1" in page.url
     page.locator(".thumbs a").first.click()
     page.wait_for_url("**/image/*")
+    before = page.locator(".thumbs figcaption").first.inner_text()
     page.get_by_label("layer").select_option("inner")
     page.wait_for_url("**layer=inner**")
+    page.wait_for_selector(f".thumbs figcaption:not(:text-is('{before}'))")
     page.keyboard.press("3")
     page.wait_for_selector("text=2 clusters")
     page.get_by_label("name of cluster 0").fill("<b>reds</b>")

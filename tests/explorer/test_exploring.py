@@ -55,6 +55,9 @@ def test_the_worker_explains_finds_and_searches(folder):
             "embed": {"row": 3, "box": [0, 0, 1, 1], "network": "untrained"},
         }  # fmt: skip
         keys = {kind: client.json("POST", f"/api/jobs/{kind}", given)["job"] for kind, given in asked.items()}
+        status, _, body = client.ask("POST", "/api/search?network=none", Pack(folder).thumb(7))
+        assert status == 202
+        keys["upload"] = json.loads(body)["job"]
         end = time.monotonic() + 100
         found = {}
         while time.monotonic() < end and len(found) < len(keys):
@@ -66,6 +69,8 @@ def test_the_worker_explains_finds_and_searches(folder):
             name = found[kind]["found"]["files"][0]
             status, headers, body = client.ask("GET", f"/api/jobs/{keys[kind]}/files/{name}")
             assert (status, headers["content-type"], body[:4]) == (200, "image/png", b"\x89PNG")
+        uploaded = json.loads(client.ask("GET", f"/api/jobs/{keys['upload']}/neighbours?count=3")[2])
+        assert uploaded[0]["row"] == 7  # a small JPEG of it is most like it
         alike = json.loads(client.ask("GET", f"/api/jobs/{keys['embed']}/neighbours?count=3")[2])
         assert alike[0]["row"] == 3  # the whole picture is most like itself
         assert alike[0]["alike"] > 0.999
