@@ -35,7 +35,25 @@ export function ClustersView({ about, route, again, changed }: { about: About; r
             </section>
           ))}
       </div>
+      <Worth />
     </div>
+  );
+}
+
+// Which pictures to label first.
+function Worth() {
+  const { found } = useRead<{ row: number; why: string }[]>("/api/worth?count=36");
+  if (!found?.length) return null;
+  return (
+    <section>
+      <h2>
+        Most worth a label <small class="quiet">one for each cluster, the most different, those between two clusters; duplicates once</small>
+      </h2>
+      <Thumbs rows={found.map((one) => one.row)} notes={found.map((one) => one.why)} />
+      <p>
+        <Link to={`/grid?rows=${found.map((one) => one.row).join(",")}`}>these in the grid, to tag or export</Link>
+      </p>
+    </section>
   );
 }
 

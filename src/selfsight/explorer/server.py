@@ -102,6 +102,10 @@ def _reads(app: FastAPI, shelf: Shelf) -> None:
     async def neighbours(row: int, network: str = "", layer: str = "", count: int = 24) -> JSONResponse:
         return JSONResponse(await _threaded(shelf.neighbours)(row, network, layer, _number(count, "count", 1, 200)))
 
+    @app.get("/api/worth")
+    async def worth(count: int = 30) -> JSONResponse:
+        return JSONResponse(await _threaded(shelf.worth)(_number(count, "count", 3, 300)))
+
     @app.get("/api/units")
     async def units(network: str = "", layer: str = "") -> JSONResponse:
         return JSONResponse(await _threaded(shelf.units)(network, layer))

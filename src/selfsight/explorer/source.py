@@ -17,6 +17,7 @@ from selfsight.core.errors import DataError, UsageError
 from selfsight.core.names import look_up
 from selfsight.explorer.edits import Edits
 from selfsight.explorer.pack import Pack
+from selfsight.explorer.worth import worth_labelling
 
 __all__ = ["Network", "Shelf"]
 
@@ -194,6 +195,14 @@ class Shelf:
                 entry |= {"label": str(kinds[counts.argmax()]), "purity": round(float(counts.max() / len(members)), 4)}
             found.append(entry)
         return found
+
+    def worth(self, count: int = 30) -> list[dict[str, Any]]:
+        """Pictures that are most worth a label, and why; none where there are no clusters."""
+        if not {"cluster", "nearness", "duplicates"} <= set(self.pack.columns):
+            return []
+        columns = (self.pack.column(name) for name in ("nearness", "duplicates"))
+        rows = self._network("").bank.pooled()
+        return [{"row": row, "why": why} for row, why in worth_labelling(rows, self.clusters_of(), *columns, count=count)]
 
     def _read_heights(self, network: str, layer: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of each unit of a layer: mean, deviation and highest value."""
