@@ -22,7 +22,7 @@ from selfsight.data.opening import open_source
 from selfsight.data.source import Source, Truth
 from selfsight.discover.clusters import find_clusters
 from selfsight.engine.hardware import fast_bf16
-from selfsight.explorer.opening import noted, prepared
+from selfsight.explorer.opening import noted, placed, prepared
 from selfsight.explorer.pack import Pack, PackWriter
 from selfsight.measure.floors import estimate_statistics
 
@@ -88,7 +88,7 @@ def ready(networks: Mapping[str, tuple[Representation, Path]], data: str, *, aga
     paths = [path for _, path in networks.values()]
     folder = None if again else prepared(paths, data)
     if folder is None:
-        source = open_source(data, size=next(iter(networks.values()))[0].size)
+        source = open_source(placed(data), size=next(iter(networks.values()))[0].size)
         pack = prepare(networks, source, paths[0] / "explorer", again=again, say=say, **more)
         noted(paths, data, pack)
         folder = pack.path

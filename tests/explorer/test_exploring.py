@@ -11,7 +11,7 @@ from shelves import Client
 
 import selfsight
 from selfsight.cli import main
-from selfsight.explorer.opening import prepared, serve
+from selfsight.explorer.opening import placed, prepared, serve
 from selfsight.explorer.pack import Pack
 
 DATA = "world:shapes?count=48&size=32&split=test"
@@ -44,6 +44,13 @@ def test_all_is_prepared_that_the_page_shows(run, folder):
     with Image.open(io.BytesIO(pack.thumb(5))) as picture:
         assert abs(np.asarray(picture).mean() - shown) < 4
     assert prepared([run], "other") is None
+
+
+def test_a_folder_is_found_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert placed("photos") == str(tmp_path / "photos")
+    assert placed(DATA) == DATA
 
 
 def test_the_worker_explains_finds_and_searches(folder):

@@ -16,15 +16,21 @@ from selfsight.explorer.jobs import Jobs
 from selfsight.explorer.pack import Pack
 from selfsight.explorer.source import Shelf
 
-__all__ = ["Opened", "noted", "prepared", "serve"]
+__all__ = ["Opened", "noted", "placed", "prepared", "serve"]
 
 PORTS = 20
 """How many are tried, from the one that was asked for."""
 WORKER = ("-m", "selfsight.worker")
 
 
+def placed(data: str) -> str:
+    """A data set's name that means the same from every folder: a path from the root, where it is one."""
+    return str(Path(data).resolve()) if Path(data).exists() else data
+
+
 def _mark(runs: Sequence[Path], data: str) -> str:
     """Changes with the runs' weights and the data's name."""
+    data = placed(data)
     weights = [path / "export" / "model.safetensors" for path in runs]
     stamps = [
         (path.name, file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else path.name
