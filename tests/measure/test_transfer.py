@@ -3,18 +3,22 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import one_hot
 
 from selfsight.backbones.resnet import resnet_tiny
 from selfsight.backbones.vit import vit_nano
 from selfsight.core.errors import DataError, UsageError
 from selfsight.core.representation import Representation
+from selfsight.data.loader import images
 from selfsight.data.memory import ArraySource
 from selfsight.data.source import Truth
 from selfsight.measure.asked import Asked
-from selfsight.measure.detect import Boxer, answers, cell_centres, detect
+from selfsight.measure.detect import Boxer, answers, cell_centres, detect, mirrored
 from selfsight.measure.finetune import finetune, finetuned, labelled_share
 from selfsight.measure.layers import Labelled
-from selfsight.measure.segment import class_iou, segment
+from selfsight.measure.overlap import class_iou, known_kinds
+from selfsight.measure.places import squares
+from selfsight.measure.segment import paint_loss, segment
 from selfsight.measure.tune import Course, copied
 
 SIZE = 16
@@ -40,7 +44,7 @@ def rectangles(count: int, seed: int) -> ArraySource:
     return ArraySource(pictures, Truth(labels=labels, classes=("red", "green"), masks=list(masks), boxes=boxes))
 
 
-TRAIN, TEST = rectangles(64, 0), rectangles(40, 1)
+NETWORK, TRAIN, TEST = phi(), rectangles(64, 0), rectangles(40, 1)
 ASKED = Asked(TRAIN, TEST, Labelled(np.arange(64) % 2, np.arange(40) % 2, ("red", "green")))
 
 
@@ -107,6 +111,28 @@ def test_cells_answer_for_the_smallest_box_around_their_centre():
     assert cell_centres(2).tolist() == [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
 
 
+def test_what_is_true_is_mirrored_with_the_picture():
+    """A head that says the truth of the mirrored picture loses nothing, and one that says that of the picture itself does."""
+    flip, batch = torch.tensor([True, False]), images(TRAIN, np.array([0, 1]))
+    assert torch.equal(squares(batch, SIZE, flip)[0].flip(2), squares(batch, SIZE)[0])
+    painted = torch.from_numpy(np.stack([known_kinds(TRAIN.truth(np.arange(2)), row, np.array([SIZE, SIZE])) for row in (0, 1)]))
+    said = one_hot(torch.stack([painted[0].flip(1), painted[1]]), 3).permute(0, 3, 1, 2) * 99.0
+    loss = paint_loss(list(painted.numpy()), SIZE)
+    assert loss(said, batch, flip) == 0
+    assert loss(said, batch, ~flip) > 1
+    boxes = torch.tensor([[0.1, 0.2, 0.5, 0.6, 1]])
+    assert mirrored(boxes).tolist() == [pytest.approx([0.5, 0.2, 0.9, 0.6, 1])]
+    assert torch.equal(answers(mirrored(boxes)[:, :4], 8).reshape(8, 8), answers(boxes[:, :4], 8).reshape(8, 8).flip(1))
+
+
+def test_chance_outside_is_left_alone():
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    finetuned(NETWORK, TRAIN, np.arange(64) % 2, 2, course=Course(1, 8))
+    assert torch.equal(torch.rand(3), wanted)
+
+
 def test_an_untaught_head_says_that_nothing_is_there():
     model = Boxer(phi(), 3).eval()
     logits, boxes = model(torch.zeros(2, 3, SIZE, SIZE))
@@ -115,5 +141,4 @@ def test_an_untaught_head_says_that_nothing_is_there():
 
 
 def test_mean_iou_counts_what_occurs():
-    table = np.array([[[6, 2, 0], [2, 6, 0], [0, 0, 0]]])
-    assert class_iou(table).value == pytest.approx(0.6)
+    assert class_iou(np.array([[6, 2, 0], [2, 6, 0], [0, 0, 0]])) == pytest.approx(0.6)

@@ -6,7 +6,7 @@ from math import cos, pi
 from selfsight.core.clock import Clock
 from selfsight.core.errors import UsageError
 
-__all__ = ["Constant", "Cosine", "Schedule", "Steps", "Warmup", "falls_due", "parse_schedule"]
+__all__ = ["Constant", "Cosine", "Schedule", "Steps", "Warmup", "falls_due", "parse_schedule", "rise_and_fall"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,14 @@ class Steps:
 
 
 Schedule = Constant | Cosine | Warmup | Steps
+
+
+def rise_and_fall(step: int, steps: int, warmup: float = 0.1, final: float = 0.0) -> float:
+    """What a rate is of its highest at a step: a line up over a fraction of the steps, then half a cosine down to ``final``."""
+    warm = round(warmup * steps)
+    if step < warm:
+        return (step + 1) / warm
+    return final + (1 - final) * (1 + cos(pi * (step - warm) / max(steps - warm, 1))) / 2
 
 
 def falls_due(clock: Clock, times: int) -> bool:

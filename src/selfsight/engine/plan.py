@@ -15,6 +15,7 @@ from selfsight.core.clock import Clock, key
 from selfsight.core.distribute import everyone, mine, rank, world
 from selfsight.core.errors import DataError, Diverged
 from selfsight.core.method import Accompanied, Frame, Freezes, Method, Outcome, Supervised, Turn, Turns
+from selfsight.core.schedule import rise_and_fall
 from selfsight.core.views import Images, Views
 from selfsight.data.loader import Loader, images
 from selfsight.data.source import Source
@@ -78,12 +79,7 @@ class Plan:
 
     def rate(self, step: int) -> float:
         """The learning rate of a step: a line up, then half a cosine down."""
-        training, top = self.training, self.highest
-        warm = max(round(training.warmup * self.steps), 0)
-        if step < warm:
-            return top * (step + 1) / warm
-        done = (step - warm) / max(self.steps - warm, 1)
-        return top * (training.final + (1 - training.final) * (1 + math.cos(math.pi * done)) / 2)
+        return self.highest * rise_and_fall(step, self.steps, self.training.warmup, self.training.final)
 
     def optimiser(self, placed: nn.Module) -> Optimizer:
         """The optimiser, made after the method was placed."""

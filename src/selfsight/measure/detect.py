@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from selfsight.core.clock import key
 from selfsight.core.errors import DataError
 from selfsight.core.representation import Representation
 from selfsight.core.views import Images
@@ -24,9 +23,9 @@ from selfsight.measure.asked import Asked
 from selfsight.measure.places import Neck, asked_parts, extents_of, said, teach
 from selfsight.measure.precision import MOST, judge_detections
 from selfsight.measure.scores import Scores
-from selfsight.measure.tune import Course, copied
+from selfsight.measure.tune import Course, copied, seeded
 
-__all__ = ["Boxer", "answers", "cell_centres", "detect"]
+__all__ = ["Boxer", "answers", "cell_centres", "detect", "mirrored"]
 
 BOXES = Course(200, 32, rate=2e-3)
 REACH, LEAST, AGREE, BEFORE = 1.5, 0.05, 0.6, 300
@@ -111,13 +110,13 @@ def _loss(model: Boxer, boxes: Sequence[Tensor]) -> Callable[[tuple[Tensor, Tens
     from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss  # here, for it loads the compiler
 
     cells = model.neck.cells
-    plain, mirrored = ([answers(one[:, :4], cells) for one in some] for some in (boxes, [_mirrored(one) for one in boxes]))
+    forms = [[(one, answers(one[:, :4], cells)) for one in some] for some in (boxes, [mirrored(one) for one in boxes])]
 
     def loss(said: tuple[Tensor, Tensor], batch: Images, flip: Tensor) -> Tensor:
         logits, found = said
         wanted, sure, real = torch.zeros_like(logits), [], []
         for place, (row, turned) in enumerate(zip(batch.index.tolist(), flip.tolist(), strict=True)):
-            mine, which = (_mirrored(boxes[row]), mirrored[row]) if turned else (boxes[row], plain[row])
+            mine, which = forms[turned][row]
             at = torch.nonzero(which >= 0)[:, 0]
             objects = mine[which[at]].to(logits.device)
             wanted[place, at.to(logits.device), objects[:, 4].long()] = 1
@@ -130,7 +129,8 @@ def _loss(model: Boxer, boxes: Sequence[Tensor]) -> Callable[[tuple[Tensor, Tens
     return loss
 
 
-def _mirrored(boxes: Float[Tensor, "object 5"]) -> Float[Tensor, "object 5"]:
+def mirrored(boxes: Float[Tensor, "object 5"]) -> Float[Tensor, "object 5"]:
+    """Boxes (in fractions of the picture) and classes in the picture with left and right exchanged."""
     left, top, right, bottom, kind = boxes.unbind(1)
     return torch.stack([1 - right, top, 1 - left, bottom, kind], 1)
 
@@ -161,9 +161,9 @@ def detect(phi: Representation, asked: Asked, *, course: Course = BOXES) -> Scor
     train, test = asked_parts(asked)
     known, truth = _known(train, "training"), _known(test, "test")
     classes = max(known.classes, truth.classes)
-    torch.manual_seed(key(course.seed, 0xB0C5))
     taught = copied(phi)
-    model = Boxer(taught, classes)
+    with seeded(course.seed, 0xB0C5):
+        model = Boxer(taught, classes)
     asked.say(f"teach boxes of {classes} classes")
     teach(model, taught, train, course, _loss(model, known.fractions()))
     found = []

@@ -10,7 +10,6 @@ of equivalence but of the same code); stitched, E taught. Beside them, a floor: 
 bank of filters make of anything.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -25,6 +24,7 @@ from selfsight.core.clock import key
 from selfsight.core.errors import UsageError
 from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
+from selfsight.core.schedule import rise_and_fall
 from selfsight.core.tap import tap
 from selfsight.measure.scores import Score, share
 
@@ -112,7 +112,7 @@ def fit_by_task(
     """
     weights = [weight for weight in module.parameters() if weight.requires_grad]
     learner = torch.optim.Adam(weights, lr=rate)
-    rates = torch.optim.lr_scheduler.LambdaLR(learner, lambda step: _rate(step, steps))
+    rates = torch.optim.lr_scheduler.LambdaLR(learner, lambda step: rise_and_fall(step, steps))
     dice = torch.Generator().manual_seed(key(seed, 0x57175))
     order = torch.cat([torch.randperm(len(labels), generator=dice) for _ in range(steps * batch // len(labels) + 1)])
     for step in range(steps):
@@ -124,11 +124,6 @@ def fit_by_task(
         learner.step()
         rates.step()
         learner.zero_grad()
-
-
-def _rate(step: int, steps: int) -> float:
-    warm = max(steps // 10, 1)
-    return (step + 1) / warm if step < warm else (1 + math.cos(math.pi * (step - warm) / max(steps - warm, 1))) / 2
 
 
 class Stitch(nn.Module):

@@ -55,7 +55,7 @@ LABEL_FREE = {"geometry"}
 TWINS = TwoCrops(PLAIN, PLAIN, Normalise((0.0,) * 3, (1.0,) * 3))
 """The two crops of a picture whose features shall be aligned; pixels in [0, 1]."""
 NETWORK_SEEDS = 2
-VERSION = 1
+VERSION = 2
 """Raised when a probe or a floor changes, so that cached floors are made again."""
 
 Table = dict[str, dict[str, Score]]

@@ -25,7 +25,7 @@ from selfsight.data.views.geometry import Crop, Normalise
 from selfsight.data.views.recipes import OneCrop, View
 from selfsight.measure.asked import Asked, pictures, with_places
 from selfsight.measure.scores import Score, Scores, share
-from selfsight.measure.tune import Course, copied, hardware_of, tune
+from selfsight.measure.tune import Course, copied, hardware_of, seeded, tune
 
 __all__ = ["CROPS", "Classifier", "finetune", "finetuned", "labelled_share"]
 
@@ -82,8 +82,9 @@ def finetuned(
         UsageError: there is no such layer.
     """
     course, hardware = course or Course(), hardware_of(phi)
-    torch.manual_seed(key(course.seed, 0x7E57))
-    model, frame = Classifier(copied(phi, start), classes), Frame(phi.size, phi.backbone.stride, phi.backbone.channels)
+    frame = Frame(phi.size, phi.backbone.stride, phi.backbone.channels)
+    with seeded(course.seed, 0xC1A5):
+        model = Classifier(copied(phi, start), classes)
     truth = torch.from_numpy(labels).to(phi.device)
 
     def loss(batch: Images, step: int) -> Float[Tensor, ""]:
@@ -122,11 +123,11 @@ def finetune(phi: Representation, asked: Asked, *, course: Course | None = None,
         parts: shares of labels, for the network taught whole.
 
     Raises:
-        DataError: there are no labels, or fewer than two in the training part.
+        DataError: there are no labels in a part, or fewer than two in the training part.
         UsageError: there is no such layer.
     """
     known, truth, course = asked.labels.train, asked.labels.test, course or Course()
-    if known is None or truth is None or (known >= 0).sum() < 2:
+    if known is None or truth is None or (known >= 0).sum() < 2 or not (truth >= 0).any():
         raise DataError("Finetuning needs labels of both parts.", "Give labelled --train and --test.")
     classes = int(max(known.max(), truth.max())) + 1
     ways = [("whole", "", part) for part in parts] + [(f"from {layer}", layer, 1.0) for layer in asked.layers or (_middle(phi),)]

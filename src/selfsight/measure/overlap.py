@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
 from selfsight.core.errors import DataError
-from selfsight.data.source import Source
+from selfsight.data.source import Source, Truth
 from selfsight.measure.scores import Score, share
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "MaskScores",
     "box_of",
     "box_overlaps",
+    "class_iou",
     "confusion",
     "contour_score",
     "corloc",
@@ -26,9 +27,11 @@ __all__ = [
     "judge_boxes",
     "judge_kinds",
     "judge_masks",
+    "known_kinds",
     "matched",
     "mean_iou",
     "overlap",
+    "spread_of_tables",
 ]
 
 BETA = 0.3
@@ -123,15 +126,34 @@ def judge_kinds(at: At, source: Source, kinds: int, sizes: Sequence[Size], *, se
     if truth.masks is None or truth.boxes is None:
         return None
     classes = 1 + max(len(truth.classes), 1 + max((int(boxes[:, 4].max()) for boxes in truth.boxes if len(boxes)), default=0))
-    tables = []
-    for row, (mask, boxes, (height, width)) in enumerate(zip(truth.masks, truth.boxes, sizes, strict=True)):
-        known = np.concatenate([[0], np.asarray(boxes)[:, 4].astype(np.int64) + 1])[np.asarray(mask)[:height, :width]]
-        tables.append(confusion(at(row, (height, width)), known, kinds + 1, classes))
-    every = np.stack(tables)
-    drawn = np.random.default_rng(seed).integers(len(every), size=(200, len(every)))
-    value, spread = mean_iou(every.sum(0)), np.array([mean_iou(every[some].sum(0)) for some in drawn])
-    low, high = value + np.quantile(spread, (0.025, 0.975)) - spread.mean()  # draws are matched anew, and fit better than the whole
-    return Score(value, float(low), float(high))
+    tables = [confusion(at(row, size), known_kinds(truth, row, size), kinds + 1, classes) for row, size in enumerate(sizes)]
+    return spread_of_tables(np.stack(tables), mean_iou, seed)
+
+
+def known_kinds(truth: Truth, row: int, size: Sequence[int] | np.ndarray) -> Int[np.ndarray, "height width"]:
+    """The class at each pixel of a picture, from 1, 0 for ground; without boxes all objects are of one class.
+
+    Args:
+        truth: with masks.
+        row: of the picture.
+        size: height and width of what is read of it, at the mask's top left; the rest is padding.
+    """
+    assert truth.masks is not None
+    mask = np.asarray(truth.masks[row])[: size[0], : size[1]]
+    if truth.boxes is None:
+        return (mask > 0).astype(np.int64)
+    return np.concatenate([[0], np.asarray(truth.boxes[row])[:, 4].astype(np.int64) + 1])[mask]
+
+
+def spread_of_tables(tables: Int[np.ndarray, "picture segment class"], measure: Callable[[np.ndarray], float], seed: int = 0) -> Score:
+    """A measure of the sum of pictures' tables; its interval is the spread over draws of pictures about their own mean, put about the value.
+
+    Draws have a larger mean IoU than the whole on average: they are matched anew, and classes that they lack do not count.
+    """
+    drawn = np.random.default_rng(seed).integers(len(tables), size=(200, len(tables)))
+    value, spread = measure(tables.sum(0)), np.array([measure(tables[some].sum(0)) for some in drawn])
+    low, high = np.quantile(spread, (0.025, 0.975)) - spread.mean()
+    return Score(value, value + float(low), value + float(high))
 
 
 def box_of(mask: Bool[np.ndarray, "height width"]) -> Float[np.ndarray, "object 4"]:
@@ -233,3 +255,8 @@ def mean_iou(table: Int[np.ndarray, "segment class"], by: Matching = "iou") -> f
         if one >= 0:
             found[one] = ious[segment, one]
     return float(found[table.sum(0) > 0].mean())
+
+
+def class_iou(table: Int[np.ndarray, "class class2"]) -> float:
+    """Mean IoU over the classes that occur, where what was found has classes of its own and nothing is matched."""
+    return float(np.diagonal(_ious(table))[table.sum(0) > 0].mean())

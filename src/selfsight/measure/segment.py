@@ -12,21 +12,19 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
-from selfsight.core.clock import key
 from selfsight.core.errors import DataError
 from selfsight.core.representation import Representation
 from selfsight.core.views import Images
-from selfsight.data.source import Source, Truth
+from selfsight.data.source import Source
 from selfsight.measure.asked import Asked
-from selfsight.measure.overlap import confusion
+from selfsight.measure.overlap import class_iou, confusion, known_kinds, spread_of_tables
 from selfsight.measure.places import Neck, asked_parts, extents_of, said, teach
-from selfsight.measure.scores import Score, Scores
-from selfsight.measure.tune import Course, copied
+from selfsight.measure.scores import Scores
+from selfsight.measure.tune import Course, copied, seeded
 
-__all__ = ["Painter", "class_iou", "known_kinds", "segment"]
+__all__ = ["Painter", "paint_loss", "segment"]
 
 PIXELS = Course(150, 32, rate=2e-3)
-DRAWS = 200
 
 
 class Painter(nn.Module):
@@ -39,15 +37,6 @@ class Painter(nn.Module):
     def forward(self, pictures: Float[Tensor, "batch channel size size"]) -> Float[Tensor, "batch class cells cells"]:
         """Logits of normalised pictures."""
         return self.head(self.neck(pictures))
-
-
-def known_kinds(truth: Truth, place: int, extent: Int[np.ndarray, "2"]) -> Int[np.ndarray, "height width"]:
-    """The class at each pixel of a picture, 0 for ground; without boxes objects are of one class."""
-    assert truth.masks is not None
-    mask = np.asarray(truth.masks[place])[: extent[0], : extent[1]]
-    if truth.boxes is None:
-        return (mask > 0).astype(np.int64)
-    return np.concatenate([[0], np.asarray(truth.boxes[place])[:, 4].astype(np.int64) + 1])[mask]
 
 
 def segment(phi: Representation, asked: Asked, *, course: Course = PIXELS) -> Scores:
@@ -65,11 +54,11 @@ def segment(phi: Representation, asked: Asked, *, course: Course = PIXELS) -> Sc
     train, test = asked_parts(asked)
     painted, judged = (_maps(part, name) for part, name in ((train, "training"), (test, "test")))
     classes = max(2, 1 + max(int(one.max()) for one in (*painted, *judged)))
-    torch.manual_seed(key(course.seed, 0x9A1))
     taught = copied(phi)
-    model = Painter(taught, classes)
+    with seeded(course.seed, 0x9A1):
+        model = Painter(taught, classes)
     asked.say(f"teach {classes} classes of pixels")
-    teach(model, taught, train, course, _loss(painted, phi.size))
+    teach(model, taught, train, course, paint_loss(painted, phi.size))
     tables = []
     for part in np.array_split(np.arange(len(test)), -(-len(test) // 64)):
         for row, logits in zip(part, said(model, taught, test, part), strict=True):
@@ -82,7 +71,9 @@ def segment(phi: Representation, asked: Asked, *, course: Course = PIXELS) -> Sc
         f"a copy of the network with a light head, {course}, {len(train)} training pictures stretched to {phi.size} px, half mirrored; mean over "
         f"the classes that occur in {len(test)} test pictures, at their pixels, ground among them"
     )
-    return Scores({"mean IoU": class_iou(every), "mean IoU if all were ground": class_iou(ground)}, words)
+    return Scores(
+        {"mean IoU": spread_of_tables(every, class_iou), "mean IoU if all were ground": spread_of_tables(ground, class_iou)}, words
+    )
 
 
 def _maps(source: Source, part: str) -> list[Int[np.ndarray, "height width"]]:
@@ -93,7 +84,7 @@ def _maps(source: Source, part: str) -> list[Int[np.ndarray, "height width"]]:
     return [known_kinds(truth, row, extent) for row, extent in enumerate(extents_of(source))]
 
 
-def _loss(maps: Sequence[np.ndarray], size: int) -> Callable[[Tensor, Images, Tensor], Float[Tensor, ""]]:
+def paint_loss(maps: Sequence[np.ndarray], size: int) -> Callable[[Tensor, Images, Tensor], Float[Tensor, ""]]:
     """Cross-entropy at each pixel of squares."""
     along = (np.arange(size) + 0.5) / size
     at = [np.ix_(*((along * side).astype(int) for side in one.shape)) for one in maps]
@@ -105,15 +96,3 @@ def _loss(maps: Sequence[np.ndarray], size: int) -> Callable[[Tensor, Images, Te
         return cross_entropy(interpolate(logits.float(), (size, size), mode="bilinear"), truth)
 
     return loss
-
-
-def class_iou(tables: Int[np.ndarray, "picture found truth"], seed: int = 0) -> Score:
-    """Mean IoU over the classes that occur, and its interval over draws of pictures."""
-
-    def mean(table: np.ndarray) -> float:
-        right, there = np.diagonal(table), table.sum(0)
-        return float((right / np.maximum(there + table.sum(1) - right, 1))[there > 0].mean())
-
-    drawn = np.random.default_rng(seed).integers(len(tables), size=(DRAWS, len(tables)))
-    low, high = np.quantile([mean(tables[some].sum(0)) for some in drawn], (0.025, 0.975))
-    return Score(mean(tables.sum(0)), float(low), float(high))

@@ -1,13 +1,14 @@
 """A copy of a network taught further, whole or from a layer on, for a task that labels say.
 
-Steps of AdamW on batches in the order of a run (each epoch one of its own); the rate rises over a tenth of them and falls to zero as a cosine.
+Steps of AdamW on batches in the order of a run (each epoch one of its own); the rate rises over a tenth of them and falls to zero on a cosine.
 Layers before the first that is taught stay as they are, statistics of batch norms too. Convolutions and products run in bfloat16 where that
 is faster, losses in float32.
 """
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from selfsight.core.card import Training
+from selfsight.core.clock import key
 from selfsight.core.representation import Representation
+from selfsight.core.schedule import rise_and_fall
 from selfsight.core.tap import find_layer
 from selfsight.core.views import Images
 from selfsight.data.loader import Loader
@@ -23,7 +26,10 @@ from selfsight.data.source import Source
 from selfsight.engine.hardware import Hardware, fast_bf16, keep_memory
 from selfsight.engine.optimisers import make_optimiser
 
-__all__ = ["Course", "copied", "hardware_of", "tune"]
+__all__ = ["Course", "copied", "hardware_of", "seeded", "tune"]
+
+
+TRAINING = Training("adamw", decay=0.05, clip=5.0)
 
 
 @dataclass(frozen=True)
@@ -33,25 +39,29 @@ class Course:
     Attributes:
         steps, batch: how many steps, of how many pictures.
         rate: the highest learning rate.
-        decay: weight decay, left off biases and norms.
-        clip: the largest norm of a gradient.
         seed: of weights that are drawn, of the order, and of crops and flips.
     """
 
     steps: int = 100
     batch: int = 64
     rate: float = 1e-3
-    decay: float = 0.05
-    clip: float = 5.0
     seed: int = 0
 
     def __str__(self) -> str:
-        return f"{self.steps} steps of {self.batch} pictures, AdamW, highest rate {self.rate:g}, decay {self.decay:g}"
+        return f"{self.steps} steps of {self.batch} pictures, AdamW, highest rate {self.rate:g}, decay {TRAINING.decay:g}"
 
 
 def hardware_of(phi: Representation) -> Hardware:
     """The network's device, and bfloat16 where it is fast."""
     return Hardware(phi.device, "bf16" if fast_bf16(phi.device) else "fp32")
+
+
+@contextmanager
+def seeded(*parts: int) -> Iterator[None]:
+    """Chance of its own inside a ``with``; whoever asks for it afterwards draws what they would have drawn."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key(*parts))
+        yield
 
 
 def copied(phi: Representation, start: str | None = "") -> Representation:
@@ -99,21 +109,17 @@ def tune(module: nn.Module, loss: Callable[[Images, int], Float[Tensor, ""]], so
     module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if hardware.device.type == "cpu":
         keep_memory()
-    learner = make_optimiser(module, Training("adamw", rate=course.rate, decay=course.decay))
-    warm = max(course.steps // 10, 1)
-    shapes = [
-        torch.optim.lr_scheduler.LinearLR(learner, 1 / warm, 1, warm),
-        torch.optim.lr_scheduler.CosineAnnealingLR(learner, course.steps),
-    ]
-    rates = torch.optim.lr_scheduler.SequentialLR(learner, shapes, [warm])
+    learner = make_optimiser(module, replace(TRAINING, rate=course.rate))
+    rates = torch.optim.lr_scheduler.LambdaLR(learner, lambda step: rise_and_fall(step, course.steps, TRAINING.warmup))
     weights = [weight for weight in module.parameters() if weight.requires_grad]
     _awake(module)
     loader = Loader(source, batch=min(course.batch, len(source)), seed=course.seed)
-    for step, batch in enumerate(loader.batches(0, course.steps)):
-        value = loss(batch.map(hardware.move), step)
-        learner.zero_grad()
-        value.backward()
-        clip_grad_norm_(weights, course.clip)
-        learner.step()
-        rates.step()
+    with seeded(course.seed, 0x7E57):  # dropout and stochastic depth inside networks
+        for step, batch in enumerate(loader.batches(0, course.steps)):
+            value = loss(batch.map(hardware.move), step)
+            learner.zero_grad()
+            value.backward()
+            clip_grad_norm_(weights, TRAINING.clip)
+            learner.step()
+            rates.step()
     module.eval()
