@@ -69,7 +69,10 @@ def prepare(
         grouped, clusters = _clustered(first, source, run, say)
         say("map")
         places = _places(np.load(next(iter(banks.values())) / f"{OUTPUT}.npy", mmap_mode="r"))
-        told = [{"name": name, "bank": os.path.relpath(bank, path), "run": about[name]} for name, bank in banks.items()]
+        told = [
+            {"name": name, "bank": os.path.relpath(bank, path), "run": about[name] and os.path.relpath(about[name], path)}
+            for name, bank in banks.items()
+        ]
         bad = [list(one) for one in source.bad][:1000]
         facts = {"data": source.spec, "size": first.size, "fingerprint": source.fingerprint, "map": "pca", "networks": told, "bad": bad}
         return writer.finish(list(source.names), columns | grouped, places, clusters, facts)
@@ -103,7 +106,7 @@ def _banks(
     for name, (phi, run) in networks.items():
         say(f"what {name} says of {len(source):,} pictures")
         banks[name] = bank_of(phi, source, run / "banks", layers=phi.layers, bf16=fast_bf16(phi.device)).path
-        about[name] = str(run.resolve())
+        about[name] = str(run)
     first, run = next(iter(networks.values()))
     if untrained and first.spec:
         twin = untrained_of(first, source)

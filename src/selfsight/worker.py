@@ -39,14 +39,14 @@ class Worker:
     def __init__(self, folder: Path) -> None:
         self.pack = Pack(folder)
         self.known = {one["name"]: one for one in self.pack.about["networks"]}
-        self.first = next(one["run"] for one in self.pack.about["networks"] if one["run"])
+        self.runs = {name: folder / one["run"] for name, one in self.known.items() if one["run"]}
         self._runs: dict[str, Any] = {}
 
     def run(self, name: str) -> Any:
         """A network's run; of the untrained one a run with its weights."""
         if name not in self._runs:
-            self._runs[name] = Run(self.known[name]["run"] or self.first)
-            if not self.known[name]["run"]:
+            self._runs[name] = Run(self.runs.get(name, next(iter(self.runs.values()))))
+            if name not in self.runs:
                 self._runs[name].phi = untrained_of(self._runs[name].phi, self.source())
         return self._runs[name]
 

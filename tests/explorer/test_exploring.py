@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import time
 
 import numpy as np
@@ -13,6 +14,8 @@ import selfsight
 from selfsight.cli import main
 from selfsight.explorer.opening import placed, prepared, serve
 from selfsight.explorer.pack import Pack
+from selfsight.explorer.source import Shelf
+from selfsight.worker import Worker
 
 DATA = "world:shapes?count=48&size=32&split=test"
 
@@ -44,6 +47,14 @@ def test_all_is_prepared_that_the_page_shows(run, folder):
     with Image.open(io.BytesIO(pack.thumb(5))) as picture:
         assert abs(np.asarray(picture).mean() - shown) < 4
     assert prepared([run], "other") is None
+
+
+def test_a_run_that_was_moved_is_still_whole(run, folder, tmp_path):
+    shutil.copytree(run, tmp_path / "moved")
+    shelf = Shelf.of(tmp_path / "moved" / "explorer" / folder.name)
+    assert [one["name"] for one in shelf.runs()] == ["moved"]
+    assert len(shelf.neighbours(3, "untrained", "stages.1", 5)) == 5
+    assert Worker(tmp_path / "moved" / "explorer" / folder.name).run("untrained").path.resolve() == (tmp_path / "moved").resolve()
 
 
 def test_a_folder_is_found_from_anywhere(tmp_path, monkeypatch):

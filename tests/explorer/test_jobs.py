@@ -84,6 +84,19 @@ def test_a_full_queue_refuses(jobs):
     assert jobs.ask("do", {"seconds": 30, "row": 3})["before"] == 4  # what waits already is found
 
 
+def test_what_waits_is_remembered_however_much_was_asked_since(jobs, monkeypatch):
+    from selfsight.explorer import jobs as module
+
+    done = jobs.ask("do", {"row": 0})["job"]
+    waited(jobs, done, "done")
+    monkeypatch.setattr(module, "KEPT", 2)
+    slow = jobs.ask("do", {"seconds": 1, "row": 1})["job"]
+    waited(jobs, slow, "running")
+    rest = [jobs.ask("do", {"row": row})["job"] for row in (2, 3, 4)]
+    assert jobs.look(done) is None  # it is on disk
+    assert all(waited(jobs, key, "done") for key in rest[-1:])
+
+
 def test_what_is_asked_is_handed_over_as_it_is(jobs):
     key = jobs.ask("do", {"name": "ü\n'\"", "seconds": 0})["job"]
     found = waited(jobs, key, "done")

@@ -1,7 +1,7 @@
 // What the server answers, and how it is asked.
 
 export type Column = { name: string; kind: "number" | "text"; low?: number; high?: number; values?: string[]; counts?: number[] };
-export type Network = { name: string; layers: string[]; run: string };
+export type Network = { name: string; layers: string[] };
 export type About = { count: number; data: string; columns: Column[]; networks: Network[]; clusters: number; map: string };
 export type Item = { row: number; name: string; columns: Record<string, string | number | null>; tag: string; note: string };
 export type Alike = { row: number; alike: number };

@@ -22,7 +22,10 @@ class Explore:
     port: Annotated[int, tyro.conf.arg(help="the first port that is tried; 0: any that is free")] = 8787
     browser: Annotated[bool, tyro.conf.arg(help="open the page in the browser")] = True
     untrained: Annotated[bool, tyro.conf.arg(help="show what the network said before learning, too")] = True
-    host: Annotated[tuple[str, ...], tyro.conf.arg(help="names under which this machine may be asked, behind a tunnel")] = ()
+    host: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(help="names under which this machine may be asked, such as localhost:9000 where a tunnel begins at another port"),
+    ] = ()
     again: Annotated[bool, tyro.conf.arg(help="prepare again, where the data have changed")] = False
     serve: Annotated[bool, tyro.conf.arg(help="serve the page; --no-serve only prepares")] = True
     device: DeviceArg = "auto"
@@ -42,7 +45,10 @@ def run(arguments: list[str]) -> int:
     if folder is None:
         folder = _prepare(read, data)
     if not read.serve:
-        emit({"folder": str(folder)}) if read.json else print(folder)
+        if read.json:
+            emit({"folder": str(folder)})
+        else:
+            print(folder)
         return 0
     opened = serve(folder, port=read.port, hosts=read.host, browser=read.browser)
     if read.json:

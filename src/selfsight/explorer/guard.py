@@ -31,7 +31,7 @@ POLICY = "; ".join(
         "manifest-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",
-        "frame-ancestors {frames}",
+        "frame-ancestors 'none'",
     ]
 )
 
@@ -42,17 +42,14 @@ class Guard:
     Args:
         app: what is guarded.
         token: that has to be known.
-        port: of the server; a host that names another is refused.
-        hosts: names beside this machine's own.
-        frames: origins of pages that may show the explorer inside them, such as a notebook's.
+        port: of the server.
+        hosts: names beside this machine's own; with a port (``localhost:9000``), where a tunnel begins at another.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str, port: int, hosts: Iterable[str] = (), frames: Iterable[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, *, token: str, port: int, hosts: Iterable[str] = ()) -> None:
         self.app, self.token, self.port = app, token, port
         self.hosts = {*LOCAL, *(host.lower() for host in hosts)}
         self.cookie = f"selfsight-{port}"
-        self.policy = POLICY.format(frames=" ".join(frames) or "'none'")
-        self.framed = bool(list(frames))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on."""
@@ -77,14 +74,15 @@ class Guard:
     def _is_here(self, host: str) -> bool:
         name, mark, port = host.rpartition(":") if not host.endswith("]") else (host, "", "")
         name, port = (name, port) if mark else (host, "")
-        return name.lower() in self.hosts and port in ("", str(self.port))
+        return host.lower() in self.hosts or (name.lower() in self.hosts and port in ("", str(self.port)))
 
-    def _foreign(self, headers: Headers) -> bool:
+    @staticmethod
+    def _foreign(headers: Headers) -> bool:
+        """Of another origin than the page's own: another port of this machine is another, too, and cookies do not tell ports apart."""
         origin = headers.get("origin")
         if origin is not None:
-            scheme, _, host = origin.partition("://")
-            return scheme not in ("http", "https") or not self._is_here(host)
-        return headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
+            return origin.partition("://")[2] != headers.get("host")
+        return headers.get("sec-fetch-site") in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate"
 
     def _knows(self, headers: Headers) -> bool:
         try:
@@ -102,8 +100,7 @@ class Guard:
             return
         target = query.get("next", ["/"])[0]
         target = target if target.startswith("/") and not target.startswith(("//", "/\\")) else "/"
-        same = "None; Secure" if self.framed else "Strict"
-        cookie = f"{self.cookie}={self.token}; Path=/; HttpOnly; SameSite={same}"
+        cookie = f"{self.cookie}={self.token}; Path=/; HttpOnly; SameSite=Strict"
         await _say(send, 303, "", {"location": quote(target, safe="/?&=%#.,:;+-_~!*'()"), "set-cookie": cookie})
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -136,7 +133,7 @@ class Guard:
 
     def _stamps(self) -> dict[str, str]:
         return {
-            "content-security-policy": self.policy,
+            "content-security-policy": POLICY,
             "x-content-type-options": "nosniff",
             "referrer-policy": "no-referrer",
             "cross-origin-resource-policy": "same-origin",

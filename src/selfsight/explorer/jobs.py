@@ -83,8 +83,9 @@ class Jobs:
                         raise QueueFull
                     self._queue.append(key)
                 self._jobs[key] = job
-                while len(self._jobs) > KEPT:
-                    self._jobs.popitem(last=False)
+                over = [key for key, one in self._jobs.items() if one.state not in ("waiting", "running")][: max(len(self._jobs) - KEPT, 0)]
+                for old in over:
+                    del self._jobs[old]
                 self._change.notify_all()
             return self._plain(job)
 

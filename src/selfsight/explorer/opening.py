@@ -70,16 +70,13 @@ class Opened:
     wait: Callable[[], None]
 
 
-def serve(
-    folder: Path, *, port: int = 8787, hosts: Iterable[str] = (), frames: Iterable[str] = (), browser: bool = False, work: bool = True
-) -> Opened:
+def serve(folder: Path, *, port: int = 8787, hosts: Iterable[str] = (), browser: bool = False, work: bool = True) -> Opened:
     """Serve a prepared data set on this machine.
 
     Args:
         folder: of the prepared data set.
         port: the first that is tried.
         hosts: names under which this machine may be asked, beside its own.
-        frames: origins of pages that may hold the explorer, such as a notebook's.
         browser: open the page.
         work: allow jobs.
 
@@ -95,7 +92,7 @@ def serve(
     listener, token = _listener(port), secrets.token_urlsafe(24)
     number = listener.getsockname()[1]
     jobs = Jobs(folder.parent / f"{folder.name}.jobs", [*WORKER, str(folder)], folder.name) if work else None
-    guard = Guard(make_server(shelf, jobs), token=token, port=number, hosts=hosts, frames=frames)
+    guard = Guard(make_server(shelf, jobs), token=token, port=number, hosts=hosts)
     quiet = {"log_level": "warning", "access_log": False, "server_header": False, "date_header": False, "lifespan": "off"}
     server = uvicorn.Server(uvicorn.Config(guard, **quiet))  # pyright: ignore[reportArgumentType]
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="explorer", daemon=True)
@@ -104,10 +101,10 @@ def serve(
     if browser:
         webbrowser.open(address)
 
-    return Opened(address, lambda: _ended(server, thread, jobs, shelf, listener), thread.join)
+    return Opened(address, lambda: _end(server, thread, jobs, shelf, listener), thread.join)
 
 
-def _ended(server: Any, thread: threading.Thread, jobs: Jobs | None, shelf: Shelf, listener: socket.socket) -> None:
+def _end(server: Any, thread: threading.Thread, jobs: Jobs | None, shelf: Shelf, listener: socket.socket) -> None:
     server.should_exit = True
     thread.join(timeout=5)
     if jobs is not None:

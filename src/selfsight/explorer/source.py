@@ -45,12 +45,12 @@ class Network:
     Attributes:
         name: what it is called on the page.
         path: of its bank.
-        run: its run's folder; empty where there is none (the same network untrained).
+        run: its run's folder; ``None`` where there is none (the same network untrained).
     """
 
     name: str
     path: Path
-    run: str = ""
+    run: Path | None = None
 
     @cached_property
     def bank(self) -> Bank:
@@ -76,11 +76,14 @@ class Shelf:
     def of(cls, folder: Path) -> "Shelf":
         """The shelf of a prepared folder."""
         pack = Pack(folder)
-        networks = [Network(one["name"], folder / one["bank"], one.get("run", "")) for one in pack.about["networks"]]
+        networks = [
+            Network(one["name"], folder / one["bank"], folder / one["run"] if one["run"] else None) for one in pack.about["networks"]
+        ]
         return cls(pack, networks)
 
-    def about(self) -> dict[str, Any]:
-        """What there is, for the page's first look."""
+    @cached_property
+    def columns(self) -> list[dict[str, Any]]:
+        """Each column with its values and how often they are, or its bounds; texts of more than 50 values with the most frequent."""
         columns = []
         for name in self.pack.columns:
             values = self.pack.column(name)
@@ -92,11 +95,15 @@ class Shelf:
                 known = values[np.isfinite(values)]
                 low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
                 columns.append({"name": name, "kind": "number", "low": low, "high": high})
-        networks = [{"name": one.name, "layers": list(one.bank.layers), "run": one.run} for one in self.networks.values()]
+        return columns
+
+    def about(self) -> dict[str, Any]:
+        """What there is, for the page's first look."""
+        networks = [{"name": one.name, "layers": list(one.bank.layers)} for one in self.networks.values()]
         return {
             "count": len(self.pack),
             "data": self.pack.about["data"],
-            "columns": columns,
+            "columns": self.columns,
             "networks": networks,
             "clusters": len(self.pack.clusters),
             "map": self.pack.about.get("map", "pca"),
@@ -249,8 +256,7 @@ class Shelf:
     def runs(self) -> list[dict[str, Any]]:
         """Each run's state, curves and scores, as they stand on disk now."""
         found = []
-        for folder in dict.fromkeys(one.run for one in self.networks.values() if one.run):
-            path = Path(folder)
+        for path in dict.fromkeys(one.run.resolve() for one in self.networks.values() if one.run):
             found.append(
                 {
                     "name": path.name,
