@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from selfsight.backbones.pretrained import timm_backbone
 from selfsight.backbones.table import build_backbone
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
@@ -62,35 +63,23 @@ def test_log_bins_look_around() -> None:
     assert log_binned(grid, 1)[0, 1, 0, 0] == 0  # beyond the corner stands the corner
 
 
-def test_the_own_stride_changes_no_bit_and_half_of_it_doubles_the_grid() -> None:
+@pytest.mark.parametrize("whose", ["ours", "timm"])
+def test_the_own_stride_changes_no_bit_and_half_of_it_doubles_the_grid(whose: str) -> None:
     phi = _vit()
-    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    if whose == "timm":
+        backbone = timm_backbone("vit_tiny_patch16_224", pretrained=False, size=64, depth=1)
+        phi = Representation(backbone, mean=(0.5,) * 3, std=(0.5,) * 3, size=64)
+    images = torch.rand(2, 3, phi.size, phi.size, generator=torch.Generator().manual_seed(0))
+    stride, cells = phi.backbone.stride, phi.size // phi.backbone.stride
     with torch.no_grad():
         plain = phi.grid(images)
-        with denser(phi, 8):
+        with denser(phi, stride):
             assert torch.equal(phi.grid(images), plain)
-        with denser(phi, 4):
-            fine = phi.grid(images)
+        with denser(phi, stride // 2):
+            assert phi.grid(images).shape[2:] == phi.facet(images, "key").shape[2:] == (2 * cells, 2 * cells)
         assert torch.equal(phi.grid(images), plain)
-    assert fine.shape[2:] == (8, 8)
     with pytest.raises(UsageError, match="cannot begin every 3"), denser(phi, 3):
         pass
-
-
-def test_another_packages_transformer_has_the_same_places() -> None:
-    from selfsight.backbones.pretrained import timm_backbone
-
-    backbone = timm_backbone("vit_tiny_patch16_224", pretrained=False, size=64, depth=1)
-    phi = Representation(backbone, mean=(0.5,) * 3, std=(0.5,) * 3, size=64)
-    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        plain = phi.grid(images)
-        with denser(phi, 16):
-            assert torch.equal(phi.grid(images), plain)
-        with denser(phi, 8):
-            assert phi.grid(images).shape[2:] == (8, 8)
-            assert phi.facet(images, "key").shape[2:] == (8, 8)
-        assert torch.equal(phi.grid(images), plain)
 
 
 def test_overlapping_patches_lie_where_they_are_said_to() -> None:
