@@ -54,7 +54,7 @@ def prepare(
         again: make it even if it is there.
         say: called with what is being done.
     """
-    banks, about = _banks(networks, source, untrained=untrained, say=say)
+    banks = _banks(networks, source, untrained=untrained, say=say)
     mark = hashlib.sha256(repr([source.fingerprint, [str(path) for path in banks.values()]]).encode()).hexdigest()[:16]
     path = folder / mark
     if (path / "pack.json").is_file() and not again:
@@ -69,10 +69,8 @@ def prepare(
         grouped, clusters = _clustered(first, source, run, say)
         say("map")
         places = _places(np.load(next(iter(banks.values())) / f"{OUTPUT}.npy", mmap_mode="r"))
-        told = [
-            {"name": name, "bank": os.path.relpath(bank, path), "run": about[name] and os.path.relpath(about[name], path)}
-            for name, bank in banks.items()
-        ]
+        runs = {name: os.path.relpath(one, path) for name, (_, one) in networks.items()}
+        told = [{"name": name, "bank": os.path.relpath(bank, path), "run": runs.get(name, "")} for name, bank in banks.items()]
         bad = [list(one) for one in source.bad][:1000]
         facts = {"data": source.spec, "size": first.size, "fingerprint": source.fingerprint, "map": "pca", "networks": told, "bad": bad}
         return writer.finish(list(source.names), columns | grouped, places, clusters, facts)
@@ -98,22 +96,18 @@ def ready(networks: Mapping[str, tuple[Representation, Path]], data: str, *, aga
     return folder
 
 
-def _banks(
-    networks: Mapping[str, tuple[Representation, Path]], source: Source, *, untrained: bool, say: Say
-) -> tuple[dict[str, Path], dict[str, str]]:
-    """Banks of all networks, every layer kept, by name, and the folders of their runs."""
-    banks, about = dict[str, Path](), dict[str, str]()
+def _banks(networks: Mapping[str, tuple[Representation, Path]], source: Source, *, untrained: bool, say: Say) -> dict[str, Path]:
+    """Banks of all networks, every layer kept, by name."""
+    banks = dict[str, Path]()
     for name, (phi, run) in networks.items():
         say(f"what {name} says of {len(source):,} pictures")
         banks[name] = bank_of(phi, source, run / "banks", layers=phi.layers, bf16=fast_bf16(phi.device)).path
-        about[name] = str(run)
     first, run = next(iter(networks.values()))
     if untrained and first.spec:
         twin = untrained_of(first, source)
         say("what the same network said before learning")
         banks["untrained"] = bank_of(twin, source, run / "banks", layers=twin.layers, bf16=fast_bf16(twin.device)).path
-        about["untrained"] = ""
-    return banks, about
+    return banks
 
 
 def _thumbs(source: Source, qualities: list[dict[str, float]], say: Say) -> Iterator[bytes]:

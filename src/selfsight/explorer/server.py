@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 from collections.abc import Awaitable, Callable
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from PIL import Image, UnidentifiedImageError
 from starlette.concurrency import run_in_threadpool
 
-from selfsight.core.errors import SelfsightError, UsageError
+from selfsight.core.errors import DataError, SelfsightError, UsageError
 from selfsight.explorer.choose import chosen
 from selfsight.explorer.jobs import Jobs, QueueFull
 from selfsight.explorer.source import Shelf
@@ -50,20 +49,9 @@ def make_server(shelf: Shelf, jobs: Jobs | None = None, static: Path = STATIC) -
     @app.exception_handler(SelfsightError)
     async def refused(_: Request, problem: Exception) -> JSONResponse:
         assert isinstance(problem, SelfsightError)
-        status = 404 if problem.cause.startswith("There is no picture") else 422
-        return JSONResponse({"cause": problem.cause, "remedy": problem.remedy}, status)
+        return JSONResponse({"cause": problem.cause, "remedy": problem.remedy}, 404 if isinstance(problem, DataError) else 422)
 
     return app
-
-
-def _threaded(read: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-    """Reads are made in threads, so that a slow one holds up no other."""
-
-    @wraps(read)
-    async def run(*given: Any, **named: Any) -> Any:
-        return await run_in_threadpool(read, *given, **named)
-
-    return run
 
 
 async def _body(request: Request) -> dict[str, Any]:
@@ -78,7 +66,7 @@ async def _body(request: Request) -> dict[str, Any]:
 
 def _answer(read: Callable[[], Any]) -> Callable[[], Awaitable[JSONResponse]]:
     async def answer() -> JSONResponse:
-        return JSONResponse(await _threaded(read)())
+        return JSONResponse(await run_in_threadpool(read))
 
     return answer
 
@@ -96,23 +84,23 @@ def _reads(app: FastAPI, shelf: Shelf) -> None:
 
     @app.get("/api/item/{row}")
     async def item(row: int) -> JSONResponse:
-        return JSONResponse(await _threaded(shelf.item)(row))
+        return JSONResponse(await run_in_threadpool(shelf.item, row))
 
     @app.get("/api/neighbours/{row}")
     async def neighbours(row: int, network: str = "", layer: str = "", count: int = 24) -> JSONResponse:
-        return JSONResponse(await _threaded(shelf.neighbours)(row, network, layer, _number(count, "count", 1, 200)))
+        return JSONResponse(await run_in_threadpool(shelf.neighbours, row, network, layer, _number(count, "count", 1, 200)))
 
     @app.get("/api/worth")
     async def worth(count: int = 30) -> JSONResponse:
-        return JSONResponse(await _threaded(shelf.worth)(_number(count, "count", 3, 300)))
+        return JSONResponse(await run_in_threadpool(shelf.worth, _number(count, "count", 3, 300)))
 
     @app.get("/api/units")
     async def units(network: str = "", layer: str = "") -> JSONResponse:
-        return JSONResponse(await _threaded(shelf.units)(network, layer))
+        return JSONResponse(await run_in_threadpool(shelf.units, network, layer))
 
     @app.get("/api/unit/{number}")
     async def unit(number: int, network: str = "", layer: str = "") -> JSONResponse:
-        return JSONResponse(await _threaded(shelf.unit)(number, network, layer))
+        return JSONResponse(await run_in_threadpool(shelf.unit, number, network, layer))
 
     @app.get("/api/thumb/{row}")
     async def thumb(row: int) -> Response:
@@ -124,7 +112,7 @@ def _reads(app: FastAPI, shelf: Shelf) -> None:
 
     @app.get("/api/column/{name}")
     async def column(name: str) -> Response:
-        return await _threaded(_coded)(shelf, name)
+        return await run_in_threadpool(_coded, shelf, name)
 
 
 def _selections(app: FastAPI, shelf: Shelf) -> None:
@@ -133,14 +121,14 @@ def _selections(app: FastAPI, shelf: Shelf) -> None:
     @app.post("/api/select")
     async def select(request: Request) -> Response:
         asked = await _body(request)
-        rows = await _threaded(_selected)(shelf, asked)
+        rows = await run_in_threadpool(_selected, shelf, asked)
         start, count = _number(asked.get("start", 0), "start"), _number(asked.get("count", MOST), "count", 0, MOST)
         return JSONResponse({"total": len(rows), "rows": rows[start : start + count].tolist()})
 
     @app.post("/api/export/{kind}")
     async def export(kind: str, request: Request) -> Response:
         asked = await _body(request)
-        content, name = await _threaded(lambda: shelf.exported(_selected(shelf, asked), kind))()
+        content, name = await run_in_threadpool(lambda: shelf.exported(_selected(shelf, asked), kind))
         kept = {"content-disposition": f'attachment; filename="{name}"'}
         return Response(content, media_type=TYPES[Path(name).suffix], headers=kept)
 
@@ -183,7 +171,7 @@ def _edits(app: FastAPI, shelf: Shelf) -> None:
 
     @app.get("/api/edits")
     async def history() -> JSONResponse:
-        return JSONResponse(await _threaded(shelf.edits.history)())
+        return JSONResponse(await run_in_threadpool(shelf.edits.history))
 
     @app.post("/api/edits/{kind}")
     async def say(kind: str, request: Request) -> JSONResponse:
@@ -191,15 +179,15 @@ def _edits(app: FastAPI, shelf: Shelf) -> None:
         subjects, value = asked.get("subjects"), asked.get("value")
         if not isinstance(subjects, list) or not isinstance(value, str):
             raise UsageError("An edit is of some subjects and says a text.", "Send subjects, a list of numbers, and value, a text.")
-        return JSONResponse({"edit": await _threaded(shelf.edits.say)(kind, subjects, value)})
+        return JSONResponse({"edit": await run_in_threadpool(shelf.edits.say, kind, subjects, value)})
 
     @app.post("/api/undo")
     async def undo() -> JSONResponse:
-        return JSONResponse({"kind": await _threaded(shelf.edits.undo)()})
+        return JSONResponse({"kind": await run_in_threadpool(shelf.edits.undo)})
 
     @app.post("/api/redo")
     async def redo() -> JSONResponse:
-        return JSONResponse({"kind": await _threaded(shelf.edits.redo)()})
+        return JSONResponse({"kind": await run_in_threadpool(shelf.edits.redo)})
 
 
 def _ask(jobs: Jobs, kind: str, given: dict[str, Any]) -> JSONResponse:
@@ -245,11 +233,11 @@ def _searches(app: FastAPI, shelf: Shelf, jobs: Jobs) -> None:
             return JSONResponse({"cause": "This is not worked out.", "remedy": ""}, 404)
         told = found["found"]
         given = (np.array(told["vector"], dtype=np.float32), told["network"], told["layer"], _number(count, "count", 1, 200))
-        return JSONResponse(await _threaded(shelf.neighbours)(*given))
+        return JSONResponse(await run_in_threadpool(shelf.neighbours, *given))
 
     @app.post("/api/search")
     async def search(request: Request, network: str = "", layer: str = "") -> JSONResponse:
-        name = await _threaded(_kept)(await request.body(), jobs.folder / "uploads")
+        name = await run_in_threadpool(_kept, await request.body(), jobs.folder / "uploads")
         if name is None:
             return JSONResponse({"cause": "This is no JPEG, PNG or WebP picture, or a huge one.", "remedy": "Send another."}, 415)
         return _ask(jobs, "embed", _given(shelf, {"upload": name, "network": network, "layer": layer}))
