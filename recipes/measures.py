@@ -42,47 +42,61 @@ def learn(folder: Path, minutes: float) -> None:
 def probing(networks: list[str]) -> dict[str, Any]:
     """k-NN and a linear probe of classes, and bits of clusters that concepts tell: all, those of the object, those of the rest."""
     from selfsight.api import Run
+    from selfsight.bank.extract import encoder_of
+    from selfsight.bank.store import OUTPUT
     from selfsight.data.opening import open_source
-    from selfsight.measure.floors import untrained_networks
+    from selfsight.measure.floors import PIXEL_SIDE, channel_statistics, pixel_encoder, untrained_networks
+
+    def probed(phi: Any) -> dict[str, Any]:
+        return _probed(encoder_of(phi), phi.size, source, judged)[OUTPUT]
 
     rows: dict[str, Any] = {}
     source, judged = (open_source(WORLD.format(count=count, size=32, split=split)) for count, split in ((10_000, "train"), (3000, "test")))
     for network in networks:
         run = Run(network)
-        rows[Path(network).name] = _probed(run.phi, source, judged)
+        rows[Path(network).name] = probed(run.phi)
         print(network, rows[Path(network).name], flush=True)
     forms: dict[str, list[dict[str, Any]]] = {}
     for form, _, make in untrained_networks(Run(networks[0]).phi, source, seeds=SEEDS):
-        forms.setdefault(form, []).append(_probed(make(), source, judged))
+        forms.setdefault(form, []).append(probed(make()))
     for form, seeds in forms.items():
         rows[f"untrained, {form}"] = {
             name: {part: float(np.mean([seed[name][part] for seed in seeds])) for part in seeds[0][name]} for name in seeds[0]
         }
+    pixels = _probed(pixel_encoder(*channel_statistics(source)), PIXEL_SIDE, source, judged)
+    rows |= {f"pixels, {form}": scores for form, scores in pixels.items()}
     return {"backbone": Run(networks[0]).phi.spec, "rows": rows}
 
 
-def _probed(phi: Any, source: Any, judged: Any) -> dict[str, Any]:
-    from dataclasses import replace
-
-    from selfsight.bank.extract import encoder_of, pass_through
-    from selfsight.bank.store import OUTPUT
-    from selfsight.measure.knn import knn
-    from selfsight.measure.linear import linear
-    from selfsight.measure.reverse import concepts_of, reverse
+def _probed(encoder: Any, size: int, source: Any, judged: Any) -> dict[str, dict[str, Any]]:
+    """The scores of each output of an encoder, by its name."""
+    from selfsight.bank.extract import pass_through
+    from selfsight.measure.reverse import concepts_of
     from selfsight.measure.scores import Features
 
     known, truth = (part.truth(np.arange(len(part))) for part in (source, judged))
-    fitted, asked = (pass_through(part, encoder_of(phi), size=phi.size, device=phi.device)[OUTPUT] for part in (source, judged))
-    features = Features(fitted, asked, known.labels, truth.labels, known.classes)
+    fitted, asked = (pass_through(part, encoder, size=size) for part in (source, judged))
     concepts = concepts_of(known, truth)
     assert concepts is not None
     outside = np.isin(concepts.groups, NUISANCES)
+    parts = {"all": outside | True, "object": ~outside, "rest": outside}
+    return {
+        name: _plain(Features(rows, asked[name], known.labels, truth.labels, known.classes), concepts, parts)
+        for name, rows in fitted.items()
+    }
+
+
+def _plain(features: Any, concepts: Any, parts: dict[str, Any]) -> dict[str, Any]:
+    from dataclasses import replace
+
+    from selfsight.measure.knn import knn
+    from selfsight.measure.linear import linear
+    from selfsight.measure.reverse import reverse
+
     found = {"knn": knn(features).values["top1"], "linear": linear(features).values["top1"]}
-    for name, keep in (("all", outside | True), ("object", ~outside), ("rest", outside)):
-        names = tuple(np.array(concepts.names)[keep])
-        some = replace(
-            concepts, train=concepts.train[:, keep], test=concepts.test[:, keep], names=names, groups=tuple(np.array(concepts.groups)[keep])
-        )
+    for name, keep in parts.items():
+        names, groups = (tuple(np.array(some)[keep]) for some in (concepts.names, concepts.groups))
+        some = replace(concepts, train=concepts.train[:, keep], test=concepts.test[:, keep], names=names, groups=groups)
         scores = reverse(features, some).values
         found |= {f"bits, {name}": scores["bits"], f"NMI, {name}": scores["nmi"]}
         if name == "all":

@@ -17,7 +17,7 @@ from selfsight.measure.detect import Boxer, answers, cell_centres, detect, mirro
 from selfsight.measure.finetune import finetune, finetuned, labelled_share
 from selfsight.measure.layers import Labelled
 from selfsight.measure.overlap import class_iou, known_kinds
-from selfsight.measure.places import squares
+from selfsight.measure.places import Neck, squares
 from selfsight.measure.segment import paint_loss, segment
 from selfsight.measure.tune import Course, copied
 
@@ -123,6 +123,14 @@ def test_what_is_true_is_mirrored_with_the_picture():
     boxes = torch.tensor([[0.1, 0.2, 0.5, 0.6, 1]])
     assert mirrored(boxes).tolist() == [pytest.approx([0.5, 0.2, 0.9, 0.6, 1])]
     assert torch.equal(answers(mirrored(boxes)[:, :4], 8).reshape(8, 8), answers(boxes[:, :4], 8).reshape(8, 8).flip(1))
+
+
+def test_layers_that_are_joined_are_evenly_spaced_and_hold_the_first_and_the_deepest():
+    neck = Neck(NETWORK)
+    assert neck.names == ("stages.3", "stages.2", "stages.0", "stem")
+    assert neck.cells == SIZE // 2  # the stem has a cell a pixel
+    assert Neck(NETWORK, names=["stages.1"]).names == ("stages.1",)
+    assert neck(torch.rand(2, 3, SIZE, SIZE)).shape == (2, 64, SIZE // 2, SIZE // 2)
 
 
 def test_chance_outside_is_left_alone():
