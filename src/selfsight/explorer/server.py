@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from selfsight.core.errors import DataError, SelfsightError, UsageError
 from selfsight.explorer.choose import chosen
+from selfsight.explorer.exports import exported
 from selfsight.explorer.jobs import Jobs, QueueFull
 from selfsight.explorer.source import Shelf
 
@@ -128,7 +129,7 @@ def _selections(app: FastAPI, shelf: Shelf) -> None:
     @app.post("/api/export/{kind}")
     async def export(kind: str, request: Request) -> Response:
         asked = await _body(request)
-        content, name = await run_in_threadpool(lambda: shelf.exported(_selected(shelf, asked), kind))
+        content, name = await run_in_threadpool(lambda: exported(shelf, _selected(shelf, asked), kind))
         kept = {"content-disposition": f'attachment; filename="{name}"'}
         return Response(content, media_type=TYPES[Path(name).suffix], headers=kept)
 

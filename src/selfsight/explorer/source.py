@@ -1,7 +1,5 @@
 """All that the explorer reads: a prepared data set, what networks say of it, and what their runs have written. Torch-free."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -294,32 +292,6 @@ class Shelf:
             **{name: self.pack.column(name)[rows] for name in self.pack.columns},
             **{name: values[rows] for name, values in self.said().items()},
         }
-
-    def exported(self, rows: Int[np.ndarray, " row"], kind: str) -> tuple[bytes, str]:
-        """A selection as a file, and the file's name: ``csv``, ``parquet``, ``txt`` (paths), or ``labels`` (files and names given to clusters).
-
-        Raises:
-            UsageError: there is no such kind.
-        """
-        look_up("kind of file", kind, ("csv", "parquet", "txt", "labels"))
-        table = self.table(rows)
-        if kind == "txt":
-            return "".join(f"{name}\n" for name in table["file"]).encode(), "selection.txt"
-        if kind == "parquet":
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-
-            buffer = io.BytesIO()
-            pq.write_table(pa.table({name: pa.array(values.tolist()) for name, values in table.items()}), buffer)
-            return buffer.getvalue(), "selection.parquet"
-        if kind == "labels":
-            named = table.get("cluster_name", np.full(len(rows), "", object)) != ""
-            table = {"file": table["file"][named], "label": table.get("cluster_name", table["file"])[named]}
-        text = io.StringIO()
-        writer = csv.writer(text)
-        writer.writerow(table)
-        writer.writerows(zip(*(values.tolist() for values in table.values()), strict=True))
-        return text.getvalue().encode(), "labels.csv" if kind == "labels" else "selection.csv"
 
 
 def _plain(value: object) -> object:
