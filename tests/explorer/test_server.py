@@ -76,6 +76,10 @@ def test_names_become_labels_and_merges_are_undone(client):
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     assert len(rows) == 20
     assert {row["label"] for row in rows} == {"blues"}
+    client.json("POST", "/api/edits/cluster_name", {"subjects": [0], "value": "reds"})
+    both = client.ask("POST", "/api/export/labels", {})[2].decode()
+    assert len(list(csv.DictReader(io.StringIO(both, newline="")))) == COUNT - 1  # rows 0 and 1 are nearly the same
+    client.json("POST", "/api/undo", {})
     client.json("POST", "/api/edits/cluster_merge", {"subjects": [0], "value": "1"})
     (one,) = client.json("GET", "/api/clusters")
     assert (one["size"], one["name"], one["purity"]) == (COUNT, "blues", 0.5)

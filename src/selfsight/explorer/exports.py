@@ -45,9 +45,9 @@ def _paths(shelf: Shelf, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
 
 def _labels(shelf: Shelf, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
     table = shelf.table(rows)
-    named = table.get("cluster_name", np.full(len(rows), "", object)) != ""
+    named = np.flatnonzero(table["cluster_name"] != "") if "cluster_name" in table else np.zeros(0, np.int64)
     if "duplicates" in table:
-        named &= _first(table["duplicates"])
+        named = named[_first(table["duplicates"][named])]
     return _lines({"file": table["file"][named], "label": table.get("cluster_name", table["file"])[named]}), "labels.csv"
 
 
