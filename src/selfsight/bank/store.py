@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float
 
 from selfsight.core.errors import UsageError
+from selfsight.core.html import facts, panel, table
 
 __all__ = ["OUTPUT", "Bank", "write_bank"]
 
@@ -59,6 +60,11 @@ class Bank:
         if name not in self.layers:
             raise UsageError(f"The bank does not hold the layer {name!r}.", f"It holds: {', '.join(self.layers)}.")
         return np.load(self.path / f"{name}.npy", mmap_mode="r")
+
+    def _repr_html_(self) -> str:
+        rows = [(layer, int(np.prod(self.pooled(layer).shape[1:]))) for layer in self.layers]
+        about = {name: value for name, value in self.origin.items() if name not in ("layers", "count")}
+        return panel(f"What is said of {len(self):,} pictures", facts(about), table(("layer", "numbers a picture"), rows))
 
 
 def write_bank(path: Path, layers: Mapping[str, np.ndarray], names: Sequence[str], origin: Mapping[str, Any]) -> Bank:

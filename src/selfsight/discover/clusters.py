@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 from selfsight.bank.extract import bank_of, encoder_of, pass_through
 from selfsight.bank.nearest import nearest
 from selfsight.bank.store import OUTPUT
+from selfsight.core.html import facts, inlined, panel, table
 from selfsight.core.representation import Representation
 from selfsight.core.say import Say, quiet
 from selfsight.data.loader import images
@@ -143,6 +144,15 @@ class Clustered:
             shown = [[self.pictures[row] for row in rows if row in self.pictures] for rows in (cluster.typical, cluster.apart)]
             rows.append((words, shown[0], shown[1]))
         return cluster_sheet(rows, (TYPICAL, APART))
+
+    def _repr_html_(self) -> str:
+        head = ("cluster", "commonest class", "of it", "pictures", "spread", "most typical")
+        rows = [
+            (number, one.name, one.share, one.size, one.spread, self.names[one.typical[0]] if one.typical else None)
+            for number, one in enumerate(self.clusters)
+        ]
+        about = facts({**self.facts, "pictures": f"{len(self.names):,}", "groups of near-duplicates": len(self.twins)})
+        return panel(f"{len(self.clusters)} clusters", about, table(head, rows), inlined(self._repr_png_(), "pictures of each cluster"))
 
 
 def find_clusters(

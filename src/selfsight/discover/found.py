@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from selfsight.core.html import facts, inlined, panel, table
 from selfsight.core.representation import Representation
 from selfsight.core.say import Say, quiet
 from selfsight.data.source import Rows, Source
@@ -91,9 +92,18 @@ class Found:
 
     def _repr_png_(self) -> bytes:
         """The first pictures with their masks and boxes."""
-        return page([self._tile(row) for row in range(len(self.pictures))])
+        return page([self.tile(row) for row in range(len(self.pictures))])
 
-    def _tile(self, row: int) -> Image.Image:
+    def _repr_html_(self) -> str:
+        about = {"regions": f"{sum(map(len, self.regions)):,}", "pictures": f"{len(self.names):,}", **self.facts}
+        rows = [
+            (self.names[row], place + 1, *map(round, self.boxes(row)[place, :4].tolist()), float(self.regions[row][place].score))
+            for row, _, place in self._each()
+        ]
+        boxes = table(("picture", "region", "left", "top", "right", "bottom", "score"), rows, most=12)
+        return panel("Regions found", facts(about), inlined(self._repr_png_(), "the first pictures with their regions"), boxes)
+
+    def tile(self, row: int) -> Image.Image:
         """A picture in grey but for the regions, each with the outline and the box in its colour."""
         picture = Image.fromarray(self.pictures[row])
         scale = SIDE / max(picture.size)

@@ -12,6 +12,7 @@ from jaxtyping import Int
 from PIL import Image
 from torch.nn.functional import adaptive_avg_pool2d, interpolate, one_hot
 
+from selfsight.core.html import facts, inlined, panel, swatch, table
 from selfsight.discover.looked import Looked, Size
 from selfsight.discover.pages import SHOWN, many_colours, mask_files, page, painted, stretched
 from selfsight.discover.refine import Field, cells_of, mean_field
@@ -79,6 +80,15 @@ class Segmented:
         """The first pictures with their kinds in colours."""
         colours = many_colours(self.kinds)
         return page([painted(picture, one, colours) for picture, one in zip(self.pictures, self.maps, strict=False)])
+
+    def _repr_html_(self) -> str:
+        counts = np.array([np.bincount(one.ravel(), minlength=self.kinds + 1) / one.size for one in self.maps])
+        parts, holds = counts.mean(0).tolist(), (counts > 0).sum(0).tolist()
+        marks = ("ground", *map(swatch, many_colours(self.kinds).tolist()))
+        rows = [(mark, kind, parts[kind], holds[kind]) for kind, mark in enumerate(marks)]
+        told = table(("", "number", "of all places", "pictures that have it"), rows)
+        words = f"{self.kinds} {'kinds' if self.word == 'segments' else self.word}"
+        return panel(words, facts(self.facts or {}), inlined(self._repr_png_(), "the first pictures in colours"), told)
 
 
 def with_maps(batches: Iterator[Looked], maps: Sequence[Map]) -> Iterator[tuple[Looked, Sequence[Map]]]:

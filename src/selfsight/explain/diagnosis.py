@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Num, UInt8
 from torch import Tensor
 
+from selfsight.core.html import facts, inlined, panel, table
 from selfsight.core.representation import Representation
 from selfsight.explain.attribution import part_kept, scores
 from selfsight.explain.gallery import Gallery
@@ -75,11 +76,14 @@ class Diagnosis:
             return {}
         return {"object alone": number(self.alone[row]), "without it": number(self.without[row])}
 
+    def _order(self) -> list[int]:
+        """Suspects, then all others."""
+        first = self.suspects.tolist()
+        return [*first, *(row for row in range(len(self.images)) if row not in first)]
+
     def gallery(self, most: int = 24) -> Gallery:
         """Each image beside what is enough of it, suspects first; the object is drawn around."""
-        first = self.suspects.tolist()
-        order = [*first, *(row for row in range(len(self.images)) if row not in first)][:most]
-        wide = 6
+        order, wide = self._order()[:most], 6
         rows: dict[str, list[Shown]] = {}
         for start in range(0, len(order), wide // 2):
             line: list[Shown] = []
@@ -107,6 +111,14 @@ class Diagnosis:
         """Write ``sheet.png``, ``pictures.npz`` and ``gallery.json``; the last with every image's numbers."""
         gallery = self.gallery()
         return Gallery(gallery.rows, self.to_plain()).save(folder)
+
+    def _repr_html_(self) -> str:
+        plain = self.to_plain()
+        rows = [tuple(plain["images"][row].values()) for row in self._order()]
+        suspects = None if self.alone is None else f"{len(self.suspects)} of {len(self.images)}"
+        about = facts({**self.facts, "enough": self.enough, "evidence outside the object": suspects})
+        shown = inlined(self.gallery()._repr_png_(), "images beside what is enough of them")
+        return panel("The smallest part that is enough", about, table(list(plain["images"][0]), rows, most=24), shown)
 
 
 def diagnose(

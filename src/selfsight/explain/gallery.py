@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Num, UInt8
 from torch import Tensor
 
+from selfsight.core.html import facts, inlined, panel
 from selfsight.core.representation import Representation
 from selfsight.explain.activation import Fourier, Maximised, Writing, maximise
 from selfsight.explain.inversion import Inverted
@@ -44,6 +45,10 @@ class Gallery:
     def _repr_png_(self) -> bytes:
         """A sheet."""
         return sheet(self.rows)
+
+    def _repr_html_(self) -> str:
+        rows = ", ".join(self.rows)
+        return panel("Pictures in rows", facts(self.facts), inlined(self._repr_png_(), f"rows of pictures: {rows}"))
 
 
 def _levels(picture: Float[Tensor, "3 height width"] | UInt8[Tensor, "3 height width"]) -> UInt8[np.ndarray, "height width 3"]:

@@ -17,6 +17,7 @@ from torch.nn.functional import interpolate, leaky_relu, mse_loss
 
 from selfsight.core.clock import key
 from selfsight.core.errors import UsageError
+from selfsight.core.html import facts, panel
 from selfsight.core.representation import Representation
 from selfsight.core.say import Say, quiet
 from selfsight.core.tap import calm
@@ -59,6 +60,9 @@ class Inverter(nn.Module):
         self.colours = nn.Conv2d(widths[-1], 3, 3, padding=1)
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("std", torch.ones(dim))
+
+    def _repr_html_(self) -> str:
+        return panel("Paints pictures for features", facts({**self.about, "layer": self.layer or "output"}))
 
     def standardised(self, features: Float[Tensor, "batch dim *cells"]) -> Float[Tensor, "batch dim *cells"]:
         """Each feature around its mean, in its standard deviations."""

@@ -11,6 +11,7 @@ from jaxtyping import Float, Num, UInt8
 from torch import Tensor
 
 from selfsight.core.errors import UsageError
+from selfsight.core.html import facts, inlined, panel, table
 from selfsight.core.representation import Representation
 from selfsight.core.say import Say, quiet
 from selfsight.explain.attribution import Maps, part_kept, scores
@@ -79,6 +80,13 @@ class Explanation:
             for row, name in enumerate(names):
                 rows[name if start == 0 else f"{name} · {start // WIDE + 1}"] = self._row(row, methods[start : start + WIDE])
         return sheet(rows)
+
+    def _repr_html_(self) -> str:
+        numbers = {name: [float(one) for one in some] for name, some in ({"score": self.scores} | dict(self.falls)).items()}
+        told = table(("image", *numbers), [(name, *some) for name, *some in zip(self.names, *numbers.values(), strict=True)])
+        words = "the part of the score that is lost when the tenth of the places with the highest values is blurred"
+        about = facts({**self.facts, "under each method:": words})
+        return panel(f"What {self.target} rests on", about, inlined(self._repr_png_(), "maps of the images"), told)
 
     def _row(self, row: int, methods: Sequence[str]) -> list[Shown]:
         """The image and some maps; above the first image's their names."""

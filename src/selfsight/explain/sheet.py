@@ -46,13 +46,13 @@ def sheet(rows: Mapping[str, Sequence[Shown]], titles: Sequence[str] = ()) -> by
     FigureCanvasAgg(figure)
     grid = figure.subplots(high, wide, squeeze=False, height_ratios=heights)
     for line, (name, row) in zip(grid, rows.items(), strict=True):
-        line[0].set_ylabel(_short(name), fontsize=7)
+        line[0].set_ylabel(_short(name), fontsize=7, parse_math=False)
         for axes, one in zip(line, row, strict=False):
             axes.imshow(one.picture)
-            axes.set_xlabel(one.words, fontsize=7)
-            axes.set_title(one.title, fontsize=8)
+            axes.set_xlabel(one.words, fontsize=7, parse_math=False)
+            axes.set_title(one.title, fontsize=8, parse_math=False)
     for axes, title in zip(grid[0], titles, strict=False):
-        axes.set_title(title, fontsize=8)
+        axes.set_title(title, fontsize=8, parse_math=False)
     for axes in grid.flat:
         axes.set_xticks([])
         axes.set_yticks([])

@@ -14,6 +14,7 @@ from selfsight.bank.extract import Encoder, bank_of, encoder_of, pass_through
 from selfsight.bank.store import OUTPUT
 from selfsight.core.clock import Clock, key
 from selfsight.core.errors import DataError
+from selfsight.core.html import facts, interval, panel, table
 from selfsight.core.method import Frame
 from selfsight.core.names import look_up
 from selfsight.core.readout import Readout
@@ -97,9 +98,22 @@ class Examination:
             "forms": self.forms,
         }
 
+    def _repr_html_(self) -> str:
+        floors = {"this network": self.scores, **self.floors}
+        rows = [
+            (probe, name, *(_cell(every, probe, name) for every in floors.values())) for probe in self.scores for name in self.scores[probe]
+        ]
+        words = [facts({f"{probe}:": told}) for probe, told in self.protocol.items()]
+        return panel("Scores beside their floors, with 95 % intervals", table(("probe", "score", *floors), rows), *words)
+
 
 def _plain(table: Table) -> dict[str, dict[str, dict[str, float]]]:
     return {probe: {name: score.to_plain() for name, score in scores.items()} for probe, scores in table.items()}
+
+
+def _cell(every: Table, probe: str, name: str) -> str | None:
+    score = every.get(probe, {}).get(name)
+    return None if score is None else interval(score.value, score.low, score.high)
 
 
 @dataclass(frozen=True)

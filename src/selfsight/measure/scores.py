@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from selfsight.core.html import facts, interval, panel, table
 from selfsight.core.readout import Readout
 from selfsight.data.source import Truth
 
@@ -27,6 +28,9 @@ class Score:
         """As JSON, rounded to six digits."""
         return {name: round(float(getattr(self, name)), 6) for name in ("value", "low", "high")}
 
+    def _repr_html_(self) -> str:
+        return str(interval(self.value, self.low, self.high))
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -41,6 +45,10 @@ class Scores:
     values: dict[str, Score]
     protocol: str
     readout: Readout | None = None
+
+    def _repr_html_(self) -> str:
+        rows = [(name, interval(one.value, one.low, one.high)) for name, one in self.values.items()]
+        return panel("Scores, with 95 % intervals", table(("score", ""), rows), facts({"protocol:": self.protocol}))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from selfsight.core.html import inlined, interval, panel, table
 from selfsight.measure.examine import Examination
 from selfsight.measure.networks import NETWORKS
 from selfsight.report.figures import PALETTE
@@ -55,6 +56,20 @@ class Comparison:
         paths[0].write_text(json.dumps(plain, indent=1) + "\n")
         paths[1].write_bytes(comparison_figure(plain))
         return paths
+
+    def _repr_html_(self) -> str:
+        plain = self.to_plain()
+        pairs = main_scores(plain)
+        networks = {name: run["scores"] for name, run in plain["runs"].items()}
+        floors = {f"floor: {words}": found for words, found in _floors(plain, pairs).items()}
+        rows = [(score_name(*pair), *(_cell(found, pair) for found in (networks | floors).values())) for pair in pairs]
+        told = table(("score", *networks, *floors), rows)
+        return panel("Networks by the same measures, with 95 % intervals", told, inlined(comparison_figure(plain), "a bar a network"))
+
+
+def _cell(table: Mapping[str, Any], pair: Pair) -> str | None:
+    score = _value(table, pair)
+    return None if score is None else interval(score["value"], score["low"], score["high"])
 
 
 def _without(table: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -164,7 +179,7 @@ def _panel(axes: Any, runs: Mapping[str, Any], pair: Pair) -> None:
     pixels = next((found for run in runs.values() if (found := _value(run["floors"].get("pixels", {}), pair))), None)
     if pixels is not None:
         axes.axvline(factor * pixels["value"], color="black", linestyle=":", linewidth=1)
-    axes.set_yticks(range(len(runs)), [name if len(name) <= 30 else f"…{name[-29:]}" for name in runs], fontsize=9)
+    axes.set_yticks(range(len(runs)), [name if len(name) <= 30 else f"…{name[-29:]}" for name in runs], fontsize=9, parse_math=False)
     axes.set_ylim(len(runs) - 0.4, -0.6)
     axes.set_title(score_name(*pair).replace("/", ", ") + (" (%)" if factor == 100 else ""), loc="left", fontsize=9, wrap=True)
     axes.spines[["top", "right"]].set_visible(False)
