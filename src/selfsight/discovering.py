@@ -3,21 +3,25 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from selfsight.core.errors import UsageError
 from selfsight.core.names import look_up
 from selfsight.core.representation import Representation
 from selfsight.core.say import Say, quiet
 from selfsight.data.source import Source
-from selfsight.discover.clusters import PIXELS, Clustered, cluster_labels, find_clusters
+from selfsight.discover.clusters import PIXELS, Clustered, cluster_labels, find_clusters, thumbs, vectors_of
 from selfsight.discover.found import Found, find_objects
+from selfsight.discover.labelling import Duplicates, Selection, find_duplicates
 from selfsight.discover.localise import ALIASES, BLIND, FLOORS, LOCALISERS
 from selfsight.discover.maps import Segmented
 from selfsight.discover.parts import PARTERS, find_parts
 from selfsight.discover.segment import segment_pictures
 from selfsight.discover.segmenters import COLOURS_ALONE, SEGMENTERS
+from selfsight.explorer.worth import worth_labelling
 from selfsight.measure.agreement import contingency
 from selfsight.measure.cluster import AGREEMENTS
 from selfsight.measure.floors import untrained_networks
@@ -45,6 +49,7 @@ class Discovery:
         judge: scores of what was found; empty where the truth is not known.
         fixed: options that floors have from what was found, such as its number of clusters.
         short: as ``find`` and ``judge`` at once for a floor, where that is less work.
+        lone: its files lie in a folder of its own name, not in one of the method's.
     """
 
     methods: tuple[str, ...]
@@ -54,6 +59,7 @@ class Discovery:
     judge: Callable[[Any, Source], Judged]
     fixed: Callable[[Any], Mapping[str, Any]] = lambda _: {}
     short: Callable[..., Judged] | None = None
+    lone: bool = False
 
     def floor(self, phi: Representation, source: Source, method: str, **options: Any) -> Judged:
         """Scores of another representation, or of a blind method."""
@@ -98,6 +104,44 @@ def _named(phi: Representation, source: Source, method: str, **options: Any) -> 
     return found if truth.labels is None or not truth.classes else found.called(truth.labels, truth.classes)
 
 
+def _beside(kept: Path | None) -> Path | None:
+    """The folder of features beside that of eigenvectors, which a run has."""
+    return kept and kept.with_name("banks")
+
+
+def _duplicates(
+    phi: Representation, source: Source, method: str, *, banks: Path | None = None, kept: Path | None = None, **options: Any
+) -> Duplicates:
+    return find_duplicates(phi, source, method, banks=banks or _beside(kept), **options)
+
+
+def _selection(
+    phi: Representation,
+    source: Source,
+    method: str,
+    *,
+    kinds: int | None = None,
+    count: int = 30,
+    banks: Path | None = None,
+    kept: Path | None = None,
+    **options: Any,
+) -> Selection:
+    """Of so many clusters, so many pictures.
+
+    Raises:
+        UsageError: none are asked for, or there are too few pictures for clusters.
+    """
+    if count < 1:
+        raise UsageError(f"A selection of {count} pictures holds none.", "Give 1 or more: --count 30")
+    vectors = vectors_of(phi, source, method, banks or _beside(kept))
+    found = find_clusters(phi, source, method, count=kinds, vectors=vectors, **options)
+    twins = np.full(len(found.names), np.nan)
+    for number, rows in enumerate(found.twins):
+        twins[list(rows)] = number
+    chosen = tuple(worth_labelling(vectors, found.labels, found.nearness, twins, count)[:count])
+    return Selection(found.names, chosen, found.labels, thumbs(source, np.array([row for row, _ in chosen])), found.facts)
+
+
 DISCOVERIES: dict[str, Discovery] = {
     "boxes": Discovery(("cut", *(name for name in LOCALISERS if name != "cut"), *ALIASES), BLIND, FLOORS, find_objects, _boxes),
     "segments": Discovery(
@@ -113,6 +157,8 @@ DISCOVERIES: dict[str, Discovery] = {
         lambda found: {"count": len(found.clusters)},
         lambda phi, source, method, **options: _agreement(cluster_labels(phi, source, method, **options), source),
     ),
+    "duplicates": Discovery(("features", PIXELS), (PIXELS,), (), _duplicates, lambda _, __: {}, lone=True),
+    "selection": Discovery(("spherical", "balanced", "kmeans", "scan", PIXELS), (PIXELS,), (), _selection, lambda _, __: {}, lone=True),
 }
 """What can be discovered, by the word that the command line has for it."""
 
@@ -132,15 +178,15 @@ def discover(
     Args:
         phi, source: what looks, and at what.
         what: a name of ``DISCOVERIES``: boxes (``discover.found.find_objects``), segments (``segment.segment_pictures``; as many kinds as
-            classes are known, else 10), parts (``parts.find_parts``) or clusters (``clusters.find_clusters``).
-        method: how; each has a default.
-        floors: judge the untrained network and what needs no network too.
+            classes are known, else 10), parts (``parts.find_parts``), clusters (``clusters.find_clusters``), duplicates
+            (``labelling.find_duplicates``) or selection (``count`` pictures worth a label, by ``kinds`` clusters).
+        method, floors: how, each has a default; judge the untrained network and what needs no network too.
         say: called with how far it is.
         options: of the function that finds. What is ``kept`` is of the representation alone, not of its floors.
 
     Returns:
-        What was found (``Found``, ``Segmented`` or ``Clustered``); scores by measure, then by who is judged: the method under its own
-        name, ``untrained`` with the same method (the stronger of its plain forms, the mean of three seeds), and what is blind.
+        What was found; scores by measure, then by who is judged: the method under its own name, ``untrained`` with the same method (the
+        stronger of its plain forms, the mean of three seeds), and what is blind.
 
     Raises:
         UsageError: there is no such discovery or method.

@@ -2,14 +2,22 @@
 
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from selfsight.cli.options import DeviceArg, emit, parse
 
+if TYPE_CHECKING:
+    from selfsight.api import Run
+    from selfsight.data.source import Source
+
 __all__ = ["run"]
+
+LABELS = "labels"
+"""What is not found in pictures, but taken from the explorer."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +30,8 @@ class Discover:
         str,
         tyro.conf.arg(
             help="with commas between: boxes (objects), segments (kinds of things over the whole data set), parts (of the objects), "
-            "clusters (of whole pictures)"
+            "clusters (of whole pictures), duplicates (which pictures are there twice), selection (which are most worth a label), labels "
+            "(names that were given to clusters in the explorer, as a table)"
         ),
     ] = "boxes"
     method: Annotated[
@@ -30,16 +39,17 @@ class Discover:
         tyro.conf.arg(
             help="one for each, with commas between; boxes: cut (tokencut), fiedler (spectral), lost, mask_cut, attention, background (found), "
             "border, centre; segments: spectral, object, patch, iic, colour; parts: shared, contrast, colour; clusters: spherical, "
-            "balanced, kmeans, scan, pixels; the first by default"
+            "balanced, kmeans, scan, pixels, and the same for selection; duplicates: features, pixels; the first by default"
         ),
     ] = None
     kinds: Annotated[
         int | None,
         tyro.conf.arg(
             help="how many segments, without ground (by default as many as the data have classes, else 10), parts (4) or clusters (as many "
-            "as fit best)"
+            "as fit best; for selection, too)"
         ),
     ] = None
+    count: Annotated[int, tyro.conf.arg(help="selection: how many pictures, at most")] = 30
     within: Annotated[str | None, tyro.conf.arg(help="parts: the method of boxes that tells objects; by default what pictures share")] = (
         None
     )
@@ -59,9 +69,14 @@ class Discover:
     stride: Annotated[int | None, tyro.conf.arg(help="pixels between tokens of a vision transformer, from overlapping patches")] = None
     colour: Annotated[float, tyro.conf.arg(help="weight of likeness in colour and place beside that of features; for fiedler")] = 0.0
     least: Annotated[float, tyro.conf.arg(help="boxes: how sure a region has to be, from 0 to 1")] = 0.05
-    seed: Annotated[int, tyro.conf.arg(help="of clusters")] = 0
+    seed: Annotated[int, tyro.conf.arg(help="of all chance")] = 0
     floors: Annotated[bool, tyro.conf.arg(help="judge the untrained network and what needs no network too")] = True
-    out: Annotated[str | None, tyro.conf.arg(help="folder of the result; by default discoveries/METHOD in the run's folder")] = None
+    out: Annotated[
+        str | None,
+        tyro.conf.arg(
+            help="folder of the result; by default discoveries/METHOD in the run's folder, of duplicates, selection and labels discoveries/WHAT"
+        ),
+    ] = None
     size: Annotated[int | None, tyro.conf.arg(help="side of the network's pictures in pixels, for timm:")] = None
     device: DeviceArg = "auto"
     json: Annotated[bool, tyro.conf.arg(help="print one JSON object on standard output")] = False
@@ -69,26 +84,43 @@ class Discover:
 
 def run(arguments: list[str]) -> int:
     """Discover; return the exit code."""
-    read = parse(Discover, arguments, "discover", "Find objects, kinds of things, parts or clusters in pictures, without labels.")
+    words = "Find objects, kinds of things, parts, clusters or duplicates in pictures, without labels, and what to label."
+    read = parse(Discover, arguments, "discover", words)
     asked = _asked(read)
-    from selfsight.api import Run
-    from selfsight.data.opening import open_source
 
-    run = Run(read.run, size=read.size, device=read.device)
-    source = open_source(read.data, limit=read.limit, size=read.side or run.phi.size, truth=read.truth)
-    told = {}
-    for what, method in asked:
-        options = _options(read, what)
-        found, scores = run.discover(source, what=what, method=method, floors=read.floors, say=_say, **options)
-        folder = Path(read.out) if read.out else run.path / "discoveries" / method
-        facts = {"pictures": len(found.names)}
-        if what == "boxes":
-            facts["without"] = sum(not regions for regions in found.regions)
-            _say(f"nothing was found in {facts['without']:,} of {len(found.names):,} pictures") if facts["without"] else None
-        told[what] = facts | _told(found.save(folder), scores, quiet=read.json)
+    @cache
+    def opened() -> "tuple[Run, Source]":
+        from selfsight.api import Run
+        from selfsight.data.opening import open_source
+
+        run = Run(read.run, size=read.size, device=read.device)
+        return run, open_source(read.data, limit=read.limit, size=read.side or run.phi.size, truth=read.truth)
+
+    told = {what: _labels(read) if what == LABELS else _found(read, what, method, *opened()) for what, method in asked}
     if read.json:
         emit(told if len(told) > 1 else next(iter(told.values())))
     return 0
+
+
+def _found(read: Discover, what: str, method: str, run: "Run", source: "Source") -> dict[str, Any]:
+    """Find one thing, write it down and say it; the same for JSON."""
+    from selfsight.discovering import DISCOVERIES
+
+    lone = DISCOVERIES[what].lone
+    found, scores = run.discover(source, what=what, method=method, floors=read.floors, say=_say, **_options(read, what))
+    folder = _folder(read, run.path, what if lone else method)
+    facts = {"pictures": len(found.names)}
+    if what == "boxes":
+        facts["without"] = sum(not regions for regions in found.regions)
+        _say(f"nothing was found in {facts['without']:,} of {len(found.names):,} pictures") if facts["without"] else None
+    if lone:
+        facts |= found.counts()
+        print(found.words()) if not read.json else None
+    return facts | _told(found.save(folder), scores, quiet=read.json)
+
+
+def _folder(read: Discover, run: Path, name: str) -> Path:
+    return Path(read.out) if read.out else run / "discoveries" / name
 
 
 def _say(words: str) -> None:
@@ -103,17 +135,21 @@ def _asked(read: Discover) -> list[tuple[str, str]]:
     """
     from selfsight.core.errors import UsageError
     from selfsight.core.names import look_up
-    from selfsight.discovering import DISCOVERIES
 
     things = read.what.split(",")
+    ways = {LABELS: ("names",)}
+    if set(things) != {LABELS}:  # which needs no network
+        from selfsight.discovering import DISCOVERIES
+
+        ways = {what: kind.methods for what, kind in DISCOVERIES.items()} | ways
     methods = (read.method or "").split(",")
     if len(methods) > len(things):
         raise UsageError(f"There are {len(methods)} methods for {len(things)} things to find.", "Give one --method for each of --what.")
     methods += [""] * (len(things) - len(methods))
-    kinds = [DISCOVERIES[look_up("discovery", what, DISCOVERIES)] for what in things]
+    for what in things:
+        look_up("discovery", what, ways)
     return [
-        (what, look_up(f"way to find {what}", method or kind.methods[0], kind.methods))
-        for what, method, kind in zip(things, methods, kinds, strict=True)
+        (what, look_up(f"way to find {what}", method or ways[what][0], ways[what])) for what, method in zip(things, methods, strict=True)
     ]
 
 
@@ -123,6 +159,10 @@ def _options(read: Discover, what: str) -> dict[str, Any]:
 
     if what == "clusters":
         return {"count": read.kinds, "seed": read.seed}
+    if what == "selection":
+        return {"kinds": read.kinds, "count": read.count, "seed": read.seed}
+    if what == "duplicates":
+        return {}
     vectors = 15 if what == "segments" else 1
     look = Look(read.side, read.layer, read.facet, read.block, read.centred, read.colour, vectors, read.stride)
     options: dict[str, Any] = {"look": look, "refine": read.refine}
@@ -142,3 +182,89 @@ def _told(paths: list[Path], scores: dict[str, Any], *, quiet: bool) -> dict[str
         print(paths[0])
     plain = {name: {who: score.to_plain() for who, score in some.items()} for name, some in scores.items()}
     return {"scores": plain, "files": [str(path) for path in paths]}
+
+
+def _labels(read: Discover) -> dict[str, Any]:
+    """Write the names that clusters have in the explorer as labels and say how often each is; the same for JSON.
+
+    Raises:
+        UsageError: nothing was prepared, or no cluster has a name.
+    """
+    from shlex import quote
+
+    from selfsight.core.errors import UsageError
+
+    home = _home(read)
+    folders = _prepared(home, read.data)
+    remedy = f"Name clusters on its page, then come back: selfsight explore {quote(str(home))} --data {quote(read.data)}"
+    if not folders:
+        raise UsageError(f"{read.data} was not explored with {home}, or {home} has learnt since.", remedy)
+    for folder in folders:
+        content, counts = _named(folder)
+        if counts:
+            break
+    else:
+        raise UsageError(f"No cluster of {read.data} has a name.", remedy)
+    target = _folder(read, home, LABELS)
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "labels.csv").write_bytes(content)
+    _say(f"names were given in {folder}")
+    if not read.json:
+        _count_table(counts)
+    return {"pictures": sum(counts.values()), "labels": counts} | _told([target / "labels.csv"], {}, quiet=read.json)
+
+
+def _home(read: Discover) -> Path:
+    """Where results of the run go."""
+    if Path(read.run).is_dir():
+        return Path(read.run)
+    from selfsight.api import Run
+
+    return Run(read.run, size=read.size, device=read.device).path
+
+
+def _prepared(run: Path, data: str) -> list[Path]:
+    """What the explorer has prepared for a run and a data set: for the run alone, then for the run with others beside it."""
+    import json
+
+    from selfsight.explorer.opening import prepared
+
+    found = [prepared([run], data)]
+    for file in sorted((run / "explorer").glob("*/pack.json")):
+        networks = json.loads(file.read_text())["networks"]
+        runs = [(file.parent / network["run"]).resolve() for network in networks if network["run"]]
+        own = prepared(runs, data) if runs else None
+        found.append(file.parent if own and own.name == file.parent.name else None)
+    return [folder for folder in dict.fromkeys(found) if folder is not None]
+
+
+def _named(folder: Path) -> tuple[bytes, dict[str, int]]:
+    """A table of labels, and how many pictures have each, the commonest first."""
+    import csv
+    import io
+    from collections import Counter
+
+    import numpy as np
+
+    from selfsight.explorer.exports import exported
+    from selfsight.explorer.source import Shelf
+
+    shelf = Shelf.of(folder)
+    try:
+        content, _ = exported(shelf, np.arange(len(shelf.pack)), LABELS)
+    finally:
+        shelf.edits.close()
+    lines = csv.DictReader(io.StringIO(content.decode(), newline=""))
+    return content, dict(Counter(line["label"] for line in lines).most_common())
+
+
+def _count_table(counts: dict[str, int]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("label", title="pictures of each label", title_justify="left")
+    table.add_column("pictures", justify="right", no_wrap=True)
+    for label, count in counts.items():
+        table.add_row(escape(label), f"{count:,}")
+    Console().print(table)

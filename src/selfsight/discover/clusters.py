@@ -24,7 +24,19 @@ from selfsight.data.views.geometry import central
 from selfsight.discover.grouping import Choice, choose, grouped
 from selfsight.discover.sheets import cluster_sheet, draw_choice
 
-__all__ = ["PIXELS", "Cluster", "Clustered", "cluster_labels", "find_clusters"]
+__all__ = [
+    "AROUND",
+    "PIXELS",
+    "THUMB",
+    "Cluster",
+    "Clustered",
+    "cluster_labels",
+    "find_clusters",
+    "near_duplicates",
+    "numbered",
+    "thumbs",
+    "vectors_of",
+]
 
 TYPICAL, APART = 8, 3
 """Pictures of each cluster that are shown: nearest to its middle, farthest from it."""
@@ -120,7 +132,7 @@ class Clustered:
     def save(self, folder: Path) -> list[Path]:
         """Write ``clusters.csv`` (a line a picture), ``clusters.json``, ``clusters.png`` and, where a number was chosen, ``choice.png``."""
         folder.mkdir(parents=True, exist_ok=True)
-        group = {row: number for number, rows in enumerate(self.twins) for row in rows}
+        group = numbered(self.twins)
         with (folder / "clusters.csv").open("w", newline="") as file:
             table = csv.writer(file)
             table.writerow(["file", "cluster", "nearness", "distance_to_neighbours", "duplicates"])
@@ -165,6 +177,7 @@ def find_clusters(
     alike: float = 0.99,
     seed: int = 0,
     say: Say = quiet,
+    vectors: Float[np.ndarray, "picture dim"] | None = None,
     **options: Any,
 ) -> Clustered:
     """Clusters of a data set's pictures, by what the representation says of each, less the mean of all, at unit length.
@@ -177,12 +190,13 @@ def find_clusters(
         alike: the correlation of pixels at which neighbours are the same picture.
         seed: of all chance.
         say: called with what is being done.
+        vectors: ``vectors_of`` the pictures, where they are known already.
         options: of the method.
 
     Raises:
         UsageError: there is no such method, or there are too few pictures.
     """
-    rows = _features(phi, source, method, banks)
+    rows = vectors_of(phi, source, method, banks) if vectors is None else vectors
     say(f"clusters: {len(rows):,} pictures")
     way = _way(method)
     choice = choose(rows, method=way, seed=seed, say=say, **options) if count is None else None
@@ -205,11 +219,11 @@ def _described(
     above = [(rows[labels == number].mean(0) - rows.mean(0)) / scale.clip(min=1e-6) * (scale > 1e-6) for number in range(len(middles))]
     clusters = tuple(_known(np.flatnonzero(labels == number), nearness, above[number]) for number in range(len(middles)))
     say("near-duplicates")
-    twins = _twins(source, around, alike)
+    twins = near_duplicates(source, around, alike)
     say(f"clusters: {len(clusters)}, {len(twins)} groups of near-duplicates")
     shown = np.unique([row for one in clusters for row in (*one.typical, *one.apart)]).astype(np.int64)
     return Clustered(
-        tuple(str(name) for name in source.names), labels, nearness, 1 - near.mean(1), twins, clusters, None, _thumbs(source, shown, THUMB)
+        tuple(str(name) for name in source.names), labels, nearness, 1 - near.mean(1), twins, clusters, None, thumbs(source, shown)
     )
 
 
@@ -217,15 +231,21 @@ def cluster_labels(
     phi: Representation, source: Source, method: str = "spherical", *, count: int, seed: int = 0, **options: Any
 ) -> Int[np.ndarray, " picture"]:
     """The cluster of each picture and no more; see ``find_clusters``."""
-    return grouped(_features(phi, source, method, None), count, _way(method), seed=seed, **options).numpy()
+    return grouped(vectors_of(phi, source, method), count, _way(method), seed=seed, **options).numpy()
 
 
 def _way(method: str) -> str:
     return "spherical" if method == PIXELS else method
 
 
-def _features(phi: Representation, source: Source, method: str, banks: Path | None) -> Float[np.ndarray, "picture dim"]:
-    """One vector a picture, less the mean of all, without which the cosines of most representations are all near 1."""
+def vectors_of(phi: Representation, source: Source, method: str = "", banks: Path | None = None) -> Float[np.ndarray, "picture dim"]:
+    """One vector a picture, less the mean of all, without which the cosines of most representations are all near 1.
+
+    Args:
+        phi, source: what looks, and at what.
+        method: ``pixels``: the values of a small picture in place of what the representation says.
+        banks: a folder in which features are kept.
+    """
     if method == PIXELS:
         found = _small(source, PIXEL_SIDE)
         found = found - found.mean(1, keepdims=True)
@@ -250,7 +270,8 @@ def _known(rows: Int[np.ndarray, " member"], nearness: Float[np.ndarray, " pictu
     return Cluster(len(rows), float(1 - nearness[rows].mean()), tuple(order[:TYPICAL].tolist()), apart, units)
 
 
-def _thumbs(source: Source, rows: Int[np.ndarray, " row"], side: int) -> dict[int, UInt8[np.ndarray, "_ _ 3"]]:
+def thumbs(source: Source, rows: Int[np.ndarray, " row"], side: int = THUMB) -> dict[int, UInt8[np.ndarray, "_ _ 3"]]:
+    """Small pictures by row: their central squares, so many pixels wide."""
     found: dict[int, np.ndarray] = {}
     for part in np.array_split(rows, max(len(rows) // 64, 1)) if len(rows) else []:
         squares = (central(images(source, part), side) * 255).round().byte().permute(0, 2, 3, 1).numpy()
@@ -258,10 +279,20 @@ def _thumbs(source: Source, rows: Int[np.ndarray, " row"], side: int) -> dict[in
     return found
 
 
-def _twins(source: Source, around: Int[np.ndarray, "picture neighbour"], alike: float) -> tuple[tuple[int, ...], ...]:
+def numbered(groups: Sequence[Sequence[int]]) -> dict[int, int]:
+    """The number of its group, by row."""
+    return {row: number for number, rows in enumerate(groups) for row in rows}
+
+
+def near_duplicates(source: Source, around: Int[np.ndarray, "picture neighbour"], alike: float) -> tuple[tuple[int, ...], ...]:
     """Groups of pictures that are each other's neighbours in features and correlate in pixels; the first picture first.
 
     Features alone do not tell: what is alike to a representation may be two pictures of the same thing.
+
+    Args:
+        source: the pictures.
+        around: rows of each picture's neighbours in features.
+        alike: the correlation of pixels from which two neighbours are the same picture.
     """
     every, pixels = np.arange(len(around)), _small(source, TINY)
     pixels -= pixels.mean(1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Pictures of clusters: a sheet with a row a cluster, and the curve by which their number was chosen."""
+"""Sheets of pictures: a row a cluster or group, or tiles with captions; and the curve by which the number of clusters was chosen."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -9,21 +9,31 @@ from PIL import Image, ImageDraw, ImageFont
 
 from selfsight.discover.grouping import Choice
 
-__all__ = ["cluster_sheet", "draw_choice"]
+__all__ = ["captioned", "cluster_sheet", "draw_choice"]
 
 TILE, GAP, WORDS = 96, 6, 150
 INK, PALE = (30, 30, 30), (120, 120, 120)
 Pictures = Sequence[UInt8[np.ndarray, "_ _ 3"]]
 
 
-def cluster_sheet(rows: Sequence[tuple[Sequence[str], Pictures, Pictures]], counts: tuple[int, int]) -> bytes:
-    """A row a cluster, as PNG: words, then so many pictures near its middle, and after a gap so many far from it."""
+def cluster_sheet(
+    rows: Sequence[tuple[Sequence[str], Pictures, Pictures]],
+    counts: tuple[int, int],
+    heads: tuple[str, str] = ("near the middle", "far from it"),
+) -> bytes:
+    """A row a cluster, as PNG: words, then so many pictures of one kind, and after a gap so many of another.
+
+    Args:
+        rows: words, pictures of the one kind, and of the other.
+        counts: how many of each kind there is room for.
+        heads: what stands above the pictures of each kind.
+    """
     width = WORDS + (sum(counts) + 1) * (TILE + GAP) - TILE // 2
     head = 34
     sheet = Image.new("RGB", (width, head + max(len(rows), 1) * (TILE + GAP) + GAP), "white")
     draw, large, small = ImageDraw.Draw(sheet), ImageFont.load_default(15), ImageFont.load_default(12)
     apart = WORDS + counts[0] * (TILE + GAP) + TILE // 2
-    for left, words in ((WORDS, "near the middle"), (apart, "far from it")):
+    for left, words in zip((WORDS, apart), heads, strict=True):
         draw.text((left, 10), words, PALE, small)
     for place, (words, typical, far) in enumerate(rows):
         top = head + place * (TILE + GAP)
@@ -38,6 +48,16 @@ def cluster_sheet(rows: Sequence[tuple[Sequence[str], Pictures, Pictures]], coun
     out = BytesIO()
     sheet.save(out, "PNG")
     return out.getvalue()
+
+
+def captioned(picture: UInt8[np.ndarray, "_ _ 3"], words: Sequence[str]) -> Image.Image:
+    """A picture with lines of words below it, the first of them dark."""
+    tile = Image.new("RGB", (TILE, TILE + 4 + 15 * len(words)), "white")
+    tile.paste(Image.fromarray(picture).resize((TILE, TILE), Image.Resampling.LANCZOS))
+    draw, font = ImageDraw.Draw(tile), ImageFont.load_default(12)
+    for line, word in enumerate(words):
+        draw.text((TILE // 2, TILE + 3 + 15 * line), word, PALE if line else INK, font, anchor="ma")
+    return tile
 
 
 def draw_choice(choice: Choice) -> bytes:
