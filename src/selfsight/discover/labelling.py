@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from selfsight.bank.nearest import nearest
+from selfsight.core.html import facts, inlined, panel, table
 from selfsight.core.representation import Representation
 from selfsight.core.say import Say, quiet
 from selfsight.data.source import Source
@@ -88,6 +89,11 @@ class Duplicates:
             rows.append(([f"{len(self.groups) - SHOWN:,} more" if rows else "none", *(["in duplicates.csv"] if rows else [])], [], []))
         return cluster_sheet(rows, (1, min(max((len(group) - 1 for group in self.groups), default=1), BESIDE)), ("kept", "left out"))
 
+    def _repr_html_(self) -> str:
+        rows = [(number, self.names[group[0]], len(group) - 1) for number, group in enumerate(self.groups)]
+        told = table(("group", "kept", "left out"), rows)
+        return panel(self.words(), facts(self.facts), told, inlined(self._repr_png_(), "groups of near-duplicates"))
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -142,6 +148,11 @@ class Selection:
             tiles += [captioned(self.pictures[row], (reason, f"cluster {self.clusters[row]}")) for row in rows[:SAME]]
         return page(tiles, ACROSS, CELL)
 
+    def _repr_html_(self) -> str:
+        rows = [(self.names[row], why, int(self.clusters[row])) for row, why in self.chosen]
+        told = table(("picture", "why", "cluster"), rows)
+        return panel(self.words(), facts(self.facts), inlined(self._repr_png_(), "pictures to label, with reasons"), told)
+
 
 def find_duplicates(
     phi: Representation,
@@ -166,5 +177,5 @@ def find_duplicates(
     _, around = nearest(rows, rows, AROUND, exclude_self=True)
     groups = near_duplicates(source, around, alike)
     shown = np.array([row for group in groups[:SHOWN] for row in group[: BESIDE + 1]], dtype=np.int64)
-    facts = {"method": method, "alike": alike, "representation": phi.name, "data": source.spec}
-    return Duplicates(tuple(str(name) for name in source.names), groups, thumbs(source, shown), facts)
+    about = {"method": method, "alike": alike, "representation": phi.name, "data": source.spec}
+    return Duplicates(tuple(str(name) for name in source.names), groups, thumbs(source, shown), about)
