@@ -373,7 +373,7 @@ class Run:
         """Serve a page of this machine: a data set as this run and others see it. ``more`` is that of ``explorer.opening.serve``."""
         names = unique([run.path.name for run in (self, *others)])
         networks = {name: (run.phi, run.path) for name, run in zip(names, (self, *others), strict=True)}
-        return serve(ready(networks, str(data) if data is not None else self.source().spec, say=say), **more)
+        return serve(ready(networks, None if data is None else str(data), say=say), **more)
 
     def _shown(self, source: Source, count: int = 6) -> Shown | None:
         """Some pictures and the views that the method makes of them."""

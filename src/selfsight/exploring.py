@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,15 @@ from selfsight.core.representation import Representation
 from selfsight.core.say import Say, quiet
 from selfsight.data.opening import open_source
 from selfsight.data.source import Source, Truth
-from selfsight.discover.clusters import find_clusters
+from selfsight.discover.clusters import describe_groups, find_clusters
+from selfsight.discover.grouping import grouped
 from selfsight.engine.hardware import fast_bf16
-from selfsight.explorer.opening import noted, placed, prepared
-from selfsight.explorer.pack import Pack, PackWriter
+from selfsight.explorer.opening import Chosen, choice, noted, prepared
+from selfsight.explorer.pack import CLUSTER, Pack, PackWriter, is_prepared, near_of
+from selfsight.explorer.places import MAPS, installed, place
 from selfsight.measure.floors import estimate_statistics
 
-__all__ = ["prepare", "ready", "untrained_of"]
+__all__ = ["opened", "prepare", "ready", "untrained_of"]
 
 SIDE = 128
 """Longest side of small pictures, in pixels."""
@@ -40,60 +43,91 @@ def prepare(
     source: Source,
     folder: Path,
     *,
+    chosen: Chosen | None = None,
     untrained: bool = True,
+    maps: Sequence[str] | None = None,
     again: bool = False,
     say: Say = quiet,
 ) -> Pack:
     """Make what the explorer shows of a data set, unless it is there.
 
     Args:
-        networks: representations and the folders of their runs, by name; the map and the clusters are of the first.
+        networks: representations and the folders of their runs, by name; the clusters are of the first.
         source: the data set.
         folder: where prepared data sets are kept.
+        chosen: how the data set is opened again; by default by its name.
         untrained: also what the first network says before learning, to see what training changed.
+        maps: ways to draw a map of what the first network says (``explorer.places.MAPS``), the first shown first; by default PaCMAP, where
+            its package is installed and there are at most 50,000 pictures. PCA of what every network says is there too.
         again: make it even if it is there.
         say: called with what is being done.
+
+    Raises:
+        UsageError: there is no such map.
+        MissingExtra: a map's package is not installed.
     """
     banks = _banks(networks, source, untrained=untrained, say=say)
+    drawn = [kind for kind in MAPS if kind == "pacmap" and kind in installed() and len(source) <= CLUSTERED] if maps is None else list(maps)
     mark = hashlib.sha256(repr([source.fingerprint, [str(path) for path in banks.values()]]).encode()).hexdigest()[:16]
     path = folder / mark
-    if (path / "pack.json").is_file() and not again:
+    if not again and is_prepared(path) and (maps is None or Pack(path).maps[: len(maps)] == tuple(maps)):
         return Pack(path)
-    first, run = next(iter(networks.values()))
+    phi, run = next(iter(networks.values()))
     say(f"small pictures of {len(source):,}")
     with PackWriter(path) as writer:
         qualities: list[dict[str, float]] = []
         writer.thumbs(_thumbs(source, qualities, say))
-        columns = _known(source.truth(np.arange(len(source))), len(source))
+        truth = source.truth(np.arange(len(source)))
+        columns = _known(truth, len(source))
         columns |= {name: np.array([one[name] for one in qualities]) for name in qualities[0]} if qualities else {}
-        grouped, clusters = _clustered(first, source, run, say)
-        say("map")
-        places = _places(np.load(next(iter(banks.values())) / f"{OUTPUT}.npy", mmap_mode="r"))
+        groups, clusters = _clustered(phi, source, run, say)
         runs = {name: os.path.relpath(one, path) for name, (_, one) in networks.items()}
         told = [{"name": name, "bank": os.path.relpath(bank, path), "run": runs.get(name, "")} for name, bank in banks.items()]
-        bad = [list(one) for one in source.bad][:1000]
-        facts = {"data": source.spec, "size": first.size, "fingerprint": source.fingerprint, "map": "pca", "networks": told, "bad": bad}
-        return writer.finish(list(source.names), columns | grouped, places, clusters, facts)
+        attends = {name: one.attends for name, (one, _) in networks.items()}
+        facts = {
+            **asdict(chosen or Chosen(source.spec)),
+            "size": phi.size,
+            "fingerprint": source.fingerprint,
+            "networks": [one | {"attends": attends.get(one["name"], phi.attends)} for one in told],
+            "masks": truth.masks is not None,
+            "bad": [list(one) for one in source.bad][:1000],
+        }
+        return writer.finish(list(source.names), columns | groups, _maps(banks, drawn, say), clusters, facts)
 
 
-def ready(networks: Mapping[str, tuple[Representation, Path]], data: str, *, again: bool = False, say: Say = quiet, **more: Any) -> Path:
+def ready(
+    networks: Mapping[str, tuple[Representation, Path]],
+    data: str | None = None,
+    *,
+    limit: int | None = None,
+    again: bool = False,
+    say: Say = quiet,
+    **more: Any,
+) -> Path:
     """The folder that was prepared for these networks and a data set by its name; prepared where there is none.
 
     Args:
         networks: representations and the folders of their runs, by name.
-        data: the data set.
+        data: the data set; by default the pictures that the first run learnt from.
+        limit: at most so many of its pictures, drawn by seed 0.
         again: prepare even if there is one.
         say: called with what is being done.
         more: passed on to ``prepare``.
     """
     paths = [path for _, path in networks.values()]
-    folder = None if again else prepared(paths, data)
+    chosen = choice(paths[0], data, limit)
+    folder = None if again or more.get("maps") is not None else prepared(paths, chosen)
     if folder is None:
-        source = open_source(placed(data), size=next(iter(networks.values()))[0].size)
-        pack = prepare(networks, source, paths[0] / "explorer", again=again, say=say, **more)
-        noted(paths, data, pack)
+        source = opened(chosen, next(iter(networks.values()))[0].size)
+        pack = prepare(networks, source, paths[0] / "explorer", chosen=chosen, again=again, say=say, **more)
+        noted(paths, chosen, pack)
         folder = pack.path
     return folder
+
+
+def opened(chosen: Chosen, size: int) -> Source:
+    """The pictures themselves, at a network's size in pixels."""
+    return open_source(chosen.data, limit=chosen.limit, seed=chosen.seed, size=size)
 
 
 def _banks(networks: Mapping[str, tuple[Representation, Path]], source: Source, *, untrained: bool, say: Say) -> dict[str, Path]:
@@ -114,10 +148,10 @@ def _thumbs(source: Source, qualities: list[dict[str, float]], say: Say) -> Iter
     """Small pictures as JPEG; what is measured of each is added to ``qualities``."""
     for start in range(0, len(source), PART):
         batch = source.read(np.arange(start, min(start + PART, len(source))))
-        for place, pixels in enumerate(batch.images):
-            height, width = batch.images.shape[2:] if batch.extent is None else batch.extent[place]
+        for number, pixels in enumerate(batch.images):
+            height, width = batch.images.shape[2:] if batch.extent is None else batch.extent[number]
             levels = np.ascontiguousarray(pixels[:, :height, :width].transpose(1, 2, 0))
-            own = (height, width) if batch.own is None else tuple(batch.own[place])
+            own = (height, width) if batch.own is None else tuple(batch.own[number])
             picture = Image.fromarray(levels if levels.shape[2] == 3 else levels[..., 0]).convert("RGB")
             picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
             buffer = io.BytesIO()
@@ -155,33 +189,42 @@ def _known(truth: Truth, count: int) -> dict[str, np.ndarray]:
     return columns
 
 
-def _clustered(phi: Representation, source: Source, run: Path, say: Say) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
-    """Clusters with their twins as columns, and what is known of each, where the data set is neither tiny nor huge."""
+def _clustered(phi: Representation, source: Source, run: Path, say: Say) -> tuple[dict[str, np.ndarray], dict[str, list[dict[str, Any]]]]:
+    """Clusters, and half and twice as many, as columns, with twins; what is known of each; where the data are neither tiny nor huge."""
     if not 20 <= len(source) <= CLUSTERED:
-        return {}, []
+        return {}, {}
     count = int(np.clip(round((len(source) / 2) ** 0.5 / 2), 4, 40))
     found = find_clusters(phi, source, count=count, banks=run / "banks", say=say)
-    groups = np.full(len(source), np.nan)
+    twins = np.full(len(source), np.nan)
     for number, rows in enumerate(found.twins):
-        groups[list(rows)] = number
-    columns = {"cluster": found.labels.astype(np.float64), "nearness": found.nearness, "distance_to_neighbours": found.lonely}
-    told = [{"number": number, "units": one.to_plain(found.names).get("units", [])} for number, one in enumerate(found.clusters)]
-    return {**columns, "duplicates": groups}, told
+        twins[list(rows)] = number
+    columns = {CLUSTER: found.labels.astype(np.float64), near_of(CLUSTER): found.nearness}
+    told = {CLUSTER: [one.to_plain(found.names).get("units", []) for one in found.clusters]}
+    vectors = np.asarray(bank_of(phi, source, run / "banks").pooled(), dtype=np.float32)
+    vectors = vectors - vectors.mean(0)
+    for other in sorted({max(count // 2, 2), min(2 * count, len(source) // 2)} - {count}):
+        say(f"{other} clusters")
+        labels = grouped(vectors, other).numpy()
+        nearness, above = describe_groups(vectors, labels)
+        columns |= {f"{CLUSTER}_{other}": labels.astype(np.float64), near_of(f"{CLUSTER}_{other}"): nearness}
+        most = np.argsort(-above, axis=1, kind="stable")[:, :3]
+        told[f"{CLUSTER}_{other}"] = [
+            [{"unit": int(unit), "above": round(float(row[unit]), 3)} for unit in some] for row, some in zip(above, most, strict=True)
+        ]
+    columns |= {"distance_to_neighbours": found.lonely, "duplicates": twins}
+    clusters = {name: [{"number": number, "units": units} for number, units in enumerate(some)] for name, some in told.items()}
+    return columns, clusters
 
 
-def _places(rows: Float[np.ndarray, "item dim"], sample: int = 20_000) -> Float[np.ndarray, "item 2"]:
-    """The two directions of largest variance, estimated on a sample, each within -1 and 1."""
-    some = np.asarray(rows[np.linspace(0, len(rows) - 1, min(len(rows), sample)).astype(np.int64)], dtype=np.float64)
-    mean = some.mean(0)
-    _, _, directions = np.linalg.svd(some - mean, full_matrices=False)
-    parts = [
-        (np.asarray(rows[start : start + 65_536], dtype=np.float64) - mean) @ directions[:2].T for start in range(0, len(rows), 65_536)
-    ]
-    places = np.concatenate(parts)
-    if places.shape[1] < 2:
-        places = np.pad(places, ((0, 0), (0, 2 - places.shape[1])))
-    far = np.quantile(np.abs(places), 0.999, axis=0).clip(min=1e-12)
-    return (places / far).clip(-1.2, 1.2).astype(np.float32)
+def _maps(banks: Mapping[str, Path], drawn: Sequence[str], say: Say) -> dict[str, Float[np.ndarray, "item 2"]]:
+    """Maps of what the first network says, and PCA of what every network does."""
+    vectors = {name: np.load(bank / f"{OUTPUT}.npy", mmap_mode="r") for name, bank in banks.items()}
+    first = next(iter(vectors.values()))
+    found = dict[str, np.ndarray]()
+    for kind in (*drawn, "pca"):
+        say(f"map: {kind}")
+        found[kind] = place(first, kind)
+    return found | {f"pca of {name}": place(rows, "pca") for name, rows in list(vectors.items())[1:]}
 
 
 def untrained_of(phi: Representation, source: Source) -> Representation:

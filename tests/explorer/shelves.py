@@ -35,12 +35,14 @@ def make_pack(path: Path, count: int = COUNT, bank: str = "../bank") -> Pack:
             "brightness": np.arange(count) / count,
             "cluster": kinds.astype(float),
             "nearness": np.linspace(1, 0, count),
+            "cluster_4": (np.arange(count) % 4).astype(float),
             "duplicates": np.where(np.arange(count) < 2, 0.0, np.nan),
         }
         places = np.stack([np.where(kinds, 0.5, -0.5), np.linspace(-1, 1, count)], 1)
-        clusters = [{"number": number, "units": [{"unit": number, "above": 2.0}]} for number in (0, 1)]
-        about = {"data": "none", "size": 32, "networks": [{"name": "net", "bank": bank, "run": ""}]}
-        return writer.finish(names, columns, places, clusters, about)
+        two = [{"number": number, "units": [{"unit": number, "above": 2.0}]} for number in (0, 1)]
+        clusters = {"cluster": two, "cluster_4": [{"number": number, "units": []} for number in range(4)]}
+        about = {"data": "none", "limit": None, "seed": 0, "size": 32, "networks": [{"name": "net", "bank": bank, "run": ""}]}
+        return writer.finish(names, columns, {"pca": places, "turned": places[:, ::-1]}, clusters, about)
 
 
 def make_shelf(folder: Path) -> Shelf:

@@ -12,7 +12,7 @@ from shelves import Client
 
 import selfsight
 from selfsight.cli import main
-from selfsight.explorer.opening import placed, prepared, serve
+from selfsight.explorer.opening import Chosen, choice, placed, prepared, serve
 from selfsight.explorer.pack import Pack
 from selfsight.explorer.source import Shelf
 from selfsight.worker import Worker
@@ -30,7 +30,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(run):
     assert main(["explore", str(run), "--no-serve", "--json"]) == 0
-    found = prepared([run], DATA)
+    found = prepared([run], Chosen(DATA))
     assert found is not None
     return found
 
@@ -40,13 +40,39 @@ def test_all_is_prepared_that_the_page_shows(run, folder):
     assert len(pack) == 48
     assert {"label", "texture_name", "cluster", "duplicates", "brightness", "sharpness", "width"} <= set(pack.columns)
     assert [one["name"] for one in pack.about["networks"]] == ["none", "untrained"]
-    assert np.abs(pack.places).max() <= 1.2
+    assert pack.maps[-2:] == ("pca", "pca of untrained")
+    assert all(np.abs(pack.places(name)).max() <= 1.2 for name in pack.maps)
+    assert not np.allclose(pack.places("pca"), pack.places("pca of untrained"))
+    counts = {name: len(told) for name, told in pack.clusterings.items()}
+    assert counts == {"cluster": 4, "cluster_2": 2, "cluster_8": 8}
+    assert all(set(pack.column(name)) == set(range(count)) for name, count in counts.items())
+    assert pack.about["masks"]
     with Image.open(io.BytesIO(pack.thumb(5))) as picture:
         assert picture.size == (32, 32)
     shown = selfsight.open(DATA).read(np.array([5])).images[0].mean()
     with Image.open(io.BytesIO(pack.thumb(5))) as picture:
         assert abs(np.asarray(picture).mean() - shown) < 4
-    assert prepared([run], "other") is None
+    assert prepared([run], Chosen("other")) is None
+
+
+def test_a_run_shows_the_pictures_that_it_learnt_from(tmp_path):
+    """A limit draws some of the data by the run's seed; every view and every job speaks of these."""
+    where = tmp_path / "some"
+    selfsight.learn(DATA, out=where, backbone="resnet_tiny?width=8", size=32, batch=16, epochs=0, limit=24, seed=3)
+    assert choice(where) == Chosen(DATA, 24, 3)
+    assert main(["explore", str(where), "--no-serve", "--no-untrained"]) == 0
+    folder = prepared([where], Chosen(DATA, 24, 3))
+    assert folder is not None
+    assert len(Pack(folder)) == 24
+    drawn = selfsight.open(DATA, limit=24, seed=3)
+    worker = Worker(folder)
+    worker.do("picture", {"network": "some", "row": 11}, tmp_path / "out", lambda _: None)
+    with Image.open(tmp_path / "out" / "picture.png") as picture:
+        assert (np.asarray(picture) == drawn.read(np.array([11])).images[0].transpose(1, 2, 0)).all()
+    assert main(["explore", str(where), "--limit", "10", "--no-serve", "--no-untrained", "--maps", "pca"]) == 0
+    fewer = prepared([where], Chosen(DATA, 10, 0))
+    assert fewer is not None
+    assert (len(Pack(fewer)), Pack(fewer).clusterings) == (10, {})
 
 
 def test_a_run_that_was_moved_is_still_whole(run, folder, tmp_path):
@@ -70,7 +96,8 @@ def test_the_worker_explains_finds_and_searches(folder):
         client = Client(opened)
         asked = {
             "attribute": {"row": 3, "method": "gradient"}, "segments": {"row": 3}, "picture": {"row": 3},
-            "embed": {"row": 3, "box": [0, 0, 1, 1], "network": "untrained"},
+            "embed": {"row": 3, "box": [0, 0, 1, 1], "network": "untrained"}, "boxes": {"row": 3}, "crops": {"layer": "stages.1", "unit": 4},
+            "prototypes": {"cluster": 1}, "dissect": {"layer": "stages.1"},
         }  # fmt: skip
         keys = {kind: client.json("POST", f"/api/jobs/{kind}", given)["job"] for kind, given in asked.items()}
         status, _, body = client.ask("POST", "/api/search?network=none", Pack(folder).thumb(7))
@@ -83,10 +110,13 @@ def test_the_worker_explains_finds_and_searches(folder):
             assert not [state for state in states.values() if state["state"] == "failed"], states
             found = {kind: state for kind, state in states.items() if state["state"] == "done"}
             time.sleep(0.2)
-        for kind in ("attribute", "segments", "picture"):
+        for kind in ("attribute", "segments", "picture", "boxes", "crops", "prototypes"):
             name = found[kind]["found"]["files"][0]
             status, headers, body = client.ask("GET", f"/api/jobs/{keys[kind]}/files/{name}")
             assert (status, headers["content-type"], body[:4]) == (200, "image/png", b"\x89PNG")
+        units = found["dissect"]["found"]["units"]
+        assert len(units) == Shelf.of(folder)._vectors("none", "stages.1")[0].shape[1]
+        assert all(0 <= iou <= 1 and category in ("shape", "texture", "ground", "brightness") for _, category, iou in units)
         uploaded = json.loads(client.ask("GET", f"/api/jobs/{keys['upload']}/neighbours?count=3")[2])
         assert uploaded[0]["row"] == 7  # a small JPEG of it is most like it
         alike = json.loads(client.ask("GET", f"/api/jobs/{keys['embed']}/neighbours?count=3")[2])

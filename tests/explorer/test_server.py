@@ -37,7 +37,8 @@ def client(folder):
 def test_reads(client):
     about = client.json("GET", "/api/about")
     assert about["count"] == COUNT
-    assert about["networks"] == [{"name": "net", "layers": ["inner", "output"]}]
+    assert about["networks"] == [{"name": "net", "layers": ["inner", "output"], "attends": False, "classes": []}]
+    assert about["clusterings"] == [{"name": "cluster", "count": 2}, {"name": "cluster_4", "count": 4}]
     assert {"name": "label", "kind": "text", "values": ["blue", "red"], "counts": [20, 20]} in about["columns"]
     item = client.json("GET", "/api/item/2")
     assert item["name"] == NAMES[2]
@@ -87,6 +88,34 @@ def test_names_become_labels_and_merges_are_undone(client):
     assert len(client.json("GET", "/api/clusters")) == 2
     client.json("POST", "/api/undo", {})
     assert client.json("POST", "/api/select", {"conditions": [{"column": "cluster_name", "sign": "=", "value": "blues"}]})["total"] == 0
+
+
+def test_each_number_of_clusters_has_names_of_its_own(client):
+    four = client.json("GET", "/api/clusters?of=cluster_4")
+    assert [one["size"] for one in four] == [10] * 4
+    client.json("POST", "/api/edits/cluster_name", {"subjects": [four[3]["subject"]], "value": "every fourth"})
+    assert client.json("GET", "/api/clusters?of=cluster_4")[3]["name"] == "every fourth"
+    assert [one["name"] for one in client.json("GET", "/api/clusters")] == ["", ""]
+    client.json("POST", "/api/edits/cluster_name", {"subjects": [0], "value": "reds"})
+    text = client.ask("POST", "/api/export/labels", {})[2].decode()
+    found = {row["file"]: row["label"] for row in csv.DictReader(io.StringIO(text, newline=""))}
+    assert len(found) == 30
+    assert (found["6.png"], found["7.png"], "5.png" in found) == ("reds", "every fourth", False)
+    client.json("POST", "/api/edits/cluster_merge", {"subjects": [four[3]["subject"]], "value": "1"})
+    assert [one["size"] for one in client.json("GET", "/api/clusters?of=cluster_4")] == [10, 20, 10]
+    assert [one["size"] for one in client.json("GET", "/api/clusters")] == [20, 20]
+    for _ in range(3):
+        client.json("POST", "/api/undo", {})
+    assert client.ask("GET", "/api/clusters?of=nothing")[0] == 422
+
+
+def test_a_lasso_lies_on_the_map_that_is_shown(client):
+    right = [[0, -2], [2, -2], [2, 2], [0, 2]]
+    assert client.json("POST", "/api/select", {"lasso": right})["rows"][:3] == [1, 3, 5]
+    assert client.json("POST", "/api/select", {"lasso": right, "map": "turned"})["rows"] == list(range(20, 40))
+    places = {name: np.frombuffer(client.ask("GET", f"/api/map?name={name}")[2], "<f4").reshape(-1, 2) for name in ("pca", "turned")}
+    assert (places["pca"] == places["turned"][:, ::-1]).all()
+    assert client.ask("GET", "/api/map?name=nothing")[0] == 422
 
 
 @pytest.mark.parametrize(

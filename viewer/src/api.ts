@@ -1,12 +1,18 @@
-// What the server answers, and how it is asked.
+// What the server answers, and how it is asked; a page written as a folder reads files in its place.
+
+import { answer, column as kept, file, map, STILL } from "./still";
+
+export { STILL };
 
 export type Column = { name: string; kind: "number" | "text"; low?: number; high?: number; values?: string[]; counts?: number[] };
-export type Network = { name: string; layers: string[] };
-export type About = { count: number; data: string; columns: Column[]; networks: Network[]; clusters: number; map: string };
+export type Network = { name: string; layers: string[]; attends: boolean; classes: string[] };
+export type Clustering = { name: string; count: number };
+export type About = { count: number; data: string; columns: Column[]; networks: Network[]; clusterings: Clustering[]; maps: string[]; masks: boolean };
 export type Item = { row: number; name: string; columns: Record<string, string | number | null>; tag: string; note: string };
 export type Alike = { row: number; alike: number };
 export type Cluster = {
   number: number;
+  subject: number;
   name: string;
   size: number;
   central: number[];
@@ -35,9 +41,11 @@ export type Run = {
   measures: Measure[];
 };
 export type Ill = { name: string; column: string; words: string; rows?: number[]; values?: (number | null)[]; groups?: number[][]; files?: string[][] };
-export type Job = { job: string; kind: string; state: string; words: string; before: number; found: { files?: string[]; words?: string } };
+export type Job = { job: string; kind: string; state: string; words: string; before: number; found: { files?: string[]; words?: string; units?: [string, string, number][] } };
 export type Condition = { column: string; sign: string; value: number | string };
-export type Selection = { conditions?: Condition[]; lasso?: number[][]; sort?: string; descending?: boolean; rows?: number[] };
+export type Selection = { conditions?: Condition[]; lasso?: number[][]; map?: string; sort?: string; descending?: boolean; rows?: number[] };
+export type Pair = { row: number; shared: number; left: number[]; right: number[] };
+export type Beside = { networks: [string, string]; mean: number; chance: number; of: number; differ: Pair[]; agree: Pair[] };
 export type Edit = { number: number; at: number; kind: string; value: string; of: number; undone: boolean };
 
 export class Refused extends Error {
@@ -68,28 +76,40 @@ async function asked(path: string, options: RequestInit = {}): Promise<Response>
   return answer;
 }
 
-export const read = async <T>(path: string): Promise<T> => (await asked(path)).json();
+async function still<T>(path: string, body?: unknown): Promise<T> {
+  try {
+    return (await answer(path, body)) as T;
+  } catch (problem) {
+    throw new Refused((problem as Error).message, "", 404);
+  }
+}
+
+export const read = async <T>(path: string): Promise<T> => (STILL ? still(path) : (await asked(path)).json());
 export const send = async <T>(path: string, body: unknown, method = "POST"): Promise<T> =>
-  (await asked(path, { method, headers: { "content-type": "application/json" }, body: JSON.stringify(body) })).json();
+  STILL ? still(path, body) : (await asked(path, { method, headers: { "content-type": "application/json" }, body: JSON.stringify(body) })).json();
 export const upload = async <T>(path: string, file: Blob): Promise<T> => (await asked(path, { method: "POST", body: file })).json();
 
-export async function numbers(path: string): Promise<{ values: Float32Array; names: string[] }> {
+async function numbers(path: string): Promise<{ values: Float32Array; names: string[] }> {
   const answer = await asked(path);
   const header = answer.headers.get("x-values");
   return { values: new Float32Array(await answer.arrayBuffer()), names: header ? JSON.parse(header) : [] };
 }
+export const places = async (name: string): Promise<Float32Array> => (STILL ? map(name) : (await numbers(`/api/map${query({ name })}`)).values);
+export const column = (name: string) => (STILL ? kept(name) : numbers(`/api/column/${encodeURIComponent(name)}`));
 
-export async function saved(path: string, body: unknown): Promise<void> {
-  const answer = await asked(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
-  const name = /filename="([^"]+)"/.exec(answer.headers.get("content-disposition") ?? "")?.[1] ?? "selection";
+export async function saved(kind: string, chosen: Selection): Promise<void> {
+  const given = { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(chosen) };
+  const answer = STILL ? null : await asked(`/api/export/${kind}`, given);
+  const name = /filename="([^"]+)"/.exec(answer?.headers.get("content-disposition") ?? "")?.[1] ?? `selection.${kind}`;
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(await answer.blob());
+  link.href = URL.createObjectURL(answer ? await answer.blob() : await file(kind, chosen));
   link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-export const thumb = (row: number) => `/api/thumb/${row}`;
+export const thumb = (row: number) => (STILL ? `thumbs/${row}.jpg` : `/api/thumb/${row}`);
+export const made = (job: string, file: string) => (STILL ? `work/${job}/${file}` : `/api/jobs/${job}/files/${file}`);
 export const query = (given: Record<string, string | number | undefined>): string => {
   const kept = Object.entries(given).filter(([, value]) => value !== undefined && value !== "");
   return kept.length ? "?" + new URLSearchParams(kept.map(([name, value]) => [name, String(value)])).toString() : "";

@@ -1,16 +1,18 @@
 // Clusters: sheets in an order, names and merges, why a cluster is one.
 
 import { useState } from "preact/hooks";
-import { type About, type Cluster, send } from "./api";
+import { type About, type Cluster, query, send, STILL } from "./api";
 import { Choice, Link, say, shown, Sorry, sorry, Thumbs, useRead, Work } from "./parts";
 import { go, put, type Route } from "./route";
 
 export function ClustersView({ about, route, again, changed }: { about: About; route: Route; again: number; changed: () => void }) {
-  const { found, problem } = useRead<Cluster[]>("/api/clusters", again);
+  const of = route.query.get("of") ?? about.clusterings[0]?.name ?? "";
+  const { found, problem } = useRead<Cluster[]>(`/api/clusters${query({ of })}`, again);
   if (problem) return <Sorry problem={problem} />;
   if (found && !found.length) return <p class="empty">There are no clusters: they are found for 20 to 50,000 pictures.</p>;
   const one = route.path[1] === undefined ? undefined : found?.find((cluster) => cluster.number === Number(route.path[1]));
-  if (one) return <One cluster={one} all={found!} about={about} changed={changed} />;
+  if (one) return <One cluster={one} all={found!} of={of} about={about} changed={changed} />;
+  const kept = query({ of: of === about.clusterings[0]?.name ? "" : of });
   const by = route.query.get("by") ?? "size";
   const value = (cluster: Cluster) => (by === "compact" ? cluster.compact : by === "purity" ? (cluster.purity ?? 0) : cluster.size);
   const orders = ["size", "compact", ...(found?.some((cluster) => cluster.purity !== undefined) ? ["purity"] : [])];
@@ -18,8 +20,14 @@ export function ClustersView({ about, route, again, changed }: { about: About; r
     <div class="page">
       <div class="bar">
         <h1>{found ? `${found.length} clusters` : "…"}</h1>
+        <Choice
+          name="how many"
+          value={of}
+          values={[...about.clusterings].sort((a, b) => a.count - b.count).map((each): [string, string] => [each.name, String(each.count)])}
+          onChange={(next) => put({ of: next === about.clusterings[0]?.name ? "" : next })}
+        />
         <Choice name="order" value={by} values={orders} onChange={(next) => put({ by: next })} />
-        <span class="quiet">names become labels: the grid exports them</span>
+        {!STILL && <span class="quiet">names become labels: the grid exports them</span>}
       </div>
       <div class="cards">
         {[...(found ?? [])]
@@ -27,11 +35,11 @@ export function ClustersView({ about, route, again, changed }: { about: About; r
           .map((cluster) => (
             <section class="card" key={cluster.number}>
               <h2>
-                <Link to={`/clusters/${cluster.number}`}>{cluster.name || `cluster ${cluster.number}`}</Link>
+                <Link to={`/clusters/${cluster.number}${kept}`}>{cluster.name || `cluster ${cluster.number}`}</Link>
               </h2>
               <p class="quiet">{told(cluster)}</p>
               <Thumbs rows={cluster.central.slice(0, 12)} />
-              <Named cluster={cluster} changed={changed} />
+              {!STILL && <Named cluster={cluster} changed={changed} />}
             </section>
           ))}
       </div>
@@ -64,7 +72,7 @@ function Named({ cluster, changed }: { cluster: Cluster; changed: () => void }) 
   const keep = (event: Event) => {
     event.preventDefault();
     const value = ((event.target as HTMLFormElement).elements.namedItem("name") as HTMLInputElement).value;
-    send("/api/edits/cluster_name", { subjects: [cluster.number], value }).then(() => {
+    send("/api/edits/cluster_name", { subjects: [cluster.subject], value }).then(() => {
       say(value ? `cluster ${cluster.number} is called ${value}` : "name taken back");
       changed();
     }, sorry);
@@ -77,30 +85,29 @@ function Named({ cluster, changed }: { cluster: Cluster; changed: () => void }) 
   );
 }
 
-function One({ cluster, all, about, changed }: { cluster: Cluster; all: Cluster[]; about: About; changed: () => void }) {
+function One({ cluster, all, of, about, changed }: { cluster: Cluster; all: Cluster[]; of: string; about: About; changed: () => void }) {
   const [into, setInto] = useState("");
   const merge = () =>
-    send("/api/edits/cluster_merge", { subjects: [cluster.number], value: into }).then(() => {
+    send("/api/edits/cluster_merge", { subjects: [cluster.subject], value: into }).then(() => {
       say(`merged into cluster ${into}`);
       changed();
-      go(`/clusters/${into}`);
+      go(`/clusters/${into}${query({ of })}`);
     }, sorry);
-  const layer = about.networks[0]!.layers.filter((one) => one !== "output").at(-1);
   return (
     <div class="page">
       <div class="bar">
         <h1>{cluster.name || `Cluster ${cluster.number}`}</h1>
-        <Named cluster={cluster} changed={changed} />
-        <Choice
+        {!STILL && <Named cluster={cluster} changed={changed} />}
+        {!STILL && <Choice
           name="merge into"
           value={into}
           values={[["", "…"], ...all.filter((one) => one.number !== cluster.number).map((one): [string, string] => [String(one.number), one.name || `cluster ${one.number}`])]}
           onChange={setInto}
-        />
-        <button type="button" disabled={!into} onClick={merge}>
+        />}
+        {!STILL && <button type="button" disabled={!into} onClick={merge}>
           merge
-        </button>
-        <Link to={`/grid?where=${encodeURIComponent(JSON.stringify([{ column: "cluster", sign: "=", value: cluster.number }]))}`}>all of it in the grid</Link>
+        </button>}
+        <Link to={`/grid?where=${encodeURIComponent(JSON.stringify([{ column: of, sign: "=", value: cluster.number }]))}`}>all of it in the grid</Link>
       </div>
       <p class="quiet">{told(cluster)}</p>
       <h2>Most central</h2>
@@ -118,7 +125,8 @@ function One({ cluster, all, about, changed }: { cluster: Cluster; all: Cluster[
           </li>
         ))}
       </ul>
-      {cluster.units[0] && layer && <Work kind="attribute" given={{ row: cluster.central[0], network: about.networks[0]!.name }} words="what the network looks at in the most central picture" />}
+      <Work kind="prototypes" given={{ cluster: cluster.number, of, network: about.networks[0]!.name }} words="prototype patches: what in its most central pictures sets it apart" />
+      <Work kind="attribute" given={{ row: cluster.central[0], network: about.networks[0]!.name }} words="what the network looks at in the most central picture" />
     </div>
   );
 }

@@ -1,11 +1,18 @@
 // The grid: as many pictures as there are, only those in sight are drawn; conditions, order, selection, tags, export.
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { type About, type Condition, saved, type Selection, send } from "./api";
+import { type About, type Condition, saved, type Selection, send, STILL } from "./api";
 import { Choice, say, shown, sorry, Thumb } from "./parts";
 import { put, type Route } from "./route";
 
 const PAGE = 500;
+const KINDS = [
+  ["csv", "a table with all columns"],
+  ["parquet", "a table with all columns"],
+  ["txt", "paths, one a line"],
+  ["labels", "files and the names given to their clusters, near-duplicates left out"],
+  ["atlas", "a table with places, small pictures and neighbours for Embedding Atlas"],
+] as const;
 
 export function wanted(route: Route): Selection {
   let conditions: Condition[] = [];
@@ -18,7 +25,10 @@ export function wanted(route: Route): Selection {
   const rows = route.query.get("rows")?.split(",").filter(Boolean).map(Number);
   const sort = route.query.get("sort") ?? "";
   const chosen: Selection = { conditions, sort, descending: route.query.get("down") === "1" };
-  if (lasso) chosen.lasso = lasso;
+  if (lasso) {
+    chosen.lasso = lasso;
+    chosen.map = route.query.get("map") ?? "";
+  }
   return rows?.length ? { rows } : chosen;
 }
 
@@ -108,7 +118,7 @@ export function GridView({ about, route, changed }: { about: About; route: Route
         </label>
         <Conditions about={about} given={asked.conditions ?? []} />
         {asked.lasso && (
-          <button type="button" onClick={() => put({ lasso: "" })}>
+          <button type="button" onClick={() => put({ lasso: "", map: "" })}>
             lasso ✕
           </button>
         )}
@@ -120,7 +130,8 @@ export function GridView({ about, route, changed }: { about: About; route: Route
       </div>
       <div class="bar second">
         <h1 aria-live="polite">{total === null ? "…" : `${total.toLocaleString("en")} pictures`}</h1>
-        {picked.size > 0 && (
+        {picked.size > 0 && STILL && <span>{picked.size} selected</span>}
+        {picked.size > 0 && !STILL && (
           <form class="group" onSubmit={tag}>
             <span>{picked.size} selected</span>
             <input name="tag" placeholder="tag" aria-label="tag for the selected pictures" size={12} />
@@ -131,8 +142,9 @@ export function GridView({ about, route, changed }: { about: About; route: Route
           </form>
         )}
         <span class="group" role="group" aria-label="export">
-          {["csv", "parquet", "txt", ...(about.clusters ? ["labels"] : [])].map((kind) => (
-            <button key={kind} type="button" onClick={() => saved(`/api/export/${kind}`, chosen).catch(sorry)}>
+          <span class="quiet">save as</span>
+          {KINDS.filter(([kind]) => (kind !== "labels" || about.clusterings.length) && (!STILL || kind === "csv" || kind === "txt")).map(([kind, title]) => (
+            <button key={kind} type="button" title={title} onClick={() => saved(kind, chosen).catch(sorry)}>
               {kind}
             </button>
           ))}
@@ -176,7 +188,7 @@ function Conditions({ about, given }: { about: About; given: Condition[] }) {
     <>
       <form class="group" onSubmit={add}>
         <select aria-label="column" value={column} onChange={(event) => setColumn((event.target as HTMLSelectElement).value)}>
-          {["name", ...about.columns.map((one) => one.name), "tag", "cluster_name"].map((one) => (
+          {["name", ...about.columns.map((one) => one.name), "tag", ...about.clusterings.map((one) => `${one.name}_name`)].map((one) => (
             <option key={one}>{one}</option>
           ))}
         </select>

@@ -1,9 +1,9 @@
 // One picture: what is known of it, its neighbours by any network and layer, and what explains it.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type About, type Alike, type Item, type Job, query, read, send, thumb } from "./api";
+import { type About, type Alike, type Item, type Job, made, query, read, send, STILL, thumb } from "./api";
 import { Choice, Link, say, shown, Sorry, sorry, Thumbs, useRead, Work } from "./parts";
-import { go, put, type Route } from "./route";
+import { go, here as at, put, type Route } from "./route";
 
 export function ImageView({ about, route, again, changed }: { about: About; route: Route; again: number; changed: () => void }) {
   const row = Number(route.path[1]);
@@ -12,11 +12,12 @@ export function ImageView({ about, route, again, changed }: { about: About; rout
   const layer = route.query.get("layer") ?? "";
   const layers = about.networks.find((one) => one.name === network)?.layers ?? [];
   const inner = layers.filter((one) => one !== "output");
+  const attends = about.networks.find((one) => one.name === network)?.attends;
   useEffect(() => {
     const step = (event: KeyboardEvent) => {
       if ((event.target as Element).closest("input, select, textarea, canvas")) return;
       const next = event.key === "ArrowRight" ? row + 1 : event.key === "ArrowLeft" ? row - 1 : -1;
-      if (next >= 0 && next < about.count) go(`/image/${next}${location.search}`);
+      if (next >= 0 && next < about.count) go(`/image/${next}${at().search}`);
     };
     window.addEventListener("keydown", step);
     return () => window.removeEventListener("keydown", step);
@@ -29,22 +30,23 @@ export function ImageView({ about, route, again, changed }: { about: About; rout
           <h1>{item?.name ?? "…"}</h1>
           <Picture row={row} network={network} name={item?.name ?? ""} />
           <nav class="bar" aria-label="other pictures">
-            <button type="button" disabled={row === 0} onClick={() => go(`/image/${row - 1}${location.search}`)}>
+            <button type="button" disabled={row === 0} onClick={() => go(`/image/${row - 1}${at().search}`)}>
               ← before
             </button>
-            <button type="button" disabled={row >= about.count - 1} onClick={() => go(`/image/${row + 1}${location.search}`)}>
+            <button type="button" disabled={row >= about.count - 1} onClick={() => go(`/image/${row + 1}${at().search}`)}>
               next →
             </button>
-            <span class="quiet">arrow keys turn pages; drag on the picture to look for a part of it</span>
+            <span class="quiet">arrow keys turn pages{STILL ? "" : "; drag on the picture to look for a part of it"}</span>
           </nav>
-          {item && <Said item={item} changed={changed} />}
+          {item && !STILL && <Said item={item} changed={changed} />}
+          {item && STILL && (item.tag || item.note) && <p>{[item.tag, item.note].filter(Boolean).join(" · ")}</p>}
           <details open>
             <summary>What is known</summary>
             <dl>
               {Object.entries(item?.columns ?? {}).map(([name, value]) => (
                 <div key={name}>
                   <dt>{name}</dt>
-                  <dd>{name === "cluster" ? <Link to={`/clusters/${value}`}>{shown(value)}</Link> : shown(value)}</dd>
+                  <dd>{about.clusterings.some((one) => one.name === name) ? <Link to={`/clusters/${value}${query({ of: name === "cluster" ? "" : name })}`}>{shown(value)}</Link> : shown(value)}</dd>
                 </div>
               ))}
             </dl>
@@ -70,8 +72,14 @@ export function ImageView({ about, route, again, changed }: { about: About; rout
           )}
           <h2>Why</h2>
           <Work kind="attribute" given={{ row, network }} words="attributions: what makes the network say what it says" />
+          <Work kind="boxes" given={{ row, network }} words="objects: boxes and masks, found without labels" />
           <Work kind="segments" given={{ row, network }} words="eigen-segments and patch PCA" />
-          <Work kind="invert" given={{ row, network, layer: layer || inner.at(-1) }} words={`inversion: what ${layer || inner.at(-1) || "the network"} has kept`} />
+          {attends && <Work kind="attention" given={{ row, network }} words="attention of the last block, head by head" />}
+          {layer && layer !== "output" ? (
+            <Work kind="invert" given={{ row, network, layer }} words={`inversion: what ${layer} has kept`} />
+          ) : (
+            <Work kind="invert" given={{ row, network }} words="inversion: what each layer has kept (minutes)" />
+          )}
         </section>
       </div>
     </div>
@@ -96,7 +104,7 @@ function Picture({ row, network, name }: { row: number; network: string; name: s
     setBox(null);
     const follow = (job: Job) => {
       if (!here) return;
-      if (job.state === "done") setWhole(`/api/jobs/${job.job}/files/picture.png`);
+      if (job.state === "done") setWhole(made(job.job, "picture.png"));
       else if (job.state === "waiting" || job.state === "running") setTimeout(() => here && read<Job>(`/api/jobs/${job.job}`).then(follow, () => {}), 500);
     };
     const wait = setTimeout(() => send<Job>("/api/jobs/picture", { row }).then(follow, () => {}), 400);
@@ -105,10 +113,10 @@ function Picture({ row, network, name }: { row: number; network: string; name: s
       clearTimeout(wait);
     };
   }, [row]);
-  const at = (event: PointerEvent): [number, number] => {
+  const part = (event: PointerEvent): [number, number] => {
     const size = frame.current!.getBoundingClientRect();
-    const part = (value: number) => Math.max(0, Math.min(1, value));
-    return [part((event.clientX - size.left) / size.width), part((event.clientY - size.top) / size.height)];
+    const within = (value: number) => Math.max(0, Math.min(1, value));
+    return [within((event.clientX - size.left) / size.width), within((event.clientY - size.top) / size.height)];
   };
   const seek = () => {
     const [a, b, c, d] = box!;
@@ -121,10 +129,11 @@ function Picture({ row, network, name }: { row: number; network: string; name: s
       class="picture"
       ref={frame}
       onPointerDown={(event: PointerEvent) => {
-        start.current = at(event);
+        if (STILL) return;
+        start.current = part(event);
         (event.currentTarget as Element).setPointerCapture(event.pointerId);
       }}
-      onPointerMove={(event: PointerEvent) => start.current && setBox([...start.current, ...at(event)])}
+      onPointerMove={(event: PointerEvent) => start.current && setBox([...start.current, ...part(event)])}
       onPointerUp={() => {
         if (start.current && box) seek();
         start.current = null;

@@ -1,17 +1,19 @@
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { type About, type Alike, type Edit, type Job, read, Refused, send, upload } from "./api";
+import { type About, type Alike, type Edit, type Job, read, Refused, send, STILL, upload } from "./api";
+import { BesideView } from "./beside";
 import { ClustersView } from "./clusters";
 import { GridView } from "./grid";
 import { ImageView } from "./image";
 import { MapView } from "./map";
 import { Link, say, Sorry, sorry, Thumbs, Toasts, useRead } from "./parts";
+import { QuizView } from "./quiz";
 import { go, useRoute } from "./route";
 import { HealthView, RunsView } from "./runs";
 import "./style.css";
 import { UnitsView } from "./units";
 
-const VIEWS = ["map", "grid", "clusters", "units", "runs", "health"];
+const VIEWS = ["map", "grid", "clusters", "units", "runs", "health", "beside", "quiz"];
 
 function App() {
   const route = useRoute();
@@ -31,7 +33,7 @@ function App() {
       if ((event.target as Element).closest("input, select, textarea")) return;
       const place = Number(event.key) - 1;
       if (!event.ctrlKey && !event.metaKey && !event.altKey && VIEWS[place]) go(`/${VIEWS[place]}`);
-      if ((event.ctrlKey || event.metaKey) && event.key === "z") {
+      if (!STILL && (event.ctrlKey || event.metaKey) && event.key === "z") {
         event.preventDefault();
         turn(event.shiftKey ? "redo" : "undo");
       }
@@ -63,16 +65,20 @@ function App() {
           ))}
         </nav>
         <span class="tools">
-          <label class="button" title="look for pictures like one of yours">
-            search
-            <input type="file" accept="image/jpeg,image/png,image/webp" aria-label="look for pictures like one of yours" onChange={(event) => seek((event.target as HTMLInputElement).files?.[0])} />
-          </label>
-          <button type="button" onClick={() => turn("undo")} title="ctrl z">
-            undo
-          </button>
-          <button type="button" onClick={() => turn("redo")} title="ctrl shift z">
-            redo
-          </button>
+          {!STILL && (
+            <>
+              <label class="button" title="look for pictures like one of yours">
+                search
+                <input type="file" accept="image/jpeg,image/png,image/webp" aria-label="look for pictures like one of yours" onChange={(event) => seek((event.target as HTMLInputElement).files?.[0])} />
+              </label>
+              <button type="button" onClick={() => turn("undo")} title="ctrl z">
+                undo
+              </button>
+              <button type="button" onClick={() => turn("redo")} title="ctrl shift z">
+                redo
+              </button>
+            </>
+          )}
           <button type="button" aria-label={dark ? "light colours" : "dark colours"} onClick={() => setShade(dark ? "light" : "dark")}>
             {dark ? "light" : "dark"}
           </button>
@@ -95,6 +101,8 @@ function View({ view, about, again, changed }: { view: string; about: About; aga
   if (view === "units") return <UnitsView about={about} route={route} />;
   if (view === "runs") return <RunsView about={about} />;
   if (view === "health") return <HealthView />;
+  if (view === "beside") return <BesideView about={about} route={route} />;
+  if (view === "quiz") return <QuizView about={about} route={route} />;
   if (view === "search") return <SearchView job={route.path[1] ?? ""} />;
   if (view === "edits") return <EditsView again={again} />;
   return <Sorry problem={new Refused(`There is no view ${view}.`, `Views are: ${VIEWS.join(", ")}.`, 404)} />;

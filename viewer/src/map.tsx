@@ -1,9 +1,9 @@
 // The map: every item a point; drag to move, wheel to zoom, a lasso leads to the grid.
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { type About, numbers, thumb } from "./api";
+import { type About, column as values, places as read, thumb } from "./api";
 import { Choice, PALETTE, shown, sorry } from "./parts";
-import { go, put, type Route } from "./route";
+import { go, here, put, type Route } from "./route";
 import { type Painter, painter } from "./points";
 
 type Place = { x: number; y: number; k: number };
@@ -80,7 +80,8 @@ export function MapView({ about, route }: { about: About; route: Route }) {
   const [hover, setHover] = useState<{ row: number; x: number; y: number } | null>(null);
   const [tool, setTool] = useState<"move" | "lasso">("move");
   const lasso = useRef<[number, number][]>([]);
-  const colour = route.query.get("colour") ?? (about.clusters ? "cluster" : (about.columns[0]?.name ?? ""));
+  const colour = route.query.get("colour") ?? about.clusterings[0]?.name ?? about.columns[0]?.name ?? "";
+  const drawing = route.query.get("map") ?? about.maps[0]!;
   const pick = useMemo(() => (places ? cellsOf(places) : null), [places]);
   const size = Number(route.query.get("size") ?? 0) || (about.count > 100_000 ? 2 : about.count > 5000 ? 4 : 7);
 
@@ -120,8 +121,14 @@ export function MapView({ about, route }: { about: About; route: Route }) {
   useEffect(() => {
     const given = route.query.get("at")?.split(",").map(Number);
     if (given?.length === 3 && given.every(Number.isFinite)) place.current = { x: given[0]!, y: given[1]!, k: given[2]! };
-    numbers("/api/map").then((found) => setPlaces(found.values), sorry);
   }, []);
+  useEffect(() => {
+    let here = true;
+    read(drawing).then((found) => here && setPlaces(found), sorry);
+    return () => {
+      here = false;
+    };
+  }, [drawing]);
   useEffect(() => {
     const box = canvas.current;
     if (!box || !places) return;
@@ -145,10 +152,11 @@ export function MapView({ about, route }: { about: About; route: Route }) {
   useEffect(() => {
     if (!places || !colour) return;
     const column = about.columns.find((one) => one.name === colour);
-    const kinds = colour === "cluster" || colour === "tag" || colour === "cluster_name" || column?.kind === "text";
-    numbers(`/api/column/${encodeURIComponent(colour)}`).then(({ values, names }) => {
-      const clusters = Array.from({ length: about.clusters }, (_, one) => `cluster ${one}`);
-      const found = coloured(values, colour === "cluster" ? clusters : names, kinds);
+    const clustering = about.clusterings.find((one) => one.name === colour);
+    const kinds = clustering !== undefined || colour === "tag" || colour.endsWith("_name") || column?.kind === "text";
+    values(colour).then((told) => {
+      const clusters = Array.from({ length: clustering?.count ?? 0 }, (_, one) => `cluster ${one}`);
+      const found = coloured(told.values, clustering ? clusters : told.names, kinds);
       setLegend(found.legend);
       drawn.current?.colour(found.colours);
       all();
@@ -167,7 +175,7 @@ export function MapView({ about, route }: { about: About; route: Route }) {
   const kept = () => {
     clearTimeout(remember.current);
     const { x, y, k } = place.current;
-    remember.current = window.setTimeout(() => location.pathname === "/map" && put({ at: [x, y, k].map((one) => one.toPrecision(4)).join(",") }), 300);
+    remember.current = window.setTimeout(() => here().path.replace(/^\/?$/, "/map") === "/map" && put({ at: [x, y, k].map((one) => one.toPrecision(4)).join(",") }), 300);
   };
   const zoom = (factor: number, x: number, y: number) => {
     const before = toMap(x, y);
@@ -220,7 +228,7 @@ export function MapView({ about, route }: { about: About; route: Route }) {
     if (polygon.length > 2 && moved.current > 12) {
       const step = Math.max(1, Math.ceil(polygon.length / 60));
       const corners = polygon.filter((_, place) => place % step === 0).map(([x, y]) => toMap(x, y).map((one) => one.toFixed(3)).join(","));
-      go(`/grid?lasso=${corners.join(";")}`);
+      go(`/grid?lasso=${corners.join(";")}${drawing === about.maps[0] ? "" : `&map=${encodeURIComponent(drawing)}`}`);
     } else if (moved.current < 4 && pick) {
       const [x, y] = toMap(...at(event));
       const row = pick(x, y, 10 / (unit() * place.current.k));
@@ -247,10 +255,11 @@ export function MapView({ about, route }: { about: About; route: Route }) {
     else return;
     event.preventDefault();
   };
-  const columns = [...about.columns.map((one) => one.name), "tag", ...(about.clusters ? ["cluster_name"] : [])];
+  const columns = [...about.columns.map((one) => one.name), "tag", ...about.clusterings.map((one) => `${one.name}_name`)];
   return (
     <div class="map">
       <div class="bar">
+        {about.maps.length > 1 && <Choice name="map" value={drawing} values={about.maps} onChange={(value) => put({ map: value })} />}
         <Choice name="colour" value={colour} values={columns} onChange={(value) => put({ colour: value })} />
         <label class="choice">
           <span>size</span>

@@ -2,8 +2,8 @@
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type Job, Refused, read, send, thumb } from "./api";
-import { go } from "./route";
+import { type Job, made, Refused, read, send, STILL, thumb } from "./api";
+import { address, go, here } from "./route";
 
 // Okabe and Ito's colours, which the colour-blind tell apart, then lighter and darker ones.
 export const PALETTE = [
@@ -61,7 +61,7 @@ type Linked = { to: string; children: ComponentChildren; class?: string; title?:
 export function Link({ to, children, ...more }: Linked) {
   return (
     <a
-      href={to}
+      href={address(to)}
       {...more}
       onClick={(event: MouseEvent) => {
         if (event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
@@ -74,11 +74,17 @@ export function Link({ to, children, ...more }: Linked) {
   );
 }
 
+// The network that is looked through stays when a picture is opened.
+const onlyNetwork = () => {
+  const network = new URLSearchParams(here().search).get("network");
+  return network ? `?network=${encodeURIComponent(network)}` : "";
+};
+
 export function Thumb({ row, words, picked, onPick, note }: { row: number; words?: string; picked?: boolean; note?: string; onPick?: (event: MouseEvent) => void }) {
   const label = words ?? `picture ${row}`;
   return (
     <figure class={picked ? "thumb picked" : "thumb"}>
-      <Link to={`/image/${row}${location.search.includes("network=") ? location.search : ""}`} aria-label={label} title={label}>
+      <Link to={`/image/${row}${onlyNetwork()}`} aria-label={label} title={label}>
         <img src={thumb(row)} alt={label} loading="lazy" width={96} height={96} />
       </Link>
       {note !== undefined && <figcaption>{note}</figcaption>}
@@ -113,40 +119,54 @@ export function Choice({ name, value, values, onChange }: { name: string; value:
   );
 }
 
-// Something that is worked out: begun by a button, with progress, cancel, and the picture that comes out.
-export function Work({ kind, given, words, auto }: { kind: string; given: Record<string, unknown>; words: string; auto?: boolean }) {
+type Asked = { kind: string; given: Record<string, unknown>; words: string; auto?: boolean };
+
+// Something that is worked out: how it stands, and how it is begun and cancelled. What was begun by itself is cancelled when it is left.
+export function useJob({ kind, given, auto }: Omit<Asked, "words">) {
   const asked = JSON.stringify([kind, given]);
   const [job, set] = useState<Job | null>(null);
   const alive = useRef("");
-  const begin = () => {
-    alive.current = asked;
-    send<Job>(`/api/jobs/${kind}`, given).then(follow, sorry);
-  };
+  const last = useRef<Job | null>(null);
   const follow = (found: Job) => {
+    last.current = found;
     if (alive.current !== asked) return;
     set(found);
-    if (found.state === "waiting" || found.state === "running")
-      setTimeout(() => alive.current === asked && read<Job>(`/api/jobs/${found.job}`).then(follow, sorry), 400);
+    if (waits(found)) setTimeout(() => alive.current === asked && read<Job>(`/api/jobs/${found.job}`).then(follow, sorry), 400);
+  };
+  const begin = (quietly = false) => {
+    alive.current = asked;
+    send<Job>(`/api/jobs/${kind}`, given).then(follow, (problem) => quietly || sorry(problem));
   };
   useEffect(() => {
     set(null);
-    if (auto) begin();
+    last.current = null;
+    const wait = auto || STILL ? setTimeout(() => begin(STILL), STILL ? 0 : 700) : 0;
     return () => {
+      clearTimeout(wait);
       alive.current = "";
+      if (auto && last.current && waits(last.current)) send(`/api/jobs/${last.current.job}`, {}, "DELETE").catch(() => {});
     };
   }, [asked]);
-  const busy = job !== null && (job.state === "waiting" || job.state === "running");
+  return { job, begin: () => begin(), cancel: () => job && send<Job>(`/api/jobs/${job.job}`, {}, "DELETE").then(set, sorry) };
+}
+const waits = (job: Job) => job.state === "waiting" || job.state === "running";
+
+export function Work({ kind, given, words, auto }: Asked) {
+  const { job, begin, cancel } = useJob({ kind, given, auto });
+  const busy = job !== null && waits(job);
+  if (STILL && job?.state !== "done") return null;
   return (
     <section class="work" aria-busy={busy}>
-      {job?.state !== "done" && (
+      {job?.state !== "done" && !(auto && (job === null || busy)) && (
         <button type="button" disabled={busy} onClick={begin}>
           {words}
         </button>
       )}
       {busy && (
         <p class="progress">
-          <progress aria-label={words} /> {job.state === "waiting" ? `waiting${job.before > 1 ? `, ${job.before - 1} before it` : ""}` : job.words || "working"}{" "}
-          <button type="button" onClick={() => send<Job>(`/api/jobs/${job.job}`, {}, "DELETE").then(set, sorry)}>
+          <progress aria-label={words} /> {auto && `${words}: `}
+          {job.state === "waiting" ? `waiting${job.before > 1 ? `, ${job.before - 1} before it` : ""}` : job.words || "working"}{" "}
+          <button type="button" onClick={cancel}>
             cancel
           </button>
         </p>
@@ -156,8 +176,8 @@ export function Work({ kind, given, words, auto }: { kind: string; given: Record
       {job?.state === "done" &&
         (job.found.files ?? []).map((file) => (
           <figure key={file}>
-            <a href={`/api/jobs/${job.job}/files/${file}`} target="_blank" rel="noreferrer">
-              <img class="sheet" src={`/api/jobs/${job.job}/files/${file}`} alt={words} />
+            <a href={made(job.job, file)} target="_blank" rel="noreferrer">
+              <img class="sheet" src={made(job.job, file)} alt={words} />
             </a>
             <figcaption>{job.found.words ?? words}</figcaption>
           </figure>

@@ -1,31 +1,42 @@
-// The view is in the address: path and query restore it whole.
+// The view is in the address: path and query restore it whole. A page written as a folder keeps them behind a #.
 
 import { useEffect, useState } from "preact/hooks";
+import { STILL } from "./still";
 
 export type Route = { path: string[]; query: URLSearchParams };
 
 const changed = new EventTarget();
-const now = (): Route => ({
-  path: location.pathname.split("/").filter(Boolean).map(decodeURIComponent),
-  query: new URLSearchParams(location.search),
-});
+
+export function here(): { path: string; search: string } {
+  if (!STILL) return { path: location.pathname, search: location.search };
+  const [path = "", search = ""] = location.hash.slice(1).split(/(?=\?)/);
+  return { path, search };
+}
+export const address = (path: string) => (STILL ? `#${path}` : path);
+
+const now = (): Route => {
+  const { path, search } = here();
+  return { path: path.split("/").filter(Boolean).map(decodeURIComponent), query: new URLSearchParams(search) };
+};
 
 export function go(path: string, replace = false): void {
-  if (path === location.pathname + location.search) return;
-  history[replace ? "replaceState" : "pushState"](null, "", path);
+  const { path: before, search } = here();
+  if (path === before + search) return;
+  history[replace ? "replaceState" : "pushState"](null, "", address(path));
   changed.dispatchEvent(new Event("change"));
   if (!replace) window.scrollTo(0, 0);
 }
 
 // Set some entries of the query; an empty value takes one away.
 export function put(entries: Record<string, string | number | undefined>, replace = true): void {
-  const query = new URLSearchParams(location.search);
+  const { path, search } = here();
+  const query = new URLSearchParams(search);
   for (const [name, value] of Object.entries(entries)) {
     if (value === undefined || value === "") query.delete(name);
     else query.set(name, String(value));
   }
   const text = query.toString();
-  go(location.pathname + (text ? `?${text}` : ""), replace);
+  go(path + (text ? `?${text}` : ""), replace);
 }
 
 export function useRoute(): Route {

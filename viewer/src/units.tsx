@@ -1,7 +1,7 @@
 // Units: which stand out, and one with what it likes.
 
 import { type About, query, type Unit, type UnitRow } from "./api";
-import { Choice, Link, shown, Sorry, Thumbs, useRead, Work } from "./parts";
+import { Choice, Link, shown, Sorry, Thumbs, useJob, useRead, Work } from "./parts";
 import { go, type Route } from "./route";
 
 export function UnitsView({ about, route }: { about: About; route: Route }) {
@@ -54,6 +54,22 @@ export function UnitsView({ about, route }: { about: About; route: Route }) {
           <Thumbs rows={unit.top.map((each) => each.row)} notes={unit.top.map((each) => shown(each.value))} />
           <div class="two">
             <section>
+              <h2>Where, and what lies there</h2>
+              <Work kind="crops" auto given={{ network, layer, unit: unit.unit }} words="heat maps and crops of its top pictures" />
+              {about.masks && <Dissected network={network} layer={layer} unit={unit.unit} />}
+            </section>
+            <section>
+              {layer !== "output" && (
+                <>
+                  <h2>What it would like best</h2>
+                  <Work kind="maximise" auto given={{ network, layer, unit: unit.unit }} words="a picture that it likes more than any" />
+                </>
+              )}
+              <h2>Why it likes its first</h2>
+              {layer !== "output" && <Work kind="attribute" given={{ row: unit.top[0]!.row, network, layer, unit: unit.unit }} words="attributions of the picture that it likes most" />}
+              <Link to={`/image/${unit.top[0]!.row}`}>the page of that picture</Link>
+            </section>
+            <section>
               <h2>How often how much</h2>
               <Histogram unit={unit} />
               <h2>Likes least</h2>
@@ -70,18 +86,40 @@ export function UnitsView({ about, route }: { about: About; route: Route }) {
                   </li>
                 ))}
               </ul>
-              {layer !== "output" && (
-                <>
-                  <h2>Where, and what it would like best</h2>
-                  <Work kind="attribute" given={{ row: unit.top[0]!.row, network, layer, unit: unit.unit }} words="where in the picture that it likes most" />
-                  <Work kind="maximise" given={{ network, layer, unit: unit.unit }} words="a picture that it likes more than any" />
-                </>
-              )}
             </section>
           </div>
         </>
       )}
     </div>
+  );
+}
+
+// What dissection says: the concept of the data's masks that the unit overlaps most.
+function Dissected({ network, layer, unit }: { network: string; layer: string; unit: number }) {
+  const { job, begin, cancel } = useJob({ kind: "dissect", given: { network, layer } });
+  const found = job?.found.units?.[unit];
+  if (found)
+    return (
+      <p>
+        Dissection: most like <b>{found[0]}</b> ({found[1]}), IoU {found[2].toFixed(3)}
+        {found[2] > 0.04 ? ", which makes it a detector" : ", too little for a detector (0.04)"}. <small class="quiet">{job!.found.words}</small>
+      </p>
+    );
+  const busy = job?.state === "waiting" || job?.state === "running";
+  return busy ? (
+    <p class="progress">
+      <progress aria-label="dissection" /> {job!.words}{" "}
+      <button type="button" onClick={cancel}>
+        cancel
+      </button>
+    </p>
+  ) : (
+    <p>
+      <button type="button" onClick={begin}>
+        dissection: which concept of the masks is it like?
+      </button>
+      {job?.state === "failed" && <span class="bad"> {job.words}</span>}
+    </p>
   );
 }
 

@@ -19,6 +19,15 @@ class Explore:
         Annotated[tuple[Path, ...], tyro.conf.arg(help="folders of runs; the map and the clusters are of the first")]
     ]
     data: Annotated[str | None, tyro.conf.arg(help="the data set; by default what the first run learnt from")] = None
+    limit: Annotated[
+        int | None, tyro.conf.arg(help="at most so many pictures, drawn by seed 0; by default as many as the run learnt from")
+    ] = None
+    maps: Annotated[
+        str | None,
+        tyro.conf.arg(
+            help="with commas between: pacmap, umap (pip install 'selfsight[map]'), pca; by default pacmap where it is installed"
+        ),
+    ] = None
     port: Annotated[int, tyro.conf.arg(help="the first port that is tried; 0: any that is free")] = 8787
     browser: Annotated[bool, tyro.conf.arg(help="open the page in the browser")] = True
     untrained: Annotated[bool, tyro.conf.arg(help="show what the network said before learning, too")] = True
@@ -36,14 +45,14 @@ def run(arguments: list[str]) -> int:
     """Prepare where needed and serve until interrupted; return the exit code."""
     read = parse(Explore, arguments, "explore", "See what representations have learnt from images: a page on this machine.")
     from selfsight.core.errors import UsageError
-    from selfsight.explorer.opening import prepared, serve
+    from selfsight.explorer.opening import choice, prepared, serve
 
     if not read.runs:
         raise UsageError("There is nothing to explore.", "Name a run: selfsight explore runs/NAME")
-    data = read.data or _learnt_from(read.runs[0])
-    folder = None if read.again else prepared(read.runs, data)
+    chosen = choice(read.runs[0], read.data, read.limit)
+    folder = None if read.again or read.maps else prepared(read.runs, chosen)
     if folder is None:
-        folder = _prepare(read, data)
+        folder = _prepare(read)
     if not read.serve:
         if read.json:
             emit({"folder": str(folder)})
@@ -62,23 +71,12 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _learnt_from(run: Path) -> str:
-    """The data set that a run learnt from, without loading its network."""
-    import json
-
-    from selfsight.core.errors import UsageError
-
-    file = run / "config.json"
-    if not file.is_file():
-        raise UsageError(f"{run} is no run, or what it learnt from is not known.", "Name the images: --data DATA")
-    return str(json.loads(file.read_text())["data"])
-
-
-def _prepare(read: Explore, data: str) -> Path:
+def _prepare(read: Explore) -> Path:
     from selfsight.api import Run, unique
     from selfsight.exploring import ready
     from selfsight.learning import speak
 
     runs = [Run(path, device=read.device) for path in read.runs]
     networks = {name: (run.phi, run.path) for name, run in zip(unique([run.path.name for run in runs]), runs, strict=True)}
-    return ready(networks, data, untrained=read.untrained, again=read.again, say=speak)
+    maps = None if read.maps is None else read.maps.split(",")
+    return ready(networks, read.data, limit=read.limit, untrained=read.untrained, maps=maps, again=read.again, say=speak)

@@ -212,12 +212,8 @@ def _described(
     """What is known of each cluster and picture."""
     unit = normalize(torch.from_numpy(rows)).numpy()
     near, around = nearest(unit, unit, AROUND, exclude_self=True)
-    middles = np.stack([unit[labels == number].mean(0) for number in range(labels.max() + 1)])
-    middles /= np.linalg.norm(middles, axis=1, keepdims=True).clip(min=1e-12)
-    nearness = (unit * middles[labels]).sum(1)
-    scale = rows.std(0)
-    above = [(rows[labels == number].mean(0) - rows.mean(0)) / scale.clip(min=1e-6) * (scale > 1e-6) for number in range(len(middles))]
-    clusters = tuple(_known(np.flatnonzero(labels == number), nearness, above[number]) for number in range(len(middles)))
+    nearness, above = describe_groups(rows, labels)
+    clusters = tuple(_known(np.flatnonzero(labels == number), nearness, above[number]) for number in range(len(above)))
     say("near-duplicates")
     twins = near_duplicates(source, around, alike)
     say(f"clusters: {len(clusters)}, {len(twins)} groups of near-duplicates")
@@ -225,6 +221,23 @@ def _described(
     return Clustered(
         tuple(str(name) for name in source.names), labels, nearness, 1 - near.mean(1), twins, clusters, None, thumbs(source, shown)
     )
+
+
+def describe_groups(
+    rows: Float[np.ndarray, "picture dim"], labels: Int[np.ndarray, " picture"]
+) -> tuple[Float[np.ndarray, " picture"], Float[np.ndarray, "group dim"]]:
+    """How near each picture is to its group's middle, and how far each unit's mean in a group lies above that of all.
+
+    With ``m_k`` the mean of the unit-length vectors of group k: nearness ``<x/|x|, m_k/|m_k|>``; above ``(mean_k - mean) / deviation``, 0
+    where a unit never changes.
+    """
+    unit = normalize(torch.from_numpy(rows)).numpy()
+    groups = [labels == number for number in range(labels.max() + 1)]
+    middles = np.stack([unit[group].mean(0) for group in groups])
+    middles /= np.linalg.norm(middles, axis=1, keepdims=True).clip(min=1e-12)
+    scale = rows.std(0)
+    above = np.stack([(rows[group].mean(0) - rows.mean(0)) / scale.clip(min=1e-6) * (scale > 1e-6) for group in groups])
+    return (unit * middles[labels]).sum(1), above
 
 
 def cluster_labels(

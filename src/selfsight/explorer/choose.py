@@ -22,6 +22,7 @@ def chosen(
     conditions: Sequence[Mapping[str, Any]] = (),
     *,
     lasso: Sequence[Any] = (),
+    on: str = "",
     sort: str = "",
     descending: bool = False,
     extra: Mapping[str, np.ndarray] | None = None,
@@ -31,7 +32,8 @@ def chosen(
     Args:
         pack: the data set.
         conditions: each a ``column``, a ``sign`` (< <= > >= = != for numbers; = != has for text) and a ``value``.
-        lasso: corners of a polygon on the map, at least three.
+        lasso: corners of a polygon on a map, at least three.
+        on: which map; the first by default.
         sort: a column; by default in the data's order. What is unknown comes last.
         descending: the largest first.
         extra: columns that are not in the pack, such as what a user said.
@@ -45,7 +47,7 @@ def chosen(
     for condition in conditions:
         keep &= _fulfilled(_column(pack, str(condition.get("column", "")), extra), condition)
     if lasso:
-        keep &= inside(pack.places, lasso)
+        keep &= inside(pack.places(on), lasso)
     rows = np.flatnonzero(keep)
     if not sort:
         return rows[::-1] if descending else rows

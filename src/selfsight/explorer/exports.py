@@ -1,18 +1,23 @@
-"""A selection as a file: for spreadsheets, scripts, and whoever labels. Torch-free."""
+"""A selection as a file: for spreadsheets, scripts, other explorers, and whoever labels. Torch-free."""
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
+from selfsight.core.errors import UsageError
 from selfsight.core.names import look_up
 from selfsight.explorer.source import Shelf
 
-__all__ = ["KINDS", "exported"]
+__all__ = ["KINDS", "exported", "free_name", "neighbours_of"]
+
+NEAREST, COMPARED, PICTURED = 15, 20_000, 200_000
+"""Of an atlas: neighbours of a picture; rows up to which there are any; rows at most."""
+PART = 1024
 
 
 def exported(shelf: Shelf, rows: Int[np.ndarray, " row"], kind: str) -> tuple[bytes, str]:
@@ -21,10 +26,11 @@ def exported(shelf: Shelf, rows: Int[np.ndarray, " row"], kind: str) -> tuple[by
     Args:
         shelf: the data set.
         rows: that are written, in this order.
-        kind: ``csv``, ``parquet``, ``txt`` (paths), or ``labels`` (files and names given to clusters; of near-duplicates the first).
+        kind: ``csv``, ``parquet``, ``txt`` (paths), ``labels`` (files and names given to clusters; of near-duplicates the first), or
+            ``atlas``, for Embedding Atlas: the table, places on the map, small pictures, and of up to 20,000 rows the neighbours.
 
     Raises:
-        UsageError: there is no such kind.
+        UsageError: there is no such kind, or there are too many rows for it.
     """
     return KINDS[look_up("kind of file", kind, KINDS)](shelf, rows)
 
@@ -39,16 +45,70 @@ def _parquet(shelf: Shelf, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
     return buffer.getvalue(), "selection.parquet"
 
 
+def _atlas(shelf: Shelf, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
+    """A table for Embedding Atlas, with pictures inside.
+
+    ``embedding-atlas atlas.parquet --image image --x projection_x --y projection_y --neighbors neighbors`` opens it. Neighbours are exact,
+    by the first network, within the selection, and there for up to 20,000 rows; of more, leave the last option away. As in what Embedding
+    Atlas works out itself, each row's first neighbour is the row itself; 15 others follow.
+    """
+    if len(rows) > PICTURED:
+        raise UsageError(f"{len(rows):,} pictures are too many for one file.", f"Select {PICTURED:,} or fewer.")
+    names, places = shelf.pack.names.to_numpy()[rows], shelf.pack.places()[rows]
+    pictures = [pa.array([shelf.pack.thumb(row) for row in rows.tolist()], pa.binary()), pa.array(names, pa.string())]
+    own = {
+        "projection_x": pa.array(places[:, 0], pa.float32()),
+        "projection_y": pa.array(places[:, 1], pa.float32()),
+        "image": pa.StructArray.from_arrays(pictures, ["bytes", "path"]),
+    }
+    if len(rows) <= COMPARED:
+        distances, ids = neighbours_of(next(iter(shelf.networks.values())).bank.pooled()[rows], min(NEAREST, max(len(rows) - 1, 0)))
+        starts = pa.array(np.arange(len(rows) + 1) * ids.shape[1], pa.int32())
+        lists = [pa.ListArray.from_arrays(starts, pa.array(one.ravel())) for one in (ids, distances)]
+        own["neighbors"] = pa.StructArray.from_arrays(lists, ["ids", "distances"])
+    columns: dict[str, pa.Array] = {}
+    for name, values in shelf.table(rows).items():
+        columns[free_name(name, {*own, *columns})] = pa.array(values, from_pandas=True)
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns | own), buffer)
+    return buffer.getvalue(), "atlas.parquet"
+
+
+def neighbours_of(
+    vectors: Float[np.ndarray, "row dim"], count: int
+) -> tuple[Float[np.ndarray, "row neighbour"], Int[np.ndarray, "row neighbour"]]:
+    """Of each row ``1 - cos`` to itself and to the ``count`` rows nearest to it, nearest first, and which rows these are; exact."""
+    unit = np.asarray(vectors, dtype=np.float32)
+    unit = unit / np.linalg.norm(unit, axis=1, keepdims=True).clip(min=1e-12)
+    near, places = np.zeros((len(unit), count + 1), np.float32), np.zeros((len(unit), count + 1), np.int64)
+    for start in range(0, len(unit), PART):
+        far = (1 - unit[start : start + PART] @ unit.T).clip(min=0)
+        own = np.arange(len(far))
+        far[own, own + start] = -1
+        some = np.argpartition(far, count, axis=1)[:, : count + 1]
+        order = np.take_along_axis(some, np.take_along_axis(far, some, 1).argsort(1, kind="stable"), 1)
+        near[start : start + PART], places[start : start + PART] = np.take_along_axis(far, order, 1).clip(min=0), order
+    return near, places
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """The name, with as many underscores behind it as tell it from those taken; capital letters tell nothing."""
+    used = {one.casefold() for one in taken}
+    while name.casefold() in used:
+        name += "_"
+    return name
+
+
 def _paths(shelf: Shelf, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
     return "".join(f"{name}\n" for name in shelf.table(rows)["file"]).encode(), "selection.txt"
 
 
 def _labels(shelf: Shelf, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
-    table = shelf.table(rows)
-    named = np.flatnonzero(table["cluster_name"] != "") if "cluster_name" in table else np.zeros(0, np.int64)
+    table, labels = shelf.table(rows), shelf.labelled()[rows]
+    named = np.flatnonzero(labels != "")
     if "duplicates" in table:
         named = named[_first(table["duplicates"][named])]
-    return _lines({"file": table["file"][named], "label": table.get("cluster_name", table["file"])[named]}), "labels.csv"
+    return _lines({"file": table["file"][named], "label": labels[named]}), "labels.csv"
 
 
 def _first(groups: np.ndarray) -> np.ndarray:
@@ -67,6 +127,7 @@ def _lines(table: dict[str, np.ndarray]) -> bytes:
 
 
 KINDS: dict[str, Callable[[Shelf, Int[np.ndarray, " row"]], tuple[bytes, str]]] = {
+    "atlas": _atlas,
     "csv": _csv,
     "labels": _labels,
     "parquet": _parquet,

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from selfsight.core.errors import EnvironmentFault
+from selfsight.core.errors import EnvironmentFault, UsageError
 from selfsight.explorer.jobs import Jobs
-from selfsight.explorer.pack import Pack
+from selfsight.explorer.pack import Pack, is_prepared
 from selfsight.explorer.source import Shelf
 
-__all__ = ["Opened", "noted", "placed", "prepared", "serve"]
+__all__ = ["Chosen", "Opened", "choice", "noted", "placed", "prepared", "serve"]
 
 PORTS = 20
 """How many are tried, from the one that was asked for."""
@@ -28,31 +28,63 @@ def placed(data: str) -> str:
     return str(Path(data).resolve()) if Path(data).exists() else data
 
 
-def _mark(runs: Sequence[Path], data: str) -> str:
-    """Changes with the runs' weights and the data's name."""
-    data = placed(data)
+@dataclass(frozen=True)
+class Chosen:
+    """Which pictures are looked at.
+
+    Attributes:
+        data: the data set's name.
+        limit, seed: so many of them, drawn by the seed; ``None``: all.
+    """
+
+    data: str
+    limit: int | None = None
+    seed: int = 0
+
+
+def choice(run: Path, data: str | None = None, limit: int | None = None) -> Chosen:
+    """The pictures that were asked for; by default those that a run learnt from, which is read without loading its network.
+
+    Raises:
+        UsageError: the folder is no run's, or what it learnt from is not known.
+    """
+    if data is not None:
+        return Chosen(placed(data), limit)
+    file = run / "config.json"
+    if not file.is_file():
+        raise UsageError(f"{run} is no run, or what it learnt from is not known.", "Name the images: --data DATA")
+    known = json.loads(file.read_text())
+    drawn = (known.get("limit"), int(known.get("seed", 0))) if limit is None else (limit, 0)
+    return Chosen(placed(str(known["data"])), *drawn)
+
+
+def _mark(runs: Sequence[Path], chosen: Chosen) -> str:
+    """Changes with the runs' weights and the pictures' choice."""
     weights = [path / "export" / "model.safetensors" for path in runs]
     stamps = [
         (path.name, file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else path.name
         for path, file in zip(runs, weights, strict=True)
     ]
-    return hashlib.sha256(repr([stamps, data]).encode()).hexdigest()[:16]
+    drawn = [] if chosen.limit is None else [chosen.limit, chosen.seed]
+    return hashlib.sha256(repr([stamps, chosen.data, *drawn]).encode()).hexdigest()[:16]
 
 
-def prepared(runs: Sequence[Path], data: str) -> Path | None:
-    """The folder that was prepared for these runs and this data set, where there is one."""
-    folder = runs[0] / "explorer"
-    index = folder / "index.json"
-    known = json.loads(index.read_text()) if index.is_file() else {}
-    found = known.get(_mark(runs, data))
-    return folder / found if found and (folder / found / "pack.json").is_file() else None
-
-
-def noted(runs: Sequence[Path], data: str, pack: Pack) -> None:
-    """Remember what was prepared."""
+def _known(runs: Sequence[Path]) -> dict[str, str]:
     index = runs[0] / "explorer" / "index.json"
-    known = json.loads(index.read_text()) if index.is_file() else {}
-    index.write_text(json.dumps({**known, _mark(runs, data): pack.path.name}, indent=1) + "\n")
+    return json.loads(index.read_text()) if index.is_file() else {}
+
+
+def prepared(runs: Sequence[Path], chosen: Chosen) -> Path | None:
+    """The folder that was prepared for these runs and pictures, where there is one."""
+    found = _known(runs).get(_mark(runs, chosen))
+    folder = runs[0] / "explorer" / (found or "")
+    return folder if found and is_prepared(folder) else None
+
+
+def noted(runs: Sequence[Path], chosen: Chosen, pack: Pack) -> None:
+    """Remember what was prepared."""
+    told = json.dumps({**_known(runs), _mark(runs, chosen): pack.path.name}, indent=1)
+    (runs[0] / "explorer" / "index.json").write_text(told + "\n")
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,24 @@ import pyarrow.parquet as pq
 from jaxtyping import Float
 
 from selfsight.core.errors import DataError, UsageError
+from selfsight.core.names import look_up
 
-__all__ = ["Pack", "PackWriter"]
+__all__ = ["CLUSTER", "Pack", "PackWriter", "is_prepared", "near_of"]
 
-VERSION = 1
+VERSION = 2
+CLUSTER = "cluster"
+"""The column of the first clustering; others are named after their number of clusters, such as ``cluster_8``."""
+
+
+def near_of(column: str) -> str:
+    """The column that says how near a picture is to the middle of its cluster, for the column of a clustering."""
+    return "nearness" + column.removeprefix(CLUSTER)
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether a folder holds a data set that was prepared by this version."""
+    file = folder / "pack.json"
+    return file.is_file() and json.loads(file.read_text()).get("version") == VERSION
 
 
 class Pack:
@@ -83,16 +97,24 @@ class Pack:
     def _read(self) -> dict[str, np.ndarray]:
         return {}
 
-    @cached_property
-    def places(self) -> Float[np.ndarray, "item 2"]:
-        """Where each item lies on the map, from -1 to 1."""
-        return np.load(self.path / "map.npy", mmap_mode="r")
-
     @property
-    def clusters(self) -> list[dict[str, Any]]:
-        """What is known of each cluster."""
-        file = self.path / "clusters.json"
-        return json.loads(file.read_text()) if file.is_file() else []
+    def maps(self) -> tuple[str, ...]:
+        """Names of the maps, the first of which is shown first."""
+        return tuple(self.about["maps"])
+
+    def places(self, name: str = "") -> Float[np.ndarray, "item 2"]:
+        """Where each item lies on a map (the first by default), from about -1 to 1.
+
+        Raises:
+            UsageError: there is no such map.
+        """
+        place = self.maps.index(look_up("map", name or self.maps[0], self.maps))
+        return np.load(self.path / f"map-{place}.npy", mmap_mode="r")
+
+    @cached_property
+    def clusterings(self) -> dict[str, list[dict[str, Any]]]:
+        """What is known of each cluster, by the column that says which pictures are in it; none where there are no clusters."""
+        return json.loads((self.path / "clusters.json").read_text())
 
 
 class PackWriter:
@@ -124,8 +146,8 @@ class PackWriter:
         self,
         names: Sequence[str],
         columns: Mapping[str, np.ndarray],
-        places: Float[np.ndarray, "item 2"],
-        clusters: Sequence[Mapping[str, Any]],
+        places: Mapping[str, Float[np.ndarray, "item 2"]],
+        clusters: Mapping[str, Sequence[Mapping[str, Any]]],
         about: Mapping[str, Any],
     ) -> Pack:
         """Write the rest and put the folder in its place.
@@ -133,15 +155,17 @@ class PackWriter:
         Args:
             names: of the items.
             columns: what is known of each.
-            places: on the map.
-            clusters: what is known of each cluster.
+            places: on each map, by its name; at least one.
+            clusters: what is known of each cluster, by the column that says which pictures are in it.
             about: where it came from.
         """
         table = {name: pa.array(values.tolist() if values.dtype == object else values) for name, values in columns.items()}
         pq.write_table(pa.table({"name": pa.array(list(names), pa.string()), **table}), self._partial / "items.parquet")
-        np.save(self._partial / "map.npy", np.asarray(places, dtype=np.float32))
-        (self._partial / "clusters.json").write_text(json.dumps(list(clusters)) + "\n")
-        (self._partial / "pack.json").write_text(json.dumps({**about, "count": len(names), "version": VERSION}, indent=1) + "\n")
+        for place, one in enumerate(places.values()):
+            np.save(self._partial / f"map-{place}.npy", np.asarray(one, dtype=np.float32))
+        (self._partial / "clusters.json").write_text(json.dumps({name: list(some) for name, some in clusters.items()}) + "\n")
+        facts = {**about, "maps": list(places), "count": len(names), "version": VERSION}
+        (self._partial / "pack.json").write_text(json.dumps(facts, indent=1) + "\n")
         self._partial.chmod(0o755)
         shutil.rmtree(self.path, ignore_errors=True)
         self._partial.replace(self.path)

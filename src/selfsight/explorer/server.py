@@ -14,15 +14,17 @@ from PIL import Image, UnidentifiedImageError
 from starlette.concurrency import run_in_threadpool
 
 from selfsight.core.errors import DataError, SelfsightError, UsageError
+from selfsight.core.names import look_up
 from selfsight.explorer.choose import chosen
 from selfsight.explorer.exports import exported
 from selfsight.explorer.jobs import Jobs, QueueFull
+from selfsight.explorer.pack import CLUSTER
 from selfsight.explorer.source import Shelf
 
 __all__ = ["STATIC", "make_server"]
 
 STATIC = Path(__file__).parent / "static"
-KINDS = ("attribute", "embed", "invert", "maximise", "picture", "segments")
+KINDS = ("attention", "attribute", "boxes", "crops", "dissect", "embed", "invert", "maximise", "picture", "prototypes", "segments")
 FORMATS = ("JPEG", "PNG", "WEBP")
 PIXELS, UPLOAD_SIDE = 50_000_000, 512
 MOST = 2000
@@ -80,8 +82,12 @@ def _number(value: Any, name: str, low: int = 0, high: int = 2**53) -> int:
 
 def _reads(app: FastAPI, shelf: Shelf) -> None:
     """What is only looked at."""
-    for name in ("about", "clusters", "runs", "health"):
+    for name in ("about", "runs", "health"):
         app.get(f"/api/{name}")(_answer(getattr(shelf, name)))
+
+    @app.get("/api/clusters")
+    async def clusters(of: str = "") -> JSONResponse:
+        return JSONResponse(await run_in_threadpool(shelf.clusters, of))
 
     @app.get("/api/item/{row}")
     async def item(row: int) -> JSONResponse:
@@ -90,6 +96,10 @@ def _reads(app: FastAPI, shelf: Shelf) -> None:
     @app.get("/api/neighbours/{row}")
     async def neighbours(row: int, network: str = "", layer: str = "", count: int = 24) -> JSONResponse:
         return JSONResponse(await run_in_threadpool(shelf.neighbours, row, network, layer, _number(count, "count", 1, 200)))
+
+    @app.get("/api/beside")
+    async def beside(left: str = "", right: str = "", left_layer: str = "", right_layer: str = "") -> JSONResponse:
+        return JSONResponse(await run_in_threadpool(shelf.beside, left, right, (left_layer, right_layer)))
 
     @app.get("/api/worth")
     async def worth(count: int = 30) -> JSONResponse:
@@ -108,8 +118,8 @@ def _reads(app: FastAPI, shelf: Shelf) -> None:
         return Response(shelf.pack.thumb(row), media_type="image/jpeg", headers={"cache-control": "private, max-age=86400"})
 
     @app.get("/api/map")
-    async def places() -> Response:
-        return Response(np.ascontiguousarray(shelf.pack.places, dtype="<f4").tobytes(), media_type="application/octet-stream")
+    async def places(name: str = "") -> Response:
+        return Response(np.ascontiguousarray(shelf.pack.places(name), dtype="<f4").tobytes(), media_type="application/octet-stream")
 
     @app.get("/api/column/{name}")
     async def column(name: str) -> Response:
@@ -149,14 +159,15 @@ def _selected(shelf: Shelf, asked: dict[str, Any]) -> np.ndarray:
         raise UsageError("Conditions are a list of objects, and the order is the name of a column.", "See the documentation of select.")
     if not isinstance(lasso, list):
         raise UsageError("A lasso is a list of corners.", "Give each as an x and a y.")
-    return chosen(shelf.pack, conditions, lasso=lasso, sort=sort, descending=bool(asked.get("descending")), extra=shelf.said())
+    order = {"sort": sort, "descending": bool(asked.get("descending"))}
+    return chosen(shelf.pack, conditions, lasso=lasso, on=str(asked.get("map", "")), extra=shelf.said(), **order)
 
 
 def _coded(shelf: Shelf, name: str) -> Response:
     """A column as float32 numbers, or as codes of texts whose names stand in a header."""
     extra = shelf.said()
-    if name == "cluster" and "cluster" in shelf.pack.columns:
-        values: np.ndarray = shelf.clusters_of().astype(np.float64)
+    if name in shelf.pack.clusterings:
+        values: np.ndarray = shelf.clusters_of(name).astype(np.float64)
     else:
         values = extra[name] if name in extra else shelf.pack.column(name)
     headers = {}
@@ -260,6 +271,11 @@ def _given(shelf: Shelf, asked: dict[str, Any]) -> dict[str, Any]:
         found["row"] = _number(asked["row"], "row", 0, len(shelf.pack) - 1)
     if "unit" in asked:
         found["unit"] = _number(asked["unit"], "unit", 0, 100_000)
+    if "class" in asked:
+        found["class"] = _number(asked["class"], "class", 0, len(shelf.networks[found["network"]].classes) - 1)
+    if "cluster" in asked:
+        found["of"] = look_up("clustering", str(asked.get("of") or CLUSTER), shelf.pack.clusterings)
+        found["cluster"] = _number(asked["cluster"], "cluster", 0, len(shelf.pack.clusterings[found["of"]]) - 1)
     if "box" in asked:
         box = asked["box"]
         if not isinstance(box, list) or len(box) != 4 or not all(isinstance(one, int | float) and 0 <= one <= 1 for one in box):

@@ -13,17 +13,21 @@ from jaxtyping import Float, Int
 from selfsight.bank.store import Bank
 from selfsight.core.errors import DataError, UsageError
 from selfsight.core.names import look_up
+from selfsight.explorer.beside import shared_neighbours
 from selfsight.explorer.edits import Edits
-from selfsight.explorer.pack import Pack
+from selfsight.explorer.pack import CLUSTER, Pack, near_of
 from selfsight.explorer.worth import worth_labelling
 
 __all__ = ["Network", "Shelf"]
 
 ROWS = 65_536
 """Rows of a bank that are compared at a time."""
+MOST_CLASSES = 1000
 POINTS = 400
 """Of a curve."""
 TOP, BINS = 12, 24
+EACH = 1_000_000
+"""Numbers that a clustering's clusters have in edits."""
 SICK = {
     "dark": ("brightness", False, "the darkest"),
     "bright": ("brightness", True, "the brightest"),
@@ -54,6 +58,12 @@ class Network:
     def bank(self) -> Bank:
         """What it says."""
         return Bank(self.path)
+
+    @property
+    def classes(self) -> list[str]:
+        """Classes that a linear probe of the network tells, where one was fitted."""
+        known = _json(self.run / "measures" / "linear.json") if self.run else {}
+        return [str(name) for name in known.get("classes", [])][:MOST_CLASSES]
 
 
 class Shelf:
@@ -97,14 +107,19 @@ class Shelf:
 
     def about(self) -> dict[str, Any]:
         """What there is, for the page's first look."""
-        networks = [{"name": one.name, "layers": list(one.bank.layers)} for one in self.networks.values()]
+        attends = {one["name"]: bool(one.get("attends")) for one in self.pack.about["networks"]}
+        networks = [
+            {"name": name, "layers": list(one.bank.layers), "attends": attends.get(name, False), "classes": one.classes}
+            for name, one in self.networks.items()
+        ]
         return {
             "count": len(self.pack),
             "data": self.pack.about["data"],
             "columns": self.columns,
             "networks": networks,
-            "clusters": len(self.pack.clusters),
-            "map": self.pack.about.get("map", "pca"),
+            "clusterings": [{"name": name, "count": len(told)} for name, told in self.pack.clusterings.items()],
+            "maps": list(self.pack.maps),
+            "masks": bool(self.pack.about.get("masks")),
         }
 
     def item(self, row: int) -> dict[str, Any]:
@@ -126,16 +141,32 @@ class Shelf:
             if row < len(tags):
                 tags[row] = value
         found["tag"] = tags
-        if self.pack.clusters:
-            numbers = self.clusters_of()
-            named = self.edits.said("cluster_name")
-            found["cluster_name"] = np.array([named.get(int(number), "") for number in numbers], dtype=object)
+        for of in self.pack.clusterings:
+            found[f"{of}_name"] = self.named(of)
         return found
 
-    def clusters_of(self) -> Int[np.ndarray, " item"]:
+    def named(self, of: str = CLUSTER) -> np.ndarray:
+        """The name of each item's cluster; empty where none was given."""
+        numbers, names = self.clusters_of(of), self._said_of("cluster_name", of)
+        table = np.array([names.get(number, "") for number in range(int(numbers.max(initial=0)) + 1)], dtype=object)
+        return table[numbers]
+
+    def labelled(self) -> np.ndarray:
+        """The label of each item by names of clusters: of the first clustering in which its cluster has a name; else empty."""
+        found = np.full(len(self.pack), "", dtype=object)
+        for of in self.pack.clusterings:
+            found = np.where(found == "", self.named(of), found)
+        return found
+
+    def _said_of(self, kind: str, of: str) -> dict[int, str]:
+        """What was said of a clustering's clusters, by their numbers; subjects of the k-th clustering begin at k times ``EACH``."""
+        first = list(self.pack.clusterings).index(look_up("clustering", of, self.pack.clusterings)) * EACH
+        return {subject - first: value for subject, value in self.edits.said(kind).items() if first <= subject < first + EACH}
+
+    def clusters_of(self, of: str = CLUSTER) -> Int[np.ndarray, " item"]:
         """The cluster of each item, with what was merged."""
-        numbers = self.pack.column("cluster").astype(np.int64)
-        into = {one: int(other) for one, other in self.edits.said("cluster_merge").items()}
+        into = {one: int(other) for one, other in self._said_of("cluster_merge", of).items()}
+        numbers = self.pack.column(of).astype(np.int64)
         table = np.arange(int(numbers.max(initial=0)) + 1)
         for one in range(len(table)):
             target, seen = one, {one}
@@ -176,18 +207,22 @@ class Shelf:
         some = some[np.argsort(-alike[some], kind="stable")]
         return [{"row": int(row), "alike": round(float(alike[row]), 4)} for row in some if np.isfinite(alike[row])]
 
-    def clusters(self) -> list[dict[str, Any]]:
-        """Every cluster with its members' extremes, name and, where labels are known, how pure it is; merged ones are one."""
-        numbers, names = self.clusters_of(), self.edits.said("cluster_name")
+    def clusters(self, of: str = "") -> list[dict[str, Any]]:
+        """Every cluster of a clustering with its members' extremes, name and, where labels are known, how pure it is; merged ones are one."""
+        if not self.pack.clusterings:
+            return []
+        of = of or CLUSTER
+        numbers, names = self.clusters_of(of), self._said_of("cluster_name", of)
         labels = self.pack.column("label") if "label" in self.pack.columns else None
-        near = self.pack.column("nearness") if "nearness" in self.pack.columns else np.zeros(len(self.pack))
-        told = {int(one["number"]): one for one in self.pack.clusters}
+        near = self.pack.column(near_of(of)) if near_of(of) in self.pack.columns else np.zeros(len(self.pack))
+        told = {int(one["number"]): one for one in self.pack.clusterings[of]}
         found = []
         for number in np.unique(numbers).tolist():
             members = np.flatnonzero(numbers == number)
             order = members[np.argsort(-near[members], kind="stable")]
             entry: dict[str, Any] = {
                 "number": number,
+                "subject": number + list(self.pack.clusterings).index(of) * EACH,
                 "name": names.get(number, ""),
                 "size": len(members),
                 "central": order[:24].tolist(),
@@ -208,6 +243,12 @@ class Shelf:
         columns = (self.pack.column(name) for name in ("nearness", "duplicates"))
         rows = self._network("").bank.pooled()
         return [{"row": row, "why": why} for row, why in worth_labelling(rows, self.clusters_of(), *columns, count=count)]
+
+    def beside(self, left: str = "", right: str = "", layers: tuple[str, str] = ("", "")) -> dict[str, Any]:
+        """About which pictures two networks agree who is like whom; by default the first network and the last."""
+        names = (left or next(iter(self.networks)), right or list(self.networks)[-1])
+        vectors = [self._vectors(name, layer)[0] for name, layer in zip(names, layers, strict=True)]
+        return {"networks": names, "layers": layers, **shared_neighbours(*vectors)}
 
     def _read_heights(self, network: str, layer: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of each unit of a layer: mean, deviation and highest value."""

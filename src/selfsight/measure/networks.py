@@ -34,7 +34,7 @@ from selfsight.measure.scores import Features, Score, Scores, share
 from selfsight.measure.segment import segment
 from selfsight.measure.similarity import similarity_table
 
-__all__ = ["NETWORKS", "Asked", "NetworkMeasure", "check_network_measure", "untrained_measure"]
+__all__ = ["NETWORKS", "Asked", "NetworkMeasure", "check_network_measure", "concepts_of", "untrained_measure"]
 
 MAPS = ("identity", "permutation", "sparse", "ridge")
 CHANGES = (flipped(), rotated(90))
@@ -171,7 +171,7 @@ def _cues(phi: Representation, asked: Asked) -> Scores:
     return Scores(values, words)
 
 
-def _concepts(truth: Truth) -> Concepts:
+def concepts_of(truth: Truth) -> Concepts:
     """All that masks know: of scenes four categories, of other data classes of objects, or objects."""
     if {"texture_name", "background_name", "value"} <= set(truth.attributes):
         return scene_concepts(truth)
@@ -184,7 +184,7 @@ def _dissection(phi: Representation, asked: Asked) -> Scores:
     """Units that detect a concept; the largest IoU of any unit with each concept."""
     rows = some_rows(asked.test, 500 if phi.size <= FEW else 200)
     source = Subset(asked.test, rows)
-    concepts, values, words = _concepts(asked.test.truth(rows)), dict[str, Score](), ""
+    concepts, values, words = concepts_of(asked.test.truth(rows)), dict[str, Score](), ""
     for layer in asked.layers or with_places(phi)[-1:]:
         asked.say(f"units of {layer} against {len(concepts.names)} concepts")
         found = dissect(phi, source, concepts, layer=layer)

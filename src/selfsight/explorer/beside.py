@@ -1,0 +1,54 @@
+"""Two networks beside each other: about which pictures do they agree who is like whom? Torch-free."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+__all__ = ["shared_neighbours"]
+
+SAMPLE, NEAR = 3000, 10
+"""Pictures that are compared, drawn evenly; neighbours of each."""
+SHOWN, ALIKE, BESIDE = 24, 6, 6
+"""Pictures about which networks differ most and agree most, and neighbours of each, that are told."""
+
+
+def shared_neighbours(left: Float[np.ndarray, "item dim"], right: Float[np.ndarray, "item dim2"]) -> dict[str, Any]:
+    """How many of a picture's nearest neighbours two networks share (mutual k-NN; Huh et al. 2024, arXiv:2405.07987).
+
+    With ``N(i)`` the 10 pictures of largest cosine, each network's mean taken off: ``|N_left(i) ∩ N_right(i)| / 10``, on at most 3,000
+    pictures. Chance is ``10 / (n - 1)``.
+
+    Returns:
+        ``mean``, ``chance`` and ``of`` (pictures compared); ``differ`` and ``agree``: pictures with the fewest and most shared neighbours,
+        each a row with ``shared`` and both networks' nearest.
+    """
+    rows = np.linspace(0, len(left) - 1, min(len(left), SAMPLE)).astype(np.int64)
+    near = min(NEAR, len(rows) - 1)
+    both = [_nearest(vectors[rows], near) for vectors in (left, right)]
+    shared = (both[0][:, :, None] == both[1][:, None, :]).any(2).mean(1)
+    order = np.argsort(shared, kind="stable")
+
+    def told(place: int) -> dict[str, Any]:
+        sides = {side: rows[found[place, :BESIDE]].tolist() for side, found in zip(("left", "right"), both, strict=True)}
+        return {"row": int(rows[place]), "shared": round(float(shared[place]), 3), **sides}
+
+    return {
+        "mean": round(float(shared.mean()), 4),
+        "chance": round(near / max(len(rows) - 1, 1), 4),
+        "of": len(rows),
+        "differ": [told(place) for place in order[:SHOWN].tolist()],
+        "agree": [told(place) for place in order[::-1][:ALIKE].tolist()],
+    }
+
+
+def _nearest(vectors: Float[np.ndarray, "row dim"], near: int) -> Int[np.ndarray, "row near"]:
+    """Places of the nearest others, the nearest first."""
+    unit = np.asarray(vectors, dtype=np.float32)
+    unit = unit - unit.mean(0)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True).clip(min=1e-12)
+    alike = unit @ unit.T
+    np.fill_diagonal(alike, -np.inf)
+    some = np.argpartition(-alike, near - 1, axis=1)[:, :near]
+    order = np.argsort(-np.take_along_axis(alike, some, 1), axis=1, kind="stable")
+    return np.take_along_axis(some, order, 1)

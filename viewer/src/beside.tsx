@@ -1,0 +1,66 @@
+// Two networks beside each other, on the same pictures: about which do they agree who is like whom?
+
+import { type About, type Beside, type Pair, query, STILL } from "./api";
+import { Choice, Link, Sorry, Thumb, Thumbs, useRead } from "./parts";
+import { put, type Route } from "./route";
+
+export function BesideView({ about, route }: { about: About; route: Route }) {
+  const names = about.networks.map((one) => one.name);
+  const sides = (["left", "right"] as const).map((side) => {
+    const network = route.query.get(side) ?? (side === "left" ? names[0]! : names.at(-1)!);
+    return { side, network, layer: route.query.get(`${side}_layer`) ?? "", layers: about.networks.find((one) => one.name === network)?.layers ?? [] };
+  });
+  const [left, right] = sides as [(typeof sides)[0], (typeof sides)[0]];
+  const asked = query({ left: left.network, right: right.network, left_layer: left.layer, right_layer: right.layer });
+  const { found, problem } = useRead<Beside>(`/api/beside${asked}`);
+  if (names.length < 2) return <p class="empty">There is one network: selfsight explore RUN RUN … shows several beside each other.</p>;
+  return (
+    <div class="page">
+      <h1>
+        {left.network} beside {right.network}
+      </h1>
+      {!STILL && (
+        <div class="bar">
+          {sides.map((one) => (
+            <span class="group" key={one.side}>
+              <Choice name={one.side} value={one.network} values={names} onChange={(value) => put({ [one.side]: value, [`${one.side}_layer`]: "" })} />
+              <Choice name={`layer on the ${one.side}`} value={one.layer} values={[["", "output"], ...one.layers.filter((each) => each !== "output").map((each): [string, string] => [each, each])]} onChange={(value) => put({ [`${one.side}_layer`]: value })} />
+            </span>
+          ))}
+        </div>
+      )}
+      {problem && <Sorry problem={problem} />}
+      {found && (
+        <>
+          <p>
+            Of a picture's ten nearest, <b>{Math.round(100 * found.mean)} %</b> are the same on both sides; by chance {(100 * found.chance).toFixed(1)} %.{" "}
+            <span class="quiet">{found.of.toLocaleString("en")} pictures, cosines, means taken off (mutual k-NN, Huh et al. 2024)</span>
+          </p>
+          <h2>They differ most about</h2>
+          <Pairs list={found.differ} names={[left.network, right.network]} />
+          <h2>They agree most about</h2>
+          <Pairs list={found.agree} names={[left.network, right.network]} />
+          <p>
+            <Link to={`/grid?rows=${found.differ.map((one) => one.row).join(",")}`}>those about which they differ, in the grid</Link>
+          </p>
+        </>
+      )}
+    </div>
+  );
+}
+
+const Pairs = ({ list, names }: { list: Pair[]; names: [string, string] }) => (
+  <div class="pairs">
+    {list.map((pair) => (
+      <section class="card pair" key={pair.row}>
+        <Thumb row={pair.row} note={`${Math.round(10 * pair.shared)} of 10 shared`} />
+        {(["left", "right"] as const).map((side, at) => (
+          <div key={side}>
+            <h3>{names[at]}</h3>
+            <Thumbs rows={pair[side]} />
+          </div>
+        ))}
+      </section>
+    ))}
+  </div>
+);
