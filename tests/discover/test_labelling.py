@@ -107,7 +107,7 @@ def test_without_duplicates_all_is_kept(run, tmp_path):
 
 def explored(run: Path, data: str | Path, *others: str) -> Shelf:
     """What the explorer prepares, in a process of its own."""
-    words = ["explore", str(run), *others, "--data", str(data), "--no-serve", "--no-untrained", "--json"]
+    words = ["explore", str(run), *others, "--data", str(data), "--no-serve", "--no-untrained", "--maps", "pca", "--json"]
     done = subprocess.run([sys.executable, "-m", "selfsight", *words], capture_output=True, text=True, check=True)
     return Shelf.of(Path(json.loads(done.stdout)["folder"]))
 
@@ -143,6 +143,21 @@ def test_names_of_clusters_become_labels(folder, run, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert "first [kind]" in said
     assert str(counts["third"]) in said
+
+
+def test_names_given_to_the_pictures_that_a_run_learnt_from_are_read(tmp_path, capsys):
+    data = "world:shapes?count=60&size=32"
+    selfsight.learn(data, out=tmp_path / "run", backbone="resnet_tiny?width=8", size=32, batch=16, epochs=0, limit=24)
+    assert main(["explore", str(tmp_path / "run"), "--no-serve", "--no-untrained", "--maps", "pca", "--json"]) == 0
+    shelf = Shelf.of(Path(json.loads(capsys.readouterr().out)["folder"]))
+    shelf.edits.say("cluster_name", [0, 1, 2, 3], "all")
+    shelf.edits.close()
+    ask = ["discover", str(tmp_path / "run"), data, "--what", "labels", "--json"]
+    assert main(ask) == 0
+    assert json.loads(capsys.readouterr().out)["labels"] == {"all": 24}
+    assert main([*ask, "--limit", "24"]) == 0
+    assert main([*ask, "--limit", "20"]) == 2
+    assert "--limit 20" in capsys.readouterr().err
 
 
 def test_names_are_read_where_several_runs_were_explored(folder, run, tmp_path, capsys):

@@ -195,8 +195,9 @@ def _labels(read: Discover) -> dict[str, Any]:
     from selfsight.core.errors import UsageError
 
     home = _home(read)
-    folders = _prepared(home, read.data)
+    folders = _prepared(home, read.data, read.limit)
     remedy = f"Name clusters on its page, then come back: selfsight explore {quote(str(home))} --data {quote(read.data)}"
+    remedy += f" --limit {read.limit}" if read.limit is not None else ""
     if not folders:
         raise UsageError(f"{read.data} was not explored with {home}, or {home} has learnt since.", remedy)
     for folder in folders:
@@ -223,19 +224,22 @@ def _home(read: Discover) -> Path:
     return Run(read.run, size=read.size, device=read.device).path
 
 
-def _prepared(run: Path, data: str) -> list[Path]:
+def _prepared(run: Path, data: str, limit: int | None) -> list[Path]:
     """What the explorer has prepared for a run and a data set: for the run alone, then for the run with others beside it."""
     import json
 
-    from selfsight.explorer.opening import prepared
+    from selfsight.explorer.opening import Chosen, choice, placed, prepared
 
-    found = [prepared([run], data)]
-    for file in sorted((run / "explorer").glob("*/pack.json")):
-        networks = json.loads(file.read_text())["networks"]
-        runs = [(file.parent / network["run"]).resolve() for network in networks if network["run"]]
-        own = prepared(runs, data) if runs else None
-        found.append(file.parent if own and own.name == file.parent.name else None)
-    return [folder for folder in dict.fromkeys(found) if folder is not None]
+    beside = []
+    for file in (run / "explorer").glob("*/pack.json"):
+        about = json.loads(file.read_text())
+        chosen = Chosen(about["data"], about.get("limit"), about.get("seed", 0))
+        runs = [(file.parent / network["run"]).resolve() for network in about["networks"] if network["run"]]
+        if runs and chosen.data == placed(data) and limit in (None, chosen.limit):
+            own = prepared(runs, chosen)
+            beside += [(len(runs), file.parent)] if own and own.name == file.parent.name else []
+    first = prepared([run], choice(run, data, limit))
+    return list(dict.fromkeys([*([first] if first else []), *(folder for _, folder in sorted(beside))]))
 
 
 def _named(folder: Path) -> tuple[bytes, dict[str, int]]:
