@@ -5,8 +5,11 @@ import shutil
 import pytest
 from shelves import make_shelf
 
+import selfsight
 from selfsight.explorer import opening
 from selfsight.explorer.opening import serve
+from selfsight.explorer.source import Shelf
+from selfsight.explorer.still import write_still
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -115,7 +118,19 @@ def test_views_are_usable_and_nothing_is_asked_elsewhere(browser, shelf):
     page = page_of(browser, shelf, problems)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    for path in ("/grid", "/units", "/units/output/1", "/runs", "/health", "/clusters/1", "/edits", "/nothing"):
+    for path in (
+        "/grid",
+        "/units",
+        "/units/output/1",
+        "/runs",
+        "/health",
+        "/clusters/1",
+        "/clusters/1?of=cluster_4",
+        "/beside",
+        "/quiz",
+        "/edits",
+        "/nothing",
+    ):
         page.goto(page.url.split("/", 3)[0] + "//" + page.url.split("/")[2] + path)
         page.wait_for_selector("main *")
         page.wait_for_timeout(200)
@@ -133,3 +148,68 @@ def test_views_are_usable_and_nothing_is_asked_elsewhere(browser, shelf):
     host = shelf.address.split("/")[2]
     assert all(one.split("/")[2] == host for one in asked if one.startswith("http"))
     assert problems == []
+
+
+def test_a_folder_opens_from_a_file(browser, tmp_path):
+    """The same views without a server: map, lasso's rows, conditions, neighbours, clusters, units, an address in a fresh tab."""
+    shelf = make_shelf(tmp_path)
+    shelf.edits.say("cluster_name", [1], "<i>blues</i>")
+    index = write_still(shelf, tmp_path / "page").as_uri()
+    problems: list[str] = []
+    page = browser.new_context(viewport={"width": 1200, "height": 800}).new_page()
+    page.on("pageerror", lambda problem: problems.append(str(problem)))
+    page.on("request", lambda request: None if request.url.startswith(("file:", "data:", "blob:")) else problems.append(request.url))
+    page.goto(index)
+    page.wait_for_selector(".legend i")
+    page.get_by_role("link", name="clusters").click()
+    page.wait_for_selector("h2 >> text=<i>blues</i>")
+    page.get_by_label("how many").select_option("cluster_4")
+    page.wait_for_selector("text=4 clusters")
+    assert page.get_by_role("button", name="undo").count() == 0
+    fresh = page.context.new_page()
+    fresh.goto(index + "#/grid?" + 'where=[{"column":"label","sign":"=","value":"red"}]&sort=brightness&down=1')
+    fresh.wait_for_selector("text=20 pictures")
+    fresh.wait_for_selector(".cell a[href='#/image/38']")
+    fresh.goto(index + "#/grid?lasso=0.000,-2;2,-2;2,2;0,2&map=turned")
+    fresh.reload()
+    fresh.wait_for_selector("text=20 pictures")
+    fresh.locator(".cell a").first.click()
+    fresh.wait_for_selector(".thumbs img")
+    assert "#/image/20" in fresh.url
+    wanted = [f"{one['alike']:.3f}" for one in shelf.neighbours(20, "", "", 18)]
+    assert fresh.locator(".thumbs figcaption").all_inner_texts()[:18] == wanted
+    assert fresh.evaluate("document.querySelector('.thumbs img').naturalWidth") == 32
+    for path in ("/units", "/units/output/1", "/runs", "/health", "/beside", "/quiz", "/clusters/1"):
+        fresh.goto(f"{index}#{path}")
+        fresh.reload()
+        fresh.wait_for_selector("main *")
+        assert fresh.locator("[role=alert]").count() == 0, path
+    assert problems == []
+
+
+def test_pictures_like_an_uploaded_one_are_found(browser, tmp_path):
+    """With the real worker of a real, if untrained, network."""
+    run = tmp_path / "none"
+    selfsight.learn("world:shapes?count=24&size=32&split=test", out=run, backbone="resnet_tiny?width=8", size=32, batch=8, epochs=0)
+    opened = selfsight.load(run).explore(port=0)
+    try:
+        problems: list[str] = []
+        page = page_of(browser, opened, problems)
+        page.wait_for_selector(".legend")
+        (tmp_path / "mine.jpg").write_bytes(Shelf.of(next((run / "explorer").glob("*/pack.json")).parent).pack.thumb(5))
+        page.get_by_label("look for pictures like one of yours").set_input_files(tmp_path / "mine.jpg")
+        page.wait_for_selector(".thumbs a", timeout=90_000)
+        assert page.locator(".thumbs a").first.get_attribute("href").endswith("/image/5")
+        (tmp_path / "bad.jpg").write_text("<svg onload=alert(1)>")
+        page.get_by_label("look for pictures like one of yours").set_input_files(tmp_path / "bad.jpg")
+        page.wait_for_selector("text=This is no JPEG, PNG or WebP picture")
+        page.goto(page.url.split("/search")[0] + "/units/stages.1/3")
+        page.wait_for_selector("img.sheet", timeout=90_000)  # heat maps and crops come by themselves
+        page.get_by_role("button", name="dissection").click()
+        page.wait_for_selector("text=Dissection: most like", timeout=90_000)
+        page.goto(page.url.split("/units")[0] + "/image/5")
+        page.get_by_role("button", name="objects").click()
+        page.wait_for_selector("img.sheet", timeout=90_000)
+        assert problems == []
+    finally:
+        opened.close()

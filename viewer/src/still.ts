@@ -67,6 +67,7 @@ export async function answer(path: string, body?: unknown): Promise<unknown> {
   const address = new URL(path, "file:///");
   const [, , first = "", second = ""] = address.pathname.split("/").map(decodeURIComponent);
   const query = address.searchParams;
+  if (first === "about") return base().about;
   if (first === "select") return select(body as Selection & { start?: number; count?: number });
   if (first === "item") return item(Number(second));
   if (first === "neighbours") {

@@ -37,6 +37,9 @@ class Explore:
     ] = ()
     again: Annotated[bool, tyro.conf.arg(help="prepare again, where the data have changed")] = False
     serve: Annotated[bool, tyro.conf.arg(help="serve the page; --no-serve only prepares")] = True
+    export: Annotated[
+        Path | None, tyro.conf.arg(help="write the page as a folder that opens from a file, read-only, in place of serving it")
+    ] = None
     device: DeviceArg = "auto"
     json: Annotated[bool, tyro.conf.arg(help="print one JSON object with the address on standard output")] = False
 
@@ -53,6 +56,8 @@ def run(arguments: list[str]) -> int:
     folder = None if read.again or read.maps else prepared(read.runs, chosen)
     if folder is None:
         folder = _prepare(read)
+    if read.export is not None:
+        return _export(folder, read.export, json=read.json)
     if not read.serve:
         if read.json:
             emit({"folder": str(folder)})
@@ -68,6 +73,20 @@ def run(arguments: list[str]) -> int:
         opened.wait()
     except KeyboardInterrupt:
         opened.close()
+    return 0
+
+
+def _export(folder: Path, target: Path, *, json: bool) -> int:
+    import sys
+
+    from selfsight.explorer.source import Shelf
+    from selfsight.explorer.still import write_still
+
+    page = write_still(Shelf.of(folder), target, say=lambda words: print(words, file=sys.stderr))
+    if json:
+        emit({"page": str(page)})
+    else:
+        print(page)
     return 0
 
 

@@ -1,11 +1,12 @@
 """Two networks beside each other: about which pictures do they agree who is like whom? Torch-free."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-__all__ = ["shared_neighbours"]
+__all__ = ["nearest_rows", "shared_neighbours"]
 
 SAMPLE, NEAR = 3000, 10
 """Pictures that are compared, drawn evenly; neighbours of each."""
@@ -52,3 +53,19 @@ def _nearest(vectors: Float[np.ndarray, "row dim"], near: int) -> Int[np.ndarray
     some = np.argpartition(-alike, near - 1, axis=1)[:, :near]
     order = np.argsort(-np.take_along_axis(alike, some, 1), axis=1, kind="stable")
     return np.take_along_axis(some, order, 1)
+
+
+def nearest_rows(
+    vectors: Float[np.ndarray, "item dim"], near: int, part: int
+) -> Iterator[tuple[int, Int[np.ndarray, "row near"], Float[np.ndarray, "row near"]]]:
+    """The most alike others of every item by cosine, the most alike first: some items at a time, with the number of the first."""
+    unit = np.asarray(vectors, dtype=np.float32)
+    unit = unit / np.linalg.norm(unit, axis=1, keepdims=True).clip(min=1e-12)
+    near = min(near, len(unit) - 1)
+    for start in range(0, len(unit), part):
+        alike = unit[start : start + part] @ unit.T
+        alike[np.arange(len(alike)), start + np.arange(len(alike))] = -np.inf
+        some = np.argpartition(-alike, max(near - 1, 0), axis=1)[:, :near]
+        order = np.argsort(-np.take_along_axis(alike, some, 1), axis=1, kind="stable")
+        rows = np.take_along_axis(some, order, 1)
+        yield start, rows, np.take_along_axis(alike, rows, 1)

@@ -163,6 +163,7 @@ class Jobs:
                 return "found" in told or "failed" in told
             job.words = str(told.get("words", job.words))
             if "found" in told:
+                (out / "asked.json").write_text(json.dumps({"kind": job.kind, "given": job.given}) + "\n")
                 (out / "found.json").write_text(json.dumps(told["found"]) + "\n")
                 job.state, job.found, job.words = "done", told["found"], ""
             elif "failed" in told:

@@ -342,10 +342,14 @@ def _plain(value: object) -> object:
     return value if isinstance(value, str) else str(value)
 
 
+def _unknown(_: str) -> None:
+    """For NaN and infinity, which JSON does not have."""
+
+
 def _json(file: Path) -> dict[str, Any]:
     """A file of a run that may be written at this moment."""
     try:
-        return json.loads(file.read_text()) if file.is_file() else {}
+        return json.loads(file.read_text(), parse_constant=_unknown) if file.is_file() else {}
     except ValueError:
         return {}
 
@@ -357,7 +361,7 @@ def _curves(file: Path) -> dict[str, list[list[float]]]:
     lines = []
     for line in file.read_text().splitlines():
         try:
-            lines.append(json.loads(line))
+            lines.append(json.loads(line, parse_constant=_unknown))
         except ValueError:
             continue  # the last line, which is being written
     some = (

@@ -1,0 +1,72 @@
+"""The explorer as a folder: all of it is there, and nothing else is lost."""
+
+import json
+
+import numpy as np
+import pytest
+from shelves import COUNT, make_shelf
+
+from selfsight.core.errors import UsageError
+from selfsight.explorer.beside import nearest_rows
+from selfsight.explorer.still import write_still
+
+
+def read(folder, name):
+    return json.loads((folder / "data" / f"{name}.js").read_text().split(" = ", 1)[1].rstrip("\n;"))
+
+
+def test_what_the_server_answers_stands_in_files(tmp_path):
+    shelf = make_shelf(tmp_path)
+    shelf.edits.say("note", [3], "a </script><b> note")
+    page = write_still(shelf, tmp_path / "out" / "page")
+    folder = page.parent
+    assert len(list((folder / "thumbs").iterdir())) == COUNT
+    assert (folder / "thumbs" / "7.jpg").read_bytes() == shelf.pack.thumb(7)
+    items = read(folder, "items")
+    assert items["names"] == shelf.pack.names.to_pylist()
+    assert items["note"][3] == "a </script><b> note"
+    assert (items["columns"]["duplicates"][0], items["columns"]["duplicates"][9]) == (0.0, None)
+    assert read(folder, "near-1-0")[5] == [[one["row"], one["alike"]] for one in shelf.neighbours(5)]
+    assert read(folder, "near-0-0")[5] == [[one["row"], one["alike"]] for one in shelf.neighbours(5, "", "inner")]
+    assert read(folder, "units-1")["units"][4] == shelf.unit(4)
+    base = json.loads((folder / "data" / "base.js").read_text().split("base: ", 1)[1].removesuffix(" };\n"))
+    assert base["about"] == json.loads(json.dumps(shelf.about()))
+    assert base["answers"]["clusters?of=cluster_4"] == shelf.clusters("cluster_4")
+    assert "import " not in (folder / "app.js").read_text().split("function", 1)[0]
+
+
+def test_work_that_was_done_is_copied(tmp_path):
+    shelf = make_shelf(tmp_path)
+    job = tmp_path / "pack.jobs" / ("a" * 24)
+    job.mkdir(parents=True)
+    given = {"row": 3, "network": "net", "layer": ""}
+    (job / "asked.json").write_text(json.dumps({"kind": "segments", "given": given}))
+    (job / "found.json").write_text(json.dumps({"files": ["sheet.png"]}))
+    (job / "sheet.png").write_bytes(b"picture")
+    folder = write_still(shelf, tmp_path / "page").parent
+    assert (folder / "work" / ("a" * 24) / "sheet.png").read_bytes() == b"picture"
+    assert '"segments {\\"layer\\":\\"\\",\\"network\\":\\"net\\",\\"row\\":3}":' in (folder / "data" / "base.js").read_text()
+
+
+def test_an_earlier_one_is_replaced_and_nothing_else(tmp_path):
+    shelf = make_shelf(tmp_path)
+    page = write_still(shelf, tmp_path / "page")
+    (page.parent / "old.txt").write_text("")
+    write_still(shelf, tmp_path / "page")
+    assert not (page.parent / "old.txt").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(UsageError, match="something else"):
+        write_still(shelf, tmp_path / "mine")
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
+    assert {one.name for one in tmp_path.iterdir() if one.name.startswith(".partial")} == set()
+
+
+def test_neighbours_of_all_are_those_of_each():
+    rows = np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    alike = unit @ unit.T
+    np.fill_diagonal(alike, -9)
+    found = list(nearest_rows(rows, 5, 16))
+    assert [start for start, _, _ in found] == [0, 16, 32, 48]
+    assert np.concatenate([some for _, some, _ in found]).tolist() == np.argsort(-alike, axis=1)[:, :5].tolist()
