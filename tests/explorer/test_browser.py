@@ -1,13 +1,16 @@
 """A person at the page, in a real browser: where Chromium is there."""
 
 import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from shelves import make_shelf
 
 import selfsight
 from selfsight.explorer import opening
-from selfsight.explorer.opening import serve
+from selfsight.explorer.opening import Opened, serve
 from selfsight.explorer.source import Shelf
 from selfsight.explorer.still import write_still
 
@@ -148,6 +151,31 @@ def test_views_are_usable_and_nothing_is_asked_elsewhere(browser, shelf):
     host = shelf.address.split("/")[2]
     assert all(one.split("/")[2] == host for one in asked if one.startswith("http"))
     assert problems == []
+
+
+def test_a_notebook_shows_the_page_inline(browser, tmp_path):
+    """A page of another port of this machine frames it where that is allowed, under either of this machine's names; else it is refused."""
+    make_shelf(tmp_path)
+    allowed, refused = (serve(tmp_path / "pack", port=0, work=False, frames=frames) for frames in (True, False))
+    assert "iframe" not in refused._repr_html_()
+    shown = Opened(refused.address, refused.close, refused.wait, frames=True)
+    (tmp_path / "note.html").write_text(f"<!doctype html><p>a notebook</p>{allowed._repr_html_()}{shown._repr_html_()}")
+    files = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path)))
+    threading.Thread(target=files.serve_forever, daemon=True).start()
+    try:
+        for host in ("localhost", "127.0.0.1"):
+            page = browser.new_context().new_page()
+            page.goto(f"http://{host}:{files.server_port}/note.html")
+            first, second = page.frame_locator("iframe").first, page.frame_locator("iframe").nth(1)
+            first.locator(".legend i").first.wait_for()
+            first.get_by_role("link", name="clusters").click()
+            first.locator("text=2 clusters").wait_for()
+            assert second.locator(".brand").count() == 0
+    finally:
+        files.shutdown()
+        files.server_close()
+        allowed.close()
+        refused.close()
 
 
 def test_a_folder_opens_from_a_file(browser, tmp_path):

@@ -31,9 +31,10 @@ POLICY = "; ".join(
         "manifest-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",
-        "frame-ancestors 'none'",
     ]
 )
+NOTEBOOKS = "http://localhost:* http://127.0.0.1:*"
+"""Pages that may frame the explorer, where that is allowed: this machine's own."""
 
 
 class Guard:
@@ -44,10 +45,12 @@ class Guard:
         token: that has to be known.
         port: of the server.
         hosts: names beside this machine's own; with a port (``localhost:9000``), where a tunnel begins at another.
+        frames: pages of this machine may show the explorer in a frame, as notebooks do; no page may by default.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str, port: int, hosts: Iterable[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, *, token: str, port: int, hosts: Iterable[str] = (), frames: bool = False) -> None:
         self.app, self.token, self.port = app, token, port
+        self.policy = "; ".join([POLICY, f"frame-ancestors {NOTEBOOKS}" if frames else "frame-ancestors 'none'"])
         self.hosts = {*LOCAL, *(host.lower() for host in hosts)}
         self.cookie = f"selfsight-{port}"
 
@@ -133,7 +136,7 @@ class Guard:
 
     def _stamps(self) -> dict[str, str]:
         return {
-            "content-security-policy": POLICY,
+            "content-security-policy": self.policy,
             "x-content-type-options": "nosniff",
             "referrer-policy": "no-referrer",
             "cross-origin-resource-policy": "same-origin",

@@ -4,10 +4,12 @@ import hashlib
 import json
 import secrets
 import socket
+import sys
 import threading
 import webbrowser
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,14 @@ __all__ = ["Chosen", "Opened", "choice", "noted", "placed", "prepared", "serve"]
 PORTS = 20
 """How many are tried, from the one that was asked for."""
 WORKER = ("-m", "selfsight.worker")
+FRAME = """(() => {
+  const frame = document.createElement("iframe");
+  frame.src = "http://" + (location.hostname === "127.0.0.1" ? "127.0.0.1" : "localhost") + REST;
+  frame.title = "selfsight explorer";
+  frame.style.cssText = "width: 100%; height: 760px; border: 1px solid #8886; border-radius: 8px";
+  document.getElementById(NAME).append(frame);
+})()"""
+"""Shows the page under the name that the notebook's own page has, for cookies are not sent to another site."""
 
 
 def placed(data: str) -> str:
@@ -95,14 +105,28 @@ class Opened:
         address: of the page, with the key in it.
         close: ends it.
         wait: until it ends.
+        frames: whether a notebook may show it inline.
     """
 
     address: str
     close: Callable[[], None]
     wait: Callable[[], None]
+    frames: bool = False
+
+    def _repr_html_(self) -> str:
+        """The page itself in a notebook of this machine; elsewhere its address, which holds the key."""
+        link = f'<p><a href="{escape(self.address)}" target="_blank" rel="noreferrer">the explorer in a page of its own</a></p>'
+        if not self.frames:
+            return link
+        name = f"selfsight-{secrets.token_hex(4)}"
+        rest = json.dumps(self.address.removeprefix("http://127.0.0.1"))
+        script = FRAME.replace("NAME", json.dumps(name)).replace("REST", rest)
+        return f'<div id="{name}"></div><script>{script}</script>{link}'
 
 
-def serve(folder: Path, *, port: int = 8787, hosts: Iterable[str] = (), browser: bool = False, work: bool = True) -> Opened:
+def serve(
+    folder: Path, *, port: int = 8787, hosts: Iterable[str] = (), browser: bool = False, work: bool = True, frames: bool | None = None
+) -> Opened:
     """Serve a prepared data set on this machine.
 
     Args:
@@ -111,6 +135,7 @@ def serve(folder: Path, *, port: int = 8787, hosts: Iterable[str] = (), browser:
         hosts: names under which this machine may be asked, beside its own.
         browser: open the page.
         work: allow jobs.
+        frames: pages of this machine may show it in a frame; by default in a notebook alone.
 
     Raises:
         EnvironmentFault: no port is free.
@@ -124,7 +149,8 @@ def serve(folder: Path, *, port: int = 8787, hosts: Iterable[str] = (), browser:
     listener, token = _listener(port), secrets.token_urlsafe(24)
     number = listener.getsockname()[1]
     jobs = Jobs(folder.parent / f"{folder.name}.jobs", [*WORKER, str(folder)], folder.name) if work else None
-    guard = Guard(make_server(shelf, jobs), token=token, port=number, hosts=hosts)
+    frames = "ipykernel" in sys.modules if frames is None else frames
+    guard = Guard(make_server(shelf, jobs), token=token, port=number, hosts=hosts, frames=frames)
     quiet = {"log_level": "warning", "access_log": False, "server_header": False, "date_header": False, "lifespan": "off"}
     server = uvicorn.Server(uvicorn.Config(guard, **quiet))  # pyright: ignore[reportArgumentType]
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="explorer", daemon=True)
@@ -133,7 +159,7 @@ def serve(folder: Path, *, port: int = 8787, hosts: Iterable[str] = (), browser:
     if browser:
         webbrowser.open(address)
 
-    return Opened(address, lambda: _end(server, thread, jobs, shelf, listener), thread.join)
+    return Opened(address, lambda: _end(server, thread, jobs, shelf, listener), thread.join, frames)
 
 
 def _end(server: Any, thread: threading.Thread, jobs: Jobs | None, shelf: Shelf, listener: socket.socket) -> None:
