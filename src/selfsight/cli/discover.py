@@ -174,10 +174,10 @@ def _options(read: Discover, what: str) -> dict[str, Any]:
 
 def _told(paths: list[Path], scores: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     """Say what was found and where it is; the same for JSON."""
-    from selfsight.report.tables import share_table
-
     if not quiet:
         if scores:
+            from selfsight.report.tables import share_table
+
             share_table(scores)
         print(paths[0])
     plain = {name: {who: score.to_plain() for who, score in some.items()} for name, some in scores.items()}
