@@ -57,8 +57,8 @@ def prepare(
         folder: where prepared data sets are kept.
         chosen: how the data set is opened again; by default by its name.
         untrained: also what the first network says before learning, to see what training changed.
-        maps: ways to draw a map of what the first network says (``explorer.places.MAPS``), the first shown first; by default PaCMAP, where
-            its package is installed and there are at most 50,000 pictures. PCA of what every network says is there too.
+        maps: ways to draw a map of what the first network says (``explorer.places.MAPS``), the first shown first, beside PCA of what every
+            network says; by default PaCMAP, where its package is installed and there are at most 50,000 pictures.
         again: make it even if it is there.
         say: called with what is being done.
 
@@ -72,27 +72,40 @@ def prepare(
     path = folder / mark
     if not again and is_prepared(path) and (maps is None or Pack(path).maps[: len(maps)] == tuple(maps)):
         return Pack(path)
+    with PackWriter(path) as writer:
+        return _written(writer, networks, banks, source, drawn, asdict(chosen or Chosen(source.spec)), say)
+
+
+def _written(
+    writer: PackWriter,
+    networks: Mapping[str, tuple[Representation, Path]],
+    banks: Mapping[str, Path],
+    source: Source,
+    drawn: Sequence[str],
+    facts: Mapping[str, Any],
+    say: Say,
+) -> Pack:
+    """Small pictures, columns, clusters and maps, and where they come from."""
     phi, run = next(iter(networks.values()))
     say(f"small pictures of {len(source):,}")
-    with PackWriter(path) as writer:
-        qualities: list[dict[str, float]] = []
-        writer.thumbs(_thumbs(source, qualities, say))
-        truth = source.truth(np.arange(len(source)))
-        columns = _known(truth, len(source))
-        columns |= {name: np.array([one[name] for one in qualities]) for name in qualities[0]} if qualities else {}
-        groups, clusters = _clustered(phi, source, run, say)
-        runs = {name: os.path.relpath(one, path) for name, (_, one) in networks.items()}
-        told = [{"name": name, "bank": os.path.relpath(bank, path), "run": runs.get(name, "")} for name, bank in banks.items()]
-        attends = {name: one.attends for name, (one, _) in networks.items()}
-        facts = {
-            **asdict(chosen or Chosen(source.spec)),
-            "size": phi.size,
-            "fingerprint": source.fingerprint,
-            "networks": [one | {"attends": attends.get(one["name"], phi.attends)} for one in told],
-            "masks": truth.masks is not None,
-            "bad": [list(one) for one in source.bad][:1000],
+    qualities: list[dict[str, float]] = []
+    writer.thumbs(_thumbs(source, qualities, say))
+    truth = source.truth(np.arange(len(source)))
+    columns = _known(truth, len(source))
+    columns |= {name: np.array([one[name] for one in qualities]) for name in qualities[0]} if qualities else {}
+    groups, clusters = _clustered(phi, source, run, say)
+    told = [
+        {
+            "name": name,
+            "bank": os.path.relpath(bank, writer.path),
+            "run": os.path.relpath(networks[name][1], writer.path) if name in networks else "",
+            "attends": networks.get(name, (phi, run))[0].attends,
         }
-        return writer.finish(list(source.names), columns | groups, _maps(banks, drawn, say), clusters, facts)
+        for name, bank in banks.items()
+    ]
+    more = {"size": phi.size, "fingerprint": source.fingerprint, "networks": told, "masks": truth.masks is not None}
+    bad = [list(one) for one in source.bad][:1000]
+    return writer.finish(list(source.names), columns | groups, _maps(banks, drawn, say), clusters, {**facts, **more, "bad": bad})
 
 
 def ready(
@@ -151,7 +164,7 @@ def _thumbs(source: Source, qualities: list[dict[str, float]], say: Say) -> Iter
         for number, pixels in enumerate(batch.images):
             height, width = batch.images.shape[2:] if batch.extent is None else batch.extent[number]
             levels = np.ascontiguousarray(pixels[:, :height, :width].transpose(1, 2, 0))
-            own = (height, width) if batch.own is None else tuple(batch.own[number])
+            own = (height, width) if batch.own is None else batch.own[number].tolist()
             picture = Image.fromarray(levels if levels.shape[2] == 3 else levels[..., 0]).convert("RGB")
             picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
             buffer = io.BytesIO()

@@ -82,8 +82,9 @@ def _crop(picture: Picture, heat: Float[np.ndarray, "height width"]) -> Picture:
     """The square around the peak that holds its piece of at least half its height."""
     from scipy import ndimage
 
-    top, left = np.unravel_index(int(heat.argmax()), heat.shape)
-    labels: Any = ndimage.label(heat >= HALF * heat.max())[0]
+    top, left = divmod(int(heat.argmax()), heat.shape[1])
+    found: Any = ndimage.label(heat >= HALF * heat.max())
+    labels = found[0]
     down, across = np.nonzero(labels == labels[top, left])
     size = min(picture.shape[:2])
     side = int(np.clip(max(np.ptp(down), np.ptp(across)) + 1, LEAST * size, size))

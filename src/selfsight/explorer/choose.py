@@ -32,8 +32,7 @@ def chosen(
     Args:
         pack: the data set.
         conditions: each a ``column``, a ``sign`` (< <= > >= = != for numbers; = != has for text) and a ``value``.
-        lasso: corners of a polygon on a map, at least three.
-        on: which map; the first by default.
+        lasso, on: corners of a polygon, at least three, and the map on which it lies, the first by default.
         sort: a column; by default in the data's order. What is unknown comes last.
         descending: the largest first.
         extra: columns that are not in the pack, such as what a user said.

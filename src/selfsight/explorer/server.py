@@ -42,6 +42,7 @@ def make_server(shelf: Shelf, jobs: Jobs | None = None, static: Path = STATIC) -
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     _reads(app, shelf)
+    _likeness(app, shelf)
     _selections(app, shelf)
     _edits(app, shelf)
     if jobs is not None:
@@ -93,6 +94,22 @@ def _reads(app: FastAPI, shelf: Shelf) -> None:
     async def item(row: int) -> JSONResponse:
         return JSONResponse(await run_in_threadpool(shelf.item, row))
 
+    @app.get("/api/thumb/{row}")
+    async def thumb(row: int) -> Response:
+        return Response(shelf.pack.thumb(row), media_type="image/jpeg", headers={"cache-control": "private, max-age=86400"})
+
+    @app.get("/api/map")
+    async def places(name: str = "") -> Response:
+        return Response(np.ascontiguousarray(shelf.pack.places(name), dtype="<f4").tobytes(), media_type="application/octet-stream")
+
+    @app.get("/api/column/{name}")
+    async def column(name: str) -> Response:
+        return await run_in_threadpool(_coded, shelf, name)
+
+
+def _likeness(app: FastAPI, shelf: Shelf) -> None:
+    """What networks say: neighbours, units, what is worth a label, two networks beside each other."""
+
     @app.get("/api/neighbours/{row}")
     async def neighbours(row: int, network: str = "", layer: str = "", count: int = 24) -> JSONResponse:
         return JSONResponse(await run_in_threadpool(shelf.neighbours, row, network, layer, _number(count, "count", 1, 200)))
@@ -112,18 +129,6 @@ def _reads(app: FastAPI, shelf: Shelf) -> None:
     @app.get("/api/unit/{number}")
     async def unit(number: int, network: str = "", layer: str = "") -> JSONResponse:
         return JSONResponse(await run_in_threadpool(shelf.unit, number, network, layer))
-
-    @app.get("/api/thumb/{row}")
-    async def thumb(row: int) -> Response:
-        return Response(shelf.pack.thumb(row), media_type="image/jpeg", headers={"cache-control": "private, max-age=86400"})
-
-    @app.get("/api/map")
-    async def places(name: str = "") -> Response:
-        return Response(np.ascontiguousarray(shelf.pack.places(name), dtype="<f4").tobytes(), media_type="application/octet-stream")
-
-    @app.get("/api/column/{name}")
-    async def column(name: str) -> Response:
-        return await run_in_threadpool(_coded, shelf, name)
 
 
 def _selections(app: FastAPI, shelf: Shelf) -> None:
