@@ -20,7 +20,7 @@ from selfsight.core.clock import key
 from selfsight.core.representation import Representation
 from selfsight.core.say import Say, quiet
 from selfsight.data.opening import open_source
-from selfsight.data.source import Source, Truth
+from selfsight.data.source import Source, Subset, Truth
 from selfsight.discover.clusters import describe_groups, find_clusters
 from selfsight.discover.grouping import grouped
 from selfsight.engine.hardware import fast_bf16
@@ -138,9 +138,21 @@ def ready(
     return folder
 
 
+class _Readable(Subset):
+    """The rows of a source that can be read; which cannot is still told."""
+
+    @property
+    def bad(self) -> Sequence[tuple[str, str]]:
+        return self.source.bad
+
+
 def opened(chosen: Chosen, size: int) -> Source:
-    """The pictures themselves, at a network's size in pixels."""
-    return open_source(chosen.data, limit=chosen.limit, seed=chosen.seed, size=size)
+    """The pictures that can be read, at a network's size in pixels."""
+    source = open_source(chosen.data, limit=chosen.limit, seed=chosen.seed, size=size)
+    broken = {name for name, _ in source.bad}
+    if not broken:
+        return source
+    return _Readable(source, np.array([row for row, name in enumerate(source.names) if name not in broken], dtype=np.int64))
 
 
 def _banks(networks: Mapping[str, tuple[Representation, Path]], source: Source, *, untrained: bool, say: Say) -> dict[str, Path]:

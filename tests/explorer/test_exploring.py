@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,6 +74,25 @@ def test_a_run_shows_the_pictures_that_it_learnt_from(tmp_path):
     fewer = prepared([where], Chosen(DATA, 10, 0))
     assert fewer is not None
     assert (len(Pack(fewer)), Pack(fewer).clusterings) == (10, {})
+
+
+def test_links_in_the_data_lead_to_no_other_files(run, tmp_path):
+    """A link to a text is a picture that cannot be read; a link to its own folder ends; of what they lead to nothing is shown."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for row, levels in enumerate(selfsight.open(DATA).read(np.arange(12)).images):
+        Image.fromarray(levels.transpose(1, 2, 0)).save(photos / f"{row}.png")
+    (tmp_path / "secret.txt").write_text("a secret of this machine")
+    (photos / "evil.png").symlink_to(tmp_path / "secret.txt")
+    (photos / "loop").symlink_to(photos)
+    assert main(["explore", str(run), "--data", str(photos), "--no-serve", "--no-untrained"]) == 0
+    folder = prepared([run], choice(run, str(photos)))
+    assert folder is not None
+    shelf = Shelf.of(folder)
+    assert sorted(shelf.pack.names.to_pylist()) == sorted(f"{row}.png" for row in range(12))
+    (ill,) = [one for one in shelf.health() if one["name"] == "unreadable"]
+    assert [Path(name).name for name, *_ in ill["files"]] == ["evil.png"]
+    assert not [file for file in folder.rglob("*") if file.is_file() and b"a secret" in file.read_bytes()]
 
 
 def test_a_run_that_was_moved_is_still_whole(run, folder, tmp_path):

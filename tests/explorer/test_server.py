@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,7 +18,7 @@ import pytest
 from PIL import Image
 from shelves import COUNT, NAMES, Client, jpeg, make_shelf
 
-from selfsight.explorer.opening import serve
+from selfsight.explorer.opening import Opened, serve
 
 
 @pytest.fixture(scope="module")
@@ -256,6 +257,46 @@ def test_large_and_slow_bodies_are_cut_off(client, monkeypatch):
         line.sendall((head + "content-length: 10\r\n\r\n12").encode())
         assert line.recv(64).startswith(b"HTTP/1.1 408")
     assert client.json("GET", "/api/about")["count"] == COUNT
+
+
+SERVER = """
+import sys, time
+from pathlib import Path
+from selfsight.explorer.opening import Opened, serve
+print(serve(Path(sys.argv[1]), port=0).address, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="peak memory is read from /proc")
+def test_uploads_take_bounded_memory(tmp_path):
+    """A gigabyte that is announced, bodies of unknown length, a picture of 14,000 by 14,000: the peak grows by less than 100 MB."""
+    make_shelf(tmp_path)
+    process = subprocess.Popen([sys.executable, "-c", SERVER, str(tmp_path / "pack")], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        client = Client(Opened(process.stdout.readline().strip(), process.kill, process.kill))
+        client.json("GET", "/api/about")
+
+        def peak() -> int:
+            (line,) = [one for one in Path(f"/proc/{process.pid}/status").read_text().splitlines() if one.startswith("VmHWM")]
+            return int(line.split()[1]) * 1024
+
+        before = peak()
+        host, port = client.host.split(":")
+        head = f"POST /api/search HTTP/1.1\r\nhost: {client.host}\r\ncookie: {client.cookie}\r\n"
+        for length in [f"content-length: {2**30}\r\n\r\n", *["transfer-encoding: chunked\r\n\r\n"] * 3]:
+            with socket.create_connection((host, int(port)), timeout=20) as line:
+                line.sendall((head + length).encode())
+                for _ in range(21 if "chunked" in length else 0):
+                    line.sendall(b"100000\r\n" + bytes(2**20) + b"\r\n")
+                assert line.recv(64).startswith(b"HTTP/1.1 413")
+        assert client.ask("POST", "/api/search", bomb())[0] == 415
+        assert peak() - before < 100e6
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
 
 
 def test_pictures_are_kept_encoded_anew(client, folder):
