@@ -25,7 +25,7 @@ from selfsight.data.views.geometry import central
 from selfsight.explorer.opening import Chosen
 from selfsight.explorer.pack import Pack, near_of
 from selfsight.exploring import opened, untrained_of
-from selfsight.works import attention, boxes, crops, dissection, prototypes, segments
+from selfsight.works import attention, boxes, crops, dissection, made, prototypes, segments
 
 __all__ = ["Worker", "work"]
 
@@ -116,10 +116,12 @@ class Worker:
         return _sheet(run.invert([self._image(given, out)], layers=layers, say=say), out)
 
     def _maximise(self, run: Any, given: Mapping[str, Any], out: Path, say: Say) -> dict[str, Any]:
-        if "class" in given:
-            name = Readout.load(run.path / "measures" / "linear").classes[given["class"]]
-            return _sheet(run.maximise([f"class:{name}"], say=say), out) | {"words": "a picture that the class's probe likes most"}
-        return _sheet(run.maximise([f"unit:{given['layer']}/{given['unit']}"], say=say), out)
+        target = f"unit:{given['layer']}/{given['unit']}" if "unit" in given else f"class:{self._class(run, given)}"
+        return made(run.maximise([target], say=say), out)
+
+    @staticmethod
+    def _class(run: Any, given: Mapping[str, Any]) -> str:
+        return Readout.load(run.path / "measures" / "linear").classes[given["class"]]
 
     def _prototypes(self, run: Any, given: Mapping[str, Any], out: Path, say: Say) -> dict[str, Any]:
         say("the patches that set the cluster apart")
@@ -165,6 +167,8 @@ def _sheet(found: Any, out: Path) -> dict[str, Any]:
 
 def work(folder: Path) -> None:
     """Do jobs that come as lines of JSON, and answer in lines of JSON, until there are no more."""
+    if hasattr(os, "nice"):
+        os.nice(5)  # whoever looks at the page shall not wait for it
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print shall not be taken for an answer
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from PIL import Image
 from torch.nn.functional import interpolate, normalize
 
 from selfsight.core.errors import UsageError
@@ -18,11 +19,12 @@ from selfsight.data.views.geometry import central
 from selfsight.discover.found import find_objects
 from selfsight.discover.looked import Look, looks
 from selfsight.discover.pages import fitted, page
+from selfsight.explain.gallery import Gallery
 from selfsight.explain.sheet import Shown, sheet
 from selfsight.measure.dissect import dissect
 from selfsight.measure.networks import concepts_of
 
-__all__ = ["attention", "boxes", "crops", "dissection", "prototypes", "segments"]
+__all__ = ["attention", "boxes", "crops", "dissection", "made", "prototypes", "segments"]
 
 Picture = UInt8[np.ndarray, "height width 3"]
 HALF = 0.5
@@ -61,13 +63,28 @@ def crops(phi: Representation, source: Source, layer: str | None, unit: int, row
         raise UsageError(f"Unit {unit} of the output has no places.", "Look at a unit of an inner layer.")
     large = interpolate(grids[:, unit : unit + 1].float(), pixels.shape[2:], mode="bilinear", align_corners=False)[:, 0].cpu().clamp(min=0)
     peak = large.max().clamp(min=1e-12)
-    heats = [
-        Shown(_heated(_levels(one), (heat / peak).numpy()), f"{float(heat.max()):.3g}") for one, heat in zip(pixels, large, strict=True)
-    ]
-    parts = [Shown(_crop(_levels(one), heat.numpy())) for one, heat in zip(pixels, large, strict=True)]
-    half = -(-len(heats) // 2)
-    lines = {"where": heats[:half], "what": parts[:half], "where ": heats[half:], "what ": parts[half:]}
-    return _kept(sheet({name: line for name, line in lines.items() if line}), out, "where the unit is high, and what lies there")
+    heights = [round(float(one.max()), 4) for one in large]
+    return _places(rows, pixels, large / peak, heights, out, "where the unit is high, and what lies there")
+
+
+def _places(
+    rows: Sequence[int] | np.ndarray,
+    pixels: Float[torch.Tensor, "row channel height width"],
+    heats: Float[torch.Tensor, "row height width"],
+    numbers: Sequence[float],
+    out: Path,
+    words: str,
+) -> dict[str, Any]:
+    """For each picture two files: heat over it, and a crop around the peak."""
+    out.mkdir(parents=True, exist_ok=True)
+    told: list[dict[str, Any]] = []
+    for row, one, heat, number in zip(rows, pixels, heats, numbers, strict=True):
+        picture = _levels(one)
+        for name, shown in (("where", _heated(picture, heat.numpy())), ("what", _crop(picture, heat.numpy()))):
+            Image.fromarray(shown).save(out / f"{name}-{int(row)}.png")
+        told.append({"row": int(row), "number": number})
+    files = [f"{name}-{one['row']}.png" for one in told for name in ("where", "what")]
+    return {"files": files, "places": told, "words": words}
 
 
 def _heated(picture: Picture, heat: Float[np.ndarray, "height width"]) -> Picture:
@@ -153,13 +170,13 @@ def prototypes(
     pixels = _squares(source, rows, phi.size)
     scores = _set_apart(phi.grid(pixels).float().cpu(), labels, vectors, cluster)
     large = interpolate(scores[:, None], pixels.shape[2:], mode="bilinear", align_corners=False)[:, 0]
-    best = [int(one) for one in large.flatten(1).max(1).values.argsort(descending=True)]
-    pictures = [_levels(pixels[one]) for one in best]
-    heats = [((large[one] - large[one].min()) / (large[one].max() - large[one].min()).clamp(min=1e-9)).numpy() for one in best]
-    places = [Shown(_heated(picture, heat)) for picture, heat in zip(pictures, heats, strict=True)]
-    words = [f"{float(large[one].max()):.2f}" for one in best]
-    parts = [Shown(_crop(picture, heat), said) for picture, heat, said in zip(pictures, heats, words, strict=True)]
-    return _kept(sheet({"where": places, "prototype": parts}), out, "the places that make them this cluster's and no other's")
+    highest = large.flatten(1).max(1).values
+    best = highest.argsort(descending=True)
+    low = large.flatten(1).min(1).values
+    heats = (large - low[:, None, None]) / (highest - low).clamp(min=1e-9)[:, None, None]
+    numbers = [round(float(one), 4) for one in highest[best]]
+    words = "the places that make them this cluster's and no other's"
+    return _places(rows[best.numpy()], pixels[best], heats[best], numbers, out, words)
 
 
 def _set_apart(
@@ -177,6 +194,16 @@ def _set_apart(
     others = likeness.clone()
     others[:, place] = -torch.inf
     return (likeness[:, place] - others.max(1).values).unflatten(1, grids.shape[2:])
+
+
+def made(found: Gallery, out: Path) -> dict[str, Any]:
+    """Pictures that a unit or a class likes, each a file."""
+    out.mkdir(parents=True, exist_ok=True)
+    (pictures,) = found.rows.values()
+    for number, one in enumerate(pictures):
+        Image.fromarray(one.picture).save(out / f"made-{number}.png")
+    said = ", ".join(one.words.split("\n")[0] for one in pictures)
+    return {"files": [f"made-{number}.png" for number in range(len(pictures))], "words": f"its activation: {said}"}
 
 
 def dissection(phi: Representation, source: Source, layer: str | None, say: Say) -> dict[str, Any]:

@@ -22,7 +22,7 @@ export type Cluster = {
   label?: string;
   purity?: number;
 };
-export type UnitRow = { unit: number; mean: number; peak: number };
+export type UnitRow = { unit: number; mean: number; peak: number; top: number[] };
 export type Unit = {
   unit: number;
   top: { row: number; value: number }[];
@@ -41,7 +41,7 @@ export type Run = {
   measures: Measure[];
 };
 export type Ill = { name: string; column: string; words: string; rows?: number[]; values?: (number | null)[]; groups?: number[][]; files?: string[][] };
-export type Job = { job: string; kind: string; state: string; words: string; before: number; found: { files?: string[]; words?: string; units?: [string, string, number][] } };
+export type Job = { job: string; kind: string; state: string; words: string; before: number; found: { files?: string[]; words?: string; units?: [string, string, number][]; places?: { row: number; number: number }[] } };
 export type Condition = { column: string; sign: string; value: number | string };
 export type Selection = { conditions?: Condition[]; lasso?: number[][]; map?: string; sort?: string; descending?: boolean; rows?: number[] };
 export type Pair = { row: number; shared: number; left: number[]; right: number[] };

@@ -125,7 +125,7 @@ function One({ cluster, all, of, about, changed }: { cluster: Cluster; all: Clus
           </li>
         ))}
       </ul>
-      <Work kind="prototypes" given={{ cluster: cluster.number, of, network: about.networks[0]!.name }} words="prototype patches: what in its most central pictures sets it apart" />
+      <Work kind="prototypes" auto given={{ cluster: cluster.number, of, network: about.networks[0]!.name }} words="prototype patches: what in its most central pictures sets it apart" />
       <Work kind="attribute" given={{ row: cluster.central[0], network: about.networks[0]!.name }} words="what the network looks at in the most central picture" />
     </div>
   );

@@ -9,6 +9,7 @@ import { type Painter, painter } from "./points";
 type Place = { x: number; y: number; k: number };
 const HOME: Place = { x: 0, y: 0, k: 0.9 };
 const CELLS = 256;
+const ROOM = 56; // pixels that a small picture on the map has
 
 // Points by cells of a square grid, to find the one under the pointer.
 function cellsOf(places: Float32Array) {
@@ -85,12 +86,35 @@ export function MapView({ about, route }: { about: About; route: Route }) {
   const pick = useMemo(() => (places ? cellsOf(places) : null), [places]);
   const size = Number(route.query.get("size") ?? 0) || (about.count > 100_000 ? 2 : about.count > 5000 ? 4 : 7);
 
+  const unit = () => Math.min(canvas.current!.clientWidth, canvas.current!.clientHeight) / 2;
   // While it moves, as many points as keep it fluent; all of them when it rests.
   const pace = useRef({ asked: 0, rest: 0, last: 0, most: Math.min(about.count, 200_000) });
-  const all = () => canvas.current && drawn.current?.draw(place.current, size * devicePixelRatio);
+  const all = () => {
+    if (canvas.current) drawn.current?.draw(place.current, size * devicePixelRatio);
+    strew();
+  };
+  // Small pictures over the points, one where there is room.
+  const strewing = route.query.get("pictures") === "1";
+  const [strewn, setStrewn] = useState<{ row: number; x: number; y: number }[]>([]);
+  const strew = () => {
+    const box = canvas.current;
+    if (!strewing || !places || !box) return setStrewn([]);
+    const scale = unit() * place.current.k;
+    const across = Math.ceil(box.clientWidth / ROOM);
+    const taken = new Map<number, { row: number; x: number; y: number }>();
+    for (let row = 0; row < places.length / 2; row++) {
+      const x = (places[2 * row]! - place.current.x) * scale + box.clientWidth / 2;
+      const y = (place.current.y - places[2 * row + 1]!) * scale + box.clientHeight / 2;
+      if (x < 0 || y < 0 || x >= box.clientWidth || y >= box.clientHeight) continue;
+      const cell = Math.floor(y / ROOM) * across + Math.floor(x / ROOM);
+      if (!taken.has(cell)) taken.set(cell, { row, x, y });
+    }
+    setStrewn([...taken.values()]);
+  };
   const paint = () => {
     const now = pace.current;
     clearTimeout(now.rest);
+    if (strewn.length) setStrewn([]);
     now.rest = window.setTimeout(() => {
       now.last = 0;
       all();
@@ -162,10 +186,9 @@ export function MapView({ about, route }: { about: About; route: Route }) {
       all();
     }, sorry);
   }, [places, colour]);
-  useEffect(paint, [size]);
+  useEffect(paint, [size, strewing, places]);
 
   // From pixels of the canvas to the map and back: the shorter side shows 2 / k.
-  const unit = () => Math.min(canvas.current!.clientWidth, canvas.current!.clientHeight) / 2;
   const toMap = (x: number, y: number): [number, number] => {
     const box = canvas.current!;
     const scale = unit() * place.current.k;
@@ -251,7 +274,8 @@ export function MapView({ about, route }: { about: About; route: Route }) {
       place.current = { ...HOME };
       paint();
       kept();
-    } else if (event.key === "l") setTool(tool === "move" ? "lasso" : "move");
+    } else if (event.key === "p") put({ pictures: strewing ? "" : 1 });
+    else if (event.key === "l") setTool(tool === "move" ? "lasso" : "move");
     else return;
     event.preventDefault();
   };
@@ -273,6 +297,9 @@ export function MapView({ about, route }: { about: About; route: Route }) {
             lasso
           </button>
         </div>
+        <button type="button" aria-pressed={strewing} onClick={() => put({ pictures: strewing ? "" : 1 })}>
+          pictures
+        </button>
         <span class="quiet wide">shift-drag draws a lasso; + − 0 and arrows zoom and move</span>
       </div>
       <div class="field">
@@ -292,6 +319,9 @@ export function MapView({ about, route }: { about: About; route: Route }) {
           onPointerLeave={() => setHover(null)}
           onKeyDown={keyed}
         />
+        {strewn.map(({ row, x, y }) => (
+          <img key={row} class="strewn" src={thumb(row)} alt="" style={{ left: `${x}px`, top: `${y}px` }} />
+        ))}
         <canvas ref={over} class="over" aria-hidden="true" />
         {hover && (
           <figure class="hover" style={{ left: `${hover.x + 14}px`, top: `${hover.y + 14}px` }}>

@@ -93,8 +93,8 @@ export function Thumb({ row, words, picked, onPick, note }: { row: number; words
   );
 }
 
-export const Thumbs = ({ rows, notes }: { rows: number[]; notes?: string[] }) => (
-  <div class="thumbs">
+export const Thumbs = ({ rows, notes, line }: { rows: number[]; notes?: string[]; line?: boolean }) => (
+  <div class={line ? "thumbs line" : "thumbs"}>
     {rows.map((row, place) => (
       <Thumb key={row} row={row} note={notes?.[place]} />
     ))}
@@ -173,16 +173,41 @@ export function Work({ kind, given, words, auto }: Asked) {
       )}
       {job?.state === "cancelled" && <p class="quiet">cancelled</p>}
       {job?.state === "failed" && <p class="bad">{job.words}</p>}
-      {job?.state === "done" &&
-        (job.found.files ?? []).map((file) => (
-          <figure key={file}>
-            <a href={made(job.job, file)} target="_blank" rel="noreferrer">
-              <img class="sheet" src={made(job.job, file)} alt={words} />
-            </a>
-            <figcaption>{job.found.words ?? words}</figcaption>
-          </figure>
-        ))}
+      {job?.state === "done" && <Result job={job} words={words} />}
     </section>
+  );
+}
+
+// What came out: places in pictures, a row of small pictures, or one sheet.
+function Result({ job, words }: { job: Job; words: string }) {
+  const files = job.found.files ?? [];
+  const said = job.found.words ?? words;
+  if (job.found.places)
+    return (
+      <figure>
+        <div class="places">
+          {job.found.places.map(({ row, number }) => (
+            <Link key={row} to={`/image/${row}`} title={`picture ${row}`}>
+              <img src={made(job.job, `where-${row}.png`)} alt={`where in picture ${row}`} loading="lazy" />
+              <img src={made(job.job, `what-${row}.png`)} alt={`what lies there in picture ${row}`} loading="lazy" />
+              <small>{shown(number)}</small>
+            </Link>
+          ))}
+        </div>
+        <figcaption>{said}</figcaption>
+      </figure>
+    );
+  return (
+    <figure>
+      <div class={files.length > 1 ? "row" : ""}>
+        {files.map((file) => (
+          <a key={file} href={made(job.job, file)} target="_blank" rel="noreferrer">
+            <img class="sheet" src={made(job.job, file)} alt={words} />
+          </a>
+        ))}
+      </div>
+      <figcaption>{said}</figcaption>
+    </figure>
   );
 }
 

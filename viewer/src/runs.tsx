@@ -139,7 +139,7 @@ export function HealthView() {
           <h2>
             {ill.name} <small class="quiet">{ill.words}</small>
           </h2>
-          {ill.rows && <Thumbs rows={ill.rows.slice(0, 16)} notes={ill.rows.map((_, place) => shown(ill.values?.[place]))} />}
+          {ill.rows && <Thumbs line rows={ill.rows.slice(0, 24)} notes={ill.rows.map((_, place) => shown(ill.values?.[place]))} />}
           {ill.rows && <Link to={`/grid?sort=${ill.column}${["bright", "outliers", "odd"].includes(ill.name) ? "&down=1" : ""}`}>all, in this order</Link>}
           {ill.groups && (ill.groups.length ? ill.groups.slice(0, 12).map((group, place) => <Thumbs key={place} rows={group} />) : <p>None was found.</p>)}
           {ill.files && (ill.files.length ? <ul>{ill.files.map((file) => <li key={file[0]}>{file.join(": ")}</li>)}</ul> : <p>Every file could be read.</p>)}

@@ -1,8 +1,11 @@
 // Units: which stand out, and one with what it likes.
 
+import { useState } from "preact/hooks";
 import { type About, query, type Unit, type UnitRow } from "./api";
 import { Choice, Link, shown, Sorry, Thumbs, useJob, useRead, Work } from "./parts";
-import { go, type Route } from "./route";
+import { go, put, type Route } from "./route";
+
+const PAGE = 60;
 
 export function UnitsView({ about, route }: { about: About; route: Route }) {
   const network = route.query.get("network") ?? about.networks[0]!.name;
@@ -13,6 +16,9 @@ export function UnitsView({ about, route }: { about: About; route: Route }) {
   const number = route.path[2];
   const { found, problem } = useRead<UnitRow[]>(number === undefined ? `/api/units${query(given)}` : null);
   const one = useRead<Unit>(number === undefined ? null : `/api/unit/${number}${query(given)}`);
+  const [most, setMost] = useState(PAGE);
+  const by = route.query.get("by") ?? "";
+  const listed = [...(found ?? [])].sort((a, b) => (by === "number" ? a.unit - b.unit : b.peak - a.peak));
   const bar = (
     <div class="bar">
       <Choice name="network" value={network} values={about.networks.map((each) => each.name)} onChange={(value) => go(`/units/output${query({ network: value })}`)} />
@@ -26,19 +32,24 @@ export function UnitsView({ about, route }: { about: About; route: Route }) {
       <div class="page">
         {bar}
         <h1>
-          {found ? `${found.length} units of ${layer}` : "…"} <small class="quiet">by how far their peak stands out</small>
+          {found ? `${found.length} units of ${layer}` : "…"} <small class="quiet">with what each likes most; σ: how far its peak stands out</small>
         </h1>
-        <ul class="chips">
-          {[...(found ?? [])]
-            .sort((a, b) => b.peak - a.peak)
-            .map((unit) => (
-              <li key={unit.unit}>
-                <Link to={`/units/${encodeURIComponent(layer)}/${unit.unit}${keep}`}>
-                  {unit.unit} <small>{shown(unit.peak)}σ</small>
-                </Link>
-              </li>
-            ))}
-        </ul>
+        <Choice name="order" value={by} values={[["", "peak"], "number"]} onChange={(value) => put({ by: value })} />
+        <div class="unitcards">
+          {listed.slice(0, most).map((unit) => (
+            <section class="card" key={unit.unit}>
+              <h2>
+                <Link to={`/units/${encodeURIComponent(layer)}/${unit.unit}${keep}`}>unit {unit.unit}</Link> <small class="quiet">{shown(unit.peak)}σ</small>
+              </h2>
+              <Thumbs rows={unit.top} />
+            </section>
+          ))}
+        </div>
+        {listed.length > most && (
+          <button type="button" onClick={() => setMost(most + PAGE)}>
+            more ({(listed.length - most).toLocaleString("en")})
+          </button>
+        )}
       </div>
     );
   const unit = one.found;
@@ -52,12 +63,10 @@ export function UnitsView({ about, route }: { about: About; route: Route }) {
         <>
           <h2>Likes most</h2>
           <Thumbs rows={unit.top.map((each) => each.row)} notes={unit.top.map((each) => shown(each.value))} />
+          <h2>Where, and what lies there</h2>
+          <Work kind="crops" auto given={{ network, layer, unit: unit.unit }} words="heat maps and crops of its top pictures" />
+          {about.masks && <Dissected network={network} layer={layer} unit={unit.unit} />}
           <div class="two">
-            <section>
-              <h2>Where, and what lies there</h2>
-              <Work kind="crops" auto given={{ network, layer, unit: unit.unit }} words="heat maps and crops of its top pictures" />
-              {about.masks && <Dissected network={network} layer={layer} unit={unit.unit} />}
-            </section>
             <section>
               {layer !== "output" && (
                 <>
