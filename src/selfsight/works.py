@@ -95,7 +95,7 @@ def _heated(picture: Picture, heat: Float[np.ndarray, "height width"]) -> Pictur
     return ((1 - part) * grey + part * warm).round().clip(0, 255).astype(np.uint8)
 
 
-def _crop(picture: Picture, heat: Float[np.ndarray, "height width"]) -> Picture:
+def _crop(picture: Picture, heat: Float[np.ndarray, "height width"]) -> UInt8[np.ndarray, "side side 3"]:
     """The square around the peak that holds its piece of at least half its height."""
     from scipy import ndimage
 
@@ -210,7 +210,8 @@ def dissection(phi: Representation, source: Source, layer: str | None, say: Say)
     """The concept of the data's masks that each unit of a layer overlaps most (network dissection).
 
     Raises:
-        UsageError: the data have no masks, or the layer has no places.
+        DataError: the data have no masks.
+        UsageError: the layer has no places.
     """
     rows = choose(len(source), DISSECTED, 0) if len(source) > DISSECTED else np.arange(len(source))
     concepts = concepts_of(source.truth(rows))

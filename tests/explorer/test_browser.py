@@ -129,7 +129,7 @@ def test_views_are_usable_and_nothing_is_asked_elsewhere(browser, shelf):
         "/health",
         "/clusters/1",
         "/clusters/1?of=cluster_4",
-        "/beside",
+        "/compare",
         "/quiz",
         "/edits",
         "/nothing",
@@ -207,7 +207,7 @@ def test_a_folder_opens_from_a_file(browser, tmp_path):
     wanted = [f"{one['alike']:.3f}" for one in shelf.neighbours(20, "", "", 18)]
     assert fresh.locator(".thumbs figcaption").all_inner_texts()[:18] == wanted
     assert fresh.evaluate("document.querySelector('.thumbs img').naturalWidth") == 32
-    for path in ("/units", "/units/output/1", "/runs", "/health", "/beside", "/quiz", "/clusters/1"):
+    for path in ("/units", "/units/output/1", "/runs", "/health", "/compare", "/quiz", "/clusters/1"):
         fresh.goto(f"{index}#{path}")
         fresh.reload()
         fresh.wait_for_selector("main *")

@@ -13,7 +13,7 @@ import { HealthView, RunsView } from "./runs";
 import "./style.css";
 import { UnitsView } from "./units";
 
-const VIEWS = ["map", "grid", "clusters", "units", "runs", "health", "beside", "quiz"];
+const VIEWS = ["map", "grid", "clusters", "units", "runs", "health", "compare", "quiz"];
 
 function App() {
   const route = useRoute();
@@ -101,7 +101,7 @@ function View({ view, about, again, changed }: { view: string; about: About; aga
   if (view === "units") return <UnitsView about={about} route={route} />;
   if (view === "runs") return <RunsView about={about} />;
   if (view === "health") return <HealthView />;
-  if (view === "beside") return <BesideView about={about} route={route} />;
+  if (view === "compare") return <BesideView about={about} route={route} />;
   if (view === "quiz") return <QuizView about={about} route={route} />;
   if (view === "search") return <SearchView job={route.path[1] ?? ""} />;
   if (view === "edits") return <EditsView again={again} />;
