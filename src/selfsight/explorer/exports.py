@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from selfsight.core.errors import UsageError
 from selfsight.core.names import look_up
+from selfsight.explorer.beside import nearest_rows
 from selfsight.explorer.source import Shelf
 
 __all__ = ["KINDS", "exported", "free_name", "neighbours_of"]
@@ -78,17 +79,12 @@ def neighbours_of(
     vectors: Float[np.ndarray, "row dim"], count: int
 ) -> tuple[Float[np.ndarray, "row neighbour"], Int[np.ndarray, "row neighbour"]]:
     """Of each row ``1 - cos`` to itself and to the ``count`` rows nearest to it, nearest first, and which rows these are; exact."""
-    unit = np.asarray(vectors, dtype=np.float32)
-    unit = unit / np.linalg.norm(unit, axis=1, keepdims=True).clip(min=1e-12)
-    near, places = np.zeros((len(unit), count + 1), np.float32), np.zeros((len(unit), count + 1), np.int64)
-    for start in range(0, len(unit), PART):
-        far = (1 - unit[start : start + PART] @ unit.T).clip(min=0)
-        own = np.arange(len(far))
-        far[own, own + start] = -1
-        some = np.argpartition(far, count, axis=1)[:, : count + 1]
-        order = np.take_along_axis(some, np.take_along_axis(far, some, 1).argsort(1, kind="stable"), 1)
-        near[start : start + PART], places[start : start + PART] = np.take_along_axis(far, order, 1).clip(min=0), order
-    return near, places
+    parts = [(rows, alike) for _, rows, alike in nearest_rows(vectors, count, PART)]
+    rows, alike = (
+        (np.concatenate(some) for some in zip(*parts, strict=True)) if parts else (np.zeros((0, count), np.int64), np.zeros((0, count)))
+    )
+    own = np.arange(len(rows))[:, None]
+    return np.concatenate([np.zeros_like(own), 1 - alike], 1).clip(min=0).astype(np.float32), np.concatenate([own, rows], 1)
 
 
 def free_name(name: str, taken: Collection[str]) -> str:

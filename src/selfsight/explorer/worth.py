@@ -44,7 +44,7 @@ def worth_labelling(
             if len(chosen) >= min(count, len(rows)):
                 break
             chosen.setdefault(place, "doubtful")
-    return [(int(rows[place]), why) for place, why in chosen.items()]
+    return [(int(rows[place]), why) for place, why in chosen.items()][:count]
 
 
 def _sampled(
