@@ -88,8 +88,9 @@ class Worker:
         height, width = batch.pixels.shape[2:] if batch.extent is None else batch.extent[0].tolist()
         levels = batch.pixels[0, :, :height, :width].permute(1, 2, 0).numpy()
         out.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(levels if levels.shape[2] == 3 else levels[..., 0]).save(out / "picture.png")
-        return out / "picture.png"
+        file = out / f"{given['row']}.png"
+        Image.fromarray(levels if levels.shape[2] == 3 else levels[..., 0]).save(file)
+        return file
 
     def _attention(self, run: Any, given: Mapping[str, Any], out: Path, say: Say) -> dict[str, Any]:  # noqa: ARG002
         return attention(run.phi, self.source, given["row"], out)

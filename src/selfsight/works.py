@@ -185,7 +185,7 @@ def _set_apart(
     """How much more each place is like a cluster's middle than like any other's."""
     if grids.shape[1] != vectors.shape[1]:
         raise UsageError("Places and pictures are described by different numbers.", "Ask a network whose output is a mean over places.")
-    unit = normalize(torch.from_numpy(np.asarray(vectors, dtype=np.float32)) - torch.from_numpy(vectors.mean(0, dtype=np.float32)))
+    unit = normalize(torch.from_numpy(np.array(vectors, dtype=np.float32)) - torch.from_numpy(vectors.mean(0, dtype=np.float32)))
     known = np.unique(labels)
     middles = normalize(torch.stack([unit[torch.from_numpy(labels == one)].mean(0) for one in known]))
     place = int(np.flatnonzero(known == cluster)[0])

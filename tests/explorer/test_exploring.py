@@ -68,7 +68,7 @@ def test_a_run_shows_the_pictures_that_it_learnt_from(tmp_path):
     drawn = selfsight.open(DATA, limit=24, seed=3)
     worker = Worker(folder)
     worker.do("picture", {"network": "some", "row": 11}, tmp_path / "out", lambda _: None)
-    with Image.open(tmp_path / "out" / "picture.png") as picture:
+    with Image.open(tmp_path / "out" / "11.png") as picture:
         assert (np.asarray(picture) == drawn.read(np.array([11])).images[0].transpose(1, 2, 0)).all()
     assert main(["explore", str(where), "--limit", "10", "--no-serve", "--no-untrained", "--maps", "pca"]) == 0
     fewer = prepared([where], Chosen(DATA, 10, 0))

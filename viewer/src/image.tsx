@@ -104,7 +104,7 @@ function Picture({ row, network, name }: { row: number; network: string; name: s
     setBox(null);
     const follow = (job: Job) => {
       if (!here) return;
-      if (job.state === "done") setWhole(made(job.job, "picture.png"));
+      if (job.state === "done") setWhole(made(job.job, job.found.files![0]!));
       else if (job.state === "waiting" || job.state === "running") setTimeout(() => here && read<Job>(`/api/jobs/${job.job}`).then(follow, () => {}), 500);
     };
     const wait = setTimeout(() => send<Job>("/api/jobs/picture", { row }).then(follow, () => {}), 400);

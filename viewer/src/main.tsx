@@ -29,6 +29,7 @@ function App() {
   }, [shade]);
   useEffect(() => {
     document.title = `${view} · selfsight`;
+    document.querySelector("nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
     const pressed = (event: KeyboardEvent) => {
       if ((event.target as Element).closest("input, select, textarea")) return;
       const place = Number(event.key) - 1;

@@ -43,6 +43,7 @@ export function useRoute(): Route {
   const [route, set] = useState(now);
   useEffect(() => {
     const hear = () => set(now());
+    hear(); // what a child has put before this was heard
     changed.addEventListener("change", hear);
     window.addEventListener("popstate", hear);
     return () => {

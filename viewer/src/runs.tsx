@@ -2,8 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { type About, type Ill, type Run, type Score } from "./api";
-import { PALETTE, shown, Sorry, Thumbs, useRead } from "./parts";
-import { Link } from "./parts";
+import { Link, shown, Sorry, Thumbs, useRead } from "./parts";
 
 export function RunsView({ about }: { about: About }) {
   const [tick, setTick] = useState(0);
@@ -37,8 +36,8 @@ export function RunsView({ about }: { about: About }) {
             <div class="curves">
               {Object.entries(run.curves)
                 .filter(([, points]) => points.length > 1)
-                .map(([name, points], place) => (
-                  <Curve key={name} name={name} points={points} colour={PALETTE[place % PALETTE.length]!} />
+                .map(([name, points]) => (
+                  <Curve key={name} name={name} points={points} />
                 ))}
             </div>
             {run.measures
@@ -68,7 +67,7 @@ function health(run: Run): string {
   return words.join(" ") || "Nothing is known of its health.";
 }
 
-function Curve({ name, points, colour }: { name: string; points: [number, number][]; colour: string }) {
+function Curve({ name, points }: { name: string; points: [number, number][] }) {
   const values = points.map((point) => point[1]);
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const end = points.at(-1)![0] || 1;
@@ -79,7 +78,7 @@ function Curve({ name, points, colour }: { name: string; points: [number, number
         {name} <b>{shown(values.at(-1))}</b>
       </figcaption>
       <svg viewBox="0 0 300 88" role="img" aria-label={`${name} from ${shown(values[0])} to ${shown(values.at(-1))} over ${end} steps`}>
-        <polyline points={line} fill="none" stroke={colour} stroke-width="2" />
+        <polyline points={line} />
       </svg>
       <small class="quiet">
         {shown(low)} – {shown(high)}
@@ -90,9 +89,15 @@ function Curve({ name, points, colour }: { name: string; points: [number, number
 
 function Scores({ measure }: { measure: Run["measures"][number] }) {
   const rows = Object.entries(measure.scores ?? {}).flatMap(([probe, scores]) => Object.entries(scores).map(([name, score]) => ({ probe, name, score })));
-  const cell = (score: Score | undefined) => (score ? `${shown(score.value)}${score.high > score.low ? ` ± ${shown((score.high - score.low) / 2)}` : ""}` : "–");
+  const cell = (score: Score | undefined) => {
+    if (!score) return "–";
+    const half = (score.high - score.low) / 2;
+    if (!(half > 0)) return shown(score.value);
+    const digits = Math.max(0, Math.min(4, 1 - Math.floor(Math.log10(half)))); // two digits of what is not sure
+    return `${score.value.toFixed(digits)} ± ${half.toFixed(digits)}`;
+  };
   return (
-    <details open={rows.length < 20}>
+    <details open>
       <summary>
         {Object.keys(measure.scores ?? {}).join(", ")} on {measure.test}
       </summary>
