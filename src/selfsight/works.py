@@ -139,7 +139,7 @@ def boxes(phi: Representation, source: Source, row: int, out: Path) -> dict[str,
     """Objects as several ways find them, with masks and boxes."""
     ways: Sequence[str] = (*(("attention",) if phi.attends and getattr(phi.backbone, "prefix", 0) else ()), *FOUND)
     look = Look(max(phi.size, 64))
-    found = {way: find_objects(phi, source, way, look=look, rows=np.array([row])) for way in ways}
+    found = {way: find_objects(phi, source, way, look=look, least=0.0, rows=np.array([row])) for way in ways}
     shown = [Shown(np.asarray(one.tile(0)), _words(way, one.regions[0])) for way, one in found.items()]
     return _kept(sheet({"objects": shown}), out, "objects, found without labels; border asks no network")
 

@@ -1,9 +1,10 @@
 // The quiz: from which unit, or which class, was this picture made? Keeps the score.
 
 import { useEffect, useState } from "preact/hooks";
-import { type About, query, read, type Unit, type UnitRow } from "./api";
+import { type About, query, read, send, STILL, type Unit, type UnitRow } from "./api";
 import { Choice, Link, Sorry, Thumbs, useRead, Work } from "./parts";
 import { put, type Route } from "./route";
+import { done } from "./still";
 
 const CHOICES = 4;
 type Score = { right: number; asked: number };
@@ -31,11 +32,15 @@ export function QuizView({ about, route }: { about: About; route: Route }) {
   const [answer, setAnswer] = useState<number | null>(null);
   const [score, setScore] = useState(kept);
   const { found: units, problem } = useRead<UnitRow[]>(layer && kind === "unit" ? `/api/units${query({ network: network.name, layer })}` : null);
+  // In a folder those whose pictures are in it; null: all.
+  const possible = STILL ? done("maximise").filter((one) => one.network === network.name && (kind === "class" ? "class" in one : one.layer === layer)).map((one) => Number(one[kind])) : null;
   const next = () => {
     const likely = kind === "class" ? network.classes.map((_, at) => at) : [...(units ?? [])].sort((a, b) => b.peak - a.peak).slice(0, 48).map((one) => one.unit);
-    const some = drawn(likely, CHOICES);
+    const asked = drawn(possible ?? likely, 1)[0];
+    if (asked === undefined) return;
+    const others = drawn(likely.filter((one) => one !== asked), CHOICES - 1);
     setAnswer(null);
-    put({ kind: kind === "class" ? "class" : "", among: some.join(","), secret: some[Math.floor(Math.random() * some.length)] });
+    put({ kind: kind === "class" ? "class" : "", among: drawn([asked, ...others], CHOICES).join(","), secret: asked });
   };
   const told = (one: number) => {
     if (answer !== null || secret === null) return;
@@ -49,6 +54,7 @@ export function QuizView({ about, route }: { about: About; route: Route }) {
   }, [units, kind, secret]);
   useEffect(() => setAnswer(null), [secret, among.join()]);
   if (!inner.length) return <p class="empty">This network has no inner layers to ask about.</p>;
+  if (possible && !possible.length) return <p class="empty">No picture was made before this folder was written: open pages of units or the quiz in the explorer first.</p>;
   if (problem) return <Sorry problem={problem} />;
   const given = kind === "class" ? { network: network.name, class: secret } : { network: network.name, layer, unit: secret };
   return (
@@ -79,13 +85,13 @@ export function QuizView({ about, route }: { about: About; route: Route }) {
       <div class="two">
         <section>{secret !== null && <Work key={`${kind}${layer}${secret}`} kind="maximise" auto given={given} words="the picture is made" />}</section>
         <section>
-          <p>{answer === null ? "Look at what each answer likes most, and choose." : answer === secret ? "Right." : `No: it was made from ${name(kind, secret, network.classes)}.`}</p>
+          <p>{answer === null ? kind === "unit" ? "Look at what each answer likes most, and choose." : "Choose a class." : answer === secret ? "Right." : `No: it was made from ${name(kind, secret, network.classes)}.`}</p>
           {among.map((one) => (
             <section key={one} class={`card answer ${answer !== null && one === secret ? "right" : ""} ${answer === one && one !== secret ? "wrong" : ""}`}>
               <button type="button" disabled={answer !== null} onClick={() => told(one)}>
                 {name(kind, one, network.classes)}
               </button>
-              <Likes kind={kind} one={one} network={network.name} layer={layer} />
+              <Likes kind={kind} one={one} network={network.name} layer={layer} label={network.classes[one] ?? ""} />
             </section>
           ))}
           {answer !== null && kind === "unit" && <Link to={`/units/${encodeURIComponent(layer)}/${secret}`}>the page of unit {secret}</Link>}
@@ -97,15 +103,22 @@ export function QuizView({ about, route }: { about: About; route: Route }) {
 
 const name = (kind: string, one: number | null, classes: string[]) => (kind === "class" ? (classes[one ?? -1] ?? "?") : `unit ${one}`);
 
-// Pictures that a unit likes most.
-function Likes({ kind, one, network, layer }: { kind: string; one: number; network: string; layer: string }) {
+// Pictures that a unit likes most, or some of a class.
+function Likes({ kind, one, network, layer, label }: { kind: string; one: number; network: string; layer: string; label: string }) {
   const [rows, set] = useState<number[]>([]);
   useEffect(() => {
     let here = true;
-    if (kind === "unit") read<Unit>(`/api/unit/${one}${query({ network, layer })}`).then((found) => here && set(found.top.slice(0, 5).map((each) => each.row)), () => {});
+    const found =
+      kind === "unit"
+        ? read<Unit>(`/api/unit/${one}${query({ network, layer })}`).then((unit) => unit.top.map((each) => each.row))
+        : send<{ rows: number[] }>("/api/select", { conditions: [{ column: "label", sign: "=", value: label }], count: 5 }).then((some) => some.rows);
+    found.then(
+      (some) => here && set(some.slice(0, 5)),
+      () => {}, // without labels a class has no pictures to show
+    );
     return () => {
       here = false;
     };
-  }, [kind, one, network, layer]);
-  return kind === "unit" ? <Thumbs rows={rows} /> : null;
+  }, [kind, one, network, layer, label]);
+  return <Thumbs rows={rows} />;
 }

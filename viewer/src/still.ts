@@ -63,6 +63,12 @@ export const mark = (kind: string, given: Record<string, unknown>): string => {
   return kind + " " + JSON.stringify(Object.fromEntries(Object.keys(whole).sort().map((name) => [name, whole[name]])));
 };
 
+// What was asked of the work of a kind that is in the folder.
+export const done = (kind: string): Record<string, unknown>[] =>
+  Object.keys(base().jobs)
+    .filter((one) => one.startsWith(`${kind} `))
+    .map((one) => JSON.parse(one.slice(kind.length + 1)));
+
 export async function answer(path: string, body?: unknown): Promise<unknown> {
   const address = new URL(path, "file:///");
   const [, , first = "", second = ""] = address.pathname.split("/").map(decodeURIComponent);

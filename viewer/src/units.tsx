@@ -1,7 +1,7 @@
 // Units: which stand out, and one with what it likes.
 
 import { useState } from "preact/hooks";
-import { type About, query, type Unit, type UnitRow } from "./api";
+import { type About, query, STILL, type Unit, type UnitRow } from "./api";
 import { Choice, Link, shown, Sorry, Thumbs, useJob, useRead, Work } from "./parts";
 import { go, put, type Route } from "./route";
 
@@ -115,6 +115,7 @@ function Dissected({ network, layer, unit }: { network: string; layer: string; u
       </p>
     );
   const busy = job?.state === "waiting" || job?.state === "running";
+  if (STILL) return null;
   return busy ? (
     <p class="progress">
       <progress aria-label="dissection" /> {job!.words}{" "}
