@@ -371,7 +371,7 @@ class Run:
 
     def explore(self, data: str | Path | None = None, *, others: Sequence["Run"] = (), say: Say = quiet, **more: Any) -> Opened:
         """Serve a page of this machine: a data set as this run and others see it. ``more`` is that of ``explorer.opening.serve``."""
-        names = unique([run.path.name for run in (self, *others)])
+        names = unique([run.phi.name for run in (self, *others)])
         networks = {name: (run.phi, run.path) for name, run in zip(names, (self, *others), strict=True)}
         return serve(ready(networks, None if data is None else str(data), say=say), **more)
 

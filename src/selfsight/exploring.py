@@ -25,7 +25,7 @@ from selfsight.discover.clusters import describe_groups, find_clusters
 from selfsight.discover.grouping import grouped
 from selfsight.engine.hardware import fast_bf16
 from selfsight.explorer.opening import Chosen, choice, noted, prepared
-from selfsight.explorer.pack import CLUSTER, Pack, PackWriter, is_prepared, near_of
+from selfsight.explorer.pack import CLUSTER, Pack, PackWriter, home, is_prepared, near_of
 from selfsight.explorer.places import MAPS, installed, place
 from selfsight.measure.floors import estimate_statistics
 
@@ -132,7 +132,7 @@ def ready(
     folder = None if again or more.get("maps") is not None else prepared(paths, chosen)
     if folder is None:
         source = opened(chosen, next(iter(networks.values()))[0].size)
-        pack = prepare(networks, source, paths[0] / "explorer", chosen=chosen, again=again, say=say, **more)
+        pack = prepare(networks, source, home(paths[0]) / "explorer", chosen=chosen, again=again, say=say, **more)
         noted(paths, chosen, pack)
         folder = pack.path
     return folder
@@ -160,12 +160,12 @@ def _banks(networks: Mapping[str, tuple[Representation, Path]], source: Source, 
     banks = dict[str, Path]()
     for name, (phi, run) in networks.items():
         say(f"what {name} says of {len(source):,} pictures")
-        banks[name] = bank_of(phi, source, run / "banks", layers=phi.layers, bf16=fast_bf16(phi.device)).path
+        banks[name] = bank_of(phi, source, home(run) / "banks", layers=phi.layers, bf16=fast_bf16(phi.device)).path
     first, run = next(iter(networks.values()))
     if untrained and first.spec:
         twin = untrained_of(first, source)
         say("what the same network said before learning")
-        banks["untrained"] = bank_of(twin, source, run / "banks", layers=twin.layers, bf16=fast_bf16(twin.device)).path
+        banks["untrained"] = bank_of(twin, source, home(run) / "banks", layers=twin.layers, bf16=fast_bf16(twin.device)).path
     return banks
 
 
@@ -219,13 +219,13 @@ def _clustered(phi: Representation, source: Source, run: Path, say: Say) -> tupl
     if not 20 <= len(source) <= CLUSTERED:
         return {}, {}
     count = int(np.clip(round((len(source) / 2) ** 0.5 / 2), 4, 40))
-    found = find_clusters(phi, source, count=count, banks=run / "banks", say=say)
+    found = find_clusters(phi, source, count=count, banks=home(run) / "banks", say=say)
     twins = np.full(len(source), np.nan)
     for number, rows in enumerate(found.twins):
         twins[list(rows)] = number
     columns = {CLUSTER: found.labels.astype(np.float64), near_of(CLUSTER): found.nearness}
     told = {CLUSTER: [one.to_plain(found.names).get("units", []) for one in found.clusters]}
-    vectors = np.asarray(bank_of(phi, source, run / "banks").pooled(), dtype=np.float32)
+    vectors = np.asarray(bank_of(phi, source, home(run) / "banks").pooled(), dtype=np.float32)
     vectors = vectors - vectors.mean(0)
     for other in sorted({max(count // 2, 2), min(2 * count, len(source) // 2)} - {count}):
         say(f"{other} clusters")

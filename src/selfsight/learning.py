@@ -93,10 +93,11 @@ class _Job:
                 manner.say(f"going on after step {done} of {settings.steps}")
             folder.status("running", step=done, steps=settings.steps)
             _list_bad(folder, self.source, manner.say)
+            _card(folder.path, settings, method, self.source)
             if done < settings.steps:
                 self._fit(method, health, done, state)
             status = "collapsed" if health.verdict else "finished"
-            _export(folder.path, settings, method, self.source)
+            _export(folder.path, method)
             folder.status(status, health.verdict, step=settings.steps, steps=settings.steps)
             seconds = time.perf_counter() - started
             return _summary(folder.path, settings, method, status, seconds, settings.steps - done)
@@ -240,14 +241,11 @@ def _list_bad(folder: RunFolder, source: Source, say: Say) -> None:
     say(f"{len(source.bad)} of {len(source)} files could not be read and were replaced; bad_files.csv lists them")
 
 
-def _export(path: Path, settings: Settings, method: Method, source: Source) -> None:
-    """The backbone in timm's layout: ``model.safetensors`` and ``config.json``."""
+def _card(path: Path, settings: Settings, method: Method, source: Source) -> None:
+    """What the backbone is, in timm's layout, ``export/config.json``: from the beginning, so that a run that still trains can be looked at."""
     if rank():
         return
-    folder, backbone = path / "export", method.backbone
-    folder.mkdir(exist_ok=True)
-    write_weights(backbone.state_dict(), folder / "model.safetensors", {"format": "pt"})
-    normalise = getattr(method.recipe, "normalise", None)
+    backbone, normalise = method.backbone, getattr(method.recipe, "normalise", None)
     card = {
         "architecture": settings.backbone,
         "num_classes": 0,
@@ -260,7 +258,14 @@ def _export(path: Path, settings: Settings, method: Method, source: Source) -> N
         },
         "selfsight": {"method": settings.method, "data": source.fingerprint, "images": len(source), "steps": settings.steps},
     }
-    write_atomically(folder / "config.json", json.dumps(card, indent=1) + "\n")
+    (path / "export").mkdir(exist_ok=True)
+    write_atomically(path / "export" / "config.json", json.dumps(card, indent=1) + "\n")
+
+
+def _export(path: Path, method: Method) -> None:
+    """The backbone's weights, ``export/model.safetensors``."""
+    if not rank():
+        write_weights(method.backbone.state_dict(), path / "export" / "model.safetensors", {"format": "pt"})
 
 
 def _summary(path: Path, settings: Settings, method: Method, status: str, seconds: float, steps: int) -> dict[str, Any]:

@@ -76,6 +76,29 @@ def test_a_run_shows_the_pictures_that_it_learnt_from(tmp_path):
     assert (len(Pack(fewer)), Pack(fewer).clusterings) == (10, {})
 
 
+def test_a_run_that_still_trains_and_its_checkpoints_are_shown(tmp_path):
+    """What training changed: the newest checkpoint of a run that was stopped, beside an earlier one; curves as far as they go."""
+    where = tmp_path / "slow"
+    learnt = {"backbone": "resnet_tiny?width=8", "size": 32, "batch": 16, "steps": 4, "save_every": 2}
+    selfsight.learn(DATA, out=where, **learnt)
+    (where / "export" / "model.safetensors").unlink()  # as it is before it ends
+    early = where / "checkpoints" / "step_00000002"
+    assert main(["explore", str(where), str(early), "--no-serve"]) == 0
+    folder = prepared([where, early], choice(where))
+    assert folder is not None
+    assert folder.parent == where / "explorer"
+    shelf = Shelf.of(folder)
+    assert list(shelf.networks) == ["slow at step 4", "slow at step 2", "untrained"]
+    assert [one["name"] for one in shelf.runs()] == ["slow"]
+    assert shelf.runs()[0]["curves"]["loss"]
+    vectors = [one.bank.pooled() for one in shelf.networks.values()]
+    assert not np.allclose(vectors[0], vectors[1])
+    worker = Worker(folder)
+    for name, rows in zip(shelf.networks, vectors, strict=True):
+        found = worker.do("embed", {"network": name, "layer": "", "row": 5}, tmp_path / name, lambda _: None)
+        assert np.allclose(found["vector"], rows[5], atol=0.05 * np.abs(rows[5]).max()), name  # the bank is of bfloat16
+
+
 def test_links_in_the_data_lead_to_no_other_files(run, tmp_path):
     """A link to a text is a picture that cannot be read; a link to its own folder ends; of what they lead to nothing is shown."""
     photos = tmp_path / "photos"

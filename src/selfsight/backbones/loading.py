@@ -16,10 +16,11 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def load_representation(spec: str | Path, *, size: int | None = None) -> Representation:
-    """The representation of a run (its folder), of ``timm:NAME`` with its published weights, or of ``untrained:NAME`` without any.
+    """The representation of a run, of ``timm:NAME`` with its published weights, or of ``untrained:NAME`` without any.
 
     Args:
-        spec: a run's folder, ``timm:NAME``, ``timm:local-dir:PATH`` or ``untrained:NAME``.
+        spec: a run's folder (of a run that still trains its newest checkpoint is taken) or that of a checkpoint,
+            ``timm:NAME``, ``timm:local-dir:PATH`` or ``untrained:NAME``.
         size: side of the images in pixels, for models; by default 224, of untrained ones 96.
 
     Raises:
@@ -34,24 +35,42 @@ def load_representation(spec: str | Path, *, size: int | None = None) -> Represe
         return Representation(backbone, mean=mean, std=std, size=side, name=text, spec=text)
     if text.startswith("untrained:"):
         return untrained(text.removeprefix("untrained:"), size=size or 96)
-    folder = Path(spec) / "export"
-    if not (folder / "config.json").is_file():
-        raise UsageError(
-            f"{spec} is not a finished run: it has no export/config.json.",
-            "Give a run's folder, or a model as timm:NAME or untrained:NAME.",
-        )
-    card = json.loads((folder / "config.json").read_text())
+    run, weights = _learnt(Path(spec))
+    card = json.loads((run / "export" / "config.json").read_text())
     shape = card["pretrained_cfg"]
     backbone = build_backbone(card["architecture"], size=shape["input_size"][-1], channels=shape["input_size"][0])
-    backbone.load_state_dict(load_file(folder / "model.safetensors"))
-    return Representation(
-        backbone,
-        mean=shape["mean"],
-        std=shape["std"],
-        size=shape["input_size"][-1],
-        name=Path(spec).name,
-        spec=card["architecture"],
-    )
+    backbone.load_state_dict(_backbone(weights))
+    name = run.name if weights.parent.name == "export" else f"{run.name} at step {int(weights.parent.name.removeprefix('step_'))}"
+    side, spec = shape["input_size"][-1], card["architecture"]
+    return Representation(backbone, mean=shape["mean"], std=shape["std"], size=side, name=name, spec=spec)
+
+
+def _learnt(folder: Path) -> tuple[Path, Path]:
+    """The run that is meant, and the file with its weights: in the end, so far, or at the checkpoint that is named.
+
+    Raises:
+        UsageError: the folder is no run's, or there are no weights yet.
+    """
+    run = folder.parents[1] if (folder / "method.safetensors").is_file() else folder
+    if not (run / "export" / "config.json").is_file():
+        raise UsageError(
+            f"{folder} is no run: it has no export/config.json.", "Give a run's folder, or a model as timm:NAME or untrained:NAME."
+        )
+    last = run / "checkpoints" / "last.json"
+    newest = run / "checkpoints" / json.loads(last.read_text())["checkpoint"] if last.is_file() else run
+    found = [folder / "method.safetensors", run / "export" / "model.safetensors", newest / "method.safetensors"]
+    for file in found:
+        if file.is_file():
+            return run, file
+    raise UsageError(f"{folder} has no weights yet.", "Wait for its first checkpoint.")
+
+
+def _backbone(weights: Path) -> dict[str, torch.Tensor]:
+    """The backbone's weights, of a file that may hold a whole method's."""
+    found = load_file(weights)
+    if weights.name != "method.safetensors":
+        return found
+    return {name.removeprefix("backbone."): value for name, value in found.items() if name.startswith("backbone.")}
 
 
 def untrained(spec: str, *, size: int = 32, seed: int = 0) -> Representation:

@@ -16,7 +16,9 @@ class Explore:
     """What to look at."""
 
     runs: tyro.conf.Positional[
-        Annotated[tuple[Path, ...], tyro.conf.arg(help="folders of runs; the map and the clusters are of the first")]
+        Annotated[
+            tuple[Path, ...], tyro.conf.arg(help="folders of runs, or of their checkpoints; the map and the clusters are of the first")
+        ]
     ]
     data: Annotated[str | None, tyro.conf.arg(help="the data set; by default what the first run learnt from")] = None
     limit: Annotated[
@@ -96,6 +98,6 @@ def _prepare(read: Explore) -> Path:
     from selfsight.learning import speak
 
     runs = [Run(path, device=read.device) for path in read.runs]
-    networks = {name: (run.phi, run.path) for name, run in zip(unique([run.path.name for run in runs]), runs, strict=True)}
+    networks = {name: (run.phi, run.path) for name, run in zip(unique([run.phi.name for run in runs]), runs, strict=True)}
     maps = None if read.maps is None else read.maps.split(",")
     return ready(networks, read.data, limit=read.limit, untrained=read.untrained, maps=maps, again=read.again, say=speak)

@@ -15,7 +15,7 @@ from typing import Any
 
 from selfsight.core.errors import EnvironmentFault, UsageError
 from selfsight.explorer.jobs import Jobs
-from selfsight.explorer.pack import Pack, is_prepared
+from selfsight.explorer.pack import Pack, home, is_prepared
 from selfsight.explorer.source import Shelf
 
 __all__ = ["Chosen", "Opened", "choice", "noted", "placed", "prepared", "serve"]
@@ -36,6 +36,12 @@ FRAME = """(() => {
 def placed(data: str) -> str:
     """A data set's name that means the same from every folder: a path from the root, where it is one."""
     return str(Path(data).resolve()) if Path(data).exists() else data
+
+
+def _weights(run: Path) -> Path:
+    """The file that changes with a run's weights."""
+    whole, part = run / "export" / "model.safetensors", run / "method.safetensors"
+    return whole if whole.is_file() else part if part.is_file() else run / "checkpoints" / "last.json"
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ def choice(run: Path, data: str | None = None, limit: int | None = None) -> Chos
     """
     if data is not None:
         return Chosen(placed(data), limit)
-    file = run / "config.json"
+    file = home(run) / "config.json"
     if not file.is_file():
         raise UsageError(f"{run} is no run, or what it learnt from is not known.", "Name the images: --data DATA")
     known = json.loads(file.read_text())
@@ -70,31 +76,30 @@ def choice(run: Path, data: str | None = None, limit: int | None = None) -> Chos
 
 def _mark(runs: Sequence[Path], chosen: Chosen) -> str:
     """Changes with the runs' weights and the pictures' choice."""
-    weights = [path / "export" / "model.safetensors" for path in runs]
     stamps = [
         (path.name, file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else path.name
-        for path, file in zip(runs, weights, strict=True)
+        for path, file in zip(runs, map(_weights, runs), strict=True)
     ]
     drawn = [] if chosen.limit is None else [chosen.limit, chosen.seed]
     return hashlib.sha256(repr([stamps, chosen.data, *drawn]).encode()).hexdigest()[:16]
 
 
 def _known(runs: Sequence[Path]) -> dict[str, str]:
-    index = runs[0] / "explorer" / "index.json"
+    index = home(runs[0]) / "explorer" / "index.json"
     return json.loads(index.read_text()) if index.is_file() else {}
 
 
 def prepared(runs: Sequence[Path], chosen: Chosen) -> Path | None:
     """The folder that was prepared for these runs and pictures, where there is one."""
     found = _known(runs).get(_mark(runs, chosen))
-    folder = runs[0] / "explorer" / (found or "")
+    folder = home(runs[0]) / "explorer" / (found or "")
     return folder if found and is_prepared(folder) else None
 
 
 def noted(runs: Sequence[Path], chosen: Chosen, pack: Pack) -> None:
     """Remember what was prepared."""
     told = json.dumps({**_known(runs), _mark(runs, chosen): pack.path.name}, indent=1)
-    (runs[0] / "explorer" / "index.json").write_text(told + "\n")
+    (home(runs[0]) / "explorer" / "index.json").write_text(told + "\n")
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,16 @@ from jaxtyping import Float
 from selfsight.core.errors import DataError, UsageError
 from selfsight.core.names import look_up
 
-__all__ = ["CLUSTER", "Pack", "PackWriter", "is_prepared", "near_of"]
+__all__ = ["CLUSTER", "Pack", "PackWriter", "home", "is_prepared", "near_of"]
 
 VERSION = 2
 CLUSTER = "cluster"
 """The column of the first clustering; others are named after their number of clusters, such as ``cluster_8``."""
+
+
+def home(run: Path) -> Path:
+    """The folder of a run; of a checkpoint's folder the run's that it belongs to."""
+    return run.parents[1] if run.parent.name == "checkpoints" else run
 
 
 def near_of(column: str) -> str:

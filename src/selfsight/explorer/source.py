@@ -15,7 +15,7 @@ from selfsight.core.errors import DataError, UsageError
 from selfsight.core.names import look_up
 from selfsight.explorer.beside import shared_neighbours
 from selfsight.explorer.edits import Edits
-from selfsight.explorer.pack import CLUSTER, Pack, near_of
+from selfsight.explorer.pack import CLUSTER, Pack, home, near_of
 from selfsight.explorer.worth import worth_labelling
 
 __all__ = ["Network", "Shelf"]
@@ -311,7 +311,7 @@ class Shelf:
     def runs(self) -> list[dict[str, Any]]:
         """Each run's state, curves and scores, as they stand on disk now."""
         found = []
-        for path in dict.fromkeys(one.run.resolve() for one in self.networks.values() if one.run):
+        for path in dict.fromkeys(home(one.run.resolve()) for one in self.networks.values() if one.run):
             found.append(
                 {
                     "name": path.name,
