@@ -24,9 +24,12 @@ from selfsight.data.source import Source, Subset, Truth
 from selfsight.discover.clusters import describe_groups, find_clusters
 from selfsight.discover.grouping import grouped
 from selfsight.engine.hardware import fast_bf16
+from selfsight.explain.sheet import unique
+from selfsight.explorer.edits import Edits
+from selfsight.explorer.exports import free_name
 from selfsight.explorer.opening import Chosen, choice, noted, prepared
 from selfsight.explorer.pack import CLUSTER, Pack, PackWriter, home, is_prepared, near_of
-from selfsight.explorer.places import MAPS, installed, place
+from selfsight.explorer.places import MAPS, installed, need_map, place
 from selfsight.measure.floors import estimate_statistics
 
 __all__ = ["opened", "prepare", "ready", "untrained_of"]
@@ -34,6 +37,11 @@ __all__ = ["opened", "prepare", "ready", "untrained_of"]
 SIDE = 128
 """Longest side of small pictures, in pixels."""
 PART = 256
+OURS = (
+    "name", "file", "row", "tag", "note", "label", "brightness", "contrast", "sharpness", "information", "width", "height", "oddness",
+    CLUSTER, near_of(CLUSTER), f"{CLUSTER}_name", "distance_to_neighbours", "duplicates",
+)  # fmt: skip
+"""Columns that are made here; those of the data that are called so have an underscore behind their names."""
 CLUSTERED = 50_000
 """Pictures up to which clusters, neighbours and duplicates are found."""
 
@@ -66,6 +74,8 @@ def prepare(
         UsageError: there is no such map.
         MissingExtra: a map's package is not installed.
     """
+    for kind in maps or ():
+        need_map(kind)
     banks = _banks(networks, source, untrained=untrained, say=say)
     drawn = [kind for kind in MAPS if kind == "pacmap" and kind in installed() and len(source) <= CLUSTERED] if maps is None else list(maps)
     mark = hashlib.sha256(repr([source.fingerprint, [str(path) for path in banks.values()]]).encode()).hexdigest()[:16]
@@ -104,8 +114,23 @@ def _written(
         for name, bank in banks.items()
     ]
     more = {"size": phi.size, "fingerprint": source.fingerprint, "networks": told, "masks": truth.masks is not None}
+    _set_aside(writer.path, groups, say)
     bad = [list(one) for one in source.bad][:1000]
     return writer.finish(list(source.names), columns | groups, _maps(banks, drawn, say), clusters, {**facts, **more, "bad": bad})
+
+
+def _set_aside(path: Path, groups: Mapping[str, np.ndarray], say: Say) -> None:
+    """Where clusters are others than those that were named before, take the names back; they stand in the history of edits."""
+    if not is_prepared(path):
+        return
+    before = Pack(path)
+    same = set(before.clusterings) <= set(groups) and all((before.column(name) == groups[name]).all() for name in before.clusterings)
+    edits = Edits(path.parent / f"{path.name}.edits.sqlite")
+    for kind in ("cluster_merge", "cluster_name"):
+        if not same and (named := list(edits.said(kind))):
+            edits.say(kind, named, "")
+            say(f"clusters have changed: {len(named)} edits of them were taken back; undo brings them again")
+    edits.close()
 
 
 def ready(
@@ -165,7 +190,9 @@ def _banks(networks: Mapping[str, tuple[Representation, Path]], source: Source, 
     if untrained and first.spec:
         twin = untrained_of(first, source)
         say("what the same network said before learning")
-        banks["untrained"] = bank_of(twin, source, home(run) / "banks", layers=twin.layers, bf16=fast_bf16(twin.device)).path
+        banks[unique([*networks, "untrained"])[-1]] = bank_of(
+            twin, source, home(run) / "banks", layers=twin.layers, bf16=fast_bf16(twin.device)
+        ).path
     return banks
 
 
@@ -209,8 +236,8 @@ def _known(truth: Truth, count: int) -> dict[str, np.ndarray]:
         named = truth.classes or tuple(str(number) for number in range(int(truth.labels.max(initial=0)) + 1))
         columns["label"] = np.array([named[label] if 0 <= label < len(named) else "" for label in truth.labels], dtype=object)
     for name, values in truth.attributes.items():
-        if len(values) == count and name not in ("name", "cluster"):
-            columns[name] = values if values.dtype == object else values.astype(np.float64)
+        if len(values) == count:
+            columns[free_name(name, {*OURS, *columns})] = values if values.dtype == object else values.astype(np.float64)
     return columns
 
 

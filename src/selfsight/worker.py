@@ -15,7 +15,7 @@ from PIL import Image
 
 from selfsight.api import Run
 from selfsight.bank.store import OUTPUT, Bank
-from selfsight.core.errors import SelfsightError, UsageError
+from selfsight.core.errors import DataError, SelfsightError, UsageError
 from selfsight.core.readout import Readout
 from selfsight.core.say import Say
 from selfsight.core.views import Images
@@ -58,7 +58,10 @@ class Worker:
     def source(self) -> Source:
         """The data set."""
         about = self.pack.about
-        return opened(Chosen(about["data"], about["limit"], about["seed"]), about["size"])
+        found = opened(Chosen(about["data"], about["limit"], about["seed"]), about["size"])
+        if found.fingerprint != about.get("fingerprint", found.fingerprint):
+            raise DataError("The data have changed since they were prepared.", "Prepare them again: selfsight explore … --again")
+        return found
 
     def vectors(self, given: Mapping[str, Any]) -> Float[np.ndarray, "item dim"]:
         """What the network says of every picture, at the layer that is asked about."""
@@ -127,6 +130,7 @@ class Worker:
     def _prototypes(self, run: Any, given: Mapping[str, Any], out: Path, say: Say) -> dict[str, Any]:
         say("the patches that set the cluster apart")
         labels, near = self.pack.column(given["of"]).astype(np.int64), self.pack.column(near_of(given["of"]))
+        labels = np.where(np.isin(labels, given["parts"]), given["cluster"], labels)
         members = np.flatnonzero(labels == given["cluster"])
         rows = members[np.argsort(-near[members], kind="stable")][:TOP]
         return prototypes(run.phi, self.source, rows, labels, np.asarray(self.vectors(given)), given["cluster"], out)

@@ -41,8 +41,16 @@ def test_what_differs_most_is_told_first():
     assert one["left"] == np.argsort(-alike)[:6].tolist()
 
 
-def test_few_pictures_are_compared_with_all_others():
-    assert shared_neighbours(np.eye(4, dtype=np.float32), np.eye(4, dtype=np.float32))["mean"] == 1
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_pictures_are_told(count):
+    rows = np.ones((count, 4), np.float32)
+    assert shared_neighbours(rows, rows) == {"mean": None, "chance": None, "of": count, "differ": [], "agree": []}
+
+
+def test_of_few_pictures_all_others_are_neighbours():
+    found = shared_neighbours(np.eye(4, dtype=np.float32), DICE.normal(size=(4, 3)).astype(np.float32))
+    assert (found["mean"], found["chance"]) == (1, 1)
+    assert all(sorted([one["row"], *one["left"]]) == [0, 1, 2, 3] for one in found["differ"])
 
 
 def test_maps_keep_what_is_alike_together():

@@ -1,12 +1,14 @@
 """A person at the page, in a real browser: where Chromium is there."""
 
+import json
 import shutil
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlencode
 
 import pytest
-from shelves import make_shelf
+from shelves import Client, make_shelf
 
 import selfsight
 from selfsight.explorer import opening
@@ -213,6 +215,50 @@ def test_a_folder_opens_from_a_file(browser, tmp_path):
         fresh.wait_for_selector("main *")
         assert fresh.locator("[role=alert]").count() == 0, path
     assert problems == []
+
+
+ASKED = [
+    {"sort": "label", "descending": True},
+    {"sort": "label"},
+    {"sort": "tag"},
+    {"sort": "tag", "descending": True},
+    {"sort": "duplicates", "descending": True},
+    {"sort": "brightness", "descending": True, "conditions": [{"column": "label", "sign": "!=", "value": "red"}]},
+    {"conditions": [{"column": "duplicates", "sign": "!=", "value": 0}]},
+    {"conditions": [{"column": "duplicates", "sign": "<=", "value": 0}]},
+    {"conditions": [{"column": "name", "sign": "has", "value": "ÜNÏ"}, {"column": "brightness", "sign": "<", "value": 0.5}]},
+    {"conditions": [{"column": "cluster", "sign": "=", "value": 1}], "descending": True},
+    {"conditions": [{"column": "cluster_4_name", "sign": "=", "value": "threes"}]},
+    {"lasso": [[-0.2, -0.9], [0.8, -0.7], [0.9, 0.9], [0.3, 0.1]]},
+    {"lasso": [[-0.2, -0.9], [0.8, -0.7], [0.9, 0.9], [0.3, 0.1]], "map": "turned"},
+]
+
+
+def test_a_folder_answers_as_the_server_does(browser, tmp_path):
+    """The page without a server chooses, orders and lassos by itself: the same rows in the same order."""
+    shelf = make_shelf(tmp_path)
+    shelf.edits.say("tag", [7, 3, 20], "b")
+    shelf.edits.say("tag", [5], "a")
+    shelf.edits.say("cluster_name", [1_000_003], "threes")
+    shelf.edits.say("cluster_merge", [0], "1")
+    index = write_still(shelf, tmp_path / "page").as_uri()
+    opened = serve(tmp_path / "pack", port=0, work=False)
+    page = browser.new_context(viewport={"width": 1200, "height": 2400}).new_page()
+    try:
+        client = Client(opened)
+        for asked in ASKED:
+            wanted = client.json("POST", "/api/select", asked)["rows"]
+            query = {"where": json.dumps(asked["conditions"])} if "conditions" in asked else {}
+            query |= {"lasso": ";".join(",".join(map(str, corner)) for corner in asked["lasso"])} if "lasso" in asked else {}
+            query |= {name: asked[name] for name in ("sort", "map") if name in asked} | ({"down": "1"} if asked.get("descending") else {})
+            page.goto(f"{index}#/grid?{urlencode(query)}")
+            page.reload()
+            page.wait_for_selector(f"text={len(wanted)} pictures")
+            links = page.locator(".cell a").evaluate_all("list => list.map(one => one.getAttribute('href'))")
+            assert [int(link.split("/")[-1]) for link in links] == wanted, asked
+            assert wanted, asked
+    finally:
+        opened.close()
 
 
 def test_pictures_like_an_uploaded_one_are_found(browser, tmp_path):

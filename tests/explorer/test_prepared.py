@@ -51,6 +51,9 @@ def test_conditions_are_typed(pack):
     assert chosen(pack, [{"column": "name", "sign": "has", "value": "ÜNÏ"}]).tolist() == [3]
     assert chosen(pack, sort="brightness", descending=True)[0] == COUNT - 1
     assert chosen(pack, sort="duplicates").tolist()[:2] == [0, 1]  # what is unknown comes last
+    some = {"tag": np.array(["b", "", "a", "b"] + [""] * (COUNT - 4), object)}
+    assert chosen(pack, sort="tag", extra=some).tolist()[:5] == [2, 0, 3, 1, 4]
+    assert chosen(pack, sort="tag", descending=True, extra=some).tolist()[:5] == [0, 3, 2, 1, 4]  # equals stay in the data's order
     assert chosen(
         pack, extra={"tag": np.array(["x"] + [""] * (COUNT - 1), object)}, conditions=[{"column": "tag", "sign": "=", "value": "x"}]
     ).tolist() == [0]

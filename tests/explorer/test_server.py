@@ -84,7 +84,12 @@ def test_names_become_labels_and_merges_are_undone(client):
     client.json("POST", "/api/undo", {})
     client.json("POST", "/api/edits/cluster_merge", {"subjects": [0], "value": "1"})
     (one,) = client.json("GET", "/api/clusters")
-    assert (one["size"], one["name"], one["purity"]) == (COUNT, "blues", 0.5)
+    assert (one["size"], one["name"], one["purity"], one["parts"]) == (COUNT, "blues", 0.5, [0, 1])
+    asked = {"conditions": [{"column": "cluster", "sign": "=", "value": 1}]}
+    assert client.json("POST", "/api/select", asked)["total"] == COUNT  # all of it, in the grid, too
+    assert client.json("GET", "/api/item/4")["columns"]["cluster"] == 1
+    text = client.ask("POST", "/api/export/csv", asked)[2].decode()
+    assert {row["cluster"] for row in csv.DictReader(io.StringIO(text, newline=""))} == {"1.0"}
     assert client.json("POST", "/api/undo", {}) == {"kind": "cluster_merge"}
     assert len(client.json("GET", "/api/clusters")) == 2
     client.json("POST", "/api/undo", {})
@@ -117,6 +122,19 @@ def test_a_lasso_lies_on_the_map_that_is_shown(client):
     places = {name: np.frombuffer(client.ask("GET", f"/api/map?name={name}")[2], "<f4").reshape(-1, 2) for name in ("pca", "turned")}
     assert (places["pca"] == places["turned"][:, ::-1]).all()
     assert client.ask("GET", "/api/map?name=nothing")[0] == 422
+
+
+@pytest.mark.parametrize(
+    ("kind", "subjects", "value"),
+    [
+        ("tag", [COUNT], "x"), ("tag", [-1], "x"), ("tag", [10**30], "x"), ("tag", [True], "x"), ("tag", [1], "\ud800"), ("cluster_name", [2], "x"),
+        ("cluster_name", [1_000_004], "x"), ("cluster_merge", [0], "abc"), ("cluster_merge", [0], "-1"), ("cluster_merge", [0], "999999999"),
+        ("cluster_merge", [0], "2"), ("cluster_merge", ["0"], "1"), ("cluster_merge", [], "1"), ("nothing", [0], "1"),
+    ],
+)  # fmt: skip
+def test_nothing_is_said_of_what_is_not_there(client, kind, subjects, value):
+    assert client.ask("POST", f"/api/edits/{kind}", {"subjects": subjects, "value": value})[0] == 422
+    assert [one["size"] for one in client.json("GET", "/api/clusters")] == [20, 20]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +225,8 @@ def test_a_million_pictures_do_not_wait_for_torch():
     "body",
     [
         {"conditions": [{"column": "x' OR 1=1", "sign": "=", "value": 1}]}, {"conditions": "all"}, {"sort": 3}, {"lasso": 3}, {"start": -1},
-        {"count": 10**9}, {"rows": ["1"]}, {"rows": [99]}, [1], b"{", b"[" * 100_000,
+        {"count": 10**9}, {"rows": ["1"]}, {"rows": [99]}, {"rows": [10**30]},
+        {"conditions": [{"column": "brightness", "sign": "<", "value": 10**400}]}, {"lasso": [[0, 0], [1, 10**400], [0, 1]]}, [1], b"{", b"[" * 100_000,
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_is_told_without_a_trace(client, body):
@@ -316,7 +335,9 @@ def test_work_is_asked_by_checked_names(client):
     for kind, body in [
         ("rm", {}), ("attribute", {"row": COUNT}), ("attribute", {"row": 1, "network": "evil"}), ("attribute", {"row": 1, "layer": "evil"}),
         ("embed", {"upload": "../../x"}), ("embed", {"row": 1, "box": [0, 0, 1]}), ("embed", {"row": 1, "box": [0, 0, 9, 9]}),
-        ("maximise", {"unit": -1}), ("attribute", {"row": 1, "method": "a b"}),
+        ("maximise", {"unit": -1}), ("maximise", {"unit": 6}), ("maximise", {"class": 0}), ("maximise", {}), ("attribute", {}), ("crops", {}),
+        ("prototypes", {"cluster": 2}), ("prototypes", {"cluster": 0, "of": "label"}), ("prototypes", {"of": "cluster"}),
+        ("attribute", {"row": 1, "method": "a b"}),
     ]:  # fmt: skip
         assert client.ask("POST", f"/api/jobs/{kind}", body)[0] == 422, (kind, body)
 

@@ -1,6 +1,9 @@
 """The explorer as a folder: all of it is there, and nothing else is lost."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from shelves import COUNT, make_shelf
 
 from selfsight.core.errors import UsageError
 from selfsight.explorer.beside import nearest_rows
+from selfsight.explorer.source import Network, Shelf
 from selfsight.explorer.still import write_still
 
 
@@ -31,8 +35,31 @@ def test_what_the_server_answers_stands_in_files(tmp_path):
     assert read(folder, "units-1")["units"][4] == shelf.unit(4)
     base = json.loads((folder / "data" / "base.js").read_text().split("base: ", 1)[1].removesuffix(" };\n"))
     assert base["about"] == json.loads(json.dumps(shelf.about()))
+    assert "edits" not in base["answers"]
     assert base["answers"]["clusters?of=cluster_4"] == shelf.clusters("cluster_4")
-    assert "import " not in (folder / "app.js").read_text().split("function", 1)[0]
+
+
+def test_where_pictures_lie_is_not_told(tmp_path):
+    shelf = make_shelf(tmp_path)
+    run = tmp_path / "lair of mine" / "run"
+    (run / "measures").mkdir(parents=True)
+    (run / "config.json").write_text(json.dumps({"data": str(tmp_path / "lair of mine" / "photos"), "method": "simclr"}))
+    (run / "measures" / "scores.json").write_text(json.dumps({"scores": {}, "test": "../lair of mine/test.parquet", "train": "digits"}))
+    shelf.pack.about["data"] = str(tmp_path / "lair of mine" / "photos?where=a")
+    told = Shelf(shelf.pack, [Network("net", tmp_path / "bank", run)])
+    folder = write_still(told, tmp_path / "page").parent
+    assert not [file for file in folder.rglob("*.js") if b"lair of" in file.read_bytes()]
+    base = (folder / "data" / "base.js").read_text()
+    assert all(f'"{name}"' in base for name in ("photos?where=a", "photos", "test.parquet", "digits"))
+
+
+def test_the_folder_is_written_whatever_the_locale(tmp_path):
+    make_shelf(tmp_path)
+    code = "import sys; from pathlib import Path; from selfsight.explorer.source import Shelf; from selfsight.explorer.still import write_still; "
+    code += "write_still(Shelf.of(Path(sys.argv[1])), Path(sys.argv[2]))"
+    plain = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "pack"), str(tmp_path / "page")], check=True, env=plain)
+    assert "☃" in read(tmp_path / "page", "items")["names"][3]
 
 
 def test_work_that_was_done_is_copied(tmp_path):

@@ -13,6 +13,7 @@ export type Alike = { row: number; alike: number };
 export type Cluster = {
   number: number;
   subject: number;
+  parts: number[];
   name: string;
   size: number;
   central: number[];
@@ -45,7 +46,7 @@ export type Job = { job: string; kind: string; state: string; words: string; bef
 export type Condition = { column: string; sign: string; value: number | string };
 export type Selection = { conditions?: Condition[]; lasso?: number[][]; map?: string; sort?: string; descending?: boolean; rows?: number[] };
 export type Pair = { row: number; shared: number; left: number[]; right: number[] };
-export type Beside = { networks: [string, string]; mean: number; chance: number; of: number; differ: Pair[]; agree: Pair[] };
+export type Beside = { networks: [string, string]; mean: number | null; chance: number; of: number; differ: Pair[]; agree: Pair[] };
 export type Edit = { number: number; at: number; kind: string; value: string; of: number; undone: boolean };
 
 export class Refused extends Error {

@@ -12,7 +12,7 @@ export function BesideView({ about, route }: { about: About; route: Route }) {
   });
   const [left, right] = sides as [(typeof sides)[0], (typeof sides)[0]];
   const asked = query({ left: left.network, right: right.network, left_layer: left.layer, right_layer: right.layer });
-  const { found, problem } = useRead<Beside>(`/api/beside${asked}`);
+  const { found, problem } = useRead<Beside>(names.length < 2 ? null : `/api/beside${asked}`);
   if (names.length < 2) return <p class="empty">There is one network: selfsight explore RUN RUN … shows several beside each other.</p>;
   return (
     <div class="page">
@@ -30,7 +30,8 @@ export function BesideView({ about, route }: { about: About; route: Route }) {
         </div>
       )}
       {problem && <Sorry problem={problem} />}
-      {found && (
+      {found && found.mean === null && <p class="empty">There are too few pictures to compare.</p>}
+      {found && found.mean !== null && (
         <>
           <p>
             Of a picture's ten nearest, <b>{Math.round(100 * found.mean)} %</b> are the same on both sides; by chance {(100 * found.chance).toFixed(1)} %.{" "}

@@ -11,7 +11,7 @@ export function ClustersView({ about, route, again, changed }: { about: About; r
   if (problem) return <Sorry problem={problem} />;
   if (found && !found.length) return <p class="empty">There are no clusters: they are found for 20 to 50,000 pictures.</p>;
   const one = route.path[1] === undefined ? undefined : found?.find((cluster) => cluster.number === Number(route.path[1]));
-  if (one) return <One cluster={one} all={found!} of={of} about={about} changed={changed} />;
+  if (one) return <One key={`${of} ${one.number}`} cluster={one} all={found!} of={of} about={about} changed={changed} />;
   const kept = query({ of: of === about.clusterings[0]?.name ? "" : of });
   const by = route.query.get("by") ?? "size";
   const value = (cluster: Cluster) => (by === "compact" ? cluster.compact : by === "purity" ? (cluster.purity ?? 0) : cluster.size);
@@ -125,7 +125,7 @@ function One({ cluster, all, of, about, changed }: { cluster: Cluster; all: Clus
           </li>
         ))}
       </ul>
-      <Work kind="prototypes" auto given={{ cluster: cluster.number, of, network: about.networks[0]!.name }} words="prototype patches: what in its most central pictures sets it apart" />
+      <Work kind="prototypes" auto given={{ cluster: cluster.number, of, parts: cluster.parts, network: about.networks[0]!.name }} words="prototype patches: what in its most central pictures sets it apart" />
       <Work kind="attribute" given={{ row: cluster.central[0], network: about.networks[0]!.name }} words="what the network looks at in the most central picture" />
     </div>
   );

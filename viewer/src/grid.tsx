@@ -45,17 +45,21 @@ export function GridView({ about, route, changed }: { about: About; route: Route
   const last = useRef<number | null>(null);
   const side = Number(route.query.get("zoom") ?? 112);
 
+  const wish = useRef(mark);
+  wish.current = mark;
   const load = (page: number) => {
     const name = `${mark} ${page}`;
     if (loading.current.has(name)) return;
     loading.current.add(name);
     send<{ total: number; rows: number[] }>("/api/select", { ...asked, start: page * PAGE, count: PAGE }).then(
       (found) => {
+        if (wish.current !== mark) return; // something else is asked by now
         setTotal(found.total);
         setPages((before) => ({ ...before, [page]: found.rows }));
       },
       (problem) => {
-        setTotal(0);
+        if (wish.current !== mark) return;
+        setTotal((before) => before ?? 0);
         sorry(problem);
       },
     );
@@ -150,7 +154,7 @@ export function GridView({ about, route, changed }: { about: About; route: Route
           ))}
         </span>
       </div>
-      <div class="scroll" ref={box} onScroll={(event) => setTop((event.target as Element).scrollTop)} tabIndex={0} aria-label="pictures">
+      <div class="scroll" ref={box} onScroll={(event) => setTop((event.target as Element).scrollTop)} tabIndex={0} role="region" aria-label="pictures">
         <div class="tall" style={{ height: `${lines * cell + 12}px` }}>
           {visible.map((place) => {
             const row = rowAt(place);

@@ -15,7 +15,7 @@ export function ImageView({ about, route, again, changed }: { about: About; rout
   const attends = about.networks.find((one) => one.name === network)?.attends;
   useEffect(() => {
     const step = (event: KeyboardEvent) => {
-      if ((event.target as Element).closest("input, select, textarea, canvas")) return;
+      if (event.ctrlKey || event.metaKey || event.altKey || (event.target as Element).closest("input, select, textarea, canvas")) return;
       const next = event.key === "ArrowRight" ? row + 1 : event.key === "ArrowLeft" ? row - 1 : -1;
       if (next >= 0 && next < about.count) go(`/image/${next}${at().search}`);
     };

@@ -51,7 +51,14 @@ function App() {
   const dark = shade ? shade === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   return (
     <>
-      <a class="skip" href="#main">
+      <a
+        class="skip"
+        href="#main"
+        onClick={(event: MouseEvent) => {
+          event.preventDefault();
+          document.getElementById("main")?.focus();
+        }}
+      >
         to the content
       </a>
       <header>
@@ -78,6 +85,9 @@ function App() {
               <button type="button" onClick={() => turn("redo")} title="ctrl shift z">
                 redo
               </button>
+              <Link to="/edits" class="button" title="all that was said">
+                edits
+              </Link>
             </>
           )}
           <button type="button" aria-label={dark ? "light colours" : "dark colours"} onClick={() => setShade(dark ? "light" : "dark")}>
@@ -85,7 +95,7 @@ function App() {
           </button>
         </span>
       </header>
-      <main id="main" class={view}>
+      <main id="main" class={view} tabIndex={-1}>
         {problem ? <Sorry problem={problem} /> : !about ? <p class="empty">…</p> : <View view={view} about={about} again={again} changed={changed} />}
       </main>
       <Toasts />
@@ -113,15 +123,17 @@ function View({ view, about, again, changed }: { view: string; about: About; aga
 function SearchView({ job }: { job: string }) {
   const [found, set] = useState<Alike[] | null>(null);
   const [state, setState] = useState<Job | null>(null);
+  const [problem, setProblem] = useState<Refused | null>(null);
   useEffect(() => {
     let here = true;
+    const failed = (why: Refused) => here && setProblem(why);
     const follow = (told: Job) => {
       if (!here) return;
       setState(told);
-      if (told.state === "done") read<Alike[]>(`/api/jobs/${job}/neighbours?count=60`).then((list) => here && set(list), sorry);
-      else if (told.state === "waiting" || told.state === "running") setTimeout(() => here && read<Job>(`/api/jobs/${job}`).then(follow, sorry), 400);
+      if (told.state === "done") read<Alike[]>(`/api/jobs/${job}/neighbours?count=60`).then((list) => here && set(list), failed);
+      else if (told.state === "waiting" || told.state === "running") setTimeout(() => here && read<Job>(`/api/jobs/${job}`).then(follow, failed), 400);
     };
-    read<Job>(`/api/jobs/${job}`).then(follow, sorry);
+    read<Job>(`/api/jobs/${job}`).then(follow, failed);
     return () => {
       here = false;
     };
@@ -129,7 +141,17 @@ function SearchView({ job }: { job: string }) {
   return (
     <div class="page">
       <h1>Pictures like it</h1>
-      {found ? <Thumbs rows={found.map((one) => one.row)} notes={found.map((one) => one.alike.toFixed(3))} /> : <p class="progress">{state?.state === "failed" ? state.words : <progress aria-label="the network looks at it" />} {state?.words}</p>}
+      {problem ? (
+        <Sorry problem={problem} />
+      ) : found ? (
+        <Thumbs rows={found.map((one) => one.row)} notes={found.map((one) => one.alike.toFixed(3))} />
+      ) : state?.state === "failed" || state?.state === "cancelled" ? (
+        <p class="bad">{state.words || "cancelled"}</p>
+      ) : (
+        <p class="progress">
+          <progress aria-label="the network looks at it" /> {state?.words}
+        </p>
+      )}
     </div>
   );
 }

@@ -55,6 +55,12 @@ const ramp = (part: number): [number, number, number] => {
 };
 const rgb = (hex: string): [number, number, number] => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)) as [number, number, number];
 
+// Beside the pointer, on the side where there is room.
+const beside = (x: number, y: number, box: HTMLElement) => ({
+  left: `${x + 150 > box.clientWidth ? x - 136 : x + 14}px`,
+  top: `${y + 160 > box.clientHeight ? y - 150 : y + 14}px`,
+});
+
 type Legend = { names: string[]; low?: number; high?: number };
 function coloured(values: Float32Array, names: string[], kinds: boolean): { colours: Uint8Array; legend: Legend } {
   const colours = new Uint8Array(values.length * 4);
@@ -89,10 +95,12 @@ export function MapView({ about, route }: { about: About; route: Route }) {
   const unit = () => Math.min(canvas.current!.clientWidth, canvas.current!.clientHeight) / 2;
   // While it moves, as many points as keep it fluent; all of them when it rests.
   const pace = useRef({ asked: 0, rest: 0, last: 0, most: Math.min(about.count, 200_000) });
+  const latest = useRef(() => {});
   const all = () => {
     if (canvas.current) drawn.current?.draw(place.current, size * devicePixelRatio);
     strew();
   };
+  latest.current = all;
   // Small pictures over the points, one where there is room.
   const strewing = route.query.get("pictures") === "1";
   const [strewn, setStrewn] = useState<{ row: number; x: number; y: number }[]>([]);
@@ -163,7 +171,7 @@ export function MapView({ about, route }: { about: About; route: Route }) {
         one.width = box.clientWidth * devicePixelRatio;
         one.height = box.clientHeight * devicePixelRatio;
       }
-      all();
+      latest.current();
     };
     const watch = new ResizeObserver(fit);
     watch.observe(box);
@@ -259,6 +267,7 @@ export function MapView({ about, route }: { about: About; route: Route }) {
     }
   };
   const keyed = (event: KeyboardEvent) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return; // the browser's own
     const box = canvas.current!;
     const step = 0.2 / place.current.k;
     const shift: Record<string, [number, number]> = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] };
@@ -324,7 +333,7 @@ export function MapView({ about, route }: { about: About; route: Route }) {
         ))}
         <canvas ref={over} class="over" aria-hidden="true" />
         {hover && (
-          <figure class="hover" style={{ left: `${hover.x + 14}px`, top: `${hover.y + 14}px` }}>
+          <figure class="hover" style={beside(hover.x, hover.y, canvas.current!)}>
             <img src={thumb(hover.row)} alt={`picture ${hover.row}`} />
             <figcaption>{hover.row}</figcaption>
           </figure>

@@ -41,19 +41,19 @@ export function Toasts() {
 
 // What a path answers; again when the path or `again` changes.
 export function useRead<T>(path: string | null, again: unknown = 0): { found: T | null; problem: Refused | null } {
-  const [state, set] = useState<{ found: T | null; problem: Refused | null }>({ found: null, problem: null });
+  const [state, set] = useState<{ found: T | null; problem: Refused | null; of: string | null }>({ found: null, problem: null, of: null });
   useEffect(() => {
     let here = true;
     if (path === null) return;
     read<T>(path).then(
-      (found) => here && set({ found, problem: null }),
-      (problem) => here && set({ found: null, problem }),
+      (found) => here && set({ found, problem: null, of: path }),
+      (problem) => here && set({ found: null, problem, of: path }),
     );
     return () => {
       here = false;
     };
   }, [path, again]);
-  return state;
+  return state.of === path ? state : { found: null, problem: null }; // what another path answered is not this one's
 }
 
 type Linked = { to: string; children: ComponentChildren; class?: string; title?: string; "aria-label"?: string; "aria-current"?: "page" | undefined };
@@ -80,8 +80,8 @@ const onlyNetwork = () => {
   return network ? `?network=${encodeURIComponent(network)}` : "";
 };
 
-export function Thumb({ row, words, picked, onPick, note }: { row: number; words?: string; picked?: boolean; note?: string; onPick?: (event: MouseEvent) => void }) {
-  const label = words ?? `picture ${row}`;
+export function Thumb({ row, picked, onPick, note }: { row: number; picked?: boolean; note?: string; onPick?: (event: MouseEvent) => void }) {
+  const label = `picture ${row}`;
   return (
     <figure class={picked ? "thumb picked" : "thumb"}>
       <Link to={`/image/${row}${onlyNetwork()}`} aria-label={label} title={label}>

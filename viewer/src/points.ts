@@ -58,7 +58,7 @@ function byGraphics(canvas: HTMLCanvasElement, gl: WebGL2RenderingContext, place
     gl.vertexAttribPointer(at, parts, kind, unit, 0, 0);
     return buffer;
   };
-  held("place", spots, 2, gl.FLOAT, false);
+  const where = held("place", spots, 2, gl.FLOAT, false);
   const shades = held("colour", new Uint8Array(count * 4).fill(128), 4, gl.UNSIGNED_BYTE, true);
   const [middle, scale, size] = ["middle", "scale", "size"].map((name) => gl.getUniformLocation(program, name));
   gl.enable(gl.BLEND);
@@ -81,6 +81,7 @@ function byGraphics(canvas: HTMLCanvasElement, gl: WebGL2RenderingContext, place
       gl.drawArrays(gl.POINTS, 0, Math.min(most, count));
     },
     close() {
+      gl.deleteBuffer(where);
       gl.deleteBuffer(shades);
       gl.deleteProgram(program);
     },

@@ -53,7 +53,7 @@ export function QuizView({ about, route }: { about: About; route: Route }) {
     if (secret === null && (units?.length || kind === "class")) next();
   }, [units, kind, secret]);
   useEffect(() => setAnswer(null), [secret, among.join()]);
-  if (!inner.length) return <p class="empty">This network has no inner layers to ask about.</p>;
+  if (!inner.length && kind === "unit") return <p class="empty">This network has no inner layers to ask about.</p>;
   if (possible && !possible.length) return <p class="empty">No picture was made before this folder was written: open pages of units or the quiz in the explorer first.</p>;
   if (problem) return <Sorry problem={problem} />;
   const given = kind === "class" ? { network: network.name, class: secret } : { network: network.name, layer, unit: secret };

@@ -21,8 +21,8 @@ export function RunsView({ about }: { about: About }) {
         {about.count.toLocaleString("en")} pictures of {about.data}
       </p>
       <div class={found && found.length > 1 ? "two" : ""}>
-        {(found ?? []).map((run) => (
-          <section key={run.name}>
+        {(found ?? []).map((run, place) => (
+          <section key={place}>
             <h2>
               {run.name} <small class={`state ${run.status.status ?? ""}`}>{run.status.status ?? "no run"}</small>
             </h2>

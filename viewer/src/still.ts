@@ -106,7 +106,11 @@ export async function column(name: string): Promise<{ values: Float32Array; name
   return { values: Float32Array.from(values, (one) => code.get(String(one))!), names };
 }
 
-export const map = async (name: string): Promise<Float32Array> => floats(await part<string>(`map-${Math.max(base().about.maps.indexOf(name), 0)}`));
+export async function map(name: string): Promise<Float32Array> {
+  const at = name ? base().about.maps.indexOf(name) : 0;
+  if (at < 0) throw new Missing(`There is no map ${name}.`);
+  return floats(await part<string>(`map-${at}`));
+}
 
 async function item(row: number) {
   const { names, columns, tag, note } = await items();
@@ -127,9 +131,11 @@ const compare: Record<string, (a: number, b: number) => boolean> = {
 function fulfils(value: string | number | null, { sign, value: wanted }: Condition): boolean {
   if (typeof value === "string") {
     if (sign === "has") return value.toLowerCase().includes(String(wanted).toLowerCase());
+    if (sign !== "=" && sign !== "!=") throw new Missing(`A text cannot be asked for ${sign}.`);
     return (value === String(wanted)) === (sign === "=");
   }
-  return compare[sign]?.(value ?? NaN, Number(wanted)) ?? false;
+  if (!compare[sign]) throw new Missing(`A number cannot be asked for ${sign}.`);
+  return compare[sign](value ?? NaN, Number(wanted));
 }
 
 // Even-odd rule, as the server has it.
@@ -160,7 +166,7 @@ async function chosen(asked: Selection): Promise<number[]> {
   const values = asked.sort ? of(asked.sort) : undefined;
   const down = asked.descending ? -1 : 1;
   if (values) {
-    const known = (row: number) => values[row] !== null;
+    const known = (row: number) => values[row] !== null && values[row] !== "";
     rows.sort((a, b) => Number(known(b)) - Number(known(a)) || down * (values[a]! < values[b]! ? -1 : values[a]! > values[b]! ? 1 : 0) || a - b);
   } else if (asked.descending) rows.reverse();
   return rows;

@@ -41,8 +41,8 @@ def load_representation(spec: str | Path, *, size: int | None = None) -> Represe
     backbone = build_backbone(card["architecture"], size=shape["input_size"][-1], channels=shape["input_size"][0])
     backbone.load_state_dict(_backbone(weights))
     name = run.name if weights.parent.name == "export" else f"{run.name} at step {int(weights.parent.name.removeprefix('step_'))}"
-    side, spec = shape["input_size"][-1], card["architecture"]
-    return Representation(backbone, mean=shape["mean"], std=shape["std"], size=side, name=name, spec=spec)
+    side = shape["input_size"][-1]
+    return Representation(backbone, mean=shape["mean"], std=shape["std"], size=side, name=name, spec=card["architecture"])
 
 
 def _learnt(folder: Path) -> tuple[Path, Path]:

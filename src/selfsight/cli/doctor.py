@@ -13,7 +13,15 @@ from selfsight.cli.options import emit, parse
 
 __all__ = ["run"]
 
-EXTRAS = {"faiss": "faiss", "datasets": "hub", "tensorboard": "track", "onnx": "export", "pacmap": "map", "umap": "map", "fiftyone": "fiftyone"}
+EXTRAS = {
+    "faiss": "faiss",
+    "datasets": "hub",
+    "tensorboard": "track",
+    "onnx": "export",
+    "pacmap": "map",
+    "umap": "map",
+    "fiftyone": "fiftyone",
+}
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ class Clustered:
         """Write ``clusters.csv`` (a line a picture), ``clusters.json``, ``clusters.png`` and, where a number was chosen, ``choice.png``."""
         folder.mkdir(parents=True, exist_ok=True)
         group = numbered(self.twins)
-        with (folder / "clusters.csv").open("w", newline="") as file:
+        with (folder / "clusters.csv").open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(["file", "cluster", "nearness", "distance_to_neighbours", "duplicates"])
             numbers = zip(self.labels.tolist(), self.nearness.round(5).tolist(), self.lonely.round(5).tolist(), strict=True)

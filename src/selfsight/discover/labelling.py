@@ -67,12 +67,12 @@ class Duplicates:
     def save(self, folder: Path) -> list[Path]:
         """Write ``duplicates.csv`` (a line a picture of a group), ``unique.txt`` (paths to keep), ``duplicates.json`` and a sheet."""
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "duplicates.csv").open("w", newline="") as file:
+        with (folder / "duplicates.csv").open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(["group", "file", "kept"])
             for number, rows in enumerate(self.groups):
                 table.writerows([number, self.names[row], "no" if place else "yes"] for place, row in enumerate(rows))
-        (folder / "unique.txt").write_text("".join(f"{self.names[row]}\n" for row in self.unique()))
+        (folder / "unique.txt").write_text("".join(f"{self.names[row]}\n" for row in self.unique()), encoding="utf-8")
         (folder / "duplicates.json").write_text(json.dumps(self.to_plain()) + "\n")
         (folder / "duplicates.png").write_bytes(self._repr_png_())
         return [folder / name for name in ("duplicates.png", "duplicates.json", "duplicates.csv", "unique.txt")]
@@ -131,11 +131,11 @@ class Selection:
         """Write ``selection.csv`` (a line a picture), ``selection.txt`` (paths), ``selection.json`` and a sheet."""
         folder.mkdir(parents=True, exist_ok=True)
         plain = self.to_plain()
-        with (folder / "selection.csv").open("w", newline="") as file:
+        with (folder / "selection.csv").open("w", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, ("file", "why", "cluster"))
             table.writeheader()
             table.writerows(plain["selection"])
-        (folder / "selection.txt").write_text("".join(f"{self.names[row]}\n" for row, _ in self.chosen))
+        (folder / "selection.txt").write_text("".join(f"{self.names[row]}\n" for row, _ in self.chosen), encoding="utf-8")
         (folder / "selection.json").write_text(json.dumps(plain) + "\n")
         (folder / "selection.png").write_bytes(self._repr_png_())
         return [folder / name for name in ("selection.png", "selection.json", "selection.csv", "selection.txt")]

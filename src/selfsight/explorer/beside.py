@@ -21,9 +21,12 @@ def shared_neighbours(left: Float[np.ndarray, "item dim"], right: Float[np.ndarr
     pictures. Chance is ``10 / (n - 1)``.
 
     Returns:
-        ``mean``, ``chance`` and ``of`` (pictures compared); ``differ`` and ``agree``: pictures with the fewest and most shared neighbours,
+        ``mean``, ``chance`` (``None`` of fewer than two pictures) and ``of`` (pictures compared);
+        ``differ`` and ``agree``: pictures with the fewest and most shared neighbours,
         each a row with ``shared`` and both networks' nearest.
     """
+    if len(left) < 2:
+        return {"mean": None, "chance": None, "of": len(left), "differ": [], "agree": []}
     rows = np.linspace(0, len(left) - 1, min(len(left), SAMPLE)).astype(np.int64)
     near = min(NEAR, len(rows) - 1)
     both = [_nearest(vectors[rows], near) for vectors in (left, right)]

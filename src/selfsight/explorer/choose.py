@@ -52,8 +52,8 @@ def chosen(
         return rows[::-1] if descending else rows
     values = _column(pack, sort, extra)[rows]
     if values.dtype == object:
-        order = np.argsort(np.array([str(value) for value in values]), kind="stable")
-        return rows[order[::-1] if descending else order]
+        kinds, codes = np.unique(values.astype(str), return_inverse=True)
+        values = np.where(kinds[codes] == "", np.nan, codes) if len(kinds) else codes
     unknown = ~np.isfinite(values)
     order = np.lexsort((-values if descending else values, unknown))
     return rows[order]
@@ -82,7 +82,10 @@ def _fulfilled(values: np.ndarray, condition: Mapping[str, Any]) -> Bool[np.ndar
         return same if sign == "=" else ~same
     if sign == "has" or isinstance(value, bool) or not isinstance(value, int | float):
         raise UsageError(f"A number cannot be asked for {sign} {str(value)[:20]!r}.", "Give a number.")
-    return NUMBERS[sign](values, float(value))
+    try:
+        return NUMBERS[sign](values, float(value))
+    except OverflowError:
+        raise UsageError("This number is too large.", "Give a smaller one.") from None
 
 
 def inside(points: Float[np.ndarray, "point 2"], corners: Sequence[Any]) -> Bool[np.ndarray, " point"]:
@@ -93,7 +96,7 @@ def inside(points: Float[np.ndarray, "point 2"], corners: Sequence[Any]) -> Bool
     """
     try:
         polygon: np.ndarray[Any, Any] = np.asarray(corners, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         polygon = np.zeros(0)
     if polygon.ndim != 2 or polygon.shape[1] != 2 or not 3 <= len(polygon) <= CORNERS or not np.isfinite(polygon).all():
         raise UsageError("This is no lasso.", f"Give 3 to {CORNERS} corners, each an x and a y.")

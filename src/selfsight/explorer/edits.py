@@ -62,7 +62,7 @@ class Edits:
             or any(isinstance(one, bool) or not isinstance(one, int) or one < 0 for one in subjects)
         ):
             raise UsageError("It is not told of what this is said.", "Give rows of items, or numbers of clusters.")
-        if len(value) > LETTERS or "\x00" in value:
+        if len(value) > LETTERS or "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
             raise UsageError("This text is too long, or is none.", f"Write {LETTERS} letters or fewer.")
         with self._lock, self._open() as base:
             before = {one: self._value(base, kind, one) for one in subjects}

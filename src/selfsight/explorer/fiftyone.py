@@ -29,7 +29,7 @@ def to_fiftyone(folder: Path, name: str = "", *, rows: Int[np.ndarray, " row"] |
         folder: of the prepared data set, such as ``selfsight.exploring.ready`` returns.
         name: of the FiftyOne data set; one that it makes up by default.
         rows: of the pictures; all by default.
-        pictures: where small copies are written; ``FOLDER.pictures``, beside the prepared data set, by default.
+        pictures: where small copies are written; ``FOLDER.pictures``, beside the prepared data set, by default; else in a folder of its own therein.
 
     Returns:
         The ``fiftyone.Dataset``; FiftyOne deletes it in the end unless its ``persistent`` is set.
@@ -50,7 +50,7 @@ def to_fiftyone(folder: Path, name: str = "", *, rows: Int[np.ndarray, " row"] |
     shelf = Shelf.of(folder)
     chosen = np.arange(len(shelf.pack)) if rows is None else np.asarray(rows, dtype=np.int64)
     dataset = fiftyone.Dataset(name or None)
-    copies = pictures or folder.parent / f"{folder.name}.pictures"
+    copies = pictures / folder.name if pictures else folder.parent / f"{folder.name}.pictures"
     samples = _samples(fiftyone, shelf, chosen, copies, set(dataset.get_field_schema()))
     dataset.add_samples(samples, num_samples=len(chosen), progress=False)
     if len(chosen):

@@ -64,13 +64,13 @@ class Jobs:
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
         self._thread.start()
 
-    def ask(self, kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask for a job, or find it where it was asked for before.
+    def ask(self, kind: str, given: Mapping[str, Any], also: str = "") -> dict[str, Any]:
+        """Ask for a job, or find it where it was asked for before; ``also``: what this one depends on beside what was asked.
 
         Raises:
             QueueFull: too many wait.
         """
-        key = hashlib.sha256(json.dumps([self.about, kind, given], sort_keys=True).encode()).hexdigest()[:24]
+        key = hashlib.sha256(json.dumps([self.about, kind, given, also], sort_keys=True).encode()).hexdigest()[:24]
         with self._change:
             job = self._jobs.get(key)
             if job is None or job.state in ("failed", "cancelled"):

@@ -24,13 +24,14 @@ PORTS = 20
 """How many are tried, from the one that was asked for."""
 WORKER = ("-m", "selfsight.worker")
 FRAME = """(() => {
+  if (!["localhost", "127.0.0.1"].includes(location.hostname)) return;
   const frame = document.createElement("iframe");
-  frame.src = "http://" + (location.hostname === "127.0.0.1" ? "127.0.0.1" : "localhost") + REST;
+  frame.src = "http://" + location.hostname + REST;
   frame.title = "selfsight explorer";
   frame.style.cssText = "width: 100%; height: 760px; border: 1px solid #8886; border-radius: 8px";
   document.getElementById(NAME).append(frame);
 })()"""
-"""Shows the page under the name that the notebook's own page has, for cookies are not sent to another site."""
+"""Shows the page under the name that the notebook's own page has, for cookies are not sent to another site; of another machine not at all."""
 
 
 def placed(data: str) -> str:
@@ -153,7 +154,8 @@ def serve(
     shelf = Shelf.of(folder)
     listener, token = _listener(port), secrets.token_urlsafe(24)
     number = listener.getsockname()[1]
-    jobs = Jobs(folder.parent / f"{folder.name}.jobs", [*WORKER, str(folder)], folder.name) if work else None
+    prepared_at = (folder / "pack.json").stat().st_mtime_ns
+    jobs = Jobs(folder.parent / f"{folder.name}.jobs", [*WORKER, str(folder)], f"{folder.name} {prepared_at}") if work else None
     frames = "ipykernel" in sys.modules if frames is None else frames
     guard = Guard(make_server(shelf, jobs), token=token, port=number, hosts=hosts, frames=frames)
     quiet = {"log_level": "warning", "access_log": False, "server_header": False, "date_header": False, "lifespan": "off"}

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from selfsight.core.errors import MissingExtra
 from selfsight.core.names import look_up
 
-__all__ = ["MAPS", "installed", "place"]
+__all__ = ["MAPS", "installed", "need_map", "place"]
 
 Rows = Float[np.ndarray, "item dim"]
 Places = Float[np.ndarray, "item 2"]
@@ -56,6 +56,18 @@ def installed() -> tuple[str, ...]:
     return tuple(name for name in MAPS if name == "pca" or find_spec(name) is not None)
 
 
+def need_map(kind: str) -> None:
+    """Refuse a map that cannot be drawn.
+
+    Raises:
+        UsageError: there is no such map.
+        MissingExtra: its package is not installed.
+    """
+    look_up("map", kind, MAPS)
+    if kind not in installed():
+        raise MissingExtra("umap-learn" if kind == "umap" else kind, "map", f"The map {kind}")
+
+
 def place(rows: Rows, kind: str, *, seed: int = 0) -> Places:
     """Where each item lies, from about -1 to 1.
 
@@ -70,9 +82,7 @@ def place(rows: Rows, kind: str, *, seed: int = 0) -> Places:
         UsageError: there is no such map.
         MissingExtra: its package is not installed.
     """
-    look_up("map", kind, MAPS)
-    if kind not in installed():
-        raise MissingExtra("umap-learn" if kind == "umap" else kind, "map", f"The map {kind}")
+    need_map(kind)
     places = np.asarray(MAPS[kind](rows, seed), dtype=np.float64)
     middle = 0 if kind == "pca" else (places.min(0) + places.max(0)) / 2
     far = np.quantile(np.abs(places - middle), 0.999, axis=0).clip(min=1e-12)

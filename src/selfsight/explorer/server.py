@@ -24,7 +24,11 @@ from selfsight.explorer.source import Shelf
 __all__ = ["STATIC", "make_server"]
 
 STATIC = Path(__file__).parent / "static"
-KINDS = ("attention", "attribute", "boxes", "crops", "dissect", "embed", "invert", "maximise", "picture", "prototypes", "segments")
+KINDS = {
+    "attention": ("row",), "attribute": ("row",), "boxes": ("row",), "crops": ("unit",), "dissect": (), "embed": (), "invert": ("row",),
+    "maximise": (), "picture": ("row",), "prototypes": ("cluster",), "segments": ("row",),
+}  # fmt: skip
+"""Work, and what has to be said of it."""
 FORMATS = ("JPEG", "PNG", "WEBP")
 PIXELS, UPLOAD_SIDE = 50_000_000, 512
 MOST = 2000
@@ -153,12 +157,9 @@ def _selected(shelf: Shelf, asked: dict[str, Any]) -> np.ndarray:
     """The rows of a selection: conditions, a lasso, an order; or rows by number."""
     given = asked.get("rows")
     if given is not None:
-        if not isinstance(given, list) or any(isinstance(row, bool) or not isinstance(row, int) for row in given):
+        if not isinstance(given, list):
             raise UsageError("Rows are whole numbers.", "Give a list of them.")
-        rows = np.array(given, dtype=np.int64)
-        if len(rows) and not (rows.min() >= 0 and rows.max() < len(shelf.pack)):
-            raise UsageError("A row is not there.", f"Rows go from 0 to {len(shelf.pack) - 1}.")
-        return rows
+        return np.array([_number(row, "A row", 0, len(shelf.pack) - 1) for row in given], dtype=np.int64)
     conditions, lasso, sort = asked.get("conditions", []), asked.get("lasso", []), asked.get("sort", "")
     if not isinstance(conditions, list) or not all(isinstance(one, dict) for one in conditions) or not isinstance(sort, str):
         raise UsageError("Conditions are a list of objects, and the order is the name of a column.", "See the documentation of select.")
@@ -171,10 +172,7 @@ def _selected(shelf: Shelf, asked: dict[str, Any]) -> np.ndarray:
 def _coded(shelf: Shelf, name: str) -> Response:
     """A column as float32 numbers, or as codes of texts whose names stand in a header."""
     extra = shelf.said()
-    if name in shelf.pack.clusterings:
-        values: np.ndarray = shelf.clusters_of(name).astype(np.float64)
-    else:
-        values = extra[name] if name in extra else shelf.pack.column(name)
+    values: np.ndarray = extra[name] if name in extra else shelf.pack.column(name)
     headers = {}
     if values.dtype == object:
         kinds, codes = np.unique(values.astype(str), return_inverse=True)
@@ -196,6 +194,7 @@ def _edits(app: FastAPI, shelf: Shelf) -> None:
         subjects, value = asked.get("subjects"), asked.get("value")
         if not isinstance(subjects, list) or not isinstance(value, str):
             raise UsageError("An edit is of some subjects and says a text.", "Send subjects, a list of numbers, and value, a text.")
+        await run_in_threadpool(shelf.check_edit, kind, subjects, value)
         return JSONResponse({"edit": await run_in_threadpool(shelf.edits.say, kind, subjects, value)})
 
     @app.post("/api/undo")
@@ -207,9 +206,9 @@ def _edits(app: FastAPI, shelf: Shelf) -> None:
         return JSONResponse({"kind": await run_in_threadpool(shelf.edits.redo)})
 
 
-def _ask(jobs: Jobs, kind: str, given: dict[str, Any]) -> JSONResponse:
+def _ask(jobs: Jobs, kind: str, given: dict[str, Any], also: str = "") -> JSONResponse:
     try:
-        return JSONResponse(jobs.ask(kind, given), 202)
+        return JSONResponse(jobs.ask(kind, given, also), 202)
     except QueueFull:
         return JSONResponse({"cause": "Too much is being worked out.", "remedy": "Wait a little."}, 429, {"retry-after": "5"})
 
@@ -222,7 +221,11 @@ def _works(app: FastAPI, shelf: Shelf, jobs: Jobs) -> None:
         asked = await _body(request)
         if kind not in KINDS:
             raise UsageError(f"There is no work of the kind {kind[:40]!r}.", f"Kinds are: {', '.join(KINDS)}.")
-        return _ask(jobs, kind, _given(shelf, asked))
+        missing = [name for name in KINDS[kind] if name not in asked] or (kind == "maximise" and not {"unit", "class"} & set(asked))
+        if missing:
+            raise UsageError(f"It is not told what {kind} is of.", "Give a row, a unit, a class or a cluster.")
+        given = await run_in_threadpool(_given, shelf, asked)
+        return _ask(jobs, kind, given, shelf.networks[given["network"]].probe if "class" in given else "")
 
     @app.get("/api/jobs/{key}")
     async def look(key: str) -> JSONResponse:
@@ -275,12 +278,19 @@ def _given(shelf: Shelf, asked: dict[str, Any]) -> dict[str, Any]:
     if "row" in asked:
         found["row"] = _number(asked["row"], "row", 0, len(shelf.pack) - 1)
     if "unit" in asked:
-        found["unit"] = _number(asked["unit"], "unit", 0, 100_000)
+        units = shelf.networks[found["network"]].bank.pooled(found["layer"] or None).shape[1]
+        found["unit"] = _number(asked["unit"], "unit", 0, units - 1)
     if "class" in asked:
-        found["class"] = _number(asked["class"], "class", 0, len(shelf.networks[found["network"]].classes) - 1)
+        classes = shelf.networks[found["network"]].classes
+        if not classes:
+            raise UsageError(
+                "No linear probe was fitted.", "Measure the run: selfsight measure RUN --train DATA --test DATA --probes linear"
+            )
+        found["class"] = _number(asked["class"], "class", 0, len(classes) - 1)
     if "cluster" in asked:
         found["of"] = look_up("clustering", str(asked.get("of") or CLUSTER), shelf.pack.clusterings)
         found["cluster"] = _number(asked["cluster"], "cluster", 0, len(shelf.pack.clusterings[found["of"]]) - 1)
+        found["parts"] = next((one["parts"] for one in shelf.clusters(found["of"]) if one["number"] == found["cluster"]), [])
     if "box" in asked:
         box = asked["box"]
         if not isinstance(box, list) or len(box) != 4 or not all(isinstance(one, int | float) and 0 <= one <= 1 for one in box):

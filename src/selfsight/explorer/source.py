@@ -1,6 +1,5 @@
 """All that the explorer reads: a prepared data set, what networks say of it, and what their runs have written. Torch-free."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -17,14 +16,13 @@ from selfsight.explorer.beside import shared_neighbours
 from selfsight.explorer.edits import Edits
 from selfsight.explorer.pack import CLUSTER, Pack, home, near_of
 from selfsight.explorer.worth import worth_labelling
+from selfsight.explorer.written import read_json, told
 
 __all__ = ["Network", "Shelf"]
 
 ROWS = 65_536
 """Rows of a bank that are compared at a time."""
 MOST_CLASSES = 1000
-POINTS = 400
-"""Of a curve."""
 TOP, BINS = 12, 24
 SAMPLE, FEW = 20_000, 4
 """Items of which units' favourites are told at a glance, and how many of these."""
@@ -62,9 +60,15 @@ class Network:
         return Bank(self.path)
 
     @property
+    def probe(self) -> str:
+        """Changes with the linear probe that was fitted last."""
+        file = self.run / "measures" / "linear.npz" if self.run else None
+        return f"{file.stat().st_mtime_ns} {file.stat().st_size}" if file is not None and file.is_file() else ""
+
+    @property
     def classes(self) -> list[str]:
         """Classes that a linear probe of the network tells, where one was fitted."""
-        known = _json(self.run / "measures" / "linear.json") if self.run else {}
+        known = read_json(self.run / "measures" / "linear.json") if self.run else {}
         return [str(name) for name in known.get("classes", [])][:MOST_CLASSES]
 
 
@@ -132,13 +136,17 @@ class Shelf:
             DataError: there is no such row.
         """
         self._check(row)
-        known = {name: _plain(self.pack.column(name)[row]) for name in self.pack.columns}
+        known = {name: _plain(self.column(name)[row]) for name in self.pack.columns}
         said = {kind: self.edits.said(kind).get(row, "") for kind in ("tag", "note")}
         return {"row": row, "name": str(self.pack.names[row]), "columns": known, **said}
 
+    def column(self, name: str) -> np.ndarray:
+        """One value an item; of a clustering with what was merged."""
+        return self.clusters_of(name).astype(np.float64) if name in self.pack.clusterings else self.pack.column(name)
+
     def said(self) -> dict[str, np.ndarray]:
-        """Tags and cluster names as columns, for conditions and colours."""
-        found: dict[str, np.ndarray] = {}
+        """Tags, names of clusters, and clusters with what was merged, as columns, for conditions and colours."""
+        found: dict[str, np.ndarray] = {of: self.column(of) for of in self.pack.clusterings}
         tags = np.full(len(self.pack), "", dtype=object)
         for row, value in self.edits.said("tag").items():
             if row < len(tags):
@@ -168,8 +176,9 @@ class Shelf:
 
     def clusters_of(self, of: str = CLUSTER) -> Int[np.ndarray, " item"]:
         """The cluster of each item, with what was merged."""
-        into = {one: int(other) for one, other in self._said_of("cluster_merge", of).items()}
         numbers = self.pack.column(of).astype(np.int64)
+        said = self._said_of("cluster_merge", of).items()
+        into = {one: int(other) for one, other in said if other.isdecimal() and int(other) <= numbers.max(initial=0)}
         table = np.arange(int(numbers.max(initial=0)) + 1)
         for one in range(len(table)):
             target, seen = one, {one}
@@ -178,6 +187,24 @@ class Shelf:
                 seen.add(target)
             table[one] = target
         return table[numbers]
+
+    def check_edit(self, kind: str, subjects: Sequence[Any], value: str) -> None:
+        """Refuse what is said of items or clusters that are not there.
+
+        Raises:
+            UsageError: a subject, or the cluster into which others are merged, is not there.
+        """
+        if not all(isinstance(one, int) and not isinstance(one, bool) for one in subjects):
+            raise UsageError("It is not told of what this is said.", "Give rows of items, or numbers of clusters.")
+        sizes = [len(self.pack)] if kind in ("tag", "note") else [len(told) for told in self.pack.clusterings.values()]
+        wanted = list(subjects)
+        if kind == "cluster_merge" and value and subjects:
+            if not value.isdecimal():
+                raise UsageError(f"{value[:40]!r} is no cluster.", "Give the number of one.")
+            wanted.append(subjects[0] // EACH * EACH + int(value))
+        each = len(self.pack) if kind in ("tag", "note") else EACH
+        if not all(one >= 0 and one // each < len(sizes) and one % each < sizes[one // each] for one in wanted):
+            raise UsageError("This is said of something that is not there.", "Give rows of items, or numbers of clusters.")
 
     def _check(self, row: int) -> None:
         if not 0 <= row < len(self.pack):
@@ -219,7 +246,7 @@ class Shelf:
         labels = self.pack.column("label") if "label" in self.pack.columns else None
         near = self.pack.column(near_of(of)) if near_of(of) in self.pack.columns else np.zeros(len(self.pack))
         told = {int(one["number"]): one for one in self.pack.clusterings[of]}
-        found = []
+        found, own = [], self.pack.column(of).astype(np.int64)
         for number in np.unique(numbers).tolist():
             members = np.flatnonzero(numbers == number)
             order = members[np.argsort(-near[members], kind="stable")]
@@ -228,6 +255,7 @@ class Shelf:
                 "subject": number + list(self.pack.clusterings).index(of) * EACH,
                 "name": names.get(number, ""),
                 "size": len(members),
+                "parts": np.unique(own[members]).tolist(),
                 "central": order[:24].tolist(),
                 "distant": order[::-1][:12].tolist(),
                 "compact": round(float(near[members].mean()), 4),
@@ -310,18 +338,7 @@ class Shelf:
 
     def runs(self) -> list[dict[str, Any]]:
         """Each run's state, curves and scores, as they stand on disk now."""
-        found = []
-        for path in dict.fromkeys(home(one.run.resolve()) for one in self.networks.values() if one.run):
-            found.append(
-                {
-                    "name": path.name,
-                    "status": _json(path / "STATUS.json"),
-                    "settings": {name: value for name, value in _json(path / "config.json").items() if not isinstance(value, dict)},
-                    "curves": _curves(path / "metrics.jsonl"),
-                    "measures": [_json(file) for file in sorted((path / "measures").glob("*.json"))],
-                }
-            )
-        return found
+        return [told(path) for path in dict.fromkeys(home(one.run.resolve()) for one in self.networks.values() if one.run)]
 
     def health(self, count: int = 60) -> list[dict[str, Any]]:
         """What may be wrong with the data: the most extreme items by each measure, and pictures that are there twice."""
@@ -346,44 +363,12 @@ class Shelf:
         names = self.pack.names.to_numpy()[rows]
         return {
             "file": names,
-            **{name: self.pack.column(name)[rows] for name in self.pack.columns},
-            **{name: values[rows] for name, values in self.said().items()},
+            **{name: values[rows] for name, values in ({name: self.pack.column(name) for name in self.pack.columns} | self.said()).items()},
         }
 
 
 def _plain(value: object) -> object:
     """A value of a column as JSON; ``None`` where it is not known."""
     if isinstance(value, float | np.floating):
-        return round(float(value), 5) if np.isfinite(value) else None
+        return float(f"{value:.6g}") if np.isfinite(value) else None
     return value if isinstance(value, str) else str(value)
-
-
-def _unknown(_: str) -> None:
-    """For NaN and infinity, which JSON does not have."""
-
-
-def _json(file: Path) -> dict[str, Any]:
-    """A file of a run that may be written at this moment."""
-    try:
-        return json.loads(file.read_text(), parse_constant=_unknown) if file.is_file() else {}
-    except ValueError:
-        return {}
-
-
-def _curves(file: Path) -> dict[str, list[list[float]]]:
-    """Every number of a run over its steps, thinned."""
-    if not file.is_file():
-        return {}
-    lines = []
-    for line in file.read_text().splitlines():
-        try:
-            lines.append(json.loads(line, parse_constant=_unknown))
-        except ValueError:
-            continue  # the last line, which is being written
-    some = (
-        [lines[place] for place in sorted({round(place) for place in np.linspace(0, len(lines) - 1, min(len(lines), POINTS))})]
-        if lines
-        else []
-    )
-    names = [name for name in (some[0] if some else {}) if name not in ("step", "epoch", "skipped")]
-    return {name: [[line["step"], line[name]] for line in some if isinstance(line.get(name), int | float)] for name in names}

@@ -81,9 +81,9 @@ def write_still(shelf: Shelf, folder: Path, *, static: Path = STATIC, say: Say =
 
 
 def _write(shelf: Shelf, folder: Path, static: Path, say: Say) -> None:
-    (folder / "index.html").write_text(PAGE)
+    (folder / "index.html").write_text(PAGE, encoding="utf-8")
     shutil.copyfile(static / "app.css", folder / "app.css")
-    (folder / "app.js").write_text("(() => {\n" + (static / "app.js").read_text() + "\n})();\n")
+    (folder / "app.js").write_bytes(b"(() => {\n" + (static / "app.js").read_bytes() + b"\n})();\n")
     for name in ("data", "thumbs", "work"):
         (folder / name).mkdir()
     say(f"{len(shelf.pack):,} small pictures")
@@ -91,21 +91,34 @@ def _write(shelf: Shelf, folder: Path, static: Path, say: Say) -> None:
         (folder / "thumbs" / f"{row}.jpg").write_bytes(shelf.pack.thumb(row))
     pairs = _pairs(shelf)
     base = {
-        "about": shelf.about(),
+        "about": shelf.about() | {"data": _last(shelf.pack.about["data"])},
         "answers": _answers(shelf),
         "near": pairs,
         "units": pairs,
         "chunk": CHUNK,
         "jobs": _work(shelf, folder / "work"),
     }
-    (folder / "data" / "base.js").write_text(f"window.selfsight = {{ parts: {{}}, base: {_text(base)} }};\n")
+    (folder / "data" / "base.js").write_text(f"window.selfsight = {{ parts: {{}}, base: {_text(base)} }};\n", encoding="utf-8")
     for name, part in _parts(shelf, pairs, say):
-        (folder / "data" / f"{name}.js").write_text(f"selfsight.parts[{json.dumps(name)}] = {_text(part)};\n")
+        (folder / "data" / f"{name}.js").write_text(f"selfsight.parts[{json.dumps(name)}] = {_text(part)};\n", encoding="utf-8")
 
 
 def _text(value: Any) -> str:
-    """JSON in letters that every encoding has; what is not a number becomes null."""
+    """JSON in letters that every encoding has."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def _last(text: str) -> str:
+    """Of a path the last part: where pictures lie on this machine is nobody's business; other names of data stay as they are."""
+    path, mark, options = text.partition("?")
+    return Path(path).name + mark + options if path.startswith(("/", ".", "~")) or "\\" in path else text
+
+
+def _shared(run: dict[str, Any]) -> dict[str, Any]:
+    """A run as it is told to others: paths by their last parts."""
+    settings = {name: _last(value) if isinstance(value, str) else value for name, value in run["settings"].items()}
+    measures = [{name: _last(value) if isinstance(value, str) else value for name, value in one.items()} for one in run["measures"]]
+    return run | {"settings": settings, "measures": measures}
 
 
 def _pairs(shelf: Shelf) -> list[tuple[str, str]]:
@@ -116,17 +129,18 @@ def _pairs(shelf: Shelf) -> list[tuple[str, str]]:
 
 def _answers(shelf: Shelf) -> dict[str, Any]:
     """What the server would answer, by its path without ``/api/``."""
-    found: dict[str, Any] = {"runs": shelf.runs(), "health": shelf.health(), "worth": shelf.worth(36), "clusters": []}
+    runs = [_shared(run) for run in shelf.runs()]
+    found: dict[str, Any] = {"runs": runs, "health": shelf.health(), "worth": shelf.worth(36), "clusters": []}
     found |= {f"clusters?of={of}": shelf.clusters(of) for of in shelf.pack.clusterings}
     if len(shelf.networks) > 1:
         found["beside"] = shelf.beside()
-    return found | {"edits": shelf.edits.history()}
+    return found
 
 
 def _parts(shelf: Shelf, pairs: list[tuple[str, str]], say: Say) -> Iterator[tuple[str, Any]]:
     """The larger parts of the data, each a file."""
     said = shelf.said()
-    columns = {name: shelf.clusters_of(name) if name in shelf.pack.clusterings else shelf.pack.column(name) for name in shelf.pack.columns}
+    columns = {name: shelf.column(name) for name in shelf.pack.columns}
     notes = shelf.edits.said("note")
     yield (
         "items",
@@ -152,7 +166,7 @@ def _plain(values: np.ndarray) -> list[Any]:
     if values.dtype == object:
         return [str(value) for value in values]
     kept: Float[np.ndarray, " item"] = values.astype(np.float64)
-    return [round(value, 5) if known else None for value, known in zip(kept.tolist(), np.isfinite(kept).tolist(), strict=True)]
+    return [float(f"{value:.6g}") if known else None for value, known in zip(kept.tolist(), np.isfinite(kept).tolist(), strict=True)]
 
 
 def _work(shelf: Shelf, folder: Path) -> dict[str, Any]:
@@ -160,7 +174,7 @@ def _work(shelf: Shelf, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for file in sorted((shelf.pack.path.parent / f"{shelf.pack.path.name}.jobs").glob("*/asked.json")):
         asked, done = json.loads(file.read_text()), file.with_name("found.json")
-        if not done.is_file() or asked["kind"] in ("embed",) or not re.fullmatch(r"[0-9a-f]{24}", file.parent.name):
+        if not done.is_file() or asked["kind"] in ("embed", "picture") or not re.fullmatch(r"[0-9a-f]{24}", file.parent.name):
             continue
         told = json.loads(done.read_text())
         (folder / file.parent.name).mkdir()
