@@ -85,7 +85,7 @@ function App() {
               <button type="button" onClick={() => turn("redo")} title="ctrl shift z">
                 redo
               </button>
-              <Link to="/edits" class="button" title="all that was said">
+              <Link to="/edits" class="button wide" title="all that was said">
                 edits
               </Link>
             </>
@@ -162,6 +162,7 @@ function EditsView({ again }: { again: number }) {
   return (
     <div class="page">
       <h1>What was said</h1>
+      {found && !found.length && <p class="empty">Nothing yet: tags, notes and names of clusters stand here, the last first.</p>}
       <ul>
         {(found ?? []).map((edit) => (
           <li key={edit.number} class={edit.undone ? "quiet" : ""}>
