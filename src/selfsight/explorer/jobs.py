@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -15,6 +16,9 @@ __all__ = ["WAITING", "Job", "Jobs", "QueueFull"]
 
 WAITING, KEPT = 16, 500
 """Jobs that may wait; jobs that are remembered."""
+PATIENT = {"OMP_WAIT_POLICY": "passive"}
+"""Threads of the worker sleep while they wait for each other. Spinning is 1.5 times as fast on an idle machine; beside a training run on two
+cores a maximised picture took 6 seconds so, and spinning over two minutes."""
 
 
 class QueueFull(Exception):
@@ -196,6 +200,11 @@ class Jobs:
                 self._let_go()
             if self._process is None:
                 self._process = subprocess.Popen(
-                    [sys.executable, *self.worker], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+                    [sys.executable, *self.worker],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    encoding="utf-8",
+                    env={**PATIENT, **os.environ},
                 )
             return self._process
