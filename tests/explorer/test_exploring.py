@@ -7,12 +7,15 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from shelves import Client
 
 import selfsight
 from selfsight.cli import main
+from selfsight.core.errors import DataError
 from selfsight.explorer.opening import Chosen, choice, placed, prepared, serve
 from selfsight.explorer.pack import Pack
 from selfsight.explorer.source import Shelf
@@ -116,6 +119,60 @@ def test_links_in_the_data_lead_to_no_other_files(run, tmp_path):
     (ill,) = [one for one in shelf.health() if one["name"] == "unreadable"]
     assert [Path(name).name for name, *_ in ill["files"]] == ["evil.png"]
     assert not [file for file in folder.rglob("*") if file.is_file() and b"a secret" in file.read_bytes()]
+
+
+def test_data_that_changed_are_told_and_not_mixed_up(run, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for row, levels in enumerate(selfsight.open(DATA).read(np.arange(24)).images):
+        Image.fromarray(levels.transpose(1, 2, 0)).save(photos / f"{row:02d}.png")
+    command = ["explore", str(run), "--data", str(photos), "--no-serve"]
+    assert main(command) == 0
+    folder = prepared([run], choice(run, str(photos)))
+    assert folder is not None
+    Worker(folder).do("picture", {"network": "none", "row": 3}, tmp_path / "before", lambda _: None)
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(photos / "00-new.png")
+    with pytest.raises(DataError, match="have changed"):
+        Worker(folder).do("picture", {"network": "none", "row": 3}, tmp_path / "after", lambda _: None)
+    assert main([*command, "--again"]) == 0
+    again = prepared([run], choice(run, str(photos)))
+    assert again is not None
+    assert len(Pack(again)) == 25
+    Worker(again).do("picture", {"network": "none", "row": 4}, tmp_path / "after", lambda _: None)
+    with Image.open(tmp_path / "before" / "3.png") as one, Image.open(tmp_path / "after" / "4.png") as other:
+        assert (np.asarray(one) == np.asarray(other)).all()
+
+
+def test_names_outlive_preparing_again_unless_clusters_change(run, folder):
+    shelf = Shelf.of(folder)
+    shelf.edits.say("cluster_name", [1], "ones")
+    shelf.edits.say("tag", [5], "mine")
+    shelf.edits.close()
+    assert main(["explore", str(run), "--no-serve", "--again"]) == 0
+    assert Shelf.of(folder).edits.said("cluster_name") == {1: "ones"}
+    table = pq.read_table(folder / "items.parquet")
+    turned = pa.array(table["cluster"].to_numpy()[::-1].copy())
+    pq.write_table(table.set_column(table.column_names.index("cluster"), "cluster", turned), folder / "items.parquet")
+    assert main(["explore", str(run), "--no-serve", "--again"]) == 0
+    edits = Shelf.of(folder).edits
+    assert (edits.said("cluster_name"), edits.said("tag")) == ({}, {5: "mine"})
+    assert edits.undo() == "cluster_name"
+    assert edits.said("cluster_name") == {1: "ones"}
+    edits.say("cluster_name", [1], "")
+    edits.say("tag", [5], "")
+    edits.close()
+
+
+def test_a_run_may_be_called_untrained(tmp_path):
+    where = tmp_path / "untrained"
+    selfsight.learn("world:shapes?count=8&size=32", out=where, backbone="resnet_tiny?width=8", size=32, batch=8, epochs=0)
+    assert main(["explore", str(where), "--no-serve"]) == 0
+    folder = prepared([where], choice(where))
+    assert folder is not None
+    names = [(one["name"], bool(one["run"])) for one in Pack(folder).about["networks"]]
+    assert names == [("untrained", True), ("untrained (2)", False)]
+    assert Pack(folder).clusterings == {}  # too few pictures
+    assert Shelf.of(folder).worth() == []
 
 
 def test_a_run_that_was_moved_is_still_whole(run, folder, tmp_path):
