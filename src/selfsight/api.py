@@ -370,10 +370,10 @@ class Run:
         return write_report(self.path, self.phi, source, self.bank(source), self._shown(source))
 
     def explore(self, data: str | Path | None = None, *, others: Sequence["Run"] = (), say: Say = quiet, **more: Any) -> Opened:
-        """Serve a page of this machine: a data set as this run and others see it. ``more`` is that of ``explorer.opening.serve``."""
-        names = unique([run.phi.name for run in (self, *others)])
-        networks = {name: (run.phi, run.path) for name, run in zip(names, (self, *others), strict=True)}
-        return serve(ready(networks, None if data is None else str(data), say=say), **more)
+        """Serve a page of this machine; ``more`` is that of ``exploring.ready`` (limit, maps, …) and ``explorer.opening.serve`` (port, …)."""
+        how = {name: more.pop(name) for name in ("limit", "maps", "untrained", "again") if name in more}
+        named = zip(unique([run.phi.name for run in (self, *others)]), ((run.phi, run.path) for run in (self, *others)), strict=True)
+        return serve(ready(dict(named), None if data is None else str(data), say=say, **how), **more)
 
     def _shown(self, source: Source, count: int = 6) -> Shown | None:
         """Some pictures and the views that the method makes of them."""
