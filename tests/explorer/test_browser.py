@@ -110,7 +110,7 @@ def test_hostile_names_are_shown_as_they_are(browser, shelf):
 def test_work_shows_progress_and_is_cancelled(browser, shelf):
     problems: list[str] = []
     page = page_of(browser, shelf, problems, "/image/5")
-    page.get_by_role("button", name="eigen-segments").click()
+    page.get_by_role("button", name="attributions").click()
     page.wait_for_selector("progress")
     page.wait_for_selector("text=/step \\d+ of 100|waiting/")
     page.get_by_role("button", name="cancel").click()
@@ -284,6 +284,14 @@ def test_pictures_like_an_uploaded_one_are_found(browser, tmp_path):
         page.goto(page.url.split("/units")[0] + "/image/5")
         page.get_by_role("button", name="objects").click()
         page.wait_for_selector("img.sheet", timeout=90_000)
+        shelf = Shelf.of(next((run / "explorer").glob("*/pack.json")).parent)
+        for network in ("untrained", "none"):  # what did training change?
+            page.get_by_label("network").select_option(network)
+            wanted = [f"/image/{one['row']}?network={network}" for one in shelf.neighbours(5, network, "", 18)]
+            page.wait_for_function(
+                "wanted => [...document.querySelectorAll('.thumbs a')].slice(0, 18).map(one => one.getAttribute('href')).join() === wanted",
+                arg=",".join(wanted),
+            )
         assert problems == []
     finally:
         opened.close()
