@@ -25,7 +25,7 @@ from selfsight.data.loader import images
 from selfsight.data.opening import open_source
 from selfsight.data.source import Source
 from selfsight.data.views.geometry import central
-from selfsight.discovering import discover
+from selfsight.discovering import WHOLE, discover
 from selfsight.engine.hardware import fast_bf16, find_device
 from selfsight.explain.activation import Fourier, Generated, Phase, Pixels, Writing
 from selfsight.explain.asking import fixed_target, read_images, target_of
@@ -361,7 +361,7 @@ class Run:
         """
         look = more.get("look")
         source = open_source(data, limit=limit, size=(look and look.size) or self.phi.size) if isinstance(data, str | Path) else data
-        kept: dict[str, Any] = {"banks": self.path / "banks"} if what == "clusters" else {"kept": self.path / "spectra"}
+        kept: dict[str, Any] = {"banks": self.path / "banks"} if what in WHOLE else {"kept": self.path / "spectra"}
         return discover(self.phi, source, what, method, **(kept | more))
 
     def report(self, data: Source | str | Path | None = None) -> Path:

@@ -15,7 +15,7 @@ from selfsight.core.say import Say, quiet
 from selfsight.data.source import Source
 from selfsight.discover.clusters import PIXELS, Clustered, cluster_labels, find_clusters, thumbs, vectors_of
 from selfsight.discover.found import Found, find_objects
-from selfsight.discover.labelling import Duplicates, Selection, find_duplicates
+from selfsight.discover.labelling import Selection, find_duplicates
 from selfsight.discover.localise import ALIASES, BLIND, FLOORS, LOCALISERS
 from selfsight.discover.maps import Segmented
 from selfsight.discover.parts import PARTERS, find_parts
@@ -29,8 +29,10 @@ from selfsight.measure.overlap import judge_boxes, judge_kinds
 from selfsight.measure.parts import judge_parts
 from selfsight.measure.scores import Score, spread_of_table
 
-__all__ = ["DISCOVERIES", "Discovery", "discover"]
+__all__ = ["DISCOVERIES", "WHOLE", "Discovery", "discover"]
 
+WHOLE = ("clusters", "duplicates", "selection")
+"""What is told of whole pictures, from features that are kept in ``banks``; all else from eigenvectors that are ``kept``."""
 Judged = dict[str, Score]
 """By measure."""
 Table = dict[str, dict[str, Score]]
@@ -104,17 +106,6 @@ def _named(phi: Representation, source: Source, method: str, **options: Any) -> 
     return found if truth.labels is None or not truth.classes else found.called(truth.labels, truth.classes)
 
 
-def _beside(kept: Path | None) -> Path | None:
-    """The folder of features beside that of eigenvectors, which a run has."""
-    return kept and kept.with_name("banks")
-
-
-def _duplicates(
-    phi: Representation, source: Source, method: str, *, banks: Path | None = None, kept: Path | None = None, **options: Any
-) -> Duplicates:
-    return find_duplicates(phi, source, method, banks=banks or _beside(kept), **options)
-
-
 def _selection(
     phi: Representation,
     source: Source,
@@ -123,7 +114,6 @@ def _selection(
     kinds: int | None = None,
     count: int = 30,
     banks: Path | None = None,
-    kept: Path | None = None,
     **options: Any,
 ) -> Selection:
     """Of so many clusters, so many pictures.
@@ -133,12 +123,9 @@ def _selection(
     """
     if count < 1:
         raise UsageError(f"A selection of {count} pictures holds none.", "Give 1 or more: --count 30")
-    vectors = vectors_of(phi, source, method, banks or _beside(kept))
+    vectors = vectors_of(phi, source, method, banks)
     found = find_clusters(phi, source, method, count=kinds, vectors=vectors, **options)
-    twins = np.full(len(found.names), np.nan)
-    for number, rows in enumerate(found.twins):
-        twins[list(rows)] = number
-    chosen = tuple(worth_labelling(vectors, found.labels, found.nearness, twins, count)[:count])
+    chosen = tuple(worth_labelling(vectors, found.labels, found.nearness, found.duplicates(), count))
     return Selection(found.names, chosen, found.labels, thumbs(source, np.array([row for row, _ in chosen])), found.facts)
 
 
@@ -157,7 +144,7 @@ DISCOVERIES: dict[str, Discovery] = {
         lambda found: {"count": len(found.clusters)},
         lambda phi, source, method, **options: _agreement(cluster_labels(phi, source, method, **options), source),
     ),
-    "duplicates": Discovery(("features", PIXELS), (PIXELS,), (), _duplicates, lambda _, __: {}, lone=True),
+    "duplicates": Discovery(("features", PIXELS), (PIXELS,), (), find_duplicates, lambda _, __: {}, lone=True),
     "selection": Discovery(("spherical", "balanced", "kmeans", "scan", PIXELS), (PIXELS,), (), _selection, lambda _, __: {}, lone=True),
 }
 """What can be discovered, by the word that the command line has for it."""

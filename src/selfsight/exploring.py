@@ -17,6 +17,7 @@ from selfsight.backbones.loading import untrained_twin
 from selfsight.bank.extract import bank_of
 from selfsight.bank.store import OUTPUT
 from selfsight.core.clock import key
+from selfsight.core.names import free_name
 from selfsight.core.representation import Representation
 from selfsight.core.say import Say, quiet
 from selfsight.data.opening import open_source
@@ -26,7 +27,6 @@ from selfsight.discover.grouping import grouped
 from selfsight.engine.hardware import fast_bf16
 from selfsight.explain.sheet import unique
 from selfsight.explorer.edits import Edits
-from selfsight.explorer.exports import free_name
 from selfsight.explorer.opening import Chosen, choice, noted, prepared
 from selfsight.explorer.pack import CLUSTER, Pack, PackWriter, home, is_prepared, near_of
 from selfsight.explorer.places import MAPS, installed, need_map, place
@@ -247,9 +247,6 @@ def _clustered(phi: Representation, source: Source, run: Path, say: Say) -> tupl
         return {}, {}
     count = int(np.clip(round((len(source) / 2) ** 0.5 / 2), 4, 40))
     found = find_clusters(phi, source, count=count, banks=home(run) / "banks", say=say)
-    twins = np.full(len(source), np.nan)
-    for number, rows in enumerate(found.twins):
-        twins[list(rows)] = number
     columns = {CLUSTER: found.labels.astype(np.float64), near_of(CLUSTER): found.nearness}
     told = {CLUSTER: [one.to_plain(found.names).get("units", []) for one in found.clusters]}
     vectors = np.asarray(bank_of(phi, source, home(run) / "banks").pooled(), dtype=np.float32)
@@ -263,7 +260,7 @@ def _clustered(phi: Representation, source: Source, run: Path, say: Say) -> tupl
         told[f"{CLUSTER}_{other}"] = [
             [{"unit": int(unit), "above": round(float(row[unit]), 3)} for unit in some] for row, some in zip(above, most, strict=True)
         ]
-    columns |= {"distance_to_neighbours": found.lonely, "duplicates": twins}
+    columns |= {"distance_to_neighbours": found.lonely, "duplicates": found.duplicates()}
     clusters = {name: [{"number": number, "units": units} for number, units in enumerate(some)] for name, some in told.items()}
     return columns, clusters
 

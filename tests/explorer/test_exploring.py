@@ -163,6 +163,16 @@ def test_names_outlive_preparing_again_unless_clusters_change(run, folder):
     edits.close()
 
 
+def test_prototypes_of_a_merged_cluster_are_of_all_its_parts(folder, tmp_path):
+    pack, worker = Pack(folder), Worker(folder)
+    labels, near = pack.column("cluster"), pack.column("nearness")
+    found = worker.do(
+        "prototypes", {"network": "none", "layer": "", "of": "cluster", "cluster": 1, "parts": [0, 1]}, tmp_path, lambda _: None
+    )
+    members = np.flatnonzero(np.isin(labels, [0, 1]))
+    assert {one["row"] for one in found["places"]} == set(members[np.argsort(-near[members], kind="stable")][:12].tolist())
+
+
 def test_a_run_may_be_called_untrained(tmp_path):
     where = tmp_path / "untrained"
     selfsight.learn("world:shapes?count=8&size=32", out=where, backbone="resnet_tiny?width=8", size=32, batch=8, epochs=0)

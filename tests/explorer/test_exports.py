@@ -15,8 +15,9 @@ from shelves import COUNT, NAMES, make_pack, make_shelf
 
 from selfsight.bank.store import write_bank
 from selfsight.core.errors import UsageError
+from selfsight.core.names import free_name
 from selfsight.explorer import exports
-from selfsight.explorer.exports import KINDS, exported, free_name, neighbours_of
+from selfsight.explorer.exports import KINDS, exported, neighbours_of
 from selfsight.explorer.server import TYPES
 from selfsight.explorer.source import Network, Shelf
 

@@ -53,6 +53,10 @@ def test_a_result_is_kept_and_not_worked_out_again(jobs, tmp_path):
     assert jobs.file(key, "found.json") is None  # which was not told
     assert jobs.file(key, "../found.json") is None
     assert jobs.ask("do", {"row": 1})["state"] == "done"
+    assert jobs.ask("do", {"row": 1}, "another probe")["job"] != key
+    older = Jobs(tmp_path / "jobs", ["/nowhere.py"], "other weights")
+    assert older.ask("do", {"row": 1})["state"] != "done"
+    older.close()
     other = Jobs(tmp_path / "jobs", ["/nowhere.py"], "weights")
     assert other.ask("do", {"row": 1})["found"] == found["found"]
     other.close()

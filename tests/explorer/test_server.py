@@ -61,6 +61,14 @@ def test_reads(client):
     assert json.loads(headers["x-values"])[int(np.frombuffer(body, "<f4")[0])] == "red"
 
 
+def test_units_tell_what_they_like_most(client, folder):
+    rows = np.load(folder / "bank" / "output.npy")
+    units = client.json("GET", "/api/units")
+    assert [one["top"] for one in units] == np.argsort(-rows, axis=0)[:4].T.tolist()
+    inner = client.json("GET", "/api/units?layer=inner")
+    assert [one["top"] for one in inner] == [one["top"] for one in units[:3]]
+
+
 def test_selections_and_exports(client):
     asked = {"conditions": [{"column": "label", "sign": "=", "value": "red"}], "sort": "brightness", "descending": True}
     found = client.json("POST", "/api/select", {**asked, "start": 1, "count": 3})

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -10,7 +11,9 @@ import pytest
 from shelves import COUNT, make_shelf
 
 from selfsight.core.errors import UsageError
+from selfsight.explorer import still
 from selfsight.explorer.beside import nearest_rows
+from selfsight.explorer.pack import stamp
 from selfsight.explorer.source import Network, Shelf
 from selfsight.explorer.still import write_still
 
@@ -67,12 +70,28 @@ def test_work_that_was_done_is_copied(tmp_path):
     job = tmp_path / "pack.jobs" / ("a" * 24)
     job.mkdir(parents=True)
     given = {"row": 3, "network": "net", "layer": ""}
-    (job / "asked.json").write_text(json.dumps({"kind": "segments", "given": given}))
+    (job / "asked.json").write_text(json.dumps({"kind": "segments", "given": given, "of": [stamp(shelf.pack.path), ""]}))
+    for letter, of in (("b", ["pack 1", ""]), ("c", [stamp(shelf.pack.path), "another probe"])):
+        shutil.copytree(job, job.with_name(24 * letter))
+        asked = {"kind": "maximise", "given": given | ({"class": 1} if of[1] else {}), "of": of}
+        (job.with_name(24 * letter) / "asked.json").write_text(json.dumps(asked))
     (job / "found.json").write_text(json.dumps({"files": ["sheet.png"]}))
     (job / "sheet.png").write_bytes(b"picture")
     folder = write_still(shelf, tmp_path / "page").parent
     assert (folder / "work" / ("a" * 24) / "sheet.png").read_bytes() == b"picture"
+    assert [one.name for one in (folder / "work").iterdir()] == ["a" * 24]  # not what was of an earlier preparation or probe
     assert '"segments {\\"layer\\":\\"\\",\\"network\\":\\"net\\",\\"row\\":3}":' in (folder / "data" / "base.js").read_text()
+
+
+def test_of_many_pictures_outputs_alone_are_written_and_of_too_many_nothing(tmp_path, monkeypatch):
+    shelf = make_shelf(tmp_path)
+    monkeypatch.setattr(still, "PAIRS", 2 * COUNT - 1)
+    folder = write_still(shelf, tmp_path / "page").parent
+    assert sorted(one.name for one in (folder / "data").glob("near-*")) == ["near-0-0.js"]
+    assert read(folder, "near-0-0")[5] == [[one["row"], one["alike"]] for one in shelf.neighbours(5)]
+    monkeypatch.setattr(still, "MOST", COUNT - 1)
+    with pytest.raises(UsageError, match="too many"):
+        write_still(shelf, tmp_path / "other")
 
 
 def test_an_earlier_one_is_replaced_and_nothing_else(tmp_path):

@@ -35,7 +35,7 @@ export function BesideView({ about, route }: { about: About; route: Route }) {
         <>
           <p>
             Of a picture's ten nearest, <b>{Math.round(100 * found.mean)} %</b> are the same on both sides; by chance {(100 * found.chance).toFixed(1)} %.{" "}
-            <span class="quiet">{found.of.toLocaleString("en")} pictures, cosines, means taken off (mutual k-NN, Huh et al. 2024)</span>
+            <span class="quiet">{found.of.toLocaleString("en")} pictures, by cosine (mutual k-NN, Huh et al. 2024)</span>
           </p>
           <h2>They differ most about</h2>
           <Pairs list={found.differ} names={[left.network, right.network]} />

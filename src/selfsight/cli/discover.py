@@ -193,9 +193,10 @@ def _labels(read: Discover) -> dict[str, Any]:
     from shlex import quote
 
     from selfsight.core.errors import UsageError
+    from selfsight.explorer.opening import all_prepared
 
     home = _home(read)
-    folders = _prepared(home, read.data, read.limit)
+    folders = all_prepared(home, read.data, read.limit)
     remedy = f"Name clusters on its page, then come back: selfsight explore {quote(str(home))} --data {quote(read.data)}"
     remedy += f" --limit {read.limit}" if read.limit is not None else ""
     if not folders:
@@ -222,24 +223,6 @@ def _home(read: Discover) -> Path:
     from selfsight.api import Run
 
     return Run(read.run, size=read.size, device=read.device).path
-
-
-def _prepared(run: Path, data: str, limit: int | None) -> list[Path]:
-    """What the explorer has prepared for a run and a data set: for the run alone, then for the run with others beside it."""
-    import json
-
-    from selfsight.explorer.opening import Chosen, choice, placed, prepared
-
-    beside = []
-    for file in (run / "explorer").glob("*/pack.json"):
-        about = json.loads(file.read_text())
-        chosen = Chosen(about["data"], about.get("limit"), about.get("seed", 0))
-        runs = [(file.parent / network["run"]).resolve() for network in about["networks"] if network["run"]]
-        if runs and chosen.data == placed(data) and limit in (None, chosen.limit):
-            own = prepared(runs, chosen)
-            beside += [(len(runs), file.parent)] if own and own.name == file.parent.name else []
-    first = prepared([run], choice(run, data, limit))
-    return list(dict.fromkeys([*([first] if first else []), *(folder for _, folder in sorted(beside))]))
 
 
 def _named(folder: Path) -> tuple[bytes, dict[str, int]]:

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 from selfsight.core.errors import UsageError
 
-__all__ = ["look_up"]
+__all__ = ["free_name", "look_up"]
 
 
 def look_up(kind: str, name: str, names: Collection[str], otherwise: str = "") -> str:
@@ -26,3 +26,11 @@ def look_up(kind: str, name: str, names: Collection[str], otherwise: str = "") -
     raise UsageError(
         f"There is no {kind} {name!r}.", f"Did you mean {near[0]!r}?" if near else otherwise or f"Choose one of {', '.join(names)}."
     )
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """The name, with as many underscores behind it as tell it from those taken; capital letters tell nothing."""
+    used = {one.casefold() for one in taken}
+    while name.casefold() in used:
+        name += "_"
+    return name

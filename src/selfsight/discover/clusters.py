@@ -31,6 +31,7 @@ __all__ = [
     "Cluster",
     "Clustered",
     "cluster_labels",
+    "describe_groups",
     "find_clusters",
     "near_duplicates",
     "numbered",
@@ -124,6 +125,13 @@ class Clustered:
             tried = zip(self.choice.counts, self.choice.silhouettes, self.choice.spread, strict=True)
             plain["choice"] = [{"clusters": count, "silhouette": silhouette, "spread": spread} for count, silhouette, spread in tried]
         return plain
+
+    def duplicates(self) -> Float[np.ndarray, " picture"]:
+        """The number of each picture's group of near-duplicates; NaN where it is in none."""
+        found = np.full(len(self.names), np.nan)
+        for row, number in numbered(self.twins).items():
+            found[row] = number
+        return found
 
     def outliers(self, most: int = 24) -> list[int]:
         """Rows of the pictures that are farthest from their neighbours, the farthest first."""

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 
 __all__ = ["nearest_rows", "shared_neighbours"]
 
-SAMPLE, NEAR = 3000, 10
-"""Pictures that are compared, drawn evenly; neighbours of each."""
+SAMPLE, NEAR, PART = 3000, 10, 1000
+"""Pictures that are compared, drawn evenly; neighbours of each; pictures whose neighbours are looked for at a time."""
 SHOWN, ALIKE, BESIDE = 24, 6, 6
 """Pictures about which networks differ most and agree most, and neighbours of each, that are told."""
 
@@ -17,19 +17,19 @@ SHOWN, ALIKE, BESIDE = 24, 6, 6
 def shared_neighbours(left: Float[np.ndarray, "item dim"], right: Float[np.ndarray, "item dim2"]) -> dict[str, Any]:
     """How many of a picture's nearest neighbours two networks share (mutual k-NN; Huh et al. 2024, arXiv:2405.07987).
 
-    With ``N(i)`` the 10 pictures of largest cosine, each network's mean taken off: ``|N_left(i) ∩ N_right(i)| / 10``, on at most 3,000
-    pictures. Chance is ``10 / (n - 1)``.
+    With ``N(i)`` the 10 pictures of largest cosine: ``|N_left(i) ∩ N_right(i)| / 10``, on at most 3,000 pictures. Chance is
+    ``10 / (n - 1)``. Their programme cuts off the largest values first; here vectors are as they are, so that neighbours are those that
+    the page of a picture shows.
 
     Returns:
-        ``mean``, ``chance`` (``None`` of fewer than two pictures) and ``of`` (pictures compared);
-        ``differ`` and ``agree``: pictures with the fewest and most shared neighbours,
-        each a row with ``shared`` and both networks' nearest.
+        ``mean``, ``chance`` (``None`` of fewer than two pictures) and ``of`` (pictures compared); ``differ`` and ``agree``: pictures
+        with the fewest and most shared neighbours, each a row with ``shared`` and both networks' nearest.
     """
     if len(left) < 2:
         return {"mean": None, "chance": None, "of": len(left), "differ": [], "agree": []}
     rows = np.linspace(0, len(left) - 1, min(len(left), SAMPLE)).astype(np.int64)
     near = min(NEAR, len(rows) - 1)
-    both = [_nearest(vectors[rows], near) for vectors in (left, right)]
+    both = [np.concatenate([found for _, found, _ in nearest_rows(vectors[rows], near, PART)]) for vectors in (left, right)]
     shared = (both[0][:, :, None] == both[1][:, None, :]).any(2).mean(1)
     order = np.argsort(shared, kind="stable")
 
@@ -44,18 +44,6 @@ def shared_neighbours(left: Float[np.ndarray, "item dim"], right: Float[np.ndarr
         "differ": [told(place) for place in order[:SHOWN].tolist()],
         "agree": [told(place) for place in order[::-1][:ALIKE].tolist()],
     }
-
-
-def _nearest(vectors: Float[np.ndarray, "row dim"], near: int) -> Int[np.ndarray, "row near"]:
-    """Places of the nearest others, the nearest first."""
-    unit = np.asarray(vectors, dtype=np.float32)
-    unit = unit - unit.mean(0)
-    unit /= np.linalg.norm(unit, axis=1, keepdims=True).clip(min=1e-12)
-    alike = unit @ unit.T
-    np.fill_diagonal(alike, -np.inf)
-    some = np.argpartition(-alike, near - 1, axis=1)[:, :near]
-    order = np.argsort(-np.take_along_axis(alike, some, 1), axis=1, kind="stable")
-    return np.take_along_axis(some, order, 1)
 
 
 def nearest_rows(

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
 from selfsight.core.errors import UsageError
-from selfsight.core.names import look_up
+from selfsight.core.names import free_name, look_up
 from selfsight.explorer.beside import nearest_rows
 from selfsight.explorer.source import Shelf
+from selfsight.explorer.worth import first_of_each
 
-__all__ = ["KINDS", "exported", "free_name", "neighbours_of"]
+__all__ = ["KINDS", "exported", "neighbours_of"]
 
 NEAREST, COMPARED, PICTURED = 15, 20_000, 200_000
 """Of an atlas: neighbours of a picture; rows up to which there are any; rows at most."""
@@ -87,14 +88,6 @@ def neighbours_of(
     return np.concatenate([np.zeros_like(own), 1 - alike], 1).clip(min=0).astype(np.float32), np.concatenate([own, rows], 1)
 
 
-def free_name(name: str, taken: Collection[str]) -> str:
-    """The name, with as many underscores behind it as tell it from those taken; capital letters tell nothing."""
-    used = {one.casefold() for one in taken}
-    while name.casefold() in used:
-        name += "_"
-    return name
-
-
 def _paths(shelf: Shelf, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
     return "".join(f"{name}\n" for name in shelf.table(rows)["file"]).encode(), "selection.txt"
 
@@ -103,15 +96,8 @@ def _labels(shelf: Shelf, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
     table, labels = shelf.table(rows), shelf.labelled()[rows]
     named = np.flatnonzero(labels != "")
     if "duplicates" in table:
-        named = named[_first(table["duplicates"][named])]
+        named = named[first_of_each(table["duplicates"][named])]
     return _lines({"file": table["file"][named], "label": labels[named]}), "labels.csv"
-
-
-def _first(groups: np.ndarray) -> np.ndarray:
-    """Which rows are the first of their group of duplicates, or in none (NaN)."""
-    first = ~np.isfinite(groups)
-    first[np.unique(groups, return_index=True)[1]] = True
-    return first
 
 
 def _lines(table: dict[str, np.ndarray]) -> bytes:

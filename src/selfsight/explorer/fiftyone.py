@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from selfsight.core.errors import MissingExtra, UsageError
-from selfsight.explorer.exports import free_name
+from selfsight.core.names import free_name
 from selfsight.explorer.source import Shelf
 
 __all__ = ["MAP", "to_fiftyone"]

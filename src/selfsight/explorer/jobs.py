@@ -32,6 +32,7 @@ class Job:
     Attributes:
         key: a digest of what was asked, which is its folder's name too.
         kind, given: what was asked.
+        also: what it depends on beside that.
         state: waiting, running, done, failed or cancelled.
         words: what is being done, or why it failed.
         found: what came out, once it is done.
@@ -40,6 +41,7 @@ class Job:
     key: str
     kind: str
     given: Mapping[str, Any]
+    also: str = ""
     state: str = "waiting"
     words: str = ""
     found: dict[str, Any] = field(default_factory=dict)
@@ -78,7 +80,7 @@ class Jobs:
         with self._change:
             job = self._jobs.get(key)
             if job is None or job.state in ("failed", "cancelled"):
-                job = Job(key, kind, given)
+                job = Job(key, kind, given, also)
                 kept = self.folder / key / "found.json"
                 if kept.is_file():
                     job.state, job.found = "done", json.loads(kept.read_text())
@@ -167,7 +169,7 @@ class Jobs:
                 return "found" in told or "failed" in told
             job.words = str(told.get("words", job.words))
             if "found" in told:
-                (out / "asked.json").write_text(json.dumps({"kind": job.kind, "given": job.given}) + "\n")
+                (out / "asked.json").write_text(json.dumps({"kind": job.kind, "given": job.given, "of": [self.about, job.also]}) + "\n")
                 (out / "found.json").write_text(json.dumps(told["found"]) + "\n")
                 job.state, job.found, job.words = "done", told["found"], ""
             elif "failed" in told:

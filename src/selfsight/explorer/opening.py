@@ -15,10 +15,10 @@ from typing import Any
 
 from selfsight.core.errors import EnvironmentFault, UsageError
 from selfsight.explorer.jobs import Jobs
-from selfsight.explorer.pack import Pack, home, is_prepared
+from selfsight.explorer.pack import Pack, home, is_prepared, stamp
 from selfsight.explorer.source import Shelf
 
-__all__ = ["Chosen", "Opened", "choice", "noted", "placed", "prepared", "serve"]
+__all__ = ["Chosen", "Opened", "all_prepared", "choice", "noted", "placed", "prepared", "serve"]
 
 PORTS = 20
 """How many are tried, from the one that was asked for."""
@@ -97,6 +97,20 @@ def prepared(runs: Sequence[Path], chosen: Chosen) -> Path | None:
     return folder if found and is_prepared(folder) else None
 
 
+def all_prepared(run: Path, data: str, limit: int | None = None) -> list[Path]:
+    """What was prepared for a run and a data set: for the run alone, then for the run with others beside it, the fewest first."""
+    beside: list[tuple[int, Path]] = []
+    for file in (home(run) / "explorer").glob("*/pack.json"):
+        about = json.loads(file.read_text())
+        chosen = Chosen(about["data"], about.get("limit"), about.get("seed", 0))
+        runs = [(file.parent / network["run"]).resolve() for network in about["networks"] if network["run"]]
+        if runs and chosen.data == placed(data) and limit in (None, chosen.limit):
+            own = prepared(runs, chosen)
+            beside += [(len(runs), file.parent)] if own and own.name == file.parent.name else []
+    first = prepared([run], choice(run, data, limit))
+    return list(dict.fromkeys([*([first] if first else []), *(folder for _, folder in sorted(beside))]))
+
+
 def noted(runs: Sequence[Path], chosen: Chosen, pack: Pack) -> None:
     """Remember what was prepared."""
     told = json.dumps({**_known(runs), _mark(runs, chosen): pack.path.name}, indent=1)
@@ -154,8 +168,7 @@ def serve(
     shelf = Shelf.of(folder)
     listener, token = _listener(port), secrets.token_urlsafe(24)
     number = listener.getsockname()[1]
-    prepared_at = (folder / "pack.json").stat().st_mtime_ns
-    jobs = Jobs(folder.parent / f"{folder.name}.jobs", [*WORKER, str(folder)], f"{folder.name} {prepared_at}") if work else None
+    jobs = Jobs(folder.parent / f"{folder.name}.jobs", [*WORKER, str(folder)], stamp(folder)) if work else None
     frames = "ipykernel" in sys.modules if frames is None else frames
     guard = Guard(make_server(shelf, jobs), token=token, port=number, hosts=hosts, frames=frames)
     quiet = {"log_level": "warning", "access_log": False, "server_header": False, "date_header": False, "lifespan": "off"}

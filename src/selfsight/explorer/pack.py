@@ -16,11 +16,16 @@ from jaxtyping import Float
 from selfsight.core.errors import DataError, UsageError
 from selfsight.core.names import look_up
 
-__all__ = ["CLUSTER", "Pack", "PackWriter", "home", "is_prepared", "near_of"]
+__all__ = ["CLUSTER", "Pack", "PackWriter", "home", "is_prepared", "near_of", "stamp"]
 
 VERSION = 2
 CLUSTER = "cluster"
 """The column of the first clustering; others are named after their number of clusters, such as ``cluster_8``."""
+
+
+def stamp(folder: Path) -> str:
+    """Changes each time that a data set is prepared: what was worked out before was of other pictures, perhaps."""
+    return f"{folder.name} {(folder / 'pack.json').stat().st_mtime_ns}"
 
 
 def home(run: Path) -> Path:

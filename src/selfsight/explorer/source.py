@@ -363,7 +363,8 @@ class Shelf:
         names = self.pack.names.to_numpy()[rows]
         return {
             "file": names,
-            **{name: values[rows] for name, values in ({name: self.pack.column(name) for name in self.pack.columns} | self.said()).items()},
+            **{name: self.column(name)[rows] for name in self.pack.columns},
+            **{name: values[rows] for name, values in self.said().items()},
         }
 
 

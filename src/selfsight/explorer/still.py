@@ -19,6 +19,7 @@ from jaxtyping import Float
 from selfsight.core.errors import UsageError
 from selfsight.core.say import Say, quiet
 from selfsight.explorer.beside import nearest_rows
+from selfsight.explorer.pack import stamp
 from selfsight.explorer.server import STATIC
 from selfsight.explorer.source import Shelf
 
@@ -28,24 +29,8 @@ MOST, CHUNK, NEAR = 50_000, 500, 24
 """Pictures that a folder may hold; pictures in a file of neighbours, and neighbours of each."""
 PAIRS = 60_000
 """Pictures times layers up to which neighbours and units of every layer are written; above, those of outputs alone."""
-PAGE = """<!doctype html>
-<html lang="en">
-  <head>
-    <meta charset="utf-8" />
-    <meta name="viewport" content="width=device-width, initial-scale=1" />
-    <meta name="color-scheme" content="light dark" />
-    <title>selfsight explorer</title>
-    <link rel="icon" href="data:," />
-    <link rel="stylesheet" href="app.css" />
-    <script defer src="data/base.js"></script>
-    <script defer src="app.js"></script>
-  </head>
-  <body>
-    <div id="app"></div>
-    <noscript>The explorer needs JavaScript.</noscript>
-  </body>
-</html>
-"""
+SCRIPTS = '<script defer src="data/base.js"></script>\n    <script defer src="app.js"></script>'
+"""In place of the module, which a page from a file may not load."""
 
 
 def write_still(shelf: Shelf, folder: Path, *, static: Path = STATIC, say: Say = quiet) -> Path:
@@ -81,7 +66,8 @@ def write_still(shelf: Shelf, folder: Path, *, static: Path = STATIC, say: Say =
 
 
 def _write(shelf: Shelf, folder: Path, static: Path, say: Say) -> None:
-    (folder / "index.html").write_text(PAGE, encoding="utf-8")
+    page = re.sub(r'<script type="module"[^>]*></script>', SCRIPTS, (static / "index.html").read_text(encoding="utf-8"))
+    (folder / "index.html").write_text(page.replace(' crossorigin href="/', ' href="'), encoding="utf-8")
     shutil.copyfile(static / "app.css", folder / "app.css")
     (folder / "app.js").write_bytes(b"(() => {\n" + (static / "app.js").read_bytes() + b"\n})();\n")
     for name in ("data", "thumbs", "work"):
@@ -170,12 +156,14 @@ def _plain(values: np.ndarray) -> list[Any]:
 
 
 def _work(shelf: Shelf, folder: Path) -> dict[str, Any]:
-    """Copy what was worked out in the explorer; where each is found, by what was asked."""
+    """Copy what was worked out in the explorer since the data were prepared; where each is found, by what was asked."""
     found: dict[str, Any] = {}
     for file in sorted((shelf.pack.path.parent / f"{shelf.pack.path.name}.jobs").glob("*/asked.json")):
         asked, done = json.loads(file.read_text()), file.with_name("found.json")
-        if not done.is_file() or asked["kind"] in ("embed", "picture") or not re.fullmatch(r"[0-9a-f]{24}", file.parent.name):
-            continue
+        network = shelf.networks.get(asked["given"]["network"])
+        of = [stamp(shelf.pack.path), network.probe if network and "class" in asked["given"] else ""]
+        if not done.is_file() or asked["of"] != of or asked["kind"] in ("embed", "picture"):
+            continue  # of an earlier preparation or probe, or of no view
         told = json.loads(done.read_text())
         (folder / file.parent.name).mkdir()
         for name in told.get("files", []):

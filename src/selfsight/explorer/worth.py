@@ -1,9 +1,9 @@
 """Which pictures are most worth a label: one that stands for each cluster, those that are far from all chosen, those between two clusters."""
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-__all__ = ["worth_labelling"]
+__all__ = ["first_of_each", "worth_labelling"]
 
 SAMPLE = 5000
 """Pictures that are chosen from, drawn evenly."""
@@ -47,13 +47,18 @@ def worth_labelling(
     return [(int(rows[place]), why) for place, why in chosen.items()][:count]
 
 
+def first_of_each(groups: Float[np.ndarray, " item"]) -> Bool[np.ndarray, " item"]:
+    """Which items are the first of their group, or in none (NaN)."""
+    first = ~np.isfinite(groups)
+    first[np.unique(groups, return_index=True)[1]] = True
+    return first
+
+
 def _sampled(
     vectors: Float[np.ndarray, "item dim"], twins: Float[np.ndarray, " item"]
 ) -> tuple[Int[np.ndarray, " row"], Float[np.ndarray, "row dim"]]:
     """Rows that are chosen from, duplicates once, and their vectors, centred and of length one."""
-    first = ~np.isfinite(twins)
-    first[np.unique(twins, return_index=True)[1]] = True
-    rows = np.flatnonzero(first)
+    rows = np.flatnonzero(first_of_each(twins))
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(np.int64)]
     unit = np.asarray(vectors[rows], dtype=np.float32)
     unit = unit - unit.mean(0)
