@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from shelves import COUNT, NAMES, Client, jpeg, make_shelf
 
+from selfsight.explorer import opening
 from selfsight.explorer.opening import Opened, serve
 
 
@@ -212,6 +213,15 @@ def test_the_key_is_needed_for_everything_and_its_case_counts(client):
     )  # another name is another origin
 
 
+def test_answers_do_not_wait_for_acknowledgements():
+    """The event loop turns Nagle's delay off for sockets whose protocol is named alone: without it answers may take 40 ms."""
+    listener = opening._listener(0)
+    try:
+        assert listener.proto == socket.IPPROTO_TCP
+    finally:
+        listener.close()
+
+
 def test_a_tunnel_from_another_port_is_let_in_where_it_is_named(folder):
     opened = serve(folder / "pack", port=0, hosts=("localhost:9000", "gate.example"))
     try:
@@ -289,6 +299,7 @@ def test_large_and_slow_bodies_are_cut_off(client, monkeypatch):
 SERVER = """
 import sys, time
 from pathlib import Path
+from selfsight.explorer import opening
 from selfsight.explorer.opening import Opened, serve
 print(serve(Path(sys.argv[1]), port=0).address, flush=True)
 time.sleep(600)
@@ -362,8 +373,6 @@ def test_the_page_is_never_framed_and_runs_its_own_scripts_alone(client):
 
 
 def test_fifty_clients_beside_work_and_broken_connections(tmp_path, monkeypatch):
-    from selfsight.explorer import opening
-
     make_shelf(tmp_path)
     (tmp_path / "slow.py").write_text("import sys, time\nfor line in sys.stdin:\n    time.sleep(60)\n")
     monkeypatch.setattr(opening, "WORKER", (str(tmp_path / "slow.py"),))

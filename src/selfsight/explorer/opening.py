@@ -194,7 +194,7 @@ def _end(server: Any, thread: threading.Thread, jobs: Jobs | None, shelf: Shelf,
 def _listener(port: int) -> socket.socket:
     """A free port of this machine, the first from the one asked for."""
     for number in [port, *range(port + 1, port + PORTS)] if port else [0]:
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, else answers wait for acknowledgements
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("127.0.0.1", number))

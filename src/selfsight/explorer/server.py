@@ -100,7 +100,8 @@ def _reads(app: FastAPI, shelf: Shelf) -> None:
 
     @app.get("/api/thumb/{row}")
     async def thumb(row: int) -> Response:
-        return Response(shelf.pack.thumb(row), media_type="image/jpeg", headers={"cache-control": "private, max-age=86400"})
+        picture = await run_in_threadpool(shelf.pack.thumb, row)
+        return Response(picture, media_type="image/jpeg", headers={"cache-control": "private, max-age=86400"})
 
     @app.get("/api/map")
     async def places(name: str = "") -> Response:
