@@ -1,13 +1,10 @@
 """What the explorer shows of a data set, prepared once: a table of items, small pictures in one file, places on a map. Torch-free."""
 
 import json
-import os
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +62,9 @@ class Pack:
         if self.about.get("version") != VERSION:
             raise UsageError(f"{path} was prepared by another version.", "Delete the folder; it is made again.")
         self._offsets = np.load(path / "thumbs.npy", mmap_mode="r")
-        self._one = threading.Lock()
 
     def __len__(self) -> int:
         return int(self.about["count"])
-
-    @cached_property
-    def _thumbs(self) -> FileIO:
-        return FileIO(self.path / "thumbs.bin")
 
     def thumb(self, row: int) -> bytes:
         """A small picture as JPEG.
@@ -83,11 +75,9 @@ class Pack:
         if not 0 <= row < len(self):
             raise DataError(f"There is no picture {row}.", f"Rows go from 0 to {len(self) - 1}.")
         start, end = int(self._offsets[row]), int(self._offsets[row + 1])
-        if hasattr(os, "pread"):  # which lets others go on while the disk is waited for
-            return os.pread(self._thumbs.fileno(), end - start, start)
-        with self._one:
-            self._thumbs.seek(start)
-            return self._thumbs.read(end - start)
+        with (self.path / "thumbs.bin").open("rb", buffering=0) as file:  # mapped memory would hold up others while the disk is waited for
+            file.seek(start)
+            return file.read(end - start)
 
     @cached_property
     def names(self) -> pa.ChunkedArray:
