@@ -99,10 +99,12 @@ class Pack:
             raise UsageError(f"There is no column {name!r}.", f"There are: {', '.join(self.columns)}.")
         if name not in self._read:
             column = pq.read_table(self.path / "items.parquet", columns=[name])[name]
-            plain = column.to_numpy(zero_copy_only=False)
-            self._read[name] = (
-                plain.astype(np.float64) if plain.dtype.kind in "fiub" else np.array([str(one or "") for one in plain], object)
-            )
+            if pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type):
+                self._read[name] = column.to_numpy(zero_copy_only=False).astype(np.float64)
+            else:  # texts that stand often are made once
+                coded = column.dictionary_encode().combine_chunks()
+                texts = np.array([str(one or "") for one in coded.dictionary.to_pylist()] + [""], object)
+                self._read[name] = texts[coded.indices.fill_null(len(texts) - 1).to_numpy(zero_copy_only=False)]
         return self._read[name]
 
     @cached_property

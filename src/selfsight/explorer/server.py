@@ -176,9 +176,10 @@ def _coded(shelf: Shelf, name: str) -> Response:
     values: np.ndarray = extra[name] if name in extra else shelf.pack.column(name)
     headers = {}
     if values.dtype == object:
-        kinds, codes = np.unique(values.astype(str), return_inverse=True)
-        headers["x-values"] = json.dumps(kinds[:200].tolist(), ensure_ascii=True)
-        values = codes
+        kinds = sorted(set(values))
+        codes = {kind: code for code, kind in enumerate(kinds)}
+        headers["x-values"] = json.dumps(kinds[:200], ensure_ascii=True)
+        values = np.fromiter((codes[one] for one in values), np.float32, len(values))
     return Response(np.ascontiguousarray(values, dtype="<f4").tobytes(), media_type="application/octet-stream", headers=headers)
 
 

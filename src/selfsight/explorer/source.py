@@ -1,5 +1,6 @@
 """All that the explorer reads: a prepared data set, what networks say of it, and what their runs have written. Torch-free."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -103,9 +104,8 @@ class Shelf:
         for name in self.pack.columns:
             values = self.pack.column(name)
             if values.dtype == object:
-                kinds, counts = np.unique(values.astype(str), return_counts=True)
-                order = np.argsort(-counts, kind="stable")[:50]
-                columns.append({"name": name, "kind": "text", "values": kinds[order].tolist(), "counts": counts[order].tolist()})
+                often = sorted(Counter(values).items(), key=lambda one: (-one[1], one[0]))[:50]
+                columns.append({"name": name, "kind": "text", "values": [one for one, _ in often], "counts": [count for _, count in often]})
             else:
                 known = values[np.isfinite(values)]
                 low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
