@@ -31,6 +31,20 @@ def test_what_was_written_is_read(pack):
         again.column("nothing")
 
 
+def test_what_is_not_known_of_an_item_is_no_text_or_no_number(tmp_path):
+    columns = {
+        "shade": np.array(["red", None, "", "red"], object), "nothing": np.array([None] * 4, object),
+        "yes": np.array([True, None, False, True], object), "size": np.array([3, 4, None, 2], object),
+    }  # fmt: skip
+    with PackWriter(tmp_path / "pack") as writer:
+        writer.thumbs(iter([jpeg((0, 0, 0))] * 4))
+        found = writer.finish(list("abcd"), columns, {"pca": np.zeros((4, 2), np.float32)}, {}, {"networks": []})
+    assert found.column("shade").tolist() == ["red", "", "", "red"]
+    assert found.column("nothing").tolist() == [""] * 4
+    np.testing.assert_array_equal(found.column("yes"), [1.0, np.nan, 0.0, 1.0])
+    np.testing.assert_array_equal(found.column("size"), [3.0, 4.0, np.nan, 2.0])
+
+
 def test_small_pictures_are_read_by_many_at_once(pack):
     wanted = [jpeg((250, row, 0) if row % 2 == 0 else (0, row, 250)) for row in range(COUNT)]
     rows = np.random.default_rng(0).integers(0, COUNT, 2000).tolist()
