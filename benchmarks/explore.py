@@ -4,12 +4,13 @@
 
 A synthetic data set: random vectors of 128 numbers, one small picture again and again. Requests come at a fixed rate (open loop): a slow
 answer does not hold up the next question. Beside them the explorer's own worker makes attributions (four methods, a ResNet-18 at 64 px), one
-after the other.
+after the other. Where Chromium and playwright are there, the map's frames are counted while it is dragged and zoomed (software rendering).
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -135,6 +136,40 @@ def beside_work(flooded: Callable[[], dict[str, float]], ask: Callable[..., Any]
     return {**found, "attributions": attributions}
 
 
+def frames(host: str, cookie: str, seconds: float = 6) -> dict[str, float] | None:
+    """Frames a second of the map by software rendering, while it is dragged and while it is zoomed; ``None`` without a browser."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        return None
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        return None
+    flags = ["--headless", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+    with sync_playwright() as driver, driver.chromium.launch(executable_path=browser, args=flags) as opened:
+        page = opened.new_page(viewport={"width": 1200, "height": 800}, extra_http_headers={"cookie": cookie})
+        page.goto(f"http://{host}/map")
+        page.wait_for_selector(".legend i", timeout=120_000)
+        page.wait_for_timeout(1500)
+        page.evaluate("window.drawn = 0; (function next() { window.drawn++; requestAnimationFrame(next) })()")
+        box = page.locator("canvas.move").bounding_box()
+        assert box is not None
+        across, down = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+        def rate(move: Callable[[int], None]) -> float:
+            begin, first, step = time.perf_counter(), page.evaluate("drawn"), 0
+            while time.perf_counter() - begin < seconds:
+                move(step)
+                step += 1
+            return round((page.evaluate("drawn") - first) / (time.perf_counter() - begin), 1)
+
+        page.mouse.move(across, down)
+        page.mouse.down()
+        moving = rate(lambda step: page.mouse.move(across + 2.5 * (step % 40), down + 2.6 * (step % 23)))
+        page.mouse.up()
+        return {"moving": moving, "zooming": rate(lambda _: page.mouse.wheel(0, -20))}
+
+
 def main() -> None:
     """Measure and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -175,6 +210,7 @@ def main() -> None:
     result["thumbs_from_disk"] = flood(host, cookie, read.rows, read.rate, 10, seed=2)
     result["thumbs"] = flood(host, cookie, read.rows, read.rate, 10, seed=2)
     result["thumbs_beside_attributions"] = beside_work(lambda: flood(host, cookie, read.rows, read.rate, 30), ask, cookie)
+    result["map_frames_per_s"] = frames(host, cookie)
     server.kill()
     result["origin"] = origin(device="cpu", precision="fp32", compile=False, threads=1)
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ from shelves import Client
 import selfsight
 from selfsight.cli import main
 from selfsight.core.errors import DataError
-from selfsight.explorer.opening import Chosen, choice, placed, prepared, serve
+from selfsight.explorer.opening import Chosen, all_prepared, choice, noted, placed, prepared, serve
 from selfsight.explorer.pack import Pack
 from selfsight.explorer.source import Shelf
 from selfsight.worker import Worker
@@ -141,6 +142,28 @@ def test_data_that_changed_are_told_and_not_mixed_up(run, tmp_path):
     Worker(again).do("picture", {"network": "none", "row": 4}, tmp_path / "after", lambda _: None)
     with Image.open(tmp_path / "before" / "3.png") as one, Image.open(tmp_path / "after" / "4.png") as other:
         assert (np.asarray(one) == np.asarray(other)).all()
+
+
+def test_of_several_preparations_the_newest_are_taken_and_those_with_the_fewest_runs_first(run, folder, tmp_path):
+    runs = [Path(shutil.copytree(run, tmp_path / name, ignore=shutil.ignore_patterns("explorer"))) for name in "abc"]
+
+    def prepare(name: str, count: int) -> Path:
+        place = runs[0] / "explorer" / name
+        shutil.copytree(folder, place)
+        about = json.loads((place / "pack.json").read_text())
+        about["networks"] = [{**about["networks"][0], "name": one.name, "run": os.path.relpath(one, place)} for one in runs[:count]]
+        (place / "pack.json").write_text(json.dumps(about))
+        noted(runs[:count], Chosen(DATA), Pack(place))
+        return place
+
+    assert all_prepared(runs[0], DATA) == []
+    prepare("0", 2)
+    three, two = prepare("1", 3), prepare("2", 2)
+    assert all_prepared(runs[0], DATA) == [two, three]
+    one = prepare("3", 1)
+    assert all_prepared(runs[0], DATA) == [one, two, three]
+    assert all_prepared(runs[0], DATA, limit=20) == []
+    assert all_prepared(runs[0], DATA + "&seed=2") == []
 
 
 def test_names_outlive_preparing_again_unless_clusters_change(run, folder):

@@ -53,7 +53,11 @@ def test_a_result_is_kept_and_not_worked_out_again(jobs, tmp_path):
     assert jobs.file(key, "found.json") is None  # which was not told
     assert jobs.file(key, "../found.json") is None
     assert jobs.ask("do", {"row": 1})["state"] == "done"
-    assert jobs.ask("do", {"row": 1}, "another probe")["job"] != key
+    another = jobs.ask("do", {"row": 1}, "another probe")["job"]
+    assert another != key
+    waited(jobs, another, "done")
+    asked = [json.loads((tmp_path / "jobs" / one / "asked.json").read_text()) for one in (key, another)]
+    assert asked == [{"kind": "do", "given": {"row": 1}, "of": ["weights", probe]} for probe in ("", "another probe")]
     older = Jobs(tmp_path / "jobs", ["/nowhere.py"], "other weights")
     assert older.ask("do", {"row": 1})["state"] != "done"
     older.close()

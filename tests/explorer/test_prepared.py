@@ -10,6 +10,7 @@ from shelves import COUNT, NAMES, jpeg, make_pack
 from selfsight.core.errors import DataError, UsageError
 from selfsight.explorer.choose import chosen, inside
 from selfsight.explorer.pack import Pack, PackWriter
+from selfsight.explorer.source import Shelf
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,20 @@ def test_what_is_not_known_of_an_item_is_no_text_or_no_number(tmp_path):
     assert found.column("nothing").tolist() == [""] * 4
     np.testing.assert_array_equal(found.column("yes"), [1.0, np.nan, 0.0, 1.0])
     np.testing.assert_array_equal(found.column("size"), [3.0, 4.0, np.nan, 2.0])
+    about = {one.pop("name"): one for one in Shelf(found, []).columns}
+    assert about["shade"] == {"kind": "text", "values": ["", "red"], "counts": [2, 2]}
+    assert about["size"] == {"kind": "number", "low": 2.0, "high": 4.0}
+
+
+def test_of_many_texts_the_commonest_are_told_first(tmp_path):
+    texts = [f"text {number:03d}" for number in range(60) for _ in range(1 + (number >= 20))]
+    with PackWriter(tmp_path / "pack") as writer:
+        writer.thumbs(iter([jpeg((0, 0, 0))] * 100))
+        names, columns = [str(row) for row in range(100)], {"kind": np.array(texts, object)}
+        found = writer.finish(names, columns, {"pca": np.zeros((100, 2), np.float32)}, {}, {"networks": []})
+    (told,) = Shelf(found, []).columns
+    assert told["values"] == [f"text {number:03d}" for number in [*range(20, 60), *range(10)]]
+    assert told["counts"] == [2] * 40 + [1] * 10
 
 
 def test_small_pictures_are_read_by_many_at_once(pack):

@@ -71,15 +71,23 @@ def test_work_that_was_done_is_copied(tmp_path):
     job.mkdir(parents=True)
     given = {"row": 3, "network": "net", "layer": ""}
     (job / "asked.json").write_text(json.dumps({"kind": "segments", "given": given, "of": [stamp(shelf.pack.path), ""]}))
-    for letter, of in (("b", ["pack 1", ""]), ("c", [stamp(shelf.pack.path), "another probe"])):
-        shutil.copytree(job, job.with_name(24 * letter))
-        asked = {"kind": "maximise", "given": given | ({"class": 1} if of[1] else {}), "of": of}
-        (job.with_name(24 * letter) / "asked.json").write_text(json.dumps(asked))
     (job / "found.json").write_text(json.dumps({"files": ["sheet.png"]}))
     (job / "sheet.png").write_bytes(b"picture")
+    now, of_class = stamp(shelf.pack.path), given | {"class": 1}
+    (tmp_path / "run" / "measures").mkdir(parents=True)
+    (tmp_path / "run" / "measures" / "linear.npz").write_bytes(b"a probe")
+    shelf = Shelf(shelf.pack, [Network("net", tmp_path / "bank", tmp_path / "run")])
+    for letter, asked in {
+        "b": {"given": given, "of": ["pack 1", ""]},
+        "c": {"given": of_class, "of": [now, "another probe"]},
+        "d": {"given": given},  # of the time before this was written down
+        "e": {"given": of_class, "of": [now, shelf.networks["net"].probe(of_class)]},
+    }.items():
+        shutil.copytree(job, job.with_name(24 * letter))
+        (job.with_name(24 * letter) / "asked.json").write_text(json.dumps({"kind": "maximise"} | asked))
     folder = write_still(shelf, tmp_path / "page").parent
     assert (folder / "work" / ("a" * 24) / "sheet.png").read_bytes() == b"picture"
-    assert [one.name for one in (folder / "work").iterdir()] == ["a" * 24]  # not what was of an earlier preparation or probe
+    assert sorted(one.name for one in (folder / "work").iterdir()) == ["a" * 24, "e" * 24]  # not of an earlier preparation or probe
     assert '"segments {\\"layer\\":\\"\\",\\"network\\":\\"net\\",\\"row\\":3}":' in (folder / "data" / "base.js").read_text()
 
 

@@ -1,7 +1,7 @@
 // Two networks beside each other, on the same pictures: about which do they agree who is like whom?
 
 import { type About, type Beside, type Pair, query, STILL } from "./api";
-import { Choice, Link, Sorry, Thumb, Thumbs, useRead } from "./parts";
+import { Choice, Empty, Link, Sorry, Thumb, Thumbs, useRead } from "./parts";
 import { put, type Route } from "./route";
 
 export function BesideView({ about, route }: { about: About; route: Route }) {
@@ -13,7 +13,7 @@ export function BesideView({ about, route }: { about: About; route: Route }) {
   const [left, right] = sides as [(typeof sides)[0], (typeof sides)[0]];
   const asked = query({ left: left.network, right: right.network, left_layer: left.layer, right_layer: right.layer });
   const { found, problem } = useRead<Beside>(names.length < 2 ? null : `/api/beside${asked}`);
-  if (names.length < 2) return <p class="empty">There is one network: selfsight explore RUN RUN … shows several beside each other.</p>;
+  if (names.length < 2) return <Empty title="Networks beside each other">There is one network: selfsight explore RUN RUN … shows several beside each other.</Empty>;
   return (
     <div class="page">
       <h1>

@@ -2,14 +2,14 @@
 
 import { useState } from "preact/hooks";
 import { type About, type Cluster, query, send, STILL } from "./api";
-import { Choice, Link, say, shown, Sorry, sorry, Thumbs, useRead, Work } from "./parts";
+import { Choice, Empty, Failed, Link, say, shown, sorry, Thumbs, useRead, Work } from "./parts";
 import { go, put, type Route } from "./route";
 
 export function ClustersView({ about, route, again, changed }: { about: About; route: Route; again: number; changed: () => void }) {
   const of = route.query.get("of") ?? about.clusterings[0]?.name ?? "";
   const { found, problem } = useRead<Cluster[]>(`/api/clusters${query({ of })}`, again);
-  if (problem) return <Sorry problem={problem} />;
-  if (found && !found.length) return <p class="empty">There are no clusters: they are found for 20 to 50,000 pictures.</p>;
+  if (problem) return <Failed title="Clusters" problem={problem} />;
+  if (found && !found.length) return <Empty title="Clusters">There are no clusters: they are found for 20 to 50,000 pictures.</Empty>;
   const one = route.path[1] === undefined ? undefined : found?.find((cluster) => cluster.number === Number(route.path[1]));
   if (one) return <One key={`${of} ${one.number}`} cluster={one} all={found!} of={of} about={about} changed={changed} />;
   const kept = query({ of: of === about.clusterings[0]?.name ? "" : of });

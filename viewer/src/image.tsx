@@ -2,7 +2,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type About, type Alike, type Item, type Job, made, query, read, send, STILL, thumb } from "./api";
-import { Choice, Link, say, shown, Sorry, sorry, Thumbs, useRead, Work } from "./parts";
+import { Choice, Failed, Link, say, shown, Sorry, sorry, Thumbs, useRead, Work } from "./parts";
 import { go, here as at, put, type Route } from "./route";
 
 export function ImageView({ about, route, again, changed }: { about: About; route: Route; again: number; changed: () => void }) {
@@ -22,7 +22,7 @@ export function ImageView({ about, route, again, changed }: { about: About; rout
     window.addEventListener("keydown", step);
     return () => window.removeEventListener("keydown", step);
   }, [row]);
-  if (problem) return <Sorry problem={problem} />;
+  if (problem) return <Failed title={`Picture ${row}`} problem={problem} />;
   return (
     <div class="page image">
       <div class="two">

@@ -1,12 +1,12 @@
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { type About, type Alike, type Edit, type Job, read, Refused, send, STILL, upload } from "./api";
+import { type About, type Alike, type Edit, type Job, read, type Refused, send, STILL, upload } from "./api";
 import { BesideView } from "./beside";
 import { ClustersView } from "./clusters";
 import { GridView } from "./grid";
 import { ImageView } from "./image";
 import { MapView } from "./map";
-import { Link, say, Sorry, sorry, Thumbs, Toasts, useRead } from "./parts";
+import { Empty, Failed, Link, say, Sorry, sorry, Thumbs, Toasts, useRead } from "./parts";
 import { QuizView } from "./quiz";
 import { go, useRoute } from "./route";
 import { HealthView, RunsView } from "./runs";
@@ -96,7 +96,7 @@ function App() {
         </span>
       </header>
       <main id="main" class={view} tabIndex={-1}>
-        {problem ? <Sorry problem={problem} /> : !about ? <p class="empty">…</p> : <View view={view} about={about} again={again} changed={changed} />}
+        {problem ? <Failed title="selfsight" problem={problem} /> : !about ? <p class="empty">…</p> : <View view={view} about={about} again={again} changed={changed} />}
       </main>
       <Toasts />
     </>
@@ -116,7 +116,7 @@ function View({ view, about, again, changed }: { view: string; about: About; aga
   if (view === "quiz") return <QuizView about={about} route={route} />;
   if (view === "search") return <SearchView job={route.path[1] ?? ""} />;
   if (view === "edits") return <EditsView again={again} />;
-  return <Sorry problem={new Refused(`There is no view ${view}.`, `Views are: ${VIEWS.join(", ")}.`, 404)} />;
+  return <Empty title={`There is no view ${view}`}>Views are: {VIEWS.join(", ")}.</Empty>;
 }
 
 // Pictures like an uploaded one, or like a part of one.
@@ -158,7 +158,7 @@ function SearchView({ job }: { job: string }) {
 
 function EditsView({ again }: { again: number }) {
   const { found, problem } = useRead<Edit[]>("/api/edits", again);
-  if (problem) return <Sorry problem={problem} />;
+  if (problem) return <Failed title="Pictures like it" problem={problem} />;
   return (
     <div class="page">
       <h1>What was said</h1>

@@ -93,6 +93,14 @@ export function Thumb({ row, picked, onPick, note }: { row: number; picked?: boo
   );
 }
 
+/** A view that has nothing to show, and why. */
+export const Empty = ({ title, children }: { title: string; children: ComponentChildren }) => (
+  <div class="page">
+    <h1>{title}</h1>
+    <p class="empty">{children}</p>
+  </div>
+);
+
 export const Thumbs = ({ rows, notes, line }: { rows: number[]; notes?: string[]; line?: boolean }) => (
   <div class={line ? "thumbs line" : "thumbs"}>
     {rows.map((row, place) => (
@@ -215,6 +223,13 @@ export const Sorry = ({ problem }: { problem: Refused }) => (
   <p class="bad" role="alert">
     {problem.cause} {problem.remedy}
   </p>
+);
+/** A view that cannot be shown, and why. */
+export const Failed = ({ title, problem }: { title: string; problem: Refused }) => (
+  <div class="page">
+    <h1>{title}</h1>
+    <Sorry problem={problem} />
+  </div>
 );
 export const shown = (value: string | number | null | undefined): string =>
   value === null || value === undefined ? "–" : typeof value === "number" ? String(Math.abs(value) >= 100 ? Math.round(value) : +value.toPrecision(3)) : value;

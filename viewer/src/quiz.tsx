@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { type About, query, read, send, STILL, type Unit, type UnitRow } from "./api";
-import { Choice, Link, Sorry, Thumbs, useRead, Work } from "./parts";
+import { Choice, Empty, Failed, Link, Thumbs, useRead, Work } from "./parts";
 import { put, type Route } from "./route";
 import { done } from "./still";
 
@@ -53,9 +53,9 @@ export function QuizView({ about, route }: { about: About; route: Route }) {
     if (secret === null && (units?.length || kind === "class")) next();
   }, [units, kind, secret]);
   useEffect(() => setAnswer(null), [secret, among.join()]);
-  if (!inner.length && kind === "unit") return <p class="empty">This network has no inner layers to ask about.</p>;
-  if (possible && !possible.length) return <p class="empty">No picture was made before this folder was written: open pages of units or the quiz in the explorer first.</p>;
-  if (problem) return <Sorry problem={problem} />;
+  if (!inner.length && kind === "unit") return <Empty title="Quiz">This network has no inner layers to ask about.</Empty>;
+  if (possible && !possible.length) return <Empty title="Quiz">No picture was made before this folder was written: open pages of units or the quiz in the explorer first.</Empty>;
+  if (problem) return <Failed title="Quiz" problem={problem} />;
   const given = kind === "class" ? { network: network.name, class: secret } : { network: network.name, layer, unit: secret };
   return (
     <div class="page">

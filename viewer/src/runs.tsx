@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { type About, type Ill, type Run, type Score } from "./api";
-import { Link, shown, Sorry, Thumbs, useRead } from "./parts";
+import { Failed, Link, shown, Thumbs, useRead } from "./parts";
 
 export function RunsView({ about }: { about: About }) {
   const [tick, setTick] = useState(0);
@@ -13,7 +13,7 @@ export function RunsView({ about }: { about: About }) {
     const again = setInterval(() => setTick((before) => before + 1), 3000);
     return () => clearInterval(again);
   }, [live]);
-  if (problem) return <Sorry problem={problem} />;
+  if (problem) return <Failed title="Runs" problem={problem} />;
   return (
     <div class="page">
       <h1>Runs</h1>
@@ -135,7 +135,7 @@ function Scores({ measure }: { measure: Run["measures"][number] }) {
 
 export function HealthView() {
   const { found, problem } = useRead<Ill[]>("/api/health");
-  if (problem) return <Sorry problem={problem} />;
+  if (problem) return <Failed title="Health of the data" problem={problem} />;
   return (
     <div class="page">
       <h1>Health of the data</h1>

@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { type About, query, STILL, type Unit, type UnitRow } from "./api";
-import { Choice, Link, shown, Sorry, Thumbs, useJob, useRead, Work } from "./parts";
+import { Choice, Failed, Link, shown, Thumbs, useJob, useRead, Work } from "./parts";
 import { go, put, type Route } from "./route";
 
 const PAGE = 60;
@@ -26,7 +26,7 @@ export function UnitsView({ about, route }: { about: About; route: Route }) {
       {number !== undefined && <Link to={`/units/${encodeURIComponent(layer)}${keep}`}>all units</Link>}
     </div>
   );
-  if (problem ?? one.problem) return <Sorry problem={(problem ?? one.problem)!} />;
+  if (problem ?? one.problem) return <Failed title="Units" problem={(problem ?? one.problem)!} />;
   if (number === undefined)
     return (
       <div class="page">

@@ -227,7 +227,7 @@ def _works(app: FastAPI, shelf: Shelf, jobs: Jobs) -> None:
         if missing:
             raise UsageError(f"It is not told what {kind} is of.", "Give a row, a unit, a class or a cluster.")
         given = await run_in_threadpool(_given, shelf, asked)
-        return _ask(jobs, kind, given, shelf.networks[given["network"]].probe if "class" in given else "")
+        return _ask(jobs, kind, given, shelf.networks[given["network"]].probe(given))
 
     @app.get("/api/jobs/{key}")
     async def look(key: str) -> JSONResponse:

@@ -1,7 +1,7 @@
 """All that the explorer reads: a prepared data set, what networks say of it, and what their runs have written. Torch-free."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -60,9 +60,10 @@ class Network:
         """What it says."""
         return Bank(self.path)
 
-    @property
-    def probe(self) -> str:
-        """Changes with the linear probe that was fitted last."""
+    def probe(self, given: Mapping[str, Any]) -> str:
+        """Of work on a class: changes with the linear probe that was fitted last. Empty of all other work."""
+        if "class" not in given:
+            return ""
         file = self.run / "measures" / "linear.npz" if self.run else None
         return f"{file.stat().st_mtime_ns} {file.stat().st_size}" if file is not None and file.is_file() else ""
 
@@ -363,7 +364,7 @@ class Shelf:
         names = self.pack.names.to_numpy()[rows]
         return {
             "file": names,
-            **{name: self.column(name)[rows] for name in self.pack.columns},
+            **{name: self.pack.column(name)[rows] for name in self.pack.columns},
             **{name: values[rows] for name, values in self.said().items()},
         }
 

@@ -161,8 +161,8 @@ def _work(shelf: Shelf, folder: Path) -> dict[str, Any]:
     for file in sorted((shelf.pack.path.parent / f"{shelf.pack.path.name}.jobs").glob("*/asked.json")):
         asked, done = json.loads(file.read_text()), file.with_name("found.json")
         network = shelf.networks.get(asked["given"]["network"])
-        of = [stamp(shelf.pack.path), network.probe if network and "class" in asked["given"] else ""]
-        if not done.is_file() or asked["of"] != of or asked["kind"] in ("embed", "picture"):
+        of = [stamp(shelf.pack.path), network.probe(asked["given"]) if network else ""]
+        if not done.is_file() or asked.get("of") != of or asked["kind"] in ("embed", "picture"):
             continue  # of an earlier preparation or probe, or of no view
         told = json.loads(done.read_text())
         (folder / file.parent.name).mkdir()
