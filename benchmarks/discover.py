@@ -22,9 +22,9 @@ from scipy.sparse.linalg import eigsh
 from selfsight.api import Run
 from selfsight.core.origin import origin
 from selfsight.data.opening import open_source
-from selfsight.discover.affinity import Graph, similar
-from selfsight.discover.looked import Look, looks
-from selfsight.discover.spectral import spectrum
+from selfsight.discover.dense.affinity import Graph, similar
+from selfsight.discover.dense.features import Look, looks
+from selfsight.discover.dense.spectral import spectrum
 
 RESULTS = Path(__file__).parent / "results" / "discover.json"
 VECTORS = 5

@@ -32,11 +32,11 @@ from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
 from selfsight.data.loader import images
 from selfsight.data.opening import open_source
-from selfsight.data.views.geometry import central
-from selfsight.explain import attribution as ours
-from selfsight.explain.attribution import part_kept
-from selfsight.explain.backprop import reverse
-from selfsight.explain.perturbation import between, extremal_perturbation, pyramid
+from selfsight.data.views.image.geometry import central
+from selfsight.explain.attribution import saliency as ours
+from selfsight.explain.attribution.backprop import reverse
+from selfsight.explain.attribution.perturbation import between, extremal_perturbation, pyramid
+from selfsight.explain.attribution.saliency import part_kept
 from selfsight.explain.targets import Target, probe_class, strongest
 
 RESULTS = Path(__file__).parent / "results" / "explain.json"

@@ -28,7 +28,7 @@ RESULTS = Path(__file__).parent / "results" / "explore.json"
 SERVE = """
 import sys, time
 from pathlib import Path
-from selfsight.explorer.opening import serve
+from selfsight.explorer.server.opening import serve
 opened = serve(Path(sys.argv[1]), port=0)
 print(opened.address, 'torch' in sys.modules, flush=True)
 opened.wait()
@@ -43,7 +43,7 @@ def make(folder: Path, rows: int, dim: int = 128) -> Path:
 
     import selfsight
     from selfsight.bank.store import write_bank
-    from selfsight.explorer.pack import PackWriter
+    from selfsight.explorer.server.pack import PackWriter
 
     path = folder / f"pack{rows}"
     if (path / "pack.json").is_file():

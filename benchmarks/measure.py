@@ -28,9 +28,9 @@ from sklearn.svm import LinearSVC
 from torch.nn.functional import cross_entropy, normalize
 
 from selfsight.core.origin import origin
-from selfsight.measure.knn import vote
-from selfsight.measure.linear import fit_probe
-from selfsight.measure.svm import fit_machines
+from selfsight.measure.probes.knn import vote
+from selfsight.measure.probes.linear import fit_probe
+from selfsight.measure.probes.svm import fit_machines
 from selfsight.objectives.assign import shared_out_in_parts, transported
 
 RESULTS = Path(__file__).parent / "results" / "measure.json"

@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from selfsight.assembly import Settings, build, choose, plan_of
 from selfsight.backbones.table import build_backbone
 from selfsight.core.origin import origin
 from selfsight.data.loader import Loader
 from selfsight.data.opening import open_source
 from selfsight.engine.hardware import Hardware, choose_hardware
 from selfsight.engine.plan import turns_of
+from selfsight.workflows.train.config import Settings, build, choose, plan_of
 
 SIZE, BATCH = 32, 256
 RESULTS = Path(__file__).parent / "results" / "step.json"

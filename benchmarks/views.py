@@ -25,7 +25,7 @@ from torchvision.transforms.v2 import functional
 from selfsight.core.clock import Clock
 from selfsight.core.method import Frame
 from selfsight.core.views import Images, Views
-from selfsight.data.views.recipes import SIMCLR, TwoCrops
+from selfsight.data.views.image.recipes import SIMCLR, TwoCrops
 
 _PEER = "--no-deps lightly lightly_utils lightning_utilities pytorch_lightning torchmetrics aenum"
 

@@ -28,8 +28,8 @@ def learn_and_measure(method: str, read: argparse.Namespace) -> dict[str, Any]:
 
     from selfsight.api import Run
     from selfsight.core.origin import origin
-    from selfsight.core.wishes import Wishes
-    from selfsight.learning import Manner, learn_run
+    from selfsight.workflows.train.request import Wishes
+    from selfsight.workflows.train.run import Manner, learn_run
 
     train, test = (f"{read.root}/{part}.parquet" for part in ("train", "test"))
     with tempfile.TemporaryDirectory() as folder:

@@ -72,9 +72,9 @@ def learn_and_measure(read: argparse.Namespace, method: str, seed: int) -> dict[
     Floors are the network's and the data's, not the run's: where an earlier result has the same network, its floors are taken.
     """
     from selfsight.api import Run
-    from selfsight.core.wishes import Wishes
-    from selfsight.learning import Manner, learn_run
     from selfsight.methods.table import method_class
+    from selfsight.workflows.train.request import Wishes
+    from selfsight.workflows.train.run import Manner, learn_run
 
     kind, data = method_class(method), read.data
     train, test = SHAPES if data == "shapes" else (f"{read.root}/train.parquet", f"{read.root}/test.parquet")
@@ -145,8 +145,8 @@ def _normalise(method: str) -> Any:
     """How pictures are normalised for a method's network."""
     from inspect import signature
 
-    from selfsight.assembly import choose
     from selfsight.methods.table import method_class
+    from selfsight.workflows.train.config import choose
 
     _, options, _ = choose(method, size=32)
     recipe = options.get("recipe", signature(method_class(method)).parameters["recipe"].default)
@@ -155,11 +155,11 @@ def _normalise(method: str) -> Any:
 
 def _steps(wishes: Any, minutes: float) -> int:
     """As many as these minutes of this core allow, whatever else runs beside."""
-    from selfsight.choices import settle, trial
     from selfsight.core.method import Relabels
     from selfsight.data.opening import open_source
     from selfsight.engine.hardware import choose_hardware
     from selfsight.methods.table import method_class
+    from selfsight.workflows.train.resolve import settle, trial
 
     hardware, source = choose_hardware("cpu"), open_source(wishes.data, limit=wishes.limit, seed=wishes.seed, size=32)
     settled = settle(replace(wishes, steps=6), source, 32, hardware, _quiet)
@@ -169,7 +169,7 @@ def _steps(wishes: Any, minutes: float) -> int:
 
 
 def _views(method: str, data: str) -> dict[str, Any]:
-    from selfsight.assembly import world_options
+    from selfsight.workflows.train.config import world_options
 
     return world_options(method) if data == "shapes" else {}
 
@@ -183,12 +183,12 @@ def name_samples(method: str, seed: int, minutes: float | None) -> dict[str, Any
     import numpy as np
     import torch
 
-    from selfsight.assembly import Settings, build
     from selfsight.core.clock import key
-    from selfsight.core.wishes import Wishes
     from selfsight.data.opening import open_source
     from selfsight.engine.checkpoint import load_checkpoint, newest_checkpoint
-    from selfsight.learning import Manner, learn_run
+    from selfsight.workflows.train.config import Settings, build
+    from selfsight.workflows.train.request import Wishes
+    from selfsight.workflows.train.run import Manner, learn_run
 
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"

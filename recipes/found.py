@@ -49,7 +49,7 @@ def _plain(scores: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 def looks_of(phi: Any, side: int) -> list[Any]:
     """Ways to look at a network that are tried."""
-    from selfsight.discover.looked import Look
+    from selfsight.discover.dense.features import Look
 
     if phi.attends:
         blocks = range(len(phi.backbone.blocks))
@@ -66,7 +66,7 @@ def told(look: Any) -> str:
 
 def chosen(phi: Any, source: Any, method: str, tried: Sequence[Any], what: str = "boxes", **options: Any) -> Any:
     """The look with the best score on pictures that are not judged."""
-    from selfsight.discovering import discover
+    from selfsight.workflows.discover import discover
 
     best = {}
     for look in tried:
@@ -79,10 +79,10 @@ def chosen(phi: Any, source: Any, method: str, tried: Sequence[Any], what: str =
 def objects(network: str, source: Any, sample: Any, side: int) -> dict[str, Any]:
     """CorLoc of every localiser, with its own untrained floor; with masks, also IoU, F and accuracy of the refined masks."""
     from selfsight.api import Run
-    from selfsight.discover.looked import Look
-    from selfsight.discover.pages import stretched
-    from selfsight.discovering import discover
-    from selfsight.measure.overlap import judge_masks
+    from selfsight.discover.dense.features import Look
+    from selfsight.measure.metrics.overlap import judge_masks
+    from selfsight.render.tiles import stretched
+    from selfsight.workflows.discover import discover
 
     run, table = Run(network), dict[str, Any]()
     truth = source.truth(np.arange(len(source)))
@@ -106,7 +106,7 @@ def kinds(network: str, source: Any, sample: Any) -> dict[str, Any]:
     from dataclasses import replace
 
     from selfsight.api import Run
-    from selfsight.discovering import discover
+    from selfsight.workflows.discover import discover
 
     run, table = Run(network), dict[str, Any]()
     look = replace(chosen(run.phi, sample, "lost", looks_of(run.phi, 64), least=0), vectors=15)
@@ -122,7 +122,7 @@ def kinds(network: str, source: Any, sample: Any) -> dict[str, Any]:
 def parts(network: str, source: Any, sample: Any) -> dict[str, Any]:
     """NMI and ARI of parts, with floors; the objects are those of LOST."""
     from selfsight.api import Run
-    from selfsight.discovering import discover
+    from selfsight.workflows.discover import discover
 
     run, table, look = Run(network), dict[str, Any](), None
     for method in ("shared", "contrast"):
@@ -139,7 +139,7 @@ def points(network: str, source: Any, sample: Any) -> dict[str, Any]:
     from dataclasses import replace
 
     from selfsight.api import Run
-    from selfsight.measure.floors import untrained_networks
+    from selfsight.measure.baselines import untrained_networks
 
     run = Run(network)
     tried = [replace(look, rings=rings) for look in looks_of(run.phi, 64) for rings in (0, 1)]
@@ -160,9 +160,9 @@ def carried(phi: Any, source: Any, look: Any, by: str = "features") -> Any:
     """PCK@0.1 over all points that both pictures of a pair show."""
     from torch.nn.functional import adaptive_avg_pool2d
 
-    from selfsight.discover.correspond import log_binned, transfer
-    from selfsight.discover.looked import looks
-    from selfsight.measure.points import pck
+    from selfsight.discover.dense.correspond import log_binned, transfer
+    from selfsight.discover.dense.features import looks
+    from selfsight.measure.metrics.points import pck
 
     truth = source.truth(np.arange(len(source)))
     features = list[Any]()
@@ -193,9 +193,9 @@ def videos(network: str, folder: Path, layer: str | None, side: int) -> dict[str
     from PIL import Image
 
     from selfsight.api import Run
-    from selfsight.discover.looked import Look
-    from selfsight.discover.propagate import propagate
-    from selfsight.measure.overlap import contour_score, overlap
+    from selfsight.discover.dense.features import Look
+    from selfsight.discover.dense.propagate import propagate
+    from selfsight.measure.metrics.overlap import contour_score, overlap
 
     run = Run(network)
     plain = Run(f"untrained:{run.phi.spec}", size=run.phi.size)

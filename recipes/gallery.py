@@ -22,16 +22,16 @@ from torch.nn.functional import interpolate
 from selfsight.core.errors import SelfsightError
 from selfsight.data.loader import images
 from selfsight.data.opening import open_source
-from selfsight.data.views.geometry import central
-from selfsight.explain.activation import Fourier, Generated, Phase, Pixels, Writing, deep_dream, maximise, synthesise_style
-from selfsight.explain.comparison import compare_units
+from selfsight.data.views.image.geometry import central
+from selfsight.explain.attribution.explanation import explain
 from selfsight.explain.gallery import inversions
-from selfsight.explain.inversion import caricature, invert, invert_by_network
-from selfsight.explain.inverter import invert_learned, learn_inverter
-from selfsight.explain.priors import estimate_spectrum
-from selfsight.explain.result import explain
-from selfsight.explain.sheet import Shown, sheet
+from selfsight.explain.inversion.descent import caricature, invert, invert_by_network
+from selfsight.explain.inversion.inverter import invert_learned, learn_inverter
+from selfsight.explain.synthesis.activation import Fourier, Generated, Phase, Pixels, Writing, deep_dream, maximise, synthesise_style
+from selfsight.explain.synthesis.comparison import compare_units
+from selfsight.explain.synthesis.priors import estimate_spectrum
 from selfsight.explain.targets import strongest, unit
+from selfsight.render.sheet import Shown, sheet
 
 PAGE = Path(__file__).parent.parent / "docs" / "understand" / "gallery.md"
 PICTURES = PAGE.parent / "gallery"

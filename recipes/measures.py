@@ -28,9 +28,9 @@ NUISANCES = ("light", "ground", "background_name", "x", "y")
 
 def learn(folder: Path, minutes: float) -> None:
     """Some methods of the catalogue, each for so many minutes."""
-    from selfsight.assembly import world_options
-    from selfsight.core.wishes import Wishes
-    from selfsight.learning import Manner, learn_run
+    from selfsight.workflows.train.config import world_options
+    from selfsight.workflows.train.request import Wishes
+    from selfsight.workflows.train.run import Manner, learn_run
 
     for method in METHODS:
         if not (folder / method / "export").exists():
@@ -45,7 +45,7 @@ def probing(networks: list[str]) -> dict[str, Any]:
     from selfsight.bank.extract import encoder_of
     from selfsight.bank.store import OUTPUT
     from selfsight.data.opening import open_source
-    from selfsight.measure.floors import PIXEL_SIDE, channel_statistics, pixel_encoder, untrained_networks
+    from selfsight.measure.baselines import PIXEL_SIDE, channel_statistics, pixel_encoder, untrained_networks
 
     def probed(phi: Any) -> dict[str, Any]:
         return _probed(encoder_of(phi), phi.size, source, judged)[OUTPUT]
@@ -71,8 +71,8 @@ def probing(networks: list[str]) -> dict[str, Any]:
 def _probed(encoder: Any, size: int, source: Any, judged: Any) -> dict[str, dict[str, Any]]:
     """The scores of each output of an encoder, by its name."""
     from selfsight.bank.extract import pass_through
-    from selfsight.measure.reverse import concepts_of
-    from selfsight.measure.scores import Features
+    from selfsight.measure.probes.reverse import concepts_of
+    from selfsight.measure.results import Features
 
     known, truth = (part.truth(np.arange(len(part))) for part in (source, judged))
     fitted, asked = (pass_through(part, encoder, size=size) for part in (source, judged))
@@ -89,9 +89,9 @@ def _probed(encoder: Any, size: int, source: Any, judged: Any) -> dict[str, dict
 def _plain(features: Any, concepts: Any, parts: dict[str, Any]) -> dict[str, Any]:
     from dataclasses import replace
 
-    from selfsight.measure.knn import knn
-    from selfsight.measure.linear import linear
-    from selfsight.measure.reverse import reverse
+    from selfsight.measure.probes.knn import knn
+    from selfsight.measure.probes.linear import linear
+    from selfsight.measure.probes.reverse import reverse
 
     found = {"knn": knn(features).values["top1"], "linear": linear(features).values["top1"]}
     for name, keep in parts.items():
@@ -109,7 +109,7 @@ def transfer(networks: list[str], data: str, folder: Path | None, side: int) -> 
     from selfsight.api import Run
     from selfsight.data.opening import open_source
     from selfsight.data.source import Subset
-    from selfsight.measuring import measure_network
+    from selfsight.workflows.evaluate.run import measure_network
 
     rows, probes = {}, ["finetune", "segment", "detect"]
     for network in networks:

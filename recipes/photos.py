@@ -81,8 +81,8 @@ def learn_one(name: str, read: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from selfsight.core.origin import origin
-    from selfsight.core.wishes import Wishes
-    from selfsight.learning import Manner, learn_run
+    from selfsight.workflows.train.request import Wishes
+    from selfsight.workflows.train.run import Manner, learn_run
 
     long = {"steps": read.steps} if read.steps else {"minutes": read.minutes}
     wishes = Wishes(data=str(read.photos), seed=read.seed, device=read.device, **long, **WISHES[name])

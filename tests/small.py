@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from selfsight.assembly import Settings, build, choose, plan_of
 from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Relabels
 from selfsight.core.part import parts_of
@@ -16,6 +15,7 @@ from selfsight.data.source import Source
 from selfsight.engine.fit import labels_of
 from selfsight.engine.hardware import Hardware
 from selfsight.engine.plan import Plan, turns_of
+from selfsight.workflows.train.config import Settings, build, choose, plan_of
 
 SMALL: dict[str, dict[str, Any]] = {
     "cmc": {"dim": 16},

@@ -99,7 +99,7 @@ def loaded(statement: str) -> set[str]:
         "import selfsight.cli; assert selfsight.cli.main(['--help']) == 0",
         "import selfsight.cli; assert selfsight.cli.main(['--version']) == 0",
         "import selfsight.cli; assert selfsight.cli.main(['lern']) == 2",
-        "import selfsight.methods.table, selfsight.backbones.table, selfsight.core.errors, selfsight.core.wishes",
+        "import selfsight.methods.table, selfsight.backbones.table, selfsight.core.errors, selfsight.workflows.train.request",
     ],
 )
 def test_light_things_load_nothing_heavy(statement):

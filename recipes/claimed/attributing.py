@@ -14,14 +14,14 @@ from claimed.common import Claim, Found, bars
 from claimed.trained import likeliest, probe, published, scenes, shared, trained
 from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
-from selfsight.explain.attribution import Maps, scores
-from selfsight.explain.diagnosis import diagnose
-from selfsight.explain.perturbation import between, extremal, extremal_perturbation, pyramid
-from selfsight.explain.pointing import centre_map, curves, pointing_game, random_map
-from selfsight.explain.sanity import neuron_sensitivity
-from selfsight.explain.sheet import Shown, sheet
-from selfsight.explain.table import ATTRIBUTIONS, attribution
+from selfsight.explain.attribution.perturbation import between, extremal, extremal_perturbation, pyramid
+from selfsight.explain.attribution.saliency import Maps, scores
+from selfsight.explain.attribution.table import ATTRIBUTIONS, attribution
+from selfsight.explain.checks.diagnosis import diagnose
+from selfsight.explain.checks.pointing import centre_map, curves, pointing_game, random_map
+from selfsight.explain.checks.sanity import neuron_sensitivity
 from selfsight.explain.targets import Target, cluster, strongest, unit
+from selfsight.render.sheet import Shown, sheet
 
 AREAS = (0.05, 0.1, 0.2, 0.4)
 SHORTCUT = "&preset=shortcut"

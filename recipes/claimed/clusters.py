@@ -9,7 +9,7 @@ from sklearn.metrics import adjusted_mutual_info_score
 
 from claimed.common import TRAIN, Claim, Found, bars, learn, method_of, top1
 from selfsight.data.opening import open_source
-from selfsight.data.views.recipes import OneCrop, View, small_multi_crop
+from selfsight.data.views.image.recipes import OneCrop, View, small_multi_crop
 
 HELPED = ("simclr", "swav", "deepcluster_v2", "sela_v2")
 

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 
 from selfsight.api import Run
-from selfsight.assembly import Settings, build, world_options
 from selfsight.core.representation import Representation
-from selfsight.core.wishes import Wishes
 from selfsight.data.loader import images
 from selfsight.data.opening import open_source
-from selfsight.data.views.geometry import central
+from selfsight.data.views.image.geometry import central
 from selfsight.engine.checkpoint import load_checkpoint, newest_checkpoint
-from selfsight.learning import Manner, learn_run
-from selfsight.measure.scores import Features
+from selfsight.measure.results import Features
+from selfsight.workflows.train.config import Settings, build, world_options
+from selfsight.workflows.train.request import Wishes
+from selfsight.workflows.train.run import Manner, learn_run
 
 TRAIN, TEST = "world:shapes?count=4000&size=32&split=train", "world:shapes?count=2000&size=32&split=test"
 SEED = 0

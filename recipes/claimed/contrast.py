@@ -14,13 +14,13 @@ import torch
 from torch.nn.functional import normalize
 
 from claimed.common import BLUE, RED, SEED, TEST, Claim, Found, bars, learn, method_of, plain, top1
-from selfsight.assembly import world_options
 from selfsight.core.clock import Clock
 from selfsight.core.method import Frame
 from selfsight.data.loader import images
 from selfsight.data.opening import open_source
-from selfsight.data.views.geometry import Crop
-from selfsight.data.views.recipes import TwoCrops, View
+from selfsight.data.views.image.geometry import Crop
+from selfsight.data.views.image.recipes import TwoCrops, View
+from selfsight.workflows.train.config import world_options
 
 SEEN = 31_744
 """Pictures that each way of finding negatives is given."""

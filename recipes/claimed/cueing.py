@@ -10,7 +10,7 @@ import torch
 from claimed.common import BLUE, RED, Claim, Found, bars, plain
 from claimed.taught import judge
 from selfsight.backbones.loading import untrained_twin
-from selfsight.measure.cues import CuePictures, ShapeBias, cue_pictures, global_statistics, neighbours_share, shape_bias, shuffled
+from selfsight.measure.analysis.cues import CuePictures, ShapeBias, cue_pictures, global_statistics, neighbours_share, shape_bias, shuffled
 
 PAIRS = (800, 400)
 

@@ -18,11 +18,11 @@ from selfsight.core.errors import DataError
 from selfsight.core.representation import Representation
 from selfsight.data.loader import images
 from selfsight.data.opening import open_source
-from selfsight.data.views.geometry import Crop, central, turned
-from selfsight.data.views.recipes import FourTurns, View
-from selfsight.measure.floors import estimate_statistics
-from selfsight.measure.linear import linear
-from selfsight.measure.scores import Features
+from selfsight.data.views.image.geometry import Crop, central, turned
+from selfsight.data.views.image.recipes import FourTurns, View
+from selfsight.measure.baselines import estimate_statistics
+from selfsight.measure.probes.linear import linear
+from selfsight.measure.results import Features
 from selfsight.objectives.contrast import info_nce
 
 DIGITS = ("digits?split=train", "digits?split=test")

@@ -10,12 +10,12 @@ import torch
 
 from claimed.common import BLUE, RED, Claim, Found, curves, plain
 from claimed.taught import STEPS, WIDTH, judge, scenes
-from selfsight.backbones.hog import HOG
+from selfsight.backbones.image.hog import HOG
 from selfsight.backbones.loading import untrained_twin
 from selfsight.core.representation import Representation
-from selfsight.measure.cues import cue_pictures
-from selfsight.measure.equivalence import Labelled, stitching
-from selfsight.measure.equivariance import Bars, equivariance, flipped, four_bars, invariant_share, rotated
+from selfsight.measure.analysis.cues import cue_pictures
+from selfsight.measure.analysis.equivalence import Labelled, stitching
+from selfsight.measure.analysis.equivariance import Bars, equivariance, flipped, four_bars, invariant_share, rotated
 
 MAP_STEPS = 300
 ANGLES = (15, 30, 45, 60, 90)

@@ -15,13 +15,13 @@ from claimed.trained import probe, scenes, trained, world
 from selfsight.core.representation import Representation
 from selfsight.data.loader import images
 from selfsight.data.opening import open_source
-from selfsight.data.views.geometry import central
-from selfsight.explain.activation import STILL, Fourier, Maximised, Pixels, maximise
-from selfsight.explain.comparison import responses
-from selfsight.explain.inversion import Prior, fit_hourglass, invert
-from selfsight.explain.inverter import invert_learned
-from selfsight.explain.sheet import Shown, sheet
+from selfsight.data.views.image.geometry import central
+from selfsight.explain.inversion.descent import Prior, fit_hourglass, invert
+from selfsight.explain.inversion.inverter import invert_learned
+from selfsight.explain.synthesis.activation import STILL, Fourier, Maximised, Pixels, maximise
+from selfsight.explain.synthesis.comparison import responses
 from selfsight.explain.targets import unit
+from selfsight.render.sheet import Shown, sheet
 
 NATURAL = Pixels(), STILL
 """An ascent without anything that is known of pictures."""

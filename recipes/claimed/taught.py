@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from selfsight.backbones.resnet import resnet_tiny
+from selfsight.backbones.image.resnet import resnet_tiny
 from selfsight.core.representation import Representation
 from selfsight.data.opening import open_source
-from selfsight.measure.equivalence import Judge, Labelled
+from selfsight.measure.analysis.equivalence import Judge, Labelled
 
 SIZE, WIDTH, STEPS, BATCH = 32, 16, 400, 64
 

@@ -15,17 +15,17 @@ from torch.nn.functional import adaptive_avg_pool2d, linear, pad, relu
 
 from claimed.common import quiet
 from selfsight.api import Run, wrap
-from selfsight.assembly import world_options
 from selfsight.core.errors import DataError
 from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
-from selfsight.core.wishes import Wishes
 from selfsight.data.loader import images
 from selfsight.data.opening import open_source
-from selfsight.data.views.geometry import central
-from selfsight.explain.asking import read_images
+from selfsight.data.views.image.geometry import central
 from selfsight.explain.targets import Target, probe_class, strongest
-from selfsight.learning import Manner, learn_run
+from selfsight.workflows.explain import read_images
+from selfsight.workflows.train.config import world_options
+from selfsight.workflows.train.request import Wishes
+from selfsight.workflows.train.run import Manner, learn_run
 
 STEPS = 450
 _PASSING = tempfile.TemporaryDirectory()

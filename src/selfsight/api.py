@@ -11,40 +11,40 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from selfsight.assembly import Settings, build, frame_of
 from selfsight.backbones.loading import load_representation
 from selfsight.backbones.onnx import export_onnx
 from selfsight.bank.extract import bank_of, fingerprint_of
 from selfsight.bank.store import Bank
 from selfsight.core.clock import Clock
 from selfsight.core.errors import UsageError
+from selfsight.core.progress import Say, quiet
 from selfsight.core.representation import Representation
-from selfsight.core.say import Say, quiet
-from selfsight.core.wishes import Wishes
 from selfsight.data.loader import images
 from selfsight.data.opening import open_source
 from selfsight.data.source import Source
-from selfsight.data.views.geometry import central
-from selfsight.discovering import WHOLE, discover
+from selfsight.data.views.image.geometry import central
 from selfsight.engine.hardware import fast_bf16, find_device
-from selfsight.explain.activation import Fourier, Generated, Phase, Pixels, Writing
-from selfsight.explain.asking import fixed_target, read_images, target_of
-from selfsight.explain.comparison import compare_units
-from selfsight.explain.diagnosis import Diagnosis, diagnose
+from selfsight.explain.attribution.explanation import Explanation, explain
+from selfsight.explain.checks.diagnosis import Diagnosis, diagnose
 from selfsight.explain.gallery import Gallery, inversions, maximisers
-from selfsight.explain.inversion import Inverted, invert, invert_by_network
-from selfsight.explain.inverter import Inverter, invert_learned, learn_inverter
-from selfsight.explain.priors import estimate_spectrum
-from selfsight.explain.result import Explanation, explain
-from selfsight.explain.sheet import unique
-from selfsight.explorer.opening import Opened, serve
-from selfsight.exploring import ready
-from selfsight.learning import Manner, continue_run, learn_run
-from selfsight.measure.examine import Examination
-from selfsight.measure.scores import Score
-from selfsight.measuring import compare_networks, measure_network
-from selfsight.report.comparison import Comparison
+from selfsight.explain.inversion.descent import Inverted, invert, invert_by_network
+from selfsight.explain.inversion.inverter import Inverter, invert_learned, learn_inverter
+from selfsight.explain.synthesis.activation import Fourier, Generated, Phase, Pixels, Writing
+from selfsight.explain.synthesis.comparison import compare_units
+from selfsight.explain.synthesis.priors import estimate_spectrum
+from selfsight.explorer.prepare.build import ready
+from selfsight.explorer.server.opening import Opened, serve
+from selfsight.measure.results import Score
+from selfsight.render.sheet import unique
 from selfsight.report.page import Shown, write_report
+from selfsight.workflows.discover import WHOLE, discover
+from selfsight.workflows.evaluate.comparison import Comparison
+from selfsight.workflows.evaluate.probes import Examination
+from selfsight.workflows.evaluate.run import compare_networks, measure_network
+from selfsight.workflows.explain import fixed_target, read_images, target_of
+from selfsight.workflows.train.config import Settings, build, frame_of
+from selfsight.workflows.train.request import Wishes
+from selfsight.workflows.train.run import Manner, continue_run, learn_run
 
 __all__ = ["Run", "compare", "learn", "load", "open", "wrap"]
 
@@ -179,7 +179,7 @@ class Run:
             probes: names of probes and of measures of networks; all probes that the data allow by default.
             floors: measure the untrained network and raw pixels too.
             limit: at most so many pictures of ``train``; of ``test`` all are used.
-            more: passed on to ``selfsight.measuring.measure_network`` (``seed``, ``truth``), and to ``examine`` (``others``, ``layers``, ``say``).
+            more: passed on to ``selfsight.workflows.evaluate.run.measure_network`` and ``examine``.
         """
         return measure_network(self.phi, self.path, train=train, test=test, probes=probes, floors=floors, limit=limit, **more)
 

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.testing import assert_close
 
+from selfsight.backbones.image.resnet import resnet_tiny
 from selfsight.backbones.pretrained import timm_backbone, wrap_backbone
-from selfsight.backbones.resnet import resnet_tiny
 from selfsight.core.errors import EnvironmentFault, UsageError
 
 

@@ -10,7 +10,7 @@ import torch
 from selfsight.api import Run
 from selfsight.cli import VERBS, main
 from selfsight.cli.options import explained
-from selfsight.explain.table import ATTRIBUTIONS
+from selfsight.explain.attribution.table import ATTRIBUTIONS
 from selfsight.methods.table import METHODS
 
 LEARN = ["learn", "world:shapes?count=24&size=16", "--size", "16", "--batch", "8", "--steps", "3", "--device", "cpu", "--precision", "fp32"]
@@ -309,7 +309,7 @@ def test_explain_compares_networks(run, capsys, tmp_path):
 
 def test_explain_shows_every_method(run, capsys, tmp_path, monkeypatch):
     few = {name: ATTRIBUTIONS[name] for name in ("attention_rollout", "grad_cam", "gradient")}
-    monkeypatch.setattr("selfsight.explain.result.ATTRIBUTIONS", few)
+    monkeypatch.setattr("selfsight.explain.attribution.explanation.ATTRIBUTIONS", few)
     assert main(["explain", "sheet", str(run), "world:shapes?count=4&size=16#0", "--out", str(tmp_path), "--json"]) == 0
     found = said(capsys)
     assert set(found["left out"]) == {"attention_rollout"}

@@ -11,18 +11,18 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from selfsight.assembly import build, plan_of
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import mine, rank, shared_mean
 from selfsight.core.method import Method
 from selfsight.core.views import Images, Views
 from selfsight.data.loader import Loader, images
-from selfsight.data.views.recipes import PLAIN, TwoCrops, small_multi_crop
+from selfsight.data.views.image.recipes import PLAIN, TwoCrops, small_multi_crop
 from selfsight.engine.fit import fit
 from selfsight.engine.hardware import Hardware
 from selfsight.engine.observe import Moment
 from selfsight.engine.plan import Plan, joined
 from selfsight.methods.table import METHODS
+from selfsight.workflows.train.config import build, plan_of
 
 from small import CPU, settings, world
 

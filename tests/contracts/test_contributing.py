@@ -13,7 +13,7 @@ import torch
 
 import selfsight.methods.distillation
 from selfsight.cli import main
-from selfsight.core.plain import plain, revive
+from selfsight.core.serialize import plain, revive
 from selfsight.methods.table import METHODS
 
 from small import trial, twin, world

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from selfsight.assembly import Settings, build, choose, plan_of, world_options
 from selfsight.core.method import Method
 from selfsight.core.representation import Representation
 from selfsight.core.schedule import Constant
@@ -20,8 +19,9 @@ from selfsight.engine.fit import fit
 from selfsight.engine.hardware import choose_hardware
 from selfsight.engine.health import Health
 from selfsight.engine.observe import Recorder
-from selfsight.measure.examine import examine
 from selfsight.methods.table import method_class
+from selfsight.workflows.evaluate.probes import examine
+from selfsight.workflows.train.config import Settings, build, choose, plan_of, world_options
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 STEPS = {"barlow": 500, "byol": 400, "dino": 300, "mae": 500, "rotnet": 500, "simclr": 300, "swav": 300}

@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 import torch
 
-from selfsight.assembly import build, choose, plan_of
 from selfsight.core.errors import DataError, MissingHint, UsageError
 from selfsight.core.method import Relabels, Supervised
-from selfsight.core.plain import plain, revive
+from selfsight.core.serialize import plain, revive
 from selfsight.core.views import Views
 from selfsight.data.loader import Loader
 from selfsight.engine.fit import fit, labels_of
 from selfsight.engine.health import Health
 from selfsight.engine.observe import Recorder
 from selfsight.engine.plan import turns_of
-from selfsight.measure.online import OnlineKnn
+from selfsight.measure.probes.online import OnlineKnn
 from selfsight.methods.table import METHODS, method_class
-from selfsight.parts.momentum import Momentum
+from selfsight.modules.momentum import Momentum
+from selfsight.workflows.train.config import build, choose, plan_of
 
 from small import CPU, Trial, settings, trial, twin, world
 

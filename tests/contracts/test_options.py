@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from selfsight.assembly import world_options
 from selfsight.backbones.table import build_backbone
 from selfsight.core.clock import Clock
-from selfsight.data.views.recipes import small_multi_crop
+from selfsight.data.views.image.recipes import small_multi_crop
 from selfsight.objectives.contrast import nt_xent
+from selfsight.workflows.train.config import world_options
 
 from small import trial, world
 

@@ -12,8 +12,8 @@ from selfsight.core.clock import key
 from selfsight.core.errors import DataError, UsageError
 from selfsight.core.views import Images
 from selfsight.data.loader import Loader, sequential
-from selfsight.data.memory import ArraySource
 from selfsight.data.opening import open_source
+from selfsight.data.readers.memory import ArraySource
 
 from pictures import encoded, photograph
 
@@ -65,7 +65,7 @@ def test_workers_change_nothing(tmp_path):
 READS = """
 import multiprocessing, sys, time, numpy as np
 from selfsight.data.loader import Loader
-from selfsight.data.memory import ArraySource
+from selfsight.data.readers.memory import ArraySource
 if __name__ == "__main__":
     batches = Loader(ArraySource(np.zeros((8, 3, 4, 4), np.uint8)), batch=2, seed=0, workers=2).batches(0, 1000)
     next(batches)

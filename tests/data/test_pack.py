@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from selfsight.core.errors import EnvironmentFault
-from selfsight.data.folder import FolderListing
 from selfsight.data.pack import Pack, open_pack, pack_side, sample_sides
 from selfsight.data.packed import PackedSource
+from selfsight.data.readers.folder import FolderListing
 
 from pictures import encoded, photograph
 

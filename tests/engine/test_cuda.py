@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 import selfsight
-from selfsight.assembly import build, plan_of
 from selfsight.backbones.loading import untrained
 from selfsight.core.representation import Representation
 from selfsight.data.loader import Loader
 from selfsight.engine.fit import fit
 from selfsight.engine.hardware import Hardware
 from selfsight.engine.observe import Moment
-from selfsight.explain.perturbation import extremal_perturbation
-from selfsight.explain.table import attribution
+from selfsight.explain.attribution.perturbation import extremal_perturbation
+from selfsight.explain.attribution.table import attribution
 from selfsight.explain.targets import unit
-from selfsight.learning import Manner
 from selfsight.methods.table import METHODS
+from selfsight.workflows.train.config import build, plan_of
+from selfsight.workflows.train.run import Manner
 
 from small import settings, world
 

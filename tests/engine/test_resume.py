@@ -17,10 +17,10 @@ import torch
 import selfsight.cli.learn
 from selfsight.cli import main
 from selfsight.core.errors import ResumeMismatch, UsageError
-from selfsight.core.wishes import Wishes
 from selfsight.engine.observe import Moment
-from selfsight.learning import Manner, learn_run
 from selfsight.methods.table import METHODS
+from selfsight.workflows.train.request import Wishes
+from selfsight.workflows.train.run import Manner, learn_run
 
 from small import BACKBONES, SIDES, SMALL
 

@@ -19,16 +19,16 @@ from selfsight.core.method import Frame, Method, Outcome
 from selfsight.core.representation import Backbone, Features
 from selfsight.core.views import Views
 from selfsight.data.loader import Loader
-from selfsight.data.memory import ArraySource
-from selfsight.data.views.recipes import OneCrop
+from selfsight.data.readers.memory import ArraySource
+from selfsight.data.views.image.recipes import OneCrop
 from selfsight.engine.fit import fit
 from selfsight.engine.hardware import Hardware
 from selfsight.engine.observe import Moment
 from selfsight.engine.optimisers import LARS, make_optimiser
 from selfsight.engine.plan import Plan, turns_of
-from selfsight.parts.heads import UnitLinear
-from selfsight.parts.prototypes import Prototypes
-from selfsight.parts.queue import Queue
+from selfsight.modules.heads import UnitLinear
+from selfsight.modules.prototypes import Prototypes
+from selfsight.modules.queue import Queue
 
 CPU = Hardware(torch.device("cpu"))
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from selfsight.assembly import build
 from selfsight.core.clock import Clock
 from selfsight.core.errors import Collapsed, EnvironmentFault
 from selfsight.core.method import Method, Outcome
@@ -19,6 +18,7 @@ from selfsight.engine.checkpoint import load_checkpoint, newest_checkpoint, save
 from selfsight.engine.health import RULES, Health
 from selfsight.engine.observe import Moment, Progress, Recorder, describe
 from selfsight.engine.plan import Stepped
+from selfsight.workflows.train.config import build
 
 from small import settings
 

@@ -8,13 +8,14 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlencode
 
 import pytest
-from shelves import Client, make_shelf
 
 import selfsight
-from selfsight.explorer import opening
-from selfsight.explorer.opening import Opened, serve
-from selfsight.explorer.source import Shelf
-from selfsight.explorer.still import write_still
+from selfsight.explorer.server import opening
+from selfsight.explorer.server.opening import Opened, serve
+from selfsight.explorer.server.static_site import write_still
+from selfsight.explorer.server.store import Shelf
+
+from explorer_store import Client, make_shelf
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from selfsight.core.errors import EnvironmentFault, UsageError
+from selfsight.core.hooks import calm, tensor_of
 from selfsight.core.representation import Backbone, Features
-from selfsight.core.tap import calm, tensor_of
 
 __all__ = ["ModuleBackbone", "TimmBackbone", "timm_backbone", "wrap_backbone"]
 

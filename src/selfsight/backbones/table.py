@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 __all__ = ["BACKBONES", "build_backbone"]
 
 BACKBONES = {
-    "alexnet": "historic:AlexNet",
-    "dcgan": "dcgan:DCGAN",
-    "googlenet": "historic:GoogLeNet",
-    "hog": "hog:HOG",
-    "resnet18": "resnet:resnet18",
-    "resnet50": "resnet:resnet50",
-    "resnet_tiny": "resnet:resnet_tiny",
-    "seen": "colours:seen",
-    "split": "colours:split",
-    "vgg_m": "historic:VGGM",
-    "vgg_vd_16": "historic:VGGVD16",
-    "vit_base": "vit:vit_base",
-    "vit_nano": "vit:vit_nano",
-    "vit_small": "vit:vit_small",
-    "vit_tiny": "vit:vit_tiny",
+    "alexnet": "image.historic:AlexNet",
+    "dcgan": "image.dcgan:DCGAN",
+    "googlenet": "image.historic:GoogLeNet",
+    "hog": "image.hog:HOG",
+    "resnet18": "image.resnet:resnet18",
+    "resnet50": "image.resnet:resnet50",
+    "resnet_tiny": "image.resnet:resnet_tiny",
+    "seen": "image.channels:seen",
+    "split": "image.channels:split",
+    "vgg_m": "image.historic:VGGM",
+    "vgg_vd_16": "image.historic:VGGVD16",
+    "vit_base": "image.vit:vit_base",
+    "vit_nano": "image.vit:vit_nano",
+    "vit_small": "image.vit:vit_small",
+    "vit_tiny": "image.vit:vit_tiny",
 }
 
 

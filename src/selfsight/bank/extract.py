@@ -13,7 +13,7 @@ from selfsight.bank.store import OUTPUT, Bank, write_bank
 from selfsight.core.representation import Representation
 from selfsight.data.loader import sequential
 from selfsight.data.source import Source
-from selfsight.data.views.geometry import central
+from selfsight.data.views.image.geometry import central
 
 __all__ = ["Encoder", "bank_of", "fingerprint_of", "pass_through"]
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float
 
 from selfsight.core.errors import UsageError
-from selfsight.core.html import facts, panel, table
+from selfsight.render.panels import facts, panel, table
 
 __all__ = ["OUTPUT", "Bank", "write_bank"]
 

@@ -30,10 +30,10 @@ def run(arguments: list[str]) -> int:
     """Render a world, learn, measure, report; return the exit code."""
     read = parse(DemoOptions, arguments, "demo", "Everything once: render scenes, learn, measure beside the floors, report.")
     from selfsight.api import Run
-    from selfsight.assembly import world_options
-    from selfsight.core.wishes import Wishes
-    from selfsight.learning import Manner, learn_run, speak
-    from selfsight.report.tables import score_table
+    from selfsight.workflows.evaluate.tables import score_table
+    from selfsight.workflows.train.config import world_options
+    from selfsight.workflows.train.request import Wishes
+    from selfsight.workflows.train.run import Manner, learn_run, speak
 
     started = time.perf_counter()
     speak("rendering 12,000 scenes of ten shapes; the shape is what a representation should find, and no label says so")

@@ -104,7 +104,7 @@ def run(arguments: list[str]) -> int:
 
 def _found(read: Discover, what: str, method: str, run: "Run", source: "Source") -> dict[str, Any]:
     """Find one thing, write it down and say it; the same for JSON."""
-    from selfsight.discovering import DISCOVERIES
+    from selfsight.workflows.discover import DISCOVERIES
 
     lone = DISCOVERIES[what].lone
     found, scores = run.discover(source, what=what, method=method, floors=read.floors, say=_say, **_options(read, what))
@@ -139,7 +139,7 @@ def _asked(read: Discover) -> list[tuple[str, str]]:
     things = read.what.split(",")
     ways = {LABELS: ("names",)}
     if set(things) != {LABELS}:  # which needs no network
-        from selfsight.discovering import DISCOVERIES
+        from selfsight.workflows.discover import DISCOVERIES
 
         ways = {what: kind.methods for what, kind in DISCOVERIES.items()} | ways
     methods = (read.method or "").split(",")
@@ -155,7 +155,7 @@ def _asked(read: Discover) -> list[tuple[str, str]]:
 
 def _options(read: Discover, what: str) -> dict[str, Any]:
     """What the function that finds is told."""
-    from selfsight.discover.looked import Look
+    from selfsight.discover.dense.features import Look
 
     if what == "clusters":
         return {"count": read.kinds, "seed": read.seed}
@@ -176,7 +176,7 @@ def _told(paths: list[Path], scores: dict[str, Any], *, quiet: bool) -> dict[str
     """Say what was found and where it is; the same for JSON."""
     if not quiet:
         if scores:
-            from selfsight.report.tables import share_table
+            from selfsight.workflows.evaluate.tables import share_table
 
             share_table(scores)
         print(paths[0])
@@ -193,7 +193,7 @@ def _labels(read: Discover) -> dict[str, Any]:
     from shlex import quote
 
     from selfsight.core.errors import UsageError
-    from selfsight.explorer.opening import all_prepared
+    from selfsight.explorer.server.opening import all_prepared
 
     home = _home(read)
     folders = all_prepared(home, read.data, read.limit)
@@ -233,8 +233,8 @@ def _named(folder: Path) -> tuple[bytes, dict[str, int]]:
 
     import numpy as np
 
-    from selfsight.explorer.exports import exported
-    from selfsight.explorer.source import Shelf
+    from selfsight.explorer.server.exports import exported
+    from selfsight.explorer.server.store import Shelf
 
     shelf = Shelf.of(folder)
     try:

@@ -77,10 +77,10 @@ def _machine() -> dict[str, Any]:
 
 def _trial() -> dict[str, Any]:
     """Rates of short trainings with SimCLR on rendered scenes."""
-    from selfsight.assembly import Settings, choose
-    from selfsight.choices import trial
     from selfsight.data.opening import open_source
     from selfsight.engine.hardware import choose_hardware
+    from selfsight.workflows.train.config import Settings, choose
+    from selfsight.workflows.train.resolve import trial
 
     rates: dict[str, Any] = {}
     for size in (32, 64):

@@ -137,7 +137,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _help() -> str:
-    from selfsight.explain.table import ATTRIBUTIONS
+    from selfsight.explain.attribution.table import ATTRIBUTIONS
 
     return (
         "usage: selfsight explain attribute RUN IMAGE… [options]   what in an image makes the representation say what it says\n"

@@ -50,7 +50,7 @@ def run(arguments: list[str]) -> int:
     """Prepare where needed and serve until interrupted; return the exit code."""
     read = parse(Explore, arguments, "explore", "See what representations have learnt from images: a page on this machine.")
     from selfsight.core.errors import UsageError
-    from selfsight.explorer.opening import choice, prepared, serve
+    from selfsight.explorer.server.opening import choice, prepared, serve
 
     if not read.runs:
         raise UsageError("There is nothing to explore.", "Name a run: selfsight explore runs/NAME")
@@ -81,8 +81,8 @@ def run(arguments: list[str]) -> int:
 def _export(folder: Path, target: Path, *, json: bool) -> int:
     import sys
 
-    from selfsight.explorer.source import Shelf
-    from selfsight.explorer.still import write_still
+    from selfsight.explorer.server.static_site import write_still
+    from selfsight.explorer.server.store import Shelf
 
     page = write_still(Shelf.of(folder), target, say=lambda words: print(words, file=sys.stderr))
     if json:
@@ -94,8 +94,8 @@ def _export(folder: Path, target: Path, *, json: bool) -> int:
 
 def _prepare(read: Explore) -> Path:
     from selfsight.api import Run, unique
-    from selfsight.exploring import ready
-    from selfsight.learning import speak
+    from selfsight.explorer.prepare.build import ready
+    from selfsight.workflows.train.run import speak
 
     runs = [Run(path, device=read.device) for path in read.runs]
     networks = {name: (run.phi, run.path) for name, run in zip(unique([run.phi.name for run in runs]), runs, strict=True)}

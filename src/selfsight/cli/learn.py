@@ -10,7 +10,7 @@ import tyro
 
 from selfsight.cli.options import emit, method_options, with_positional
 from selfsight.core.errors import UsageError
-from selfsight.core.wishes import Wishes
+from selfsight.workflows.train.request import Wishes
 
 __all__ = ["run"]
 
@@ -58,8 +58,8 @@ def _named(arguments: list[str]) -> str | None:
 
 
 def _method_help(name: str) -> int:
-    from selfsight.assembly import choose
     from selfsight.methods.table import method_class
+    from selfsight.workflows.train.config import choose
 
     _, options, training = choose(name, size=32)
     sys.stdout.write("Defaults are those for small images; above 96 px the paper's are taken.\n")
@@ -68,7 +68,7 @@ def _method_help(name: str) -> int:
 
 
 def _learn(read: Any, rest: list[str]) -> dict[str, Any]:
-    from selfsight.learning import Manner, continue_run, learn_run
+    from selfsight.workflows.train.run import Manner, continue_run, learn_run
 
     manner = Manner(read.resume, read.overwrite, read.fail_on_collapse, read.tensorboard, observers=_observers(read))
     if read.again is not None:
@@ -83,9 +83,9 @@ def _learn(read: Any, rest: list[str]) -> dict[str, Any]:
 
 def _method_words(read: Any, rest: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The words that the verb does not know are the method's own options."""
-    from selfsight.assembly import choose
     from selfsight.data.opening import typical_side
     from selfsight.methods.table import method_class
+    from selfsight.workflows.train.config import choose
 
     size = read.size or min(typical_side(read.data), 64)
     _, options, training = choose(read.method, size=size)
@@ -96,7 +96,7 @@ def _observers(read: Any) -> Any:
     if read.sample is None:
         return None
     from selfsight.data.opening import open_source
-    from selfsight.measure.online import OnlineKnn
+    from selfsight.measure.probes.online import OnlineKnn
 
     def make(source: object, settings: Any) -> list[Any]:  # noqa: ARG001
         sample = open_source(read.sample, size=settings.size)

@@ -66,8 +66,8 @@ def run(arguments: list[str]) -> int:
 
 def _one(read: Measure, how: dict[str, Any]) -> int:
     from selfsight.api import Run
-    from selfsight.measure.networks import NETWORKS
-    from selfsight.report.tables import score_table
+    from selfsight.workflows.evaluate.analyses import NETWORKS
+    from selfsight.workflows.evaluate.tables import score_table
 
     run = Run(read.runs[0], size=read.size, device=read.device)
     plain = run.measure(**how).to_plain()
@@ -83,7 +83,7 @@ def _one(read: Measure, how: dict[str, Any]) -> int:
 
 def _several(read: Measure, how: dict[str, Any]) -> int:
     from selfsight.api import compare
-    from selfsight.report.comparison import comparison_table
+    from selfsight.workflows.evaluate.comparison import comparison_table
 
     folder = Path(read.out or "runs/comparison")
     found = compare(read.runs, size=read.size, device=read.device, **how)

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
 
 from selfsight.core.errors import UsageError
-from selfsight.core.tap import calm, find_layer, tap, tensor_of
+from selfsight.core.hooks import calm, find_layer, tap, tensor_of
 
 __all__ = [
     "Backbone",

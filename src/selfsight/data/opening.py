@@ -164,17 +164,17 @@ def _kept(listing: Listing, truth: str | Path | None, where: str) -> Listing:
 
 def _listing(spec: Spec) -> Listing:
     if spec.scheme == "hf":
-        from selfsight.data.hub import hub_listing
+        from selfsight.data.readers.hub import hub_listing
 
         return hub_listing(spec)
     if spec.scheme == "torchvision":
-        from selfsight.data.hub import torchvision_listing
+        from selfsight.data.readers.hub import torchvision_listing
 
         return torchvision_listing(spec)
     spec.allow("where")
     path = Path(spec.name).expanduser()
     if path.is_dir():
-        from selfsight.data.folder import FolderListing
+        from selfsight.data.readers.folder import FolderListing
 
         return FolderListing(path, spec.text)
     paths = [path] if path.is_file() else sorted(Path(found) for found in globbing.glob(str(path), recursive=True))  # noqa: PTH207 - absolute patterns too
@@ -184,7 +184,7 @@ def _listing(spec: Spec) -> Listing:
 
 
 def _archive(paths: list[Path], spec: Spec) -> Listing:
-    from selfsight.data.archive import ParquetListing, TarListing
+    from selfsight.data.readers.archive import ParquetListing, TarListing
 
     endings = {path.suffix.lower() for path in paths}
     if endings == {".tar"}:
@@ -210,13 +210,13 @@ def _unknown(spec: Spec, path: Path) -> DataError | UsageError:
 
 
 def _digits(spec: Spec, _: int | None) -> Source:
-    from selfsight.data.photo import digits
+    from selfsight.data.readers.photo import digits
 
     return digits(spec)
 
 
 def _photo(spec: Spec, size: int | None) -> Source:
-    from selfsight.data.photo import PhotoSource
+    from selfsight.data.readers.photo import PhotoSource
 
     spec.allow("count", "size", "seed", "crop")
     name, count, side = spec.name, spec.number("count", 10_000), spec.number("size", size or 64)

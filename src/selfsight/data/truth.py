@@ -14,9 +14,9 @@ from xml.etree import ElementTree
 import numpy as np
 
 from selfsight.core.errors import DataError, UsageError
-from selfsight.data.folder import PICTURES
 from selfsight.data.listing import Annotations
 from selfsight.data.masks import polygons_mask, read_mask
+from selfsight.data.readers.folder import PICTURES
 from selfsight.data.source import LazySequence, Truth
 
 __all__ = ["kept_rows", "read_truth"]

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from selfsight.core.distribute import world
 from selfsight.core.errors import EnvironmentFault
 from selfsight.core.method import Method, Turns
-from selfsight.parts.norm import unite_batch_norms
+from selfsight.modules.norm import unite_batch_norms
 
 __all__ = ["Hardware", "choose_hardware", "fast_bf16", "find_device", "keep_memory", "processes"]
 

@@ -19,7 +19,7 @@ from selfsight.core.schedule import rise_and_fall
 from selfsight.core.views import Images, Views
 from selfsight.data.loader import Loader, images
 from selfsight.data.source import Source
-from selfsight.data.views.geometry import central
+from selfsight.data.views.image.geometry import central
 from selfsight.engine.hardware import Hardware
 from selfsight.engine.optimisers import make_optimiser
 

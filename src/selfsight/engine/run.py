@@ -14,7 +14,7 @@ from selfsight.core.clock import Clock
 from selfsight.core.distribute import anyone, rank
 from selfsight.core.errors import Interrupted, Preempted, ResumeMismatch, UsageError
 from selfsight.core.origin import BITWISE
-from selfsight.core.plain import differences
+from selfsight.core.serialize import differences
 from selfsight.engine.checkpoint import newest_checkpoint, save_checkpoint, write_atomically
 from selfsight.engine.observe import Moment
 

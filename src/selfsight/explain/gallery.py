@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float, Num, UInt8
 from torch import Tensor
 
-from selfsight.core.html import facts, inlined, panel
 from selfsight.core.representation import Representation
-from selfsight.explain.activation import Fourier, Maximised, Writing, maximise
-from selfsight.explain.inversion import Inverted
-from selfsight.explain.sheet import Shown, sheet, unique, written
+from selfsight.explain.inversion.descent import Inverted
+from selfsight.explain.synthesis.activation import Fourier, Maximised, Writing, maximise
 from selfsight.explain.targets import Target
+from selfsight.render.panels import facts, inlined, panel
+from selfsight.render.sheet import Shown, sheet, unique, written
 
 __all__ = ["Gallery", "inversions", "maximisers"]
 

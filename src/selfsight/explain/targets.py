@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn.functional import linear, normalize
 
 from selfsight.core.errors import UsageError
+from selfsight.core.hooks import tap, tensor_of
 from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
-from selfsight.core.tap import tap, tensor_of
 
 __all__ = ["Target", "cluster", "code", "direction", "features_of", "like", "log_odds", "probe_class", "said", "strongest", "unit"]
 

@@ -18,8 +18,8 @@ from selfsight.core.representation import Representation
 from selfsight.core.views import Images, Views
 from selfsight.data.source import Source
 from selfsight.objectives.assign import kmeans
-from selfsight.report.figures import PALETTE, curve, floor_bars, map_of, thumbnail
-from selfsight.report.tables import score_rows
+from selfsight.render.figures import PALETTE, curve, floor_bars, map_of, thumbnail
+from selfsight.workflows.evaluate.tables import score_rows
 
 __all__ = ["Shown", "write_report"]
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from selfsight.core.clock import key
 from selfsight.core.errors import UsageError
-from selfsight.data.memory import RenderedSource
+from selfsight.data.readers.memory import RenderedSource
 from selfsight.data.source import Rows, Truth
 from selfsight.data.worlds import outlines, textures
 

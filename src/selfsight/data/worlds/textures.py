@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from selfsight.data.photo import photograph
+from selfsight.data.readers.photo import photograph
 
 __all__ = ["NAMES", "sample", "tile_side", "tiles"]
 

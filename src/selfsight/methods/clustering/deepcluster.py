@@ -10,11 +10,11 @@ from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
 from selfsight.core.part import Chain
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.recipes import OneCrop, small_one_crop
+from selfsight.data.views.image.recipes import OneCrop, small_one_crop
+from selfsight.modules.assignments import Assignments
+from selfsight.modules.heads import linear, mlp
 from selfsight.objectives.assign import balanced_weights, kmeans, whitened
 from selfsight.objectives.precision import at_least_single
-from selfsight.parts.assignments import Assignments
-from selfsight.parts.heads import linear, mlp
 
 __all__ = ["DeepCluster"]
 

@@ -6,8 +6,8 @@ from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock, key
 from selfsight.core.method import Recipe
 from selfsight.core.representation import Backbone
-from selfsight.data.views.recipes import MultiCrop, small_multi_crop
-from selfsight.methods.remembered import Remembered
+from selfsight.data.views.image.recipes import MultiCrop, small_multi_crop
+from selfsight.methods.memory_clustering import Remembered
 from selfsight.objectives.assign import kmeans
 
 __all__ = ["DeepClusterV2"]

@@ -10,10 +10,10 @@ from selfsight.core.distribute import everyone
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.recipes import TwoCrops, small_crops
+from selfsight.data.views.image.recipes import TwoCrops, small_crops
+from selfsight.modules.heads import linear
 from selfsight.objectives.agree import mutual_information
 from selfsight.objectives.precision import at_least_single
-from selfsight.parts.heads import linear
 
 __all__ = ["IIC"]
 

@@ -14,12 +14,12 @@ from selfsight.core.method import Extract, Method, Outcome, Recipe, two_views
 from selfsight.core.part import Chain
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.recipes import SIMCLR, OneCrop, small_one_crop
+from selfsight.data.views.image.recipes import SIMCLR, OneCrop, small_one_crop
+from selfsight.modules.heads import linear
+from selfsight.modules.neighbours import Neighbours
+from selfsight.modules.table import lots
 from selfsight.objectives.agree import neighbours_agree
 from selfsight.objectives.precision import at_least_single
-from selfsight.parts.heads import linear
-from selfsight.parts.neighbours import Neighbours
-from selfsight.parts.table import lots
 
 __all__ = ["SCAN"]
 

@@ -14,11 +14,11 @@ from selfsight.core.part import Chain
 from selfsight.core.representation import Backbone
 from selfsight.core.schedule import falls_due
 from selfsight.core.views import Views
-from selfsight.data.views.recipes import SIMCLR, OneCrop, small_one_crop
+from selfsight.data.views.image.recipes import SIMCLR, OneCrop, small_one_crop
+from selfsight.modules.assignments import Assignments
+from selfsight.modules.heads import linear
 from selfsight.objectives.assign import by_size, shared_out
 from selfsight.objectives.precision import at_least_single
-from selfsight.parts.assignments import Assignments
-from selfsight.parts.heads import linear
 
 __all__ = ["SeLa"]
 

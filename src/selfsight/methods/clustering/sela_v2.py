@@ -9,8 +9,8 @@ from selfsight.core.clock import Clock
 from selfsight.core.method import Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.schedule import falls_due
-from selfsight.data.views.recipes import MultiCrop, small_multi_crop
-from selfsight.methods.remembered import Remembered
+from selfsight.data.views.image.recipes import MultiCrop, small_multi_crop
+from selfsight.methods.memory_clustering import Remembered
 from selfsight.objectives.assign import shared_out
 
 __all__ = ["SeLaV2"]

@@ -10,13 +10,13 @@ from selfsight.core.distribute import everyone, mine
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.recipes import MultiCrop, small_multi_crop
+from selfsight.data.views.image.recipes import MultiCrop, small_multi_crop
+from selfsight.modules.heads import mlp
+from selfsight.modules.prototypes import Prototypes
+from selfsight.modules.queue import Queue
 from selfsight.objectives.agree import across_views, soft_cross_entropy
 from selfsight.objectives.assign import sinkhorn
 from selfsight.objectives.precision import at_least_single
-from selfsight.parts.heads import mlp
-from selfsight.parts.prototypes import Prototypes
-from selfsight.parts.queue import Queue
 
 __all__ = ["SwAV"]
 

@@ -11,11 +11,11 @@ from selfsight.core.clock import Clock
 from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
 from selfsight.core.representation import Backbone, need_halves
 from selfsight.core.views import Views
-from selfsight.data.views.geometry import Crop
-from selfsight.data.views.recipes import OneCrop, View
+from selfsight.data.views.image.geometry import Crop
+from selfsight.data.views.image.recipes import OneCrop, View
+from selfsight.modules.memory import Memory
 from selfsight.objectives.contrast import told_from_bank
 from selfsight.objectives.precision import at_least_single
-from selfsight.parts.memory import Memory
 
 __all__ = ["CMC"]
 

@@ -10,10 +10,10 @@ from selfsight.core.errors import UsageError
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.puzzles import Overlapping
-from selfsight.data.views.recipes import PLAIN, SIMCLR_SMALL
+from selfsight.data.views.image.puzzles import Overlapping
+from selfsight.data.views.image.recipes import PLAIN, SIMCLR_SMALL
+from selfsight.modules.context import DownwardContext
 from selfsight.objectives.contrast import info_nce
-from selfsight.parts.context import DownwardContext
 
 __all__ = ["CPC"]
 

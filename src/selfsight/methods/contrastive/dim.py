@@ -9,13 +9,13 @@ from torch import Tensor
 from selfsight.core.card import SMALL_ADAMW, Card, Preset, Training
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import everyone
+from selfsight.core.hooks import tap, tensor_of
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone, grid_dim
-from selfsight.core.tap import tap, tensor_of
 from selfsight.core.views import Views
-from selfsight.data.views.recipes import PLAIN, OneCrop, small_crops
+from selfsight.data.views.image.recipes import PLAIN, OneCrop, small_crops
+from selfsight.modules.heads import mlp
 from selfsight.objectives.contrast import info_nce, tell_pairs
-from selfsight.parts.heads import mlp
 
 __all__ = ["DIM"]
 

@@ -10,13 +10,13 @@ from selfsight.core.part import Chain
 from selfsight.core.representation import Backbone
 from selfsight.core.schedule import Constant, Schedule
 from selfsight.core.views import Views
-from selfsight.data.views.recipes import TwoCrops, small_crops
+from selfsight.data.views.image.recipes import TwoCrops, small_crops
+from selfsight.modules.heads import mlp
+from selfsight.modules.momentum import Momentum
+from selfsight.modules.norm import split_batch_norms
+from selfsight.modules.queue import Queue
 from selfsight.objectives.contrast import info_nce
 from selfsight.objectives.precision import at_least_single
-from selfsight.parts.heads import mlp
-from selfsight.parts.momentum import Momentum
-from selfsight.parts.norm import split_batch_norms
-from selfsight.parts.queue import Queue
 
 __all__ = ["MoCo"]
 

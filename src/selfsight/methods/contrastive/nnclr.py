@@ -11,12 +11,12 @@ from selfsight.core.distribute import everyone
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.recipes import TwoCrops, small_crops
+from selfsight.data.views.image.recipes import TwoCrops, small_crops
+from selfsight.modules.heads import mlp
+from selfsight.modules.queue import Queue
 from selfsight.objectives.agree import across_views
 from selfsight.objectives.contrast import info_nce
 from selfsight.objectives.precision import at_least_single
-from selfsight.parts.heads import mlp
-from selfsight.parts.queue import Queue
 
 __all__ = ["NNCLR"]
 

@@ -10,11 +10,11 @@ from selfsight.core.distribute import mine, shared_mean, world
 from selfsight.core.method import Outcome, Recipe, sample_index
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.recipes import SIMCLR, OneCrop, small_one_crop
+from selfsight.data.views.image.recipes import SIMCLR, OneCrop, small_one_crop
+from selfsight.modules.memory import BeginsFull, Memory
+from selfsight.modules.running import RunningMean
 from selfsight.objectives.contrast import binary_nce, told_from_bank
 from selfsight.objectives.precision import at_least_single
-from selfsight.parts.memory import BeginsFull, Memory
-from selfsight.parts.running import RunningMean
 
 __all__ = ["NPID"]
 

@@ -10,11 +10,11 @@ from selfsight.core.errors import UsageError
 from selfsight.core.method import Outcome, Recipe, sample_index
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.puzzles import Jigsaw
-from selfsight.data.views.recipes import SIMCLR, SIMCLR_SMALL
+from selfsight.data.views.image.puzzles import Jigsaw
+from selfsight.data.views.image.recipes import SIMCLR, SIMCLR_SMALL
+from selfsight.modules.memory import BeginsFull, Memory
 from selfsight.objectives.contrast import told_from_bank
 from selfsight.objectives.precision import at_least_single
-from selfsight.parts.memory import BeginsFull, Memory
 
 __all__ = ["PIRL"]
 

@@ -10,10 +10,10 @@ from selfsight.core.distribute import everyone
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.recipes import TwoCrops, small_crops
+from selfsight.data.views.image.recipes import TwoCrops, small_crops
+from selfsight.modules.heads import mlp
 from selfsight.objectives.agree import across_pairs
 from selfsight.objectives.contrast import nt_xent
-from selfsight.parts.heads import mlp
 
 __all__ = ["SimCLR"]
 

@@ -10,9 +10,9 @@ from selfsight.core.distribute import everyone
 from selfsight.core.method import Method, Outcome, Recipe, hint
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.recipes import TwoCrops, small_crops
+from selfsight.data.views.image.recipes import TwoCrops, small_crops
+from selfsight.modules.heads import mlp
 from selfsight.objectives.contrast import with_labels
-from selfsight.parts.heads import mlp
 
 __all__ = ["SupCon"]
 

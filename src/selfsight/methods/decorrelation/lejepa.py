@@ -9,10 +9,10 @@ from selfsight.core.distribute import everyone
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.recipes import MultiCrop, small_multi_crop
+from selfsight.data.views.image.recipes import MultiCrop, small_multi_crop
+from selfsight.modules.heads import mlp
 from selfsight.objectives.agree import mean_squared_error
 from selfsight.objectives.spread import gaussianity
-from selfsight.parts.heads import mlp
 
 __all__ = ["LeJEPA"]
 

@@ -6,10 +6,10 @@ from selfsight.core.distribute import everyone
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.recipes import BYOL_FIRST, BYOL_SECOND, TwoCrops, small_crops
+from selfsight.data.views.image.recipes import BYOL_FIRST, BYOL_SECOND, TwoCrops, small_crops
+from selfsight.modules.heads import mlp
 from selfsight.objectives.agree import mean_squared_error
 from selfsight.objectives.decorrelate import covariance_energy, missing_deviation
-from selfsight.parts.heads import mlp
 
 __all__ = ["VICReg"]
 

@@ -9,10 +9,10 @@ from selfsight.core.part import Chain
 from selfsight.core.representation import Backbone
 from selfsight.core.schedule import Cosine, Schedule
 from selfsight.core.views import Views
-from selfsight.data.views.recipes import BYOL_FIRST, BYOL_SECOND, TwoCrops, small_multi_crop
+from selfsight.data.views.image.recipes import BYOL_FIRST, BYOL_SECOND, TwoCrops, small_multi_crop
+from selfsight.modules.heads import mlp
+from selfsight.modules.momentum import Momentum
 from selfsight.objectives.agree import across_views, cosine_distance
-from selfsight.parts.heads import mlp
-from selfsight.parts.momentum import Momentum
 
 __all__ = ["BYOL"]
 

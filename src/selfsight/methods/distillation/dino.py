@@ -14,13 +14,13 @@ from selfsight.core.part import Chain
 from selfsight.core.representation import Backbone
 from selfsight.core.schedule import Constant, Cosine, Schedule, Warmup
 from selfsight.core.views import Views
-from selfsight.data.views.recipes import MultiCrop, small_multi_crop
+from selfsight.data.views.image.recipes import MultiCrop, small_multi_crop
+from selfsight.modules.heads import prototype_head
+from selfsight.modules.momentum import Momentum
+from selfsight.modules.running import RunningMean
 from selfsight.objectives.agree import across_views, soft_cross_entropy
 from selfsight.objectives.assign import sinkhorn
 from selfsight.objectives.precision import at_least_single
-from selfsight.parts.heads import prototype_head
-from selfsight.parts.momentum import Momentum
-from selfsight.parts.running import RunningMean
 
 __all__ = ["DINO"]
 

@@ -12,12 +12,12 @@ from selfsight.core.method import Method, Outcome, Recipe, hint
 from selfsight.core.representation import Backbone, need_tokens
 from selfsight.core.schedule import Constant, Cosine, Schedule, Warmup
 from selfsight.core.views import Views
-from selfsight.data.views.masks import Blocks
-from selfsight.data.views.recipes import MultiCrop
+from selfsight.data.views.image.masks import Blocks
+from selfsight.data.views.image.recipes import MultiCrop
+from selfsight.modules.token_teacher import TokenTeacher
 from selfsight.objectives.agree import across_views, masked_cross_entropy, soft_cross_entropy
 from selfsight.objectives.assign import sinkhorn
 from selfsight.objectives.spread import nearest_spread
-from selfsight.parts.token_teacher import TokenTeacher
 
 __all__ = ["DINOv2"]
 

@@ -10,10 +10,10 @@ from selfsight.core.errors import UsageError
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone, grid_dim
 from selfsight.core.views import Views
-from selfsight.data.views.geometry import IMAGENET
-from selfsight.data.views.recipes import SIMCLR, OneCrop, small_one_crop
+from selfsight.data.views.image.geometry import IMAGENET
+from selfsight.data.views.image.recipes import SIMCLR, OneCrop, small_one_crop
+from selfsight.modules.frozen import Frozen
 from selfsight.objectives.agree import cosine_distance
-from selfsight.parts.frozen import Frozen
 
 __all__ = ["Distil"]
 

@@ -12,12 +12,12 @@ from selfsight.core.part import Chain
 from selfsight.core.representation import Backbone
 from selfsight.core.schedule import Constant, Schedule, Warmup
 from selfsight.core.views import Views
-from selfsight.data.views.recipes import PLAIN, TwoCrops, small_crops
+from selfsight.data.views.image.recipes import PLAIN, TwoCrops, small_crops
+from selfsight.modules.heads import linear
+from selfsight.modules.momentum import Momentum
+from selfsight.modules.table import lots
 from selfsight.objectives.agree import mean_squared_error
 from selfsight.objectives.precision import at_least_single
-from selfsight.parts.heads import linear
-from selfsight.parts.momentum import Momentum
-from selfsight.parts.table import lots
 
 __all__ = ["MeanTeacher"]
 

@@ -7,9 +7,9 @@ from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.recipes import TwoCrops, small_crops
+from selfsight.data.views.image.recipes import TwoCrops, small_crops
+from selfsight.modules.heads import Steady, mlp
 from selfsight.objectives.agree import across_views, cosine_distance
-from selfsight.parts.heads import Steady, mlp
 
 __all__ = ["SimSiam"]
 

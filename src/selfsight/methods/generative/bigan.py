@@ -8,11 +8,11 @@ from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, Turn, hint
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.damage import entire
+from selfsight.data.views.image.damage import entire
+from selfsight.modules.critics import Critic
+from selfsight.modules.decoders import ConvDecoder
+from selfsight.modules.heads import linear, mlp
 from selfsight.objectives.adversarial import deceive, tell_apart, told_right
-from selfsight.parts.critics import Critic
-from selfsight.parts.decoders import ConvDecoder
-from selfsight.parts.heads import linear, mlp
 
 __all__ = ["BiGAN"]
 

@@ -8,11 +8,11 @@ from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, hint
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.damage import SYMMETRIC
-from selfsight.data.views.recipes import PLAIN, OneCrop
+from selfsight.data.views.image.damage import SYMMETRIC
+from selfsight.data.views.image.recipes import PLAIN, OneCrop
+from selfsight.modules.decoders import ConvDecoder
 from selfsight.objectives.precision import at_least_single
 from selfsight.objectives.reconstruct import gaussian_likelihood, normal_divergence
-from selfsight.parts.decoders import ConvDecoder
 
 __all__ = ["VAE"]
 

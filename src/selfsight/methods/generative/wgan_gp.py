@@ -9,9 +9,9 @@ from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, Turn, hint
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.damage import entire
+from selfsight.data.views.image.damage import entire
+from selfsight.modules.decoders import ConvDecoder
 from selfsight.objectives.adversarial import distance_between, slope_penalty
-from selfsight.parts.decoders import ConvDecoder
 
 __all__ = ["WGANGP"]
 

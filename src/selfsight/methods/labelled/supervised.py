@@ -11,9 +11,9 @@ from selfsight.core.errors import UsageError
 from selfsight.core.method import Method, Outcome, Recipe, hint
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.recipes import OneCrop, small_one_crop
+from selfsight.data.views.image.recipes import OneCrop, small_one_crop
+from selfsight.modules.heads import linear
 from selfsight.objectives.precision import at_least_single
-from selfsight.parts.heads import linear
 
 __all__ = ["Classification"]
 

@@ -11,13 +11,13 @@ from selfsight.core.clock import Clock, key
 from selfsight.core.method import Extract, Method, Outcome, Recipe, hint
 from selfsight.core.representation import Backbone, need_tokens
 from selfsight.core.views import Views
-from selfsight.data.views.masks import Blocks
-from selfsight.data.views.recipes import PLAIN, OneCrop
+from selfsight.data.views.image.masks import Blocks
+from selfsight.data.views.image.recipes import PLAIN, OneCrop
+from selfsight.modules.codebook import Codebook
+from selfsight.modules.heads import linear
 from selfsight.objectives.assign import kmeans
 from selfsight.objectives.precision import at_least_single
 from selfsight.objectives.reconstruct import patches
-from selfsight.parts.codebook import Codebook
-from selfsight.parts.heads import linear
 
 __all__ = ["BEiT"]
 

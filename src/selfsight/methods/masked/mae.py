@@ -5,10 +5,10 @@ from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, hint
 from selfsight.core.representation import Backbone, need_tokens
 from selfsight.core.views import Views
-from selfsight.data.views.masks import RandomPatches
-from selfsight.data.views.recipes import OneCrop
+from selfsight.data.views.image.masks import RandomPatches
+from selfsight.data.views.image.recipes import OneCrop
+from selfsight.modules.decoders import PatchDecoder
 from selfsight.objectives.reconstruct import masked_mse, patches, standard_patches
-from selfsight.parts.decoders import PatchDecoder
 
 __all__ = ["MAE"]
 

@@ -8,8 +8,8 @@ from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, hint
 from selfsight.core.representation import Backbone, need_tokens
 from selfsight.core.views import Views
-from selfsight.data.views.masks import RandomPatches
-from selfsight.data.views.recipes import OneCrop
+from selfsight.data.views.image.masks import RandomPatches
+from selfsight.data.views.image.recipes import OneCrop
 from selfsight.objectives.reconstruct import masked_mae, patches
 
 __all__ = ["SimMIM"]

@@ -11,12 +11,12 @@ from selfsight.core.errors import UsageError
 from selfsight.core.method import Method, Outcome, Recipe, hint
 from selfsight.core.representation import Backbone, need_tokens
 from selfsight.core.views import Views
-from selfsight.data.views.damage import Scrambled
+from selfsight.data.views.image.damage import Scrambled
+from selfsight.modules.heads import linear, mlp
 from selfsight.objectives.agree import mean_absolute_error
 from selfsight.objectives.contrast import nt_xent
 from selfsight.objectives.precision import at_least_single
 from selfsight.objectives.reconstruct import patches
-from selfsight.parts.heads import linear, mlp
 
 __all__ = ["SiT"]
 

@@ -9,14 +9,14 @@ from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, Turn, hint
 from selfsight.core.representation import Backbone, grid_dim
 from selfsight.core.views import Views
-from selfsight.data.views.damage import SYMMETRIC
-from selfsight.data.views.masks import RandomPatches
-from selfsight.data.views.recipes import PLAIN, OneCrop
+from selfsight.data.views.image.damage import SYMMETRIC
+from selfsight.data.views.image.masks import RandomPatches
+from selfsight.data.views.image.recipes import PLAIN, OneCrop
+from selfsight.modules.autoencoder import ConvAutoencoder, blurred
+from selfsight.modules.heads import linear
 from selfsight.objectives.adversarial import deceive, tell_apart, told_right
 from selfsight.objectives.agree import mean_squared_error
 from selfsight.objectives.precision import at_least_single
-from selfsight.parts.autoencoder import ConvAutoencoder, blurred
-from selfsight.parts.heads import linear
 
 __all__ = ["Artifacts"]
 

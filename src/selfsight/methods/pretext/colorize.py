@@ -12,11 +12,11 @@ from selfsight.core.lab import gamut
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone, need_colour
 from selfsight.core.views import Views
-from selfsight.data.views.recipes import PLAIN, OneCrop
+from selfsight.data.views.image.recipes import PLAIN, OneCrop
+from selfsight.modules.running import RunningMean
 from selfsight.objectives.agree import mean_squared_error
 from selfsight.objectives.colour import rebalancing, soft_bins
 from selfsight.objectives.precision import at_least_single
-from selfsight.parts.running import RunningMean
 
 __all__ = ["Colorize"]
 

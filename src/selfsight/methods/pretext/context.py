@@ -9,10 +9,10 @@ from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, hint
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.puzzles import Neighbours
-from selfsight.data.views.recipes import PLAIN, SIMCLR_SMALL
+from selfsight.data.views.image.puzzles import Neighbours
+from selfsight.data.views.image.recipes import PLAIN, SIMCLR_SMALL
+from selfsight.modules.heads import linear, mlp
 from selfsight.objectives.precision import at_least_single
-from selfsight.parts.heads import linear, mlp
 
 __all__ = ["Context"]
 

@@ -9,10 +9,10 @@ from selfsight.core.distribute import everyone, mine
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.geometry import Crop
-from selfsight.data.views.recipes import OneCrop, View
+from selfsight.data.views.image.geometry import Crop
+from selfsight.data.views.image.recipes import OneCrop, View
+from selfsight.modules.heads import linear
 from selfsight.objectives.agree import counting
-from selfsight.parts.heads import linear
 
 __all__ = ["Count"]
 

@@ -3,8 +3,8 @@
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.method import Recipe
 from selfsight.core.representation import Backbone
-from selfsight.data.views.damage import Noisy
-from selfsight.methods.painted import Painted
+from selfsight.data.views.image.damage import Noisy
+from selfsight.methods.reconstruction import Painted
 
 __all__ = ["DenoisingAutoencoder"]
 

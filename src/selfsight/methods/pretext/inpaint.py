@@ -5,12 +5,12 @@ from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, Turn, hint, two_views
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.damage import Holed
-from selfsight.data.views.masks import inside
+from selfsight.data.views.image.damage import Holed
+from selfsight.data.views.image.masks import inside
+from selfsight.modules.critics import Critic
+from selfsight.modules.decoders import Painter
 from selfsight.objectives.adversarial import deceive, tell_apart
 from selfsight.objectives.reconstruct import weighted_mse
-from selfsight.parts.critics import Critic
-from selfsight.parts.decoders import Painter
 
 __all__ = ["Inpaint"]
 

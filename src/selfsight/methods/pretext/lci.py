@@ -8,13 +8,13 @@ from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, Turn, hint
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.changes import Changed, pasted, patch_at
+from selfsight.data.views.image.changes import Changed, pasted, patch_at
+from selfsight.modules.autoencoder import ConvAutoencoder
+from selfsight.modules.critics import Critic
+from selfsight.modules.heads import linear
 from selfsight.objectives.adversarial import deceive, tell_apart
 from selfsight.objectives.agree import mean_squared_error
 from selfsight.objectives.precision import at_least_single
-from selfsight.parts.autoencoder import ConvAutoencoder
-from selfsight.parts.critics import Critic
-from selfsight.parts.heads import linear
 
 __all__ = ["LCI"]
 

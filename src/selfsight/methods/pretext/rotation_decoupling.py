@@ -9,12 +9,12 @@ from selfsight.core.clock import Clock
 from selfsight.core.method import Outcome, Recipe, hint, sample_index
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.recipes import SIMCLR_SMALL, FourTurns
+from selfsight.data.views.image.recipes import SIMCLR_SMALL, FourTurns
+from selfsight.modules.heads import linear
+from selfsight.modules.memory import BeginsFull, Memory
 from selfsight.objectives.agree import mean_squared_error
 from selfsight.objectives.contrast import told_from_bank
 from selfsight.objectives.precision import at_least_single
-from selfsight.parts.heads import linear
-from selfsight.parts.memory import BeginsFull, Memory
 
 __all__ = ["RotationDecoupling"]
 

@@ -8,9 +8,9 @@ from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, hint
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.recipes import FourTurns
+from selfsight.data.views.image.recipes import FourTurns
+from selfsight.modules.heads import linear
 from selfsight.objectives.precision import at_least_single
-from selfsight.parts.heads import linear
 
 __all__ = ["RotNet"]
 

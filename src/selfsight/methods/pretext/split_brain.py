@@ -10,7 +10,7 @@ from selfsight.core.lab import gamut
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone, need_halves
 from selfsight.core.views import Views
-from selfsight.data.views.recipes import PLAIN, OneCrop
+from selfsight.data.views.image.recipes import PLAIN, OneCrop
 from selfsight.objectives.agree import soft_cross_entropy
 from selfsight.objectives.colour import soft_bins
 from selfsight.objectives.precision import at_least_single

@@ -1,0 +1,253 @@
+"""Pictures inside archives: tar files as WebDataset writes them, and Parquet tables as Hugging Face writes them."""
+
+import json
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from selfsight.core.errors import DataError
+from selfsight.data.decode import Payload, Unreadable
+from selfsight.data.listing import Annotations, digest, display
+from selfsight.data.readers.folder import PICTURES, class_folders
+from selfsight.data.source import Rows, Truth
+
+__all__ = ["ParquetListing", "TarListing", "columns_truth"]
+
+
+def _stamp(paths: Sequence[Path]) -> str:
+    return digest(f"{path.name}\0{path.stat().st_size}\0{path.stat().st_mtime_ns}" for path in paths)
+
+
+class TarListing:
+    """Uncompressed tar files, in the given order.
+
+    Members that share a path up to the first dot of the name are one sample: ``a/7.jpg`` with ``a/7.cls`` (a class number)
+    or ``a/7.json`` (attributes; ``label`` or ``cls`` is the class).
+
+    Raises:
+        DataError: not a tar file, or no picture in it.
+    """
+
+    def __init__(self, paths: Sequence[Path], spec: str) -> None:
+        self.paths, self.spec = tuple(paths), spec
+        self.fingerprint = _stamp(self.paths)
+        self._places: list[tuple[int, int, int]] = []
+        self._names: list[str] = []
+        rows: list[dict[str, Any]] = []
+        several = len(self.paths) > 1
+        for shard, path in enumerate(self.paths):
+            prefix = f"{path.name}/" if several else ""
+            for name, place, beside in _members(path):
+                self._names.append(display(prefix + name))
+                self._places.append((shard, *place))
+                rows.append(beside)
+        if not rows:
+            raise DataError(f"There is no picture in {spec}.", "It should hold STEM.jpg beside STEM.cls or STEM.json.")
+        truth = columns_truth(_columns(rows), ())
+        self.annotations = Annotations(truth if truth.labels is not None or several else class_folders(self._names))
+
+    @property
+    def names(self) -> Sequence[str]:
+        return self._names
+
+    def payloads(self, rows: Rows) -> Iterator[Payload | Unreadable]:
+        opened, file = -1, None
+        try:
+            for row in rows:
+                shard, start, size = self._places[row]
+                if shard != opened:
+                    if file is not None:
+                        file.close()
+                    opened, file = shard, self.paths[shard].open("rb")
+                assert file is not None
+                file.seek(start)
+                yield file.read(size)
+        finally:
+            if file is not None:
+                file.close()
+
+
+def _members(path: Path) -> list[tuple[str, tuple[int, int], dict[str, Any]]]:
+    pictures: dict[str, tuple[str, tuple[int, int]]] = {}
+    beside: dict[str, dict[str, Any]] = {}
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                where = PurePosixPath(member.name)
+                stem, _, extension = where.name.partition(".")
+                key, extension = str(where.with_name(stem or where.name)), extension.lower()
+                if not member.isfile() or where.name.startswith("."):
+                    continue
+                if f".{extension.rpartition('.')[2]}" in PICTURES:
+                    pictures.setdefault(key, (member.name, (member.offset_data, member.size)))
+                elif extension in ("cls", "json", "txt") and (file := archive.extractfile(member)):
+                    beside.setdefault(key, {}).update(_side_file(extension, file.read()))
+    except tarfile.TarError as problem:
+        raise DataError(
+            f"{path} cannot be read as a tar archive: {problem}.", "Unpack compressed archives first; check the download."
+        ) from None
+    return [(name, place, beside.get(key, {})) for key, (name, place) in pictures.items()]
+
+
+def _side_file(extension: str, content: bytes) -> dict[str, Any]:
+    text = content.decode("utf-8", "replace").strip()
+    if extension == "cls":
+        return {"label": int(text) if text.lstrip("-").isdigit() else text}
+    if extension == "txt":
+        return {"text": text}
+    try:
+        values = json.loads(text)
+    except ValueError:
+        return {}
+    flat = {key: value for key, value in values.items() if isinstance(value, str | int | float | bool)} if isinstance(values, dict) else {}
+    if "cls" in flat and "label" not in flat:
+        flat["label"] = flat.pop("cls")
+    return flat
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    return {name: [row.get(name) for row in rows] for name in dict.fromkeys(key for row in rows for key in row)}
+
+
+def columns_truth(columns: Mapping[str, Sequence[Any]], classes: Sequence[str]) -> Truth:
+    """Labels and attributes from named columns: ``label`` as numbers or as names; every other column is an attribute."""
+    attributes = {name: _column(values) for name, values in columns.items() if name != "label"}
+    if "label" not in columns:
+        return Truth(attributes=attributes)
+    labels = list(columns["label"])
+    if any(isinstance(label, str) for label in labels):
+        classes = classes or sorted({str(label) for label in labels if label is not None})
+        number = {name: place for place, name in enumerate(classes)}
+        numbers = [-1 if label is None else number.get(str(label), -1) for label in labels]
+    else:
+        numbers = [-1 if label is None else int(label) for label in labels]
+        classes = classes or [str(place) for place in range(max(numbers, default=-1) + 1)]
+    return Truth(labels=np.array(numbers, dtype=np.int64), classes=tuple(classes), attributes=attributes)
+
+
+def _column(values: Sequence[Any]) -> np.ndarray:
+    known = [value for value in values if value is not None]
+    if len(known) == len(values) and all(isinstance(value, bool | int | float) for value in known):
+        return np.array(values)
+    if known and all(isinstance(value, int | float) for value in known):
+        return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    return np.array(["" if value is None else str(value) for value in values], dtype=object)
+
+
+class ParquetListing:
+    """Parquet tables, in the given order: a column of pictures (bytes, or {bytes, path}), perhaps ``label``, perhaps more.
+
+    Class names come from the schema's metadata: ``classes`` (separated by commas) or Hugging Face's features; else digits.
+
+    Raises:
+        DataError: not a Parquet file, or no column of pictures.
+    """
+
+    def __init__(self, paths: Sequence[Path], spec: str) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self.paths, self.spec = tuple(paths), spec
+        self.fingerprint = _stamp(self.paths)
+        try:
+            schemas = [pq.read_schema(path) for path in self.paths]
+            self.column = _picture_column(schemas[0], spec)
+            plain = [entry.name for entry in schemas[0] if _is_scalar(entry.type)]
+            tables = [pq.read_table(path, columns=plain) for path in self.paths]
+            self._groups = [_group_sizes(path) for path in self.paths]
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as problem:
+            raise DataError(f"{spec} cannot be read as Parquet: {str(problem).splitlines()[0]}.", "Check the download.") from None
+        columns = pa.concat_tables(tables, promote_options="default").to_pydict() if plain else {}
+        self._rows = sum(sum(sizes) for sizes in self._groups)
+        if not self._rows:
+            raise DataError(f"There is no row in {spec}.", "Give a table with at least one picture.")
+        self._names = _row_names(columns, self._rows)
+        self.annotations = Annotations(columns_truth(_renamed(columns, self.column), _class_names(schemas[0])))
+
+    @property
+    def names(self) -> Sequence[str]:
+        return self._names
+
+    def payloads(self, rows: Rows) -> Iterator[Payload | Unreadable]:
+        import pyarrow.parquet as pq
+
+        groups = [(shard, group, size) for shard, sizes in enumerate(self._groups) for group, size in enumerate(sizes)]
+        starts = np.concatenate([[0], np.cumsum([size for _, _, size in groups])])
+        held, values = -1, None
+        for row in rows:
+            place = int(np.searchsorted(starts, row, side="right")) - 1
+            if place != held:
+                shard, group, _ = groups[place]
+                with pq.ParquetFile(self.paths[shard]) as file:
+                    values = file.read_row_group(group, columns=[self.column]).column(0)
+                held = place
+            assert values is not None
+            value = values[int(row - starts[place])].as_py()
+            content = value.get("bytes") if isinstance(value, dict) else value
+            yield content if content else Unreadable("no bytes in this row")
+
+
+def _group_sizes(path: Path) -> list[int]:
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_metadata(path)
+    return [metadata.row_group(place).num_rows for place in range(metadata.num_row_groups)]
+
+
+def _picture_column(schema: Any, spec: str) -> str:
+    import pyarrow.types as types
+
+    def fits(kind: Any) -> bool:
+        return types.is_binary(kind) or types.is_large_binary(kind) or (types.is_struct(kind) and kind.get_field_index("bytes") >= 0)
+
+    fitting = [entry.name for entry in schema if fits(entry.type)]
+    for name in ("image", "img", "picture", *fitting):
+        if name in fitting:
+            return name
+    raise DataError(
+        f"{spec} has no column of pictures; its columns are {', '.join(schema.names)}.",
+        "A column 'image' must hold encoded bytes, or structs with a field 'bytes'.",
+    )
+
+
+def _is_scalar(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    tests = (types.is_string, types.is_large_string, types.is_integer, types.is_floating, types.is_boolean)
+    return any(test(kind) for test in tests)
+
+
+def _renamed(columns: Mapping[str, list[Any]], pictures: str) -> dict[str, list[Any]]:
+    """``labels``, ``fine_label`` and ``class`` serve as ``label`` where there is none."""
+    columns = {name: values for name, values in columns.items() if name != pictures}
+    if "label" not in columns:
+        for other in ("labels", "fine_label", "class"):
+            if other in columns:
+                columns["label"] = columns.pop(other)
+                break
+    return columns
+
+
+def _row_names(columns: Mapping[str, list[Any]], count: int) -> list[str]:
+    for name in ("name", "file_name", "path", "id"):
+        values = columns.get(name)
+        if values and all(isinstance(value, str | int) for value in values) and len(set(values)) == count:
+            return [str(value) for value in values]
+    return [f"row {row}" for row in range(count)]
+
+
+def _class_names(schema: Any) -> Sequence[str]:
+    metadata = schema.metadata or {}
+    if b"classes" in metadata:
+        return metadata[b"classes"].decode("utf-8", "replace").split(",")
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+    except (ValueError, KeyError, TypeError):
+        return ()
+    for name in ("label", "labels", "fine_label", "class"):
+        if isinstance(features.get(name), dict) and isinstance(features[name].get("names"), list):
+            return features[name]["names"]
+    return ()

@@ -1,0 +1,124 @@
+"""Small real data that come with the libraries: scikit-learn's digits and scikit-image's photographs."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from selfsight.core.clock import key
+from selfsight.core.errors import DataError, UsageError
+from selfsight.data.decode import Unreadable, decode
+from selfsight.data.opening import Spec, nearest
+from selfsight.data.readers.memory import ArraySource, RenderedSource
+from selfsight.data.source import Rows, Source, Truth
+
+__all__ = ["PHOTOGRAPHS", "PhotoSource", "digits", "photograph"]
+
+PHOTOGRAPHS = {
+    "astronaut": "astronaut.png",
+    "brick": "brick.png",
+    "camera": "camera.png",
+    "chelsea": "chelsea.png",
+    "coffee": "coffee.png",
+    "coins": "coins.png",
+    "grass": "grass.png",
+    "gravel": "gravel.png",
+    "hubble": "hubble_deep_field.jpg",
+    "ihc": "ihc.png",
+    "moon": "moon.png",
+    "motorcycle": "motorcycle_left.png",
+    "retina": "retina.jpg",
+    "rocket": "rocket.jpg",
+}
+"""Photographs inside scikit-image's wheel, which no network is needed for."""
+
+
+def photograph(name: str) -> np.ndarray:
+    """A photograph (3 x height x width, uint8) by its name, or by the path of a file.
+
+    Raises:
+        UsageError: no such photograph.
+        DataError: the file cannot be read.
+    """
+    package = find_spec("skimage")
+    if name in PHOTOGRAPHS and package and package.submodule_search_locations:
+        path = Path(package.submodule_search_locations[0], "data", PHOTOGRAPHS[name])
+    else:
+        path = Path(name).expanduser()
+    if not path.is_file():
+        raise UsageError(
+            f"There is no photograph {name!r}.", nearest(name, list(PHOTOGRAPHS)) or f"Known: {', '.join(PHOTOGRAPHS)}, or a path."
+        )
+    try:
+        return decode(path)[0]
+    except Unreadable as problem:
+        raise DataError(f"{path} cannot be read: {problem}.", "Give another photograph.") from None
+
+
+def digits(spec: Spec) -> Source:
+    """scikit-learn's 1,797 handwritten digits, 8 x 8 brought to 32 x 32, three channels.
+
+    ``digits?split=test`` is every fifth of them, ``split=train`` the rest; without a split: all.
+    """
+    import torch
+    from sklearn.datasets import load_digits
+
+    spec.allow("split")
+    split = spec.options.get("split", "all")
+    if split not in ("all", "train", "test"):
+        raise UsageError(f"digits has no split {split!r}.", "Give train, test or all.")
+    found: Any = load_digits()
+    small = torch.from_numpy(found.images / 16 * 255)[:, None]
+    large = torch.nn.functional.interpolate(small, size=(32, 32), mode="bilinear", antialias=True).round().to(torch.uint8)
+    test = np.arange(len(large)) % 5 == 4
+    rows = np.flatnonzero({"all": test | True, "train": ~test, "test": test}[split])
+    truth = Truth(labels=found.target.astype(np.int64), classes=tuple("0123456789"))
+    return ArraySource(large.expand(-1, 3, -1, -1).numpy()[rows], truth.take(rows), spec=spec.text, names=[f"digit {row}" for row in rows])
+
+
+class PhotoSource(RenderedSource):
+    """One photograph, as often as wanted, for learning from a single image: each row is a square cut from it by the seed.
+
+    Args:
+        name: a photograph of scikit-image, or a path.
+        count: pictures.
+        size: training size; pictures are ``ceil(4/3 size)`` pixels on a side.
+        seed: of the cuts.
+        crop: cut squares of a quarter of the largest square's area or more; otherwise every row is the largest central square.
+        spec: what the user called it.
+
+    Raises:
+        UsageError: no such photograph, or no size or count.
+        DataError: it cannot be read.
+    """
+
+    def __init__(self, name: str, *, count: int, size: int = 64, seed: int = 0, crop: bool = True, spec: str = "photo") -> None:
+        if count < 1 or size < 1:
+            raise UsageError(f"{spec} asks for {count} pictures of {size} px.", "Give 1 or more of each.")
+        side = -(-size * 4 // 3)
+        super().__init__(spec, count, (side, side))
+        self.name, self.seed, self.crop = name, seed, crop
+        self.photograph = photograph(name)
+
+    def identity(self) -> object:
+        return (self.name, self.count, self.shape, self.seed, self.crop, self.photograph.shape, int(self.photograph.sum()))
+
+    def render(self, rows: Rows) -> np.ndarray:
+        """Cut and shrink, antialiased."""
+        from PIL import Image
+
+        whole = Image.fromarray(self.photograph.transpose(1, 2, 0))
+        longest = min(whole.size)
+        out = np.empty((len(rows), 3, *self.shape), dtype=np.uint8)
+        for place, row in enumerate(rows):
+            chance = np.random.Generator(np.random.PCG64(key(self.seed, int(row)))).random(3) if self.crop else np.array([1, 0.5, 0.5])
+            side = longest * np.sqrt(0.25 + 0.75 * chance[0])
+            left, top = (np.array(whole.size) - side) * chance[1:]
+            box = (left, top, min(left + side, whole.width), min(top + side, whole.height))
+            out[place] = np.asarray(whole.resize(self.shape, Image.Resampling.BILINEAR, box=box)).transpose(2, 0, 1)
+        return out
+
+    def truth(self, rows: Rows) -> Truth:
+        """Nothing is known, but that all belong together."""
+        return Truth(groups=np.zeros(len(rows), dtype=np.int64))

@@ -1,0 +1,191 @@
+"""Puzzles: an image cut into tiles, whose order or neighbourhood is to be told."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import permutations
+
+import torch
+from jaxtyping import Float, Int, Num
+from torch import Tensor
+
+from selfsight.core.clock import Clock, key
+from selfsight.core.errors import UsageError
+from selfsight.core.method import Drawn, Frame
+from selfsight.core.views import Images, Views
+from selfsight.data.views.chance import Dice
+from selfsight.data.views.image.geometry import IMAGENET, Normalise
+from selfsight.data.views.image.recipes import PLAIN, View
+
+__all__ = ["Jigsaw", "Neighbours", "Overlapping", "cut_tiles", "permutation_set", "tile_side"]
+
+_ORDER, _SHIFT = 20, 21
+
+
+def tile_side(frame: Frame, across: int, gap: float) -> int:
+    """The side of a tile in pixels: a cell of the puzzle less the gap (a share of the cell), in whole cells of the backbone.
+
+    Raises:
+        UsageError: a tile would be smaller than one cell of the backbone.
+    """
+    side = int(frame.size / across * (1 - gap)) // frame.stride * frame.stride
+    if side == 0:
+        raise UsageError(
+            f"A puzzle of {across} x {across} tiles leaves {frame.size // across} of {frame.size} pixels a tile, gap included; "
+            f"the backbone's stride is {frame.stride}.",
+            "Use larger images, fewer tiles or a smaller gap.",
+        )
+    return side
+
+
+def cut_tiles(
+    images: Num[Tensor, "batch channel side side"], across: int, tile: int, shift: Float[Tensor, "batch tiles 2"]
+) -> Num[Tensor, "batch tiles channel tile tile"]:
+    """Square tiles of an ``across`` x ``across`` puzzle, row by row.
+
+    ``shift`` in [0, 1) says where in its cell each tile is cut (x, y): the gap and its jitter keep a network
+    from joining edges instead of recognising parts.
+    """
+    channels, side = images.shape[1], images.shape[2]
+    cell = side // across
+    corner = torch.stack([torch.arange(across * across) % across, torch.arange(across * across) // across], 1) * cell
+    start = corner.to(images.device) + (shift * (cell - tile + 1)).floor().long()
+    line = torch.arange(tile, device=images.device)
+    rows, columns = start[..., 1, None] + line, start[..., 0, None] + line
+    flat = (rows[..., :, None] * side + columns[..., None, :]).flatten(1)
+    taken = images.flatten(2).gather(2, flat[:, None].expand(-1, channels, -1))
+    return taken.view(len(images), channels, across * across, tile, tile).transpose(1, 2)
+
+
+@lru_cache
+def permutation_set(count: int, length: int = 9, seed: int = 0) -> Int[Tensor, "count length"]:
+    """``count`` orders of ``length`` things, each as far as possible from those before it in Hamming distance.
+
+    Greedy, as Noroozi and Favaro 2016 (arXiv:1603.09246), over all orders or 20,000 random ones if there are more.
+
+    Raises:
+        UsageError: there are fewer orders than that.
+    """
+    if length <= 7:
+        pool = torch.tensor(list(permutations(range(length))))
+    else:
+        pool = torch.rand(20_000, length, generator=torch.Generator().manual_seed(key(seed, length))).argsort(1)
+    if count > len(pool):
+        raise UsageError(f"There are no {count} orders of {length} tiles to choose from, but {len(pool)}.", "Ask for fewer.")
+    chosen = [key(seed, count) % len(pool)]
+    nearest = torch.full((len(pool),), length + 1)
+    for _ in range(count - 1):
+        nearest = torch.minimum(nearest, (pool != pool[chosen[-1]]).sum(1))
+        chosen.append(int(nearest.argmax()))
+    return pool[chosen]
+
+
+@dataclass(frozen=True)
+class Jigsaw:
+    """The tiles of an image in one of a set of orders (Noroozi and Favaro 2016, arXiv:1603.09246).
+
+    Views: ``across``² large ones, the tiles in shuffled order. Hints: ``permutation`` (batch x 1, which order), ``order``
+    (batch x tiles, which tile each view is), ``crop``, ``flip``, ``colour`` of the picture that was cut. ``even``: each channel
+    of each tile has mean zero and deviation one, so that tiles are not told by their brightness. ``whole``: the picture itself is
+    the one large view, and the tiles are small ones (PIRL).
+    """
+
+    view: View = PLAIN
+    across: int = 3
+    orders: int = 64
+    gap: float = 0.25
+    even: bool = False
+    whole: bool = False
+    normalise: Normalise = IMAGENET
+
+    def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
+        """The parameters of the view, the order, and where each tile is cut."""
+        dice, tiles = Dice(n, clock, (0,)), self.across**2
+        which = (dice.at(_ORDER).uniform(1) * self.orders).long()
+        drawn = {"permutation": which, "order": permutation_set(self.orders, tiles)[which[:, 0]]}
+        return Drawn(self.view.draw(dice) | {"shift": dice.at(_SHIFT).uniform(tiles, 2), **_named(drawn)}, frame)
+
+    def make(self, images: Images, drawn: Drawn) -> Views:
+        """The tiles as large views."""
+        device = images.pixels.device
+        picture, hints = self.view.make(images, drawn.values, drawn.frame.size, self.normalise)
+        tile = tile_side(drawn.frame, self.across, self.gap)
+        tiles = cut_tiles(picture, self.across, tile, drawn.values["shift"].to(device))
+        order = drawn.values["puzzle order"].to(device)
+        tiles = _even(tiles) if self.even else tiles
+        shuffled = tiles.gather(1, order[:, :, None, None, None].expand_as(tiles))
+        hints = {name: value[:, None] for name, value in hints.items()}
+        hints |= {"permutation": drawn.values["puzzle permutation"].to(device), "order": order}
+        parts = tuple(part.contiguous() for part in shuffled.unbind(1))
+        large, small = ((picture,), parts) if self.whole else (parts, ())
+        return Views(large, small, images.index, hints)
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The middle tile of nine and one of its eight neighbours (Doersch et al. 2015, arXiv:1505.05192).
+
+    Views: two large ones. Hints: ``neighbour`` (batch x 1: 0 to 7, row by row), ``crop``, ``flip``, ``colour``. ``even`` as for ``Jigsaw``.
+    """
+
+    view: View = PLAIN
+    gap: float = 0.33
+    even: bool = False
+    normalise: Normalise = IMAGENET
+
+    def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
+        """The parameters of the view, which neighbour, and where each tile is cut."""
+        dice = Dice(n, clock, (0,))
+        which = {"neighbour": (dice.at(_ORDER).uniform(1) * 8).long()}
+        return Drawn(self.view.draw(dice) | {"shift": dice.at(_SHIFT).uniform(9, 2), **_named(which)}, frame)
+
+    def make(self, images: Images, drawn: Drawn) -> Views:
+        """Middle tile and neighbour."""
+        device = images.pixels.device
+        picture, hints = self.view.make(images, drawn.values, drawn.frame.size, self.normalise)
+        tiles = cut_tiles(picture, 3, tile_side(drawn.frame, 3, self.gap), drawn.values["shift"].to(device))
+        tiles = _even(tiles) if self.even else tiles
+        which = drawn.values["puzzle neighbour"].to(device)
+        place = which[:, 0] + (which[:, 0] >= 4)  # the middle is no neighbour of itself
+        other = tiles[torch.arange(len(tiles), device=device), place]
+        hints = {name: value[:, None] for name, value in hints.items()} | {"neighbour": which}
+        return Views((tiles[:, 4].contiguous(), other), index=images.index, hints=hints)
+
+
+@dataclass(frozen=True)
+class Overlapping:
+    """Overlapping square tiles of an image, row by row (CPC, van den Oord et al. 2018, arXiv:1807.03748).
+
+    Views: ``across``² large ones, each ``share`` as wide as the picture in whole cells of the backbone. Hints: ``crop``, ``flip``,
+    ``colour`` of the picture that was cut. ``even`` as for ``Jigsaw``: the light and the colour cast that all tiles of a picture
+    share would tell them from other pictures' tiles.
+    """
+
+    view: View = PLAIN
+    across: int = 7
+    share: float = 0.25
+    even: bool = False
+    normalise: Normalise = IMAGENET
+
+    def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
+        """The parameters of the view."""
+        return Drawn(self.view.draw(Dice(n, clock, (0,))), frame)
+
+    def make(self, images: Images, drawn: Drawn) -> Views:
+        """The tiles as large views."""
+        size, stride = drawn.frame.size, drawn.frame.stride
+        picture, hints = self.view.make(images, drawn.values, size, self.normalise)
+        side = max(round(size * self.share / stride), 1) * stride
+        corners = torch.linspace(0, size - side, self.across).round().long().tolist()
+        cut = torch.stack([picture[:, :, top : top + side, left : left + side] for top in corners for left in corners], 1)
+        tiles = tuple(part.contiguous() for part in (_even(cut) if self.even else cut).unbind(1))
+        return Views(tiles, index=images.index, hints={name: value[:, None] for name, value in hints.items()})
+
+
+def _even(tiles: Float[Tensor, "batch tiles channel tile tile"]) -> Float[Tensor, "batch tiles channel tile tile"]:
+    deviation, mean = torch.std_mean(tiles, (3, 4), keepdim=True)
+    return (tiles - mean) / (deviation + 1e-5)
+
+
+def _named(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The puzzle's own parameters, apart from the view's (a colour jitter has an ``order`` too)."""
+    return {f"puzzle {name}": value for name, value in values.items()}

@@ -1,0 +1,351 @@
+"""View recipes: frozen dataclass trees that say how images become views.
+
+Orders of operations are those of the published pipelines: crop, flip, colour jitter, greyscale, blur, solarise, normalise.
+Blur is folded into the crop, before the colours: a blur's weights sum to one and colour changes are affine in each
+pixel, so that the two commute exactly as long as nothing is clamped (contrast then uses the mean of the blurred view).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Num
+from torch import Tensor
+
+from selfsight.core.clock import Clock
+from selfsight.core.edges import sobel
+from selfsight.core.method import Drawn, Frame
+from selfsight.core.views import Images, Views
+from selfsight.data.views.chance import Dice
+from selfsight.data.views.image.blur import Blur, gaussian_blur
+from selfsight.data.views.image.colour import Chain, Jitter, chain, exact_chain, solarised
+from selfsight.data.views.image.geometry import IMAGENET, Crop, Normalise, Placing, extents, relative, resample, some_turned, turned
+from selfsight.data.views.image.masks import CutOut, Mask, cut_out
+
+__all__ = [
+    "BYOL_FIRST",
+    "BYOL_SECOND",
+    "DINO_FIRST",
+    "DINO_SECOND",
+    "DINO_SMALL",
+    "PLAIN",
+    "SIMCLR",
+    "SIMCLR_SMALL",
+    "FourTurns",
+    "MultiCrop",
+    "OneCrop",
+    "TwoCrops",
+    "View",
+    "small_crops",
+    "small_multi_crop",
+    "small_one_crop",
+]
+
+_ANYWHERE = Crop()
+_Block = Float[Tensor, "rows channel side side"]
+_CROP, _FLIP, _JITTER, _GREY, _BLUR, _SOLARISE, _CUT, _MASK, _NOISE, _TURN, _INVERT = range(1, 12)
+
+
+@dataclass(frozen=True)
+class View:
+    """One view of an image.
+
+    Attributes:
+        crop: where it is cut.
+        flip: the probability of exchanging left and right.
+        grey: the probability of losing colour.
+        solarise: the probability of mirroring bright values.
+        invert: the probability of becoming a negative, after the changes of colour; for pictures whose light says nothing.
+        turn: the probability of a turn by one, two or three right angles, alike; for pictures that have no up.
+        jitter, blur, cut: changes of colour, blur and a filled square; ``None``: never.
+    """
+
+    crop: Crop = _ANYWHERE
+    flip: float = 0.5
+    jitter: Jitter | None = None
+    grey: float = 0.0
+    blur: Blur | None = None
+    solarise: float = 0.0
+    cut: CutOut | None = None
+    turn: float = 0.0
+    invert: float = 0.0
+
+    def draw(self, dice: Dice) -> dict[str, Tensor]:
+        """The parameters of this view for a global batch, one row an image."""
+        drawn = self.crop.draw(dice.at(_CROP))
+        for salt, part in ((_JITTER, self.jitter), (_BLUR, self.blur), (_CUT, self.cut)):
+            drawn |= part.draw(dice.at(salt)) if part is not None else {}
+        chances = ((_FLIP, "flip"), (_GREY, "grey"), (_SOLARISE, "solarise"), (_INVERT, "invert"))
+        for salt, name in chances:
+            p = getattr(self, name)
+            drawn |= {name: dice.at(salt).uniform() < p} if p else {}
+        if self.turn:
+            chance = dice.at(_TURN).uniform()
+            drawn["quarters"] = torch.where(chance < self.turn, (chance / self.turn * 3).long().clamp(max=2) + 1, 0)
+        return drawn
+
+    def make(
+        self, images: Images, drawn: Mapping[str, Tensor], size: int, normalise: Normalise
+    ) -> tuple[Float[Tensor, "batch channel size size"], dict[str, Tensor]]:
+        """Normalised pixels and hints (``crop``, ``flip``, ``quarters`` anticlockwise, ``colour``; one row an image)."""
+        device = images.pixels.device
+        drawn = {name: value.to(device) for name, value in drawn.items()}
+        extent = extents(images)
+        boxes = self.crop.boxes(drawn["area"], drawn["ratio"], drawn["place"], extent)
+        flip, sigma = drawn.get("flip"), drawn.get("sigma")
+        late = self.jitter is not None and self.jitter.exact and images.pixels.shape[1] == 3
+        placing = Placing(boxes, flip, None if late else sigma, self.blur.taps(size) if self.blur else 1)
+        finishing = _Finishing(self, drawn, images, size, normalise)
+        made = resample(images.pixels, placing, size, finishing.exactly if late else finishing.at_once)
+        made = cut_out(made, drawn["cut"]) if self.cut is not None else made
+        flipped = torch.zeros(len(images), dtype=torch.bool, device=device) if flip is None else flip
+        quarters = drawn["quarters"] if self.turn else torch.zeros(len(images), dtype=torch.long, device=device)
+        made = some_turned(made, quarters) if self.turn else made
+        return made, {"crop": relative(boxes, extent), "flip": flipped, "quarters": quarters, "colour": finishing.affine()}
+
+
+class _Finishing:
+    """Colours and normalises rows of a view as soon as they are resampled, and remembers the mean colours it saw."""
+
+    def __init__(self, view: View, drawn: Mapping[str, Tensor], images: Images, size: int, normalise: Normalise) -> None:
+        channels, device = images.pixels.shape[1], images.pixels.device
+        self.view, self.drawn, self.kernel = view, drawn, view.blur.taps(size) if view.blur else 1
+        self.full = 1.0 if images.pixels.is_floating_point() else 255.0
+        self.mean, self.std = normalise.tensors(channels, device)
+        self.low, self.high = -self.mean / self.std, (1 - self.mean) / self.std
+        self.range = list(zip(self.low.tolist(), self.high.tolist(), strict=True))
+        self.plain = "factors" not in drawn and "grey" not in drawn
+        one = torch.eye(channels, device=device).expand(len(images), -1, -1)
+        self.chain = (
+            Chain(one, torch.zeros_like(one), torch.zeros_like(one[..., 0]))
+            if self.plain
+            else chain(drawn.get("factors"), drawn.get("order"), drawn.get("grey"), channels)
+        )
+        self.chain = self.chain.inverted(drawn["invert"]) if "invert" in drawn else self.chain
+        scale = (self.full * self.std)[:, None]
+        self.matrix, self.pull, self.shift = self.chain.matrix / scale, self.chain.pull / scale, self.chain.shift / self.std + self.low
+        self.means: list[Tensor] = []
+
+    def at_once(self, block: _Block, rows: slice, out: Tensor | None) -> _Block:
+        """The composed chain and the normalisation as one product."""
+        flat = block.flatten(2)
+        offset = self.shift[rows, :, None]
+        if not self.plain:
+            mean = flat.mean(2, keepdim=True)
+            self.means.append(mean / self.full)
+            offset = torch.baddbmm(offset, self.pull[rows], mean)
+        if out is None:
+            made = torch.baddbmm(offset, self.matrix[rows], flat).view_as(block)
+        else:
+            torch.baddbmm(offset, self.matrix[rows], flat, out=out.view_as(flat))
+            made = out
+        if not self.plain:
+            for channel, (low, high) in enumerate(self.range):
+                made[:, channel].clamp_(low, high)
+        return self._solarise(made, rows)
+
+    def exactly(self, block: _Block, rows: slice, out: Tensor | None) -> _Block:
+        """Torchvision's steps, one after the other."""
+        block = (block / self.full).clamp_(0, 1)
+        self.means.append(block.mean((2, 3))[..., None])
+        grey = self.drawn.get("grey")
+        block = exact_chain(block, self.drawn["factors"][rows], self.drawn["order"][rows], None if grey is None else grey[rows])
+        if "invert" in self.drawn:
+            block = torch.where(self.drawn["invert"][rows, None, None, None], 1 - block, block)
+        if "sigma" in self.drawn and self.kernel > 1:
+            block = gaussian_blur(block, self.drawn["sigma"][rows], self.kernel)
+        made = self._solarise((block - self.mean[:, None, None]) / self.std[:, None, None], rows)
+        return made if out is None else out.copy_(made)
+
+    def _solarise(self, made: Tensor, rows: slice) -> Tensor:
+        return solarised(made, self.drawn["solarise"][rows], self.low, self.high) if "solarise" in self.drawn else made
+
+    def affine(self) -> Float[Tensor, "batch channel channel+1"]:
+        """What the chain does to a colour in [0, 1]: matrix and offset (of the unclamped chain)."""
+        mean = torch.cat(self.means)[..., 0] if self.means else torch.zeros_like(self.chain.matrix[..., 0])
+        return self.chain.affine(mean)
+
+
+def _prefixed(prefix: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": value for name, value in values.items()}
+
+
+def _under(prefix: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{prefix}."
+    return {name.removeprefix(start): value for name, value in values.items() if name.startswith(start)}
+
+
+def _draw(views: tuple[View, ...], n: int, clock: Clock) -> dict[str, Tensor]:
+    values: dict[str, Tensor] = {}
+    for number, view in enumerate(views):
+        values |= _prefixed(str(number), view.draw(Dice(n, clock, (number,))))
+    return values
+
+
+def _make(
+    views: tuple[tuple[View, int], ...], images: Images, values: Mapping[str, Tensor], normalise: Normalise
+) -> tuple[tuple[Tensor, ...], dict[str, Num[Tensor, "batch view ..."]]]:
+    """The pixels of views of given sides, and their hints with one entry a view."""
+    made = [view.make(images, _under(str(number), values), side, normalise) for number, (view, side) in enumerate(views)]
+    hints = {name: torch.stack([parts[name] for _, parts in made], 1) for name in made[0][1]}
+    return tuple(pixels for pixels, _ in made), hints
+
+
+def _hidden(mask: Mask | None, n: int, clock: Clock, frame: Frame, views: int) -> dict[str, Tensor]:
+    """Masks of the patches of ``views`` large views, drawn apart."""
+    if mask is None:
+        return {}
+    side = frame.size // frame.stride
+    return {"mask": torch.stack([mask.draw(Dice(n, clock, (view, _MASK)), side) for view in range(views)], 1)}
+
+
+def _kept(values: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    return {name: values[name].to(device) for name in ("mask", "noise") if name in values}
+
+
+PLAIN = View(Crop((0.2, 1.0)))
+"""Crop and flip only, as MAE's (He et al. 2021, arXiv:2111.06377)."""
+
+SIMCLR = View(Crop(), jitter=Jitter(0.8, 0.8, 0.8, 0.2), grey=0.2, blur=Blur(0.5))
+"""SimCLR's at ImageNet scale (Chen et al. 2020, arXiv:2002.05709)."""
+
+SIMCLR_SMALL = View(Crop((0.2, 1.0)), jitter=Jitter(0.4, 0.4, 0.4, 0.1), grey=0.2)
+"""For images of 96 pixels and less: milder colours, larger crops, no blur."""
+
+BYOL_FIRST = View(Crop(), jitter=Jitter(0.4, 0.4, 0.2, 0.1), grey=0.2, blur=Blur(1.0))
+BYOL_SECOND = replace(BYOL_FIRST, blur=Blur(0.1), solarise=0.2)
+"""The two unlike views of BYOL (Grill et al. 2020, arXiv:2006.07733), also Barlow Twins' (arXiv:2103.03230)."""
+
+DINO_FIRST = replace(BYOL_FIRST, crop=Crop((0.4, 1.0)))
+DINO_SECOND = replace(BYOL_SECOND, crop=Crop((0.4, 1.0)))
+DINO_SMALL = replace(BYOL_FIRST, crop=Crop((0.05, 0.4)), blur=Blur(0.5))
+"""The two large views of DINO and its small ones (Caron et al. 2021, arXiv:2104.14294)."""
+
+
+@dataclass(frozen=True)
+class TwoCrops:
+    """Two views of each image. Hints: ``crop`` (left, top, right, bottom as fractions), ``flip``, ``colour`` (3 x 4)."""
+
+    first: View = SIMCLR
+    second: View = SIMCLR
+    normalise: Normalise = IMAGENET
+
+    def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
+        """The parameters of both views."""
+        return Drawn(_draw((self.first, self.second), n, clock), frame)
+
+    def make(self, images: Images, drawn: Drawn) -> Views:
+        """Two large views."""
+        size = drawn.frame.size
+        large, hints = _make(((self.first, size), (self.second, size)), images, drawn.values, self.normalise)
+        return Views(large, index=images.index, hints=hints)
+
+
+@dataclass(frozen=True)
+class MultiCrop:
+    """Two large views and ``count`` small ones (SwAV, Caron et al. 2020, arXiv:2006.09882; colours of DINO).
+
+    The side of a small view is ``small_size`` of the large one's, rounded to whole cells of the backbone, at least two.
+    Hints as ``TwoCrops``, large views first; ``mask`` for the large views if one is asked for (iBOT, DINOv2).
+    """
+
+    first: View = DINO_FIRST
+    second: View = DINO_SECOND
+    small: View = DINO_SMALL
+    count: int = 8
+    small_size: float = 96 / 224
+    mask: Mask | None = None
+    normalise: Normalise = IMAGENET
+
+    @property
+    def _all(self) -> tuple[View, ...]:
+        return self.first, self.second, *(self.small,) * self.count
+
+    def side(self, frame: Frame) -> int:
+        """The side of a small view in pixels."""
+        return min(max(2, round(frame.size * self.small_size / frame.stride)) * frame.stride, frame.size)
+
+    def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
+        """The parameters of all views."""
+        return Drawn(_draw(self._all, n, clock) | _hidden(self.mask, n, clock, frame, 2), frame)
+
+    def make(self, images: Images, drawn: Drawn) -> Views:
+        """Two large views and the small ones."""
+        sides = (drawn.frame.size,) * 2 + (self.side(drawn.frame),) * self.count
+        made, hints = _make(tuple(zip(self._all, sides, strict=True)), images, drawn.values, self.normalise)
+        kept = _kept(drawn.values, images.pixels.device)
+        return Views(made[:2], made[2:], images.index, hints | kept)
+
+
+@dataclass(frozen=True)
+class OneCrop:
+    """One view of each image. Hints: ``crop``, ``flip``, ``colour``; ``mask`` and ``noise`` if asked for.
+
+    Attributes:
+        view: how it is made.
+        mask: which patches are hidden (batch x 1 x patches, true where hidden).
+        noise: length of the standard normal vector that each image is given (batch x 1 x length); 0: none.
+        sobel: show edges (two channels) in place of colours (DeepCluster).
+    """
+
+    view: View = PLAIN
+    mask: Mask | None = None
+    noise: int = 0
+    sobel: bool = False
+    normalise: Normalise = IMAGENET
+
+    def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
+        """The parameters of the view, its mask and its noise."""
+        values = _draw((self.view,), n, clock) | _hidden(self.mask, n, clock, frame, 1)
+        if self.noise:
+            values["noise"] = Dice(n, clock, (0, _NOISE)).normal(1, self.noise)
+        return Drawn(values, frame)
+
+    def make(self, images: Images, drawn: Drawn) -> Views:
+        """One large view."""
+        (made,), hints = _make(((self.view, drawn.frame.size),), images, drawn.values, self.normalise)
+        kept = _kept(drawn.values, images.pixels.device)
+        return Views((sobel(made) if self.sobel else made,), index=images.index, hints=hints | kept)
+
+
+@dataclass(frozen=True)
+class FourTurns:
+    """One view of each image in its four right-angle turns (RotNet, Gidaris et al. 2018, arXiv:1803.07728).
+
+    Hints: ``turn`` (batch x 4: 0 to 3 quarters anticlockwise), and of the view before it is turned ``crop``, ``flip``, ``colour``.
+    """
+
+    view: View = PLAIN
+    normalise: Normalise = IMAGENET
+
+    def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
+        """The parameters of the view; turns are not drawn, all four are made."""
+        return Drawn(_draw((self.view,), n, clock), frame)
+
+    def make(self, images: Images, drawn: Drawn) -> Views:
+        """Four large views."""
+        (made,), hints = _make(((self.view, drawn.frame.size),), images, drawn.values, self.normalise)
+        turns = torch.arange(4, device=made.device).expand(len(images), 4)
+        hints = {name: value.expand(-1, 4, *value.shape[2:]) for name, value in hints.items()}
+        return Views(tuple(turned(made, quarters) for quarters in range(4)), index=images.index, hints=hints | {"turn": turns})
+
+
+def _small_view(least: float, most: float, turn: float, invert: float) -> View:
+    return replace(SIMCLR_SMALL, crop=Crop((least, most)), turn=turn, invert=invert)
+
+
+def small_crops(least: float = 0.2, turn: float = 0.0, invert: float = 0.0) -> TwoCrops:
+    """Two crops for images of 96 pixels and less, of at least this share of the area."""
+    view = _small_view(least, 1.0, turn, invert)
+    return TwoCrops(view, view)
+
+
+def small_multi_crop(count: int = 2, least: float = 0.3, turn: float = 0.0, invert: float = 0.0) -> MultiCrop:
+    """Two large and some small crops for images of 96 pixels and less; small views are half as wide and a third the area."""
+    large, small = _small_view(least, 1.0, turn, invert), _small_view(least / 3, least + 0.1, turn, invert)
+    return MultiCrop(large, large, small, count, small_size=0.5)
+
+
+def small_one_crop(least: float = 0.2, turn: float = 0.0, invert: float = 0.0) -> OneCrop:
+    """One mildly cropped and coloured view for images of 96 pixels and less."""
+    return OneCrop(_small_view(least, 1.0, turn, invert))

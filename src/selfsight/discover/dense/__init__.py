@@ -1,0 +1,1 @@
+"""Dense features: one vector a location, their affinities, eigenvectors, correspondences and propagation."""

@@ -1,0 +1,1 @@
+"""Whole images: clusters, near-duplicates, and which images to label first."""

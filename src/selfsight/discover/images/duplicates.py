@@ -1,0 +1,181 @@
+"""From pictures to labels: which are there more than once, and which are most worth a label."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from selfsight.bank.nearest import nearest
+from selfsight.core.progress import Say, quiet
+from selfsight.core.representation import Representation
+from selfsight.data.source import Source
+from selfsight.discover.images.clusters import AROUND, near_duplicates, thumbs, vectors_of
+from selfsight.discover.images.sheets import captioned, cluster_sheet
+from selfsight.render.panels import facts, inlined, panel, table
+from selfsight.render.tiles import SHOWN, page
+
+__all__ = ["Duplicates", "Selection", "find_duplicates"]
+
+BESIDE = 8
+"""Pictures of a group that are shown beside the one that is kept."""
+SAME = 40
+"""Pictures chosen for one reason that are shown."""
+CELL, ACROSS = 132, 10
+"""Side of a square of the sheet of a selection in pixels, and squares in a row."""
+Pictures = Mapping[int, UInt8[np.ndarray, "_ _ 3"]]
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Groups of nearly the same picture.
+
+    Attributes:
+        names: of all pictures.
+        groups: rows of the same picture, the first of which is kept.
+        pictures: small copies, by row.
+        facts: how it was done.
+    """
+
+    names: tuple[str, ...]
+    groups: tuple[tuple[int, ...], ...]
+    pictures: Pictures = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def unique(self) -> list[int]:
+        """Rows of the pictures to keep: the first of each group, and all that are in none."""
+        left = {row for rows in self.groups for row in rows[1:]}
+        return [row for row in range(len(self.names)) if row not in left]
+
+    def counts(self) -> dict[str, Any]:
+        """How many groups there are, and pictures to keep."""
+        return {"groups": len(self.groups), "kept": len(self.unique())}
+
+    def words(self) -> str:
+        """The same in a line."""
+        return f"groups of near-duplicates: {len(self.groups):,}; pictures to keep: {len(self.unique()):,} of {len(self.names):,}"
+
+    def to_plain(self) -> dict[str, Any]:
+        """Everything but pictures."""
+        return {"info": dict(self.facts), **self.counts(), "duplicates": [[self.names[row] for row in rows] for rows in self.groups]}
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write ``duplicates.csv`` (a line a picture of a group), ``unique.txt`` (paths to keep), ``duplicates.json`` and a sheet."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "duplicates.csv").open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(["group", "file", "kept"])
+            for number, rows in enumerate(self.groups):
+                table.writerows([number, self.names[row], "no" if place else "yes"] for place, row in enumerate(rows))
+        (folder / "unique.txt").write_text("".join(f"{self.names[row]}\n" for row in self.unique()), encoding="utf-8")
+        (folder / "duplicates.json").write_text(json.dumps(self.to_plain()) + "\n")
+        (folder / "duplicates.png").write_bytes(self._repr_png_())
+        return [folder / name for name in ("duplicates.png", "duplicates.json", "duplicates.csv", "unique.txt")]
+
+    def _repr_png_(self) -> bytes:
+        """A row a group: the picture that is kept, and the others."""
+        rows: list[Any] = []
+        for number, group in enumerate(self.groups[:SHOWN]):
+            more = len(group) - 1 - BESIDE
+            words = [f"{number}", f"{len(group):,} pictures", *([f"{more:,} not shown"] if more > 0 else [])]
+            shown = [[self.pictures[row] for row in some if row in self.pictures] for some in (group[:1], group[1 : BESIDE + 1])]
+            rows.append((words, *shown))
+        if not rows or len(self.groups) > SHOWN:
+            rows.append(([f"{len(self.groups) - SHOWN:,} more" if rows else "none", *(["in duplicates.csv"] if rows else [])], [], []))
+        return cluster_sheet(rows, (1, min(max((len(group) - 1 for group in self.groups), default=1), BESIDE)), ("kept", "left out"))
+
+    def _repr_html_(self) -> str:
+        rows = [(number, self.names[group[0]], len(group) - 1) for number, group in enumerate(self.groups)]
+        told = table(("group", "kept", "left out"), rows)
+        return panel(self.words(), facts(self.facts), told, inlined(self._repr_png_(), "groups of near-duplicates"))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The pictures that are most worth a label.
+
+    Attributes:
+        names: of all pictures.
+        chosen: rows and reasons: ``central``, ``diverse`` or ``doubtful``.
+        clusters: of all pictures.
+        pictures: small copies, by row.
+        facts: how it was done.
+    """
+
+    names: tuple[str, ...]
+    chosen: tuple[tuple[int, str], ...]
+    clusters: Int[np.ndarray, " picture"]
+    pictures: Pictures = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def counts(self) -> dict[str, Any]:
+        """How many pictures were chosen, and for which reason."""
+        return {"chosen": len(self.chosen), "why": dict(Counter(why for _, why in self.chosen))}
+
+    def words(self) -> str:
+        """The same in a line."""
+        reasons = ", ".join(f"{count:,} {why}" for why, count in Counter(why for _, why in self.chosen).items())
+        return f"pictures to label: {len(self.chosen):,} of {len(self.names):,} ({reasons})"
+
+    def to_plain(self) -> dict[str, Any]:
+        """Everything but pictures."""
+        some = [{"file": self.names[row], "why": why, "cluster": int(self.clusters[row])} for row, why in self.chosen]
+        return {"info": dict(self.facts), "selection": some}
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write ``selection.csv`` (a line a picture), ``selection.txt`` (paths), ``selection.json`` and a sheet."""
+        folder.mkdir(parents=True, exist_ok=True)
+        plain = self.to_plain()
+        with (folder / "selection.csv").open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, ("file", "why", "cluster"))
+            table.writeheader()
+            table.writerows(plain["selection"])
+        (folder / "selection.txt").write_text("".join(f"{self.names[row]}\n" for row, _ in self.chosen), encoding="utf-8")
+        (folder / "selection.json").write_text(json.dumps(plain) + "\n")
+        (folder / "selection.png").write_bytes(self._repr_png_())
+        return [folder / name for name in ("selection.png", "selection.json", "selection.csv", "selection.txt")]
+
+    def _repr_png_(self) -> bytes:
+        """Pictures with their reasons and clusters below them, reason by reason."""
+        tiles = []
+        for reason in dict.fromkeys(why for _, why in self.chosen):
+            rows = [row for row, why in self.chosen if why == reason and row in self.pictures]
+            tiles += [captioned(self.pictures[row], (reason, f"cluster {self.clusters[row]}")) for row in rows[:SAME]]
+        return page(tiles, ACROSS, CELL)
+
+    def _repr_html_(self) -> str:
+        rows = [(self.names[row], why, int(self.clusters[row])) for row, why in self.chosen]
+        told = table(("picture", "why", "cluster"), rows)
+        return panel(self.words(), facts(self.facts), inlined(self._repr_png_(), "pictures to label, with reasons"), told)
+
+
+def find_duplicates(
+    phi: Representation,
+    source: Source,
+    method: str = "features",
+    *,
+    banks: Path | None = None,
+    alike: float = 0.99,
+    say: Say = quiet,
+) -> Duplicates:
+    """Groups of nearly the same picture: ten nearest neighbours whose pixels correlate, and theirs in turn.
+
+    Args:
+        phi, source: what looks, and at what.
+        method: neighbours by what the representation says (``features``), or by ``pixels``.
+        banks: a folder in which features are kept.
+        alike: the correlation of pixels from which neighbours are the same picture.
+        say: called with what is being done.
+    """
+    say(f"duplicates: {len(source):,} pictures")
+    rows = vectors_of(phi, source, method, banks)
+    _, around = nearest(rows, rows, AROUND, exclude_self=True)
+    groups = near_duplicates(source, around, alike)
+    shown = np.array([row for group in groups[:SHOWN] for row in group[: BESIDE + 1]], dtype=np.int64)
+    about = {"method": method, "alike": alike, "representation": phi.name, "data": source.spec}
+    return Duplicates(tuple(str(name) for name in source.names), groups, thumbs(source, shown), about)

@@ -1,0 +1,1 @@
+"""Object localisation without labels."""

@@ -1,0 +1,1 @@
+"""Semantic segments over a whole data set without labels."""

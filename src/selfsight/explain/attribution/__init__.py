@@ -1,0 +1,1 @@
+"""Attribution: which pixels a score depends on."""

@@ -1,0 +1,1 @@
+"""Checks of explanations: sanity checks, the pointing game, diagnosis."""

@@ -1,0 +1,1 @@
+"""Inversion: images that have the features of a given image."""

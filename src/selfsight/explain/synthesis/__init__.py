@@ -1,0 +1,1 @@
+"""Synthesis: images that maximise a unit, a cluster or a class."""

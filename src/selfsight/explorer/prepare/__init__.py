@@ -1,0 +1,1 @@
+"""Prepare what the explorer shows: features, clusters, maps, thumbnails."""

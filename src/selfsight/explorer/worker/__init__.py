@@ -1,0 +1,1 @@
+"""The explorer's worker process: jobs that need a network."""

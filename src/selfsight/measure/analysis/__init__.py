@@ -1,0 +1,1 @@
+"""Analyses of a network's layers: equivariance, similarity, dissection, cues."""

@@ -1,0 +1,72 @@
+"""Floors: the same score of raw pixels and of the same network untrained. A score that beats neither has not been earned."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from selfsight.backbones.loading import untrained_twin
+from selfsight.bank.extract import Encoder
+from selfsight.core.clock import key
+from selfsight.core.representation import Representation
+from selfsight.data.loader import images
+from selfsight.data.source import Source
+from selfsight.data.views.image.geometry import central
+
+__all__ = ["PIXEL_SIDE", "UNTRAINED_SEEDS", "estimate_statistics", "pixel_encoder", "untrained_networks"]
+
+PIXEL_SIDE = 32
+UNTRAINED_SEEDS = 3
+
+
+def pixel_encoder(mean: Tensor, std: Tensor) -> Encoder:
+    """The two plain forms of raw pixels at 32 x 32 (antialiased), channel-normalised: as they are, and centred per image."""
+
+    def encode(pictures: Tensor) -> dict[str, Tensor]:
+        plain = (pictures - mean[:, None, None]) / std[:, None, None]
+        centred = plain - plain.mean((1, 2, 3), keepdim=True)
+        return {"channel-normalised": plain.flatten(1), "channel-normalised, centred per image": centred.flatten(1)}
+
+    return encode
+
+
+def channel_statistics(source: Source, *, seed: int = 0, count: int = 2000) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel over some pictures of a source, values in [0, 1]."""
+    rows = np.random.default_rng(seed).permutation(len(source))[:count]
+    pictures = central(images(source, np.sort(rows)), PIXEL_SIDE)
+    return pictures.mean((0, 2, 3)), pictures.std((0, 2, 3)).clamp(min=1e-3)
+
+
+@torch.no_grad()
+def estimate_statistics(phi: Representation, source: Source, *, seed: int = 0, count: int = 2048, batch: int = 256) -> bool:
+    """Give batch norms the mean statistics of training pictures (cumulative average); whether there were any batch norms."""
+    norms = [layer for layer in phi.backbone.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return False
+    for layer in norms:
+        layer.reset_running_stats()
+        layer.momentum = None  # a cumulative average
+    phi.backbone.train()
+    rows = np.random.default_rng(seed).permutation(len(source))[:count]
+    for part in np.array_split(rows, max(len(rows) // batch, 1)):
+        phi.features(central(images(source, part).map(lambda tensor: tensor.to(phi.device)), phi.size))
+    phi.backbone.eval()
+    return True
+
+
+def untrained_networks(
+    phi: Representation, source: Source, *, seeds: int = UNTRAINED_SEEDS
+) -> Iterator[tuple[str, int, Callable[[], Representation]]]:
+    """The plain forms of the untrained network, each for several seeds: batch statistics as initialised, and estimated on training pictures."""
+    has_norms = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in phi.backbone.modules())
+    for form in ("batch statistics as initialised", "batch statistics estimated") if has_norms else ("as initialised",):
+        for seed in range(seeds):
+
+            def make(form: str = form, seed: int = seed) -> Representation:
+                twin = untrained_twin(phi, key(seed, 0xF1008))
+                if form.endswith("estimated"):
+                    estimate_statistics(twin, source, seed=seed)
+                return twin
+
+            yield form, seed, make

@@ -1,0 +1,1 @@
+"""Metrics: overlap, average precision, agreement of partitions."""

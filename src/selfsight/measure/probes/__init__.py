@@ -1,0 +1,1 @@
+"""Probes of features: k-NN, linear, SVM, clustering, retrieval, reverse probing."""

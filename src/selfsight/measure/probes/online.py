@@ -1,0 +1,54 @@
+"""Measures while a run goes on, on a labelled sample."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from selfsight.data.loader import images
+from selfsight.data.source import Source
+from selfsight.data.views.image.geometry import central
+from selfsight.engine.observe import Moment
+from selfsight.measure.probes.knn import vote
+
+__all__ = ["OnlineKnn"]
+
+
+class OnlineKnn:
+    """k-NN of the network in training, every so often: half of a labelled sample votes for the other half.
+
+    Args:
+        sample: a labelled source; at most ``rows`` of its pictures are used.
+        size: side of the training images in pixels.
+        every: steps.
+        tell: called with the step and the share that was right.
+        rows: pictures at most.
+    """
+
+    def __init__(self, sample: Source, *, size: int, every: int, tell: Callable[[int, float], None], rows: int = 2000) -> None:
+        chosen = np.random.default_rng(0).permutation(len(sample))[:rows]
+        truth = sample.truth(chosen)
+        if truth.labels is None:
+            raise ValueError(f"{sample.spec} has no labels.")
+        self.labels, self.every, self.tell, self.size = truth.labels, every, tell, size
+        self.pictures = images(sample, chosen)
+
+    @torch.no_grad()
+    def saw(self, moment: Moment) -> None:
+        """Measure, if it is time to; the network is put into evaluation mode for it and back."""
+        step = moment.clock.step
+        if (step + 1) % self.every and step != moment.clock.steps - 1:
+            return
+        method = moment.method
+        was = method.training
+        method.eval()
+        device = next(method.parameters()).device
+        normalise = getattr(method.recipe, "normalise", None)
+        rows = []
+        for start in range(0, len(self.pictures), 256):
+            part = self.pictures.map(lambda tensor, start=start: tensor[start : start + 256].to(device))
+            rows.append(method.backbone(central(part, self.size, normalise)).pooled.float().cpu())
+        method.train(was)
+        features, half = torch.cat(rows).numpy(), len(self.labels) // 2
+        guess = vote(features[:half], self.labels[:half], features[half:])
+        self.tell(step, float((guess == self.labels[half:]).mean()))

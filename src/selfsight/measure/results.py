@@ -1,0 +1,96 @@
+"""Numbers with their spread."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from selfsight.core.readout import Readout
+from selfsight.data.source import Truth
+from selfsight.render.panels import facts, interval, panel, table
+
+__all__ = ["Features", "Score", "Scores", "share", "spread_of_table"]
+
+DRAWS = 1000
+"""Bootstrap draws for the interval of a share."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A value and the bounds of its 95 % bootstrap interval over test samples. Fractions lie in [0, 1]."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_plain(self) -> dict[str, float]:
+        """As JSON, rounded to six digits."""
+        return {name: round(float(getattr(self, name)), 6) for name in ("value", "low", "high")}
+
+    def _repr_html_(self) -> str:
+        return str(interval(self.value, self.low, self.high))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one measure says.
+
+    Attributes:
+        values: scores by name.
+        protocol: how it was measured, in words.
+        readout: what was fitted, if anything was.
+    """
+
+    values: dict[str, Score]
+    protocol: str
+    readout: Readout | None = None
+
+    def _repr_html_(self) -> str:
+        rows = [(name, interval(one.value, one.low, one.high)) for name, one in self.values.items()]
+        return panel("Scores, with 95 % intervals", table(("score", ""), rows), facts({"protocol:": self.protocol}))
+
+
+@dataclass(frozen=True)
+class Features:
+    """Rows of features of a training and a test part, with their labels (-1: unknown).
+
+    ``twins``: features of two views of each of some test pictures, for measures of alignment.
+    ``truths``: all that is known of both parts, for measures that ask for more than labels.
+    """
+
+    train: Float[np.ndarray, "train dim"]
+    test: Float[np.ndarray, "test dim"]
+    train_labels: Int[np.ndarray, " train"] | None = None
+    test_labels: Int[np.ndarray, " test"] | None = None
+    classes: tuple[str, ...] = ()
+    twins: tuple[np.ndarray, np.ndarray] | None = field(default=None)
+    truths: tuple[Truth, Truth] | None = None
+
+    @property
+    def known(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Rows and labels of both parts where labels are known."""
+        assert self.train_labels is not None and self.test_labels is not None  # noqa: PT018
+        train, test = self.train_labels >= 0, self.test_labels >= 0
+        return self.train[train], self.train_labels[train], self.test[test], self.test_labels[test]
+
+
+def share(correct: Bool[np.ndarray, " sample"], seed: int = 0) -> Score:
+    """The share of true values, with its bootstrap interval (the binomial distribution of resampled counts)."""
+    count, value = len(correct), float(correct.mean())
+    draws = np.random.default_rng(seed).binomial(count, value, DRAWS) / count
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return Score(value, float(low), float(high))
+
+
+def spread_of_table(
+    table: Int[np.ndarray, "row column"], measures: dict[str, Callable[[np.ndarray], float]], seed: int = 0, draws: int = 200
+) -> dict[str, Score]:
+    """Scores of a contingency table with bootstrap intervals: samples are drawn again, which draws the cells multinomially."""
+    generator, total = np.random.default_rng(seed), int(table.sum())
+    drawn = generator.multinomial(total, table.ravel() / total, draws).reshape(draws, *table.shape)
+    scores = {}
+    for name, measure in measures.items():
+        low, high = np.quantile([measure(one) for one in drawn], (0.025, 0.975))
+        scores[name] = Score(measure(table), float(low), float(high))
+    return scores

@@ -1,0 +1,1 @@
+"""Images, charts and HTML of results. Nothing here knows a network."""

@@ -1,0 +1,192 @@
+"""Pictures of measures of networks, drawn from their tables alone: what ``measures/NAME.json`` holds."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from selfsight.render.figures import PALETTE
+
+__all__ = ["DRAWN", "draw_network_measure", "png_of"]
+
+Values = Mapping[str, Mapping[str, float]]
+"""Scores by name: value, low, high."""
+UNTRAINED = "#9a9a9a"
+
+
+def png_of(figure: Any) -> bytes:
+    """A figure as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=120)
+    return buffer.getvalue()
+
+
+def draw_network_measure(name: str, scores: Values, untrained: Values, title: str) -> bytes:
+    """One picture of a measure of a network, as PNG.
+
+    Args:
+        name: of ``DRAWN``.
+        scores: of the network.
+        untrained: of its floor; empty where it was not measured.
+        title: above it.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    DRAWN[name](figure, scores, untrained)
+    return png_of(figure)
+
+
+def _plain(axes: Any, title: str) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(title, loc="left", fontsize=10)
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _equivariance(figure: Any, scores: Values, untrained: Values) -> None:
+    """A panel a change, a line a map over layers; the untrained network below."""
+    parts = [name.split("/") for name in scores]
+    changes, layers, kinds = (_unique([part[place] for part in parts]) for place in range(3))
+    rows = {"": scores} | ({"untrained: ": untrained} if untrained else {})
+    figure.set_size_inches(4.4 * len(changes) + 1.6, 3.1 * len(rows) + 0.3)
+    grid = figure.subplots(len(rows), len(changes), squeeze=False, sharey=True, sharex=True)
+    for line, (words, table) in zip(grid, rows.items(), strict=True):
+        for axes, change in zip(line, changes, strict=True):
+            for kind, colour in zip(kinds, ("black", *PALETTE), strict=False):
+                values = [table[f"{change}/{layer}/{kind}"]["value"] for layer in layers]
+                axes.plot(layers, values, ":" if kind == "constant" else "-", marker="o", markersize=4, color=colour, label=kind)
+            axes.set_ylim(bottom=0)
+            axes.tick_params(axis="x", rotation=30 if len(layers) > 5 else 0)
+            _plain(axes, f"{words}{change}")
+        line[0].set_ylabel("relative error")
+    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
+
+
+def _similarity(figure: Any, scores: Values, untrained: Values) -> None:
+    """A table of layers by layers, of the network itself and with each other one."""
+    own = [name.split("/") for name in scores if name.count("/") == 1]
+    inside = _unique([part for pair in own for part in pair])
+    panels: list[tuple[str, list[str], Values, str]] = [("this network", inside, scores, "")]
+    panels += [("untrained", inside, untrained, "")] if untrained else []
+    others = [name.split("/") for name in scores if name.count("/") == 2]
+    for other in _unique([part[1] for part in others]):
+        panels.append((f"with {other}", _unique([part[2] for part in others if part[1] == other]), scores, f"{other}/"))
+    side = max(0.62 * max(len(columns) for _, columns, *_ in panels) + 1.4, 3.4)
+    figure.set_size_inches(side * len(panels) + 0.6, 0.5 * len(inside) + 1.9)
+    drawn = None
+    for axes, (title, columns, table, other) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        values = np.array([[_pair(table, row, f"{other}{column}") for column in columns] for row in inside])
+        drawn = axes.imshow(values, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+        for (row, column), value in np.ndenumerate(values):
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color="black" if value > 0.6 else "white")
+        axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", fontsize=8)
+        axes.set_yticks(range(len(inside)), inside, fontsize=8)
+        axes.set_title(title, loc="left", fontsize=10)
+    figure.colorbar(drawn, ax=figure.axes, label="CKA", fraction=0.03)
+
+
+def _pair(table: Values, left: str, right: str) -> float:
+    found = table.get(f"{left}/{right}") or table.get(f"{right}/{left}")
+    return found["value"] if found else 1.0
+
+
+def _bars(axes: Any, scores: Values, untrained: Values, names: Mapping[str, str]) -> None:
+    """Lying bars by their words, each with its interval, and that of the untrained network below it."""
+    for place, name in enumerate(names):
+        for shift, table, colour in ((-0.19, scores, PALETTE[0]), (0.19, untrained, UNTRAINED)):
+            if name in table:
+                one = table[name]
+                whiskers = [[max(one["value"] - one["low"], 0)], [max(one["high"] - one["value"], 0)]]
+                axes.barh(
+                    place + shift, one["value"], 0.36, color=colour, xerr=whiskers if one["high"] > one["low"] else None, ecolor="#555555"
+                )
+    axes.set_yticks(range(len(names)), list(names.values()), fontsize=8)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlim(left=0)
+
+
+def _key(figure: Any, *, untrained: bool) -> None:
+    from matplotlib.patches import Patch
+
+    shown = [Patch(color=PALETTE[0], label="this network")] + ([Patch(color=UNTRAINED, label="untrained")] if untrained else [])
+    figure.legend(handles=shown, loc="outside upper right", frameon=False, fontsize=9, ncols=2)
+
+
+def _cues(figure: Any, scores: Values, untrained: Values) -> None:
+    figure.set_size_inches(9.6, 2.9)
+    _key(figure, untrained=bool(untrained))
+    titles = {"conflict": "Objects of two cues", "whole": "Wholes told from shuffled parts"}
+    for axes, (group, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
+        _bars(axes, scores, untrained, {name: name.split("/")[1] for name in scores if name.startswith(group)})
+        axes.set_xlim(0, 1)
+        if group == "whole":
+            axes.axvline(0.5, color="black", linestyle=":", linewidth=1)
+        _plain(axes, title)
+
+
+def _dissection(figure: Any, scores: Values, untrained: Values) -> None:
+    """A panel a category: the largest IoU of any unit with each of its concepts."""
+    layers = _unique([name.split("/")[0] for name in scores])
+    kinds = _unique([name.split("/")[1].split(" ")[0] for name in scores if "detectors among" not in name and "best IoU" not in name])
+    counts = [max(sum(name.startswith(f"{layer}/{kind} ") for name in scores) for layer in layers) for kind in kinds]
+    figure.set_size_inches(3.1 * len(kinds) + 0.6, (0.27 * max(counts) + 0.9) * len(layers) + 0.5)
+    _key(figure, untrained=bool(untrained))
+    for line, layer in zip(figure.subplots(len(layers), len(kinds), squeeze=False, sharex=True), layers, strict=True):
+        for axes, kind in zip(line, kinds, strict=True):
+            start = f"{layer}/{kind} "
+            _bars(axes, scores, untrained, {name: name.removeprefix(start) for name in scores if name.startswith(start)})
+            axes.axvline(0.04, color="black", linestyle=":", linewidth=1)
+            axes.set_xlabel("largest IoU of a unit", fontsize=8)
+            _plain(axes, kind if len(layers) == 1 else f"{layer}: {kind}")
+
+
+def _stitching(figure: Any, scores: Values, untrained: Values) -> None:
+    """A panel for each other network: three bars a layer."""
+    parts = [name.split("/") for name in scores if "/" in name]
+    others = _unique([part[0] for part in parts])
+    most = max(len([1 for part in parts if part[0] == other]) for other in others)
+    figure.set_size_inches(max(0.42 * most + 1.6, 4.4) * len(others) + 2.0, 3.3)
+    for axes, other in zip(figure.subplots(1, len(others), squeeze=False, sharey=True)[0], others, strict=True):
+        layers = _unique([part[1] for part in parts if part[0] == other])
+        for shift, bar, colour in ((-0.27, "before training", "#bbbbbb"), (0.0, "naive", PALETTE[1]), (0.27, "learned", PALETTE[0])):
+            heights = [100 * scores[f"{other}/{layer}/{bar}"]["value"] for layer in layers]
+            axes.bar_label(axes.bar(np.arange(len(layers)) + shift, heights, 0.25, label=bar, color=colour), fmt="%.0f", fontsize=7)
+        if untrained:
+            floor = [100 * untrained[f"{other}/{layer}/learned"]["value"] for layer in layers]
+            axes.plot(range(len(layers)), floor, "k_", markersize=16, label="learned, first part\nuntrained")
+        axes.axhline(100 * scores["not stitched"]["value"], color="black", linestyle=":", linewidth=1, label="not stitched")
+        axes.set_xticks(range(len(layers)), layers, rotation=20, ha="right", fontsize=8)
+        axes.set_ylim(0, 105)
+        _plain(axes, f"first part of {other}, up to")
+    figure.axes[0].set_ylabel("error (%)")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
+
+
+def _taught(figure: Any, scores: Values, untrained: Values) -> None:
+    """A bar a score."""
+    figure.set_size_inches(7.2, 0.42 * len(scores) + 1.1)
+    _key(figure, untrained=bool(untrained))
+    axes = figure.subplots()
+    _bars(axes, scores, untrained, {name: name.replace("/", ", ") for name in scores})
+    axes.set_xlim(0, 1)
+    _plain(axes, "A copy of the network, taught further")
+
+
+DRAWN: dict[str, Callable[[Any, Values, Values], None]] = {
+    "cues": _cues,
+    "detect": _taught,
+    "dissect": _dissection,
+    "equivariance": _equivariance,
+    "finetune": _taught,
+    "segment": _taught,
+    "similarity": _similarity,
+    "stitching": _stitching,
+}

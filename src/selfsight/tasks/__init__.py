@@ -1,0 +1,1 @@
+"""Networks fine-tuned with labels on top of a representation: classification, segmentation, detection."""

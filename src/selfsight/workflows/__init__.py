@@ -1,0 +1,1 @@
+"""What a user asks for, carried out: train, evaluate, explain, discover."""

@@ -1,0 +1,1 @@
+"""Evaluation: probes and analyses beside their baselines."""

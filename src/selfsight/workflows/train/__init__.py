@@ -1,0 +1,1 @@
+"""Training: request, resolved configuration, run."""

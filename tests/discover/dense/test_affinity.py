@@ -1,0 +1,81 @@
+"""Likeness by features of every facet, and by colour."""
+
+import pytest
+import torch
+
+from selfsight.backbones.loading import load_representation
+from selfsight.core.errors import UsageError
+from selfsight.discover.dense.affinity import chunked, colour_affinity, cosines, described, similar
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return torch.rand(3, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+
+
+def test_colours_join_the_nearest_both_ways(pictures):
+    rows, columns = 8, 12
+    found = colour_affinity(pictures, rows, columns)
+    count = rows * columns
+    torch.testing.assert_close(found, found.transpose(1, 2))
+    assert found.sum((1, 2)).tolist() == [60.0 * count] * 3
+    assert bool((found.diagonal(dim1=1, dim2=2) == 4).all())
+    assert float(found.max()) == 4
+    torch.testing.assert_close(found, torch.stack([_slowly(one, rows, columns) for one in pictures]))
+
+
+def _slowly(picture: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """The same with loops: each place counts its nearest."""
+    tiles = picture.unflatten(1, (rows, -1)).unflatten(3, (columns, -1)).mean((2, 4))
+    found = torch.zeros(rows * columns, rows * columns)
+    for most, weight in ((20, 2.0), (10, 0.1)):
+        points = [
+            torch.cat([tiles[:, row, column], weight * torch.tensor([column / (columns - 1), row / (rows - 1)])])
+            for row in range(rows)
+            for column in range(columns)
+        ]
+        for i, here in enumerate(points):
+            distances = torch.stack([(here - there).norm() for there in points])
+            for j in distances.argsort()[:most].tolist():
+                found[i, j] += 1
+                found[j, i] += 1
+    return found
+
+
+@pytest.mark.parametrize("spec", ["untrained:timm:test_vit2?depth=2", "untrained:vit_nano?blocks=2&registers=2"])
+def test_keys_are_what_the_layer_says(spec, pictures):
+    phi = load_representation(spec, size=64)
+    names = [name for name, module in phi.backbone.named_modules() if hasattr(module, "qkv")]
+    heard = []
+    layer = phi.backbone.get_submodule(f"{names[-1]}.qkv")
+    handle = layer.register_forward_hook(lambda module, given, output: heard.append(output))
+    shown = pictures[:, :, :, :64]
+    with torch.no_grad():
+        phi.features(shown)
+    handle.remove()
+    prefix = phi.backbone.prefix
+    side = 64 // phi.backbone.stride
+    for place, facet in enumerate(("query", "key", "value")):
+        expected = heard[0].chunk(3, 2)[place][:, prefix:].transpose(1, 2).unflatten(2, (side, side))
+        torch.testing.assert_close(described(phi, shown, facet=facet), expected)
+    torch.testing.assert_close(described(phi, shown), described(phi, shown, facet="key"))
+
+
+def test_a_network_without_attention_has_grids_alone(pictures):
+    phi = load_representation("untrained:resnet_tiny?width=8", size=32)
+    torch.testing.assert_close(described(phi, pictures), phi.grid(pictures).detach())
+    assert described(phi, pictures, layer="stages.1").shape[2:] == (32, 48)
+    with pytest.raises(UsageError, match="no attention"):
+        described(phi, pictures, facet="key")
+    with pytest.raises(UsageError, match="no values to choose"):
+        described(phi, pictures, layer="stages.1", facet="value")
+    with pytest.raises(UsageError, match="no block 7"):
+        described(load_representation("untrained:vit_nano", size=32), pictures, facet="key", block=7)
+
+
+def test_weights_made_again_are_those_held():
+    features = torch.randn(2, 8, 5, 7, generator=torch.Generator().manual_seed(0))
+    held, again = similar(cosines(features)), chunked(features, rows=8)
+    torch.testing.assert_close(held.degrees, again.degrees)
+    rows = torch.randn(2, 3, 35, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(held.times(rows), again.times(rows))

@@ -1,0 +1,185 @@
+"""From clusters to labels: planted duplicates are found and left out, what is worth a label is chosen, names become a table."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import selfsight
+from selfsight.cli import main
+from selfsight.core.errors import UsageError
+from selfsight.explorer.server.store import Shelf
+
+COPIES = [{"03.png", "03_again.jpg", "03_small.png"}, {"25.png", "25_again.jpg"}]
+LEFT = {"03_again.jpg", "03_small.png", "25_again.jpg"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Forty pictures of smooth noise, one of them there three times and one twice: saved as JPEG, or made smaller."""
+    place, generator = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for number in range(40):
+        level = np.uint8(30 if number < 20 else 160)
+        picture = Image.fromarray(generator.integers(0, 60, (6, 6, 3)).astype(np.uint8) + level).resize((48, 48))
+        picture.save(place / f"{number:02d}.png")
+        if number in (3, 25):
+            picture.save(place / f"{number:02d}_again.jpg", quality=85)
+        if number == 3:
+            picture.resize((40, 40)).save(place / "03_small.png")
+    return place
+
+
+@pytest.fixture
+def run(folder, tmp_path) -> Path:
+    """A run that has learnt nothing."""
+    selfsight.learn(folder, out=tmp_path / "run", backbone="resnet_tiny?width=8", size=32, batch=16, epochs=0)
+    return tmp_path / "run"
+
+
+def lines(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+def test_planted_duplicates_are_found_and_the_best_chosen(folder, run, capsys):
+    words = ["discover", str(run), str(folder), "--what", "duplicates,selection", "--kinds", "4", "--count", "12"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "groups of near-duplicates: 2; pictures to keep: 40 of 43" in said
+    assert "pictures to label: 12 of 43 (4 central, 4 diverse, 4 doubtful)" in said
+    assert len(list((run / "banks").iterdir())) == 1  # features are worked out once for both
+
+    place = run / "discoveries" / "duplicates"
+    table = lines(place / "duplicates.csv")
+    assert [{line["file"] for line in table if line["group"] == number} for number in ("0", "1")] == COPIES
+    assert [line["file"] for line in table if line["kept"] == "yes"] == ["03.png", "25.png"]
+    kept = (place / "unique.txt").read_text().split()
+    assert sorted(kept) == sorted({file.name for file in folder.iterdir()} - LEFT)
+    assert [set(group) for group in json.loads((place / "duplicates.json").read_text())["duplicates"]] == COPIES
+    with Image.open(place / "duplicates.png") as sheet:
+        assert sheet.height > 2 * 96
+        shown = np.asarray(sheet.convert("RGB"), dtype=int)
+    assert abs(shown[40:125, 155:240] - shown[40:125, 305:390]).max() < 40  # the kept picture and its copy, beside each other
+
+    place = run / "discoveries" / "selection"
+    table = lines(place / "selection.csv")
+    assert {line["why"] for line in table} == {"central", "diverse", "doubtful"}
+    assert sorted(line["cluster"] for line in table if line["why"] == "central") == ["0", "1", "2", "3"]
+    chosen = [line["file"] for line in table]
+    assert chosen == (place / "selection.txt").read_text().split()
+    assert len(set(chosen)) == 12
+    assert not set(chosen) & LEFT
+    assert [one["file"] for one in json.loads((place / "selection.json").read_text())["selection"]] == chosen
+    with Image.open(place / "selection.png") as sheet:
+        assert sheet.width > 10 * 96
+
+
+def test_they_are_found_from_python(folder, run):
+    opened = selfsight.load(run)
+    for method in ("features", "pixels"):
+        found, scores = opened.discover(folder, what="duplicates", method=method)
+        assert [{found.names[row] for row in rows} for rows in found.groups] == COPIES
+        assert {found.names[row] for row in range(43)} - {found.names[row] for row in found.unique()} == LEFT
+        assert scores == {}
+        assert all(words in found._repr_html_() for words in ("pictures to keep: 40 of 43", "03.png", "data:image/png;base64"))
+    few, _ = opened.discover(folder, what="selection", kinds=3, count=1)
+    assert [why for _, why in few.chosen] == ["central"]
+    assert all(words in few._repr_html_() for words in ("pictures to label: 1 of 43", few.names[few.chosen[0][0]], "data:image/png;base64"))
+    with pytest.raises(UsageError, match="0 pictures holds none"):
+        opened.discover(folder, what="selection", count=0)
+
+
+def test_without_duplicates_all_is_kept(run, tmp_path):
+    found, _ = selfsight.load(run).discover("world:shapes?count=30&size=32", what="duplicates")
+    assert (found.groups, found.unique()) == ((), list(range(30)))
+    found.save(tmp_path / "none")
+    assert len((tmp_path / "none" / "unique.txt").read_text().split()) == 30
+    assert (tmp_path / "none" / "duplicates.csv").read_text().strip() == "group,file,kept"
+    with Image.open(tmp_path / "none" / "duplicates.png") as sheet:
+        assert sheet.height > 96
+
+
+def explored(run: Path, data: str | Path, *others: str) -> Shelf:
+    """What the explorer prepares, in a process of its own."""
+    words = ["explore", str(run), *others, "--data", str(data), "--no-serve", "--no-untrained", "--maps", "pca", "--json"]
+    done = subprocess.run([sys.executable, "-m", "selfsight", *words], capture_output=True, text=True, check=True)
+    return Shelf.of(Path(json.loads(done.stdout)["folder"]))
+
+
+def test_names_of_clusters_become_labels(folder, run, capsys, monkeypatch):
+    ask = ["discover", str(run), str(folder), "--what", "labels"]
+    assert main(ask) == 2
+    refused = capsys.readouterr().err
+    assert "was not explored with" in refused
+    assert f"selfsight explore {run} --data {folder}" in refused
+    shelf = explored(run, folder)
+    assert main(ask) == 2
+    assert "has a name" in capsys.readouterr().err
+    assert not (run / "discoveries").exists()
+
+    shelf.edits.say("cluster_name", [0], "first [kind]")
+    shelf.edits.say("cluster_name", [2], "third")
+    shelf.edits.say("cluster_merge", [1], "0")
+    shelf.edits.close()
+    monkeypatch.setattr("selfsight.api.Run", None)  # no network is needed
+    assert main([*ask, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    numbers = shelf.pack.column("cluster").astype(int).tolist()
+    names = {0: "first [kind]", 1: "first [kind]", 2: "third"}
+    every = zip(shelf.pack.names.to_pylist(), numbers, strict=True)
+    expected = [(name, names[number]) for name, number in every if number in names and name not in LEFT]
+    found = [(line["file"], line["label"]) for line in lines(run / "discoveries" / "labels" / "labels.csv")]
+    assert found == expected
+    counts = {label: sum(one == label for _, one in expected) for label in names.values()}
+    assert told["labels"] == counts
+    assert told["pictures"] == len(expected) > counts["third"] > 0
+    assert main(ask) == 0
+    said = capsys.readouterr().out
+    assert "first [kind]" in said
+    assert str(counts["third"]) in said
+
+
+def test_names_given_to_the_pictures_that_a_run_learnt_from_are_read(tmp_path, capsys):
+    data = "world:shapes?count=60&size=32"
+    selfsight.learn(data, out=tmp_path / "run", backbone="resnet_tiny?width=8", size=32, batch=16, epochs=0, limit=24)
+    assert main(["explore", str(tmp_path / "run"), "--no-serve", "--no-untrained", "--maps", "pca", "--json"]) == 0
+    shelf = Shelf.of(Path(json.loads(capsys.readouterr().out)["folder"]))
+    shelf.edits.say("cluster_name", [0, 1, 2, 3], "all")
+    shelf.edits.close()
+    ask = ["discover", str(tmp_path / "run"), data, "--what", "labels", "--json"]
+    assert main(ask) == 0
+    assert json.loads(capsys.readouterr().out)["labels"] == {"all": 24}
+    assert main([*ask, "--limit", "24"]) == 0
+    assert main([*ask, "--limit", "20"]) == 2
+    assert "--limit 20" in capsys.readouterr().err
+
+
+def test_names_are_read_where_several_runs_were_explored(folder, run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "other")
+    shelf = explored(run, folder, str(tmp_path / "other"))
+    shelf.edits.say("cluster_name", [0], "named beside another")
+    shelf.edits.close()
+    ask = ["--what", "labels", "--out", str(tmp_path / "out")]
+    assert main(["discover", str(run), str(folder), *ask]) == 0
+    assert {line["label"] for line in lines(tmp_path / "out" / "labels.csv")} == {"named beside another"}
+    assert main(["discover", str(run), str(tmp_path), *ask]) == 2  # other data
+    assert "was not explored with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (["--what", "label"], "'labels'"),
+        (["--what", "labels", "--method", "guess"], "names"),
+        (["--what", "selection", "--count", "0"], "1"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(folder, run, capsys, words, remedy):
+    assert main(["discover", str(run), str(folder), *words]) == 2
+    assert remedy in capsys.readouterr().err

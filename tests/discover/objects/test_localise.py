@@ -1,0 +1,163 @@
+"""Planted objects are found to the cell, and nothing is found where nothing is."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from selfsight.backbones.loading import load_representation
+from selfsight.core.errors import UsageError
+from selfsight.discover.dense.features import Look, Looked
+from selfsight.discover.objects.localise import LOCALISERS, attention, background, localise
+
+PHI = load_representation("untrained:resnet_tiny?width=8", size=32)
+SHAPE = (12, 16)
+FIRST, SECOND = (slice(2, 6), slice(3, 8)), (slice(8, 11), slice(10, 14))
+
+
+def planted(*objects: tuple[slice, slice], apart: str = "orthogonal") -> Looked:
+    """Places of one direction, with objects of others."""
+    features = torch.zeros(1, 8, *SHAPE)
+    features[:, 0] = 1
+    for number, (down, across) in enumerate(objects):
+        features[0, :, down, across] = 0
+        if apart == "orthogonal":
+            features[0, number + 1, down, across] = 1
+        else:
+            features[0, 0, down, across] = -1
+    return given(features)
+
+
+def given(features: torch.Tensor | None = None, seen: torch.Tensor | None = None) -> Looked:
+    looked = Looked(PHI, torch.zeros(1, 3, 8 * SHAPE[0], 8 * SHAPE[1]), Look())
+    if features is not None:
+        looked.__dict__["features"] = features
+    if seen is not None:
+        looked.__dict__["attention"] = seen
+    return looked
+
+
+def box(down: slice, across: slice) -> tuple[int, int, int, int]:
+    return across.start, down.start, across.stop, down.stop
+
+
+@pytest.mark.parametrize("apart", ["orthogonal", "opposite"])
+@pytest.mark.parametrize("method", ["fiedler", "lost", "cut", "mask_cut"])
+def test_a_planted_object_is_found_to_the_cell(method, apart):
+    (regions,) = localise(planted(FIRST, apart=apart), method)
+    assert regions[0].box == box(*FIRST)
+    assert regions[0].mask.sum() == 20
+    assert regions[0].score > 0.9
+    assert len(regions) == 1
+
+
+def test_two_planted_objects_are_two_masks():
+    (regions,) = localise(planted(FIRST, SECOND), "mask_cut")
+    assert {region.box for region in regions} == {box(*FIRST), box(*SECOND)}
+    assert not (regions[0].mask & regions[1].mask).any()
+
+
+@pytest.mark.parametrize("method", ["fiedler", "lost", "cut", "mask_cut"])
+def test_nothing_is_found_where_all_is_alike(method):
+    assert localise(planted(), method) == [[]]
+
+
+def test_attention_takes_the_piece_and_not_the_ground():
+    seen = torch.full((1, 2, *SHAPE), 1e-4)
+    seen[:, :, *FIRST] = 1.0
+    looked = given(planted(FIRST).features, seen / seen.sum((2, 3), keepdim=True))
+    ((region,),) = attention(looked, mass=0.99)
+    assert region.box == box(*FIRST)
+    ((wrong,),) = attention(looked, mass=0.99, published=True)
+    assert (wrong.mask == ~region.mask).all()
+
+
+def test_the_ground_is_found_first():
+    """Heads look at the object; the place that is looked at least is ground, and what is like it."""
+    seen = torch.full((1, 2, *SHAPE), 1e-3)
+    seen[:, :, *SECOND] = 1.0
+    seen[0, 0, 0, 0] = seen[0, 1, 0, 0] = 0.0
+    features = torch.zeros(1, 8, *SHAPE)
+    features[:, (0, 4)] = 1
+    features[0, :, *SECOND] = 0
+    features[0, (1, 5), *SECOND] = 1
+    ((region,),) = localise(given(features, seen), "found")
+    assert region.box == box(*SECOND)
+
+
+def test_the_ground_is_what_the_formula_says():
+    """With loops: heads by how narrowly they look, the place looked at least, cosines of weighted heads."""
+    generator = torch.Generator().manual_seed(3)
+    heads, dim, places = 3, 4, SHAPE[0] * SHAPE[1]
+    seen = torch.rand(1, heads, places, generator=generator) ** torch.tensor([1.0, 4.0, 12.0])[:, None]
+    seen = seen / seen.sum(2, keepdim=True)
+    features = torch.randn(1, heads * dim, places, generator=generator) + 1.0
+    wide = [sum(float(value) > float(seen[0, h].mean()) for value in seen[0, h]) / places for h in range(heads)]
+    beta = [np.log(sum(wide) / one) for one in wide]
+    assert max(beta) > 1.5 * min(beta)
+    reference = int(np.argmin([sum(beta[h] * float(seen[0, h, p]) for h in range(heads)) for p in range(places)]))
+    rows = [np.concatenate([beta[h] * features[0, h * dim : (h + 1) * dim, p].numpy() for h in range(heads)]) for p in range(places)]
+    like = [row @ rows[reference] / np.linalg.norm(row) / np.linalg.norm(rows[reference]) for row in rows]
+    object_ = np.array([one <= 0.3 for one in like]).reshape(SHAPE)
+    pieces, count = ndimage.label(object_, np.ones((3, 3)))
+    expected = pieces == 1 + int(np.argmax([np.sum(pieces == 1 + number) for number in range(count)]))
+    ((region,),) = background(given(features.unflatten(2, SHAPE), seen.unflatten(2, SHAPE)))
+    np.testing.assert_array_equal(region.mask, expected)
+
+
+def test_a_side_with_the_corners_is_ground():
+    """The frame is smaller than what it holds, so that its entries are the larger ones; the corners tell."""
+    inner = (slice(1, SHAPE[0] - 1), slice(1, SHAPE[1] - 1))
+    ((framed, *_),) = localise(planted(inner), "mask_cut")
+    assert framed.box == box(*inner)
+    ((frame,),) = localise(planted(inner), "cut")
+    assert frame.box == (0, 0, SHAPE[1], SHAPE[0])
+
+
+def test_without_a_class_token_there_is_nothing_that_looks():
+    phi = load_representation("untrained:timm:test_vit3", size=32)
+    assert phi.attends
+    if getattr(phi.backbone, "prefix", 0) == 0:
+        with pytest.raises(UsageError, match="no class token"):
+            localise(Looked(phi, torch.zeros(1, 3, 32, 32)), "attention")
+
+
+def test_baselines_ask_no_representation():
+    looked = given()
+    looked.pixels[:, 0, 20:40, 50:90] = 1.0
+    ((middle,),) = localise(looked, "centre")
+    assert middle.mask.mean() == pytest.approx(0.5, abs=0.03)
+    assert middle.box == (9, 9, 55, 55)
+    ((red,),) = localise(looked, "border")
+    assert red.box == (50, 20, 90, 40)
+    assert "features" not in looked.__dict__
+
+
+def test_objects_of_a_look_by_colour():
+    """Where features are alike, the colours' weight tells places apart."""
+    looked = Looked(PHI, torch.zeros(1, 3, 96, 128), Look(colour=10.0))
+    looked.pixels[:, :, 16:48, 24:64] = 1.0
+    looked.__dict__["features"] = torch.ones(1, 8, *SHAPE)
+    ((region,),) = localise(looked, "fiedler")
+    assert region.box == box(*FIRST)
+
+
+def test_other_names_and_wrong_ones():
+    assert localise(planted(FIRST), "tokencut")[0][0].box == box(*FIRST)
+    with pytest.raises(UsageError, match="no localiser 'tokencat'"):
+        localise(planted(FIRST), "tokencat")
+    with pytest.raises(UsageError, match="has no attention"):
+        localise(planted(FIRST), "attention")
+    assert list(LOCALISERS) == sorted(LOCALISERS)
+
+
+def test_a_batch_is_its_pictures_one_by_one():
+    phi = load_representation("untrained:vit_nano", size=64)
+    pixels = torch.rand(3, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    for method in LOCALISERS:
+        together = localise(Looked(phi, pixels), method, least=0.0)
+        for row in range(3):
+            (alone,) = localise(Looked(phi, pixels[row : row + 1]), method, least=0.0)
+            assert len(alone) == len(together[row])
+            for one, other in zip(alone, together[row], strict=True):
+                assert np.mean(one.mask != other.mask) < 0.02

@@ -1,0 +1,91 @@
+"""Excitation backpropagation: against zennit, and what it keeps."""
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+from zennit.attribution import Gradient
+from zennit.composites import ExcitationBackprop
+
+from selfsight.backbones.loading import untrained
+from selfsight.core.errors import UsageError
+from selfsight.explain.attribution.excitation import contrastive_excitation, excitation
+from selfsight.explain.targets import direction
+
+from nets import Ways, chain, logit, phi_of, pictures
+
+
+def test_is_zennits() -> None:
+    net, images = chain(), pictures()
+    phi = phi_of(net)
+    given = phi.normalise(images).abs()
+    phi.mean, phi.std = (0.0,) * 3, (1.0,) * 3
+    composite = ExcitationBackprop(stabilizer=1e-20, zero_params=["bias"])
+    with Gradient(model=net, composite=composite) as attributor:
+        _, relevance = attributor(given.clone().requires_grad_(), torch.eye(5)[[1] * 3])
+    assert torch.equal(excitation(phi, given, logit(), at=""), relevance.sum(1, keepdim=True).detach())
+
+
+@pytest.mark.parametrize("way", ["plain", "in place", "functional", "clamp"])
+def test_what_arrives_is_what_set_out(way: str) -> None:
+    class Plain(Ways):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            low = self.pool(self.act(0, self.first(images)))
+            high = self.act(1, self.second(low)).add(low)
+            return self.head(high.mean((2, 3)))
+
+    phi = phi_of(Plain(way))
+    phi.mean, phi.std = (0.0,) * 3, (1.0,) * 3
+    found = excitation(phi, pictures(), logit(), at="")
+    assert_close(found.sum((1, 2, 3)), torch.ones(3), rtol=1e-4, atol=0)
+    assert found.min() >= 0
+
+
+def test_sums_of_branches_in_place_are_shared_too() -> None:
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.inplace = nn.Conv2d(3, 4, 1), False
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            low = self.first(images).relu()
+            high = low * 2
+            if self.inplace:
+                high += low
+            else:
+                high = high + low
+            return high.mean((2, 3))
+
+    net = Branches()
+    phi = phi_of(net)
+    expected = excitation(phi, pictures(), logit(), at="")
+    net.inplace = True
+    assert torch.equal(excitation(phi, pictures(), logit(), at=""), expected)
+
+
+def test_a_contrast_keeps_what_speaks_for_one_class_alone() -> None:
+    phi = phi_of(chain()[:-1])
+    phi.mean, phi.std = (0.0,) * 3, (1.0,) * 3
+    one, other = direction(torch.tensor([1.0, 1, 1, 1, -1, -1, -1, -1])), direction(torch.tensor([-1.0, -1, 1, 1, 1, 1, -1, -1]))
+    plain = [excitation(phi, pictures(), target, at="module.3") for target in (one, other)]
+    against = [contrastive_excitation(phi, pictures(), target, at="module.3") for target in (one, other)]
+    assert all(found.min() >= 0 for found in against)
+
+    def likeness(maps: list[torch.Tensor]) -> float:
+        return float(torch.nn.functional.cosine_similarity(maps[0].flatten(1), maps[1].flatten(1)).mean())
+
+    assert likeness(against) < likeness(plain)
+
+
+def test_a_residual_network_is_explained_and_a_transformer_refused() -> None:
+    phi = untrained("resnet_tiny?width=8", size=32)
+    images = torch.rand(2, 3, 48, 32)
+    for method in (excitation, contrastive_excitation):
+        found = method(phi, images, direction(torch.randn(phi.backbone.dim)))
+        assert found.shape == (2, 1, 48, 32)
+        assert found.isfinite().all()
+        assert found.any()
+    vit = untrained("vit_nano?blocks=2", size=32)
+    with pytest.raises(UsageError, match="not negative"):
+        excitation(vit, torch.rand(1, 3, 32, 32), direction(torch.randn(vit.backbone.dim)))

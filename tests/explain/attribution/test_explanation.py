@@ -1,0 +1,111 @@
+"""What comes out of an explanation: raw maps, files, a sheet."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from selfsight.backbones.loading import untrained
+from selfsight.core.errors import UsageError
+from selfsight.explain.attribution.explanation import explain, fall, shown
+from selfsight.explain.attribution.perturbation import extremal_channels
+from selfsight.explain.attribution.saliency import gradient
+from selfsight.explain.attribution.table import ATTRIBUTIONS, attribution
+from selfsight.explain.inversion.descent import caricature, invert, invert_by_network
+from selfsight.explain.synthesis.activation import deep_dream, maximise, synthesise_style
+from selfsight.explain.targets import Target, direction, unit
+from selfsight.render.sheet import unique
+
+from nets import Ways, logit, phi_of, pictures
+
+
+def test_every_method_of_the_table_is_there() -> None:
+    assert list(ATTRIBUTIONS) == sorted(ATTRIBUTIONS)
+    assert all(callable(attribution(name)) for name in ATTRIBUTIONS)
+    assert attribution("gradcam") is attribution("grad_cam")
+    with pytest.raises(UsageError, match="no attribution method"):
+        attribution("magic")
+
+
+def test_a_result_keeps_raw_maps_and_says_how_it_was_made(tmp_path: Path) -> None:
+    phi, images = phi_of(Ways("plain")), pictures()
+    said: list[str] = []
+    found = explain(phi, images, logit(), ["gradient", "gradcam"], names=["a", "b", "c"], say=said.append)
+    assert said == ["gradient of 3 images", "grad_cam of 3 images"]
+    assert torch.equal(found.maps["gradient"], gradient(phi, images, logit()))
+    paths = found.save(tmp_path)
+    with np.load(paths[1]) as kept:
+        assert np.array_equal(kept["gradient"], found.maps["gradient"].numpy())
+        assert kept["images"].dtype == np.uint8
+    plain = json.loads(paths[2].read_text())
+    assert plain["images"] == ["a", "b", "c"]
+    assert plain["methods"]["grad_cam"][0]["high"] == pytest.approx(float(found.maps["grad_cam"][0].max()))
+    with Image.open(io.BytesIO(paths[0].read_bytes())) as sheet:
+        assert sheet.width > sheet.height / 2 > 100
+
+
+def test_all_methods_are_those_that_can_explain_the_network() -> None:
+    phi = untrained("vit_nano?blocks=2", size=16)
+    said: list[str] = []
+    found = explain(phi, pictures(1), direction(torch.ones(phi.backbone.dim)), ["all"], names=["a"], say=said.append)
+    left = found.to_plain()["left out"]
+    assert set(left) == {"deconvnet", "guided", "excitation", "contrastive_excitation"}
+    assert set(found.maps) | set(left) == set(ATTRIBUTIONS)
+    assert sum("is left out" in words for words in said) == 4
+    with pytest.raises(UsageError):
+        explain(phi, pictures(1), direction(torch.ones(phi.backbone.dim)), ["gradient", "guided"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", ["resnet_tiny", "vit_tiny?patch=16", "timm:test_convnext", "timm:test_vit2"])
+def test_all_of_it_runs_on_any_network_and_shape(spec: str) -> None:
+    phi = untrained(spec, size=64)
+    images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    target = direction(torch.randn(phi.backbone.dim, generator=torch.Generator().manual_seed(1)))
+    found = explain(phi, images, target, ["all"])
+    assert all(one.shape == (2, 1, 64, 96) and bool(one.isfinite().all()) for one in found.maps.values())
+    assert len(found.maps) >= 11  # rollout asks for attention, others for rectifiers
+    layer = phi.layers[-2]
+    assert extremal_channels(phi, images, target, layer, steps=10).masks.shape[:2] == (2, 1)
+    assert invert(phi, images, layer, steps=(5, 2)).pictures.shape == (2, 1, 3, 64, 96)
+    assert invert_by_network(phi, images, layer, steps=3).pictures.shape == (2, 1, 3, 64, 96)
+    assert deep_dream(phi, images, layer, octaves=1, steps=2).shape == images.shape
+    assert caricature(phi, images, layer, steps=(3, 0)).shape == images.shape
+    assert synthesise_style(phi, images, [layer], steps=2)[0].shape == images.shape
+    assert maximise(phi, unit(layer, 3), steps=3).pictures.shape == (1, 3, 64, 64)
+    assert not any(module._forward_hooks for module in phi.backbone.modules())
+
+
+def test_pictures_of_one_name_have_a_row_each() -> None:
+    assert unique(["a", "b", "a", "a"]) == ("a", "b", "a (2)", "a (3)")
+
+
+def test_the_fall_is_all_where_the_only_place_that_counts_is_hidden() -> None:
+    phi = phi_of(nn.Sequential(nn.Conv2d(3, 1, 1), nn.Flatten()))
+
+    def read(rows: torch.Tensor) -> torch.Tensor:
+        return rows.view(-1, 16, 16)[:, 4:8, 4:8].std((1, 2))[:, None]
+
+    given, target = phi.normalise(pictures(2)), Target("square", read)
+    there = torch.zeros(2, 1, 16, 16)
+    there[:, :, 4:8, 4:8] = 1
+    assert fall(phi, given, target, there).tolist() == pytest.approx([1.0, 1.0], abs=0.05)
+    elsewhere = torch.zeros(2, 1, 16, 16)
+    elsewhere[:, :, 10:15, 10:15] = 1
+    assert fall(phi, given, target, elsewhere).tolist() == [0.0, 0.0]
+
+
+def test_signs_have_colours_and_a_flat_map_has_none() -> None:
+    grey = np.full((4, 4, 3), 128, np.uint8)
+    signed = np.zeros((4, 4))
+    signed[0, 0], signed[3, 3] = 1.0, -1.0
+    found = shown(grey, signed)
+    assert found[0, 0, 0] > found[0, 0, 2]
+    assert found[3, 3, 0] < found[3, 3, 2]
+    assert np.allclose(found[1, 1], found[1, 1, 0])
+    assert np.allclose(shown(grey, np.full((4, 4), 5.0)), found[1, 1])

@@ -1,0 +1,409 @@
+"""The server over real connections: reads, edits, and everything that it has to refuse."""
+
+import csv
+import io
+import json
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from selfsight.explorer.server import opening
+from selfsight.explorer.server.opening import Opened, serve
+
+from explorer_store import COUNT, NAMES, Client, jpeg, make_shelf
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    where = tmp_path_factory.mktemp("shelf")
+    make_shelf(where)
+    return where
+
+
+@pytest.fixture(scope="module")
+def client(folder):
+    opened = serve(folder / "pack", port=0)
+    yield Client(opened)
+    opened.close()
+
+
+def test_reads(client):
+    about = client.json("GET", "/api/about")
+    assert about["count"] == COUNT
+    assert about["networks"] == [{"name": "net", "layers": ["inner", "output"], "attends": False, "classes": []}]
+    assert about["clusterings"] == [{"name": "cluster", "count": 2}, {"name": "cluster_4", "count": 4}]
+    assert {"name": "label", "kind": "text", "values": ["blue", "red"], "counts": [20, 20]} in about["columns"]
+    item = client.json("GET", "/api/item/2")
+    assert item["name"] == NAMES[2]
+    alike = client.json("GET", "/api/neighbours/4?count=10")
+    assert all(one["row"] % 2 == 0 and one["row"] != 4 for one in alike)
+    assert [one["alike"] for one in alike] == sorted((one["alike"] for one in alike), reverse=True)
+    assert client.json("GET", "/api/neighbours/4?layer=inner&count=3") != alike[:3]
+    unit = client.json("GET", "/api/unit/1")
+    assert all(one["row"] % 2 == 1 for one in unit["top"])
+    assert sum(unit["histogram"]["counts"]) == COUNT
+    assert len(client.json("GET", "/api/units?layer=inner")) == 3
+    assert {one["name"] for one in client.json("GET", "/api/health")} >= {"dark", "duplicates", "unreadable"}
+    assert client.json("GET", "/api/runs") == []
+    status, headers, body = client.ask("GET", "/api/thumb/3")
+    assert (status, headers["content-type"], body[:3]) == (200, "image/jpeg", b"\xff\xd8\xff")
+    places = np.frombuffer(client.ask("GET", "/api/map")[2], "<f4").reshape(-1, 2)
+    assert places.shape == (COUNT, 2)
+    status, headers, body = client.ask("GET", "/api/column/label")
+    assert json.loads(headers["x-values"]) == ["blue", "red"]
+    assert np.frombuffer(body, "<f4").tolist() == [1, 0] * (COUNT // 2)
+
+
+def test_units_tell_what_they_like_most(client, folder):
+    rows = np.load(folder / "bank" / "output.npy")
+    units = client.json("GET", "/api/units")
+    assert [one["top"] for one in units] == np.argsort(-rows, axis=0)[:4].T.tolist()
+    inner = client.json("GET", "/api/units?layer=inner")
+    assert [one["top"] for one in inner] == [one["top"] for one in units[:3]]
+
+
+def test_selections_and_exports(client):
+    asked = {"conditions": [{"column": "label", "sign": "=", "value": "red"}], "sort": "brightness", "descending": True}
+    found = client.json("POST", "/api/select", {**asked, "start": 1, "count": 3})
+    assert found == {"total": 20, "rows": [36, 34, 32]}
+    text = client.ask("POST", "/api/export/csv", {"rows": list(range(5))})[2].decode()
+    assert [row["file"] for row in csv.DictReader(io.StringIO(text, newline=""))] == NAMES
+    table = pq.read_table(io.BytesIO(client.ask("POST", "/api/export/parquet", asked)[2]))
+    assert table["label"].to_pylist() == ["red"] * 20
+    assert client.ask("POST", "/api/export/txt", {"rows": [7]})[2] == b"7.png\n"
+
+
+def test_names_become_labels_and_merges_are_undone(client):
+    client.json("POST", "/api/edits/cluster_name", {"subjects": [1], "value": "blues"})
+    text = client.ask("POST", "/api/export/labels", {})[2].decode()
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert len(rows) == 20
+    assert {row["label"] for row in rows} == {"blues"}
+    client.json("POST", "/api/edits/cluster_name", {"subjects": [0], "value": "reds"})
+    both = client.ask("POST", "/api/export/labels", {})[2].decode()
+    assert len(list(csv.DictReader(io.StringIO(both, newline="")))) == COUNT - 1  # rows 0 and 1 are nearly the same
+    client.json("POST", "/api/undo", {})
+    client.json("POST", "/api/edits/cluster_merge", {"subjects": [0], "value": "1"})
+    (one,) = client.json("GET", "/api/clusters")
+    assert (one["size"], one["name"], one["purity"], one["parts"]) == (COUNT, "blues", 0.5, [0, 1])
+    asked = {"conditions": [{"column": "cluster", "sign": "=", "value": 1}]}
+    assert client.json("POST", "/api/select", asked)["total"] == COUNT  # all of it, in the grid, too
+    assert client.json("GET", "/api/item/4")["columns"]["cluster"] == 1
+    text = client.ask("POST", "/api/export/csv", asked)[2].decode()
+    assert {row["cluster"] for row in csv.DictReader(io.StringIO(text, newline=""))} == {"1.0"}
+    assert client.json("POST", "/api/undo", {}) == {"kind": "cluster_merge"}
+    assert len(client.json("GET", "/api/clusters")) == 2
+    client.json("POST", "/api/undo", {})
+    assert client.json("POST", "/api/select", {"conditions": [{"column": "cluster_name", "sign": "=", "value": "blues"}]})["total"] == 0
+
+
+def test_each_number_of_clusters_has_names_of_its_own(client):
+    four = client.json("GET", "/api/clusters?of=cluster_4")
+    assert [one["size"] for one in four] == [10] * 4
+    client.json("POST", "/api/edits/cluster_name", {"subjects": [four[3]["subject"]], "value": "every fourth"})
+    assert client.json("GET", "/api/clusters?of=cluster_4")[3]["name"] == "every fourth"
+    assert [one["name"] for one in client.json("GET", "/api/clusters")] == ["", ""]
+    client.json("POST", "/api/edits/cluster_name", {"subjects": [0], "value": "reds"})
+    text = client.ask("POST", "/api/export/labels", {})[2].decode()
+    found = {row["file"]: row["label"] for row in csv.DictReader(io.StringIO(text, newline=""))}
+    assert len(found) == 30
+    assert (found["6.png"], found["7.png"], "5.png" in found) == ("reds", "every fourth", False)
+    client.json("POST", "/api/edits/cluster_merge", {"subjects": [four[3]["subject"]], "value": "1"})
+    assert [one["size"] for one in client.json("GET", "/api/clusters?of=cluster_4")] == [10, 20, 10]
+    assert [one["size"] for one in client.json("GET", "/api/clusters")] == [20, 20]
+    for _ in range(3):
+        client.json("POST", "/api/undo", {})
+    assert client.ask("GET", "/api/clusters?of=nothing")[0] == 422
+
+
+def test_a_lasso_lies_on_the_map_that_is_shown(client):
+    right = [[0, -2], [2, -2], [2, 2], [0, 2]]
+    assert client.json("POST", "/api/select", {"lasso": right})["rows"][:3] == [1, 3, 5]
+    assert client.json("POST", "/api/select", {"lasso": right, "map": "turned"})["rows"] == list(range(20, 40))
+    places = {name: np.frombuffer(client.ask("GET", f"/api/map?name={name}")[2], "<f4").reshape(-1, 2) for name in ("pca", "turned")}
+    assert (places["pca"] == places["turned"][:, ::-1]).all()
+    assert client.ask("GET", "/api/map?name=nothing")[0] == 422
+
+
+@pytest.mark.parametrize(
+    ("kind", "subjects", "value"),
+    [
+        ("tag", [COUNT], "x"), ("tag", [-1], "x"), ("tag", [10**30], "x"), ("tag", [True], "x"), ("tag", [1], "\ud800"), ("cluster_name", [2], "x"),
+        ("cluster_name", [1_000_004], "x"), ("cluster_merge", [0], "abc"), ("cluster_merge", [0], "-1"), ("cluster_merge", [0], "999999999"),
+        ("cluster_merge", [0], "2"), ("cluster_merge", ["0"], "1"), ("cluster_merge", [], "1"), ("nothing", [0], "1"),
+    ],
+)  # fmt: skip
+def test_nothing_is_said_of_what_is_not_there(client, kind, subjects, value):
+    assert client.ask("POST", f"/api/edits/{kind}", {"subjects": subjects, "value": value})[0] == 422
+    assert [one["size"] for one in client.json("GET", "/api/clusters")] == [20, 20]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "/..%5c..%5cetc%5cpasswd", "/%00", "/app.js/../../server.py",
+        "/api/thumb/-1", "/api/thumb/99999999999999999999999", "/api/thumb/..%2f..%2fpack.json", "/api/item/40", "/api/neighbours/x",
+        "/api/unit/-1", "/api/unit/6", "/api/column/..%2fpack", "/api/jobs/../../x", "/api/jobs/x/files/found.json", "/api/nothing",
+        "/api/neighbours/1?network=evil", "/api/neighbours/1?layer=../bank", "/api/neighbours/1?count=1000000",
+    ],
+)  # fmt: skip
+def test_paths_that_lead_elsewhere_lead_nowhere(client, path):
+    status, headers, body = client.ask("GET", path)
+    assert status in (404, 422) or (status == 200 and b'<div id="app">' in body), (status, body[:80])
+    assert b"root:" not in body
+    assert b"Traceback" not in body
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "evil.com"}, 400),
+        ({"host": "localhost.evil.com"}, 400),
+        ({"host": "127.0.0.1:1"}, 400),
+        ({"origin": "http://evil.com"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": "http://localhost"}, 403),
+        ({"origin": "http://127.0.0.1:1"}, 403),
+        ({"sec-fetch-site": "same-site", "sec-fetch-mode": "no-cors"}, 403),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}, 403),
+        ({"cookie": "x=y"}, 401),
+    ],
+)
+def test_others_are_refused(client, headers, status):
+    found, answered, _ = client.ask("GET", "/api/about", headers=headers)
+    assert found == status
+    assert not any(name.startswith("access-control") for name in answered)
+
+
+def test_the_key_is_needed_for_everything_and_its_case_counts(client):
+    kept, client.cookie = client.cookie, ""
+    try:
+        for path in (
+            "/",
+            "/app.js",
+            "/api/thumb/1",
+            "/map",
+            "/enter",
+            "/enter?token=x",
+            client.enter.upper().replace("/ENTER?TOKEN", "/enter?token"),
+        ):
+            assert client.ask("GET", path)[0] == 401
+        assert client.ask("POST", "/api/undo", {})[0] == 401
+        client.cookie = kept.upper().replace("SELFSIGHT", "selfsight")
+        assert client.ask("GET", "/api/about")[0] == 401
+    finally:
+        client.cookie = kept
+    status, headers, _ = client.ask("GET", client.enter + "&next=//evil.com")
+    assert (status, headers["location"]) == (303, "/")
+    assert "HttpOnly" in headers["set-cookie"]
+    assert "SameSite=Strict" in headers["set-cookie"]
+    host = "localhost:" + client.host.split(":")[1]
+    assert client.ask("GET", "/api/about", headers={"host": host, "origin": f"http://{host}"})[0] == 200
+    assert (
+        client.ask("GET", "/api/about", headers={"host": host, "origin": f"http://{client.host}"})[0] == 403
+    )  # another name is another origin
+
+
+def test_answers_do_not_wait_for_acknowledgements():
+    """The event loop turns Nagle's delay off for sockets whose protocol is named alone: without it answers may take 40 ms."""
+    listener = opening._listener(0)
+    try:
+        assert listener.proto == socket.IPPROTO_TCP
+    finally:
+        listener.close()
+
+
+def test_a_tunnel_from_another_port_is_let_in_where_it_is_named(folder):
+    opened = serve(folder / "pack", port=0, hosts=("localhost:9000", "gate.example"))
+    try:
+        client = Client(opened)
+        for host, status in (("localhost:9000", 200), ("gate.example", 200), ("localhost:9001", 400), ("gate.example:9000", 400)):
+            assert client.ask("GET", "/api/about", headers={"host": host})[0] == status
+    finally:
+        opened.close()
+
+
+def test_a_million_pictures_do_not_wait_for_torch():
+    words = "import sys, selfsight.explorer.server.opening, selfsight.explorer.server.app, selfsight.explorer.server.guard, selfsight.cli.explore; "
+    words += "print([name for name in ('torch', 'timm', 'sklearn') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"conditions": [{"column": "x' OR 1=1", "sign": "=", "value": 1}]}, {"conditions": "all"}, {"sort": 3}, {"lasso": 3}, {"start": -1},
+        {"count": 10**9}, {"rows": ["1"]}, {"rows": [99]}, {"rows": [10**30]},
+        {"conditions": [{"column": "brightness", "sign": "<", "value": 10**400}]}, {"lasso": [[0, 0], [1, 10**400], [0, 1]]}, [1], b"{", b"[" * 100_000,
+    ],
+)  # fmt: skip
+def test_what_cannot_be_asked_is_told_without_a_trace(client, body):
+    status, _, read = client.ask("POST", "/api/select", body)
+    assert status == 422
+    assert set(json.loads(read)) == {"cause", "remedy"}
+
+
+def bomb() -> bytes:
+    """A PNG of few bytes whose heading promises 14,000 x 14,000 pixels."""
+
+    def part(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows = zlib.compress(bytes(14_001 * 200), 9)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + part(b"IHDR", struct.pack(">IIBBBBB", 14_000, 14_000, 8, 0, 0, 0, 0))
+        + part(b"IDAT", rows)
+        + part(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    "content", [b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"PK\x03\x04zip", b"", b"GIF89a", bomb(), jpeg((9, 9, 9))[:60]]
+)
+def test_uploads_that_are_no_pictures_are_refused(client, folder, content):
+    assert client.ask("POST", "/api/search", content)[0] == 415
+    kept = folder / "pack.jobs" / "uploads"
+    assert not kept.exists() or not list(kept.iterdir())
+
+
+def test_large_and_slow_bodies_are_cut_off(client, monkeypatch):
+    from selfsight.explorer.server import guard
+
+    host, port = client.host.split(":")
+    head = f"POST /api/search HTTP/1.1\r\nhost: {client.host}\r\ncookie: {client.cookie}\r\n"
+    chunk = b"100000\r\n" + bytes(2**20) + b"\r\n"
+    for length, chunks in ((f"content-length: {2**30}\r\n\r\n", 0), ("transfer-encoding: chunked\r\n\r\n", guard.MOST_BYTES // 2**20 + 1)):
+        with socket.create_connection((host, int(port)), timeout=20) as line:
+            line.sendall((head + length).encode())
+            for _ in range(chunks):
+                line.sendall(chunk)
+            assert line.recv(64).startswith(b"HTTP/1.1 413")
+    monkeypatch.setattr(guard, "PATIENCE", 0.3)
+    with socket.create_connection((host, int(port)), timeout=20) as line:
+        line.sendall((head + "content-length: 10\r\n\r\n12").encode())
+        assert line.recv(64).startswith(b"HTTP/1.1 408")
+    assert client.json("GET", "/api/about")["count"] == COUNT
+
+
+SERVER = """
+import sys, time
+from pathlib import Path
+from selfsight.explorer.server.opening import serve
+print(serve(Path(sys.argv[1]), port=0).address, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="peak memory is read from /proc")
+def test_uploads_take_bounded_memory(tmp_path):
+    """A gigabyte that is announced, bodies of unknown length, a picture of 14,000 by 14,000: the peak grows by less than 100 MB."""
+    make_shelf(tmp_path)
+    process = subprocess.Popen([sys.executable, "-c", SERVER, str(tmp_path / "pack")], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        client = Client(Opened(process.stdout.readline().strip(), process.kill, process.kill))
+        client.json("GET", "/api/about")
+
+        def peak() -> int:
+            (line,) = [one for one in Path(f"/proc/{process.pid}/status").read_text().splitlines() if one.startswith("VmHWM")]
+            return int(line.split()[1]) * 1024
+
+        before = peak()
+        host, port = client.host.split(":")
+        head = f"POST /api/search HTTP/1.1\r\nhost: {client.host}\r\ncookie: {client.cookie}\r\n"
+        for length in [f"content-length: {2**30}\r\n\r\n", *["transfer-encoding: chunked\r\n\r\n"] * 3]:
+            with socket.create_connection((host, int(port)), timeout=20) as line:
+                line.sendall((head + length).encode())
+                for _ in range(21 if "chunked" in length else 0):
+                    line.sendall(b"100000\r\n" + bytes(2**20) + b"\r\n")
+                assert line.recv(64).startswith(b"HTTP/1.1 413")
+        assert client.ask("POST", "/api/search", bomb())[0] == 415
+        assert peak() - before < 100e6
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_pictures_are_kept_encoded_anew(client, folder):
+    sent = io.BytesIO()
+    Image.new("RGB", (900, 40), (10, 200, 30)).save(sent, "PNG")
+    status, _, body = client.ask("POST", "/api/search", sent.getvalue() + b"<script>alert(1)</script>")
+    assert status == 202
+    client.json("DELETE", f"/api/jobs/{json.loads(body)['job']}")
+    (kept,) = (folder / "pack.jobs" / "uploads").iterdir()
+    assert b"script" not in kept.read_bytes()
+    with Image.open(kept) as picture:
+        assert picture.size == (512, 23)
+    kept.unlink()
+
+
+def test_work_is_asked_by_checked_names(client):
+    for kind, body in [
+        ("rm", {}), ("attribute", {"row": COUNT}), ("attribute", {"row": 1, "network": "evil"}), ("attribute", {"row": 1, "layer": "evil"}),
+        ("embed", {"upload": "../../x"}), ("embed", {"row": 1, "box": [0, 0, 1]}), ("embed", {"row": 1, "box": [0, 0, 9, 9]}),
+        ("maximise", {"unit": -1}), ("maximise", {"unit": 6}), ("maximise", {"class": 0}), ("maximise", {}), ("attribute", {}), ("crops", {}),
+        ("prototypes", {"cluster": 2}), ("prototypes", {"cluster": 0, "of": "label"}), ("prototypes", {"of": "cluster"}),
+        ("attribute", {"row": 1, "method": "a b"}),
+    ]:  # fmt: skip
+        assert client.ask("POST", f"/api/jobs/{kind}", body)[0] == 422, (kind, body)
+
+
+def test_the_page_is_never_framed_and_runs_its_own_scripts_alone(client):
+    _, headers, body = client.ask("GET", "/clusters/3?by=size")
+    assert b'<div id="app">' in body
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert headers["referrer-policy"] == "no-referrer"
+
+
+def test_fifty_clients_beside_work_and_broken_connections(tmp_path, monkeypatch):
+    make_shelf(tmp_path)
+    (tmp_path / "slow.py").write_text("import sys, time\nfor line in sys.stdin:\n    time.sleep(60)\n")
+    monkeypatch.setattr(opening, "WORKER", (str(tmp_path / "slow.py"),))
+    opened = serve(tmp_path / "pack", port=0)
+    try:
+        client = Client(opened)
+        told = [client.ask("POST", "/api/jobs/segments", {"row": row}) for row in range(20)]
+        assert [status for status, _, _ in told].count(202) >= 16
+        assert told[-1][0] == 429
+        assert told[-1][1]["retry-after"] == "5"
+        waits: list[float] = []
+
+        def visit(number: int) -> None:
+            for row in range(10):
+                before = time.perf_counter()
+                assert client.ask("GET", f"/api/thumb/{(number + row) % COUNT}")[0] == 200
+                waits.append(time.perf_counter() - before)
+                host, port = client.host.split(":")
+                with socket.create_connection((host, int(port)), timeout=20) as line:  # asks, and does not wait for the answer
+                    line.sendall(f"GET /api/clusters HTTP/1.1\r\nhost: {client.host}\r\ncookie: {client.cookie}\r\n\r\n".encode())
+
+        threads = [threading.Thread(target=visit, args=(number,)) for number in range(50)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(waits) == 500
+        assert float(np.quantile(waits, 0.95)) < 5
+        first = json.loads(told[0][2])["job"]
+        assert client.json("DELETE", f"/api/jobs/{first}")["state"] == "cancelled"
+        assert client.json("GET", "/api/about")["count"] == COUNT
+    finally:
+        opened.close()

@@ -1,0 +1,120 @@
+"""A unit that is planted, and concepts that are counted by hand."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from selfsight.backbones.image.vit import vit_nano
+from selfsight.core.errors import DataError
+from selfsight.core.representation import Backbone, Features, Representation
+from selfsight.data.opening import open_source
+from selfsight.data.readers.memory import ArraySource
+from selfsight.data.source import Truth
+from selfsight.measure.analysis.dissect import Concepts, dissect, region_concepts, scene_concepts, segment_concepts, turned_at_random
+
+SIZE, COUNT = 16, 24
+
+
+class Channels(Backbone):
+    """The picture's own channels as units."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dim, self.stride, self.channels, self.layers = 3, 1, 3, ("same",)
+        self.same = nn.Identity()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, images):
+        grid = self.same(images) * self.scale
+        return Features(grid.mean((2, 3)), grid)
+
+
+def phi() -> Representation:
+    return Representation(Channels(), mean=(0.0,) * 3, std=(1.0,) * 3, size=SIZE)
+
+
+def planted() -> ArraySource:
+    """Red is on exactly where the object of every third picture is; green is noise, blue is on nowhere."""
+    dice = np.random.default_rng(0)
+    pictures = np.zeros((COUNT, 3, SIZE, SIZE), np.uint8)
+    pictures[:, 1] = dice.integers(0, 255, (COUNT, SIZE, SIZE))
+    masks = np.zeros((COUNT, SIZE, SIZE), np.uint8)
+    for row in range(COUNT):
+        masks[row, 2:6, row % 8 : row % 8 + 4] = 1
+        if row % 3 == 0:
+            pictures[row, 0] = 255 * masks[row] - np.minimum(dice.integers(0, 9, masks[row].shape), 255 * masks[row])
+    truth = Truth(labels=np.arange(COUNT) % 3, classes=("cat", "dog", "hen"), masks=list(masks))
+    return ArraySource(pictures, truth)
+
+
+def test_a_planted_unit_is_found_with_an_overlap_of_one():
+    source = planted()
+    share = COUNT // 3 * 16 / (COUNT * SIZE * SIZE)
+    found = dissect(phi(), source, segment_concepts(source.truth(np.arange(COUNT))), quantile=share, batch=5)
+    assert found.ious[0].tolist() == [1, 0, 0]
+    assert found.detectors()[0] == ("cat", 1.0)
+    assert 2 not in found.detectors()  # which is never on
+    assert found.unique()["object"] >= 1
+    assert all(row % 3 == 0 for row in found.top[0][: COUNT // 3])
+    assert "above" in found.protocol
+
+
+def test_a_unit_is_on_as_often_as_asked():
+    source = planted()
+    found = dissect(phi(), source, segment_concepts(source.truth(np.arange(COUNT))), quantile=0.01)
+    green = source.images[:, 1] / 255
+    assert (green > found.thresholds[1] + 1e-6).mean() <= 0.01 <= (green >= found.thresholds[1] - 1e-6).mean()
+
+
+def test_the_union_counts_pictures_of_the_category_alone():
+    """A unit that is on everywhere: in the union of a concept are the pictures that show its category, no others."""
+    pictures = np.full((2, 3, SIZE, SIZE), 255, np.uint8)
+    masks = np.zeros((2, 1, SIZE, SIZE), dtype=bool)
+    masks[0, 0, :4] = True
+    lone = Concepts(("strip",), ("stripes",), lambda row: masks[row])
+    half = np.zeros((2, 1, SIZE, SIZE), dtype=bool)
+    half[:, 0, :8] = True
+    both = lone + Concepts(("half",), ("halves",), lambda row: half[row])
+    pictures[0, 0, -1, -1] = pictures[1, 0, -1, -1] = 0  # so that some value lies below
+    found = dissect(phi(), ArraySource(pictures), both, quantile=(2 * SIZE * SIZE - 2) / (2 * SIZE * SIZE))
+    np.testing.assert_allclose(found.ious[0], [4 * SIZE / (SIZE * SIZE - 1), 2 * 8 * SIZE / (2 * SIZE * SIZE - 2)])
+
+
+def test_concepts_of_boxes_and_of_values():
+    mask = np.array([[0, 1, 2], [0, 1, 0]])
+    boxes = [np.array([[1, 0, 2, 2, 1], [2, 0, 3, 1, 0]], dtype=np.float32)]
+    truth = Truth(classes=("a", "b"), masks=[mask], boxes=boxes)
+    assert segment_concepts(truth).masks(0).astype(int).tolist() == [(mask == 2).astype(int).tolist(), (mask == 1).astype(int).tolist()]
+    grounds = region_concepts(truth, "ground", ["sand"], ground=True)
+    assert grounds.masks(0)[0].tolist() == (mask == 0).tolist()
+    with pytest.raises(DataError, match="no masks"):
+        region_concepts(Truth(), "x", [])
+    with pytest.raises(DataError, match="what the masks show"):
+        segment_concepts(Truth(masks=[mask]))
+
+
+def test_random_directions_are_orthogonal_and_of_their_seed():
+    turn = turned_at_random(12, 3)
+    torch.testing.assert_close(turn @ turn.T, torch.eye(12), atol=1e-5, rtol=0)
+    assert torch.equal(turn, turned_at_random(12, 3))
+    assert not torch.equal(turn, turned_at_random(12, 4))
+    source = planted()
+    concepts = segment_concepts(source.truth(np.arange(COUNT)))
+    share = COUNT // 3 * 16 / (COUNT * SIZE * SIZE)
+    turned = dissect(phi(), source, concepts, quantile=share, turn=turned_at_random(3))
+    assert turned.ious.max() < 1
+    assert "turned" in turned.protocol
+    same = dissect(phi(), source, concepts, quantile=share, turn=torch.eye(3))
+    assert same.ious[0].tolist() == [1, 0, 0]
+
+
+def test_tokens_and_scenes():
+    source = open_source("world:shapes?count=12&size=16", size=16)
+    concepts = scene_concepts(source.truth(np.arange(12)))
+    assert set(concepts.categories) == {"shape", "texture", "ground", "brightness"}
+    tokens = Representation(vit_nano(size=16), mean=(0.5,) * 3, std=(0.25,) * 3, size=16)
+    found = dissect(tokens, source, concepts, layer=tokens.layers[-1], quantile=0.1)
+    assert found.ious.shape == (tokens.backbone.dim, len(concepts.names))
+    assert (found.ious >= 0).all()
+    assert (found.ious <= 1).all()
