@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from selfsight.core.errors import EnvironmentFault, UsageError
-from selfsight.core.hooks import calm, tensor_of
+from selfsight.core.hooks import eval_mode, tensor_of
 from selfsight.core.representation import Backbone, Features
 
 __all__ = ["ModuleBackbone", "TimmBackbone", "timm_backbone", "wrap_backbone"]
@@ -66,7 +66,7 @@ class ModuleBackbone(Backbone):
         self.module, self.channels = module, _input_channels(module)
         self.prefix, self.pool = 0, "mean"
         weight = next(module.parameters(), torch.zeros(()))
-        with torch.no_grad(), calm(module):
+        with torch.no_grad(), eval_mode(module):
             output = tensor_of(module(torch.zeros(1, self.channels, size, size, dtype=weight.dtype, device=weight.device)))
         if output.ndim not in (2, 3, 4):
             raise UsageError(

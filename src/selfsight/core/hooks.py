@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from selfsight.core.errors import UsageError
 
-__all__ = ["calm", "find_layer", "tap", "tensor_of"]
+__all__ = ["eval_mode", "find_layer", "tap", "tensor_of"]
 
 Edit = Callable[[Any], Any]
 
@@ -69,7 +69,7 @@ def tap(module: nn.Module, *retain: str, edit: Mapping[str, Edit] | None = None,
 
 
 @contextmanager
-def calm(network: nn.Module) -> Iterator[None]:
+def eval_mode(network: nn.Module) -> Iterator[None]:
     """The network in evaluation mode inside a ``with``; every module is in the mode that it had afterwards."""
     training = [module for module in network.modules() if module.training]
     for module in training:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
 
 from selfsight.core.errors import UsageError
-from selfsight.core.hooks import calm, find_layer, tap, tensor_of
+from selfsight.core.hooks import eval_mode, find_layer, tap, tensor_of
 
 __all__ = [
     "Backbone",
@@ -136,7 +136,7 @@ def grid_dim(backbone: Backbone, layer: str | None = None) -> int:
     """
     side = 4 * backbone.stride
     blank = next(backbone.parameters()).new_zeros(1, backbone.channels, side, side)
-    with torch.no_grad(), calm(backbone), tap(backbone, *([layer] if layer else [])) as heard:
+    with torch.no_grad(), eval_mode(backbone), tap(backbone, *([layer] if layer else [])) as heard:
         grid = backbone(blank).grid
     found = tensor_of(heard[layer]) if layer else grid
     if found.ndim != 4:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from selfsight.core.errors import UsageError
-from selfsight.core.hooks import calm
+from selfsight.core.hooks import eval_mode
 from selfsight.explain.attribution.backprop import Rule, jacobian_bytes, reverse, same_switches, switches
 from selfsight.explain.targets import direction, unit
 
@@ -140,7 +140,7 @@ def test_calm_restores_each_module() -> None:
     modes: list[bool] = []
 
     def fail() -> None:
-        with calm(net):
+        with eval_mode(net):
             modes.extend(part.training for part in net.modules())
             raise RuntimeError
 

@@ -23,7 +23,7 @@ from torch.nn.functional import max_pool2d
 from torch.overrides import TorchFunctionMode
 
 from selfsight.core.errors import UsageError
-from selfsight.core.hooks import calm, tap, tensor_of
+from selfsight.core.hooks import eval_mode, tap, tensor_of
 from selfsight.core.representation import Representation
 from selfsight.explain.targets import Target
 
@@ -171,7 +171,7 @@ def reverse(
     """
     given = (images if normalised else phi.normalise(images)).detach().requires_grad_()
     names = [name for name in at if name]
-    with calm(phi.backbone), torch.enable_grad(), ruled(rule), tap(phi.backbone, *names) as heard:
+    with eval_mode(phi.backbone), torch.enable_grad(), ruled(rule), tap(phi.backbone, *names) as heard:
         score = target.score(phi, given, rows)
         outputs = {name: tensor_of(heard[name]) if name else given for name in at if name in heard or not name}
         found = torch.autograd.grad(score.sum(), list(outputs.values()), allow_unused=True) if outputs and score.requires_grad else ()
@@ -189,7 +189,7 @@ def jacobian_bytes(phi: Representation, layer: str, *, size: int | None = None) 
     A backward pass never makes the Jacobian: it multiplies a vector by it (Vedaldi's lectures, "back-propagation").
     """
     side = size or phi.size
-    with calm(phi.backbone), torch.no_grad(), tap(phi.backbone, layer) as heard:
+    with eval_mode(phi.backbone), torch.no_grad(), tap(phi.backbone, layer) as heard:
         phi.backbone(torch.zeros(1, phi.backbone.channels, side, side, device=phi.device))
         outputs = tensor_of(heard[layer]).numel()
     inputs = phi.backbone.channels * side * side
@@ -251,7 +251,7 @@ class _Recorded(TorchFunctionMode):
 def switches(phi: Representation, images: Num[Tensor, "batch channel height width"]) -> Switches:
     """The masks of all rectifiers and the switches of all max pools, for some images."""
     found = Switches()
-    with calm(phi.backbone), torch.no_grad(), _Recorded(found, replay=False):
+    with eval_mode(phi.backbone), torch.no_grad(), _Recorded(found, replay=False):
         phi.backbone(phi.normalise(images))
     return found
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from selfsight.core.errors import UsageError
-from selfsight.core.hooks import calm, tap, tensor_of
+from selfsight.core.hooks import eval_mode, tap, tensor_of
 from selfsight.core.representation import Representation
 from selfsight.explain.attribution.saliency import Maps, enlarged, maps_before, parts
 from selfsight.explain.targets import Target
@@ -176,7 +176,7 @@ def _relevance(phi: Representation, images: Tensor, target: Target, rows: Tensor
     """What arrives at a layer; for a contrast, where it is not negative."""
     given = phi.normalise(images).detach().requires_grad_()
     kept = [name for name in (layer, contrast, target.layer) if name]
-    with calm(phi.backbone), torch.enable_grad(), tap(phi.backbone, *kept) as heard:
+    with eval_mode(phi.backbone), torch.enable_grad(), tap(phi.backbone, *kept) as heard:
         with _Excited():
             pooled = phi.backbone(given).pooled
         top = tensor_of(heard[target.layer]) if target.layer else pooled

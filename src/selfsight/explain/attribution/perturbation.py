@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
 from selfsight.core.errors import UsageError
-from selfsight.core.hooks import calm, tap
+from selfsight.core.hooks import eval_mode, tap
 from selfsight.core.representation import Representation
 from selfsight.data.views.image.blur import gaussian_blur
 from selfsight.explain.attribution.saliency import Maps, at_once, part_kept, parts, scores
@@ -271,7 +271,7 @@ def _of_places(
     veil = _Veil(phi, target, pyramid(given, substrate))
     effect = _Effect(veil.score, scores(phi, given, target), scores(phi, veil.levels[:, 0], target))
     start = given.new_full((len(given), *_cells(given.shape[-2:])), START)
-    with calm(phi.backbone):
+    with eval_mode(phi.backbone):
         masks, kept, made = _search(effect, start, form, areas, mode, steps)
     full = veil.full(masks.flatten(0, 1))[:, 0].unflatten(0, masks.shape[:2])
     return Extremal(full, tuple(areas), kept, effect.whole, effect.nothing, made)
@@ -336,7 +336,7 @@ def _of_channels(
     phi: Representation, images: Tensor, target: Target, layer: str, areas: Sequence[float], mode: Mode, steps: int
 ) -> Extremal:
     given = phi.normalise(images)
-    with torch.no_grad(), calm(phi.backbone):
+    with torch.no_grad(), eval_mode(phi.backbone):
         output = said(phi, given[:1], layer)
         channels = phi.places(output, given.shape[-2:], layer).shape[1]
     last = output.ndim == 3 or getattr(phi.backbone, "channels_last", False)
@@ -350,7 +350,7 @@ def _of_channels(
             return target.score(phi, given[image], image.cpu())
 
     ones, every = given.new_ones(len(given), channels, 1), torch.arange(len(given), device=given.device)
-    with calm(phi.backbone):
+    with eval_mode(phi.backbone):
         with torch.no_grad():
             effect = _Effect(shown, shown(ones, every), shown(torch.zeros_like(ones), every))
         masks, kept, made = _search(effect, START * ones, lambda masks: masks, areas, mode, steps)
@@ -383,7 +383,7 @@ def _meaningful(phi: Representation, images: Tensor, target: Target, steps: int,
     mask = torch.full((len(given), 1, *cells), 0.5, device=given.device, dtype=given.dtype)
     mask.requires_grad_()
     optimiser = torch.optim.Adam([mask], lr=0.1)
-    with calm(phi.backbone):
+    with eval_mode(phi.backbone):
         for _ in range(steps):
             large = blurred(interpolate(mask, tuple(given.shape[-2:]), mode="bilinear"), 5 / 224)
             said_now = target.score(phi, given * large + soft * (1 - large), torch.arange(len(given)))

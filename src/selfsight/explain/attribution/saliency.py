@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 
 from selfsight.core.clock import key
 from selfsight.core.errors import UsageError
-from selfsight.core.hooks import calm, tap, tensor_of
+from selfsight.core.hooks import eval_mode, tap, tensor_of
 from selfsight.core.representation import Representation
 from selfsight.explain.attribution.backprop import Rule, reverse
 from selfsight.explain.targets import Target
@@ -76,7 +76,7 @@ def maps_before(phi: Representation, target: Target) -> tuple[str, ...]:
         UsageError: there is none.
     """
     blank = torch.zeros(1, phi.backbone.channels, phi.size, phi.size, device=phi.device)
-    with torch.no_grad(), calm(phi.backbone), tap(phi.backbone, *phi.layers) as heard:
+    with torch.no_grad(), eval_mode(phi.backbone), tap(phi.backbone, *phi.layers) as heard:
         phi.features(blank)
     found = [name for name in phi.layers if name in heard and tensor_of(heard[name]).ndim in (3, 4)]
     found = [name for name in found if phi.places(tensor_of(heard[name]), blank.shape[-2:], name)[0, 0].numel() > 1]
@@ -165,7 +165,7 @@ def scores(
 ) -> Float[Tensor, " batch"]:
     """The target's number for many normalised images, some at a time."""
     rows = torch.arange(len(given)) if rows is None else rows
-    with calm(phi.backbone):
+    with eval_mode(phi.backbone):
         return torch.cat([target.score(phi, part, rows[places]) for places, part in parts(given, phi.device)])
 
 
@@ -271,7 +271,7 @@ def attention_rollout(phi: Representation, images: Num[Tensor, "batch channel he
     prefix = getattr(phi.backbone, "prefix", 0)
     blocks = sum(hasattr(module, "qkv") for module in phi.backbone.modules())
     for _, part in parts(images, phi.device):
-        with calm(phi.backbone):
+        with eval_mode(phi.backbone):
             rolled = phi.attention(part, 0).mean(1)
             one = torch.eye(rolled.shape[-1]).to(rolled)
             rolled = (rolled + one) / 2
@@ -325,7 +325,7 @@ def perturbed_scores(
 ) -> Float[Tensor, "batch mask"]:
     """The target's number for every image under every mask, many of both at once."""
     pairs, chunk = torch.cartesian_prod(torch.arange(len(given)), torch.arange(masks)), at_once(given.shape[-2:], phi.device)
-    with torch.no_grad(), calm(phi.backbone):
+    with torch.no_grad(), eval_mode(phi.backbone):
         found = [target.score(phi, make(*pair.to(given.device).unbind(1)), pair[:, 0]) for _, pair in parts(pairs, phi.device, chunk)]
     return torch.cat(found).view(len(given), masks)
 

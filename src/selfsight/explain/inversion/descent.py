@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, leaky_relu, mse_loss
 
 from selfsight.core.clock import key
-from selfsight.core.hooks import calm
+from selfsight.core.hooks import eval_mode
 from selfsight.core.representation import Representation
 from selfsight.explain.synthesis.priors import BOUND, bounded_range, natural_noise, project, total_variation
 from selfsight.explain.targets import said
@@ -98,7 +98,7 @@ def invert(
     """
     aim = _Aim(phi, phi.normalise(images), layer, restarts, keep)
     noise = natural_noise((len(aim.features), *_larger(aim.shape, aim.stride)), seed).to(aim.features)
-    with calm(phi.backbone):
+    with eval_mode(phi.backbone):
         found = _descend(noise, lambda shown, canvas: weight * aim.missed(shown) + prior(canvas), aim.stride, steps, seed)
         with torch.no_grad():
             errors = aim.missed(found).sqrt()
@@ -111,7 +111,7 @@ class _Aim:
 
     def __init__(self, phi: Representation, given: Tensor, layer: str | None, restarts: int, keep: Tensor | None) -> None:
         self.phi, self.layer, self.space, self.shape = phi, layer, _Space(phi), given.shape[1:]
-        with torch.no_grad(), calm(phi.backbone):
+        with torch.no_grad(), eval_mode(phi.backbone):
             found = said(phi, given, layer)
         self.stride = _stride(phi, given, found)
         self.kept = torch.ones_like(found[:1]) if keep is None else keep.to(found)[None]
@@ -181,7 +181,7 @@ def caricature(
         seed: of the shifts.
     """
     space, given = _Space(phi), phi.normalise(images)
-    with torch.no_grad(), calm(phi.backbone):
+    with torch.no_grad(), eval_mode(phi.backbone):
         aim = said(phi, given, layer).clamp(min=0)
     stride = _stride(phi, given, aim)
     scale = aim.flatten(1).square().sum(1).clamp(min=1e-12)
@@ -192,7 +192,7 @@ def caricature(
 
     margin = _margin(stride)
     start = nn.functional.pad(space.levels(given), (margin // 2, margin - margin // 2) * 2, mode="replicate")
-    with calm(phi.backbone):
+    with eval_mode(phi.backbone):
         return space.pictures(_descend(project(start), loss, stride, steps, seed))
 
 
@@ -276,7 +276,7 @@ def invert_by_network(
     """Inversion with the form of a network as the prior (deep image prior): ``min_θ |Φ(g_θ(z)) - Φ0|²``, one network an image."""
     given = phi.normalise(images)
     pictures, errors = [], []
-    with calm(phi.backbone):
+    with eval_mode(phi.backbone):
         for one in given:
             with torch.no_grad():
                 aim = said(phi, one[None], layer)

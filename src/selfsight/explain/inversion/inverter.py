@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate, leaky_relu, mse_loss
 
 from selfsight.core.clock import key
 from selfsight.core.errors import UsageError
-from selfsight.core.hooks import calm
+from selfsight.core.hooks import eval_mode
 from selfsight.core.progress import Say, quiet
 from selfsight.core.representation import Representation
 from selfsight.explain.attribution.saliency import parts
@@ -136,7 +136,7 @@ def learn_inverter(
     inverter, judge = _untrained(phi, pictures, layer, width, seed)
     painter, critic = (torch.optim.AdamW(net.parameters(), lr=rate, betas=(0.5, 0.99)) for net in (inverter, judge))
     calendar = torch.optim.lr_scheduler.CosineAnnealingLR(painter, steps)
-    with calm(phi.backbone):
+    with eval_mode(phi.backbone):
         for step in range(steps):
             wanted = _batch(pictures, batch, key(seed, 0x1F8, step)).to(phi.device)
             painted, loss = _painted(phi, inverter, wanted, alike)
@@ -168,7 +168,7 @@ def _untrained(phi: Representation, pictures: Tensor, layer: str | None, width: 
     """An inverter that knows the mean and spread of features, and a judge, both untrained."""
     if len(pictures) < 2 or pictures.shape[2] != pictures.shape[3]:
         raise UsageError(f"An inverter cannot be learnt from pictures of {tuple(pictures.shape)}.", "Give two square pictures at least.")
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), calm(phi.backbone):
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), eval_mode(phi.backbone):
         torch.manual_seed(key(seed, 0x1F7))
         found = torch.cat([features_of(phi, part, layer).cpu() for _, part in parts(pictures[:500], phi.device)])
         cells = found.shape[-1] if found.ndim == 4 else 0
@@ -194,7 +194,7 @@ def invert_learned(phi: Representation, images: Num[Tensor, "batch 3 side side2"
     if tuple(images.shape[2:]) != (inverter.size,) * 2:
         raise UsageError(f"The inverter paints {inverter.size} px, and the pictures are {tuple(images.shape[2:])}.", "Give that size.")
     pictures, errors = [], []
-    with torch.no_grad(), calm(phi.backbone):
+    with torch.no_grad(), eval_mode(phi.backbone):
         for _, part in parts(images, phi.device):
             aim = features_of(phi, part, inverter.layer)
             pictures.append(inverter(inverter.standardised(aim)))

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate, mse_loss, normalize
 
 from selfsight.core.clock import key
-from selfsight.core.hooks import calm
+from selfsight.core.hooks import eval_mode
 from selfsight.core.representation import Representation
 from selfsight.explain.inversion.inverter import Inverter
 from selfsight.explain.synthesis.priors import Spectrum, bounded_range, decorrelated_colours, total_variation
@@ -190,7 +190,7 @@ def maximise(
     shape, rows = (size or phi.size,) * 2, torch.arange(count)
     numbers = writing.start((count, 3, *shape), seed).to(phi.device).requires_grad_()
     optimiser, curve = torch.optim.Adam([numbers], lr=rate), []
-    with calm(phi.backbone):
+    with eval_mode(phi.backbone):
         for step in range(steps):
             shown = writing.picture(numbers, shape)
             given = phi.normalise(moves.make(shown, torch.Generator().manual_seed(key(seed, 0xA5, step))))
@@ -258,7 +258,7 @@ def deep_dream(
     first = images.to(phi.device).float() / (1 if images.is_floating_point() else 255)
     sizes = [[max(round(side / ratio**octave), phi.backbone.stride) for side in first.shape[2:]] for octave in reversed(range(octaves))]
     change = torch.zeros_like(interpolate(first, sizes[0], mode="bilinear"))
-    with calm(phi.backbone):
+    with eval_mode(phi.backbone):
         for number, size in enumerate(sizes):
             base = interpolate(first, size, mode="bilinear", antialias=True)
             change = interpolate(change, size, mode="bilinear")
@@ -306,12 +306,12 @@ def synthesise_style(
         The pictures, and the loss of every step.
     """
     size = tuple(style.shape[2:])
-    with torch.no_grad(), calm(phi.backbone):
+    with torch.no_grad(), eval_mode(phi.backbone):
         wanted = [gram(phi.grid(style, layer)) for layer in layers]
         kept = None if content is None else phi.grid(content, layers[-1])
     numbers = writing.start((len(style), 3, *size), seed).to(phi.device).requires_grad_()
     optimiser, curve = torch.optim.Adam([numbers], lr=rate), []
-    with calm(phi.backbone):
+    with eval_mode(phi.backbone):
         for _ in range(steps):
             shown = writing.picture(numbers, size)
             loss = torch.stack([_apart(gram(phi.grid(shown, layer)), aim) for layer, aim in zip(layers, wanted, strict=True)]).sum()

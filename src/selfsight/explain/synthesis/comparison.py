@@ -7,7 +7,7 @@ from jaxtyping import Float, Int, Num
 from torch import Tensor
 
 from selfsight.core.errors import UsageError
-from selfsight.core.hooks import calm
+from selfsight.core.hooks import eval_mode
 from selfsight.core.representation import Representation
 from selfsight.explain.attribution.saliency import parts
 from selfsight.explain.gallery import Gallery
@@ -25,7 +25,7 @@ def layer_at(phi: Representation, depth: float) -> str:
 
 def responses(phi: Representation, images: Num[Tensor, "batch channel height width"], layer: str) -> Float[Tensor, "batch unit"]:
     """What each unit says of each image: the mean over places."""
-    with torch.no_grad(), calm(phi.backbone):
+    with torch.no_grad(), eval_mode(phi.backbone):
         return torch.cat([unit(layer, 0).numbers(phi, phi.normalise(part)).cpu() for _, part in parts(images, phi.device)])
 
 
