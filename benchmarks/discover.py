@@ -22,8 +22,8 @@ from scipy.sparse.linalg import eigsh
 from selfsight.api import Run
 from selfsight.core.origin import origin
 from selfsight.data.opening import open_source
-from selfsight.discover.dense.affinity import Graph, similar
-from selfsight.discover.dense.features import Look, looks
+from selfsight.discover.dense.affinity import Graph, affinity_graph
+from selfsight.discover.dense.features import FeatureSpec, iter_feature_batches
 from selfsight.discover.dense.spectral import spectrum
 
 RESULTS = Path(__file__).parent / "results" / "discover.json"
@@ -35,7 +35,9 @@ def weights(run: Run, data: str, side: int, count: int) -> torch.Tensor:
     pixels = side * run.phi.backbone.stride
     source = open_source(data, size=pixels)
     rows = np.arange(count)
-    return torch.cat([one.cosines.clamp(min=0) for one in looks(run.phi, source, Look(size=pixels), rows=rows, batch=count)])
+    return torch.cat(
+        [one.cosines.clamp(min=0) for one in iter_feature_batches(run.phi, source, FeatureSpec(size=pixels), rows=rows, batch=count)]
+    )
 
 
 def peer(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -55,7 +57,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 def compare(matrices: torch.Tensor, rounds: int) -> dict[str, float]:
     """Milliseconds a picture of both, who take turns; the best of each; and how far their spaces are apart."""
-    graph = similar(matrices)
+    graph = affinity_graph(matrices)
     passes = [0]
 
     def counted(given: torch.Tensor) -> torch.Tensor:

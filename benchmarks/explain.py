@@ -30,9 +30,9 @@ from selfsight.api import Run
 from selfsight.core.origin import origin
 from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
-from selfsight.data.loader import images
+from selfsight.data.loader import load_images
 from selfsight.data.opening import open_source
-from selfsight.data.views.image.geometry import central
+from selfsight.data.views.image.geometry import central_square
 from selfsight.explain.attribution import saliency as ours
 from selfsight.explain.attribution.backprop import reverse
 from selfsight.explain.attribution.perturbation import between, extremal_perturbation, pyramid
@@ -51,7 +51,7 @@ class Case:
         run = Run(folder)
         self.phi: Representation = run.phi
         source = open_source(data, size=self.phi.size)
-        self.images = central(images(source, np.arange(count)), self.phi.size)
+        self.images = central_square(load_images(source, np.arange(count)), self.phi.size)
         probe = probe_class(Readout.load(run.path / "measures" / "linear"), 0)
         self.target: Target = strongest(probe, self.phi, self.images)
         self.labels = torch.as_tensor(self.target.which)

@@ -24,7 +24,7 @@ from selfsight.data.loader import Loader
 from selfsight.data.opening import open_source
 from selfsight.engine.hardware import Hardware, choose_hardware
 from selfsight.engine.plan import turns_of
-from selfsight.workflows.train.config import Settings, build, choose, plan_of
+from selfsight.workflows.train.config import TrainConfig, build, plan_of, resolve_options
 
 SIZE, BATCH = 32, 256
 RESULTS = Path(__file__).parent / "results" / "step.json"
@@ -32,15 +32,15 @@ RESULTS = Path(__file__).parent / "results" / "step.json"
 
 def ours(hardware: Hardware, backbone: str) -> Callable[[], None]:
     """One step of the engine: batch, views, forward, backward, optimiser, parts."""
-    _, options, training = choose("simclr", size=SIZE)
-    settings = Settings("world", "simclr", backbone, SIZE, BATCH, 10_000, options=options, training=training)
+    _, options, training = resolve_options("simclr", size=SIZE)
+    settings = TrainConfig("world", "simclr", backbone, SIZE, BATCH, 10_000, options=options, training=training)
     source = open_source("world:shapes?count=5120&size=32")
     source.read(np.arange(len(source)))  # rendered beforehand, as they are for lightly
     method, loader = build(settings), Loader(source, batch=BATCH, seed=0)
     plan, placed = plan_of(settings, method), hardware.place(method)
     optimiser = plan.optimiser(method)
     method.train()
-    walk = plan.walk(loader, hardware)
+    walk = plan.iter_batches(loader, hardware)
 
     def step() -> None:
         clock, batch = next(walk)

@@ -28,18 +28,20 @@ def learn_and_measure(method: str, read: argparse.Namespace) -> dict[str, Any]:
 
     from selfsight.api import Run
     from selfsight.core.origin import origin
-    from selfsight.workflows.train.request import Wishes
-    from selfsight.workflows.train.run import Manner, learn_run
+    from selfsight.workflows.train.request import TrainRequest
+    from selfsight.workflows.train.run import RunPolicy, run_training
 
-    train, test = (f"{read.root}/{part}.parquet" for part in ("train", "test"))
+    run_training, test = (f"{read.root}/{part}.parquet" for part in ("train", "test"))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run"
-        wishes = Wishes(data=train, method=method, size=32, batch=BATCH, epochs=read.epochs, seed=read.seed, device=read.device)
+        wishes = TrainRequest(
+            data=run_training, method=method, size=32, batch=BATCH, epochs=read.epochs, seed=read.seed, device=read.device
+        )
         started = time.perf_counter()
-        summary = learn_run(wishes, path, Manner(say=_quiet))
+        summary = run_training(wishes, path, RunPolicy(progress=_quiet))
         seconds = time.perf_counter() - started
         config = json.loads((path / "config.json").read_text())
-        found = Run(path, device=read.device).measure(train=train, test=test, probes=["knn", "linear"], floors=False)
+        found = Run(path, device=read.device).measure(train=run_training, test=test, probes=["knn", "linear"], floors=False)
     here = origin()
     return {
         "method": method,

@@ -73,26 +73,26 @@ def learn_and_measure(read: argparse.Namespace, method: str, seed: int) -> dict[
     """
     from selfsight.api import Run
     from selfsight.methods.table import method_class
-    from selfsight.workflows.train.request import Wishes
-    from selfsight.workflows.train.run import Manner, learn_run
+    from selfsight.workflows.train.request import TrainRequest
+    from selfsight.workflows.train.run import RunPolicy, run_training
 
     kind, data = method_class(method), read.data
-    train, test = SHAPES if data == "shapes" else (f"{read.root}/train.parquet", f"{read.root}/test.parquet")
+    run_training, test = SHAPES if data == "shapes" else (f"{read.root}/train.parquet", f"{read.root}/test.parquet")
     now = time.process_time if read.device == "cpu" else time.perf_counter
     with tempfile.TemporaryDirectory() as folder:
         run, before = Path(folder) / "run", Path(folder) / "before"
-        base = Wishes(data=train, size=32, seed=seed, limit=10_000, device=read.device)
+        base = TrainRequest(data=run_training, size=32, seed=seed, limit=10_000, device=read.device)
         started = now()
         if method in SECOND:
             first = replace(base, method="simclr", options=_views("simclr", data))
-            learn_run(_timed(first, read, 0.5), before, Manner(say=_quiet))
+            run_training(_timed(first, read, 0.5), before, RunPolicy(progress=_quiet))
         options = _views(method, data) | ({"teacher": str(before)} if method == "distil" else {})
         wishes = replace(base, method=method, options=options, init=str(before) if method == "scan" else None)
-        summary = learn_run(_timed(wishes, read, 0.5 if method in SECOND else 1.0), run, Manner(say=_quiet))
+        summary = run_training(_timed(wishes, read, 0.5 if method in SECOND else 1.0), run, RunPolicy(progress=_quiet))
         seconds, memory = now() - started, _megabytes(read.device)
         config = json.loads((run / "config.json").read_text())
         lent = _known_floors(data, method, config["backbone"])
-        found = Run(run, device=read.device).measure(train=train, test=test, probes=list(PROBES), limit=10_000, floors=lent is None)
+        found = Run(run, device=read.device).measure(train=run_training, test=test, probes=list(PROBES), limit=10_000, floors=lent is None)
     return {
         "probe": kind.card.probe,
         "scores": _plain(found.scores),
@@ -146,9 +146,9 @@ def _normalise(method: str) -> Any:
     from inspect import signature
 
     from selfsight.methods.table import method_class
-    from selfsight.workflows.train.config import choose
+    from selfsight.workflows.train.config import resolve_options
 
-    _, options, _ = choose(method, size=32)
+    _, options, _ = resolve_options(method, size=32)
     recipe = options.get("recipe", signature(method_class(method)).parameters["recipe"].default)
     return getattr(recipe, "normalise", None)
 
@@ -159,10 +159,10 @@ def _steps(wishes: Any, minutes: float) -> int:
     from selfsight.data.opening import open_source
     from selfsight.engine.hardware import choose_hardware
     from selfsight.methods.table import method_class
-    from selfsight.workflows.train.resolve import settle, trial
+    from selfsight.workflows.train.resolve import resolve_config, trial
 
     hardware, source = choose_hardware("cpu"), open_source(wishes.data, limit=wishes.limit, seed=wishes.seed, size=32)
-    settled = settle(replace(wishes, steps=6), source, 32, hardware, _quiet)
+    settled = resolve_config(replace(wishes, steps=6), source, 32, hardware, _quiet)
     step = trial(settled, source, hardware, time.process_time)
     rarely = issubclass(method_class(wishes.method), Relabels) and wishes.method not in EACH_EPOCH
     return int(minutes * 60 / step * (1.2 if rarely else 1))
@@ -186,16 +186,18 @@ def name_samples(method: str, seed: int, minutes: float | None) -> dict[str, Any
     from selfsight.core.clock import key
     from selfsight.data.opening import open_source
     from selfsight.engine.checkpoint import load_checkpoint, newest_checkpoint
-    from selfsight.workflows.train.config import Settings, build
-    from selfsight.workflows.train.request import Wishes
-    from selfsight.workflows.train.run import Manner, learn_run
+    from selfsight.workflows.train.config import TrainConfig, build
+    from selfsight.workflows.train.request import TrainRequest
+    from selfsight.workflows.train.run import RunPolicy, run_training
 
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         started = time.perf_counter()
-        learn_run(Wishes(data="digits", method=method, size=32, minutes=minutes or MINUTES, seed=seed), run, Manner(say=_quiet))
+        run_training(
+            TrainRequest(data="digits", method=method, size=32, minutes=minutes or MINUTES, seed=seed), run, RunPolicy(progress=_quiet)
+        )
         seconds = time.perf_counter() - started
-        made_by: Any = build(Settings.from_plain(json.loads((run / "config.json").read_text())))
+        made_by: Any = build(TrainConfig.from_json(json.loads((run / "config.json").read_text())))
         load_checkpoint(newest_checkpoint(run / "checkpoints", print), made_by)
         made_by.eval()
         codes = torch.randn(1000, made_by.noise, generator=torch.Generator().manual_seed(key(seed, 1)))

@@ -44,18 +44,18 @@ TITLES = {
 
 
 def _plain(scores: dict[str, Any]) -> dict[str, dict[str, float]]:
-    return {name: score.to_plain() for name, score in scores.items()}
+    return {name: score.to_json() for name, score in scores.items()}
 
 
 def looks_of(phi: Any, side: int) -> list[Any]:
     """Ways to look at a network that are tried."""
-    from selfsight.discover.dense.features import Look
+    from selfsight.discover.dense.features import FeatureSpec
 
     if phi.attends:
         blocks = range(len(phi.backbone.blocks))
         facets = ("key", "query", "value")
-        return [Look(side, None, facet, block, centred) for block in blocks for facet in facets for centred in (True, False)]
-    return [Look(side, layer, centred=centred) for layer in (*phi.layers[1:], None) for centred in (True, False)]
+        return [FeatureSpec(side, None, facet, block, centred) for block in blocks for facet in facets for centred in (True, False)]
+    return [FeatureSpec(side, layer, centred=centred) for layer in (*phi.layers[1:], None) for centred in (True, False)]
 
 
 def told(look: Any) -> str:
@@ -70,7 +70,7 @@ def chosen(phi: Any, source: Any, method: str, tried: Sequence[Any], what: str =
 
     best = {}
     for look in tried:
-        _, scores = discover(phi, source, what, method, look=look, floors=False, **options)
+        _, scores = discover(phi, source, what, method, feature_spec=look, floors=False, **options)
         best[look] = next(iter(next(iter(scores.values())).values())).value
         print("  tried", method, told(look), f"{best[look]:.3f}", flush=True)
     return max(tried, key=best.__getitem__)
@@ -79,23 +79,23 @@ def chosen(phi: Any, source: Any, method: str, tried: Sequence[Any], what: str =
 def objects(network: str, source: Any, sample: Any, side: int) -> dict[str, Any]:
     """CorLoc of every localiser, with its own untrained floor; with masks, also IoU, F and accuracy of the refined masks."""
     from selfsight.api import Run
-    from selfsight.discover.dense.features import Look
-    from selfsight.measure.metrics.overlap import judge_masks
+    from selfsight.discover.dense.features import FeatureSpec
+    from selfsight.measure.metrics.overlap import score_masks
     from selfsight.render.tiles import stretched
     from selfsight.workflows.discover import discover
 
     run, table = Run(network), dict[str, Any]()
     truth = source.truth(np.arange(len(source)))
-    for method in (*(ATTENTIVE if run.phi.attends else CONVOLUTIONAL), "border", "selective", "centre"):
+    for method in (*(ATTENTIVE if run.phi.has_attention else CONVOLUTIONAL), "border", "selective", "centre"):
         blind = method in ("border", "selective", "centre")
-        look = Look(side) if blind or method in ATTENTIVE[3:] else chosen(run.phi, sample, method, looks_of(run.phi, side), least=0)
-        found, scores = discover(run.phi, source, method=method, look=look, least=0)
+        look = FeatureSpec(side) if blind or method in ATTENTIVE[3:] else chosen(run.phi, sample, method, looks_of(run.phi, side), least=0)
+        found, scores = discover(run.phi, source, method=method, feature_spec=look, least=0)
         some = scores["CorLoc"]
-        row = {"corloc": some[method].to_plain(), "untrained": some["untrained"].to_plain() if "untrained" in some else None}
+        row = {"corloc": some[method].to_json(), "untrained": some["untrained"].to_json() if "untrained" in some else None}
         row["look"] = "" if blind else told(look)
         if truth.masks is not None:
-            finer = found if blind else discover(run.phi, source, method=method, look=look, least=0, floors=False, refine=True)[0]
-            row["masks"] = judge_masks(lambda place, size, finer=finer: stretched(finer.mask(place) > 0, size), source, finer.read)
+            finer = found if blind else discover(run.phi, source, method=method, feature_spec=look, least=0, floors=False, refine=True)[0]
+            row["masks"] = score_masks(lambda place, size, finer=finer: stretched(finer.mask(place) > 0, size), source, finer.read)
         table[method] = row
         print(network, method, row, flush=True)
     return {"network": run.phi.name, "backbone": run.phi.spec, "pictures": len(source), "rows": table}
@@ -113,7 +113,7 @@ def kinds(network: str, source: Any, sample: Any) -> dict[str, Any]:
     for name, options in KINDS.items():
         method, slow = name.split(",")[0], "refined" in name
         more = {"localiser": "lost"} if method == "object" else {}
-        _, scores = discover(run.phi, source, "segments", method, look=look, floors=not slow, **options, **more)
+        _, scores = discover(run.phi, source, "segments", method, feature_spec=look, floors=not slow, **options, **more)
         table[name] = _plain(scores["mean IoU"])
         print(network, name, table[name], flush=True)
     return {"network": run.phi.name, "backbone": run.phi.spec, "pictures": len(source), "look": told(look), "rows": table}
@@ -128,7 +128,7 @@ def parts(network: str, source: Any, sample: Any) -> dict[str, Any]:
     for method in ("shared", "contrast"):
         how = {"parts": PARTS, "within": "lost"}
         look = look or chosen(run.phi, sample, method, looks_of(run.phi, 64), "parts", **how)
-        _, scores = discover(run.phi, source, "parts", method, look=look, **how)
+        _, scores = discover(run.phi, source, "parts", method, feature_spec=look, **how)
         table[method] = {name: _plain(some) for name, some in scores.items()}
         print(network, method, table[method], flush=True)
     return {"network": run.phi.name, "backbone": run.phi.spec, "pictures": len(source), "look": told(look), "rows": table}
@@ -161,14 +161,14 @@ def carried(phi: Any, source: Any, look: Any, by: str = "features") -> Any:
     from torch.nn.functional import adaptive_avg_pool2d
 
     from selfsight.discover.dense.correspond import log_binned, transfer
-    from selfsight.discover.dense.features import looks
+    from selfsight.discover.dense.features import iter_feature_batches
     from selfsight.measure.metrics.points import pck
 
     truth = source.truth(np.arange(len(source)))
     features = list[Any]()
-    for looked in looks(phi, source, look):
-        grid = looked.features if by == "features" else looked.pixels
-        grid = adaptive_avg_pool2d(grid, looked.shape) if by == "colours" else grid
+    for feature_batch in iter_feature_batches(phi, source, look):
+        grid = feature_batch.features if by == "features" else feature_batch.pixels
+        grid = adaptive_avg_pool2d(grid, feature_batch.shape) if by == "colours" else grid
         features += list(log_binned(grid, 1) if by in ("colours", "pixels") else grid)
     last: dict[int, int] = {}
     found, known, sides = list[np.ndarray](), list[np.ndarray](), list[float]()
@@ -193,7 +193,7 @@ def videos(network: str, folder: Path, layer: str | None, side: int) -> dict[str
     from PIL import Image
 
     from selfsight.api import Run
-    from selfsight.discover.dense.features import Look
+    from selfsight.discover.dense.features import FeatureSpec
     from selfsight.discover.dense.propagate import propagate
     from selfsight.measure.metrics.overlap import contour_score, overlap
 
@@ -211,8 +211,8 @@ def videos(network: str, folder: Path, layer: str | None, side: int) -> dict[str
 
         rows = {"copied": judged([masks[0]] * len(masks))}
         for name, one in (("learnt", run), ("untrained", plain)):
-            look = Look(side, layer, centred=False)
-            rows[name] = judged([mask > 0 for mask in propagate(one.phi, frames, masks[0].astype(np.int64), look=look)])
+            look = FeatureSpec(side, layer, centred=False)
+            rows[name] = judged([mask > 0 for mask in propagate(one.phi, frames, masks[0].astype(np.int64), feature_spec=look)])
         table[sequence.name] = {"frames": len(files), **rows}
         print(sequence.name, table[sequence.name], flush=True)
     return {"network": run.phi.name, "backbone": run.phi.spec, "layer": layer, "side": side, "rows": table}

@@ -20,18 +20,27 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from selfsight.core.errors import SelfsightError
-from selfsight.data.loader import images
+from selfsight.data.loader import load_images
 from selfsight.data.opening import open_source
-from selfsight.data.views.image.geometry import central
+from selfsight.data.views.image.geometry import central_square
 from selfsight.explain.attribution.explanation import explain
 from selfsight.explain.gallery import inversions
 from selfsight.explain.inversion.descent import caricature, invert, invert_by_network
 from selfsight.explain.inversion.inverter import invert_learned, learn_inverter
-from selfsight.explain.synthesis.activation import Fourier, Generated, Phase, Pixels, Writing, deep_dream, maximise, synthesise_style
+from selfsight.explain.synthesis.activation import (
+    Fourier,
+    Generated,
+    Parameterisation,
+    Phase,
+    Pixels,
+    deep_dream,
+    maximise,
+    synthesise_style,
+)
 from selfsight.explain.synthesis.comparison import compare_units
 from selfsight.explain.synthesis.priors import estimate_spectrum
 from selfsight.explain.targets import strongest, unit
-from selfsight.render.sheet import Shown, sheet
+from selfsight.render.sheet import Tile, sheet
 
 PAGE = Path(__file__).parent.parent / "docs" / "understand" / "gallery.md"
 PICTURES = PAGE.parent / "gallery"
@@ -54,7 +63,7 @@ def seen(count: int) -> Tensor:
     """Pictures that the networks have learnt from."""
     source = open_source(str(shared("cifar10", "train.parquet")), size=32)
     rows = np.linspace(0, len(source) - 1, count).astype(np.int64)
-    return torch.cat([central(images(source, part), 32) for part in np.array_split(rows, max(count // 500, 1))])
+    return torch.cat([central_square(load_images(source, part), 32) for part in np.array_split(rows, max(count // 500, 1))])
 
 
 def why() -> bytes:
@@ -85,12 +94,17 @@ def classes() -> bytes:
     """What each class looks like to the network, written down in four ways."""
     phi, target = published(56)
     spectrum, inverter = estimate_spectrum(seen(500)), learn_inverter(phi, seen(4000), None, steps=1000, real=0.003)
-    ways: dict[str, Writing] = {"pixels": Pixels(), "fourier": Fourier(), "phase": Phase(spectrum), "generated": Generated(inverter)}
+    ways: dict[str, Parameterisation] = {
+        "pixels": Pixels(),
+        "fourier": Fourier(),
+        "phase": Phase(spectrum),
+        "generated": Generated(inverter),
+    }
     rows = {}
     for name, writing in ways.items():
         found = maximise(phi, target.at(torch.arange(10)), count=10, writing=writing, rate=0.2 if name in ("phase", "generated") else 0.05)
         rows[name] = [
-            Shown(picture.permute(1, 2, 0).numpy(), f"{CLASSES[number]} {float(score):.1f}")
+            Tile(picture.permute(1, 2, 0).numpy(), f"{CLASSES[number]} {float(score):.1f}")
             for number, (picture, score) in enumerate(zip(found.pictures, found.scores, strict=True))
         ]
     return sheet(rows)
@@ -104,7 +118,7 @@ def units() -> bytes:
         numbers = torch.arange(8)
         found = maximise(phi, unit(layer, numbers), count=8)
         rows[layer.removeprefix("module.")] = [
-            Shown(picture.permute(1, 2, 0).numpy(), f"unit {number} {float(score):.2g}")
+            Tile(picture.permute(1, 2, 0).numpy(), f"unit {number} {float(score):.2g}")
             for number, (picture, score) in enumerate(zip(found.pictures, found.scores, strict=True))
         ]
     return sheet(rows)
@@ -124,7 +138,7 @@ def dreams() -> bytes:
     more, drawn = deep_dream(phi, shown, "module.layer2.8"), caricature(phi, shown, "module.layer3.8")
     texture, _ = synthesise_style(phi, shown, ["module.layer1.4", "module.layer1.8", "module.layer2.4"], steps=150)
     columns = {"the photograph": shown, "DeepDream": more, "caricature": drawn, "texture": texture}
-    rows = {name: [Shown(levels(each[number])) for each in columns.values()] for number, name in enumerate(PHOTOGRAPHS)}
+    rows = {name: [Tile(levels(each[number])) for each in columns.values()] for number, name in enumerate(PHOTOGRAPHS)}
     return sheet(rows, list(columns))
 
 

@@ -29,26 +29,26 @@ NUISANCES = ("light", "ground", "background_name", "x", "y")
 def learn(folder: Path, minutes: float) -> None:
     """Some methods of the catalogue, each for so many minutes."""
     from selfsight.workflows.train.config import world_options
-    from selfsight.workflows.train.request import Wishes
-    from selfsight.workflows.train.run import Manner, learn_run
+    from selfsight.workflows.train.request import TrainRequest
+    from selfsight.workflows.train.run import RunPolicy, run_training
 
     for method in METHODS:
         if not (folder / method / "export").exists():
             data = WORLD.format(count=10_000, size=32, split="train")
-            wishes = Wishes(method=method, data=data, size=32, minutes=minutes, options=world_options(method))
-            learn_run(wishes, folder / method, Manner(say=lambda words, method=method: print(f"{method}: {words}", flush=True)))
+            wishes = TrainRequest(method=method, data=data, size=32, minutes=minutes, options=world_options(method))
+            run_training(wishes, folder / method, RunPolicy(progress=lambda words, method=method: print(f"{method}: {words}", flush=True)))
 
 
 def probing(networks: list[str]) -> dict[str, Any]:
     """k-NN and a linear probe of classes, and bits of clusters that concepts tell: all, those of the object, those of the rest."""
     from selfsight.api import Run
-    from selfsight.bank.extract import encoder_of
+    from selfsight.bank.extract import make_encoder
     from selfsight.bank.store import OUTPUT
     from selfsight.data.opening import open_source
     from selfsight.measure.baselines import PIXEL_SIDE, channel_statistics, pixel_encoder, untrained_networks
 
     def probed(phi: Any) -> dict[str, Any]:
-        return _probed(encoder_of(phi), phi.size, source, judged)[OUTPUT]
+        return _probed(make_encoder(phi), phi.size, source, judged)[OUTPUT]
 
     rows: dict[str, Any] = {}
     source, judged = (open_source(WORLD.format(count=count, size=32, split=split)) for count, split in ((10_000, "train"), (3000, "test")))
@@ -70,12 +70,12 @@ def probing(networks: list[str]) -> dict[str, Any]:
 
 def _probed(encoder: Any, size: int, source: Any, judged: Any) -> dict[str, dict[str, Any]]:
     """The scores of each output of an encoder, by its name."""
-    from selfsight.bank.extract import pass_through
+    from selfsight.bank.extract import extract_features
     from selfsight.measure.probes.reverse import concepts_of
     from selfsight.measure.results import Features
 
     known, truth = (part.truth(np.arange(len(part))) for part in (source, judged))
-    fitted, asked = (pass_through(part, encoder, size=size) for part in (source, judged))
+    fitted, asked = (extract_features(part, encoder, size=size) for part in (source, judged))
     concepts = concepts_of(known, truth)
     assert concepts is not None
     outside = np.isin(concepts.groups, NUISANCES)
@@ -101,7 +101,7 @@ def _plain(features: Any, concepts: Any, parts: dict[str, Any]) -> dict[str, Any
         found |= {f"bits, {name}": scores["bits"], f"NMI, {name}": scores["nmi"]}
         if name == "all":
             found["bits, shuffled"] = scores["shuffled_bits"]
-    return {name: score.to_plain() for name, score in found.items()}
+    return {name: score.to_json() for name, score in found.items()}
 
 
 def transfer(networks: list[str], data: str, folder: Path | None, side: int) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def transfer(networks: list[str], data: str, folder: Path | None, side: int) -> 
     from selfsight.api import Run
     from selfsight.data.opening import open_source
     from selfsight.data.source import Subset
-    from selfsight.workflows.evaluate.run import measure_network
+    from selfsight.workflows.evaluate.run import evaluate_representation
 
     rows, probes = {}, ["finetune", "segment", "detect"]
     for network in networks:
@@ -123,9 +123,9 @@ def transfer(networks: list[str], data: str, folder: Path | None, side: int) -> 
             train, test = (
                 open_source(WORLD.format(count=count, size=size, split=split)) for count, split in ((1000, "train"), (300, "test"))
             )
-        say = lambda words, network=network: print(f"{network}: {words}", flush=True)  # noqa: E731
-        found = measure_network(run.phi, run.path, train=train, test=test, probes=probes, say=say)
-        plain = found.to_plain()
+        progress = lambda words, network=network: print(f"{network}: {words}", flush=True)  # noqa: E731
+        found = evaluate_representation(run.phi, run.path, train=train, test=test, probes=probes, progress=progress)
+        plain = found.to_json()
         rows[Path(network).name] = {"backbone": run.phi.spec, **{name: plain[name] for name in ("scores", "floors", "protocol")}}
     return {"data": data, "rows": rows}
 

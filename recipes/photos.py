@@ -81,14 +81,14 @@ def learn_one(name: str, read: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from selfsight.core.origin import origin
-    from selfsight.workflows.train.request import Wishes
-    from selfsight.workflows.train.run import Manner, learn_run
+    from selfsight.workflows.train.request import TrainRequest
+    from selfsight.workflows.train.run import RunPolicy, run_training
 
     long = {"steps": read.steps} if read.steps else {"minutes": read.minutes}
-    wishes = Wishes(data=str(read.photos), seed=read.seed, device=read.device, **long, **WISHES[name])
+    wishes = TrainRequest(data=str(read.photos), seed=read.seed, device=read.device, **long, **WISHES[name])
     path = Path(read.out) / f"photos_{name}"
     started = time.perf_counter()
-    summary = learn_run(wishes, path, Manner(overwrite=read.overwrite, say=lambda words: print(f"{name}: {words}", flush=True)))
+    summary = run_training(wishes, path, RunPolicy(overwrite=read.overwrite, progress=lambda words: print(f"{name}: {words}", flush=True)))
     config = json.loads((path / "config.json").read_text())
     with tarfile.open(read.photos) as tar:
         photographs = len(tar.getnames())

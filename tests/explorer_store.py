@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from selfsight.bank.store import write_bank
-from selfsight.explorer.server.opening import Opened
+from selfsight.explorer.server.opening import RunningServer
 from selfsight.explorer.server.pack import Pack, PackWriter
-from selfsight.explorer.server.store import Network, Shelf
+from selfsight.explorer.server.store import ExplorerStore, Network
 
 COUNT = 40
 NAMES = ['it\'s a "name".png', "new\nline.png", "<img src=x onerror=alert(1)>.png", "ünïcode ☃.png", "=1+1.png"]
@@ -45,18 +45,18 @@ def make_pack(path: Path, count: int = COUNT, bank: str = "../bank") -> Pack:
         return writer.finish(names, columns, {"pca": places, "turned": places[:, ::-1]}, clusters, about)
 
 
-def make_shelf(folder: Path) -> Shelf:
+def make_shelf(folder: Path) -> ExplorerStore:
     pack = make_pack(folder / "pack")
     dice = np.random.default_rng(0)
     rows = dice.normal(size=(COUNT, 6)).astype(np.float32) + 4 * np.eye(6, dtype=np.float32)[np.arange(COUNT) % 2]
     write_bank(folder / "bank", {"inner": rows[:, :3], "output": rows}, list(pack.names.to_pylist()), {"data": "none"})
-    return Shelf(pack, [Network("net", folder / "bank")])
+    return ExplorerStore(pack, [Network("net", folder / "bank")])
 
 
 class Client:
     """A page that knows the key: answers as (status, headers, body)."""
 
-    def __init__(self, opened: Opened) -> None:
+    def __init__(self, opened: RunningServer) -> None:
         self.host, _, rest = opened.address.removeprefix("http://").partition("/")
         self.enter = f"/{rest}"
         self.cookie = ""

@@ -15,7 +15,7 @@ from selfsight.data.source import Source
 from selfsight.engine.fit import labels_of
 from selfsight.engine.hardware import Hardware
 from selfsight.engine.plan import Plan, turns_of
-from selfsight.workflows.train.config import Settings, build, choose, plan_of
+from selfsight.workflows.train.config import TrainConfig, build, plan_of, resolve_options
 
 SMALL: dict[str, dict[str, Any]] = {
     "cmc": {"dim": 16},
@@ -88,11 +88,11 @@ def thin(backbone: str) -> str:
 
 def settings(
     name: str, *, size: int | None = None, batch: int = 8, steps: int = 2, options: dict[str, Any] | None = None, **more: Any
-) -> Settings:
+) -> TrainConfig:
     size = size or SIDES.get(name, 16)
-    preset, chosen, training = choose(name, size=size, options=SMALL.get(name, {}) | (options or {}))
+    preset, chosen, training = resolve_options(name, size=size, options=SMALL.get(name, {}) | (options or {}))
     backbone = thin(more.pop("backbone", BACKBONES.get(name, preset.backbone)))
-    return Settings(
+    return TrainConfig(
         data="small",
         method=name,
         backbone=backbone,
@@ -109,7 +109,7 @@ def settings(
 class Trial:
     """A method that is ready for a step, and the views of that step."""
 
-    settings: Settings
+    settings: TrainConfig
     method: Method
     plan: Plan
     clock: Clock
@@ -137,7 +137,7 @@ def trial(name: str, source: Source, **more: Any) -> Trial:
     plan.labels, plan.source = labels_of(method, source), source
     CPU.place(method)
     method.train()
-    (before, first), (clock, batch) = plan.walk(loader, CPU)
+    (before, first), (clock, batch) = plan.iter_batches(loader, CPU)
     if isinstance(method, Relabels):
         method.relabel(lambda network: plan.extract(method, loader, CPU, network), clock)
     Trial(chosen, method, plan, before, plan.views(method, first, before, CPU)[0]).outcomes()

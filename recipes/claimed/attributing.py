@@ -21,7 +21,7 @@ from selfsight.explain.checks.diagnosis import diagnose
 from selfsight.explain.checks.pointing import centre_map, curves, pointing_game, random_map
 from selfsight.explain.checks.sanity import neuron_sensitivity
 from selfsight.explain.targets import Target, cluster, strongest, unit
-from selfsight.render.sheet import Shown, sheet
+from selfsight.render.sheet import Tile, sheet
 
 AREAS = (0.05, 0.1, 0.2, 0.4)
 SHORTCUT = "&preset=shortcut"
@@ -72,9 +72,9 @@ def areas_met(folder: Path) -> Found:  # noqa: ARG001
     }
     rows = {
         f"scene {100 + number}": [
-            Shown(levels(pictures[number]), "the scene"),
+            Tile(levels(pictures[number]), "the scene"),
             *(
-                Shown(
+                Tile(
                     levels(pictures[number] * mask + 0.4 * (1 - mask)),
                     f"{100 * float(first.visible[number, place]):.0f} % keeps {100 * float(first.share[number, place]):.0f} %",
                 )

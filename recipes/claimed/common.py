@@ -11,14 +11,14 @@ import torch
 
 from selfsight.api import Run
 from selfsight.core.representation import Representation
-from selfsight.data.loader import images
+from selfsight.data.loader import load_images
 from selfsight.data.opening import open_source
-from selfsight.data.views.image.geometry import central
+from selfsight.data.views.image.geometry import central_square
 from selfsight.engine.checkpoint import load_checkpoint, newest_checkpoint
 from selfsight.measure.results import Features
-from selfsight.workflows.train.config import Settings, build, world_options
-from selfsight.workflows.train.request import Wishes
-from selfsight.workflows.train.run import Manner, learn_run
+from selfsight.workflows.train.config import TrainConfig, build, world_options
+from selfsight.workflows.train.request import TrainRequest
+from selfsight.workflows.train.run import RunPolicy, run_training
 
 TRAIN, TEST = "world:shapes?count=4000&size=32&split=train", "world:shapes?count=2000&size=32&split=test"
 SEED = 0
@@ -63,8 +63,8 @@ def learn(folder: Path, method: str, steps: int, *, data: str = TRAIN, **options
     """A run of some steps with the method's small preset, and its status with the reason."""
     given = (world_options(method) if data == TRAIN else {}) | options
     wished = {name: given.pop(name) for name in ("batch", "backbone", "limit", "training") if name in given}
-    wishes = Wishes(data=data, method=method, size=32, steps=steps, seed=SEED, options=given, device="cpu", **wished)
-    learn_run(wishes, folder, Manner(say=quiet))
+    wishes = TrainRequest(data=data, method=method, size=32, steps=steps, seed=SEED, options=given, device="cpu", **wished)
+    run_training(wishes, folder, RunPolicy(progress=quiet))
     return Run(folder), json.loads((folder / "STATUS.json").read_text())
 
 
@@ -81,7 +81,7 @@ def records(run: Run, name: str) -> list[tuple[int, float]]:
 
 def method_of(run: Run) -> Any:
     """The whole method as it ended, heads and tables included."""
-    settings = Settings.from_plain(json.loads((run.path / "config.json").read_text()))
+    settings = TrainConfig.from_json(json.loads((run.path / "config.json").read_text()))
     method = build(settings)
     checkpoint = newest_checkpoint(run.path / "checkpoints", quiet)
     assert checkpoint is not None
@@ -98,7 +98,7 @@ def layers_told(phi: Representation, probe: Callable[[Features], Any], data: tup
     for name in data:
         source = open_source(name, size=32, limit=4000, seed=SEED)
         rows = [np.arange(len(source))[start : start + 500] for start in range(0, len(source), 500)]
-        shown = [central(images(source, part), 32) for part in rows]
+        shown = [central_square(load_images(source, part), 32) for part in rows]
         truth = source.truth(np.arange(len(source))).labels
         with torch.no_grad():
             parts.append(({layer: torch.cat([says(part, layer) for part in shown]).numpy() for layer in phi.layers}, truth))

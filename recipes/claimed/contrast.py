@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 from claimed.common import BLUE, RED, SEED, TEST, Claim, Found, bars, learn, method_of, plain, top1
 from selfsight.core.clock import Clock
 from selfsight.core.method import Frame
-from selfsight.data.loader import images
+from selfsight.data.loader import load_images
 from selfsight.data.opening import open_source
 from selfsight.data.views.image.geometry import Crop
 from selfsight.data.views.image.recipes import TwoCrops, View
@@ -137,7 +137,7 @@ def simclr_sweep(folder: Path) -> Found:
 def pair_cosines(method: Any, recipe: TwoCrops) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosines of the embeddings of two views of a picture, and of views of two pictures, unseen ones."""
     clock, source = Clock(seed=SEED), open_source(TEST, size=32)
-    shown = images(source, np.arange(500))
+    shown = load_images(source, np.arange(500))
     views = recipe.make(shown, recipe.draw(500, clock, Frame(32, method.backbone.stride, 3)))
     with torch.no_grad():
         left, right = (normalize(method.projector(method.backbone(view).pooled).float()) for view in views.large)

@@ -16,9 +16,9 @@ from selfsight.backbones.loading import untrained_twin
 from selfsight.core.card import small_sgd
 from selfsight.core.errors import DataError
 from selfsight.core.representation import Representation
-from selfsight.data.loader import images
+from selfsight.data.loader import load_images
 from selfsight.data.opening import open_source
-from selfsight.data.views.image.geometry import Crop, central, turned
+from selfsight.data.views.image.geometry import Crop, central_square, turned
 from selfsight.data.views.image.recipes import FourTurns, View
 from selfsight.measure.baselines import estimate_statistics
 from selfsight.measure.probes.linear import linear
@@ -69,7 +69,7 @@ def turns_told(network: Callable[[Tensor], Tensor], normalise: Any) -> tuple[flo
     parts = []
     for data in DIGITS:
         source = open_source(data, size=32)
-        shown = central(images(source, np.arange(len(source))), 32, normalise)
+        shown = central_square(load_images(source, np.arange(len(source))), 32, normalise)
         with torch.no_grad():
             rows = torch.cat([network(turned(shown, quarters)) for quarters in range(4)]).numpy()
         parts.append((rows, np.repeat(np.arange(4), len(source))))
@@ -157,7 +157,7 @@ def all_information(_: Path) -> Found:
     """Nothing is ever lost, and yet features get better (Tschannen et al. 2019, arXiv:1907.13625, section 3.1)."""
     source = open_source("digits", size=32)
     order = np.random.default_rng(SEED).permutation(len(source))
-    small = adaptive_avg_pool2d(images(source, order).pixels.double().mean(1, keepdim=True) / 255, 8).flatten(1)
+    small = adaptive_avg_pool2d(load_images(source, order).pixels.double().mean(1, keepdim=True) / 255, 8).flatten(1)
     labels, judged = source.truth(order).labels, len(order) // 2
     assert labels is not None
     torch.manual_seed(SEED)

@@ -13,17 +13,17 @@ from claimed.attributing import levels
 from claimed.common import Claim, Found, curves
 from claimed.trained import probe, scenes, trained, world
 from selfsight.core.representation import Representation
-from selfsight.data.loader import images
+from selfsight.data.loader import load_images
 from selfsight.data.opening import open_source
-from selfsight.data.views.image.geometry import central
+from selfsight.data.views.image.geometry import central_square
 from selfsight.explain.inversion.descent import Prior, fit_hourglass, invert
 from selfsight.explain.inversion.inverter import invert_learned
-from selfsight.explain.synthesis.activation import STILL, Fourier, Maximised, Pixels, maximise
+from selfsight.explain.synthesis.activation import NO_TRANSFORMS, Fourier, Maximised, Pixels, maximise
 from selfsight.explain.synthesis.comparison import responses
 from selfsight.explain.targets import unit
-from selfsight.render.sheet import Shown, sheet
+from selfsight.render.sheet import Tile, sheet
 
-NATURAL = Pixels(), STILL
+NATURAL = Pixels(), NO_TRANSFORMS
 """An ascent without anything that is known of pictures."""
 TRIES = 3
 
@@ -36,7 +36,7 @@ def decibels(found: Tensor, images: Tensor) -> float:
 def real(count: int = 2000) -> Tensor:
     """Scenes that were learnt from, as the network sees them."""
     source = open_source(world("train", 4000), size=32)
-    return torch.cat([central(images(source, rows), 32) for rows in np.array_split(np.arange(count), 4)])
+    return torch.cat([central_square(load_images(source, rows), 32) for rows in np.array_split(np.arange(count), 4)])
 
 
 def rough(pictures: Tensor) -> float:
@@ -51,14 +51,14 @@ def kept_by_depth(folder: Path) -> Found:  # noqa: ARG001
     run = trained(0)
     shown, *_ = scenes(run, 12)
     errors, spreads = {}, {}
-    rows: dict[str, list[Shown]] = {f"scene {number}": [Shown(levels(shown[number]), "the scene")] for number in range(3)}
+    rows: dict[str, list[Tile]] = {f"scene {number}": [Tile(levels(shown[number]), "the scene")] for number in range(3)}
     for layer in run.phi.layers:
         found = invert(run.phi, shown, layer, restarts=3)
         errors[layer] = float((found.pictures - shown[:, None]).square().mean((2, 3, 4)).sqrt().mean())
         spreads[layer] = float(found.spread().mean())
         for number in range(3):
             rows[f"scene {number}"] += [
-                Shown(levels(found.pictures[number, again]), f"{layer}\nerror {float(found.errors[number, again]):.2f}") for again in (0, 1)
+                Tile(levels(found.pictures[number, again]), f"{layer}\nerror {float(found.errors[number, again]):.2f}") for again in (0, 1)
             ]
     grows = all(list(values.values()) == sorted(values.values()) for values in (errors, spreads))
     measured = {"error of a pixel (root mean square, 0 to 1)": errors, "spread over restarts": spreads}
@@ -76,11 +76,8 @@ def smoothness(folder: Path) -> Found:  # noqa: ARG001
     energy["the scenes"] = rough(shown)
     rows = {
         f"scene {number}": [
-            Shown(levels(shown[number]), "the scene"),
-            *(
-                Shown(levels(each.pictures[number, 0]), f"{name}\nerror {float(each.errors[number, 0]):.2f}")
-                for name, each in found.items()
-            ),
+            Tile(levels(shown[number]), "the scene"),
+            *(Tile(levels(each.pictures[number, 0]), f"{name}\nerror {float(each.errors[number, 0]):.2f}") for name, each in found.items()),
         ]
         for number in range(3)
     }
@@ -94,7 +91,7 @@ def form_is_a_prior(folder: Path) -> Found:  # noqa: ARG001
     dice = torch.Generator().manual_seed(0)
     errors: dict[str, list[float]] = {"photograph": [], "shuffled": [], "noise": []}
     lines: dict[str, list[tuple[Any, float]]] = {}
-    for number, picture in enumerate(central(images(photo, np.arange(4)), 64)):
+    for number, picture in enumerate(central_square(load_images(photo, np.arange(4)), 64)):
         order = torch.randperm(64 * 64, generator=dice)
         kinds = {
             "photograph": picture,
@@ -117,7 +114,7 @@ def learnt_and_searched(folder: Path) -> Found:  # noqa: ARG001
     run = trained(0)
     shown, *_ = scenes(run, 16)
     measured: dict[str, dict[str, float]] = {}
-    rows: dict[str, list[Shown]] = {f"scene {number}": [Shown(levels(shown[number]), "the scene")] for number in range(4)}
+    rows: dict[str, list[Tile]] = {f"scene {number}": [Tile(levels(shown[number]), "the scene")] for number in range(4)}
     for layer in (run.phi.layers[2], run.phi.layers[-1]):
         started = time.process_time()
         searched = invert(run.phi, shown, layer)
@@ -138,7 +135,7 @@ def learnt_and_searched(folder: Path) -> Found:  # noqa: ARG001
         for number in range(4):
             for name, each in (("searched", searched), ("learnt", learnt)):
                 words = f"{layer}, {name}\nerror {float(each.errors[number, 0]):.2f}"
-                rows[f"scene {number}"].append(Shown(levels(each.pictures[number, 0]), words))
+                rows[f"scene {number}"].append(Tile(levels(each.pictures[number, 0]), words))
     holds = all(row["learnt (dB)"] >= row["searched (dB)"] - 2 and row["times as fast"] >= 100 for row in measured.values())
     return Found({"on 16 scenes": measured}, holds, png=sheet(rows))
 
@@ -167,7 +164,7 @@ def units_driven(folder: Path) -> Found:  # noqa: ARG001
     one, other = trained(0), trained(1)
     scenes_seen, count = real(), 24
     measured: dict[str, dict[str, float]] = {}
-    rows: dict[str, list[Shown]] = {}
+    rows: dict[str, list[Tile]] = {}
     for layer in (one.phi.layers[1], one.phi.layers[2], one.phi.layers[-1]):
         here, there = responses(one.phi, scenes_seen, layer), responses(other.phi, scenes_seen, layer)
         alive = torch.nonzero(here.std(0) > 1e-6)[:, 0]
@@ -181,7 +178,7 @@ def units_driven(folder: Path) -> Found:  # noqa: ARG001
             if name == "regularised":
                 driven = 100 * float((made.shifted.cpu() > here[:, units].quantile(0.999, dim=0)).float().mean())
                 rows[layer] = [
-                    Shown(picture.permute(1, 2, 0).numpy(), f"unit {int(number)}\n{float(score):.2g}, at most {float(best):.2g} seen")
+                    Tile(picture.permute(1, 2, 0).numpy(), f"unit {int(number)}\n{float(score):.2g}, at most {float(best):.2g} seen")
                     for picture, number, score, best in zip(made.pictures[:6], units, made.scores, here[:, units].amax(0), strict=False)
                 ]
         measured[layer] = {

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from selfsight.backbones.image.resnet import resnet_tiny
 from selfsight.core.representation import Representation
 from selfsight.data.opening import open_source
-from selfsight.measure.analysis.equivalence import Judge, Labelled
+from selfsight.measure.analysis.equivalence import Labelled, StitchEvaluator
 
 SIZE, WIDTH, STEPS, BATCH = 32, 16, 400, 64
 
@@ -45,7 +45,7 @@ def teach(module: nn.Module, logits: Callable[[Tensor], Tensor], data: Labelled,
     module.eval()
 
 
-def judge(data: Labelled, *, seed: int = 0, width: int = WIDTH, steps: int = STEPS, size: int = SIZE) -> Judge:
+def judge(data: Labelled, *, seed: int = 0, width: int = WIDTH, steps: int = STEPS, size: int = SIZE) -> StitchEvaluator:
     """A small residual network that was taught the classes of pictures."""
     torch.manual_seed(seed)
     backbone = resnet_tiny(size=size, width=width)
@@ -54,4 +54,4 @@ def judge(data: Labelled, *, seed: int = 0, width: int = WIDTH, steps: int = STE
     teach(nn.ModuleList([backbone, head]), lambda shown: head(phi.features(shown).pooled), data, steps=steps, seed=seed)
     for weight in (*backbone.parameters(), *head.parameters()):
         weight.requires_grad_(False)  # noqa: FBT003
-    return Judge(phi, head)
+    return StitchEvaluator(phi, head)

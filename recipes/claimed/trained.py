@@ -18,14 +18,14 @@ from selfsight.api import Run, wrap
 from selfsight.core.errors import DataError
 from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
-from selfsight.data.loader import images
+from selfsight.data.loader import load_images
 from selfsight.data.opening import open_source
-from selfsight.data.views.image.geometry import central
+from selfsight.data.views.image.geometry import central_square
 from selfsight.explain.targets import Target, probe_class, strongest
 from selfsight.workflows.explain import read_images
 from selfsight.workflows.train.config import world_options
-from selfsight.workflows.train.request import Wishes
-from selfsight.workflows.train.run import Manner, learn_run
+from selfsight.workflows.train.request import TrainRequest
+from selfsight.workflows.train.run import RunPolicy
 
 STEPS = 450
 _PASSING = tempfile.TemporaryDirectory()
@@ -44,8 +44,8 @@ def trained(seed: int, method: str = "simclr", more: str = "") -> Run:
     train, path = world("train", 4000, more=more), _FOLDER / f"{method}{seed}{more.replace('&', '-')}"
     if (path / "measures" / "linear.npz").is_file():
         return Run(path)
-    wishes = Wishes(data=train, method=method, size=32, steps=STEPS, seed=seed, options=world_options(method), device="cpu")
-    learn_run(wishes, path, Manner(say=quiet))
+    wishes = TrainRequest(data=train, method=method, size=32, steps=STEPS, seed=seed, options=world_options(method), device="cpu")
+    train(wishes, path, RunPolicy(progress=quiet))
     run = Run(path)
     run.measure(train=train, test=world("test", 1000, more=more), probes=["linear"], floors=False)
     return run
@@ -60,7 +60,7 @@ def scenes(run: Run, count: int, more: str = "", size: int = 32, first: int = 0)
         shown, there = asked.images, asked.objects
     else:
         source = open_source(world("test", 1000, size, more), size=size)
-        shown = central(images(source, rows), size)
+        shown = central_square(load_images(source, rows), size)
         there = torch.from_numpy(np.stack([np.asarray(mask) > 0 for mask in source.truth(rows).masks or []]))
     labels = open_source(spec, size=32).truth(rows).labels
     assert labels is not None

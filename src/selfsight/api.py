@@ -13,38 +13,38 @@ from torch import Tensor, nn
 
 from selfsight.backbones.loading import load_representation
 from selfsight.backbones.onnx import export_onnx
-from selfsight.bank.extract import bank_of, fingerprint_of
+from selfsight.bank.extract import fingerprint, get_bank
 from selfsight.bank.store import Bank
 from selfsight.core.clock import Clock
 from selfsight.core.errors import UsageError
-from selfsight.core.progress import Say, quiet
+from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
-from selfsight.data.loader import images
+from selfsight.data.loader import load_images
 from selfsight.data.opening import open_source
 from selfsight.data.source import Source
-from selfsight.data.views.image.geometry import central
+from selfsight.data.views.image.geometry import central_square
 from selfsight.engine.hardware import fast_bf16, find_device
 from selfsight.explain.attribution.explanation import Explanation, explain
 from selfsight.explain.checks.diagnosis import Diagnosis, diagnose
 from selfsight.explain.gallery import Gallery, inversions, maximisers
-from selfsight.explain.inversion.descent import Inverted, invert, invert_by_network
+from selfsight.explain.inversion.descent import Inversion, invert, invert_by_network
 from selfsight.explain.inversion.inverter import Inverter, invert_learned, learn_inverter
-from selfsight.explain.synthesis.activation import Fourier, Generated, Phase, Pixels, Writing
+from selfsight.explain.synthesis.activation import Fourier, Generated, Parameterisation, Phase, Pixels
 from selfsight.explain.synthesis.comparison import compare_units
 from selfsight.explain.synthesis.priors import estimate_spectrum
-from selfsight.explorer.prepare.build import ready
-from selfsight.explorer.server.opening import Opened, serve
+from selfsight.explorer.prepare.build import find_or_prepare
+from selfsight.explorer.server.opening import RunningServer, serve
 from selfsight.measure.results import Score
-from selfsight.render.sheet import unique
-from selfsight.report.page import Shown, write_report
-from selfsight.workflows.discover import WHOLE, discover
+from selfsight.render.sheet import unique_names
+from selfsight.report.page import ViewExamples, write_report
+from selfsight.workflows.discover import IMAGE_LEVEL, discover
 from selfsight.workflows.evaluate.comparison import Comparison
-from selfsight.workflows.evaluate.probes import Examination
-from selfsight.workflows.evaluate.run import compare_networks, measure_network
+from selfsight.workflows.evaluate.probes import EvaluationResult
+from selfsight.workflows.evaluate.run import compare_representations, evaluate_representation
 from selfsight.workflows.explain import fixed_target, read_images, target_of
-from selfsight.workflows.train.config import Settings, build, frame_of
-from selfsight.workflows.train.request import Wishes
-from selfsight.workflows.train.run import Manner, continue_run, learn_run
+from selfsight.workflows.train.config import TrainConfig, build, frame_of
+from selfsight.workflows.train.request import TrainRequest
+from selfsight.workflows.train.run import RunPolicy, continue_run, run_training
 
 __all__ = ["Run", "compare", "learn", "load", "open", "wrap"]
 
@@ -54,21 +54,21 @@ def open(spec: str | Path, **options: Any) -> Source:
     return open_source(spec, **options)
 
 
-def learn(data: str | Path, *, out: str | Path | None = None, manner: Manner | None = None, **wishes: Any) -> "Run":
+def learn(data: str | Path, *, out: str | Path | None = None, manner: RunPolicy | None = None, **wishes: Any) -> "Run":
     """Learn a representation of the pictures in ``data``.
 
     Args:
         data: a data set's name: a folder, an archive, ``world:shapes`` and others (see ``open``).
         out: the run's folder; ``runs/METHOD`` by default.
         manner: how the run is carried out (resume, overwrite, …).
-        wishes: the fields of ``Wishes``: method, backbone, size, batch, epochs, steps, minutes, seed, limit, options, …
+        wishes: the fields of ``TrainRequest``: method, backbone, size, batch, epochs, steps, minutes, seed, limit, options, …
 
     Raises:
         SelfsightError: what went wrong and what to do about it.
     """
-    asked = Wishes(data=str(data), **wishes)
+    asked = TrainRequest(data=str(data), **wishes)
     path = Path(out) if out is not None else Path("runs") / asked.method
-    learn_run(asked, path, manner)
+    run_training(asked, path, manner)
     return Run(path)
 
 
@@ -93,8 +93,10 @@ def compare(
     """
     how = {name: more.pop(name) for name in ("size", "device") if name in more}
     opened = [run if isinstance(run, Run) else Run(run, **how) for run in runs]
-    names = unique([run.path.name for run in opened])
-    found = compare_networks({name: (run.phi, run.path) for name, run in zip(names, opened, strict=True)}, train=train, test=test, **more)
+    names = unique_names([run.path.name for run in opened])
+    found = compare_representations(
+        {name: (run.phi, run.path) for name, run in zip(names, opened, strict=True)}, train=train, test=test, **more
+    )
     if out is not None:
         found.save(Path(out))
     return found
@@ -135,10 +137,10 @@ class Run:
         )
 
     @property
-    def settings(self) -> Settings | None:
+    def settings(self) -> TrainConfig | None:
         """The options that it was learnt with; ``None`` for a model that was not learnt here."""
         file = self.path / "config.json"
-        return Settings.from_plain(json.loads(file.read_text())) if file.is_file() else None
+        return TrainConfig.from_json(json.loads(file.read_text())) if file.is_file() else None
 
     @property
     def status(self) -> Mapping[str, Any]:
@@ -160,7 +162,7 @@ class Run:
     def bank(self, data: Source | str | Path, *, layers: Sequence[str] = (), half: bool = False) -> Bank:
         """What the representation says of a data set, kept in the run's folder."""
         source = open_source(data, size=self.phi.size) if isinstance(data, str | Path) else data
-        return bank_of(self.phi, source, self.path / "banks", layers=layers, half=half, bf16=fast_bf16(self.phi.device))
+        return get_bank(self.phi, source, self.path / "banks", layers=layers, half=half, bf16=fast_bf16(self.phi.device))
 
     def measure(
         self,
@@ -171,17 +173,17 @@ class Run:
         floors: bool = True,
         limit: int | None = None,
         **more: Any,
-    ) -> Examination:
-        """Scores beside their floors: probes fitted on ``train``, scored on ``test``; kept under ``measures/``.
+    ) -> EvaluationResult:
+        """Scores beside their floors: probes fitted on ``run_training``, scored on ``test``; kept under ``measures/``.
 
         Args:
             train, test: sources, or names of data sets.
             probes: names of probes and of measures of networks; all probes that the data allow by default.
             floors: measure the untrained network and raw pixels too.
-            limit: at most so many pictures of ``train``; of ``test`` all are used.
-            more: passed on to ``selfsight.workflows.evaluate.run.measure_network`` and ``examine``.
+            limit: at most so many pictures of ``run_training``; of ``test`` all are used.
+            more: passed on to ``selfsight.workflows.evaluate.run.evaluate_representation`` and ``examine``.
         """
-        return measure_network(self.phi, self.path, train=train, test=test, probes=probes, floors=floors, limit=limit, **more)
+        return evaluate_representation(self.phi, self.path, train=train, test=test, probes=probes, floors=floors, limit=limit, **more)
 
     def explain(
         self,
@@ -190,7 +192,7 @@ class Run:
         target: str = "code",
         methods: Sequence[str] = ("gradient", "grad_cam", "integrated_gradients", "extremal"),
         whole: bool = False,
-        say: Say = quiet,
+        progress: ProgressCallback = no_progress,
     ) -> Explanation:
         """Maps of several attribution methods for some images; ``selfsight.explain`` has the parts.
 
@@ -199,11 +201,11 @@ class Run:
             target: what is explained, such as ``class:dog``, ``cluster:7``, ``unit:stages.2/41``, ``like:other.jpg``, ``code``.
             methods: names of attribution methods; ``["all"]``: all that can explain this network.
             whole: the whole picture in place of its middle square.
-            say: called with what is being done.
+            progress: called with what is being done.
         """
         asked = read_images([str(path) for path in images], self.phi, whole=whole)
         chosen = target_of(target, self.phi, asked.images, self.path / "measures")
-        return explain(self.phi, asked.images, chosen, methods, names=asked.names, say=say)
+        return explain(self.phi, asked.images, chosen, methods, names=asked.names, progress=progress)
 
     def diagnose(self, images: Sequence[str | Path], *, target: str = "class", **more: Any) -> Diagnosis:
         """For each image the smallest part that is enough, and whether it lies on the object, where that is known.
@@ -224,7 +226,7 @@ class Run:
         layers: Sequence[str] = (),
         by: str = "descent",
         like: str | None = None,
-        say: Say = quiet,
+        progress: ProgressCallback = no_progress,
         **more: Any,
     ) -> Gallery:
         """What each layer has kept of some images: pictures that it cannot tell from them.
@@ -235,23 +237,23 @@ class Run:
             by: ``descent`` from noise (``explain.inversion.invert``), ``form`` of a network as the prior (``invert_by_network``), or
                 ``learned``: an inverter that is learnt once and kept in the run's folder (``explain.inverter``).
             like: the data set that an inverter learns from; by default what was learnt from.
-            say: called with what is being done.
+            progress: called with what is being done.
             more: passed on to these functions.
 
         Raises:
             UsageError: there is no such way, image or layer.
         """
         asked = read_images([str(path) for path in images], self.phi)
-        ways: dict[str, Callable[[str], Inverted]] = {
+        ways: dict[str, Callable[[str], Inversion]] = {
             "descent": lambda layer: invert(self.phi, asked.images, layer, **more),
             "form": lambda layer: invert_by_network(self.phi, asked.images, layer, **more),
-            "learned": lambda layer: invert_learned(self.phi, asked.images, self.inverter(layer, like=like, say=say, **more)),
+            "learned": lambda layer: invert_learned(self.phi, asked.images, self.inverter(layer, like=like, progress=progress, **more)),
         }
         if by not in ways:
             raise UsageError(f"Pictures cannot be found again by {by!r}.", f"The ways are: {', '.join(ways)}.")
-        found: dict[str, Inverted] = {}
+        found: dict[str, Inversion] = {}
         for layer in list(layers) or self.phi.layers:
-            say(f"{layer} of {len(asked.images)} images")
+            progress(f"{layer} of {len(asked.images)} images")
             found[layer] = ways[by](layer)
         return inversions(asked.images, found, names=asked.names, representation=self.phi.name, by=by, **more)
 
@@ -260,7 +262,7 @@ class Run:
         layer: str | None = None,
         *,
         like: str | None = None,
-        say: Say = quiet,
+        progress: ProgressCallback = no_progress,
         **more: Any,
     ) -> Inverter:
         """The network that paints pictures for a layer's features; learnt the first time that these weights and this data set ask for it.
@@ -268,15 +270,15 @@ class Run:
         Args:
             layer: the layer; None: the pooled output.
             like: the data set to learn from; by default what was learnt from.
-            say: called with how it stands.
+            progress: called with how it stands.
             more: passed on to ``explain.inverter.learn_inverter``; it is then learnt again.
         """
         folder = self.path / "explanations" / "inverters" / (layer or "output")
-        mark, of = f"{fingerprint_of(self.phi)} {like or ''}", folder / "learnt_from.txt"
+        mark, of = f"{fingerprint(self.phi)} {like or ''}", folder / "learnt_from.txt"
         if of.is_file() and of.read_text() == mark and not more:
             return Inverter.load(folder).to(self.phi.device)
-        say(f"learning to paint what {layer or 'the output'} says")
-        found = learn_inverter(self.phi, self._pictures(like, 4000), layer, say=say, **more)
+        progress(f"learning to paint what {layer or 'the output'} says")
+        found = learn_inverter(self.phi, self._pictures(like, 4000), layer, progress=progress, **more)
         found.save(folder)
         of.write_text(mark)
         return found
@@ -285,7 +287,7 @@ class Run:
         """Squares of a data set, by default of what was learnt from, evenly drawn."""
         source = self.source() if like is None else open_source(like, size=self.phi.size)
         rows = np.linspace(0, len(source) - 1, min(most, len(source))).astype(np.int64)
-        return torch.cat([central(images(source, part), self.phi.size) for part in np.array_split(rows, -(-len(rows) // 500))])
+        return torch.cat([central_square(load_images(source, part), self.phi.size) for part in np.array_split(rows, -(-len(rows) // 500))])
 
     def maximise(
         self,
@@ -293,7 +295,7 @@ class Run:
         *,
         writing: str = "fourier",
         like: str | None = None,
-        say: Say = quiet,
+        progress: ProgressCallback = no_progress,
         **more: Any,
     ) -> Gallery:
         """Pictures that make units, clusters or classes say most (``explain.activation.maximise``).
@@ -302,18 +304,18 @@ class Run:
             targets: such as ``unit:stages.2/41``, ``cluster:7``, ``class:dog``.
             writing: how pictures are written down: fourier, pixels, phase, or generated (the code of a learned inverter).
             like: the data set whose spectrum pictures have (phase), or that the inverter learns from; by default what was learnt from.
-            say: called with what is being done.
+            progress: called with what is being done.
             more: passed on to ``explain.gallery.maximisers``.
 
         Raises:
             UsageError: there is no such target or writing.
         """
         chosen = [fixed_target(text, self.phi, self.path / "measures") for text in targets]
-        ways: dict[str, Callable[[], Writing]] = {
+        ways: dict[str, Callable[[], Parameterisation]] = {
             "fourier": Fourier,
             "pixels": Pixels,
             "phase": lambda: Phase(estimate_spectrum(self._pictures(like, 500))),
-            "generated": lambda: Generated(self.inverter(like=like, say=say)),
+            "generated": lambda: Generated(self.inverter(like=like, progress=progress)),
         }
         if writing not in ways:
             raise UsageError(f"Pictures cannot be written down as {writing!r}.", f"The ways are: {', '.join(ways)}.")
@@ -333,7 +335,7 @@ class Run:
             self,
             *(other if isinstance(other, Run) else Run(other, size=self.phi.size, device=str(self.phi.device)) for other in others),
         ]
-        names = unique([run.path.name for run in runs])
+        names = unique_names([run.path.name for run in runs])
         seen = {name: run._pictures(spec, 500) for name, run in zip(names, runs, strict=True)}
         phis = {name: run.phi for name, run in zip(names, runs, strict=True)}
         return compare_units(phis, seen, ranks=tuple(range(count)), **more)
@@ -354,14 +356,14 @@ class Run:
             what: boxes, segments, parts or clusters.
             method: how; each has a default (``discovering.DISCOVERIES``).
             limit: at most so many pictures.
-            more: passed on to ``discovering.discover``, such as ``look``.
+            more: passed on to ``workflows.discover.discover``, such as ``feature_spec``.
 
         Returns:
             What was found, which can be saved and shown; scores by measure, then by who is judged.
         """
-        look = more.get("look")
+        look = more.get("feature_spec")
         source = open_source(data, limit=limit, size=(look and look.size) or self.phi.size) if isinstance(data, str | Path) else data
-        kept: dict[str, Any] = {"banks": self.path / "banks"} if what in WHOLE else {"kept": self.path / "spectra"}
+        kept: dict[str, Any] = {"banks": self.path / "banks"} if what in IMAGE_LEVEL else {"kept": self.path / "spectra"}
         return discover(self.phi, source, what, method, **(kept | more))
 
     def report(self, data: Source | str | Path | None = None) -> Path:
@@ -369,21 +371,23 @@ class Run:
         source = self.source() if data is None else open_source(data, size=self.phi.size) if isinstance(data, str | Path) else data
         return write_report(self.path, self.phi, source, self.bank(source), self._shown(source))
 
-    def explore(self, data: str | Path | None = None, *, others: Sequence["Run"] = (), say: Say = quiet, **more: Any) -> Opened:
-        """Serve a page of this machine; ``more`` is that of ``exploring.ready`` (limit, maps, …) and ``explorer.opening.serve`` (port, …)."""
+    def explore(
+        self, data: str | Path | None = None, *, others: Sequence["Run"] = (), progress: ProgressCallback = no_progress, **more: Any
+    ) -> RunningServer:
+        """Serve a page of this machine; ``more`` is that of ``exploring.find_or_prepare`` (limit, maps, …) and ``explorer.opening.serve`` (port, …)."""
         how = {name: more.pop(name) for name in ("limit", "maps", "untrained", "again") if name in more}
-        named = zip(unique([run.phi.name for run in (self, *others)]), ((run.phi, run.path) for run in (self, *others)), strict=True)
-        return serve(ready(dict(named), None if data is None else str(data), say=say, **how), **more)
+        named = zip(unique_names([run.phi.name for run in (self, *others)]), ((run.phi, run.path) for run in (self, *others)), strict=True)
+        return serve(find_or_prepare(dict(named), None if data is None else str(data), progress=progress, **how), **more)
 
-    def _shown(self, source: Source, count: int = 6) -> Shown | None:
+    def _shown(self, source: Source, count: int = 6) -> ViewExamples | None:
         """Some pictures and the views that the method makes of them."""
         settings = self.settings
         if settings is None or len(source) < 2:
             return None
         method = build(replace(settings, steps=0))
-        batch = images(source, np.linspace(0, len(source) - 1, min(count, len(source))).astype(np.int64))
+        batch = load_images(source, np.linspace(0, len(source) - 1, min(count, len(source))).astype(np.int64))
         drawn = method.recipe.draw(len(batch), Clock(seed=settings.seed), frame_of(settings, method))
-        return Shown(batch, method.recipe.make(batch, drawn), self.phi.mean, self.phi.std)
+        return ViewExamples(batch, method.recipe.make(batch, drawn), self.phi.mean, self.phi.std)
 
     def export_onnx(self, path: str | Path | None = None) -> Path:
         """Write the network for ONNX runtimes, ``export/model.onnx``; see ``selfsight.backbones.onnx``."""
@@ -394,7 +398,7 @@ class Run:
         return f"<b>{escape(str(self.path))}</b> · {escape(self.phi.spec)} · {self.phi.size} px · {escape(status)}"
 
 
-def repeat(path: str | Path, *, out: str | Path | None = None, manner: Manner | None = None, **more: Any) -> Run:
-    """Repeat a run by its own configuration, or with ``Manner(resume=True)`` go on with it."""
+def repeat(path: str | Path, *, out: str | Path | None = None, manner: RunPolicy | None = None, **more: Any) -> Run:
+    """Repeat a run by its own configuration, or with ``RunPolicy(resume=True)`` go on with it."""
     continue_run(Path(path), Path(out) if out is not None else None, manner, **more)
     return Run(out if out is not None else path)

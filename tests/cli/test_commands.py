@@ -272,10 +272,10 @@ def test_explain_inverts_and_maximises(run, capsys, tmp_path):
 
 
 def test_an_inverter_is_learnt_again_for_other_weights_alone(run):
-    here, heard = Run(run), []
+    here, captured = Run(run), []
     here.inverter("stem", steps=2, width=8)
-    here.inverter("stem", say=heard.append)
-    assert heard == []
+    here.inverter("stem", progress=captured.append)
+    assert captured == []
     with torch.no_grad():
         next(here.phi.backbone.parameters()).add_(1)
 
@@ -283,7 +283,7 @@ def test_an_inverter_is_learnt_again_for_other_weights_alone(run):
         raise KeyboardInterrupt(words)
 
     with pytest.raises(KeyboardInterrupt, match="learning to paint what stem says"):
-        here.inverter("stem", say=stop)
+        here.inverter("stem", progress=stop)
 
 
 def test_explain_compares_networks(run, capsys, tmp_path):

@@ -12,14 +12,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from selfsight.core.clock import Clock
-from selfsight.core.distribute import mine, rank, shared_mean
+from selfsight.core.distribute import all_reduce_mean, local_rows, rank
 from selfsight.core.method import Method
 from selfsight.core.views import Images, Views
-from selfsight.data.loader import Loader, images
+from selfsight.data.loader import Loader, load_images
 from selfsight.data.views.image.recipes import PLAIN, TwoCrops, small_multi_crop
 from selfsight.engine.fit import fit
 from selfsight.engine.hardware import Hardware
-from selfsight.engine.observe import Moment
+from selfsight.engine.observe import StepEvent
 from selfsight.engine.plan import Plan, joined
 from selfsight.methods.table import METHODS
 from selfsight.workflows.train.config import build, plan_of
@@ -55,11 +55,11 @@ class DoublePlan(Plan):
     def views(self, method: Method, batch: Images, clock: Clock, hardware: Hardware) -> list[Views]:
         """Made for the global batch and then cut, for float32 products depend on the number of rows in the last bit."""
         assert self.loader is not None
-        whole = images(self.loader.source, self.loader.rows(clock.step))
-        assert torch.equal(mine(whole.index), batch.index)
+        whole = load_images(self.loader.source, self.loader.rows(clock.step))
+        assert torch.equal(local_rows(whole.index), batch.index)
         groups = self.groups(method, whole, clock)
         made = joined([method.recipe.make(group, method.recipe.draw(self.batch, moment, self.frame)) for group, moment in groups])
-        made = self.told(method, made.map(mine).to(torch.float64))
+        made = self.with_labels(method, made.map(local_rows).to(torch.float64))
         return [made.map(lambda tensor, piece=piece: tensor.chunk(self.accumulate)[piece]) for piece in range(self.accumulate)]
 
     def extract(self, method: Method, loader: Loader, hardware: Hardware, network: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
@@ -75,8 +75,8 @@ class Losses:
     def __init__(self) -> None:
         self.values: list[float] = []
 
-    def saw(self, moment: Moment) -> None:
-        self.values += [float(shared_mean(turn.outcome.loss.detach())) for turn in moment.turns]
+    def on_step(self, moment: StepEvent) -> None:
+        self.values += [float(all_reduce_mean(turn.outcome.loss.detach())) for turn in moment.turns]
 
 
 def run(case: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 
 import selfsight.methods.distillation
 from selfsight.cli import main
-from selfsight.core.serialize import plain, revive
+from selfsight.core.serialize import from_json, to_json
 from selfsight.methods.table import METHODS
 
 from small import trial, twin, world
@@ -45,7 +45,7 @@ def test_two_files_are_a_method(added, tmp_path, capsys):
     outcome.loss.backward()
     trained = [parameter for parameter in case.method.parameters() if parameter.requires_grad]
     assert all(parameter.grad is not None and bool(parameter.grad.any()) for parameter in trained)
-    again = twin(case, options=revive(json.loads(json.dumps(plain(case.method.options())))))
+    again = twin(case, options=from_json(json.loads(json.dumps(to_json(case.method.options())))))
     again.load_state_dict(case.method.state_dict())
     assert case.losses(again) == case.losses()
     words = ["learn", "world:shapes?count=16&size=16", "--method", added, "--size", "16", "--batch", "8", "--steps", "2", "--dim", "64"]

@@ -20,25 +20,25 @@ from selfsight.engine.hardware import choose_hardware
 from selfsight.engine.health import Health
 from selfsight.engine.observe import Recorder
 from selfsight.methods.table import method_class
-from selfsight.workflows.evaluate.probes import examine
-from selfsight.workflows.train.config import Settings, build, choose, plan_of, world_options
+from selfsight.workflows.evaluate.probes import evaluate
+from selfsight.workflows.train.config import TrainConfig, build, plan_of, resolve_options, world_options
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 STEPS = {"barlow": 500, "byol": 400, "dino": 300, "mae": 500, "rotnet": 500, "simclr": 300, "swav": 300}
 """Two to six minutes of a core."""
 
 
-def learn(name: str, source: Source, steps: int, folder: Path, **options: Any) -> tuple[Settings, Method, Health, list[dict[str, Any]]]:
+def learn(name: str, source: Source, steps: int, folder: Path, **options: Any) -> tuple[TrainConfig, Method, Health, list[dict[str, Any]]]:
     """Learn at the method's own settings for small images; the judge of its health, and its records."""
-    preset, chosen, training = choose(name, size=32, options=options)
-    settings = Settings(source.spec, name, preset.backbone, 32, preset.batch, steps, options=chosen, training=training)
+    preset, chosen, training = resolve_options(name, size=32, options=options)
+    settings = TrainConfig(source.spec, name, preset.backbone, 32, preset.batch, steps, options=chosen, training=training)
     hardware = choose_hardware("cpu")
     settings = replace(settings, precision=hardware.precision)
     method, health = build(settings), Health(lambda words: None)
     records: list[dict[str, Any]] = []
     recorder = Recorder(folder, every=settings.record_every)
-    recorder.tell(health.heard)
-    recorder.tell(lambda record, timing: records.append(record))
+    recorder.subscribe(health.on_record)
+    recorder.subscribe(lambda record, timing: records.append(record))
     fit(method, Loader(source, batch=settings.batch, seed=0), plan_of(settings, method), hardware, [recorder])
     return settings, method, health, records
 
@@ -52,7 +52,7 @@ def test_learns_and_does_not_collapse(tmp_path, name):
     normalise = method.recipe.normalise  # pyright: ignore[reportAttributeAccessIssue]
     phi = Representation(method.backbone, mean=normalise.mean, std=normalise.std, size=32, spec=settings.backbone)
     probe = method_class(name).card.probe
-    found = examine(phi, source, judged, probes=[probe])
+    found = evaluate(phi, source, judged, probes=[probe])
     score = found.scores[probe]["top1"].value
     floors = {floor: table[probe]["top1"].value for floor, table in found.floors.items()}
     assert score > max(floors.values()), (score, floors)

@@ -14,7 +14,7 @@ import torch
 
 from selfsight.core.errors import DataError, MissingHint, UsageError
 from selfsight.core.method import Relabels, Supervised
-from selfsight.core.serialize import plain, revive
+from selfsight.core.serialize import from_json, to_json
 from selfsight.core.views import Views
 from selfsight.data.loader import Loader
 from selfsight.engine.fit import fit, labels_of
@@ -24,7 +24,7 @@ from selfsight.engine.plan import turns_of
 from selfsight.measure.probes.online import OnlineKnn
 from selfsight.methods.table import METHODS, method_class
 from selfsight.modules.momentum import Momentum
-from selfsight.workflows.train.config import build, choose, plan_of
+from selfsight.workflows.train.config import build, plan_of, resolve_options
 
 from small import CPU, Trial, settings, trial, twin, world
 
@@ -79,7 +79,7 @@ def test_losses_are_finite_and_signs_detached(ready, name):
     for outcome in ready(name).outcomes().values():
         assert outcome.losses
         assert all(math.isfinite(float(loss.detach())) for loss in outcome.losses.values())
-        assert not any(sign.requires_grad for sign in outcome.signs.values())
+        assert not any(sign.requires_grad for sign in outcome.diagnostics.values())
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -110,8 +110,8 @@ def test_teachers_stay_out_of_the_optimiser(ready, name):
 @pytest.mark.parametrize("name", METHODS)
 def test_saved_options_and_state_build_it_again(ready, name):
     case = ready(name)
-    saved = json.loads(json.dumps(plain(case.method.options())))
-    again = twin(case, options=revive(saved), seed=case.settings.seed + 1)
+    saved = json.loads(json.dumps(to_json(case.method.options())))
+    again = twin(case, options=from_json(saved), seed=case.settings.seed + 1)
     assert again.options() == case.method.options()
     assert set(case.method.options()) | {"backbone"} == set(_keywords(name))
     before = {word: tensor.clone() for word, tensor in case.method.state_dict().items()}
@@ -189,14 +189,14 @@ def test_wrong_backbone_is_refused_with_help():
 
 def test_unknown_option_is_refused_with_the_known_ones():
     with pytest.raises(UsageError, match="no option 'temprature'") as refusal:
-        choose("simclr", size=32, options={"temprature": 0.1})
+        resolve_options("simclr", size=32, options={"temprature": 0.1})
     assert "temperature" in refusal.value.remedy
 
 
 def test_made_pictures_are_as_large_as_those_given():
-    assert choose("gan", size=64)[1]["size"] == 64
+    assert resolve_options("gan", size=64)[1]["size"] == 64
     with pytest.raises(UsageError, match="pictures of 32 px, and is given pictures of 64 px"):
-        choose("gan", size=64, options={"size": 32})
+        resolve_options("gan", size=64, options={"size": 32})
 
 
 def test_unknown_method_is_refused_with_the_nearest():
@@ -214,12 +214,12 @@ def test_observers_change_nothing(pictures, tmp_path, name):
         fit(method, Loader(pictures, batch=chosen.batch, seed=0), plan_of(chosen, method), CPU, observers)
         return method.state_dict()
 
-    heard: list[float] = []
+    on_record: list[float] = []
     recorder = Recorder(tmp_path, every=1)
-    recorder.tell(Health(lambda words: None).heard)
-    watched = learnt([recorder, OnlineKnn(pictures, size=chosen.size, every=1, tell=lambda step, top1: heard.append(top1))])
+    recorder.subscribe(Health(lambda words: None).on_record)
+    watched = learnt([recorder, OnlineKnn(pictures, size=chosen.size, every=1, tell=lambda step, top1: on_record.append(top1))])
     alone = learnt([])
-    assert len(heard) == 2
+    assert len(on_record) == 2
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
     untrained = build(chosen).backbone.state_dict()
     assert not all(torch.equal(alone[f"backbone.{word}"], tensor) for word, tensor in untrained.items())

@@ -13,15 +13,15 @@ from hypothesis import strategies as some
 from selfsight.core import errors
 from selfsight.core.card import Training
 from selfsight.core.clock import Clock, key
-from selfsight.core.distribute import anyone, everyone, mine, rank, shared_mean, total, world
+from selfsight.core.distribute import all_gather_with_grad, all_reduce_mean, all_reduce_sum, any_process, local_rows, rank, world_size
 from selfsight.core.errors import SelfsightError, UsageError
 from selfsight.core.origin import BITWISE, origin
 from selfsight.core.readout import Readout
 from selfsight.core.schedule import Constant, Cosine, Steps, Warmup, falls_due, parse_schedule
-from selfsight.core.serialize import differences, plain, revive
+from selfsight.core.serialize import differences, from_json, to_json
 from selfsight.core.views import Images, Views
 from selfsight.methods.table import METHODS
-from selfsight.workflows.train.config import Settings, choose
+from selfsight.workflows.train.config import TrainConfig, resolve_options
 
 
 @given(seed=some.integers(0, 2**63), parts=some.lists(some.integers(-5, 2**40), max_size=4))
@@ -93,18 +93,18 @@ def test_what_is_no_schedule_is_refused(text):
 @pytest.mark.parametrize("size", [32, 224])
 @pytest.mark.parametrize("name", METHODS)
 def test_settings_survive_json(name, size):
-    preset, options, training = choose(name, size=size)
-    before = Settings("world:shapes", name, preset.backbone, size, 8, 10, options=options, training=training)
-    text = json.dumps(before.to_plain())
-    after = Settings.from_plain(json.loads(text))
+    preset, options, training = resolve_options(name, size=size)
+    before = TrainConfig("world:shapes", name, preset.backbone, size, 8, 10, options=options, training=training)
+    text = json.dumps(before.to_json())
+    after = TrainConfig.from_json(json.loads(text))
     assert after == before
-    assert json.dumps(after.to_plain()) == text
-    assert not differences(before.to_plain(), after.to_plain())
+    assert json.dumps(after.to_json()) == text
+    assert not differences(before.to_json(), after.to_json())
 
 
 def test_plain_keeps_values_and_makes_sequences_tuples():
     value = {"a": [1, 2.5, None], "b": {"c": Cosine(0.0, 1.0)}, "d": (True, "x")}
-    assert revive(json.loads(json.dumps(plain(value)))) == {"a": (1, 2.5, None), "b": {"c": Cosine(0.0, 1.0)}, "d": (True, "x")}
+    assert from_json(json.loads(json.dumps(to_json(value)))) == {"a": (1, 2.5, None), "b": {"c": Cosine(0.0, 1.0)}, "d": (True, "x")}
 
 
 @dataclass(frozen=True)
@@ -129,19 +129,19 @@ class Foreign:
 )
 def test_foreign_classes_are_refused(name):
     with pytest.raises(UsageError, match="not a kind of option"):
-        revive({"is": name, "x": 1})
+        from_json({"is": name, "x": 1})
 
 
 @pytest.mark.parametrize("value", [torch.zeros(1), {1, 2}, object(), b"x"])
 def test_what_cannot_be_saved_is_refused(value):
     with pytest.raises(UsageError, match="cannot be saved"):
-        plain({"x": value})
+        to_json({"x": value})
 
 
 def test_differences_are_named_by_their_place():
     old, new = {"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"b": 1, "c": 3}, "d": [2], "e": 0}
     assert differences(old, new) == ["a.c: 2 -> 3", "d: [1] -> [2]", "e: None -> 0"]
-    assert differences(plain(Training()), plain(Training(rate=0.5))) == ["rate: 0.06 -> 0.5"]
+    assert differences(to_json(Training()), to_json(Training(rate=0.5))) == ["rate: 0.06 -> 0.5"]
 
 
 @pytest.mark.parametrize("place", ["large", "small", "index", "hints", "streams"])
@@ -185,14 +185,14 @@ def test_images_are_mapped_everywhere():
 
 def test_one_process_is_alone():
     rows = torch.randn(3, 2, requires_grad=True)
-    assert (world(), rank()) == (1, 0)
-    for word in (everyone, total, shared_mean, mine):
+    assert (world_size(), rank()) == (1, 0)
+    for word in (all_gather_with_grad, all_reduce_sum, all_reduce_mean, local_rows):
         torch.testing.assert_close(word(rows), rows, rtol=0, atol=0)
-    everyone(rows).sum().backward()
+    all_gather_with_grad(rows).sum().backward()
     assert rows.grad is not None
     assert rows.grad.eq(1).all()
-    assert anyone(True)
-    assert not anyone(False)
+    assert any_process(True)
+    assert not any_process(False)
 
 
 def test_every_error_has_its_exit_code():

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from selfsight.backbones.table import build_backbone
 from selfsight.core.errors import UsageError
-from selfsight.core.hooks import find_layer, tap, tensor_of
+from selfsight.core.hooks import capture_activations, find_layer, tensor_of
 from selfsight.core.representation import Backbone, Features, Representation
 
 
@@ -23,20 +23,20 @@ def hooks(module: nn.Module) -> int:
 
 def test_tap_hears_outputs_and_inputs():
     net, x = network(), torch.randn(5, 3)
-    with tap(net, "0", "2.0") as heard:
+    with capture_activations(net, "0", "2.0") as captured:
         y = net(x)
-    torch.testing.assert_close(heard["0"], net[0](x))
-    torch.testing.assert_close(heard["2.0"], y)
-    with tap(net, "2.0", inputs=True) as heard:
+    torch.testing.assert_close(captured["0"], net[0](x))
+    torch.testing.assert_close(captured["2.0"], y)
+    with capture_activations(net, "2.0", inputs=True) as captured:
         net(x)
-    torch.testing.assert_close(heard["2.0"], net[0](x).relu())
+    torch.testing.assert_close(captured["2.0"], net[0](x).relu())
 
 
 def test_tap_edits():
     net, x = network(), torch.randn(5, 3)
-    with tap(net, "1", edit={"0": lambda value: value * 0 - 1}) as heard:
+    with capture_activations(net, "1", edit={"0": lambda value: value * 0 - 1}) as captured:
         edited = net(x)
-    assert heard["1"].eq(0).all()
+    assert captured["1"].eq(0).all()
     torch.testing.assert_close(edited, net[2](torch.zeros(5, 4)))
     assert not torch.equal(net(x), edited)
 
@@ -48,11 +48,11 @@ def test_tap_restores_even_after_an_exception():
     def breaks(value: Tensor) -> Tensor:
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError), tap(net, "0", edit={"1": breaks}):
+    with pytest.raises(ZeroDivisionError), capture_activations(net, "0", edit={"1": breaks}):
         net(x)
     assert hooks(net) == 0
     torch.testing.assert_close(net(x), before, rtol=0, atol=0)
-    with pytest.raises(UsageError), tap(net, "0", "nothing"):
+    with pytest.raises(UsageError), capture_activations(net, "0", "nothing"):
         pass
     assert hooks(net) == 0
 
@@ -60,12 +60,12 @@ def test_tap_restores_even_after_an_exception():
 def test_tap_does_not_hear_other_threads():
     net, x, other = network(), torch.zeros(1, 3), torch.ones(7, 3)
     expected, found = net(other), []
-    with tap(net, "0", edit={"2": lambda value: value + 100}) as heard:
+    with capture_activations(net, "0", edit={"2": lambda value: value + 100}) as captured:
         net(x)
         thread = threading.Thread(target=lambda: found.append(net(other)))
         thread.start()
         thread.join()
-        assert len(heard["0"]) == 1
+        assert len(captured["0"]) == 1
     torch.testing.assert_close(found[0], expected)
 
 
@@ -121,9 +121,9 @@ def test_layers_of_a_transformer_leave_prefix_tokens_out(registers):
     found, images = phi(f"vit_nano?registers={registers}"), pictures(2, 16, 24)
     grid = found.grid(images, "blocks.1")
     assert grid.shape == (2, 192, 4, 6)
-    with tap(found.backbone, "blocks.1") as heard:
+    with capture_activations(found.backbone, "blocks.1") as captured:
         found.features(images)
-    tokens = heard["blocks.1"]
+    tokens = captured["blocks.1"]
     assert tokens.shape[1] == 1 + registers + 24
     torch.testing.assert_close(grid[:, :, 1, 2], tokens[:, 1 + registers + 6 + 2])
     torch.testing.assert_close(found.pooled(images, "blocks.1"), tokens[:, 0])
@@ -139,9 +139,9 @@ def test_attention_is_the_explicit_computation(block):
     assert attention.shape == (2, 3, 18, 18)
     torch.testing.assert_close(attention.sum(3), torch.ones(2, 3, 18))
     layer = found.backbone.blocks[block].attn
-    with torch.no_grad(), tap(found.backbone, f"blocks.{block % 4}.attn", inputs=True) as heard:
+    with torch.no_grad(), capture_activations(found.backbone, f"blocks.{block % 4}.attn", inputs=True) as captured:
         found.features(images)
-        given = heard[f"blocks.{block % 4}.attn"]
+        given = captured[f"blocks.{block % 4}.attn"]
         spoken = layer(given)
         values = layer.qkv(given).view(2, 18, 3, 3, 64)[:, :, 2].transpose(1, 2)
         explicit = layer.proj((attention @ values).transpose(1, 2).reshape(2, 18, 192))

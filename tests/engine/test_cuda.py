@@ -16,13 +16,13 @@ from selfsight.core.representation import Representation
 from selfsight.data.loader import Loader
 from selfsight.engine.fit import fit
 from selfsight.engine.hardware import Hardware
-from selfsight.engine.observe import Moment
+from selfsight.engine.observe import StepEvent
 from selfsight.explain.attribution.perturbation import extremal_perturbation
 from selfsight.explain.attribution.table import attribution
 from selfsight.explain.targets import unit
 from selfsight.methods.table import METHODS
 from selfsight.workflows.train.config import build, plan_of
-from selfsight.workflows.train.run import Manner
+from selfsight.workflows.train.run import RunPolicy
 
 from small import settings, world
 
@@ -42,15 +42,15 @@ class Heard:
     def __init__(self) -> None:
         self.losses: list[float] = []
 
-    def saw(self, moment: Moment) -> None:
+    def on_step(self, moment: StepEvent) -> None:
         self.losses += [float(step.outcome.loss.detach()) for step in moment.turns]
 
 
 def first_losses(name: str, device: torch.device) -> list[float]:
     chosen = settings(name, steps=1)
-    method, heard = build(chosen), Heard()
-    fit(method, Loader(world(), batch=chosen.batch, seed=0), plan_of(chosen, method), Hardware(device), [heard])
-    return heard.losses
+    method, on_record = build(chosen), Heard()
+    fit(method, Loader(world(), batch=chosen.batch, seed=0), plan_of(chosen, method), Hardware(device), [on_record])
+    return on_record.losses
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -60,8 +60,8 @@ def test_first_loss_is_that_of_a_processor(name):
     assert all(math.isclose(one, other, rel_tol=2e-3, abs_tol=1e-4) for one, other in zip(here[:1], there[:1], strict=True)), (here, there)
 
 
-def quiet(**more: bool) -> Manner:
-    return Manner(say=lambda words: None, **more)
+def quiet(**more: bool) -> RunPolicy:
+    return RunPolicy(progress=lambda words: None, **more)
 
 
 @pytest.mark.parametrize("method", ["simclr", "dino"])
@@ -86,7 +86,7 @@ def weights(run: Path) -> bytes:
 class Stop:
     """Ends a run in the middle."""
 
-    def saw(self, moment: Moment) -> None:
+    def on_step(self, moment: StepEvent) -> None:
         if moment.clock.step == 5:
             raise RuntimeError("stopped")
 
@@ -96,7 +96,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
     whole = selfsight.learn(DATA, out=tmp_path / "whole", manner=quiet(), **more)
     with pytest.raises(RuntimeError, match="stopped"):
         selfsight.learn(
-            DATA, out=tmp_path / "again", manner=Manner(say=lambda words: None, observers=lambda source, settings: [Stop()]), **more
+            DATA, out=tmp_path / "again", manner=RunPolicy(progress=lambda words: None, observers=lambda source, settings: [Stop()]), **more
         )
     resumed = selfsight.learn(DATA, out=tmp_path / "again", manner=quiet(resume=True), **more)
     assert weights(resumed.path) == weights(whole.path)
@@ -106,8 +106,8 @@ def test_scores_are_those_of_a_processor(tmp_path):
     run = selfsight.learn(DATA, out=tmp_path / "run", method="simclr", size=32, batch=64, steps=4, manner=quiet())
     found = {}
     for device in ("cuda", "cpu"):
-        looked = selfsight.load(run.path, device=device)
-        scores = looked.measure(train=DATA, test=f"{DATA}&split=test", probes=["knn", "linear"], floors=False).scores
+        feature_batch = selfsight.load(run.path, device=device)
+        scores = feature_batch.measure(train=DATA, test=f"{DATA}&split=test", probes=["knn", "linear"], floors=False).scores
         found[device] = [scores[probe]["top1"].value for probe in ("knn", "linear")]
     assert found["cuda"] == pytest.approx(found["cpu"], abs=0.03)  # some of 256 pictures, for bfloat16 is another there
 

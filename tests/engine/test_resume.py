@@ -17,17 +17,17 @@ import torch
 import selfsight.cli.learn
 from selfsight.cli import main
 from selfsight.core.errors import ResumeMismatch, UsageError
-from selfsight.engine.observe import Moment
+from selfsight.engine.observe import StepEvent
 from selfsight.methods.table import METHODS
-from selfsight.workflows.train.request import Wishes
-from selfsight.workflows.train.run import Manner, learn_run
+from selfsight.workflows.train.request import TrainRequest
+from selfsight.workflows.train.run import RunPolicy, run_training
 
 from small import BACKBONES, SIDES, SMALL
 
 STEPS = 13
 
 
-def wishes(method: str, **more: Any) -> Wishes:
+def wishes(method: str, **more: Any) -> TrainRequest:
     side = SIDES.get(method, 16)
     given = {
         "data": f"world:shapes?count=40&size={side}",
@@ -38,7 +38,7 @@ def wishes(method: str, **more: Any) -> Wishes:
         "device": "cpu",
         "precision": "fp32",
     }
-    return Wishes(**given | {"method": method, "backbone": BACKBONES.get(method), "options": SMALL.get(method)} | more)
+    return TrainRequest(**given | {"method": method, "backbone": BACKBONES.get(method), "options": SMALL.get(method)} | more)
 
 
 def quiet(words: str) -> None:
@@ -60,7 +60,7 @@ class Breaks:
     def __init__(self, after: int, act: Callable[[], object]) -> None:
         self.after, self.act = after, act
 
-    def saw(self, moment: Moment) -> None:
+    def on_step(self, moment: StepEvent) -> None:
         if moment.clock.step == self.after:
             self.act()
 
@@ -73,10 +73,10 @@ def outage() -> None:
     raise Outage
 
 
-def broken(asked: Wishes, out: Path, after: int) -> None:
-    manner = Manner(say=quiet, observers=lambda source, settings: [Breaks(after, outage)])
+def broken(asked: TrainRequest, out: Path, after: int) -> None:
+    manner = RunPolicy(progress=quiet, observers=lambda source, settings: [Breaks(after, outage)])
     with pytest.raises(Outage):
-        learn_run(asked, out, manner)
+        run_training(asked, out, manner)
     assert status(out) == "failed"
 
 
@@ -88,7 +88,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def get(method: str) -> Path:
         if method not in made:
             made[method] = tmp_path_factory.mktemp("whole") / method
-            learn_run(wishes(method), made[method], Manner(say=quiet))
+            run_training(wishes(method), made[method], RunPolicy(progress=quiet))
         return made[method]
 
     return get
@@ -101,7 +101,7 @@ QUICK = ("simclr", "moco", "deepcluster")
 def test_resumed_is_uninterrupted(tmp_path, whole, method):
     out = tmp_path / "run"
     broken(wishes(method), out, after=9)
-    summary = learn_run(wishes(method), out, Manner(resume=True, say=quiet))
+    summary = run_training(wishes(method), out, RunPolicy(resume=True, progress=quiet))
     assert summary["images"] == (STEPS - 8) * 8  # from the checkpoint of eight steps on
     assert kept(out) == kept(whole(method))
     assert status(out) == status(whole(method))
@@ -110,19 +110,19 @@ def test_resumed_is_uninterrupted(tmp_path, whole, method):
 def test_resume_before_the_first_checkpoint(tmp_path, whole):
     out = tmp_path / "run"
     broken(wishes("simclr"), out, after=2)
-    assert learn_run(wishes("simclr"), out, Manner(resume=True, say=quiet))["images"] == STEPS * 8
+    assert run_training(wishes("simclr"), out, RunPolicy(resume=True, progress=quiet))["images"] == STEPS * 8
     assert kept(out) == kept(whole("simclr"))
 
 
 def test_resume_where_there_is_no_run_begins(tmp_path, whole):
-    learn_run(wishes("simclr"), tmp_path / "run", Manner(resume=True, say=quiet))
+    run_training(wishes("simclr"), tmp_path / "run", RunPolicy(resume=True, progress=quiet))
     assert kept(tmp_path / "run") == kept(whole("simclr"))
 
 
 def test_resume_of_a_finished_run_does_nothing(tmp_path, whole):
     out = tmp_path / "run"
-    learn_run(wishes("simclr"), out, Manner(say=quiet))
-    summary = learn_run(wishes("simclr"), out, Manner(resume=True, say=quiet))
+    run_training(wishes("simclr"), out, RunPolicy(progress=quiet))
+    summary = run_training(wishes("simclr"), out, RunPolicy(resume=True, progress=quiet))
     assert (summary["images"], summary["status"]) == (0, "finished")
     assert kept(out) == kept(whole("simclr"))
 
@@ -144,7 +144,7 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, whole, damage
         (newest / "optimiser.pt").unlink()
     (out / "checkpoints" / ".partial-abc").mkdir()
     said: list[str] = []
-    summary = learn_run(wishes("moco"), out, Manner(resume=True, say=said.append))
+    summary = run_training(wishes("moco"), out, RunPolicy(resume=True, progress=said.append))
     assert summary["images"] == (STEPS - 4) * 8
     assert any("step_00000008 is damaged" in words and "4 steps are done again" in words for words in said)
     assert not list((out / "checkpoints").glob(".partial-*"))
@@ -153,15 +153,15 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, whole, damage
 
 def test_changed_options_are_refused_with_the_differences(tmp_path, capsys):
     out = tmp_path / "run"
-    learn_run(wishes("simclr"), out, Manner(say=quiet))
+    run_training(wishes("simclr"), out, RunPolicy(progress=quiet))
     before = kept(out)
     with pytest.raises(ResumeMismatch) as refusal:
-        learn_run(wishes("simclr", options={"temperature": 0.5}, seed=3), out, Manner(resume=True, say=quiet))
+        run_training(wishes("simclr", options={"temperature": 0.5}, seed=3), out, RunPolicy(resume=True, progress=quiet))
     assert "options.temperature: 0.2 -> 0.5" in refusal.value.cause
     assert "seed: 0 -> 3" in refusal.value.cause
     assert refusal.value.exit_code == 2
     with pytest.raises(UsageError, match="holds a run already \\(finished\\)"):
-        learn_run(wishes("simclr"), out, Manner(say=quiet))
+        run_training(wishes("simclr"), out, RunPolicy(progress=quiet))
     assert kept(out) == before
 
 
@@ -223,20 +223,20 @@ def test_killed_and_resumed_at_other_moments(tmp_path, capsys, method, workers, 
 
 def test_overwrite_replaces(tmp_path, whole):
     out = tmp_path / "run"
-    learn_run(wishes("simclr", seed=5), out, Manner(say=quiet))
+    run_training(wishes("simclr", seed=5), out, RunPolicy(progress=quiet))
     assert kept(out) != kept(whole("simclr"))
-    learn_run(wishes("simclr"), out, Manner(overwrite=True, say=quiet))
+    run_training(wishes("simclr"), out, RunPolicy(overwrite=True, progress=quiet))
     assert kept(out) == kept(whole("simclr"))
 
 
 def test_overwrite_deletes_nothing_that_is_no_run(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(UsageError, match="not empty and not a run"):
-        learn_run(wishes("simclr"), tmp_path, Manner(overwrite=True, say=quiet))
+        run_training(wishes("simclr"), tmp_path, RunPolicy(overwrite=True, progress=quiet))
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
-@pytest.mark.parametrize("manner", [Manner(resume=True, say=quiet), Manner(overwrite=True, say=quiet)])
+@pytest.mark.parametrize("manner", [RunPolicy(resume=True, progress=quiet), RunPolicy(overwrite=True, progress=quiet)])
 def test_run_of_a_living_process_is_left_alone(tmp_path, manner):
     out = tmp_path / "run"
     broken(wishes("simclr"), out, after=6)
@@ -245,11 +245,11 @@ def test_run_of_a_living_process_is_left_alone(tmp_path, manner):
     lock.write_text(json.dumps({"pid": sleeper.pid, "host": os.uname().nodename}))
     try:
         with pytest.raises(UsageError, match=f"being written by process {sleeper.pid}"):
-            learn_run(wishes("simclr"), out, manner)
+            run_training(wishes("simclr"), out, manner)
         assert (out / "checkpoints" / "step_00000004").is_dir()
     finally:
         sleeper.kill()
         sleeper.wait()
-    learn_run(wishes("simclr"), out, manner)  # a dead process's lock is taken over
+    run_training(wishes("simclr"), out, manner)  # a dead process's lock is taken over
     assert status(out) == "finished"
     assert not lock.exists()

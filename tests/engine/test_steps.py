@@ -23,7 +23,7 @@ from selfsight.data.readers.memory import ArraySource
 from selfsight.data.views.image.recipes import OneCrop
 from selfsight.engine.fit import fit
 from selfsight.engine.hardware import Hardware
-from selfsight.engine.observe import Moment
+from selfsight.engine.observe import StepEvent
 from selfsight.engine.optimisers import LARS, make_optimiser
 from selfsight.engine.plan import Plan, turns_of
 from selfsight.modules.heads import UnitLinear
@@ -74,7 +74,7 @@ class Diary:
         self.healthy: list[bool] = []
         self.states: list[dict[str, Tensor]] = []
 
-    def saw(self, moment: Moment) -> None:
+    def on_step(self, moment: StepEvent) -> None:
         self.healthy += [turn.healthy for turn in moment.turns]
         self.states.append({name: value.clone() for name, value in moment.method.state_dict().items()})
 
@@ -120,7 +120,7 @@ def test_gradient_is_clipped_to_its_norm():
     torch.manual_seed(0)
     method, plan = Toy(Eye()), Plan(0, 2, 4, Training(clip=0.5), Frame(8, 4))
     loader = Loader(pictures(), batch=4, seed=0)
-    clock, batch = next(iter(plan.walk(loader, CPU)))
+    clock, batch = next(iter(plan.iter_batches(loader, CPU)))
     views = plan.views(method, batch, clock, CPU)
     stepped = plan.step(method, method, plan.optimiser(method), views, turns_of(method)[0], clock, CPU)
     clipped = torch.cat([parameter.grad.flatten() for parameter in method.parameters() if parameter.grad is not None]).norm()
@@ -158,7 +158,7 @@ def test_rate_of_the_plan_reaches_the_optimiser():
         def __init__(self) -> None:
             self.seen: list[tuple[float, float]] = []
 
-        def saw(self, moment: Moment) -> None:
+        def on_step(self, moment: StepEvent) -> None:
             self.seen += [(group["lr"], moment.turns[0].rate) for group in moment.optimiser.param_groups]
 
     method, rates = Toy(Eye()), Rates()
@@ -174,7 +174,7 @@ def test_steady_modules_keep_the_highest_rate():
         def __init__(self) -> None:
             self.seen: list[dict[bool, float]] = []
 
-        def saw(self, moment: Moment) -> None:
+        def on_step(self, moment: StepEvent) -> None:
             self.seen.append({group["steady"]: group["lr"] for group in moment.optimiser.param_groups})
 
     method, rates = Toy(Eye()), Rates()

@@ -16,8 +16,8 @@ from selfsight.core.views import Images
 from selfsight.engine import checkpoint
 from selfsight.engine.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, write_atomically
 from selfsight.engine.health import RULES, Health
-from selfsight.engine.observe import Moment, Progress, Recorder, describe
-from selfsight.engine.plan import Stepped
+from selfsight.engine.observe import Progress, Recorder, StepEvent, describe
+from selfsight.engine.plan import StepResult
 from selfsight.workflows.train.config import build
 
 from small import settings
@@ -90,11 +90,11 @@ def test_text_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
-def moment(step: int, method: Method, steps: int = 30, **signs: torch.Tensor) -> Moment:
-    outcome = Outcome({"one": torch.tensor(1.5), "two": torch.tensor(0.25)}, signs)
+def moment(step: int, method: Method, steps: int = 30, **diagnostics: torch.Tensor) -> StepEvent:
+    outcome = Outcome({"one": torch.tensor(1.5), "two": torch.tensor(0.25)}, diagnostics)
     batch = Images(torch.zeros(4, 3, 2, 2, dtype=torch.uint8), torch.arange(4))
     optimiser = torch.optim.SGD(method.parameters(), lr=0.1)
-    return Moment(Clock(step=step, steps=steps, steps_per_epoch=4), (Stepped(outcome, True, 2.0, 0.1),), batch, method, optimiser)
+    return StepEvent(Clock(step=step, steps=steps, steps_per_epoch=4), (StepResult(outcome, True, 2.0, 0.1),), batch, method, optimiser)
 
 
 def test_record_says_what_was_seen(method):
@@ -114,25 +114,25 @@ def test_record_says_what_was_seen(method):
 
 
 def test_recorder_writes_every_tenth_and_the_last(tmp_path, method):
-    recorder, heard = Recorder(tmp_path, every=10), []
-    recorder.tell(lambda record, timing: heard.append((record["step"], timing["step"])))
+    recorder, on_record = Recorder(tmp_path, every=10), []
+    recorder.subscribe(lambda record, timing: on_record.append((record["step"], timing["step"])))
     for step in range(25):
-        recorder.saw(moment(step, method, steps=25))
+        recorder.on_step(moment(step, method, steps=25))
     for name in ("metrics.jsonl", "timing.jsonl"):
         assert [json.loads(line)["step"] for line in (tmp_path / name).read_text().splitlines()] == [0, 10, 20, 24]
-    assert heard == [(step, step) for step in (0, 10, 20, 24)]
+    assert on_record == [(step, step) for step in (0, 10, 20, 24)]
     assert "seconds" not in json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
 
 
 def test_recorder_keeps_its_lines_while_the_disk_is_full(tmp_path, method, monkeypatch, capsys):
     recorder = Recorder(tmp_path, every=1)
-    recorder.saw(moment(0, method))
+    recorder.on_step(moment(0, method))
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", full)
-        recorder.saw(moment(1, method))
-        recorder.saw(moment(2, method))
+        recorder.on_step(moment(1, method))
+        recorder.on_step(moment(2, method))
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
-    recorder.saw(moment(3, method))
+    recorder.on_step(moment(3, method))
     for name in ("metrics.jsonl", "timing.jsonl"):
         assert [json.loads(line)["step"] for line in (tmp_path / name).read_text().splitlines()] == [0, 1, 2, 3]
     warned = capsys.readouterr().err
@@ -142,7 +142,7 @@ def test_recorder_keeps_its_lines_while_the_disk_is_full(tmp_path, method, monke
 def test_progress_shows_the_last_step(capsys):
     progress = Progress(20, every_seconds=1000.0)
     for step in (0, 10, 19):
-        progress.heard({"step": step, "loss": 2.0, "spread": 0.5}, {"images_per_second": 1234.0, "data_wait": 0.1})
+        progress.on_record({"step": step, "loss": 2.0, "spread": 0.5}, {"images_per_second": 1234.0, "data_wait": 0.1})
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith("step 20/20 · loss 2.0000")
     assert "1,234 images/s" in lines[-1]
@@ -162,7 +162,7 @@ def judged(records: list[dict[str, float]], **more: Any) -> tuple[Health, list[s
     said: list[str] = []
     health = Health(said.append, **more)
     for number, record in enumerate(records):
-        health.heard({"step": 10 * number} | record, {})
+        health.on_record({"step": 10 * number} | record, {})
     return health, said
 
 

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from selfsight.backbones.loading import untrained
 from selfsight.core.errors import UsageError
 from selfsight.core.readout import Readout
-from selfsight.explain.targets import cluster, code, direction, like, log_odds, probe_class, said, strongest, unit
+from selfsight.explain.targets import activations, cluster, code, direction, like, log_odds, probe_class, strongest, unit
 
 from nets import chain, logit, phi_of, pictures
 
@@ -29,7 +29,7 @@ def test_layers_after_the_one_that_is_read_do_not_run() -> None:
     phi = phi_of(chain())
     ran: list[int] = []
     phi.backbone.module[6].register_forward_hook(lambda *_: ran.append(1))
-    found = said(phi, phi.normalise(pictures()), "module.4")
+    found = activations(phi, phi.normalise(pictures()), "module.4")
     assert torch.equal(found, phi.grid(pictures(), "module.4"))
     assert len(ran) == 1  # by grid, which runs the whole network
 

@@ -11,9 +11,9 @@ import pytest
 
 import selfsight
 from selfsight.explorer.server import opening
-from selfsight.explorer.server.opening import Opened, serve
-from selfsight.explorer.server.static_site import write_still
-from selfsight.explorer.server.store import Shelf
+from selfsight.explorer.server.opening import RunningServer, serve
+from selfsight.explorer.server.static_site import export_static_site
+from selfsight.explorer.server.store import ExplorerStore
 
 from explorer_store import Client, make_shelf
 
@@ -165,7 +165,7 @@ def test_a_notebook_shows_the_page_inline(browser, tmp_path):
     make_shelf(tmp_path)
     allowed, refused = (serve(tmp_path / "pack", port=0, work=False, frames=frames) for frames in (True, False))
     assert "iframe" not in refused._repr_html_()
-    shown = Opened(refused.address, refused.close, refused.wait, frames=True)
+    shown = RunningServer(refused.address, refused.close, refused.wait, frames=True)
     (tmp_path / "note.html").write_text(f"<!doctype html><p>a notebook</p>{allowed._repr_html_()}{shown._repr_html_()}")
     files = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path)))
     threading.Thread(target=files.serve_forever, daemon=True).start()
@@ -188,8 +188,8 @@ def test_a_notebook_shows_the_page_inline(browser, tmp_path):
 def test_a_folder_opens_from_a_file(browser, tmp_path):
     """The same views without a server: map, lasso's rows, conditions, neighbours, clusters, units, an address in a fresh tab."""
     shelf = make_shelf(tmp_path)
-    shelf.edits.say("cluster_name", [1], "<i>blues</i>")
-    index = write_still(shelf, tmp_path / "page").as_uri()
+    shelf.edits.set("cluster_name", [1], "<i>blues</i>")
+    index = export_static_site(shelf, tmp_path / "page").as_uri()
     problems: list[str] = []
     page = browser.new_context(viewport={"width": 1200, "height": 800}).new_page()
     page.on("pageerror", lambda problem: problems.append(str(problem)))
@@ -242,11 +242,11 @@ ASKED = [
 def test_a_folder_answers_as_the_server_does(browser, tmp_path):
     """The page without a server chooses, orders and lassos by itself: the same rows in the same order."""
     shelf = make_shelf(tmp_path)
-    shelf.edits.say("tag", [7, 3, 20], "b")
-    shelf.edits.say("tag", [5], "a")
-    shelf.edits.say("cluster_name", [1_000_003], "threes")
-    shelf.edits.say("cluster_merge", [0], "1")
-    index = write_still(shelf, tmp_path / "page").as_uri()
+    shelf.edits.set("tag", [7, 3, 20], "b")
+    shelf.edits.set("tag", [5], "a")
+    shelf.edits.set("cluster_name", [1_000_003], "threes")
+    shelf.edits.set("cluster_merge", [0], "1")
+    index = export_static_site(shelf, tmp_path / "page").as_uri()
     opened = serve(tmp_path / "pack", port=0, work=False)
     page = browser.new_context(viewport={"width": 1200, "height": 2400}).new_page()
     try:
@@ -275,7 +275,7 @@ def test_pictures_like_an_uploaded_one_are_found(browser, tmp_path):
         problems: list[str] = []
         page = page_of(browser, opened, problems)
         page.wait_for_selector(".legend")
-        (tmp_path / "mine.jpg").write_bytes(Shelf.of(next((run / "explorer").glob("*/pack.json")).parent).pack.thumb(5))
+        (tmp_path / "mine.jpg").write_bytes(ExplorerStore.of(next((run / "explorer").glob("*/pack.json")).parent).pack.thumb(5))
         page.get_by_label("look for pictures like one of yours").set_input_files(tmp_path / "mine.jpg")
         page.wait_for_selector(".thumbs a", timeout=LONG)
         assert page.locator(".thumbs a").first.get_attribute("href").endswith("/image/5")
@@ -289,7 +289,7 @@ def test_pictures_like_an_uploaded_one_are_found(browser, tmp_path):
         page.goto(page.url.split("/units")[0] + "/image/5")
         page.get_by_role("button", name="objects").click()
         page.wait_for_selector("img.sheet", timeout=LONG)
-        shelf = Shelf.of(next((run / "explorer").glob("*/pack.json")).parent)
+        shelf = ExplorerStore.of(next((run / "explorer").glob("*/pack.json")).parent)
         for network in ("untrained", "none"):  # what did training change?
             page.get_by_label("network").select_option(network)
             wanted = [f"/image/{one['row']}?network={network}" for one in shelf.neighbours(5, network, "", 18)]

@@ -27,7 +27,7 @@ from selfsight.modules.norm import GlobalBatchNorm1d, GlobalBatchNorm2d, split_b
 from selfsight.modules.prototypes import Prototypes
 from selfsight.modules.queue import Queue
 from selfsight.modules.running import RunningMean
-from selfsight.modules.table import lots
+from selfsight.modules.table import uniform_hash
 
 NOW = Clock(step=1, steps=4)
 
@@ -108,7 +108,7 @@ def test_momentum_holds_every_tensor_once():
 
 def test_calm_teacher_rests_its_chance_alone():
     leader = nn.Sequential(nn.Dropout(0.5), DropPath(0.5), nn.BatchNorm1d(2))
-    calm, lively = (Momentum(Chain(leader), Constant(0.9), calm=calm).train() for calm in (True, False))
+    calm, lively = (Momentum(Chain(leader), Constant(0.9), eval_mode=calm).train() for calm in (True, False))
     assert [layer.training for layer in calm.followers[0]] == [False, False, True]
     assert [layer.training for layer in lively.followers[0]] == [True, True, True]
     assert not any(layer.training for layer in calm.eval().followers[0])
@@ -325,14 +325,14 @@ def test_codebook_names_the_nearest():
 
 
 def test_lots_are_even_and_depend_on_sample_and_salt_alone():
-    drawn = lots(torch.arange(10_000), 7)
+    drawn = uniform_hash(torch.arange(10_000), 7)
     assert drawn.min() >= 0
     assert drawn.max() < 1
     counts = torch.histc(drawn.float(), 20, 0, 1)
     assert counts.min() > 400
     assert counts.max() < 600
-    assert torch.equal(lots(torch.tensor([5, 3]), 7), drawn[[5, 3]])
-    assert abs(float(torch.corrcoef(torch.stack([drawn, lots(torch.arange(10_000), 8)]))[0, 1])) < 0.05
+    assert torch.equal(uniform_hash(torch.tensor([5, 3]), 7), drawn[[5, 3]])
+    assert abs(float(torch.corrcoef(torch.stack([drawn, uniform_hash(torch.arange(10_000), 8)]))[0, 1])) < 0.05
 
 
 def test_neighbours_are_the_nearest_by_cosine():

@@ -11,19 +11,19 @@ from markupsafe import Markup
 from PIL import Image
 
 from selfsight.bank.store import write_bank
-from selfsight.discover.images.clusters import Cluster, Clustered
+from selfsight.discover.images.clusters import Cluster, ClusteringResult
 from selfsight.discover.objects.localise import Region
-from selfsight.discover.objects.object_regions import Found
-from selfsight.discover.segments.maps import Segmented
+from selfsight.discover.objects.object_regions import ObjectRegions
+from selfsight.discover.segments.maps import SegmentationResult
 from selfsight.explain.attribution.explanation import Explanation
 from selfsight.explain.checks.diagnosis import Diagnosis
 from selfsight.explain.gallery import Gallery
 from selfsight.explain.inversion.inverter import Inverter
 from selfsight.measure.results import Score, Scores
 from selfsight.render.panels import BYTES, LONGEST, facts, inlined, interval, panel, swatch, table
-from selfsight.render.sheet import Shown
+from selfsight.render.sheet import Tile
 from selfsight.workflows.evaluate.comparison import Comparison
-from selfsight.workflows.evaluate.probes import Examination
+from selfsight.workflows.evaluate.probes import EvaluationResult
 
 EVIL = "<img src=x onerror=alert(1)>\"'&amp;{0}%s$\\frac{$"
 ATTRIBUTES = {
@@ -135,7 +135,7 @@ def test_pictures_are_bounded_and_keep_their_form(size: tuple[int, int]) -> None
 
 
 def test_scores_stand_beside_their_floors() -> None:
-    found = Examination(
+    found = EvaluationResult(
         {"knn": {"top1": Score(0.9, 0.8, 1.0)}, EVIL: {EVIL: Score(0.1, 0.1, 0.1)}},
         {"untrained": {"knn": {"top1": Score(0.5, 0.4, 0.6)}}, "pixels": {}},
         protocol={"knn": EVIL},
@@ -149,9 +149,9 @@ def test_scores_stand_beside_their_floors() -> None:
 
 
 def test_networks_stand_beside_each_other() -> None:
-    def one(value: float) -> Examination:
+    def one(value: float) -> EvaluationResult:
         floors = {"untrained": {"knn": {"top1": Score(value / 2, 0.0, 1.0)}}, "pixels": {"knn": {"top1": Score(0.3, 0.3, 0.3)}}}
-        return Examination({"knn": {"top1": Score(value, value, value)}}, floors)
+        return EvaluationResult({"knn": {"top1": Score(value, value, value)}}, floors)
 
     page = Page(Comparison({EVIL: one(0.8), "b": one(0.6)})._repr_html_())
     assert page.cells[1] == ["score", EVIL, "b", f"floor: untrained, of {EVIL}", "floor: untrained, of b", "floor: pixels"]
@@ -168,7 +168,7 @@ def test_explanations_show_their_sheet_and_numbers() -> None:
     assert page.cells[1:] == [["image", "score", EVIL], [EVIL, "2.000", "0.500"], ["b", "3.000", "–"]]
     assert page.words.startswith(f"What {EVIL} rests on")
     assert page.pictures[0].width > 100
-    gallery = Page(Gallery({EVIL: [Shown(np.zeros((4, 4, 3), np.uint8), EVIL, {}, EVIL)]}, {"made by": EVIL})._repr_html_())
+    gallery = Page(Gallery({EVIL: [Tile(np.zeros((4, 4, 3), np.uint8), EVIL, {}, EVIL)]}, {"made by": EVIL})._repr_html_())
     assert f"made by {EVIL}" in gallery.words
     assert EVIL in gallery.alts[0]
     assert f"layer {EVIL}" in Page(Inverter(4, cells=0, size=8, layer=EVIL)._repr_html_()).words
@@ -191,20 +191,22 @@ def test_a_diagnosis_shows_suspects_first() -> None:
 def test_discoveries_show_themselves() -> None:
     grey, mask = np.full((8, 8, 3), 99, np.uint8), np.zeros((4, 4), bool)
     mask[1:3, 2:] = True
-    page = Page(Found((EVIL, "b"), ((8, 8),) * 2, ((8, 8),) * 2, ([Region(mask, 0.5)], []), (grey, grey), {"data": EVIL})._repr_html_())
+    page = Page(
+        ObjectRegions((EVIL, "b"), ((8, 8),) * 2, ((8, 8),) * 2, ([Region(mask, 0.5)], []), (grey, grey), {"data": EVIL})._repr_html_()
+    )
     assert page.words.startswith("Regions foundregions 1 · pictures 2 · data")
     assert page.cells[2:] == [[EVIL, "1", "4", "2", "8", "6", "0.500"]]
-    nothing = Page(Found((EVIL,), ((8, 8),), ((8, 8),), ([],), (grey,))._repr_html_())
+    nothing = Page(ObjectRegions((EVIL,), ((8, 8),), ((8, 8),), ([],), (grey,))._repr_html_())
     assert nothing.words.startswith("Regions foundregions 0 · pictures 1")
 
     maps = (np.array([[0, 1], [1, 1]]), np.array([[0, 0], [0, 0]]))
-    page = Page(Segmented((EVIL, "b"), ((8, 8),) * 2, ((8, 8),) * 2, maps, 2, (grey, grey), {"data": EVIL}, "parts")._repr_html_())
+    page = Page(SegmentationResult((EVIL, "b"), ((8, 8),) * 2, ((8, 8),) * 2, maps, 2, (grey, grey), {"data": EVIL}, "parts")._repr_html_())
     assert page.words.startswith(f"2 partsdata {EVIL}")
     assert page.cells[2:] == [["ground", "0", "0.625", "2"], ["", "1", "0.375", "1"], ["", "2", "0.000", "0"]]
 
     cluster = Cluster(2, 0.25, (1, 0), (), (), EVIL, 0.5)
     near = np.array([0.5, 0.75])
-    found = Clustered(("a", EVIL), np.zeros(2, np.int64), near, near, ((0, 1),), (cluster,), None, {1: grey}, {"data": EVIL})
+    found = ClusteringResult(("a", EVIL), np.zeros(2, np.int64), near, near, ((0, 1),), (cluster,), None, {1: grey}, {"data": EVIL})
     page = Page(found._repr_html_())
     assert page.cells[2:] == [["0", EVIL, "0.500", "2", "0.250", EVIL]]
     assert "groups of near-duplicates 1" in page.words

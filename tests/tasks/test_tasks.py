@@ -9,17 +9,17 @@ from selfsight.backbones.image.resnet import resnet_tiny
 from selfsight.backbones.image.vit import vit_nano
 from selfsight.core.errors import DataError, UsageError
 from selfsight.core.representation import Representation
-from selfsight.data.loader import images
+from selfsight.data.loader import load_images
 from selfsight.data.readers.memory import ArraySource
 from selfsight.data.source import Truth
-from selfsight.measure.analysis.inputs import Asked
-from selfsight.measure.metrics.overlap import class_iou, known_kinds
-from selfsight.measure.probes.layers import Labelled
+from selfsight.measure.analysis.inputs import AnalysisInput
+from selfsight.measure.metrics.overlap import class_iou, class_map
+from selfsight.measure.probes.layers import LabelPair
 from selfsight.tasks.classify import finetune, finetuned, labelled_share
-from selfsight.tasks.dense_head import Neck, squares
-from selfsight.tasks.detect import Boxer, answers, cell_centres, detect, mirrored
-from selfsight.tasks.segment import paint_loss, segment
-from selfsight.tasks.tuning import Course, copied
+from selfsight.tasks.dense_head import Neck, stretched_views
+from selfsight.tasks.detect import BoxHead, assign_cells, cell_centres, detect, mirrored
+from selfsight.tasks.segment import pixel_loss, segment
+from selfsight.tasks.tuning import TuneConfig, trainable_copy
 
 SIZE = 16
 
@@ -45,34 +45,34 @@ def rectangles(count: int, seed: int) -> ArraySource:
 
 
 NETWORK, TRAIN, TEST = phi(), rectangles(64, 0), rectangles(40, 1)
-ASKED = Asked(TRAIN, TEST, Labelled(np.arange(64) % 2, np.arange(40) % 2, ("red", "green")))
+ASKED = AnalysisInput(TRAIN, TEST, LabelPair(np.arange(64) % 2, np.arange(40) % 2, ("red", "green")))
 
 
 def test_what_is_frozen_stays():
     before = phi()
-    model = finetuned(before, TRAIN, np.arange(64) % 2, 2, start="stages.2", course=Course(2, 16))
+    model = finetuned(before, TRAIN, np.arange(64) % 2, 2, start="stages.2", course=TuneConfig(2, 16))
     old, new = before.backbone.state_dict(), model.backbone.state_dict()
     early = [name for name in old if not name.startswith(("stages.2", "stages.3"))]
     assert early
     assert all(torch.equal(old[name], new[name]) for name in early)
     assert not all(torch.equal(old[name], new[name]) for name in old if name.startswith("stages.3"))
     assert torch.equal(old["stages.0.0.conv1.weight"], before.backbone.state_dict()["stages.0.0.conv1.weight"])
-    assert not any(weight.requires_grad for weight in copied(before, None).backbone.parameters())
+    assert not any(weight.requires_grad for weight in trainable_copy(before, None).backbone.parameters())
     with pytest.raises(UsageError, match=r"stages\.9"):
-        copied(before, "stages.9")
+        trainable_copy(before, "stages.9")
 
 
 def test_classes_are_learnt_and_the_network_is_left_alone():
     network = phi()
     kept = {name: value.clone() for name, value in network.backbone.state_dict().items()}
-    course = Course(12, 16, rate=4e-3)
+    course = TuneConfig(12, 16, rate=4e-3)
     found = finetune(network, ASKED, course=course)
     assert set(found.values) == {"whole/100% of labels", "whole/10% of labels", "from stages.2/100% of labels"}
     assert found.values["whole/100% of labels"].value > 0.9
     assert all(torch.equal(value, kept[name]) for name, value in network.backbone.state_dict().items())
     assert finetune(network, ASKED, course=course).values == found.values
     with pytest.raises(DataError, match="needs labels"):
-        finetune(network, Asked(TRAIN, TEST))
+        finetune(network, AnalysisInput(TRAIN, TEST))
 
 
 def test_a_share_of_labels_is_of_each_class():
@@ -85,44 +85,44 @@ def test_a_share_of_labels_is_of_each_class():
 
 @pytest.mark.parametrize("kind", ["resnet", "vit"])
 def test_pixels_are_learnt(kind):
-    found = segment(phi(kind), ASKED, course=Course(40, 16, rate=4e-3)).values
+    found = segment(phi(kind), ASKED, course=TuneConfig(40, 16, rate=4e-3)).values
     assert found["mean IoU"].value > 0.6 > 0.4 > found["mean IoU if all were ground"].value
     with pytest.raises(DataError, match="masks of the training"):
-        segment(phi(kind), Asked(ArraySource(TRAIN.images), TEST))
+        segment(phi(kind), AnalysisInput(ArraySource(TRAIN.images), TEST))
 
 
 def test_boxes_are_learnt():
-    found = detect(phi(), ASKED, course=Course(45, 16, rate=4e-3)).values
+    found = detect(phi(), ASKED, course=TuneConfig(45, 16, rate=4e-3)).values
     assert found["AP50"].value > 0.6
     assert found["AP50"].value >= found["AP"].value
     with pytest.raises(DataError, match="boxes of the training"):
-        detect(phi(), Asked(ArraySource(TRAIN.images), TEST))
+        detect(phi(), AnalysisInput(ArraySource(TRAIN.images), TEST))
 
 
 def test_cells_answer_for_the_smallest_box_around_their_centre():
     cells = 8
     large, small = [0.0, 0.0, 1.0, 1.0], [0.4, 0.4, 0.6, 0.6]
-    found = answers(torch.tensor([large, small]), cells).reshape(cells, cells)
+    found = assign_cells(torch.tensor([large, small]), cells).reshape(cells, cells)
     assert (found[3:5, 3:5] == 1).all()  # centres at .4375 and .5625 are inside both
     assert (found >= 0).sum() == 16  # within one and a half cells of the middle, on both sides
-    speck = answers(torch.tensor([[0.30, 0.30, 0.32, 0.32]]), cells).reshape(cells, cells)
+    speck = assign_cells(torch.tensor([[0.30, 0.30, 0.32, 0.32]]), cells).reshape(cells, cells)
     assert torch.nonzero(speck >= 0).tolist() == [[2, 2]]  # smaller than a cell, and still found
-    assert (answers(torch.zeros(0, 4), cells) == -1).all()
+    assert (assign_cells(torch.zeros(0, 4), cells) == -1).all()
     assert cell_centres(2).tolist() == [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
 
 
 def test_what_is_true_is_mirrored_with_the_picture():
     """A head that says the truth of the mirrored picture loses nothing, and one that says that of the picture itself does."""
-    flip, batch = torch.tensor([True, False]), images(TRAIN, np.array([0, 1]))
-    assert torch.equal(squares(batch, SIZE, flip)[0].flip(2), squares(batch, SIZE)[0])
-    painted = torch.from_numpy(np.stack([known_kinds(TRAIN.truth(np.arange(2)), row, np.array([SIZE, SIZE])) for row in (0, 1)]))
+    flip, batch = torch.tensor([True, False]), load_images(TRAIN, np.array([0, 1]))
+    assert torch.equal(stretched_views(batch, SIZE, flip)[0].flip(2), stretched_views(batch, SIZE)[0])
+    painted = torch.from_numpy(np.stack([class_map(TRAIN.truth(np.arange(2)), row, np.array([SIZE, SIZE])) for row in (0, 1)]))
     said = one_hot(torch.stack([painted[0].flip(1), painted[1]]), 3).permute(0, 3, 1, 2) * 99.0
-    loss = paint_loss(list(painted.numpy()), SIZE)
+    loss = pixel_loss(list(painted.numpy()), SIZE)
     assert loss(said, batch, flip) == 0
     assert loss(said, batch, ~flip) > 1
     boxes = torch.tensor([[0.1, 0.2, 0.5, 0.6, 1]])
     assert mirrored(boxes).tolist() == [pytest.approx([0.5, 0.2, 0.9, 0.6, 1])]
-    assert torch.equal(answers(mirrored(boxes)[:, :4], 8).reshape(8, 8), answers(boxes[:, :4], 8).reshape(8, 8).flip(1))
+    assert torch.equal(assign_cells(mirrored(boxes)[:, :4], 8).reshape(8, 8), assign_cells(boxes[:, :4], 8).reshape(8, 8).flip(1))
 
 
 def test_layers_that_are_joined_are_evenly_spaced_and_hold_the_first_and_the_deepest():
@@ -137,12 +137,12 @@ def test_chance_outside_is_left_alone():
     torch.manual_seed(5)
     wanted = torch.rand(3)
     torch.manual_seed(5)
-    finetuned(NETWORK, TRAIN, np.arange(64) % 2, 2, course=Course(1, 8))
+    finetuned(NETWORK, TRAIN, np.arange(64) % 2, 2, course=TuneConfig(1, 8))
     assert torch.equal(torch.rand(3), wanted)
 
 
 def test_an_untaught_head_says_that_nothing_is_there():
-    model = Boxer(phi(), 3).eval()
+    model = BoxHead(phi(), 3).eval()
     logits, boxes = model(torch.zeros(2, 3, SIZE, SIZE))
     assert logits.sigmoid().max() < 0.05
     assert (boxes[..., 2:] > boxes[..., :2]).all()

@@ -9,11 +9,11 @@ import torch
 
 import selfsight.workflows.evaluate.probes as examining
 from selfsight.backbones.table import build_backbone
-from selfsight.bank.extract import bank_of, fingerprint_of, pass_through
+from selfsight.bank.extract import extract_features, fingerprint, get_bank
 from selfsight.bank.store import OUTPUT, Bank
 from selfsight.core.errors import DataError, UsageError
 from selfsight.core.representation import Representation
-from selfsight.data.loader import images
+from selfsight.data.loader import load_images
 from selfsight.data.opening import open_source
 from selfsight.data.readers.memory import ArraySource
 from selfsight.data.source import Source, Subset
@@ -21,7 +21,7 @@ from selfsight.measure.baselines import channel_statistics, estimate_statistics,
 from selfsight.measure.probes.knn import knn
 from selfsight.measure.probes.layers import layers
 from selfsight.measure.results import Score
-from selfsight.workflows.evaluate.probes import PROBES, chosen_probes, examine
+from selfsight.workflows.evaluate.probes import PROBES, evaluate, select_probes
 
 
 def phi(seed: int = 0, spec: str = "resnet_tiny") -> Representation:
@@ -38,7 +38,7 @@ def parts() -> tuple[Source, Source]:
 def test_examination_end_to_end(parts, tmp_path):
     said: list[str] = []
     probes = ["cluster", "geometry", "knn"]
-    found = examine(phi(), *parts, probes=probes, banks=tmp_path / "banks", cache=tmp_path / "floors", say=said.append)
+    found = evaluate(phi(), *parts, probes=probes, banks=tmp_path / "banks", cache=tmp_path / "floors", progress=said.append)
     assert set(found.scores) == set(found.protocol) == set(probes)
     assert set(found.floors) == {"untrained", "pixels"}
     shape = {probe: set(scores) for probe, scores in found.scores.items()}
@@ -47,7 +47,7 @@ def test_examination_end_to_end(parts, tmp_path):
     for floor, table in found.floors.items():
         assert {probe: set(scores) for probe, scores in table.items()} == shape
         assert all(found.forms[floor][probe][name] for probe in shape for name in shape[probe])
-    plain = json.loads(json.dumps(found.to_plain()))
+    plain = json.loads(json.dumps(found.to_json()))
     for table in (plain["scores"], *plain["floors"].values()):
         score = table["knn"]["top1"]
         assert 0 <= score["low"] <= score["value"] <= score["high"] <= 1
@@ -61,10 +61,10 @@ def test_examination_end_to_end(parts, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("_untrained", "_pixels"):
             patch.setattr(examining, name, never)
-        again = examine(phi(), *parts, probes=probes, banks=tmp_path / "banks", cache=tmp_path / "floors")
-    assert again.to_plain()["floors"] == found.to_plain()["floors"]
+        again = evaluate(phi(), *parts, probes=probes, banks=tmp_path / "banks", cache=tmp_path / "floors")
+    assert again.to_json()["floors"] == found.to_json()["floors"]
     assert again.scores == found.scores
-    without = examine(phi(), *parts, floors=False)
+    without = evaluate(phi(), *parts, floors=False)
     assert set(without.scores) == set(PROBES) == {*probes, "linear", "retrieve", "reverse", "svm"}
     assert {probe: without.scores[probe] for probe in probes} == found.scores
     assert set(without.readouts) == {"linear", "cluster"}
@@ -73,12 +73,12 @@ def test_examination_end_to_end(parts, tmp_path):
 
 def test_layers_are_measured_when_asked_for_and_beside_the_untrained(parts, tmp_path, monkeypatch):
     monkeypatch.setattr(examining, "layers", partial(layers, probe=knn))
-    found = examine(phi(), *parts, probes=["layers"], cache=tmp_path)
+    found = evaluate(phi(), *parts, probes=["layers"], cache=tmp_path)
     names = phi().layers
     assert list(found.scores) == ["layers"]
     assert tuple(found.scores["layers"]) == tuple(found.floors["untrained"]["layers"]) == names
     assert found.floors["pixels"] == {}
-    assert found.to_plain()["protocol"]["layers"].startswith("top1 at each layer")
+    assert found.to_json()["protocol"]["layers"].startswith("top1 at each layer")
 
 
 def test_floor_is_the_strongest_of_its_forms():
@@ -94,29 +94,29 @@ def test_floor_is_the_strongest_of_its_forms():
 
 
 def test_probes_are_chosen_by_what_the_data_allow():
-    assert chosen_probes(None, labelled=True) == chosen_probes(["all"], labelled=True) == tuple(PROBES)
-    assert chosen_probes(None, labelled=False) == ("geometry",)
-    assert chosen_probes(None, labelled=False, described=True) == ("geometry", "reverse")
-    assert chosen_probes(["layers"], labelled=True) == ("layers",)
+    assert select_probes(None, labelled=True) == select_probes(["all"], labelled=True) == tuple(PROBES)
+    assert select_probes(None, labelled=False) == ("geometry",)
+    assert select_probes(None, labelled=False, described=True) == ("geometry", "reverse")
+    assert select_probes(["layers"], labelled=True) == ("layers",)
     with pytest.raises(DataError, match="needs labels or attributes"):
-        chosen_probes(["reverse"], labelled=False)
+        select_probes(["reverse"], labelled=False)
     with pytest.raises(UsageError, match="no probe 'kn'") as refusal:
-        chosen_probes(["kn"], labelled=True)
+        select_probes(["kn"], labelled=True)
     assert "knn" in refusal.value.remedy
     with pytest.raises(DataError, match="needs labels"):
-        chosen_probes(["knn"], labelled=False)
+        select_probes(["knn"], labelled=False)
 
 
 def test_data_without_labels_have_a_geometry():
     source = ArraySource(np.random.default_rng(0).integers(0, 255, (30, 3, 16, 16), dtype=np.uint8))
-    found = examine(phi(), source, source, floors=False)
+    found = evaluate(phi(), source, source, floors=False)
     assert set(found.scores) == {"geometry"}
 
 
 def test_pixels_are_two_plain_forms(parts):
     train, _ = parts
     mean, std = channel_statistics(train)
-    rows = pass_through(train, pixel_encoder(mean, std), size=32)
+    rows = extract_features(train, pixel_encoder(mean, std), size=32)
     plain, centred = rows["channel-normalised"], rows["channel-normalised, centred per image"]
     assert plain.shape == (48, 3 * 32 * 32)
     assert np.abs(plain.reshape(48, 3, -1).mean((0, 2))).max() < 1e-4
@@ -130,7 +130,7 @@ def test_batch_statistics_are_estimated(parts):
     stem = found.backbone.stem
     assert not found.backbone.training
     with torch.no_grad():
-        pixels = found.normalise(images(train, np.arange(48)).pixels)
+        pixels = found.normalise(load_images(train, np.arange(48)).pixels)
         seen = stem[0](pixels)
     torch.testing.assert_close(stem[1].running_mean, seen.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
     assert not estimate_statistics(phi(spec="vit_nano"), train)
@@ -139,23 +139,23 @@ def test_batch_statistics_are_estimated(parts):
 def test_bank_is_written_used_again_and_refused(parts, tmp_path, monkeypatch):
     found, train = phi(), parts[0]
     calls: list[int] = []
-    bank = bank_of(found, train, tmp_path, layers=("stages.1",), progress=lambda done, whole: calls.append(done))
+    bank = get_bank(found, train, tmp_path, layers=("stages.1",), progress=lambda done, whole: calls.append(done))
     assert calls[-1] == 48
     assert (len(bank), bank.layers) == (48, (OUTPUT, "stages.1"))
     with torch.no_grad():
-        expected = found.pooled(images(train, np.arange(48)).pixels).numpy()
+        expected = found.pooled(load_images(train, np.arange(48)).pixels).numpy()
     np.testing.assert_allclose(bank.pooled(), expected, rtol=1e-4, atol=1e-5)
     assert bank.pooled("stages.1").shape == (48, 64)
     assert bank.items["name"].to_pylist() == list(train.names)
     assert isinstance(bank.pooled(), np.memmap)
     calls.clear()
-    assert bank_of(found, train, tmp_path, progress=lambda done, whole: calls.append(done)).path == bank.path
+    assert get_bank(found, train, tmp_path, progress=lambda done, whole: calls.append(done)).path == bank.path
     assert not calls
-    half = bank_of(found, train, tmp_path, half=True)
+    half = get_bank(found, train, tmp_path, half=True)
     assert half.pooled().dtype == np.float16
-    other = bank_of(phi(seed=1), train, tmp_path)
+    other = get_bank(phi(seed=1), train, tmp_path)
     assert other.path != bank.path
-    assert bank_of(found, parts[1], tmp_path).path != bank.path
+    assert get_bank(found, parts[1], tmp_path).path != bank.path
     with pytest.raises(UsageError, match=r"does not hold the layer 'stages.9'") as refusal:
         bank.pooled("stages.9")
     assert OUTPUT in refusal.value.remedy
@@ -170,15 +170,15 @@ def test_bank_that_fails_leaves_nothing(parts, tmp_path, monkeypatch):
 
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(OSError, match="No space"):
-        bank_of(phi(), parts[0], tmp_path)
+        get_bank(phi(), parts[0], tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_fingerprint_is_of_weights_and_normalisation():
-    assert fingerprint_of(phi()) == fingerprint_of(phi())
+    assert fingerprint(phi()) == fingerprint(phi())
     changed = phi()
     with torch.no_grad():
         changed.backbone.stem[0].weight[0, 0, 0, 0] += 1e-3
     moved = phi()
     moved.mean = (0.4, 0.5, 0.5)
-    assert len({fingerprint_of(one) for one in (phi(), changed, moved, phi(seed=1))}) == 4
+    assert len({fingerprint(one) for one in (phi(), changed, moved, phi(seed=1))}) == 4

@@ -13,15 +13,15 @@ from selfsight.bank.store import OUTPUT, Bank, write_bank
 from selfsight.core.representation import Representation
 from selfsight.data.loader import sequential
 from selfsight.data.source import Source
-from selfsight.data.views.image.geometry import central
+from selfsight.data.views.image.geometry import central_square
 
-__all__ = ["Encoder", "bank_of", "fingerprint_of", "pass_through"]
+__all__ = ["Encoder", "extract_features", "fingerprint", "get_bank"]
 
 Encoder = Callable[[Float[Tensor, "batch channel height width"]], Mapping[str, Float[Tensor, "batch dim"]]]
 """From pictures in [0, 1] to named vectors."""
 
 
-def pass_through(
+def extract_features(
     source: Source,
     encoder: Encoder,
     *,
@@ -36,7 +36,7 @@ def pass_through(
     with torch.inference_mode():
         for images in sequential(source, batch):
             moved = images.map(lambda tensor: tensor.to(device)) if device else images
-            for name, rows in encoder(central(moved, size)).items():
+            for name, rows in encoder(central_square(moved, size)).items():
                 kept.setdefault(name, []).append(rows.float().cpu().numpy())
             done += len(images)
             if progress:
@@ -44,7 +44,7 @@ def pass_through(
     return {name: np.concatenate(rows) for name, rows in kept.items()}
 
 
-def fingerprint_of(phi: Representation) -> str:
+def fingerprint(phi: Representation) -> str:
     """A digest of a representation's weights, buffers and normalisation."""
     digest = hashlib.sha256(repr((phi.mean, phi.std, phi.size, phi.spec)).encode())
     for name, tensor in sorted(phi.backbone.state_dict().items()):
@@ -53,7 +53,7 @@ def fingerprint_of(phi: Representation) -> str:
     return digest.hexdigest()[:16]
 
 
-def bank_of(
+def get_bank(
     phi: Representation,
     source: Source,
     folder: Path,
@@ -74,14 +74,14 @@ def bank_of(
         bf16: compute in bfloat16 where the network allows.
         progress: called with (done, all).
     """
-    mark, kind = fingerprint_of(phi), "float16" if half else "float32"
+    mark, kind = fingerprint(phi), "float16" if half else "float32"
     path = folder / f"{mark}-{source.fingerprint}-{phi.size}"
     if (path / "origin.json").is_file():
         bank = Bank(path)
         if set(layers) <= set(bank.layers) and bank.origin["kind"] == kind:
             return bank
-    encoder = encoder_of(phi, layers, bf16=bf16)
-    rows = pass_through(source, encoder, size=phi.size, device=phi.device, progress=progress)
+    encoder = make_encoder(phi, layers, bf16=bf16)
+    rows = extract_features(source, encoder, size=phi.size, device=phi.device, progress=progress)
     origin = {
         "representation": phi.name,
         "weights": mark,
@@ -93,7 +93,7 @@ def bank_of(
     return write_bank(path, {name: value.astype(kind) for name, value in rows.items()}, list(source.names), origin)
 
 
-def encoder_of(phi: Representation, layers: Sequence[str] = (), *, bf16: bool = False) -> Encoder:
+def make_encoder(phi: Representation, layers: Sequence[str] = (), *, bf16: bool = False) -> Encoder:
     """An encoder that says what a representation says, at its output and at layers."""
 
     def encode(images: Tensor) -> dict[str, Tensor]:

@@ -32,21 +32,21 @@ def run(arguments: list[str]) -> int:
     from selfsight.api import Run
     from selfsight.workflows.evaluate.tables import score_table
     from selfsight.workflows.train.config import world_options
-    from selfsight.workflows.train.request import Wishes
-    from selfsight.workflows.train.run import Manner, learn_run, speak
+    from selfsight.workflows.train.request import TrainRequest
+    from selfsight.workflows.train.run import RunPolicy, log, run_training
 
     started = time.perf_counter()
-    speak("rendering 12,000 scenes of ten shapes; the shape is what a representation should find, and no label says so")
-    wishes = Wishes(data=TRAIN, method=read.method, size=32, minutes=read.minutes, options=world_options(read.method))
-    summary = learn_run(wishes, read.out, Manner(overwrite=True))
+    log("rendering 12,000 scenes of ten shapes; the shape is what a representation should find, and no label says so")
+    wishes = TrainRequest(data=TRAIN, method=read.method, size=32, minutes=read.minutes, options=world_options(read.method))
+    summary = run_training(wishes, read.out, RunPolicy(overwrite=True))
     learnt = Run(read.out)
-    found = learnt.measure(train=TRAIN, test=TEST, say=speak)
+    found = learnt.measure(train=TRAIN, test=TEST, progress=log)
     page = learnt.report(TEST).resolve()
-    plain = found.to_plain()
+    plain = found.to_json()
     if read.json:
         emit(summary | {"scores": plain["scores"], "floors": plain["floors"], "report": str(page)})
     else:
         score_table(plain)
         sys.stdout.write(f"\nreport: {page}\nexplore it: selfsight explore {read.out} --data '{TEST}'\n")
-    speak(f"{time.perf_counter() - started:.0f} s in all")
+    log(f"{time.perf_counter() - started:.0f} s in all")
     return 0

@@ -106,8 +106,8 @@ def _found(read: Discover, what: str, method: str, run: "Run", source: "Source")
     """Find one thing, write it down and say it; the same for JSON."""
     from selfsight.workflows.discover import DISCOVERIES
 
-    lone = DISCOVERIES[what].lone
-    found, scores = run.discover(source, what=what, method=method, floors=read.floors, say=_say, **_options(read, what))
+    lone = DISCOVERIES[what].own_folder
+    found, scores = run.discover(source, what=what, method=method, floors=read.floors, progress=_say, **_options(read, what))
     folder = _folder(read, run.path, what if lone else method)
     facts = {"pictures": len(found.names)}
     if what == "boxes":
@@ -155,7 +155,7 @@ def _asked(read: Discover) -> list[tuple[str, str]]:
 
 def _options(read: Discover, what: str) -> dict[str, Any]:
     """What the function that finds is told."""
-    from selfsight.discover.dense.features import Look
+    from selfsight.discover.dense.features import FeatureSpec
 
     if what == "clusters":
         return {"count": read.kinds, "seed": read.seed}
@@ -164,8 +164,8 @@ def _options(read: Discover, what: str) -> dict[str, Any]:
     if what == "duplicates":
         return {}
     vectors = 15 if what == "segments" else 1
-    look = Look(read.side, read.layer, read.facet, read.block, read.centred, read.colour, vectors, read.stride)
-    options: dict[str, Any] = {"look": look, "refine": read.refine}
+    look = FeatureSpec(read.side, read.layer, read.facet, read.block, read.centred, read.colour, vectors, read.stride)
+    options: dict[str, Any] = {"feature_spec": look, "refine": read.refine}
     if what == "boxes":
         return options | {"least": read.least}
     options["seed"] = read.seed
@@ -180,7 +180,7 @@ def _told(paths: list[Path], scores: dict[str, Any], *, quiet: bool) -> dict[str
 
             share_table(scores)
         print(paths[0])
-    plain = {name: {who: score.to_plain() for who, score in some.items()} for name, some in scores.items()}
+    plain = {name: {who: score.to_json() for who, score in some.items()} for name, some in scores.items()}
     return {"scores": plain, "files": [str(path) for path in paths]}
 
 
@@ -193,10 +193,10 @@ def _labels(read: Discover) -> dict[str, Any]:
     from shlex import quote
 
     from selfsight.core.errors import UsageError
-    from selfsight.explorer.server.opening import all_prepared
+    from selfsight.explorer.server.opening import find_all_prepared
 
     home = _home(read)
-    folders = all_prepared(home, read.data, read.limit)
+    folders = find_all_prepared(home, read.data, read.limit)
     remedy = f"Name clusters on its page, then come back: selfsight explore {quote(str(home))} --data {quote(read.data)}"
     remedy += f" --limit {read.limit}" if read.limit is not None else ""
     if not folders:
@@ -234,9 +234,9 @@ def _named(folder: Path) -> tuple[bytes, dict[str, int]]:
     import numpy as np
 
     from selfsight.explorer.server.exports import exported
-    from selfsight.explorer.server.store import Shelf
+    from selfsight.explorer.server.store import ExplorerStore
 
-    shelf = Shelf.of(folder)
+    shelf = ExplorerStore.of(folder)
     try:
         content, _ = exported(shelf, np.arange(len(shelf.pack)), LABELS)
     finally:

@@ -79,14 +79,14 @@ def _trial() -> dict[str, Any]:
     """Rates of short trainings with SimCLR on rendered scenes."""
     from selfsight.data.opening import open_source
     from selfsight.engine.hardware import choose_hardware
-    from selfsight.workflows.train.config import Settings, choose
+    from selfsight.workflows.train.config import TrainConfig, resolve_options
     from selfsight.workflows.train.resolve import trial
 
     rates: dict[str, Any] = {}
     for size in (32, 64):
-        preset, options, training = choose("simclr", size=size)
+        preset, options, training = resolve_options("simclr", size=size)
         source = open_source("world:shapes?count=512", size=size)
-        settings = Settings(
+        settings = TrainConfig(
             data=source.spec,
             method="simclr",
             backbone=preset.backbone,

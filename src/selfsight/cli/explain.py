@@ -155,7 +155,7 @@ def _written(found: Any, read: Any, run: "Run", verb: str) -> int:
     """Save a result and say where it is, or what it is."""
     paths = found.save(Path(read.out) if read.out else run.path / "explanations" / verb)
     if read.json:
-        emit(found.to_plain() | {"files": [str(path) for path in paths]})
+        emit(found.to_json() | {"files": [str(path) for path in paths]})
     else:
         print(paths[0])
     return 0
@@ -174,7 +174,7 @@ def _invert(arguments: list[str]) -> int:
         more |= {"steps": read.steps}
     else:
         more = {}
-    found = run.invert(read.images, layers=layers, by=read.by, like=read.like, say=_aloud, **more)
+    found = run.invert(read.images, layers=layers, by=read.by, like=read.like, progress=_aloud, **more)
     return _written(found, read, run, "invert")
 
 
@@ -222,7 +222,7 @@ def _maximise(arguments: list[str]) -> int:
         steps=read.steps,
         diverse=read.diverse,
         seed=read.seed,
-        say=_aloud,
+        progress=_aloud,
     )
     return _written(found, read, run, "maximise")
 
@@ -242,6 +242,6 @@ def _attribute(arguments: list[str], verb: str = "attribute", words: str = WORDS
         target=read.target,
         methods=read.method.split(","),
         whole=read.whole,
-        say=_aloud,
+        progress=_aloud,
     )
     return _written(found, read, run, verb)

@@ -50,12 +50,12 @@ def run(arguments: list[str]) -> int:
     """Prepare where needed and serve until interrupted; return the exit code."""
     read = parse(Explore, arguments, "explore", "See what representations have learnt from images: a page on this machine.")
     from selfsight.core.errors import UsageError
-    from selfsight.explorer.server.opening import choice, prepared, serve
+    from selfsight.explorer.server.opening import find_prepared, select_data, serve
 
     if not read.runs:
         raise UsageError("There is nothing to explore.", "Name a run: selfsight explore runs/NAME")
-    chosen = choice(read.runs[0], read.data, read.limit)
-    folder = None if read.again or read.maps else prepared(read.runs, chosen)
+    chosen = select_data(read.runs[0], read.data, read.limit)
+    folder = None if read.again or read.maps else find_prepared(read.runs, chosen)
     if folder is None:
         folder = _prepare(read)
     if read.export is not None:
@@ -81,10 +81,10 @@ def run(arguments: list[str]) -> int:
 def _export(folder: Path, target: Path, *, json: bool) -> int:
     import sys
 
-    from selfsight.explorer.server.static_site import write_still
-    from selfsight.explorer.server.store import Shelf
+    from selfsight.explorer.server.static_site import export_static_site
+    from selfsight.explorer.server.store import ExplorerStore
 
-    page = write_still(Shelf.of(folder), target, say=lambda words: print(words, file=sys.stderr))
+    page = export_static_site(ExplorerStore.of(folder), target, progress=lambda words: print(words, file=sys.stderr))
     if json:
         emit({"page": str(page)})
     else:
@@ -93,11 +93,11 @@ def _export(folder: Path, target: Path, *, json: bool) -> int:
 
 
 def _prepare(read: Explore) -> Path:
-    from selfsight.api import Run, unique
-    from selfsight.explorer.prepare.build import ready
-    from selfsight.workflows.train.run import speak
+    from selfsight.api import Run, unique_names
+    from selfsight.explorer.prepare.build import find_or_prepare
+    from selfsight.workflows.train.run import log
 
     runs = [Run(path, device=read.device) for path in read.runs]
-    networks = {name: (run.phi, run.path) for name, run in zip(unique([run.phi.name for run in runs]), runs, strict=True)}
+    networks = {name: (run.phi, run.path) for name, run in zip(unique_names([run.phi.name for run in runs]), runs, strict=True)}
     maps = None if read.maps is None else read.maps.split(",")
-    return ready(networks, read.data, limit=read.limit, untrained=read.untrained, maps=maps, again=read.again, say=speak)
+    return find_or_prepare(networks, read.data, limit=read.limit, untrained=read.untrained, maps=maps, again=read.again, progress=log)

@@ -10,7 +10,7 @@ import tyro
 
 from selfsight.cli.options import emit, method_options, with_positional
 from selfsight.core.errors import UsageError
-from selfsight.workflows.train.request import Wishes
+from selfsight.workflows.train.request import TrainRequest
 
 __all__ = ["run"]
 
@@ -32,7 +32,7 @@ DATA: a folder, a .tar or .parquet file, shards by glob, digits, photo:astronaut
 
 def run(arguments: list[str]) -> int:
     """Learn; return the exit code."""
-    kind = with_positional(Wishes, "data", EXTRA, optional=True)
+    kind = with_positional(TrainRequest, "data", EXTRA, optional=True)
     helping = any(word in ("-h", "--help") for word in arguments)
     named = _named(arguments)
     if helping and named:
@@ -59,36 +59,36 @@ def _named(arguments: list[str]) -> str | None:
 
 def _method_help(name: str) -> int:
     from selfsight.methods.table import method_class
-    from selfsight.workflows.train.config import choose
+    from selfsight.workflows.train.config import resolve_options
 
-    _, options, training = choose(name, size=32)
+    _, options, training = resolve_options(name, size=32)
     sys.stdout.write("Defaults are those for small images; above 96 px the paper's are taken.\n")
     method_options(method_class(name), options, training, ["--help"])
     return 0
 
 
 def _learn(read: Any, rest: list[str]) -> dict[str, Any]:
-    from selfsight.workflows.train.run import Manner, continue_run, learn_run
+    from selfsight.workflows.train.run import RunPolicy, continue_run, run_training
 
-    manner = Manner(read.resume, read.overwrite, read.fail_on_collapse, read.tensorboard, observers=_observers(read))
+    manner = RunPolicy(read.resume, read.overwrite, read.fail_on_collapse, read.tensorboard, observers=_observers(read))
     if read.again is not None:
         if rest:
             raise UsageError(f"--again takes no options of the method, but came with {' '.join(rest)}.", "Begin a new run for those.")
         return continue_run(read.again, read.out, manner, device=read.device, workers=read.workers, compile=read.compile)
-    wishes = {item.name: getattr(read, item.name) for item in fields(Wishes) if hasattr(read, item.name)}
+    wishes = {item.name: getattr(read, item.name) for item in fields(TrainRequest) if hasattr(read, item.name)}
     if rest:
         wishes |= dict(zip(("options", "training"), _method_words(read, rest), strict=True))
-    return learn_run(Wishes(**wishes), read.out or Path("runs") / read.method, manner)
+    return run_training(TrainRequest(**wishes), read.out or Path("runs") / read.method, manner)
 
 
 def _method_words(read: Any, rest: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The words that the verb does not know are the method's own options."""
     from selfsight.data.opening import typical_side
     from selfsight.methods.table import method_class
-    from selfsight.workflows.train.config import choose
+    from selfsight.workflows.train.config import resolve_options
 
     size = read.size or min(typical_side(read.data), 64)
-    _, options, training = choose(read.method, size=size)
+    _, options, training = resolve_options(read.method, size=size)
     return method_options(method_class(read.method), options, training, rest)
 
 

@@ -66,17 +66,17 @@ def run(arguments: list[str]) -> int:
 
 def _one(read: Measure, how: dict[str, Any]) -> int:
     from selfsight.api import Run
-    from selfsight.workflows.evaluate.analyses import NETWORKS
+    from selfsight.workflows.evaluate.analyses import ANALYSES
     from selfsight.workflows.evaluate.tables import score_table
 
     run = Run(read.runs[0], size=read.size, device=read.device)
-    plain = run.measure(**how).to_plain()
+    plain = run.measure(**how).to_json()
     if read.json:
         emit({name: plain[name] for name in ("scores", "floors", "protocol")})
         return 0
     score_table(plain)
     for name in plain["scores"]:
-        if name in NETWORKS:
+        if name in ANALYSES:
             print(run.path / "measures" / f"{name}.png")
     return 0
 
@@ -89,9 +89,9 @@ def _several(read: Measure, how: dict[str, Any]) -> int:
     found = compare(read.runs, size=read.size, device=read.device, **how)
     paths = found.save(folder)
     if read.json:
-        emit(found.to_plain())
+        emit(found.to_json())
         return 0
-    comparison_table(found.to_plain())
+    comparison_table(found.to_json())
     for path in paths:
         print(path)
     return 0

@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Arrays", "Kept", "mark_of"]
+__all__ = ["Arrays", "DiskCache", "cache_key"]
 
 Arrays = Mapping[str, np.ndarray]
 VERSION = 1
 """Raised when what is kept is worked out or written in another way, so that it is made again."""
 
 
-def mark_of(*about: Any) -> str:
+def cache_key(*about: Any) -> str:
     """A short digest of what is told by its ``repr``."""
     return hashlib.sha256(repr((VERSION, *about)).encode()).hexdigest()[:20]
 
 
 @dataclass(frozen=True)
-class Kept:
+class DiskCache:
     """A folder of one ``.npz`` for each batch of pictures and thing that was worked out, each written whole or not at all.
 
     Attributes:
@@ -33,7 +33,7 @@ class Kept:
 
     def file(self, name: str, rows: tuple[int, ...]) -> Path:
         """Where something about a batch is kept."""
-        return self.folder / f"{name}-{rows[0]:08d}-{mark_of(rows)[:12]}.npz"
+        return self.folder / f"{name}-{rows[0]:08d}-{cache_key(rows)[:12]}.npz"
 
     def read(self, name: str, rows: tuple[int, ...]) -> Arrays | None:
         """What is kept of a batch; ``None`` where nothing is."""
@@ -43,7 +43,9 @@ class Kept:
         with np.load(file) as found:
             return dict(found)
 
-    def once(self, name: str, rows: tuple[int, ...], make: Callable[[], Arrays], *, fits: Callable[[Arrays], bool] = bool) -> Arrays:
+    def get_or_compute(
+        self, name: str, rows: tuple[int, ...], make: Callable[[], Arrays], *, fits: Callable[[Arrays], bool] = bool
+    ) -> Arrays:
         """What is kept of a batch, made and kept where nothing is that ``fits``."""
         found = self.read(name, rows)
         if found is not None and fits(found):

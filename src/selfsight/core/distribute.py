@@ -11,23 +11,23 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["anyone", "everyone", "mine", "rank", "shared_mean", "total", "world"]
+__all__ = ["all_gather_with_grad", "all_reduce_mean", "all_reduce_sum", "any_process", "local_rows", "rank", "world_size"]
 
 
-def world() -> int:
+def world_size() -> int:
     """The number of processes."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
     """This process's number, from 0."""
-    return dist.get_rank() if world() > 1 else 0
+    return dist.get_rank() if world_size() > 1 else 0
 
 
-class _Everyone(torch.autograd.Function):
+class _AllGather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:  # noqa: ARG004 # pyright: ignore[reportIncompatibleMethodOverride]
-        parts = [torch.empty_like(rows) for _ in range(world())]
+        parts = [torch.empty_like(rows) for _ in range(world_size())]
         dist.all_gather(parts, rows.contiguous())
         return torch.cat(parts)
 
@@ -35,10 +35,10 @@ class _Everyone(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004 # pyright: ignore[reportIncompatibleMethodOverride]
         gradient = gradient.contiguous()
         dist.all_reduce(gradient)
-        return gradient.chunk(world())[rank()]
+        return gradient.chunk(world_size())[rank()]
 
 
-class _Total(torch.autograd.Function):
+class _AllReduceSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:  # noqa: ARG004 # pyright: ignore[reportIncompatibleMethodOverride]
         value = value.clone(memory_format=torch.contiguous_format)
@@ -52,29 +52,29 @@ class _Total(torch.autograd.Function):
         return gradient
 
 
-def everyone(rows: Tensor) -> Tensor:
-    """The rows of all processes, in their order: ``n`` rows become ``n * world``. Backward: gradients summed, own rows kept."""
-    return _Everyone.apply(rows) if world() > 1 else rows  # pyright: ignore[reportReturnType]
+def all_gather_with_grad(rows: Tensor) -> Tensor:
+    """The rows of all processes, in their order: ``n`` rows become ``n * world_size``. Backward: gradients summed, own rows kept."""
+    return _AllGather.apply(rows) if world_size() > 1 else rows  # pyright: ignore[reportReturnType]
 
 
-def total(value: Tensor) -> Tensor:
+def all_reduce_sum(value: Tensor) -> Tensor:
     """The sum over processes, forward and backward."""
-    return _Total.apply(value) if world() > 1 else value  # pyright: ignore[reportReturnType]
+    return _AllReduceSum.apply(value) if world_size() > 1 else value  # pyright: ignore[reportReturnType]
 
 
-def shared_mean(value: Tensor) -> Tensor:
+def all_reduce_mean(value: Tensor) -> Tensor:
     """The mean over processes of a value that each has computed from equally many rows."""
-    return total(value) / world()
+    return all_reduce_sum(value) / world_size()
 
 
-def anyone(flag: bool) -> bool:  # noqa: FBT001
+def any_process(flag: bool) -> bool:  # noqa: FBT001
     """Whether any process says yes."""
-    if world() == 1:
+    if world_size() == 1:
         return flag
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    return bool(total(torch.tensor(float(flag), device=device)) > 0)
+    return bool(all_reduce_sum(torch.tensor(float(flag), device=device)) > 0)
 
 
-def mine(rows: Tensor) -> Tensor:
+def local_rows(rows: Tensor) -> Tensor:
     """This process's rows of something that was made for the global batch."""
-    return rows.chunk(world())[rank()] if world() > 1 else rows
+    return rows.chunk(world_size())[rank()] if world_size() > 1 else rows

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from selfsight.core.errors import UsageError
 
-__all__ = ["eval_mode", "find_layer", "tap", "tensor_of"]
+__all__ = ["capture_activations", "eval_mode", "find_layer", "tensor_of"]
 
 Edit = Callable[[Any], Any]
 
@@ -32,7 +32,9 @@ def find_layer(module: nn.Module, name: str) -> nn.Module:
 
 
 @contextmanager
-def tap(module: nn.Module, *retain: str, edit: Mapping[str, Edit] | None = None, inputs: bool = False) -> Iterator[dict[str, Any]]:
+def capture_activations(
+    module: nn.Module, *retain: str, edit: Mapping[str, Edit] | None = None, inputs: bool = False
+) -> Iterator[dict[str, Any]]:
     """Retain the outputs of some layers, and edit those of others, inside a ``with``.
 
     The dictionary that it gives holds, after a forward pass, the output of each retained layer by name (the last, if the
@@ -44,19 +46,19 @@ def tap(module: nn.Module, *retain: str, edit: Mapping[str, Edit] | None = None,
     Raises:
         UsageError: a layer is not there.
     """
-    mine = threading.get_ident()
-    heard: dict[str, Any] = {}
+    own_thread = threading.get_ident()
+    captured: dict[str, Any] = {}
 
     def listen(name: str) -> Callable[..., None]:
         def hook(layer: nn.Module, given: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001
-            if threading.get_ident() == mine:
-                heard[name] = given[0] if inputs else output
+            if threading.get_ident() == own_thread:
+                captured[name] = given[0] if inputs else output
 
         return hook
 
     def change(function: Edit) -> Callable[..., Any]:
         def hook(layer: nn.Module, given: tuple[Any, ...], output: Any) -> Any:  # noqa: ARG001
-            return function(output) if threading.get_ident() == mine else None
+            return function(output) if threading.get_ident() == own_thread else None
 
         return hook
 
@@ -65,7 +67,7 @@ def tap(module: nn.Module, *retain: str, edit: Mapping[str, Edit] | None = None,
             stack.callback(find_layer(module, name).register_forward_hook(change(function)).remove)
         for name in retain:
             stack.callback(find_layer(module, name).register_forward_hook(listen(name)).remove)
-        yield heard
+        yield captured
 
 
 @contextmanager

@@ -80,7 +80,7 @@ class Outcome:
     """
 
     losses: dict[str, Float[Tensor, ""]]
-    signs: Mapping[str, Tensor] = field(default_factory=dict)
+    diagnostics: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def loss(self) -> Float[Tensor, ""]:

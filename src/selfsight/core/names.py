@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 from selfsight.core.errors import UsageError
 
-__all__ = ["free_name", "look_up"]
+__all__ = ["look_up", "unused_name"]
 
 
 def look_up(kind: str, name: str, names: Collection[str], otherwise: str = "") -> str:
@@ -28,7 +28,7 @@ def look_up(kind: str, name: str, names: Collection[str], otherwise: str = "") -
     )
 
 
-def free_name(name: str, taken: Collection[str]) -> str:
+def unused_name(name: str, taken: Collection[str]) -> str:
     """The name, with as many underscores behind it as tell it from those taken; capital letters tell nothing."""
     used = {one.casefold() for one in taken}
     while name.casefold() in used:

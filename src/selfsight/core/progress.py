@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-__all__ = ["Say", "quiet"]
+__all__ = ["ProgressCallback", "no_progress"]
 
-Say = Callable[[str], None]
+ProgressCallback = Callable[[str], None]
 
 
-def quiet(words: str) -> None:
+def no_progress(words: str) -> None:
     """Say nothing."""

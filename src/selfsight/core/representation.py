@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
 
 from selfsight.core.errors import UsageError
-from selfsight.core.hooks import eval_mode, find_layer, tap, tensor_of
+from selfsight.core.hooks import capture_activations, eval_mode, find_layer, tensor_of
 
 __all__ = [
     "Backbone",
@@ -85,7 +85,7 @@ class TokenBackbone(Backbone, ABC):
         """
 
 
-Wanted = TypeVar("Wanted", bound=Backbone)
+BackboneType = TypeVar("BackboneType", bound=Backbone)
 
 
 class ColourBackbone(Backbone, ABC):
@@ -122,7 +122,7 @@ def need_tokens(backbone: Backbone, method: str, doing: str) -> TokenBackbone:
     return _need(backbone, TokenBackbone, cause, "Choose a vision transformer, such as --backbone vit_tiny.")
 
 
-def _need(backbone: Backbone, kind: type[Wanted], cause: str, remedy: str) -> Wanted:
+def _need(backbone: Backbone, kind: type[BackboneType], cause: str, remedy: str) -> BackboneType:
     if not isinstance(backbone, kind):
         raise UsageError(cause, remedy)
     return backbone
@@ -136,9 +136,9 @@ def grid_dim(backbone: Backbone, layer: str | None = None) -> int:
     """
     side = 4 * backbone.stride
     blank = next(backbone.parameters()).new_zeros(1, backbone.channels, side, side)
-    with torch.no_grad(), eval_mode(backbone), tap(backbone, *([layer] if layer else [])) as heard:
+    with torch.no_grad(), eval_mode(backbone), capture_activations(backbone, *([layer] if layer else [])) as captured:
         grid = backbone(blank).grid
-    found = tensor_of(heard[layer]) if layer else grid
+    found = tensor_of(captured[layer]) if layer else grid
     if found.ndim != 4:
         raise UsageError(f"The layer {layer!r} has no map of places.", "Choose a layer of a convolutional network.")
     return found.shape[1]
@@ -196,9 +196,9 @@ class Representation:
         """One vector an image: the network's own, or the mean over places (or the class token) at a layer."""
         if layer is None:
             return self.features(images).pooled
-        output = self._at(images, layer)
+        output = self._layer_output(images, layer)
         if output.ndim == 4:
-            return self.places(output, images.shape[-2:], layer).mean((2, 3))
+            return self.as_grid(output, images.shape[-2:], layer).mean((2, 3))
         if output.ndim == 3:
             prefix = getattr(self.backbone, "prefix", 0)
             cls = prefix and getattr(self.backbone, "pool", "cls") == "cls"
@@ -213,9 +213,9 @@ class Representation:
         """
         if layer is None:
             return self.features(images).grid
-        return self.places(self._at(images, layer), images.shape[-2:], layer)
+        return self.as_grid(self._layer_output(images, layer), images.shape[-2:], layer)
 
-    def places(self, output: Tensor, size: Sequence[int], layer: str = "") -> Float[Tensor, "batch dim rows columns"]:
+    def as_grid(self, output: Tensor, size: Sequence[int], layer: str = "") -> Float[Tensor, "batch dim rows columns"]:
         """What a layer returned for images of some size (height, width), one vector a place; class and register tokens left out.
 
         Raises:
@@ -237,8 +237,8 @@ class Representation:
         Raises:
             UsageError: the network has no attention blocks.
         """
-        layer, queries, keys, _ = self._looked(images, block)
-        queries, keys = getattr(layer, "q_norm", _same)(queries), getattr(layer, "k_norm", _same)(keys)
+        layer, queries, keys, _ = self._attention_inputs(images, block)
+        queries, keys = getattr(layer, "q_norm", _identity)(queries), getattr(layer, "k_norm", _identity)(keys)
         return (queries * layer.scale @ keys.transpose(2, 3)).softmax(3)
 
     def facet(
@@ -249,17 +249,17 @@ class Representation:
         Raises:
             UsageError: the network has no attention blocks.
         """
-        _, *found = self._looked(images, block)
+        _, *found = self._attention_inputs(images, block)
         heads = found[("query", "key", "value").index(facet)]
-        return self.places(heads.transpose(1, 2).flatten(2), images.shape[-2:])
+        return self.as_grid(heads.transpose(1, 2).flatten(2), images.shape[-2:])
 
     @property
-    def attends(self) -> bool:
+    def has_attention(self) -> bool:
         """Whether the network has attention blocks."""
         return any(hasattr(module, "qkv") for module in self.backbone.modules())
 
     @torch.no_grad()
-    def _looked(self, images: Tensor, block: int) -> tuple[Any, Tensor, Tensor, Tensor]:
+    def _attention_inputs(self, images: Tensor, block: int) -> tuple[Any, Tensor, Tensor, Tensor]:
         """An attention layer with its queries, keys and values (batch, head, token, dim), from what it was given."""
         names = [name for name, module in self.backbone.named_modules() if hasattr(module, "qkv")]
         if not names:
@@ -269,17 +269,17 @@ class Representation:
                 f"There is no block {block}: {self.name} has {len(names)}.", "Blocks are counted from 0, from the end with -1."
             )
         layer: Any = find_layer(self.backbone, names[block])
-        with tap(self.backbone, names[block], inputs=True) as heard:
+        with capture_activations(self.backbone, names[block], inputs=True) as captured:
             self.features(images)
-        tokens = heard[names[block]]
+        tokens = captured[names[block]]
         queries, keys, values = layer.qkv(tokens).unflatten(2, (3, layer.num_heads, -1)).permute(2, 0, 3, 1, 4)
         return layer, queries, keys, values
 
-    def _at(self, images: Tensor, layer: str) -> Tensor:
-        with tap(self.backbone, layer) as heard:
+    def _layer_output(self, images: Tensor, layer: str) -> Tensor:
+        with capture_activations(self.backbone, layer) as captured:
             self.features(images)
-            return tensor_of(heard[layer])
+            return tensor_of(captured[layer])
 
 
-def _same(value: Tensor) -> Tensor:
+def _identity(value: Tensor) -> Tensor:
     return value

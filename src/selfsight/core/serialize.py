@@ -7,7 +7,7 @@ from typing import Any
 
 from selfsight.core.errors import UsageError
 
-__all__ = ["differences", "plain", "revive"]
+__all__ = ["differences", "from_json", "to_json"]
 
 _TAG = "is"
 _PACKAGE = "selfsight."
@@ -26,15 +26,15 @@ _MOVED = {
 """Where classes stand now that runs of version 0.1 name by their former module."""
 
 
-def plain(value: object) -> Any:
+def to_json(value: object) -> Any:
     """The value as JSON: numbers, strings, lists and objects; a dataclass becomes an object that names its class."""
     if is_dataclass(value) and not isinstance(value, type):
         name = f"{type(value).__module__}:{type(value).__qualname__}"
-        return {_TAG: name} | {item.name: plain(getattr(value, item.name)) for item in fields(value)}
+        return {_TAG: name} | {item.name: to_json(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, Mapping):
-        return {str(name): plain(item) for name, item in value.items()}
+        return {str(name): to_json(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [to_json(item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise UsageError(
@@ -43,24 +43,24 @@ def plain(value: object) -> Any:
     )
 
 
-def revive(value: Any) -> Any:
-    """What ``plain`` was given; lists come back as tuples. Only dataclasses of this package are made.
+def from_json(value: Any) -> Any:
+    """What ``to_json`` was given; lists come back as tuples. Only dataclasses of this package are made.
 
     Raises:
         UsageError: the data names a class that is not a dataclass of this package.
     """
     if isinstance(value, list):
-        return tuple(revive(item) for item in value)
+        return tuple(from_json(item) for item in value)
     if not isinstance(value, dict):
         return value
     if _TAG not in value:
-        return {name: revive(item) for name, item in value.items()}
+        return {name: from_json(item) for name, item in value.items()}
     module, colon, name = str(value[_TAG]).partition(":")
     module = _MOVED.get(module + colon, module + colon).removesuffix(":")
     kind = getattr(import_module(module), name, None) if module.startswith(_PACKAGE) else None
     if not (isinstance(kind, type) and is_dataclass(kind)):
         raise UsageError(f"{value[_TAG]!r} is not a kind of option.", "Only dataclasses of selfsight can stand in a configuration.")
-    return kind(**{name: revive(item) for name, item in value.items() if name != _TAG})
+    return kind(**{name: from_json(item) for name, item in value.items() if name != _TAG})
 
 
 def differences(old: object, new: object, path: str = "") -> list[str]:

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 from selfsight.data.decode import Payload, Unreadable
 from selfsight.data.source import LazySequence, Rows, Truth
 
-__all__ = ["Annotations", "Chosen", "Listing", "digest", "display"]
+__all__ = ["Annotations", "Listing", "ListingSubset", "digest", "display"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Listing(Protocol):
         ...
 
 
-class Chosen:
+class ListingSubset:
     """Some rows of a listing, as a listing of its own."""
 
     def __init__(self, listing: Listing, rows: Rows, annotations: Annotations | None = None) -> None:

@@ -19,14 +19,14 @@ from selfsight.core.errors import DataError, EnvironmentFault, UsageError
 from selfsight.core.views import Images
 from selfsight.data.source import Rows, Source
 
-__all__ = ["Loader", "images", "sequential"]
+__all__ = ["Loader", "load_images", "sequential"]
 
 Item = TypeVar("Item")
 _AHEAD = 2
 _PATIENCE = 300.0
 
 
-def images(source: Source, rows: Rows) -> Images:
+def load_images(source: Source, rows: Rows) -> Images:
     """Pictures of these rows as tensors on the CPU."""
     batch = source.read(rows)
     extent = None if batch.extent is None else torch.from_numpy(np.ascontiguousarray(batch.extent))
@@ -94,13 +94,13 @@ class _Steps(Dataset[Images]):
 
     def __getitem__(self, index: int) -> Images:
         share = self.loader.batch // self.world
-        return images(self.loader.source, self.loader.rows(index)[self.rank * share : (self.rank + 1) * share])
+        return load_images(self.loader.source, self.loader.rows(index)[self.rank * share : (self.rank + 1) * share])
 
 
 def sequential(source: Source, batch: int, rank: int = 0, world: int = 1) -> Iterator[Images]:
     """All images once, in order, read ahead; process ``rank`` of ``world`` gets the ``rank``-th of equal contiguous parts."""
-    mine = np.array_split(np.arange(len(source)), world)[rank]
-    return _ahead(lambda start: images(source, mine[start : start + batch]), range(0, len(mine), batch))
+    own_rows = np.array_split(np.arange(len(source)), world)[rank]
+    return _ahead(lambda start: load_images(source, own_rows[start : start + batch]), range(0, len(own_rows), batch))
 
 
 def _ahead(read: Callable[[int], Item], order: Iterable[int]) -> Iterator[Item]:
@@ -139,7 +139,7 @@ def _ahead(read: Callable[[int], Item], order: Iterable[int]) -> Iterator[Item]:
         thread.join()
 
 
-def _calm(_: int) -> None:
+def _init_worker(_: int) -> None:
     """One thread for a process that reads; and it ends when the one that it reads for has ended, even by SIGKILL."""
     torch.set_num_threads(1)
     parent = parent_process()
@@ -162,7 +162,7 @@ def _by_workers(reads: _Steps, order: range, workers: int) -> Iterator[Images]:
         multiprocessing_context="forkserver",
         prefetch_factor=_AHEAD,
         timeout=_PATIENCE,
-        worker_init_fn=_calm,
+        worker_init_fn=_init_worker,
         generator=torch.Generator().manual_seed(0),  # workers' own seeds are not used; the global generator stays untouched
     )
     try:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from selfsight.core.errors import DataError, UsageError
-from selfsight.data.listing import Chosen, Listing, display
-from selfsight.data.source import Source, Subset, choose
+from selfsight.data.listing import Listing, ListingSubset, display
+from selfsight.data.source import Source, Subset, sample_rows
 
 __all__ = ["SCHEMES", "Spec", "open_source", "parse", "typical_side"]
 
@@ -109,7 +109,7 @@ def open_source(
         raise UsageError(f"A limit of {limit} items leaves nothing.", "Give 1 or more.")
     if parsed.scheme in _MADE:
         return _made(parsed, size, limit, seed, told=truth is not None or bool(where))
-    listing = _kept(_listing(parsed), truth, where or parsed.options.get("where", ""))
+    listing = _with_truth(_listing(parsed), truth, where or parsed.options.get("where", ""))
     return _packed(listing, size, limit, seed, cache, progress)
 
 
@@ -118,7 +118,7 @@ def _made(spec: Spec, size: int | None, limit: int | None, seed: int, *, told: b
     if told:
         raise UsageError(f"{spec.text} brings its own truth.", "Give truth and where for folders and archives only.")
     source = _MADE[spec.scheme](spec, size)
-    return source if limit is None or limit >= len(source) else Subset(source, choose(len(source), limit, seed))
+    return source if limit is None or limit >= len(source) else Subset(source, sample_rows(len(source), limit, seed))
 
 
 def _packed(listing: Listing, size: int | None, limit: int | None, seed: int, cache: Path | None, progress: Progress | None) -> Source:
@@ -127,7 +127,7 @@ def _packed(listing: Listing, size: int | None, limit: int | None, seed: int, ca
     from selfsight.data.packed import PackedSource
 
     if limit is not None and limit < len(listing.names):
-        listing = Chosen(listing, choose(len(listing.names), limit, seed))
+        listing = ListingSubset(listing, sample_rows(len(listing.names), limit, seed))
     return PackedSource(listing, pack_side(size), cache=cache, progress=progress)
 
 
@@ -147,7 +147,7 @@ def typical_side(spec: str | Path) -> int:
     return int(np.median(sides.min(axis=1))) if len(sides) else 224
 
 
-def _kept(listing: Listing, truth: str | Path | None, where: str) -> Listing:
+def _with_truth(listing: Listing, truth: str | Path | None, where: str) -> Listing:
     """The listing with the truth of a file beside it, without the rows that the filter drops."""
     if truth is None and not where:
         return listing
@@ -159,7 +159,7 @@ def _kept(listing: Listing, truth: str | Path | None, where: str) -> Listing:
         rows = kept_rows(annotations.truth, where, len(rows))
         if not len(rows):
             raise DataError(f"No picture of {listing.spec} fulfils {where!r}.", "Loosen the filter.")
-    return Chosen(listing, rows, annotations)
+    return ListingSubset(listing, rows, annotations)
 
 
 def _listing(spec: Spec) -> Listing:

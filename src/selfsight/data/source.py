@@ -7,7 +7,7 @@ from typing import Protocol, SupportsIndex, TypeVar, overload, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer, UInt8
 
-__all__ = ["Batch", "LazySequence", "Rows", "Source", "Subset", "Truth", "choose"]
+__all__ = ["Batch", "LazySequence", "Rows", "Source", "Subset", "Truth", "sample_rows"]
 
 Rows = Integer[np.ndarray, "row"]
 Item = TypeVar("Item")
@@ -145,7 +145,7 @@ class Source(Protocol):
         ...
 
 
-def choose(n: int, limit: int, seed: int) -> Rows:
+def sample_rows(n: int, limit: int, seed: int) -> Rows:
     """``limit`` of ``n`` rows drawn without replacement by the seed, in ascending order; all of them if there are no more.
 
     A pure function of its arguments: files are often sorted by class, so the first rows would be a poor sample.

@@ -16,7 +16,7 @@ import numpy as np
 from selfsight.core.errors import DataError, UsageError
 from selfsight.data.listing import Annotations
 from selfsight.data.masks import polygons_mask, read_mask
-from selfsight.data.readers.folder import PICTURES
+from selfsight.data.readers.folder import IMAGE_SUFFIXES
 from selfsight.data.source import LazySequence, Truth
 
 __all__ = ["kept_rows", "read_truth"]
@@ -65,7 +65,7 @@ def _reader(path: Path) -> Callable[[Path, "_Finder"], Annotations]:
         kind = {".csv": _table, ".tsv": _table, ".json": _coco}.get(path.suffix.lower())
     else:
         endings = {entry.suffix.lower() for entry in path.rglob("*")} if path.is_dir() else set()
-        kind = _voc if ".xml" in endings else _masks if endings & PICTURES else _yolo if ".txt" in endings else None
+        kind = _voc if ".xml" in endings else _masks if endings & IMAGE_SUFFIXES else _yolo if ".txt" in endings else None
     if kind is None:
         raise DataError(
             f"{path} holds no truth of a known kind.", "Give a .csv, a COCO .json, or a folder of VOC .xml, YOLO .txt or masks."
@@ -245,7 +245,7 @@ def _masks(path: Path, find: _Finder) -> Annotations:
     """One picture of object numbers a picture, of the same name but for the ending (and for ``_mask``, ``_gt`` or ``_seg``)."""
     found: dict[int, Path] = {}
     for file in sorted(path.rglob("*")):
-        if file.suffix.lower() in PICTURES:
+        if file.suffix.lower() in IMAGE_SUFFIXES:
             called = str(file.relative_to(path).with_suffix(""))
             row = find(called)
             for ending in ("_mask", "_gt", "_seg", "-mask"):

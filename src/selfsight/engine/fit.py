@@ -13,7 +13,7 @@ from selfsight.core.part import parts_of
 from selfsight.data.loader import Loader
 from selfsight.data.source import Source
 from selfsight.engine.hardware import Hardware
-from selfsight.engine.observe import Moment, Observer
+from selfsight.engine.observe import Observer, StepEvent
 from selfsight.engine.plan import Plan, turns_of
 
 __all__ = ["fit", "labels_of"]
@@ -46,7 +46,7 @@ def fit(
     extract = partial(plan.extract, method, loader, hardware)
     plan.labels, plan.source = labels_of(method, loader.source), loader.source
     method.train()
-    for clock, batch in plan.walk(loader, hardware, start):
+    for clock, batch in plan.iter_batches(loader, hardware, start):
         if isinstance(method, Relabels) and method.due(clock):
             plan.forget(optimiser, method.relabel(extract, clock))
         views = plan.views(method, batch, clock, hardware)
@@ -54,5 +54,5 @@ def fit(
         for part in parts_of(method):
             part.after_step(clock) if all(step.healthy for step in steps) else part.discard()
         for observer in observers:
-            observer.saw(Moment(clock, tuple(steps), batch, method, optimiser))
+            observer.on_step(StepEvent(clock, tuple(steps), batch, method, optimiser))
     return optimiser

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from selfsight.core.distribute import world
+from selfsight.core.distribute import world_size
 from selfsight.core.errors import EnvironmentFault
 from selfsight.core.method import Method, Turns
 from selfsight.modules.norm import unite_batch_norms
@@ -45,7 +45,7 @@ class Hardware:
         if self.channels_last:
             method.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         placed: nn.Module = method
-        if world() > 1:
+        if world_size() > 1:
             unite_batch_norms(method)
             ids = [self.device.index or 0] if self.device.type == "cuda" else None
             game = isinstance(method, Turns)

@@ -52,18 +52,18 @@ class Health:
     """Listens to the records of a run and names a collapse, once.
 
     Args:
-        say: called with a plain sentence.
+        progress: called with a plain sentence.
         fail: raise ``Collapsed`` instead of going on.
     """
 
-    say: Callable[[str], None]
+    progress: Callable[[str], None]
     fail: bool = False
     verdict: str = ""
     since: int = -1
     _streak: dict[str, int] = field(default_factory=dict)
     _rate: float = 0.0
 
-    def heard(self, record: dict[str, Any], timing: dict[str, Any]) -> None:  # noqa: ARG002
+    def on_record(self, record: dict[str, Any], timing: dict[str, Any]) -> None:  # noqa: ARG002
         """Judge a record.
 
         Raises:
@@ -76,7 +76,7 @@ class Health:
             self._streak[rule.name] = self._streak.get(rule.name, 0) + 1 if held else 0
             if self._streak[rule.name] >= rule.patience and not self.verdict:
                 self.verdict, self.since = f"{rule.name}: {rule.words}", record["step"]
-                self.say(f"collapsed at step {record['step']}: {rule.words}")
+                self.progress(f"collapsed at step {record['step']}: {rule.words}")
                 if self.fail:
                     raise Collapsed(
                         f"The representation has collapsed: {rule.words}.",

@@ -13,21 +13,21 @@ from rich.console import Console
 from torch.optim import Optimizer
 
 from selfsight.core.clock import Clock
-from selfsight.core.distribute import everyone, rank
+from selfsight.core.distribute import all_gather_with_grad, rank
 from selfsight.core.method import Method
 from selfsight.core.views import Images
-from selfsight.engine.plan import Stepped
+from selfsight.engine.plan import StepResult
 from selfsight.objectives.spread import effective_rank, embedding_spread
 
-__all__ = ["Moment", "Observer", "Progress", "Recorder", "describe"]
+__all__ = ["Observer", "Progress", "Recorder", "StepEvent", "describe"]
 
 
 @dataclass(frozen=True)
-class Moment:
-    """The end of a step: one ``Stepped`` for each turn, the batch, and what was trained."""
+class StepEvent:
+    """The end of a step: one ``StepResult`` for each turn, the batch, and what was trained."""
 
     clock: Clock
-    turns: tuple[Stepped, ...]
+    turns: tuple[StepResult, ...]
     batch: Images
     method: Method
     optimiser: Optimizer
@@ -38,36 +38,36 @@ class Moment:
         return {name: float(value.detach()) for turn in self.turns for name, value in turn.outcome.losses.items()}
 
     @property
-    def signs(self) -> dict[str, torch.Tensor]:
+    def diagnostics(self) -> dict[str, torch.Tensor]:
         """All turns' signs."""
-        return {name: value for turn in self.turns for name, value in turn.outcome.signs.items()}
+        return {name: value for turn in self.turns for name, value in turn.outcome.diagnostics.items()}
 
 
 @runtime_checkable
 class Observer(Protocol):
     """Anything that is told of every step."""
 
-    def saw(self, moment: Moment) -> None:
+    def on_step(self, moment: StepEvent) -> None:
         """A step has ended."""
         ...
 
 
-def describe(moment: Moment) -> dict[str, Any]:
+def describe(moment: StepEvent) -> dict[str, Any]:
     """A record of a step: numbers only, the same on every machine that computes the same. Spread and rank are over all processes.
 
     An assignment p says as much of the image as ``I = H(mean p) - mean H(p)``, the mutual information of image and cluster in
     nats (Bridle et al. 1991): zero where every image gets the same shares, be they one cluster or all alike.
     """
-    clock, losses, signs = moment.clock, moment.losses, moment.signs
+    clock, losses, diagnostics = moment.clock, moment.losses, moment.diagnostics
     record: dict[str, Any] = {"step": clock.step, "epoch": clock.epoch, "loss": sum(losses.values()), **losses}
     record |= {"rate": moment.turns[0].rate, "gradient_norm": moment.turns[0].norm}
     record["skipped"] = sum(not turn.healthy for turn in moment.turns)
-    if "embedding" in signs:
-        rows = everyone(signs["embedding"].float())
+    if "embedding" in diagnostics:
+        rows = all_gather_with_grad(diagnostics["embedding"].float())
         rows = rows[:512]
         record |= {"spread": float(embedding_spread(rows)), "effective_rank": float(effective_rank(rows))}
-    if "assignment" in signs:
-        shares = everyone(signs["assignment"].float())
+    if "assignment" in diagnostics:
+        shares = all_gather_with_grad(diagnostics["assignment"].float())
         mean = shares.mean(0)
         overall, each = torch.special.entr(mean).sum(), torch.special.entr(shares).sum(1).mean()
         record |= {
@@ -76,7 +76,7 @@ def describe(moment: Moment) -> dict[str, Any]:
             "assignment_information": float(overall - each),
             "clusters_used": float(overall.exp()),
         }
-    record |= {name: float(signs[name]) for name in ("accuracy", "chance") if name in signs}
+    record |= {name: float(diagnostics[name]) for name in ("accuracy", "chance") if name in diagnostics}
     return record
 
 
@@ -92,11 +92,11 @@ class Recorder:
         self._clock, self._images, self._warned = time.perf_counter(), 0, False
         self._listeners: list[Callable[[dict[str, Any], dict[str, Any]], None]] = []
 
-    def tell(self, listener: Callable[[dict[str, Any], dict[str, Any]], None]) -> None:
+    def subscribe(self, listener: Callable[[dict[str, Any], dict[str, Any]], None]) -> None:
         """Call this with every record and its timing."""
         self._listeners.append(listener)
 
-    def saw(self, moment: Moment) -> None:
+    def on_step(self, moment: StepEvent) -> None:
         self._images += len(moment.batch)
         step = moment.clock.step
         if step % self.every and step != moment.clock.steps - 1:
@@ -150,7 +150,7 @@ class Progress:
         self.every = 0.1 if self.terminal else every_seconds
         self._started, self._first, self._shown = time.perf_counter(), -1, 0.0
 
-    def heard(self, record: dict[str, Any], timing: dict[str, Any]) -> None:
+    def on_record(self, record: dict[str, Any], timing: dict[str, Any]) -> None:
         """Show a record."""
         now, step = time.perf_counter(), record["step"]
         if self._first < 0:

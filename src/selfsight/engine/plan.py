@@ -12,27 +12,27 @@ from torch.optim import Optimizer
 
 from selfsight.core.card import Training
 from selfsight.core.clock import Clock, key
-from selfsight.core.distribute import everyone, mine, rank, world
+from selfsight.core.distribute import all_gather_with_grad, local_rows, rank, world_size
 from selfsight.core.errors import DataError, Diverged
 from selfsight.core.method import Accompanied, Frame, Freezes, Method, Outcome, Supervised, Turn, Turns
 from selfsight.core.schedule import rise_and_fall
 from selfsight.core.views import Images, Views
-from selfsight.data.loader import Loader, images
+from selfsight.data.loader import Loader, load_images
 from selfsight.data.source import Source
-from selfsight.data.views.image.geometry import central
+from selfsight.data.views.image.geometry import central_square
 from selfsight.engine.hardware import Hardware
 from selfsight.engine.optimisers import make_optimiser
 
-__all__ = ["Plan", "Stepped", "joined", "turns_of"]
+__all__ = ["Plan", "StepResult", "joined", "turns_of"]
 
 PATIENCE = 3
 """Steps in a row that may fail before a run is given up."""
-EXTRACTED = 256
+EXTRACT_BATCH = 256
 """Images at least that pass through a network at once where nothing is learnt."""
 
 
 @dataclass(frozen=True)
-class Stepped:
+class StepResult:
     """What one optimiser step says: the outcome, whether it was taken, the gradient's norm and the learning rate."""
 
     outcome: Outcome
@@ -85,9 +85,9 @@ class Plan:
         """The optimiser, made after the method was placed."""
         return make_optimiser(placed, self.training)
 
-    def walk(self, loader: Loader, hardware: Hardware, start: int = 0) -> Iterator[tuple[Clock, Images]]:
+    def iter_batches(self, loader: Loader, hardware: Hardware, start: int = 0) -> Iterator[tuple[Clock, Images]]:
         """Clock and batch of each step from ``start`` on. The order of an epoch is a pure function of seed and epoch."""
-        batches = loader.batches(start, self.steps - start, rank=rank(), world=world())
+        batches = loader.batches(start, self.steps - start, rank=rank(), world=world_size())
         for step, batch in enumerate(batches, start):
             clock = Clock(self.seed, step, self.steps, loader.steps_per_epoch)
             torch.manual_seed(key(self.seed, step, 1 + rank()))  # dropout and stochastic depth inside networks
@@ -99,13 +99,14 @@ class Plan:
         With companions' views for methods that ask for them, and labels for labelled baselines alone.
         """
         drawn = [
-            (group, method.recipe.draw(self.batch, moment, self.frame).map(mine)) for group, moment in self.groups(method, batch, clock)
+            (group, method.recipe.draw(self.batch, moment, self.frame).map(local_rows))
+            for group, moment in self.groups(method, batch, clock)
         ]
         pieces = []
         for piece in range(self.accumulate):
             cut = partial(_piece, number=piece, of=self.accumulate)
             made = [method.recipe.make(group.map(hardware.move).map(cut), values.map(cut).map(hardware.move)) for group, values in drawn]
-            pieces.append(self.told(method, joined(made).map(hardware.layout)))
+            pieces.append(self.with_labels(method, joined(made).map(hardware.layout)))
         return pieces
 
     def groups(self, method: Method, batch: Images, clock: Clock) -> list[tuple[Images, Clock]]:
@@ -113,10 +114,10 @@ class Plan:
         if not isinstance(method, Accompanied):
             return [(batch, clock)]
         assert self.source is not None
-        others = images(self.source, method.companions(batch.index, clock).cpu().numpy())
+        others = load_images(self.source, method.companions(batch.index, clock).cpu().numpy())
         return [(batch, clock), (others, replace(clock, seed=key(clock.seed, 0xAC)))]
 
-    def told(self, method: Method, views: Views) -> Views:
+    def with_labels(self, method: Method, views: Views) -> Views:
         """The views with their samples' labels, if the method is a labelled baseline.
 
         Raises:
@@ -138,7 +139,7 @@ class Plan:
         turn: Turn,
         clock: Clock,
         hardware: Hardware,
-    ) -> Stepped:
+    ) -> StepResult:
         """Forward, backward, other players' gradients dropped, clip, step. A step that is not finite is not taken.
 
         Raises:
@@ -163,7 +164,7 @@ class Plan:
             optimiser.step()
         else:
             self._restore(method, views, clock)
-        return Stepped(outcomes[-1] if len(outcomes) == 1 else _mean(outcomes), healthy, norm, rate)
+        return StepResult(outcomes[-1] if len(outcomes) == 1 else _mean(outcomes), healthy, norm, rate)
 
     def _drop(self, method: Method, turn: Turn, clock: Clock) -> None:
         """Only this turn's players keep their gradient, and none of them that rests."""
@@ -216,17 +217,19 @@ class Plan:
         Batch statistics are those remembered (evaluation mode).
         """
         count = len(loader.source)
-        shares = (np.arange(-(-count // world()) * world()) % count).reshape(world(), -1)  # equal shares: rows repeat at the end
+        shares = (np.arange(-(-count // world_size()) * world_size()) % count).reshape(
+            world_size(), -1
+        )  # equal shares: rows repeat at the end
         was, normalise = method.training, getattr(method.recipe, "normalise", None)
         method.eval()
         indices, rows = [], []
         with torch.no_grad(), hardware.autocast():
-            for part in np.array_split(shares[rank()], max(len(shares[0]) // max(self.batch, EXTRACTED), 1)):
-                moved = images(loader.source, part).map(hardware.move)
-                rows.append(network(hardware.layout(central(moved, self.frame.size, normalise))).float())
+            for part in np.array_split(shares[rank()], max(len(shares[0]) // max(self.batch, EXTRACT_BATCH), 1)):
+                moved = load_images(loader.source, part).map(hardware.move)
+                rows.append(network(hardware.layout(central_square(moved, self.frame.size, normalise))).float())
                 indices.append(moved.index)
         method.train(was)
-        index, features = everyone(torch.cat(indices)), everyone(torch.cat(rows))
+        index, features = all_gather_with_grad(torch.cat(indices)), all_gather_with_grad(torch.cat(rows))
         order = index.argsort(stable=True)
         index, features = index[order], features[order]
         first = torch.ones_like(index, dtype=torch.bool)
@@ -252,4 +255,4 @@ def _mean(outcomes: Sequence[Outcome]) -> Outcome:
     """The mean losses of the pieces of a batch, with the signs of the last."""
     names = outcomes[0].losses
     means = {name: torch.stack([outcome.losses[name].detach() for outcome in outcomes]).mean() for name in names}
-    return Outcome(means, outcomes[-1].signs)
+    return Outcome(means, outcomes[-1].diagnostics)

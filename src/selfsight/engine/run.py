@@ -11,12 +11,12 @@ from types import FrameType
 from typing import Any
 
 from selfsight.core.clock import Clock
-from selfsight.core.distribute import anyone, rank
+from selfsight.core.distribute import any_process, rank
 from selfsight.core.errors import Interrupted, Preempted, ResumeMismatch, UsageError
 from selfsight.core.origin import BITWISE
 from selfsight.core.serialize import differences
 from selfsight.engine.checkpoint import newest_checkpoint, save_checkpoint, write_atomically
-from selfsight.engine.observe import Moment
+from selfsight.engine.observe import StepEvent
 
 __all__ = ["RunFolder", "Saver", "Signals"]
 
@@ -59,7 +59,7 @@ class RunFolder:
             self.write("STATUS.json", {"status": status, "reason": reason} | more)
 
     def begin(
-        self, config: dict[str, Any], origin: dict[str, Any], *, resume: bool, overwrite: bool, say: Callable[[str], None]
+        self, config: dict[str, Any], origin: dict[str, Any], *, resume: bool, overwrite: bool, progress: Callable[[str], None]
     ) -> Path | None:
         """Make the run's folder, or go on with it; return the checkpoint to go on from, if there is one.
 
@@ -68,7 +68,7 @@ class RunFolder:
             ResumeMismatch: the run was made with other options.
         """
         if rank():
-            return newest_checkpoint(self.checkpoints, say) if resume and self.checkpoints.is_dir() else None
+            return newest_checkpoint(self.checkpoints, progress) if resume and self.checkpoints.is_dir() else None
         self.refuse(resume=resume, overwrite=overwrite)
         if overwrite and self.path.exists():
             self._refuse_held()
@@ -76,7 +76,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock()
         if resume and self.exists:
-            return self._again(config, origin, say)
+            return self._again(config, origin, progress)
         for name in ("metrics.jsonl", "timing.jsonl"):
             (self.path / name).write_text("")
         self.write("config.json", config)
@@ -105,7 +105,7 @@ class RunFolder:
             raise UsageError(f"{self.path} is not empty and not a run.", "Choose another --out; nothing was deleted.")
         shutil.rmtree(self.path)
 
-    def _again(self, config: dict[str, Any], origin: dict[str, Any], say: Callable[[str], None]) -> Path | None:
+    def _again(self, config: dict[str, Any], origin: dict[str, Any], progress: Callable[[str], None]) -> Path | None:
         changes = differences(self.read("config.json"), config)
         if changes:
             raise ResumeMismatch(
@@ -115,8 +115,8 @@ class RunFolder:
         before = self.read("origin.json")
         changed = [name for name in BITWISE if before.get(name) != origin.get(name)]
         if changed:
-            say(f"the continuation will not be identical to the bit: {', '.join(changed)} changed since the run began")
-        return newest_checkpoint(self.checkpoints, say) if self.checkpoints.is_dir() else None
+            progress(f"the continuation will not be identical to the bit: {', '.join(changed)} changed since the run began")
+        return newest_checkpoint(self.checkpoints, progress) if self.checkpoints.is_dir() else None
 
     def cut(self, done: int) -> list[dict[str, Any]]:
         """Cut the records after ``done`` steps, which are going to be written again; return those that stay."""
@@ -195,9 +195,9 @@ class Signals:
         for name in self._before:
             signal.signal(name, signal.SIG_DFL)
 
-    def heard(self) -> bool:
+    def received(self) -> bool:
         """Whether any process was told to stop: asked of all of them, so that all stop after the same step."""
-        return anyone(self.caught is not None)
+        return any_process(self.caught is not None)
 
 
 class Saver:
@@ -206,7 +206,7 @@ class Saver:
     def __init__(self, folder: RunFolder, signals: Signals, *, every: int, keep: int = 2) -> None:
         self.folder, self.signals, self.every, self.keep = folder, signals, every, keep
 
-    def saw(self, moment: Moment) -> None:
+    def on_step(self, moment: StepEvent) -> None:
         """Save if it is time to.
 
         Raises:
@@ -214,7 +214,7 @@ class Saver:
             Interrupted: Ctrl-C came.
         """
         done = moment.clock.step + 1
-        stop = self.signals.heard()
+        stop = self.signals.received()
         if (stop or done % self.every == 0 or done == moment.clock.steps) and rank() == 0:
             save_checkpoint(self.folder.checkpoints, moment.method, moment.optimiser, moment.clock, keep=self.keep)
         if stop:

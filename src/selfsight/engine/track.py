@@ -26,7 +26,7 @@ class TensorBoard:
 
         self.writer = SummaryWriter(str(folder))
 
-    def heard(self, record: dict[str, Any], timing: dict[str, Any]) -> None:
+    def on_record(self, record: dict[str, Any], timing: dict[str, Any]) -> None:
         """Write a record."""
         step = record["step"]
         for name, value in record.items():

@@ -11,11 +11,11 @@ from jaxtyping import Float, Num, UInt8
 from torch import Tensor
 
 from selfsight.core.representation import Representation
-from selfsight.explain.inversion.descent import Inverted
-from selfsight.explain.synthesis.activation import Fourier, Maximised, Writing, maximise
+from selfsight.explain.inversion.descent import Inversion
+from selfsight.explain.synthesis.activation import Fourier, Maximised, Parameterisation, maximise
 from selfsight.explain.targets import Target
 from selfsight.render.panels import facts, inlined, panel
-from selfsight.render.sheet import Shown, sheet, unique, written
+from selfsight.render.sheet import Tile, save_result, sheet, unique_names
 
 __all__ = ["Gallery", "inversions", "maximisers"]
 
@@ -29,10 +29,10 @@ class Gallery:
         facts: the representation, and how it was done.
     """
 
-    rows: Mapping[str, Sequence[Shown]]
+    rows: Mapping[str, Sequence[Tile]]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
-    def to_plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """All but the pictures, for JSON."""
         rows = {name: [{"words": one.words, **one.facts} for one in row] for name, row in self.rows.items()}
         return {"rows": rows, **self.facts}
@@ -40,7 +40,7 @@ class Gallery:
     def save(self, folder: Path) -> list[Path]:
         """Write ``sheet.png``, ``pictures.npz`` (one array a row) and ``gallery.json``."""
         arrays = {f"row_{number}": np.stack([one.picture for one in row]) for number, row in enumerate(self.rows.values())}
-        return written(folder, self._repr_png_(), ("pictures", arrays), ("gallery", self.to_plain()))
+        return save_result(folder, self._repr_png_(), ("pictures", arrays), ("gallery", self.to_json()))
 
     def _repr_png_(self) -> bytes:
         """A sheet."""
@@ -58,7 +58,7 @@ def _levels(picture: Float[Tensor, "3 height width"] | UInt8[Tensor, "3 height w
 
 
 def inversions(
-    images: Num[Tensor, "batch 3 height width"], found: Mapping[str, Inverted], *, names: Sequence[str] = (), **facts: Any
+    images: Num[Tensor, "batch 3 height width"], found: Mapping[str, Inversion], *, names: Sequence[str] = (), **facts: Any
 ) -> Gallery:
     """Each image beside what its layers have kept of it, shallow to deep.
 
@@ -68,12 +68,12 @@ def inversions(
         names: what to call the images.
         facts: what to keep with the result.
     """
-    rows: dict[str, list[Shown]] = {}
-    for number, name in enumerate(unique(names or [f"image {number}" for number in range(len(images))])):
-        rows[name] = [Shown(_levels(images[number]), "the image")]
+    rows: dict[str, list[Tile]] = {}
+    for number, name in enumerate(unique_names(names or [f"image {number}" for number in range(len(images))])):
+        rows[name] = [Tile(_levels(images[number]), "the image")]
         for layer, each in found.items():
             for picture, missed in zip(each.pictures[number], each.errors[number].tolist(), strict=True):
-                rows[name].append(Shown(_levels(picture), f"{layer}\nerror {missed:.2f}", {"error": missed}))
+                rows[name].append(Tile(_levels(picture), f"{layer}\nerror {missed:.2f}", {"error": missed}))
     return Gallery(rows, {"layers": list(found), **facts})
 
 
@@ -82,7 +82,7 @@ def maximisers(
     targets: Sequence[Target],
     *,
     count: int = 3,
-    writing: Writing = Fourier(),
+    writing: Parameterisation = Fourier(),
     steps: int = 200,
     rate: float = 0.05,
     diverse: float = 0.0,
@@ -94,7 +94,7 @@ def maximisers(
         found: Maximised = maximise(phi, target, count=count, writing=writing, steps=steps, rate=rate, diverse=diverse, seed=seed)
         numbers = zip(found.pictures, found.scores.tolist(), found.shifted.tolist(), strict=True)
         rows[target.name] = [
-            Shown(_levels(picture), f"{score:.3g}\nshifted {least:.3g}", {"score": score, "shifted": least})
+            Tile(_levels(picture), f"{score:.3g}\nshifted {least:.3g}", {"score": score, "shifted": least})
             for picture, score, least in numbers
         ]
     return Gallery(rows, {"representation": phi.name, "writing": type(writing).__name__.lower(), "steps": steps, "seed": seed})

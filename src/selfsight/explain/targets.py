@@ -15,16 +15,16 @@ from torch import Tensor
 from torch.nn.functional import linear, normalize
 
 from selfsight.core.errors import UsageError
-from selfsight.core.hooks import tap, tensor_of
+from selfsight.core.hooks import capture_activations, tensor_of
 from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
 
-__all__ = ["Target", "cluster", "code", "direction", "features_of", "like", "log_odds", "probe_class", "said", "strongest", "unit"]
+__all__ = ["Target", "activations", "cluster", "code", "direction", "features_of", "like", "log_odds", "probe_class", "strongest", "unit"]
 
 Place = Literal["mean", "max"] | tuple[int, int]
 
 
-class _Enough(Exception):
+class _StopForward(Exception):
     """The layer has spoken; the rest of the network need not run."""
 
 
@@ -46,11 +46,11 @@ class Target:
 
     def numbers(self, phi: Representation, given: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch number"]:
         """All that is read from normalised images, in single precision at least."""
-        return self.read_from(phi, said(phi, given, self.layer), given.shape[-2:])
+        return self.read_from(phi, activations(phi, given, self.layer), given.shape[-2:])
 
     def read_from(self, phi: Representation, output: Tensor, size: Sequence[int]) -> Float[Tensor, "batch number"]:
         """All that is read from what the layer returned for images of a size."""
-        shown = output if output.ndim == 2 else phi.places(output, size, self.layer or "")
+        shown = output if output.ndim == 2 else phi.as_grid(output, size, self.layer or "")
         return self.read(shown if shown.dtype == torch.float64 else shown.float())
 
     def pick(self, numbers: Float[Tensor, "batch number"], rows: Int[Tensor, " batch"] | None = None) -> Float[Tensor, " batch"]:
@@ -84,7 +84,7 @@ class Target:
         return replace(self, which=which)
 
 
-def said(phi: Representation, given: Float[Tensor, "batch channel height width"], layer: str | None) -> Tensor:
+def activations(phi: Representation, given: Float[Tensor, "batch channel height width"], layer: str | None) -> Tensor:
     """The pooled vectors of normalised images, or what a layer returns; layers after one of ``phi.layers`` do not run.
 
     Raises:
@@ -93,16 +93,16 @@ def said(phi: Representation, given: Float[Tensor, "batch channel height width"]
     if layer is None:
         return phi.backbone(given).pooled
     if layer not in phi.layers:  # which may run several times; the last counts
-        with tap(phi.backbone, layer) as heard:
+        with capture_activations(phi.backbone, layer) as captured:
             phi.backbone(given)
-        return tensor_of(heard[layer])
+        return tensor_of(captured[layer])
     found: list[Tensor] = []
 
     def stop(output: object) -> None:
         found.append(tensor_of(output))
-        raise _Enough
+        raise _StopForward
 
-    with suppress(_Enough), tap(phi.backbone, edit={layer: stop}):
+    with suppress(_StopForward), capture_activations(phi.backbone, edit={layer: stop}):
         phi.backbone(given)
     return found[0]
 
@@ -112,8 +112,8 @@ def features_of(
 ) -> Float[Tensor, "batch dim *cells"]:
     """The map of a layer, or the vectors of one without places, in single precision; None: the pooled output."""
     given = phi.normalise(images)
-    output = said(phi, given, layer)
-    return (output if output.ndim == 2 else phi.places(output, given.shape[-2:], layer or "")).float()
+    output = activations(phi, given, layer)
+    return (output if output.ndim == 2 else phi.as_grid(output, given.shape[-2:], layer or "")).float()
 
 
 def unit(layer: str, channel: int | Int[Tensor, " image"], place: Place = "mean") -> Target:

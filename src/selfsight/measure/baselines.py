@@ -10,9 +10,9 @@ from selfsight.backbones.loading import untrained_twin
 from selfsight.bank.extract import Encoder
 from selfsight.core.clock import key
 from selfsight.core.representation import Representation
-from selfsight.data.loader import images
+from selfsight.data.loader import load_images
 from selfsight.data.source import Source
-from selfsight.data.views.image.geometry import central
+from selfsight.data.views.image.geometry import central_square
 
 __all__ = ["PIXEL_SIDE", "UNTRAINED_SEEDS", "estimate_statistics", "pixel_encoder", "untrained_networks"]
 
@@ -34,7 +34,7 @@ def pixel_encoder(mean: Tensor, std: Tensor) -> Encoder:
 def channel_statistics(source: Source, *, seed: int = 0, count: int = 2000) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel over some pictures of a source, values in [0, 1]."""
     rows = np.random.default_rng(seed).permutation(len(source))[:count]
-    pictures = central(images(source, np.sort(rows)), PIXEL_SIDE)
+    pictures = central_square(load_images(source, np.sort(rows)), PIXEL_SIDE)
     return pictures.mean((0, 2, 3)), pictures.std((0, 2, 3)).clamp(min=1e-3)
 
 
@@ -50,7 +50,7 @@ def estimate_statistics(phi: Representation, source: Source, *, seed: int = 0, c
     phi.backbone.train()
     rows = np.random.default_rng(seed).permutation(len(source))[:count]
     for part in np.array_split(rows, max(len(rows) // batch, 1)):
-        phi.features(central(images(source, part).map(lambda tensor: tensor.to(phi.device)), phi.size))
+        phi.features(central_square(load_images(source, part).map(lambda tensor: tensor.to(phi.device)), phi.size))
     phi.backbone.eval()
     return True
 

@@ -10,7 +10,7 @@ from selfsight.core.readout import Readout
 from selfsight.data.source import Truth
 from selfsight.render.panels import facts, interval, panel, table
 
-__all__ = ["Features", "Score", "Scores", "share", "spread_of_table"]
+__all__ = ["Features", "Score", "Scores", "proportion", "spread_of_table"]
 
 DRAWS = 1000
 """Bootstrap draws for the interval of a share."""
@@ -24,7 +24,7 @@ class Score:
     low: float
     high: float
 
-    def to_plain(self) -> dict[str, float]:
+    def to_json(self) -> dict[str, float]:
         """As JSON, rounded to six digits."""
         return {name: round(float(getattr(self, name)), 6) for name in ("value", "low", "high")}
 
@@ -75,7 +75,7 @@ class Features:
         return self.train[train], self.train_labels[train], self.test[test], self.test_labels[test]
 
 
-def share(correct: Bool[np.ndarray, " sample"], seed: int = 0) -> Score:
+def proportion(correct: Bool[np.ndarray, " sample"], seed: int = 0) -> Score:
     """The share of true values, with its bootstrap interval (the binomial distribution of resampled counts)."""
     count, value = len(correct), float(correct.mean())
     draws = np.random.default_rng(seed).binomial(count, value, DRAWS) / count

@@ -18,10 +18,10 @@ from selfsight.modules.memory import Memory
 from selfsight.modules.prototypes import Prototypes
 from selfsight.objectives.precision import at_least_single
 
-__all__ = ["Remembered"]
+__all__ = ["MemoryClustering"]
 
 
-class Remembered(Method):
+class MemoryClustering(Method):
     """Every view is told its image's cluster, by prototypes; clusters are found from remembered embeddings, once for each head.
 
     What the second versions of DeepCluster and SeLa share (Caron et al. 2020, arXiv:2006.09882, appendix on baselines). Embeddings
@@ -63,5 +63,5 @@ class Remembered(Method):
         self.memory.note(index, rows[0])
         pairs = [(row, *pair) for pair in zip(self.assigned, self.prototypes, strict=True) for row in rows]
         terms = [cross_entropy(kinds(row) / self.temperature, known[index]) for row, known, kinds in pairs]  # pyright: ignore[reportIndexIssue]
-        signs = {"embedding": rows[0].detach(), "assignment": (self.prototypes[0](rows[0]) / self.temperature).detach().softmax(1)}
-        return Outcome({"label": torch.stack(terms).mean()}, signs)
+        diagnostics = {"embedding": rows[0].detach(), "assignment": (self.prototypes[0](rows[0]) / self.temperature).detach().softmax(1)}
+        return Outcome({"label": torch.stack(terms).mean()}, diagnostics)

@@ -4,13 +4,13 @@ from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, two_views
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.modules.decoders import Painter
+from selfsight.modules.decoders import CodeDecoder
 from selfsight.objectives.agree import mean_squared_error
 
-__all__ = ["Painted"]
+__all__ = ["Reconstruction"]
 
 
-class Painted(Method):
+class Reconstruction(Method):
     """A method that paints the clean picture from a code of the damaged one; what the damage is, its recipe decides.
 
     The loss is the mean squared error of pixels in [-1, 1]. A subclass gives card, presets and the recipe.
@@ -24,7 +24,7 @@ class Painted(Method):
     def __init__(self, backbone: Backbone, recipe: Recipe, code: int, size: int, width: int) -> None:
         super().__init__(backbone, recipe)
         self.code, self.size, self.width = code, size, width
-        self.painter = Painter(backbone.dim, code=code, size=size, channels=backbone.channels, width=width)
+        self.painter = CodeDecoder(backbone.dim, code=code, size=size, channels=backbone.channels, width=width)
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         damaged, clean = two_views(views, type(self).__name__)

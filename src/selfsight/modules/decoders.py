@@ -9,7 +9,7 @@ from selfsight.core.representation import TokenBackbone
 from selfsight.core.transformer import Block
 from selfsight.modules.heads import mlp
 
-__all__ = ["ConvDecoder", "Painter", "PatchDecoder"]
+__all__ = ["CodeDecoder", "ConvDecoder", "PatchDecoder"]
 
 
 class PatchDecoder(nn.Module):
@@ -92,7 +92,7 @@ class ConvDecoder(nn.Module):
         return self.layers(codes[:, :, None, None])
 
 
-class Painter(nn.Module):
+class CodeDecoder(nn.Module):
     """A short code of pooled features, and the picture painted from it.
 
     Args:

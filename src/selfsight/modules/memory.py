@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from selfsight.core.clock import Clock, key
-from selfsight.core.distribute import everyone
+from selfsight.core.distribute import all_gather_with_grad
 from selfsight.core.method import Extract, Method
 from selfsight.core.part import Part
 from selfsight.modules.table import SampleTable
@@ -51,7 +51,7 @@ class Memory(SampleTable, Part):  # pyright: ignore[reportIncompatibleMethodOver
     @torch.no_grad()
     def note(self, index: Int[Tensor, " batch"], rows: Float[Tensor, "batch dim"]) -> None:
         """These embeddings enter after the step."""
-        self._noted.append((everyone(index), everyone(normalize(rows.detach()))))
+        self._noted.append((all_gather_with_grad(index), all_gather_with_grad(normalize(rows.detach()))))
 
     @torch.no_grad()
     def after_step(self, clock: Clock) -> None:

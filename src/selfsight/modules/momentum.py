@@ -24,9 +24,9 @@ class Momentum(Part):
         calm: the copy's dropout and stochastic depth rest.
     """
 
-    def __init__(self, leader: Chain, rate: Schedule, *, calm: bool = False) -> None:
+    def __init__(self, leader: Chain, rate: Schedule, *, eval_mode: bool = False) -> None:
         super().__init__()
-        self.rate, self.leader, self.calm = rate, leader, calm  # a Chain is no Module: nothing is registered twice
+        self.rate, self.leader, self.eval_mode = rate, leader, eval_mode  # a Chain is no Module: nothing is registered twice
         self.followers = nn.ModuleList(_at_rest(deepcopy(link)) for link in leader.links)
 
     @torch.no_grad()
@@ -46,7 +46,7 @@ class Momentum(Part):
 
     def train(self, mode: bool = True) -> "Momentum":  # noqa: FBT001, FBT002
         super().train(mode)
-        if self.calm:
+        if self.eval_mode:
             for module in self.followers.modules():
                 if isinstance(module, nn.Dropout) or type(module).__name__ == "DropPath":
                     module.eval()

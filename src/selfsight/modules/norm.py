@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
-from selfsight.core.distribute import rank, total, world
+from selfsight.core.distribute import all_reduce_sum, rank, world_size
 
 __all__ = ["GlobalBatchNorm1d", "GlobalBatchNorm2d", "SplitBatchNorm2d", "split_batch_norms", "unite_batch_norms"]
 
@@ -16,9 +16,9 @@ class _Global(nn.modules.batchnorm._BatchNorm):
     interleaved: bool = False
 
     def forward(self, input: Tensor) -> Tensor:
-        if not self.training or (world() == 1 and self.groups == 1):
+        if not self.training or (world_size() == 1 and self.groups == 1):
             return super().forward(input)
-        if world() == 1:
+        if world_size() == 1:
             return self._by_groups(input)
         member = self._member(len(input), input.device)
         places = input[0, 0].numel()
@@ -26,8 +26,8 @@ class _Global(nn.modules.batchnorm._BatchNorm):
         wide = rows if rows.dtype == torch.float64 else rows.float()
         sums = torch.stack([wide.sum(2), wide.square().sum(2)], 1)
         each = sums.new_zeros(self.groups, 2, input.shape[1]).index_add(0, member, sums)
-        count = len(input) * world() * places / self.groups
-        mean, square = (total(each) / count).unbind(1)
+        count = len(input) * world_size() * places / self.groups
+        mean, square = (all_reduce_sum(each) / count).unbind(1)
         variance = (square - mean.square()).clamp(min=0)
         self._remember(mean.mean(0), variance.mean(0), count)
         shape = (-1, input.shape[1], *[1] * (input.ndim - 2))
@@ -63,7 +63,7 @@ class _Global(nn.modules.batchnorm._BatchNorm):
     def _member(self, count: int, device: torch.device) -> Tensor:
         """The group of each of this process's rows, by its place in the global batch."""
         place = torch.arange(rank() * count, (rank() + 1) * count, device=device)
-        return place % self.groups if self.interleaved else place * self.groups // (count * world())
+        return place % self.groups if self.interleaved else place * self.groups // (count * world_size())
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor, count: float) -> None:

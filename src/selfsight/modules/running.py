@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import softmax
 
 from selfsight.core.clock import Clock
-from selfsight.core.distribute import shared_mean
+from selfsight.core.distribute import all_reduce_mean
 from selfsight.core.part import Part
 
 __all__ = ["RunningMean"]
@@ -29,7 +29,7 @@ class RunningMean(Part):
     @torch.no_grad()
     def note(self, rows: Float[Tensor, "row dim"]) -> None:
         """The mean of these rows, over all processes, enters after the step."""
-        self._noted.append(shared_mean(rows.to(self.value.dtype).mean(0)))
+        self._noted.append(all_reduce_mean(rows.to(self.value.dtype).mean(0)))
 
     @torch.no_grad()
     def sharpened(self, logits: Float[Tensor, "row dim"], temperature: float) -> Float[Tensor, "row dim"]:

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from selfsight.core.errors import UsageError
 
-__all__ = ["SampleTable", "lots"]
+__all__ = ["SampleTable", "uniform_hash"]
 
 
-def lots(index: Int[Tensor, " batch"], salt: int = 0) -> Float[Tensor, " batch"]:
+def uniform_hash(index: Int[Tensor, " batch"], salt: int = 0) -> Float[Tensor, " batch"]:
     """A number in [0, 1) for each sample, by its index and the salt alone (a 32-bit mixing hash): the same on every process."""
     mixed = (index * 2_654_435_761 + salt % 2**31 * 40_503) % 2**32
     for factor in (2_246_822_519, 3_266_489_917):

@@ -42,7 +42,7 @@ class TokenTeacher(nn.Module):
         count = 1 if heads == "shared" else 2
         made = (prototype_head(backbone.dim, prototypes, hidden=hidden, bottleneck=bottleneck, norm=norm) for _ in range(count))
         self.heads = nn.ModuleList(made)
-        self.slow = Momentum(Chain(backbone, *self.heads), momentum, calm=True)
+        self.slow = Momentum(Chain(backbone, *self.heads), momentum, eval_mode=True)
         self.centres = nn.ModuleList(RunningMean(prototypes) for _ in range(2))
 
     @property

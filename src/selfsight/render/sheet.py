@@ -11,14 +11,14 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-__all__ = ["Shown", "number", "sheet", "unique", "written"]
+__all__ = ["Tile", "finite_or_none", "save_result", "sheet", "unique_names"]
 
 SIDE = 1.7
 """Inches that a picture is wide."""
 
 
 @dataclass(frozen=True)
-class Shown:
+class Tile:
     """A picture of levels (0 to 255) or of parts (0 to 1), its words, the numbers behind them, and what stands above it."""
 
     picture: UInt8[np.ndarray, "height width 3"] | Float[np.ndarray, "height width 3"]
@@ -27,7 +27,7 @@ class Shown:
     title: str = ""
 
 
-def sheet(rows: Mapping[str, Sequence[Shown]], titles: Sequence[str] = ()) -> bytes:
+def sheet(rows: Mapping[str, Sequence[Tile]], titles: Sequence[str] = ()) -> bytes:
     """A PNG: rows by name from top to bottom, pictures from left to right.
 
     Args:
@@ -62,12 +62,12 @@ def sheet(rows: Mapping[str, Sequence[Shown]], titles: Sequence[str] = ()) -> by
     return buffer.getvalue()
 
 
-def number(value: Tensor) -> float | None:
+def finite_or_none(value: Tensor) -> float | None:
     """A number for JSON, which knows no NaN."""
     return float(value) if bool(value.isfinite()) else None
 
 
-def unique(names: Sequence[str]) -> tuple[str, ...]:
+def unique_names(names: Sequence[str]) -> tuple[str, ...]:
     """The names, with a number at those that came before."""
     return tuple(f"{name} ({names[:place].count(name) + 1})" if name in names[:place] else name for place, name in enumerate(names))
 
@@ -76,7 +76,7 @@ def _short(name: str, most: int = 24) -> str:
     return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
-def written(folder: Path, png: bytes, arrays: tuple[str, Mapping[str, np.ndarray]], plain: tuple[str, Mapping[str, Any]]) -> list[Path]:
+def save_result(folder: Path, png: bytes, arrays: tuple[str, Mapping[str, np.ndarray]], plain: tuple[str, Mapping[str, Any]]) -> list[Path]:
     """Write ``sheet.png``, named arrays as NPZ and plain facts as JSON, the last two under the names given; return the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "sheet.png", folder / f"{arrays[0]}.npz", folder / f"{plain[0]}.json"]

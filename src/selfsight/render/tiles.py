@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
-from selfsight.data.readers.folder import PICTURES
+from selfsight.data.readers.folder import IMAGE_SUFFIXES
 
 __all__ = ["COLOURS", "SHOWN", "SIDE", "fitted", "many_colours", "mask_files", "page", "painted", "stretched"]
 
@@ -24,7 +24,7 @@ COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 1
 def mask_files(names: Sequence[str], folder: Path) -> Iterator[Path]:
     """A PNG for each picture below a folder, whatever names hold: of the picture's name, with its ending where two would share one."""
     plain = [PurePosixPath(*(part for part in PurePosixPath(name).parts if part not in ("/", ".."))) for name in names]
-    short = [path.with_suffix("") if path.suffix.lower() in PICTURES else path for path in plain]
+    short = [path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path for path in plain]
     shared = Counter(short)
     for path, bare in zip(plain, short, strict=True):
         stem = bare if shared[bare] == 1 else path

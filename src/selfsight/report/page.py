@@ -21,7 +21,7 @@ from selfsight.objectives.assign import kmeans
 from selfsight.render.figures import PALETTE, curve, floor_bars, map_of, thumbnail
 from selfsight.workflows.evaluate.tables import score_rows
 
-__all__ = ["Shown", "write_report"]
+__all__ = ["ViewExamples", "write_report"]
 
 CURVES = (
     ("loss", "loss"),
@@ -36,7 +36,7 @@ NEIGHBOURS, QUERIES, CLUSTERS, MEMBERS, DOTS = 9, 10, 12, 10, 3000
 
 
 @dataclass(frozen=True)
-class Shown:
+class ViewExamples:
     """Pictures, the views that the method makes of them, and the normalisation to take off for showing."""
 
     images: Images
@@ -45,7 +45,7 @@ class Shown:
     std: Sequence[float]
 
 
-def write_report(run: Path, phi: Representation, source: Source, bank: Bank, shown: Shown | None = None) -> Path:
+def write_report(run: Path, phi: Representation, source: Source, bank: Bank, shown: ViewExamples | None = None) -> Path:
     """Write ``report/index.html`` in the run's folder: no script, nothing from elsewhere.
 
     Args:
@@ -153,7 +153,7 @@ def _pictures(source: Source, rows: Sequence[int], side: int = 72) -> list[str]:
     return [thumbnail(pixels[:, : int(size[0]), : int(size[1])], side) for pixels, size in zip(batch.images, cut, strict=True)]
 
 
-def _gallery(shown: Shown) -> list[list[str]]:
+def _gallery(shown: ViewExamples) -> list[list[str]]:
     """Rows of pictures: the original, then its views."""
     mean, std = (np.asarray(values, dtype=np.float32)[:, None, None] for values in (shown.mean, shown.std))
     rows = []

@@ -23,9 +23,9 @@ from selfsight.core.views import Images
 from selfsight.data.source import Source, Subset
 from selfsight.data.views.image.geometry import Crop, Normalise
 from selfsight.data.views.image.recipes import OneCrop, View
-from selfsight.measure.analysis.inputs import Asked, pictures, with_places
-from selfsight.measure.results import Score, Scores, share
-from selfsight.tasks.tuning import Course, copied, hardware_of, seeded, tune
+from selfsight.measure.analysis.inputs import AnalysisInput, central_images, spatial_layers
+from selfsight.measure.results import Score, Scores, proportion
+from selfsight.tasks.tuning import TuneConfig, hardware_of, seeded_rng, trainable_copy, tune
 
 __all__ = ["CROPS", "Classifier", "finetune", "finetuned", "labelled_share"]
 
@@ -65,7 +65,7 @@ def finetuned(
     classes: int,
     *,
     start: str | None = "",
-    course: Course | None = None,
+    course: TuneConfig | None = None,
 ) -> Classifier:
     """A copy of a network taught the classes of pictures.
 
@@ -81,10 +81,10 @@ def finetuned(
         DataError: there are fewer than two pictures.
         UsageError: there is no such layer.
     """
-    course, hardware = course or Course(), hardware_of(phi)
+    course, hardware = course or TuneConfig(), hardware_of(phi)
     frame = Frame(phi.size, phi.backbone.stride, phi.backbone.channels)
-    with seeded(course.seed, 0xC1A5):
-        model = Classifier(copied(phi, start), classes)
+    with seeded_rng(course.seed, 0xC1A5):
+        model = Classifier(trainable_copy(phi, start), classes)
     truth = torch.from_numpy(labels).to(phi.device)
 
     def loss(batch: Images, step: int) -> Float[Tensor, ""]:
@@ -103,17 +103,17 @@ def _right(model: Classifier, source: Source, labels: np.ndarray) -> Score:
     rows, hardware, found = np.flatnonzero(labels >= 0), hardware_of(model.phi), []
     for part in np.array_split(rows, -(-len(rows) // 256)):
         with hardware.autocast():
-            found.append(model(hardware.layout(hardware.move(pictures(source, part, model.phi.size)))).argmax(1).cpu().numpy())
-    return share(np.concatenate(found) == labels[rows])
+            found.append(model(hardware.layout(hardware.move(central_images(source, part, model.phi.size)))).argmax(1).cpu().numpy())
+    return proportion(np.concatenate(found) == labels[rows])
 
 
 def _middle(phi: Representation) -> str:
     """The first layer of the second half of those that have places."""
-    some = with_places(phi)
+    some = spatial_layers(phi)
     return some[math.ceil(len(some) / 2)] if len(some) > 1 else some[0]
 
 
-def finetune(phi: Representation, asked: Asked, *, course: Course | None = None, parts: Sequence[float] = (1.0, FEW)) -> Scores:
+def finetune(phi: Representation, asked: AnalysisInput, *, course: TuneConfig | None = None, parts: Sequence[float] = (1.0, FEW)) -> Scores:
     """Shares of test pictures whose class is found by the network taught whole, with all labels and with a tenth, and from some layers on.
 
     Args:
@@ -126,14 +126,14 @@ def finetune(phi: Representation, asked: Asked, *, course: Course | None = None,
         DataError: there are no labels in a part, or fewer than two in the training part.
         UsageError: there is no such layer.
     """
-    known, truth, course = asked.labels.train, asked.labels.test, course or Course()
+    known, truth, course = asked.labels.train, asked.labels.test, course or TuneConfig()
     if known is None or truth is None or (known >= 0).sum() < 2 or not (truth >= 0).any():
         raise DataError("Finetuning needs labels of both parts.", "Give labelled --train and --test.")
     classes = int(max(known.max(), truth.max())) + 1
     ways = [("whole", "", part) for part in parts] + [(f"from {layer}", layer, 1.0) for layer in asked.layers or (_middle(phi),)]
     values = dict[str, Score]()
     for name, start, part in ways:
-        asked.say(f"teach the network {name}, {part:.0%} of the labels")
+        asked.progress(f"teach the network {name}, {part:.0%} of the labels")
         rows = labelled_share(known, part, course.seed)
         model = finetuned(
             phi, Subset(asked.train, rows), known[rows], classes, start=start, course=replace(course, batch=min(course.batch, len(rows)))

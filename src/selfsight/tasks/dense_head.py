@@ -10,17 +10,17 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
 from selfsight.core.clock import Clock
-from selfsight.core.hooks import tap, tensor_of
+from selfsight.core.hooks import capture_activations, tensor_of
 from selfsight.core.representation import Representation
 from selfsight.core.views import Images
-from selfsight.data.loader import images
+from selfsight.data.loader import load_images
 from selfsight.data.source import Source, Subset
-from selfsight.data.views.chance import Dice
+from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.image.geometry import Placing, extents, resample
-from selfsight.measure.analysis.inputs import Asked, some_rows, with_places
-from selfsight.tasks.tuning import Course, hardware_of, tune
+from selfsight.measure.analysis.inputs import AnalysisInput, evenly_spaced_rows, spatial_layers
+from selfsight.tasks.tuning import TuneConfig, hardware_of, tune
 
-__all__ = ["Neck", "asked_parts", "extents_of", "said", "squares", "teach"]
+__all__ = ["Neck", "extents_of", "predict", "sample_sources", "stretched_views", "train_head"]
 
 LEVELS, FINEST = 4, 2
 """Layers that are joined, evenly spaced; the least pixels between cells of the map made of them."""
@@ -44,7 +44,7 @@ class Neck(nn.Module):
 
     def __init__(self, phi: Representation, width: int = 64, names: Sequence[str] = ()) -> None:
         super().__init__()
-        every = with_places(phi, names)
+        every = spatial_layers(phi, names)
         count = min(LEVELS, len(every))
         self.names = tuple(every[len(every) - 1 - round(place * (len(every) - 1) / max(count - 1, 1))] for place in range(count))
         self.phi, self.backbone = phi, phi.backbone
@@ -56,14 +56,14 @@ class Neck(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch channel size size"]) -> Float[Tensor, "batch width cells cells"]:
         """The map of normalised images."""
-        with tap(self.backbone, *self.names) as heard:
+        with capture_activations(self.backbone, *self.names) as captured:
             self.backbone(images)
-        grids = [self.phi.places(tensor_of(heard[name]), images.shape[-2:], name) for name in self.names]
+        grids = [self.phi.as_grid(tensor_of(captured[name]), images.shape[-2:], name) for name in self.names]
         said = [arm(grid) for arm, grid in zip(self.arms, grids, strict=True)]
         return relu(sum(interpolate(one, (self.cells, self.cells), mode="bilinear") for one in said))  # pyright: ignore[reportArgumentType]
 
 
-def squares(batch: Images, size: int, flip: Bool[Tensor, " batch"] | None = None) -> Float[Tensor, "batch channel size size"]:
+def stretched_views(batch: Images, size: int, flip: Bool[Tensor, " batch"] | None = None) -> Float[Tensor, "batch channel size size"]:
     """Whole pictures stretched to squares, in [0, 1]; ``flip``: which are mirrored."""
     height, width = extents(batch).float().unbind(1)
     nothing = torch.zeros_like(height)
@@ -71,11 +71,11 @@ def squares(batch: Images, size: int, flip: Bool[Tensor, " batch"] | None = None
     return resample(batch.pixels, Placing(torch.stack([nothing, nothing, width, height], 1), flip), size) / full
 
 
-def teach(
+def train_head(
     model: nn.Module,
     phi: Representation,
     source: Source,
-    course: Course,
+    course: TuneConfig,
     loss: Callable[[Any, Images, Bool[Tensor, " batch"]], Float[Tensor, ""]],
 ) -> None:
     """Teach what says something of normalised squares.
@@ -90,20 +90,20 @@ def teach(
     hardware = hardware_of(phi)
 
     def of_batch(batch: Images, step: int) -> Float[Tensor, ""]:
-        flip = Dice(len(batch), Clock(course.seed, step)).uniform().lt(0.5).to(hardware.device)
-        view = hardware.layout(phi.normalise(squares(batch, phi.size, flip)))
+        flip = KeyedRandom(len(batch), Clock(course.seed, step)).uniform().lt(0.5).to(hardware.device)
+        view = hardware.layout(phi.normalise(stretched_views(batch, phi.size, flip)))
         with hardware.autocast():
-            heard = model(view)
-        return loss(heard, batch, flip)
+            captured = model(view)
+        return loss(captured, batch, flip)
 
     tune(model, of_batch, source, course, hardware)
 
 
 @torch.no_grad()
-def said(model: nn.Module, phi: Representation, source: Source, rows: Int[np.ndarray, " row"]) -> Any:
+def predict(model: nn.Module, phi: Representation, source: Source, rows: Int[np.ndarray, " row"]) -> Any:
     """What it says of some pictures of a data set."""
     hardware = hardware_of(phi)
-    view = phi.normalise(squares(images(source, rows).map(hardware.move), phi.size))
+    view = phi.normalise(stretched_views(load_images(source, rows).map(hardware.move), phi.size))
     with hardware.autocast():
         return model(hardware.layout(view))
 
@@ -111,9 +111,9 @@ def said(model: nn.Module, phi: Representation, source: Source, rows: Int[np.nda
 def extents_of(source: Source) -> Int[np.ndarray, "picture 2"]:
     """Height and width of what is read of each picture."""
     parts = np.array_split(np.arange(len(source)), -(-len(source) // 256))
-    return np.concatenate([extents(images(source, part)).numpy() for part in parts])
+    return np.concatenate([extents(load_images(source, part)).numpy() for part in parts])
 
 
-def asked_parts(asked: Asked) -> tuple[Subset, Subset]:
+def sample_sources(asked: AnalysisInput) -> tuple[Subset, Subset]:
     """The pictures that are taught and judged, drawn evenly."""
-    return Subset(asked.train, some_rows(asked.train, TAUGHT)), Subset(asked.test, some_rows(asked.test, JUDGED))
+    return Subset(asked.train, evenly_spaced_rows(asked.train, TAUGHT)), Subset(asked.test, evenly_spaced_rows(asked.test, JUDGED))

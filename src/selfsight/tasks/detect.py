@@ -19,20 +19,20 @@ from selfsight.core.errors import DataError
 from selfsight.core.representation import Representation
 from selfsight.core.views import Images
 from selfsight.data.source import Source
-from selfsight.measure.analysis.inputs import Asked
-from selfsight.measure.metrics.precision import MOST, judge_detections
+from selfsight.measure.analysis.inputs import AnalysisInput
+from selfsight.measure.metrics.precision import MOST, score_detections
 from selfsight.measure.results import Scores
-from selfsight.tasks.dense_head import Neck, asked_parts, extents_of, said, teach
-from selfsight.tasks.tuning import Course, copied, seeded
+from selfsight.tasks.dense_head import Neck, extents_of, predict, sample_sources, train_head
+from selfsight.tasks.tuning import TuneConfig, seeded_rng, trainable_copy
 
-__all__ = ["Boxer", "answers", "cell_centres", "detect", "mirrored"]
+__all__ = ["BoxHead", "assign_cells", "cell_centres", "detect", "mirrored"]
 
-BOXES = Course(200, 32, rate=2e-3)
+BOXES = TuneConfig(200, 32, rate=2e-3)
 REACH, LEAST, AGREE, BEFORE = 1.5, 0.05, 0.6, 300
 """Cells from a box's centre that answer for it; the least probability; the IoU above which the surer box stays; boxes before that choice."""
 
 
-class Boxer(nn.Module):
+class BoxHead(nn.Module):
     """The neck, two filters 3 x 3 with batch norms, and at each cell logits of classes and four numbers of a box."""
 
     def __init__(self, phi: Representation, classes: int, width: int = 64, rare: float = 0.01) -> None:
@@ -61,7 +61,7 @@ def cell_centres(cells: int, device: torch.device | None = None) -> Float[Tensor
     return torch.stack([along.repeat(cells), along.repeat_interleave(cells)], 1)
 
 
-def answers(boxes: Float[Tensor, "object 4"], cells: int) -> Int[Tensor, " cell"]:
+def assign_cells(boxes: Float[Tensor, "object 4"], cells: int) -> Int[Tensor, " cell"]:
     """Which box each cell answers for; -1: none. Boxes in fractions of the picture."""
     if not len(boxes):
         return torch.full((cells * cells,), -1)
@@ -105,12 +105,12 @@ def _known(source: Source, part: str) -> _Known:
     return _Known(boxes, crowds, extents_of(source), max(len(truth.classes), most + 1))
 
 
-def _loss(model: Boxer, boxes: Sequence[Tensor]) -> Callable[[tuple[Tensor, Tensor], Images, Tensor], Tensor]:
+def _loss(model: BoxHead, boxes: Sequence[Tensor]) -> Callable[[tuple[Tensor, Tensor], Images, Tensor], Tensor]:
     """The loss of a batch; ``boxes`` of each picture in fractions of it, and class."""
     from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss  # here, for it loads the compiler
 
     cells = model.neck.cells
-    forms = [[(one, answers(one[:, :4], cells)) for one in some] for some in (boxes, [mirrored(one) for one in boxes])]
+    forms = [[(one, assign_cells(one[:, :4], cells)) for one in some] for some in (boxes, [mirrored(one) for one in boxes])]
 
     def loss(said: tuple[Tensor, Tensor], batch: Images, flip: Tensor) -> Tensor:
         logits, found = said
@@ -146,7 +146,7 @@ def _chosen(logits: Float[Tensor, "cell class"], boxes: Float[Tensor, "cell 4"])
     return torch.cat([boxes[cells[best]].clamp(0, 1), kinds[best, None].float(), scores[best, None]], 1)
 
 
-def detect(phi: Representation, asked: Asked, *, course: Course = BOXES) -> Scores:
+def detect(phi: Representation, asked: AnalysisInput, *, course: TuneConfig = BOXES) -> Scores:
     """AP, AP50 and AP75 of boxes found by a copy of a network that is taught them.
 
     Args:
@@ -158,23 +158,23 @@ def detect(phi: Representation, asked: Asked, *, course: Course = BOXES) -> Scor
         DataError: there are no boxes, or one training picture.
         UsageError: the network has no layer with places.
     """
-    train, test = asked_parts(asked)
+    train, test = sample_sources(asked)
     known, truth = _known(train, "training"), _known(test, "test")
     classes = max(known.classes, truth.classes)
-    taught = copied(phi)
-    with seeded(course.seed, 0xB0C5):
-        model = Boxer(taught, classes)
-    asked.say(f"teach boxes of {classes} classes")
-    teach(model, taught, train, course, _loss(model, known.fractions()))
+    taught = trainable_copy(phi)
+    with seeded_rng(course.seed, 0xB0C5):
+        model = BoxHead(taught, classes)
+    asked.progress(f"teach boxes of {classes} classes")
+    train_head(model, taught, train, course, _loss(model, known.fractions()))
     found = []
     for part in np.array_split(np.arange(len(test)), -(-len(test) // 64)):
-        for row, logits, boxes in zip(part, *said(model, taught, test, part), strict=True):
+        for row, logits, boxes in zip(part, *predict(model, taught, test, part), strict=True):
             found.append(_chosen(logits, boxes).cpu().numpy() * _scale(truth.extents[row], 2))
     words = (
         f"a copy of the network with a light head that says classes and boxes at each cell of one map, {course}, {len(train)} training pictures "
         f"stretched to {phi.size} px, half mirrored; AP over IoU .50 to .95, AP50 and AP75 as COCO counts them, of {len(test)} test pictures"
     )
-    return Scores(judge_detections(found, truth.boxes, classes, crowds=truth.crowds), words)
+    return Scores(score_detections(found, truth.boxes, classes, crowds=truth.crowds), words)
 
 
 def _scale(extent: Int[np.ndarray, "2"], more: int) -> Float[np.ndarray, " column"]:

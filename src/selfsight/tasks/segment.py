@@ -16,18 +16,18 @@ from selfsight.core.errors import DataError
 from selfsight.core.representation import Representation
 from selfsight.core.views import Images
 from selfsight.data.source import Source
-from selfsight.measure.analysis.inputs import Asked
-from selfsight.measure.metrics.overlap import class_iou, confusion, known_kinds, spread_of_tables
+from selfsight.measure.analysis.inputs import AnalysisInput
+from selfsight.measure.metrics.overlap import class_iou, class_map, confusion, spread_of_tables
 from selfsight.measure.results import Scores
-from selfsight.tasks.dense_head import Neck, asked_parts, extents_of, said, teach
-from selfsight.tasks.tuning import Course, copied, seeded
+from selfsight.tasks.dense_head import Neck, extents_of, predict, sample_sources, train_head
+from selfsight.tasks.tuning import TuneConfig, seeded_rng, trainable_copy
 
-__all__ = ["Painter", "paint_loss", "segment"]
+__all__ = ["SegmentationHead", "pixel_loss", "segment"]
 
-PIXELS = Course(150, 32, rate=2e-3)
+PIXELS = TuneConfig(150, 32, rate=2e-3)
 
 
-class Painter(nn.Module):
+class SegmentationHead(nn.Module):
     """The neck, and filters 1 x 1 to classes (ground first)."""
 
     def __init__(self, phi: Representation, classes: int) -> None:
@@ -39,7 +39,7 @@ class Painter(nn.Module):
         return self.head(self.neck(pictures))
 
 
-def segment(phi: Representation, asked: Asked, *, course: Course = PIXELS) -> Scores:
+def segment(phi: Representation, asked: AnalysisInput, *, course: TuneConfig = PIXELS) -> Scores:
     """Mean IoU of classes of pixels, ground among them, said by a copy of a network that is taught them.
 
     Args:
@@ -51,17 +51,17 @@ def segment(phi: Representation, asked: Asked, *, course: Course = PIXELS) -> Sc
         DataError: there are no masks, or one training picture.
         UsageError: the network has no layer with places.
     """
-    train, test = asked_parts(asked)
+    train, test = sample_sources(asked)
     painted, judged = (_maps(part, name) for part, name in ((train, "training"), (test, "test")))
     classes = max(2, 1 + max(int(one.max()) for one in (*painted, *judged)))
-    taught = copied(phi)
-    with seeded(course.seed, 0x9A1):
-        model = Painter(taught, classes)
-    asked.say(f"teach {classes} classes of pixels")
-    teach(model, taught, train, course, paint_loss(painted, phi.size))
+    taught = trainable_copy(phi)
+    with seeded_rng(course.seed, 0x9A1):
+        model = SegmentationHead(taught, classes)
+    asked.progress(f"teach {classes} classes of pixels")
+    train_head(model, taught, train, course, pixel_loss(painted, phi.size))
     tables = []
     for part in np.array_split(np.arange(len(test)), -(-len(test) // 64)):
-        for row, logits in zip(part, said(model, taught, test, part), strict=True):
+        for row, logits in zip(part, predict(model, taught, test, part), strict=True):
             found = interpolate(logits[None].float(), judged[row].shape, mode="bilinear")[0].argmax(0).cpu().numpy()
             tables.append(confusion(found, judged[row], classes, classes))
     every = np.stack(tables)
@@ -81,10 +81,10 @@ def _maps(source: Source, part: str) -> list[Int[np.ndarray, "height width"]]:
     truth = source.truth(np.arange(len(source)))
     if truth.masks is None:
         raise DataError(f"Segmentation needs masks of the {part} pictures, and there are none.", "Give a world, or truth with masks.")
-    return [known_kinds(truth, row, extent) for row, extent in enumerate(extents_of(source))]
+    return [class_map(truth, row, extent) for row, extent in enumerate(extents_of(source))]
 
 
-def paint_loss(maps: Sequence[np.ndarray], size: int) -> Callable[[Tensor, Images, Tensor], Float[Tensor, ""]]:
+def pixel_loss(maps: Sequence[np.ndarray], size: int) -> Callable[[Tensor, Images, Tensor], Float[Tensor, ""]]:
     """Cross-entropy at each pixel of squares."""
     along = (np.arange(size) + 0.5) / size
     at = [np.ix_(*((along * side).astype(int) for side in one.shape)) for one in maps]

@@ -26,14 +26,14 @@ from selfsight.data.source import Source
 from selfsight.engine.hardware import Hardware, fast_bf16, keep_memory
 from selfsight.engine.optimisers import make_optimiser
 
-__all__ = ["Course", "copied", "hardware_of", "seeded", "tune"]
+__all__ = ["TuneConfig", "hardware_of", "seeded_rng", "trainable_copy", "tune"]
 
 
 TRAINING = Training("adamw", decay=0.05, clip=5.0)
 
 
 @dataclass(frozen=True)
-class Course:
+class TuneConfig:
     """How something is taught.
 
     Attributes:
@@ -57,14 +57,14 @@ def hardware_of(phi: Representation) -> Hardware:
 
 
 @contextmanager
-def seeded(*parts: int) -> Iterator[None]:
+def seeded_rng(*parts: int) -> Iterator[None]:
     """Chance of its own inside a ``with``; whoever asks for it afterwards draws what they would have drawn."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(*parts))
         yield
 
 
-def copied(phi: Representation, start: str | None = "") -> Representation:
+def trainable_copy(phi: Representation, start: str | None = "") -> Representation:
     """A copy whose parameters are taught from a layer on, in the order in which they are defined.
 
     Args:
@@ -92,7 +92,9 @@ def _awake(module: nn.Module) -> None:
             layer.eval()
 
 
-def tune(module: nn.Module, loss: Callable[[Images, int], Float[Tensor, ""]], source: Source, course: Course, hardware: Hardware) -> None:
+def tune(
+    module: nn.Module, loss: Callable[[Images, int], Float[Tensor, ""]], source: Source, course: TuneConfig, hardware: Hardware
+) -> None:
     """Teach all parameters of a module that ask for it; it is in evaluation mode afterwards.
 
     Args:
@@ -114,7 +116,7 @@ def tune(module: nn.Module, loss: Callable[[Images, int], Float[Tensor, ""]], so
     weights = [weight for weight in module.parameters() if weight.requires_grad]
     _awake(module)
     loader = Loader(source, batch=min(course.batch, len(source)), seed=course.seed)
-    with seeded(course.seed, 0x7E57):  # dropout and stochastic depth inside networks
+    with seeded_rng(course.seed, 0x7E57):  # dropout and stochastic depth inside networks
         for step, batch in enumerate(loader.batches(0, course.steps)):
             value = loss(batch.map(hardware.move), step)
             learner.zero_grad()

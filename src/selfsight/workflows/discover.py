@@ -10,28 +10,28 @@ import numpy as np
 
 from selfsight.core.errors import UsageError
 from selfsight.core.names import look_up
-from selfsight.core.progress import Say, quiet
+from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.data.source import Source
-from selfsight.discover.images.clusters import PIXELS, Clustered, cluster_labels, find_clusters, thumbs, vectors_of
+from selfsight.discover.images.clusters import PIXELS, ClusteringResult, cluster_labels, find_clusters, image_vectors, thumbnails
 from selfsight.discover.images.duplicates import Selection, find_duplicates
-from selfsight.discover.images.label_selection import worth_labelling
-from selfsight.discover.objects.localise import ALIASES, BLIND, FLOORS, LOCALISERS
-from selfsight.discover.objects.object_regions import Found, find_objects
+from selfsight.discover.images.label_selection import select_for_labelling
+from selfsight.discover.objects.localise import ALIASES, BASELINES, LOCALISERS, MODEL_FREE
+from selfsight.discover.objects.object_regions import ObjectRegions, find_objects
 from selfsight.discover.parts.parts import PARTERS, find_parts
-from selfsight.discover.segments.maps import Segmented
-from selfsight.discover.segments.segment import segment_pictures
+from selfsight.discover.segments.maps import SegmentationResult
+from selfsight.discover.segments.segment import segment_images
 from selfsight.discover.segments.segmenters import COLOURS_ALONE, SEGMENTERS
 from selfsight.measure.baselines import untrained_networks
 from selfsight.measure.metrics.agreement import contingency
-from selfsight.measure.metrics.overlap import judge_boxes, judge_kinds
-from selfsight.measure.metrics.parts import judge_parts
+from selfsight.measure.metrics.overlap import score_boxes, score_segments
+from selfsight.measure.metrics.parts import score_parts
 from selfsight.measure.probes.cluster import AGREEMENTS
 from selfsight.measure.results import Score, spread_of_table
 
-__all__ = ["DISCOVERIES", "WHOLE", "Discovery", "discover"]
+__all__ = ["DISCOVERIES", "IMAGE_LEVEL", "Discovery", "discover"]
 
-WHOLE = ("clusters", "duplicates", "selection")
+IMAGE_LEVEL = ("clusters", "duplicates", "selection")
 """What is told of whole pictures, from features that are kept in ``banks``; all else from eigenvectors that are ``kept``."""
 Judged = dict[str, Score]
 """By measure."""
@@ -55,38 +55,38 @@ class Discovery:
     """
 
     methods: tuple[str, ...]
-    blind: tuple[str, ...]
+    model_free: tuple[str, ...]
     floors: tuple[str, ...]
     find: Callable[..., Any]
     judge: Callable[[Any, Source], Judged]
     fixed: Callable[[Any], Mapping[str, Any]] = lambda _: {}
-    short: Callable[..., Judged] | None = None
-    lone: bool = False
+    score_only: Callable[..., Judged] | None = None
+    own_folder: bool = False
 
     def floor(self, phi: Representation, source: Source, method: str, **options: Any) -> Judged:
         """Scores of another representation, or of a blind method."""
-        if self.short is not None:
-            return self.short(phi, source, method, **options)
+        if self.score_only is not None:
+            return self.score_only(phi, source, method, **options)
         return self.judge(self.find(phi, source, method, **options), source)
 
 
-def _boxes(found: Found, source: Source) -> Judged:
-    score = judge_boxes(partial(found.boxes, read=True), source)
+def _boxes(found: ObjectRegions, source: Source) -> Judged:
+    score = score_boxes(partial(found.boxes, read=True), source)
     return {"CorLoc": score} if score else {}
 
 
-def _segments(found: Segmented, source: Source) -> Judged:
-    score = judge_kinds(found.at, source, found.kinds, found.read)
+def _segments(found: SegmentationResult, source: Source) -> Judged:
+    score = score_segments(found.at, source, found.classes, found.read)
     return {"mean IoU": score} if score else {}
 
 
-def _segmented(phi: Representation, source: Source, method: str, *, kinds: int | None = None, **options: Any) -> Segmented:
+def _segmented(phi: Representation, source: Source, method: str, *, kinds: int | None = None, **options: Any) -> SegmentationResult:
     kinds = kinds or len(source.truth(np.arange(1)).classes) or 10
-    return segment_pictures(phi, source, method, kinds=kinds, **options)
+    return segment_images(phi, source, method, classes=kinds, **options)
 
 
-def _parts(found: Segmented, source: Source) -> Judged:
-    scores = judge_parts(found.at, source, found.kinds, found.read)
+def _parts(found: SegmentationResult, source: Source) -> Judged:
+    scores = score_parts(found.at, source, found.classes, found.read)
     return {name.upper(): score for name, score in scores.items()} if scores else {}
 
 
@@ -100,10 +100,10 @@ def _agreement(labels: np.ndarray, source: Source) -> Judged:
     return {name.upper(): score for name, score in spread_of_table(table, AGREEMENTS).items()}
 
 
-def _named(phi: Representation, source: Source, method: str, **options: Any) -> Clustered:
+def _named(phi: Representation, source: Source, method: str, **options: Any) -> ClusteringResult:
     """Clusters, called by their commonest class where classes are known."""
     found, truth = find_clusters(phi, source, method, **options), source.truth(np.arange(len(source)))
-    return found if truth.labels is None or not truth.classes else found.called(truth.labels, truth.classes)
+    return found if truth.labels is None or not truth.classes else found.with_class_names(truth.labels, truth.classes)
 
 
 def _selection(
@@ -123,14 +123,14 @@ def _selection(
     """
     if count < 1:
         raise UsageError(f"A selection of {count} pictures holds none.", "Give 1 or more: --count 30")
-    vectors = vectors_of(phi, source, method, banks)
+    vectors = image_vectors(phi, source, method, banks)
     found = find_clusters(phi, source, method, count=kinds, vectors=vectors, **options)
-    chosen = tuple(worth_labelling(vectors, found.labels, found.nearness, found.duplicates(), count))
-    return Selection(found.names, chosen, found.labels, thumbs(source, np.array([row for row, _ in chosen])), found.facts)
+    chosen = tuple(select_for_labelling(vectors, found.labels, found.nearness, found.duplicates(), count))
+    return Selection(found.names, chosen, found.labels, thumbnails(source, np.array([row for row, _ in chosen])), found.facts)
 
 
 DISCOVERIES: dict[str, Discovery] = {
-    "boxes": Discovery(("cut", *(name for name in LOCALISERS if name != "cut"), *ALIASES), BLIND, FLOORS, find_objects, _boxes),
+    "boxes": Discovery(("cut", *(name for name in LOCALISERS if name != "cut"), *ALIASES), MODEL_FREE, BASELINES, find_objects, _boxes),
     "segments": Discovery(
         ("spectral", *(name for name in SEGMENTERS if name != "spectral"), "iic"), (COLOURS_ALONE,), (COLOURS_ALONE,), _segmented, _segments
     ),
@@ -144,8 +144,10 @@ DISCOVERIES: dict[str, Discovery] = {
         lambda found: {"count": len(found.clusters)},
         lambda phi, source, method, **options: _agreement(cluster_labels(phi, source, method, **options), source),
     ),
-    "duplicates": Discovery(("features", PIXELS), (PIXELS,), (), find_duplicates, lambda _, __: {}, lone=True),
-    "selection": Discovery(("spherical", "balanced", "kmeans", "scan", PIXELS), (PIXELS,), (), _selection, lambda _, __: {}, lone=True),
+    "duplicates": Discovery(("features", PIXELS), (PIXELS,), (), find_duplicates, lambda _, __: {}, own_folder=True),
+    "selection": Discovery(
+        ("spherical", "balanced", "kmeans", "scan", PIXELS), (PIXELS,), (), _selection, lambda _, __: {}, own_folder=True
+    ),
 }
 """What can be discovered, by the word that the command line has for it."""
 
@@ -157,18 +159,18 @@ def discover(
     method: str | None = None,
     *,
     floors: bool = True,
-    say: Say = quiet,
+    progress: ProgressCallback = no_progress,
     **options: Any,
 ) -> tuple[Any, Table]:
     """Find something in a data set's pictures, and score it beside its floors where the truth is known.
 
     Args:
         phi, source: what looks, and at what.
-        what: a name of ``DISCOVERIES``: boxes (``discover.found.find_objects``), segments (``segment.segment_pictures``; as many kinds as
+        what: a name of ``DISCOVERIES``: boxes (``discover.found.find_objects``), segments (``segment.segment_images``; as many kinds as
             classes are known, else 10), parts (``parts.find_parts``), clusters (``clusters.find_clusters``), duplicates
-            (``labelling.find_duplicates``) or selection (``count`` pictures worth a label, by ``kinds`` clusters).
+            (``labelling.find_duplicates``) or selection (``count`` pictures worth a label, by ``classes`` clusters).
         method, floors: how, each has a default; judge the untrained network and what needs no network too.
-        say: called with how far it is.
+        progress: called with how far it is.
         options: of the function that finds. What is ``kept`` is of the representation alone, not of its floors.
 
     Returns:
@@ -180,26 +182,26 @@ def discover(
     """
     kind = DISCOVERIES[look_up("discovery", what, DISCOVERIES)]
     method = look_up(f"way to find {what}", method or kind.methods[0], kind.methods)
-    found = kind.find(phi, source, method, say=say, **options)
+    found = kind.find(phi, source, method, progress=progress, **options)
     judged = kind.judge(found, source)
     every = {method: judged}
     if judged and floors:
         options = {name: value for name, value in options.items() if name not in ("kept", "banks")} | dict(kind.fixed(found))
-        if ALIASES.get(method, method) not in kind.blind:
-            every["untrained"] = _untrained(phi, source, partial(kind.floor, source=source, method=method, **options), say)
-        look = {name: options[name] for name in ("look", "kinds", "parts", "within", "count", "seed") if name in options}
+        if ALIASES.get(method, method) not in kind.model_free:
+            every["untrained"] = _untrained(phi, source, partial(kind.floor, source=source, method=method, **options), progress)
+        look = {name: options[name] for name in ("feature_spec", "classes", "kinds", "parts", "within", "count", "seed") if name in options}
         every |= {name: kind.floor(phi, source, name, **look) for name in kind.floors if name != method}
     return found, {name: {who: some[name] for who, some in every.items() if name in some} for name in judged}
 
 
-def _untrained(phi: Representation, source: Source, judged: Callable[[Representation], Judged], say: Say) -> Judged:
+def _untrained(phi: Representation, source: Source, judged: Callable[[Representation], Judged], progress: ProgressCallback) -> Judged:
     """Of each score the strongest plain form of the untrained network: the mean over its seeds, from the lowest bound to the highest."""
     if not phi.spec:
-        say(f"floor: {phi.name} cannot be built again without its weights")
+        progress(f"floor: {phi.name} cannot be built again without its weights")
         return {}
     forms: dict[str, list[Judged]] = {}
     for form, seed, network in untrained_networks(phi, source):
-        say(f"floor: untrained, {form}, seed {seed}")
+        progress(f"floor: untrained, {form}, seed {seed}")
         forms.setdefault(form, []).append(judged(network()))
     names = next(iter(forms.values()))[0]
     return {name: _strongest([[one[name] for one in seeds] for seeds in forms.values()]) for name in names}

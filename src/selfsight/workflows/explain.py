@@ -15,19 +15,19 @@ from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
 from selfsight.core.views import Images
 from selfsight.data.decode import Unreadable, decode
-from selfsight.data.loader import images
+from selfsight.data.loader import load_images
 from selfsight.data.opening import open_source
-from selfsight.data.views.image.geometry import central, whole_picture
+from selfsight.data.views.image.geometry import central_square, resize_whole
 from selfsight.explain.targets import Place, Target, cluster, code, like, probe_class, strongest, unit
 
-__all__ = ["FORMS", "Asked", "fixed_target", "read_images", "target_of"]
+__all__ = ["FORMS", "ExplainInput", "fixed_target", "read_images", "target_of"]
 
 FORMS = "class, class:NAME, cluster, cluster:NUMBER, unit:LAYER, unit:LAYER/CHANNEL, unit:LAYER/CHANNEL@ROW,COLUMN, like:IMAGE, code"
 """Targets; a class, cluster or unit without a number is the strongest of each image."""
 
 
 @dataclass(frozen=True)
-class Asked:
+class ExplainInput:
     """Images, all of one size, in [0, 1], with what to call them; ``objects``: where objects are, if it is known of all of them."""
 
     images: Float[Tensor, "batch 3 height width"]
@@ -35,7 +35,7 @@ class Asked:
     objects: Bool[Tensor, "batch height width"] | None = None
 
 
-def read_images(asked: Sequence[str], phi: Representation, *, whole: bool = False) -> Asked:
+def read_images(asked: Sequence[str], phi: Representation, *, whole: bool = False) -> ExplainInput:
     """Images as the representation is used to seeing them: the middle square, scaled to its size.
 
     Args:
@@ -59,7 +59,7 @@ def read_images(asked: Sequence[str], phi: Representation, *, whole: bool = Fals
         raise DataError(
             "The pictures have several shapes.", "Leave --whole away, so that each is cut to a square, or give those of one shape."
         )
-    return Asked(torch.stack(shown), tuple(name for name, _, _ in found), torch.stack(there) if len(there) == len(found) else None)
+    return ExplainInput(torch.stack(shown), tuple(name for name, _, _ in found), torch.stack(there) if len(there) == len(found) else None)
 
 
 def _file(path: Path) -> UInt8[np.ndarray, "3 height width"]:
@@ -84,7 +84,7 @@ def _rows(text: str, phi: Representation) -> list[_Found]:
         rows += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
     if max(rows) >= len(source):
         raise UsageError(f"{spec} has {len(source)} pictures, and row {max(rows)} was asked for.", "Rows are counted from 0.")
-    batch = images(source, np.array(rows))
+    batch = load_images(source, np.array(rows))
     extent = batch.extent if batch.extent is not None else [batch.pixels.shape[-2:]] * len(rows)
     cut = [pixels[:, : int(size[0]), : int(size[1])] for pixels, size in zip(batch.pixels, extent, strict=True)]
     masks = source.truth(np.array(rows)).masks
@@ -95,8 +95,8 @@ def _rows(text: str, phi: Representation) -> list[_Found]:
 
 def _fitted(pixels: Tensor, phi: Representation, *, whole: bool) -> Tensor:
     if not whole:
-        return central(Images(pixels[None], torch.zeros(1, dtype=torch.int64)), phi.size)[0]
-    return whole_picture(pixels, phi.size, phi.backbone.stride)
+        return central_square(Images(pixels[None], torch.zeros(1, dtype=torch.int64)), phi.size)[0]
+    return resize_whole(pixels, phi.size, phi.backbone.stride)
 
 
 def target_of(text: str, phi: Representation, shown: Float[Tensor, "batch 3 height width"], measures: Path) -> Target:

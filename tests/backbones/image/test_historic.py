@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from selfsight.backbones.image.historic import VGGM, VGGVD16, AlexNet, GoogLeNet
-from selfsight.core.hooks import tap
+from selfsight.core.hooks import capture_activations
 from selfsight.core.representation import Backbone
 
 KINDS = [AlexNet, VGGM, VGGVD16, GoogLeNet]
@@ -42,8 +42,8 @@ def test_layers_are_addressed_by_the_names_of_the_decks() -> None:
         assert "inception4c" in GoogLeNet(size=32).layers
         assert AlexNet(size=32, outputs=0).dim == 1024
     images = torch.randn(1, 3, 32, 32)
-    with torch.no_grad(), tap(network, "relu5") as heard:
-        assert torch.equal(network(images).grid, heard["relu5"])
+    with torch.no_grad(), capture_activations(network, "relu5") as captured:
+        assert torch.equal(network(images).grid, captured["relu5"])
 
 
 @pytest.mark.parametrize("size", [32, 96, 128])

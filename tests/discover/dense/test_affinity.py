@@ -5,7 +5,7 @@ import torch
 
 from selfsight.backbones.loading import load_representation
 from selfsight.core.errors import UsageError
-from selfsight.discover.dense.affinity import chunked, colour_affinity, cosines, described, similar
+from selfsight.discover.dense.affinity import affinity_graph, chunked_graph, colour_affinity, cosines, location_features
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +46,9 @@ def _slowly(picture: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
 def test_keys_are_what_the_layer_says(spec, pictures):
     phi = load_representation(spec, size=64)
     names = [name for name, module in phi.backbone.named_modules() if hasattr(module, "qkv")]
-    heard = []
+    captured = []
     layer = phi.backbone.get_submodule(f"{names[-1]}.qkv")
-    handle = layer.register_forward_hook(lambda module, given, output: heard.append(output))
+    handle = layer.register_forward_hook(lambda module, given, output: captured.append(output))
     shown = pictures[:, :, :, :64]
     with torch.no_grad():
         phi.features(shown)
@@ -56,26 +56,26 @@ def test_keys_are_what_the_layer_says(spec, pictures):
     prefix = phi.backbone.prefix
     side = 64 // phi.backbone.stride
     for place, facet in enumerate(("query", "key", "value")):
-        expected = heard[0].chunk(3, 2)[place][:, prefix:].transpose(1, 2).unflatten(2, (side, side))
-        torch.testing.assert_close(described(phi, shown, facet=facet), expected)
-    torch.testing.assert_close(described(phi, shown), described(phi, shown, facet="key"))
+        expected = captured[0].chunk(3, 2)[place][:, prefix:].transpose(1, 2).unflatten(2, (side, side))
+        torch.testing.assert_close(location_features(phi, shown, facet=facet), expected)
+    torch.testing.assert_close(location_features(phi, shown), location_features(phi, shown, facet="key"))
 
 
 def test_a_network_without_attention_has_grids_alone(pictures):
     phi = load_representation("untrained:resnet_tiny?width=8", size=32)
-    torch.testing.assert_close(described(phi, pictures), phi.grid(pictures).detach())
-    assert described(phi, pictures, layer="stages.1").shape[2:] == (32, 48)
+    torch.testing.assert_close(location_features(phi, pictures), phi.grid(pictures).detach())
+    assert location_features(phi, pictures, layer="stages.1").shape[2:] == (32, 48)
     with pytest.raises(UsageError, match="no attention"):
-        described(phi, pictures, facet="key")
+        location_features(phi, pictures, facet="key")
     with pytest.raises(UsageError, match="no values to choose"):
-        described(phi, pictures, layer="stages.1", facet="value")
+        location_features(phi, pictures, layer="stages.1", facet="value")
     with pytest.raises(UsageError, match="no block 7"):
-        described(load_representation("untrained:vit_nano", size=32), pictures, facet="key", block=7)
+        location_features(load_representation("untrained:vit_nano", size=32), pictures, facet="key", block=7)
 
 
 def test_weights_made_again_are_those_held():
     features = torch.randn(2, 8, 5, 7, generator=torch.Generator().manual_seed(0))
-    held, again = similar(cosines(features)), chunked(features, rows=8)
+    held, again = affinity_graph(cosines(features)), chunked_graph(features, rows=8)
     torch.testing.assert_close(held.degrees, again.degrees)
     rows = torch.randn(2, 3, 35, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(held.times(rows), again.times(rows))

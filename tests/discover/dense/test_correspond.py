@@ -8,7 +8,7 @@ from selfsight.backbones.pretrained import timm_backbone
 from selfsight.backbones.table import build_backbone
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
-from selfsight.discover.dense.correspond import best_buddies, denser, log_binned, points_of, transfer
+from selfsight.discover.dense.correspond import best_buddies, log_binned, points_of, token_stride, transfer
 from selfsight.measure.metrics.points import pck
 
 
@@ -73,12 +73,12 @@ def test_the_own_stride_changes_no_bit_and_half_of_it_doubles_the_grid(whose: st
     stride, cells = phi.backbone.stride, phi.size // phi.backbone.stride
     with torch.no_grad():
         plain = phi.grid(images)
-        with denser(phi, stride):
+        with token_stride(phi, stride):
             assert torch.equal(phi.grid(images), plain)
-        with denser(phi, stride // 2):
+        with token_stride(phi, stride // 2):
             assert phi.grid(images).shape[2:] == phi.facet(images, "key").shape[2:] == (2 * cells, 2 * cells)
         assert torch.equal(phi.grid(images), plain)
-    with pytest.raises(UsageError, match="cannot begin every 3"), denser(phi, 3):
+    with pytest.raises(UsageError, match="cannot begin every 3"), token_stride(phi, 3):
         pass
 
 
@@ -87,7 +87,7 @@ def test_overlapping_patches_lie_where_they_are_said_to() -> None:
     phi = _vit()
     conv = phi.backbone.patch_embed
     images = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad(), denser(phi, 4):
+    with torch.no_grad(), token_stride(phi, 4):
         dense = conv(images)  # pyright: ignore[reportCallIssue]
     with torch.no_grad():
         moved = conv(images[:, :, 2:26, 2:26])  # pyright: ignore[reportCallIssue]
@@ -96,5 +96,5 @@ def test_overlapping_patches_lie_where_they_are_said_to() -> None:
 
 def test_a_network_without_patches_is_refused() -> None:
     phi = Representation(build_backbone("resnet_tiny", size=32), mean=(0.5,) * 3, std=(0.5,) * 3, size=32)
-    with pytest.raises(UsageError, match="no patches"), denser(phi, 4):
+    with pytest.raises(UsageError, match="no patches"), token_stride(phi, 4):
         pass

@@ -7,7 +7,7 @@ import torch
 from selfsight.backbones.table import build_backbone
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
-from selfsight.discover.dense.features import Look
+from selfsight.discover.dense.features import FeatureSpec
 from selfsight.discover.dense.propagate import carried, propagate, window
 from selfsight.measure.metrics.overlap import contour_score, overlap
 
@@ -21,7 +21,7 @@ def test_a_still_video_keeps_the_first_mask() -> None:
     frame = torch.randint(0, 256, (3, 64, 64), generator=torch.Generator().manual_seed(0)).float()
     first = np.zeros((64, 64), dtype=np.int64)
     first[16:48, 24:56] = 1
-    found = list(propagate(_cnn(), [frame] * 4, first, look=Look(64), most=1))
+    found = list(propagate(_cnn(), [frame] * 4, first, feature_spec=FeatureSpec(64), most=1))
     assert np.array_equal(found[0], first)
     assert min(overlap(one > 0, first > 0) for one in found) > 0.9
 

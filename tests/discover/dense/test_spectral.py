@@ -8,7 +8,7 @@ from scipy.sparse.linalg import eigsh, lobpcg
 from torch import Tensor
 
 from selfsight.core.errors import UsageError
-from selfsight.discover.dense.affinity import Graph, chunked, cosines, landmarks, similar
+from selfsight.discover.dense.affinity import Graph, affinity_graph, chunked_graph, cosines, nystrom_graph
 from selfsight.discover.dense.spectral import Spectrum, spectrum
 
 
@@ -34,7 +34,7 @@ def whitened(found: Spectrum) -> Tensor:
 def test_two_blocks_are_told_apart_as_the_formula_says(solver):
     """``μ₂ = q (n₂ / d₁ + n₁ / d₂)``, which is the normalised cut, and ``v = (a, b)`` with ``a / b = - n₂ d₂ / (n₁ d₁)``."""
     (small, large), inside, across = (12, 30), 1.0, 0.05
-    found = spectrum(similar(blocks([small, large], inside, across)), 3, solver=solver, tolerance=1e-9)
+    found = spectrum(affinity_graph(blocks([small, large], inside, across)), 3, solver=solver, tolerance=1e-9)
     first, second = small * inside + large * across, large * inside + small * across
     assert float(found.values[0, 1]) == pytest.approx(across * (large / first + small / second))
     vector = found.vectors[0, 1]
@@ -47,7 +47,7 @@ def test_two_blocks_are_told_apart_as_the_formula_says(solver):
 def test_equal_blocks_share_an_eigenvalue_and_a_space():
     """``μ = K q / (p + (K - 1) q)``, K - 1 times."""
     count, inside, across = 4, 1.0, 0.1
-    found = spectrum(similar(blocks([10] * count, inside, across)), 5, solver="dense")
+    found = spectrum(affinity_graph(blocks([10] * count, inside, across)), 5, solver="dense")
     assert found.values[0, 1:count].tolist() == pytest.approx([count * across / (inside + (count - 1) * across)] * (count - 1))
     assert found.values[0, count:].tolist() == pytest.approx([1.0] * (6 - count))
     indicators = torch.eye(count, dtype=torch.float64).repeat_interleave(10, 0)
@@ -58,11 +58,11 @@ def test_equal_blocks_share_an_eigenvalue_and_a_space():
 def test_all_solvers_and_graphs_give_one_space():
     features = cloud()
     weights = cosines(features).clamp(min=0)
-    exact = spectrum(similar(weights), 5, solver="dense")
+    exact = spectrum(affinity_graph(weights), 5, solver="dense")
     graphs: dict[str, Graph] = {
-        "held": similar(weights),
-        "made again": chunked(features, rows=64),
-        "landmarks": landmarks(features, weights.shape[1]),
+        "held": affinity_graph(weights),
+        "made again": chunked_graph(features, rows=64),
+        "landmarks": nystrom_graph(features, weights.shape[1]),
     }
     spaces = {name: whitened(spectrum(graph, 5, solver="krylov", tolerance=1e-10)) for name, graph in graphs.items()}
     for row in range(len(features)):
@@ -82,7 +82,7 @@ def test_all_solvers_and_graphs_give_one_space():
 
 def test_vectors_are_orthonormal_and_solve_the_equation():
     weights = cosines(cloud()).clamp(min=0)
-    found = spectrum(similar(weights), 5, solver="krylov", tolerance=1e-10)
+    found = spectrum(affinity_graph(weights), 5, solver="krylov", tolerance=1e-10)
     shares = torch.einsum("bvp,bp,bwp->bvw", found.vectors, found.degrees, found.vectors)
     torch.testing.assert_close(shares, torch.eye(6, dtype=torch.float64).expand(2, -1, -1), atol=1e-8, rtol=0)
     left = found.degrees[:, None] * found.vectors - found.vectors @ weights
@@ -93,18 +93,18 @@ def test_vectors_are_orthonormal_and_solve_the_equation():
 
 def test_the_scale_of_weights_and_the_order_of_places_change_nothing_else():
     weights = cosines(cloud()).clamp(min=0)
-    plain = spectrum(similar(weights), 4, solver="krylov", tolerance=1e-10)
-    scaled = spectrum(similar(7 * weights), 4, solver="krylov", tolerance=1e-10)
+    plain = spectrum(affinity_graph(weights), 4, solver="krylov", tolerance=1e-10)
+    scaled = spectrum(affinity_graph(7 * weights), 4, solver="krylov", tolerance=1e-10)
     torch.testing.assert_close(plain.values, scaled.values, atol=1e-9, rtol=0)
     torch.testing.assert_close(plain.vectors, scaled.vectors * 7**0.5, atol=1e-6, rtol=0)
     order = torch.randperm(weights.shape[1], generator=torch.Generator().manual_seed(1))
-    turned = spectrum(similar(weights[:, order][:, :, order]), 4, solver="krylov", tolerance=1e-10)
+    turned = spectrum(affinity_graph(weights[:, order][:, :, order]), 4, solver="krylov", tolerance=1e-10)
     torch.testing.assert_close(plain.vectors[:, :, order], turned.vectors, atol=1e-6, rtol=0)
 
 
 def test_all_vectors_hold_a_signal_whole():
     weights = cosines(cloud(100)).clamp(min=0)
-    found = spectrum(similar(weights), 99, solver="dense")
+    found = spectrum(affinity_graph(weights), 99, solver="dense")
     signal = torch.randn(2, 100, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     torch.testing.assert_close(found.rebuilt(found.parts(signal)), signal)
     torch.testing.assert_close(found.parts(signal).square().sum(1), (found.degrees * signal.square()).sum(1))
@@ -112,8 +112,8 @@ def test_all_vectors_hold_a_signal_whole():
 
 def test_single_precision_is_near_enough():
     features = cloud(900, batch=3)
-    exact = whitened(spectrum(similar(cosines(features)), 5, solver="dense"))
-    near = whitened(spectrum(similar(cosines(features.float())), 5, solver="krylov"))
+    exact = whitened(spectrum(affinity_graph(cosines(features)), 5, solver="dense"))
+    near = whitened(spectrum(affinity_graph(cosines(features.float())), 5, solver="krylov"))
     assert max(subspace_angles(a.numpy(), b.double().numpy()).max() for a, b in zip(exact, near, strict=True)) < 1e-3
 
 
@@ -122,8 +122,8 @@ def test_few_places_are_no_exception(places, count):
     """The last block is as wide as what is left."""
     generator = torch.Generator().manual_seed(places)
     features = torch.randn(2, 30, places, 1, generator=generator, dtype=torch.float64)
-    exact = spectrum(similar(cosines(features)), count, solver="dense")
-    blockwise = spectrum(chunked(features, rows=7), count, solver="krylov", tolerance=1e-10)
+    exact = spectrum(affinity_graph(cosines(features)), count, solver="dense")
+    blockwise = spectrum(chunked_graph(features, rows=7), count, solver="krylov", tolerance=1e-10)
     torch.testing.assert_close(blockwise.values, exact.values, atol=1e-8, rtol=0)
     for one, other in zip(whitened(blockwise), whitened(exact), strict=True):
         assert subspace_angles(one.numpy(), other.numpy()).max() < 1e-6
@@ -132,14 +132,14 @@ def test_few_places_are_no_exception(places, count):
 def test_a_place_without_a_neighbour_does_no_harm():
     weights = blocks([5, 5], 1.0, 0.2)
     weights[0, 0] = weights[0, :, 0] = 0
-    found = spectrum(similar(weights), 2)
+    found = spectrum(affinity_graph(weights), 2)
     assert bool(found.vectors.isfinite().all())
 
 
 def test_what_cannot_be_done_is_refused():
-    graph = similar(blocks([3, 3], 1.0, 0.1))
+    graph = affinity_graph(blocks([3, 3], 1.0, 0.1))
     with pytest.raises(UsageError, match="6 vectors are asked of 6 places") as refusal:
         spectrum(graph, 6)
     assert "1 to 5" in refusal.value.remedy
     with pytest.raises(UsageError, match="does not hold"):
-        spectrum(chunked(cloud(40)), 2, solver="dense")
+        spectrum(chunked_graph(cloud(40)), 2, solver="dense")

@@ -11,8 +11,8 @@ from PIL import Image
 import selfsight
 from selfsight.cli import main
 from selfsight.core.errors import UsageError
-from selfsight.discover.images.clusters import Clustered, find_clusters
-from selfsight.discover.images.grouping import GROUPERS, choose, grouped, silhouette
+from selfsight.discover.images.clusters import ClusteringResult, find_clusters
+from selfsight.discover.images.grouping import GROUPERS, choose_count, group, silhouette
 from selfsight.measure.metrics.agreement import adjusted_rand, contingency
 
 KINDS = 4
@@ -29,15 +29,15 @@ def planted() -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("method", sorted(GROUPERS))
 def test_planted_clusters_are_found_in_order_of_size(planted, method):
     rows, truth = planted
-    found = grouped(rows, KINDS, method).numpy()
+    found = group(rows, KINDS, method).numpy()
     assert adjusted_rand(contingency(found, truth)) > (0.75 if method == "balanced" else 0.99)
     sizes = np.bincount(found)
     assert (np.diff(sizes) <= 0).all()
-    assert torch.equal(grouped(rows, KINDS, method), grouped(3 * rows, KINDS, method))  # lengths do not count
+    assert torch.equal(group(rows, KINDS, method), group(3 * rows, KINDS, method))  # lengths do not count
 
 
 def test_balanced_clusters_have_one_size(planted):
-    sizes = np.bincount(grouped(planted[0], KINDS, "balanced").numpy())
+    sizes = np.bincount(group(planted[0], KINDS, "balanced").numpy())
     assert abs(sizes - len(planted[0]) / KINDS).max() <= 0.04 * len(planted[0])
 
 
@@ -50,7 +50,7 @@ def test_silhouette_is_scikit_learns(planted):
 
 
 def test_the_number_of_planted_clusters_is_chosen(planted):
-    choice = choose(planted[0], (2, 3, 4, 5, 6, 1000))
+    choice = choose_count(planted[0], (2, 3, 4, 5, 6, 1000))
     assert choice.best == KINDS
     assert choice.counts == (2, 3, 4, 5, 6)
     assert choice.spread[2] < 0.5 * choice.spread[0]
@@ -58,11 +58,11 @@ def test_the_number_of_planted_clusters_is_chosen(planted):
 
 def test_what_cannot_be_is_refused(planted):
     with pytest.raises(UsageError, match="161 clusters"):
-        grouped(planted[0], 161)
+        group(planted[0], 161)
     with pytest.raises(UsageError, match="Did you mean"):
-        grouped(planted[0], 3, "kmean")
+        group(planted[0], 3, "kmean")
     with pytest.raises(UsageError, match="no number of clusters"):
-        choose(planted[0][:3])
+        choose_count(planted[0][:3])
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def folder(tmp_path_factory):
     return place
 
 
-def _found(folder) -> Clustered:
+def _found(folder) -> ClusteringResult:
     run = selfsight.load("untrained:resnet_tiny?width=8", size=32)
     source = selfsight.open(folder, size=32)
     return find_clusters(run.phi, source, count=2)
@@ -88,16 +88,16 @@ def _found(folder) -> Clustered:
 
 def test_twins_are_told_and_clusters_named(folder):
     found = _found(folder)
-    assert [{found.names[row] for row in group} for group in found.twins] == [{"dark/07.png", "dark/again.jpg"}]
+    assert [{found.names[row] for row in group} for group in found.duplicate_groups] == [{"dark/07.png", "dark/again.jpg"}]
     truth = selfsight.open(folder, size=32).truth(np.arange(41))
-    named = found.called(truth.labels, truth.classes)
+    named = found.with_class_names(truth.labels, truth.classes)
     assert {one.name for one in named.clusters} == {"dark", "light"}
     assert all(one.share == 1.0 for one in named.clusters)
     assert [one.size for one in named.clusters] == [21, 20]
     first = named.clusters[0]
     assert found.nearness[list(first.typical)].min() > found.nearness[list(first.apart)].max()
     assert len(set(first.typical) & set(first.apart)) == 0
-    assert found.outliers(1) == [int(np.argmax(found.lonely))]
+    assert found.outliers(1) == [int(np.argmax(found.neighbour_distance))]
 
 
 def test_the_command_writes_table_and_sheet_beside_floors(folder, tmp_path, capsys, monkeypatch):

@@ -14,7 +14,7 @@ from PIL import Image
 import selfsight
 from selfsight.cli import main
 from selfsight.core.errors import UsageError
-from selfsight.explorer.server.store import Shelf
+from selfsight.explorer.server.store import ExplorerStore
 
 COPIES = [{"03.png", "03_again.jpg", "03_small.png"}, {"25.png", "25_again.jpg"}]
 LEFT = {"03_again.jpg", "03_small.png", "25_again.jpg"}
@@ -105,11 +105,11 @@ def test_without_duplicates_all_is_kept(run, tmp_path):
         assert sheet.height > 96
 
 
-def explored(run: Path, data: str | Path, *others: str) -> Shelf:
+def explored(run: Path, data: str | Path, *others: str) -> ExplorerStore:
     """What the explorer prepares, in a process of its own."""
     words = ["explore", str(run), *others, "--data", str(data), "--no-serve", "--no-untrained", "--maps", "pca", "--json"]
     done = subprocess.run([sys.executable, "-m", "selfsight", *words], capture_output=True, text=True, check=True)
-    return Shelf.of(Path(json.loads(done.stdout)["folder"]))
+    return ExplorerStore.of(Path(json.loads(done.stdout)["folder"]))
 
 
 def test_names_of_clusters_become_labels(folder, run, capsys, monkeypatch):
@@ -123,9 +123,9 @@ def test_names_of_clusters_become_labels(folder, run, capsys, monkeypatch):
     assert "has a name" in capsys.readouterr().err
     assert not (run / "discoveries").exists()
 
-    shelf.edits.say("cluster_name", [0], "first [kind]")
-    shelf.edits.say("cluster_name", [2], "third")
-    shelf.edits.say("cluster_merge", [1], "0")
+    shelf.edits.set("cluster_name", [0], "first [kind]")
+    shelf.edits.set("cluster_name", [2], "third")
+    shelf.edits.set("cluster_merge", [1], "0")
     shelf.edits.close()
     monkeypatch.setattr("selfsight.api.Run", None)  # no network is needed
     assert main([*ask, "--json"]) == 0
@@ -149,8 +149,8 @@ def test_names_given_to_the_pictures_that_a_run_learnt_from_are_read(tmp_path, c
     data = "world:shapes?count=60&size=32"
     selfsight.learn(data, out=tmp_path / "run", backbone="resnet_tiny?width=8", size=32, batch=16, epochs=0, limit=24)
     assert main(["explore", str(tmp_path / "run"), "--no-serve", "--no-untrained", "--maps", "pca", "--json"]) == 0
-    shelf = Shelf.of(Path(json.loads(capsys.readouterr().out)["folder"]))
-    shelf.edits.say("cluster_name", [0, 1, 2, 3], "all")
+    shelf = ExplorerStore.of(Path(json.loads(capsys.readouterr().out)["folder"]))
+    shelf.edits.set("cluster_name", [0, 1, 2, 3], "all")
     shelf.edits.close()
     ask = ["discover", str(tmp_path / "run"), data, "--what", "labels", "--json"]
     assert main(ask) == 0
@@ -163,7 +163,7 @@ def test_names_given_to_the_pictures_that_a_run_learnt_from_are_read(tmp_path, c
 def test_names_are_read_where_several_runs_were_explored(folder, run, tmp_path, capsys):
     shutil.copytree(run, tmp_path / "other")
     shelf = explored(run, folder, str(tmp_path / "other"))
-    shelf.edits.say("cluster_name", [0], "named beside another")
+    shelf.edits.set("cluster_name", [0], "named beside another")
     shelf.edits.close()
     ask = ["--what", "labels", "--out", str(tmp_path / "out")]
     assert main(["discover", str(run), str(folder), *ask]) == 0

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from selfsight.discover.images.label_selection import worth_labelling
+from selfsight.discover.images.label_selection import select_for_labelling
 
 
 def clouds() -> tuple[np.ndarray, np.ndarray]:
@@ -18,20 +18,20 @@ def test_each_reason_has_its_pictures():
     rows, clusters = clouds()
     nearness = -np.linalg.norm(rows - np.stack([rows[clusters == kind].mean(0) for kind in clusters]), axis=1)
     twins = np.full(len(rows), np.nan)
-    found = worth_labelling(rows, clusters, nearness, twins, 9)
+    found = select_for_labelling(rows, clusters, nearness, twins, 9)
     why = dict(found)
     assert len(found) == len(why) == 9
     assert sorted(clusters[row] for row, reason in found if reason == "central") == [0, 1, 2]
     assert why[151] == "diverse"  # the one that is like none
     assert why.get(150) in ("doubtful", "diverse")  # the one between two
-    assert found == worth_labelling(rows, clusters, nearness, twins, 9)
+    assert found == select_for_labelling(rows, clusters, nearness, twins, 9)
 
 
 def test_duplicates_stand_for_each_other():
     rows, clusters = clouds()
     twins = np.full(len(rows), np.nan)
     twins[:40] = 3.0  # most of the first cloud is one picture
-    found = worth_labelling(rows, clusters, np.arange(len(rows), 0, -1.0), twins, 30)
+    found = select_for_labelling(rows, clusters, np.arange(len(rows), 0, -1.0), twins, 30)
     assert sum(row < 40 for row, _ in found) <= 1
-    few = worth_labelling(rows[:2], clusters[:2], np.ones(2), twins[40:42], 30)
+    few = select_for_labelling(rows[:2], clusters[:2], np.ones(2), twins[40:42], 30)
     assert {row for row, _ in few} == {0, 1}

@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from selfsight.backbones.loading import load_representation
 from selfsight.core.errors import UsageError
-from selfsight.discover.dense.features import Look, Looked
+from selfsight.discover.dense.features import FeatureBatch, FeatureSpec
 from selfsight.discover.objects.localise import LOCALISERS, attention, background, localise
 
 PHI = load_representation("untrained:resnet_tiny?width=8", size=32)
@@ -15,7 +15,7 @@ SHAPE = (12, 16)
 FIRST, SECOND = (slice(2, 6), slice(3, 8)), (slice(8, 11), slice(10, 14))
 
 
-def planted(*objects: tuple[slice, slice], apart: str = "orthogonal") -> Looked:
+def planted(*objects: tuple[slice, slice], apart: str = "orthogonal") -> FeatureBatch:
     """Places of one direction, with objects of others."""
     features = torch.zeros(1, 8, *SHAPE)
     features[:, 0] = 1
@@ -28,13 +28,13 @@ def planted(*objects: tuple[slice, slice], apart: str = "orthogonal") -> Looked:
     return given(features)
 
 
-def given(features: torch.Tensor | None = None, seen: torch.Tensor | None = None) -> Looked:
-    looked = Looked(PHI, torch.zeros(1, 3, 8 * SHAPE[0], 8 * SHAPE[1]), Look())
+def given(features: torch.Tensor | None = None, seen: torch.Tensor | None = None) -> FeatureBatch:
+    feature_batch = FeatureBatch(PHI, torch.zeros(1, 3, 8 * SHAPE[0], 8 * SHAPE[1]), FeatureSpec())
     if features is not None:
-        looked.__dict__["features"] = features
+        feature_batch.__dict__["features"] = features
     if seen is not None:
-        looked.__dict__["attention"] = seen
-    return looked
+        feature_batch.__dict__["attention"] = seen
+    return feature_batch
 
 
 def box(down: slice, across: slice) -> tuple[int, int, int, int]:
@@ -65,10 +65,10 @@ def test_nothing_is_found_where_all_is_alike(method):
 def test_attention_takes_the_piece_and_not_the_ground():
     seen = torch.full((1, 2, *SHAPE), 1e-4)
     seen[:, :, *FIRST] = 1.0
-    looked = given(planted(FIRST).features, seen / seen.sum((2, 3), keepdim=True))
-    ((region,),) = attention(looked, mass=0.99)
+    feature_batch = given(planted(FIRST).features, seen / seen.sum((2, 3), keepdim=True))
+    ((region,),) = attention(feature_batch, mass=0.99)
     assert region.box == box(*FIRST)
-    ((wrong,),) = attention(looked, mass=0.99, published=True)
+    ((wrong,),) = attention(feature_batch, mass=0.99, published=True)
     assert (wrong.mask == ~region.mask).all()
 
 
@@ -116,29 +116,29 @@ def test_a_side_with_the_corners_is_ground():
 
 def test_without_a_class_token_there_is_nothing_that_looks():
     phi = load_representation("untrained:timm:test_vit3", size=32)
-    assert phi.attends
+    assert phi.has_attention
     if getattr(phi.backbone, "prefix", 0) == 0:
         with pytest.raises(UsageError, match="no class token"):
-            localise(Looked(phi, torch.zeros(1, 3, 32, 32)), "attention")
+            localise(FeatureBatch(phi, torch.zeros(1, 3, 32, 32)), "attention")
 
 
 def test_baselines_ask_no_representation():
-    looked = given()
-    looked.pixels[:, 0, 20:40, 50:90] = 1.0
-    ((middle,),) = localise(looked, "centre")
+    feature_batch = given()
+    feature_batch.pixels[:, 0, 20:40, 50:90] = 1.0
+    ((middle,),) = localise(feature_batch, "centre")
     assert middle.mask.mean() == pytest.approx(0.5, abs=0.03)
     assert middle.box == (9, 9, 55, 55)
-    ((red,),) = localise(looked, "border")
+    ((red,),) = localise(feature_batch, "border")
     assert red.box == (50, 20, 90, 40)
-    assert "features" not in looked.__dict__
+    assert "features" not in feature_batch.__dict__
 
 
 def test_objects_of_a_look_by_colour():
     """Where features are alike, the colours' weight tells places apart."""
-    looked = Looked(PHI, torch.zeros(1, 3, 96, 128), Look(colour=10.0))
-    looked.pixels[:, :, 16:48, 24:64] = 1.0
-    looked.__dict__["features"] = torch.ones(1, 8, *SHAPE)
-    ((region,),) = localise(looked, "fiedler")
+    feature_batch = FeatureBatch(PHI, torch.zeros(1, 3, 96, 128), FeatureSpec(colour=10.0))
+    feature_batch.pixels[:, :, 16:48, 24:64] = 1.0
+    feature_batch.__dict__["features"] = torch.ones(1, 8, *SHAPE)
+    ((region,),) = localise(feature_batch, "fiedler")
     assert region.box == box(*FIRST)
 
 
@@ -155,9 +155,9 @@ def test_a_batch_is_its_pictures_one_by_one():
     phi = load_representation("untrained:vit_nano", size=64)
     pixels = torch.rand(3, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     for method in LOCALISERS:
-        together = localise(Looked(phi, pixels), method, least=0.0)
+        together = localise(FeatureBatch(phi, pixels), method, least=0.0)
         for row in range(3):
-            (alone,) = localise(Looked(phi, pixels[row : row + 1]), method, least=0.0)
+            (alone,) = localise(FeatureBatch(phi, pixels[row : row + 1]), method, least=0.0)
             assert len(alone) == len(together[row])
             for one, other in zip(alone, together[row], strict=True):
                 assert np.mean(one.mask != other.mask) < 0.02

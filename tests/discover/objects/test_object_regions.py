@@ -11,9 +11,9 @@ from PIL import Image
 import selfsight
 from selfsight.backbones.loading import load_representation
 from selfsight.cli import main
-from selfsight.discover.dense.features import Look, looks
+from selfsight.discover.dense.features import FeatureSpec, iter_feature_batches
 from selfsight.discover.objects.localise import Region
-from selfsight.discover.objects.object_regions import Found, find_objects
+from selfsight.discover.objects.object_regions import ObjectRegions, find_objects
 from selfsight.measure.results import Score
 
 
@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
 def found(folder):
     phi = load_representation("untrained:resnet_tiny?width=8", size=32)
     source = selfsight.open(folder / "images", size=32)
-    return find_objects(phi, source, "border", look=Look(size=48))
+    return find_objects(phi, source, "border", feature_spec=FeatureSpec(size=48))
 
 
 def test_boxes_are_in_pixels_of_the_files(found):
@@ -81,7 +81,7 @@ def test_boxes_written_are_truth_that_can_be_read(found, folder, tmp_path):
 def test_pictures_are_looked_at_whole_and_in_their_order(folder):
     phi = load_representation("untrained:resnet_tiny?width=8", size=32)
     source = selfsight.open(folder / "images", size=96)
-    batches = list(looks(phi, source, Look(size=64), rows=np.array([1, 0, 0])))
+    batches = list(iter_feature_batches(phi, source, FeatureSpec(size=64), rows=np.array([1, 0, 0])))
     assert [one.rows for one in batches] == [(1,), (0, 0)]
     assert [tuple(one.pixels.shape[2:]) for one in batches] == [(104, 64), (64, 104)]
 
@@ -90,7 +90,7 @@ def test_a_picture_without_an_object_has_no_annotation(tmp_path):
     Image.new("RGB", (64, 48), (90, 90, 90)).save(tmp_path / "grey.png")
     phi = load_representation("untrained:resnet_tiny?width=8", size=32)
     found = find_objects(phi, selfsight.open(tmp_path, size=32), "border")
-    plain = found.to_plain()
+    plain = found.to_json()
     assert len(plain["images"]) == 1
     assert plain["annotations"] == []
     assert not found.mask(0).any()
@@ -101,7 +101,7 @@ def test_names_stay_below_the_folder_and_apart(tmp_path):
     names = ("../../evil.png", "/etc/two.jpg", "shape.1", "shape.2", "a/b.jpg", "a/b.png", "a/../c.png")
     regions = tuple([Region(np.ones((2, 2), dtype=bool), 0.5)] for _ in names)
     sizes = tuple((4, 4 + row) for row in range(len(names)))
-    Found(names, sizes, sizes, regions).save(tmp_path / "deep" / "out")
+    ObjectRegions(names, sizes, sizes, regions).save(tmp_path / "deep" / "out")
     written = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png") if path.name != "sheet.png")
     expected = ["evil", "etc/two", "shape.1", "shape.2", "a/b.jpg", "a/b.png", "a/c"]
     assert written == sorted(f"deep/out/masks/{name}.png" for name in expected)
@@ -111,7 +111,7 @@ def test_names_stay_below_the_folder_and_apart(tmp_path):
 
 def test_pictures_are_read_as_large_as_they_are_looked_at(folder):
     run = selfsight.load("untrained:resnet_tiny?width=8", size=32)
-    found, scores = run.discover(folder / "images", method="border", look=Look(size=90))
+    found, scores = run.discover(folder / "images", method="border", feature_spec=FeatureSpec(size=90))
     assert found.read[0] == (72, 120)  # packs keep four thirds of the size along the longer side; 26 x 43 without the look
     assert scores == {}
 
@@ -122,9 +122,9 @@ def test_the_untrained_floor_is_the_stronger_form_over_three_seeds(folder, monke
     judged = "selfsight.workflows.discover.judge_boxes"
     monkeypatch.setattr(judged, lambda boxes, source: (lambda value: Score(value, value - 0.1, value + 0.1))(next(shares, 0.0)))
     run = selfsight.load("untrained:resnet_tiny?width=8", size=32)
-    _, scores = run.discover(folder / "images", method="cut", say=said.append)
+    _, scores = run.discover(folder / "images", method="cut", progress=said.append)
     assert scores["CorLoc"]["cut"].value == 0.5
-    assert scores["CorLoc"]["untrained"].to_plain() == {"value": 0.3, "low": 0.1, "high": 0.5}
+    assert scores["CorLoc"]["untrained"].to_json() == {"value": 0.3, "low": 0.1, "high": 0.5}
     assert len([words for words in said if "untrained" in words]) == 6
     assert list(scores["CorLoc"]) == ["cut", "untrained", "border", "centre"]
 

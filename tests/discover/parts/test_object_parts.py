@@ -11,15 +11,15 @@ import selfsight
 from selfsight.backbones.loading import load_representation
 from selfsight.core.errors import UsageError
 from selfsight.data.opening import open_source
-from selfsight.discover.dense.features import Look, Looked
+from selfsight.discover.dense.features import FeatureBatch, FeatureSpec
 from selfsight.discover.parts.contrast import learn_parts
 from selfsight.discover.parts.parts import co_segmented, find_parts
-from selfsight.measure.metrics.parts import judge_parts, known_parts
+from selfsight.measure.metrics.parts import part_map, score_parts
 
 PHI = load_representation("untrained:resnet_tiny?width=8", size=32)
 
 
-def _looked(count: int = 6) -> tuple[list[Looked], np.ndarray]:
+def _looked(count: int = 6) -> tuple[list[FeatureBatch], np.ndarray]:
     """Pictures of an object of two parts, left and right, on a ground of its own in each; features that say so, and the truth."""
     generator = torch.Generator().manual_seed(0)
     found, truth = [], np.zeros((count, 12, 12), dtype=np.int64)
@@ -31,9 +31,11 @@ def _looked(count: int = 6) -> tuple[list[Looked], np.ndarray]:
         for part in (1, 2):
             features[row][:, truth[row] == part] = torch.eye(8)[part, :, None] + 0.0
     features += 0.05 * torch.randn(features.shape, generator=generator)
-    looked = Looked(PHI, torch.from_numpy(truth)[:, None].repeat_interleave(8, 2).repeat_interleave(8, 3).expand(-1, 3, -1, -1) / 2.0)
-    looked.__dict__["features"] = features
-    found.append(looked)
+    feature_batch = FeatureBatch(
+        PHI, torch.from_numpy(truth)[:, None].repeat_interleave(8, 2).repeat_interleave(8, 3).expand(-1, 3, -1, -1) / 2.0
+    )
+    feature_batch.__dict__["features"] = features
+    found.append(feature_batch)
     return found, truth
 
 
@@ -49,7 +51,9 @@ def test_what_pictures_share_is_told_from_their_grounds(monkeypatch):
 def test_a_layer_that_learns_by_contrast_tells_planted_parts(monkeypatch):
     batches, truth = _looked()
     told = torch.from_numpy(truth)
-    monkeypatch.setattr("selfsight.discover.parts.contrast._seen_again", lambda looked, turns: _turned(looked.features, turns))
+    monkeypatch.setattr(
+        "selfsight.discover.parts.contrast._seen_again", lambda feature_batch, turns: _turned(feature_batch.features, turns)
+    )
     wrong = told.clamp(min=1).clone()
     wrong[:, ::3] = 3 - wrong[:, ::3]  # a third of what it begins with is wrong
     head = learn_parts(lambda: iter(batches), lambda _: told > 0, lambda _: wrong, 2, steps=60)
@@ -67,8 +71,8 @@ def _turned(features, turns):
 def test_every_way_paints_every_picture_twice_alike(method):
     source = open_source("world:shapes?count=5&size=32", size=32)
     options = {"steps": 5} if method == "contrast" else {}
-    look = Look(32, "stages.1")
-    one, other = (find_parts(PHI, source, method, parts=3, look=look, within="border", **options) for _ in range(2))
+    look = FeatureSpec(32, "stages.1")
+    one, other = (find_parts(PHI, source, method, parts=3, feature_spec=look, within="border", **options) for _ in range(2))
     assert all((left == right).all() for left, right in zip(one.maps, other.maps, strict=True))
     assert one.word == "parts"
     assert {int(found.max()) for found in one.maps} <= {0, 1, 2, 3}
@@ -77,30 +81,30 @@ def test_every_way_paints_every_picture_twice_alike(method):
 
 def test_one_part_is_the_object_and_finer_edges_are_finer(tmp_path):
     source = open_source("world:shapes?count=4&size=32", size=32)
-    look = Look(32, "stages.1")
-    alone = find_parts(PHI, source, parts=1, look=look, within="border")
-    finer = find_parts(PHI, source, parts=1, look=look, within="border", refine=True)
+    look = FeatureSpec(32, "stages.1")
+    alone = find_parts(PHI, source, parts=1, feature_spec=look, within="border")
+    finer = find_parts(PHI, source, parts=1, feature_spec=look, within="border", refine=True)
     assert {int(found.max()) for found in alone.maps} == {1}
     assert finer.maps[0].shape == (32, 32)
     finer.save(tmp_path)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "parts" / "0.png")) > 0, finer.at(0, (32, 32)) > 0)
     assert json.loads((tmp_path / "parts.json").read_text())["info"]["within"] == "border"
     with pytest.raises(UsageError, match="too few for 999999"):
-        find_parts(PHI, source, parts=999_999, look=look, within="border")
+        find_parts(PHI, source, parts=999_999, feature_spec=look, within="border")
 
 
 def test_true_parts_are_of_the_objects_class_and_judged_within_things():
     boxes = np.array([[0, 0, 1, 1, 3], [0, 0, 1, 1, 0]], dtype=np.float32)
-    assert known_parts(np.array([[0, 1, 2], [3, 4, 0]]), boxes).tolist() == [[0, 7, 8], [1, 2, 0]]
+    assert part_map(np.array([[0, 1, 2], [3, 4, 0]]), boxes).tolist() == [[0, 7, 8], [1, 2, 0]]
     source = selfsight.open("world:shapes?count=30&size=32")
     truth = source.truth(np.arange(30))
-    known = [known_parts(parts, boxes) for parts, boxes in zip(truth.parts, truth.boxes, strict=True)]
+    known = [part_map(parts, boxes) for parts, boxes in zip(truth.parts, truth.boxes, strict=True)]
     turned = np.concatenate([[0], 1 + np.random.default_rng(0).permutation(20)])
     sizes = [(32, 32)] * 30
-    right = judge_parts(lambda row, _: turned[known[row]], source, 20, sizes)
+    right = score_parts(lambda row, _: turned[known[row]], source, 20, sizes)
     assert {name: score.value for name, score in right.items()} == pytest.approx({"nmi": 1.0, "ari": 1.0})
-    outside = judge_parts(lambda row, _: np.where(known[row] > 0, known[row], 5), source, 20, sizes)
+    outside = score_parts(lambda row, _: np.where(known[row] > 0, known[row], 5), source, 20, sizes)
     assert outside["ari"].value == pytest.approx(1.0)  # what is painted outside of things does not count
-    blind = judge_parts(lambda row, _: np.ones((32, 32), dtype=np.int64), source, 20, sizes)
+    blind = score_parts(lambda row, _: np.ones((32, 32), dtype=np.int64), source, 20, sizes)
     assert blind["nmi"].value == pytest.approx(0.0, abs=1e-9)
-    assert judge_parts(lambda row, _: np.ones((8, 8)), selfsight.open("photo:astronaut?count=2"), 3, [(8, 8)] * 2) is None
+    assert score_parts(lambda row, _: np.ones((8, 8)), selfsight.open("photo:astronaut?count=2"), 3, [(8, 8)] * 2) is None

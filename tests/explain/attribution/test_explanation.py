@@ -12,14 +12,14 @@ from torch import nn
 
 from selfsight.backbones.loading import untrained
 from selfsight.core.errors import UsageError
-from selfsight.explain.attribution.explanation import explain, fall, shown
+from selfsight.explain.attribution.explanation import explain, overlay, score_drop
 from selfsight.explain.attribution.perturbation import extremal_channels
 from selfsight.explain.attribution.saliency import gradient
 from selfsight.explain.attribution.table import ATTRIBUTIONS, attribution
 from selfsight.explain.inversion.descent import caricature, invert, invert_by_network
 from selfsight.explain.synthesis.activation import deep_dream, maximise, synthesise_style
 from selfsight.explain.targets import Target, direction, unit
-from selfsight.render.sheet import unique
+from selfsight.render.sheet import unique_names
 
 from nets import Ways, logit, phi_of, pictures
 
@@ -35,7 +35,7 @@ def test_every_method_of_the_table_is_there() -> None:
 def test_a_result_keeps_raw_maps_and_says_how_it_was_made(tmp_path: Path) -> None:
     phi, images = phi_of(Ways("plain")), pictures()
     said: list[str] = []
-    found = explain(phi, images, logit(), ["gradient", "gradcam"], names=["a", "b", "c"], say=said.append)
+    found = explain(phi, images, logit(), ["gradient", "gradcam"], names=["a", "b", "c"], progress=said.append)
     assert said == ["gradient of 3 images", "grad_cam of 3 images"]
     assert torch.equal(found.maps["gradient"], gradient(phi, images, logit()))
     paths = found.save(tmp_path)
@@ -52,8 +52,8 @@ def test_a_result_keeps_raw_maps_and_says_how_it_was_made(tmp_path: Path) -> Non
 def test_all_methods_are_those_that_can_explain_the_network() -> None:
     phi = untrained("vit_nano?blocks=2", size=16)
     said: list[str] = []
-    found = explain(phi, pictures(1), direction(torch.ones(phi.backbone.dim)), ["all"], names=["a"], say=said.append)
-    left = found.to_plain()["left out"]
+    found = explain(phi, pictures(1), direction(torch.ones(phi.backbone.dim)), ["all"], names=["a"], progress=said.append)
+    left = found.to_json()["left out"]
     assert set(left) == {"deconvnet", "guided", "excitation", "contrastive_excitation"}
     assert set(found.maps) | set(left) == set(ATTRIBUTIONS)
     assert sum("is left out" in words for words in said) == 4
@@ -82,7 +82,7 @@ def test_all_of_it_runs_on_any_network_and_shape(spec: str) -> None:
 
 
 def test_pictures_of_one_name_have_a_row_each() -> None:
-    assert unique(["a", "b", "a", "a"]) == ("a", "b", "a (2)", "a (3)")
+    assert unique_names(["a", "b", "a", "a"]) == ("a", "b", "a (2)", "a (3)")
 
 
 def test_the_fall_is_all_where_the_only_place_that_counts_is_hidden() -> None:
@@ -94,18 +94,18 @@ def test_the_fall_is_all_where_the_only_place_that_counts_is_hidden() -> None:
     given, target = phi.normalise(pictures(2)), Target("square", read)
     there = torch.zeros(2, 1, 16, 16)
     there[:, :, 4:8, 4:8] = 1
-    assert fall(phi, given, target, there).tolist() == pytest.approx([1.0, 1.0], abs=0.05)
+    assert score_drop(phi, given, target, there).tolist() == pytest.approx([1.0, 1.0], abs=0.05)
     elsewhere = torch.zeros(2, 1, 16, 16)
     elsewhere[:, :, 10:15, 10:15] = 1
-    assert fall(phi, given, target, elsewhere).tolist() == [0.0, 0.0]
+    assert score_drop(phi, given, target, elsewhere).tolist() == [0.0, 0.0]
 
 
 def test_signs_have_colours_and_a_flat_map_has_none() -> None:
     grey = np.full((4, 4, 3), 128, np.uint8)
     signed = np.zeros((4, 4))
     signed[0, 0], signed[3, 3] = 1.0, -1.0
-    found = shown(grey, signed)
+    found = overlay(grey, signed)
     assert found[0, 0, 0] > found[0, 0, 2]
     assert found[3, 3, 0] < found[3, 3, 2]
     assert np.allclose(found[1, 1], found[1, 1, 0])
-    assert np.allclose(shown(grey, np.full((4, 4), 5.0)), found[1, 1])
+    assert np.allclose(overlay(grey, np.full((4, 4), 5.0)), found[1, 1])

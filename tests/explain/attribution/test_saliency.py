@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from selfsight.backbones.loading import untrained
 from selfsight.backbones.pretrained import TimmBackbone
 from selfsight.core.errors import UsageError
-from selfsight.core.hooks import tap
+from selfsight.core.hooks import capture_activations
 from selfsight.core.representation import Representation
 from selfsight.explain.attribution import saliency as ours
 from selfsight.explain.targets import Target, code, direction
@@ -144,11 +144,11 @@ def test_a_layer_whose_channels_come_last_is_explained() -> None:
     phi = Representation(TimmBackbone(swin.eval()), mean=(0.5,) * 3, std=(0.25,) * 3, size=32)
     images, layer = torch.rand(2, 3, 32, 32), phi.layers[0]
     given = phi.normalise(images)
-    with tap(phi.backbone, layer) as heard:
+    with capture_activations(phi.backbone, layer) as captured:
         score = (phi.backbone(given).pooled @ torch.ones(16)).sum()
-    assert heard[layer].shape == (2, 16, 16, 8)
-    (slope,) = torch.autograd.grad(score, heard[layer])
-    expected = (heard[layer] * slope.mean((1, 2), keepdim=True)).sum(3).clamp(min=0)
+    assert captured[layer].shape == (2, 16, 16, 8)
+    (slope,) = torch.autograd.grad(score, captured[layer])
+    expected = (captured[layer] * slope.mean((1, 2), keepdim=True)).sum(3).clamp(min=0)
     found = ours.saliency(phi, images, direction(torch.ones(16)), at=layer, combine=ours.positive_sum)
     assert_close(found, ours.enlarged(expected[:, None], (32, 32)).detach())
     assert_close(code(phi, images, layer).score(phi, given), torch.ones(2))

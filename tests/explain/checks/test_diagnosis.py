@@ -25,7 +25,7 @@ def test_finds_that_the_evidence_is_not_the_object(tmp_path: Path) -> None:
     assert found.suspects.tolist()[0] == 1
     assert found.areas.tolist() == pytest.approx([0.1, 0.1], abs=0.02)
     assert all(path.is_file() for path in found.save(tmp_path))
-    plain = found.to_plain()
+    plain = found.to_json()
     assert plain["evidence outside the object"][0] == "off"
     assert plain["images"][0]["share"] >= 0.8
 
@@ -36,7 +36,7 @@ def test_without_objects_there_are_no_suspects() -> None:
     assert found.alone is None
     assert found.without is None
     assert not len(found.suspects)
-    assert found.to_plain()["evidence outside the object"] is None
+    assert found.to_json()["evidence outside the object"] is None
 
 
 def test_objects_are_read_with_the_images() -> None:

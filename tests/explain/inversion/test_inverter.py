@@ -78,7 +78,7 @@ def test_networks_stand_beside_each_other() -> None:
     other = phi_of(chain()[:5])
     images = discs(40)
     found = compare_units({"one": PHI, "other": other}, {"one": images, "other": images}, depth=1.0, ranks=(0, 2), steps=20)
-    plain = found.to_plain()["rows"]
+    plain = found.to_json()["rows"]
     for name, phi in (("one", PHI), ("other", other)):
         said = responses(phi, images, layer_at(phi, 1.0))
         assert [one["unit"] for one in plain[name]] == ranked_units(said)[[0, 2]].tolist()

@@ -4,7 +4,17 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from selfsight.explain.synthesis.activation import STILL, Fourier, Moves, Phase, Pixels, deep_dream, gram, maximise, synthesise_style
+from selfsight.explain.synthesis.activation import (
+    NO_TRANSFORMS,
+    Fourier,
+    Phase,
+    Pixels,
+    Transforms,
+    deep_dream,
+    gram,
+    maximise,
+    synthesise_style,
+)
 from selfsight.explain.synthesis.priors import estimate_spectrum
 from selfsight.explain.targets import unit
 
@@ -68,10 +78,10 @@ def test_the_phase_alone_leaves_the_spectrum_as_it_is() -> None:
 def test_moves_move() -> None:
     images = photo(32)
     dice = torch.Generator().manual_seed(0)
-    assert_close(STILL.make(images, dice), images, rtol=0, atol=1e-5)
-    moved = Moves(noise=0.0).make(images.repeat(2, 1, 1, 1), dice)
+    assert_close(NO_TRANSFORMS.make(images, dice), images, rtol=0, atol=1e-5)
+    moved = Transforms(noise=0.0).make(images.repeat(2, 1, 1, 1), dice)
     assert (moved[0] - moved[1]).abs().mean() > 0.01
-    shifted = Moves(1 / 32, 1.0, 0.0, 0.0).make(images, torch.Generator().manual_seed(3))
+    shifted = Transforms(1 / 32, 1.0, 0.0, 0.0).make(images, torch.Generator().manual_seed(3))
     one_pixel = (images.roll((1, 1), (2, 3)) - images).abs().mean()
     assert 0 < (shifted - images).abs().mean() < 1.2 * one_pixel
 

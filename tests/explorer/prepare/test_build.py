@@ -16,9 +16,17 @@ from PIL import Image
 import selfsight
 from selfsight.cli import main
 from selfsight.core.errors import DataError
-from selfsight.explorer.server.opening import Chosen, all_prepared, choice, noted, placed, prepared, serve
+from selfsight.explorer.server.opening import (
+    DataSelection,
+    absolute_spec,
+    find_all_prepared,
+    find_prepared,
+    record_prepared,
+    select_data,
+    serve,
+)
 from selfsight.explorer.server.pack import Pack
-from selfsight.explorer.server.store import Shelf
+from selfsight.explorer.server.store import ExplorerStore
 from selfsight.explorer.worker.worker import Worker
 
 from explorer_store import Client
@@ -36,7 +44,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(run):
     assert main(["explore", str(run), "--no-serve", "--json"]) == 0
-    found = prepared([run], Chosen(DATA))
+    found = find_prepared([run], DataSelection(DATA))
     assert found is not None
     return found
 
@@ -58,25 +66,25 @@ def test_all_is_prepared_that_the_page_shows(run, folder):
     shown = selfsight.open(DATA).read(np.array([5])).images[0].mean()
     with Image.open(io.BytesIO(pack.thumb(5))) as picture:
         assert abs(np.asarray(picture).mean() - shown) < 4
-    assert prepared([run], Chosen("other")) is None
+    assert find_prepared([run], DataSelection("other")) is None
 
 
 def test_a_run_shows_the_pictures_that_it_learnt_from(tmp_path):
     """A limit draws some of the data by the run's seed; every view and every job speaks of these."""
     where = tmp_path / "some"
     selfsight.learn(DATA, out=where, backbone="resnet_tiny?width=8", size=32, batch=16, epochs=0, limit=24, seed=3)
-    assert choice(where) == Chosen(DATA, 24, 3)
+    assert select_data(where) == DataSelection(DATA, 24, 3)
     assert main(["explore", str(where), "--no-serve", "--no-untrained"]) == 0
-    folder = prepared([where], Chosen(DATA, 24, 3))
+    folder = find_prepared([where], DataSelection(DATA, 24, 3))
     assert folder is not None
     assert len(Pack(folder)) == 24
     drawn = selfsight.open(DATA, limit=24, seed=3)
     worker = Worker(folder)
-    worker.do("picture", {"network": "some", "row": 11}, tmp_path / "out", lambda _: None)
+    worker.run_job("picture", {"network": "some", "row": 11}, tmp_path / "out", lambda _: None)
     with Image.open(tmp_path / "out" / "11.png") as picture:
         assert (np.asarray(picture) == drawn.read(np.array([11])).images[0].transpose(1, 2, 0)).all()
     assert main(["explore", str(where), "--limit", "10", "--no-serve", "--no-untrained", "--maps", "pca"]) == 0
-    fewer = prepared([where], Chosen(DATA, 10, 0))
+    fewer = find_prepared([where], DataSelection(DATA, 10, 0))
     assert fewer is not None
     assert (len(Pack(fewer)), Pack(fewer).clusterings) == (10, {})
 
@@ -89,10 +97,10 @@ def test_a_run_that_still_trains_and_its_checkpoints_are_shown(tmp_path):
     (where / "export" / "model.safetensors").unlink()  # as it is before it ends
     early = where / "checkpoints" / "step_00000002"
     assert main(["explore", str(where), str(early), "--no-serve"]) == 0
-    folder = prepared([where, early], choice(where))
+    folder = find_prepared([where, early], select_data(where))
     assert folder is not None
     assert folder.parent == where / "explorer"
-    shelf = Shelf.of(folder)
+    shelf = ExplorerStore.of(folder)
     assert list(shelf.networks) == ["slow at step 4", "slow at step 2", "untrained"]
     assert [one["name"] for one in shelf.runs()] == ["slow"]
     assert shelf.runs()[0]["curves"]["loss"]
@@ -100,7 +108,7 @@ def test_a_run_that_still_trains_and_its_checkpoints_are_shown(tmp_path):
     assert not np.allclose(vectors[0], vectors[1])
     worker = Worker(folder)
     for name, rows in zip(shelf.networks, vectors, strict=True):
-        found = worker.do("embed", {"network": name, "layer": "", "row": 5}, tmp_path / name, lambda _: None)
+        found = worker.run_job("embed", {"network": name, "layer": "", "row": 5}, tmp_path / name, lambda _: None)
         assert np.allclose(found["vector"], rows[5], atol=0.05 * np.abs(rows[5]).max()), name  # the bank is of bfloat16
 
 
@@ -114,9 +122,9 @@ def test_links_in_the_data_lead_to_no_other_files(run, tmp_path):
     (photos / "evil.png").symlink_to(tmp_path / "secret.txt")
     (photos / "loop").symlink_to(photos)
     assert main(["explore", str(run), "--data", str(photos), "--no-serve", "--no-untrained"]) == 0
-    folder = prepared([run], choice(run, str(photos)))
+    folder = find_prepared([run], select_data(run, str(photos)))
     assert folder is not None
-    shelf = Shelf.of(folder)
+    shelf = ExplorerStore.of(folder)
     assert sorted(shelf.pack.names.to_pylist()) == sorted(f"{row}.png" for row in range(12))
     (ill,) = [one for one in shelf.health() if one["name"] == "unreadable"]
     assert [Path(name).name for name, *_ in ill["files"]] == ["evil.png"]
@@ -130,17 +138,17 @@ def test_data_that_changed_are_told_and_not_mixed_up(run, tmp_path):
         Image.fromarray(levels.transpose(1, 2, 0)).save(photos / f"{row:02d}.png")
     command = ["explore", str(run), "--data", str(photos), "--no-serve"]
     assert main(command) == 0
-    folder = prepared([run], choice(run, str(photos)))
+    folder = find_prepared([run], select_data(run, str(photos)))
     assert folder is not None
-    Worker(folder).do("picture", {"network": "none", "row": 3}, tmp_path / "before", lambda _: None)
+    Worker(folder).run_job("picture", {"network": "none", "row": 3}, tmp_path / "before", lambda _: None)
     Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(photos / "00-new.png")
     with pytest.raises(DataError, match="have changed"):
-        Worker(folder).do("picture", {"network": "none", "row": 3}, tmp_path / "after", lambda _: None)
+        Worker(folder).run_job("picture", {"network": "none", "row": 3}, tmp_path / "after", lambda _: None)
     assert main([*command, "--again"]) == 0
-    again = prepared([run], choice(run, str(photos)))
+    again = find_prepared([run], select_data(run, str(photos)))
     assert again is not None
     assert len(Pack(again)) == 25
-    Worker(again).do("picture", {"network": "none", "row": 4}, tmp_path / "after", lambda _: None)
+    Worker(again).run_job("picture", {"network": "none", "row": 4}, tmp_path / "after", lambda _: None)
     with Image.open(tmp_path / "before" / "3.png") as one, Image.open(tmp_path / "after" / "4.png") as other:
         assert (np.asarray(one) == np.asarray(other)).all()
 
@@ -154,43 +162,43 @@ def test_of_several_preparations_the_newest_are_taken_and_those_with_the_fewest_
         about = json.loads((place / "pack.json").read_text())
         about["networks"] = [{**about["networks"][0], "name": one.name, "run": os.path.relpath(one, place)} for one in runs[:count]]
         (place / "pack.json").write_text(json.dumps(about))
-        noted(runs[:count], Chosen(DATA), Pack(place))
+        record_prepared(runs[:count], DataSelection(DATA), Pack(place))
         return place
 
-    assert all_prepared(runs[0], DATA) == []
+    assert find_all_prepared(runs[0], DATA) == []
     prepare("0", 2)
     three, two = prepare("1", 3), prepare("2", 2)
-    assert all_prepared(runs[0], DATA) == [two, three]
+    assert find_all_prepared(runs[0], DATA) == [two, three]
     one = prepare("3", 1)
-    assert all_prepared(runs[0], DATA) == [one, two, three]
-    assert all_prepared(runs[0], DATA, limit=20) == []
-    assert all_prepared(runs[0], DATA + "&seed=2") == []
+    assert find_all_prepared(runs[0], DATA) == [one, two, three]
+    assert find_all_prepared(runs[0], DATA, limit=20) == []
+    assert find_all_prepared(runs[0], DATA + "&seed=2") == []
 
 
 def test_names_outlive_preparing_again_unless_clusters_change(run, folder):
-    shelf = Shelf.of(folder)
-    shelf.edits.say("cluster_name", [1], "ones")
-    shelf.edits.say("tag", [5], "mine")
+    shelf = ExplorerStore.of(folder)
+    shelf.edits.set("cluster_name", [1], "ones")
+    shelf.edits.set("tag", [5], "mine")
     shelf.edits.close()
     assert main(["explore", str(run), "--no-serve", "--again"]) == 0
-    assert Shelf.of(folder).edits.said("cluster_name") == {1: "ones"}
+    assert ExplorerStore.of(folder).edits.values("cluster_name") == {1: "ones"}
     table = pq.read_table(folder / "items.parquet")
     turned = pa.array(table["cluster"].to_numpy()[::-1].copy())
     pq.write_table(table.set_column(table.column_names.index("cluster"), "cluster", turned), folder / "items.parquet")
     assert main(["explore", str(run), "--no-serve", "--again"]) == 0
-    edits = Shelf.of(folder).edits
-    assert (edits.said("cluster_name"), edits.said("tag")) == ({}, {5: "mine"})
+    edits = ExplorerStore.of(folder).edits
+    assert (edits.values("cluster_name"), edits.values("tag")) == ({}, {5: "mine"})
     assert edits.undo() == "cluster_name"
-    assert edits.said("cluster_name") == {1: "ones"}
-    edits.say("cluster_name", [1], "")
-    edits.say("tag", [5], "")
+    assert edits.values("cluster_name") == {1: "ones"}
+    edits.set("cluster_name", [1], "")
+    edits.set("tag", [5], "")
     edits.close()
 
 
 def test_prototypes_of_a_merged_cluster_are_of_all_its_parts(folder, tmp_path):
     pack, worker = Pack(folder), Worker(folder)
     labels, near = pack.column("cluster"), pack.column("nearness")
-    found = worker.do(
+    found = worker.run_job(
         "prototypes", {"network": "none", "layer": "", "of": "cluster", "cluster": 1, "parts": [0, 1]}, tmp_path, lambda _: None
     )
     members = np.flatnonzero(np.isin(labels, [0, 1]))
@@ -201,17 +209,17 @@ def test_a_run_may_be_called_untrained(tmp_path):
     where = tmp_path / "untrained"
     selfsight.learn("world:shapes?count=8&size=32", out=where, backbone="resnet_tiny?width=8", size=32, batch=8, epochs=0)
     assert main(["explore", str(where), "--no-serve"]) == 0
-    folder = prepared([where], choice(where))
+    folder = find_prepared([where], select_data(where))
     assert folder is not None
     names = [(one["name"], bool(one["run"])) for one in Pack(folder).about["networks"]]
     assert names == [("untrained", True), ("untrained (2)", False)]
     assert Pack(folder).clusterings == {}  # too few pictures
-    assert Shelf.of(folder).worth() == []
+    assert ExplorerStore.of(folder).label_selection() == []
 
 
 def test_a_run_that_was_moved_is_still_whole(run, folder, tmp_path):
     shutil.copytree(run, tmp_path / "moved")
-    shelf = Shelf.of(tmp_path / "moved" / "explorer" / folder.name)
+    shelf = ExplorerStore.of(tmp_path / "moved" / "explorer" / folder.name)
     assert [one["name"] for one in shelf.runs()] == ["moved"]
     assert len(shelf.neighbours(3, "untrained", "stages.1", 5)) == 5
     assert Worker(tmp_path / "moved" / "explorer" / folder.name).run("untrained").path.resolve() == (tmp_path / "moved").resolve()
@@ -220,8 +228,8 @@ def test_a_run_that_was_moved_is_still_whole(run, folder, tmp_path):
 def test_a_folder_is_found_from_anywhere(tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert placed("photos") == str(tmp_path / "photos")
-    assert placed(DATA) == DATA
+    assert absolute_spec("photos") == str(tmp_path / "photos")
+    assert absolute_spec(DATA) == DATA
 
 
 def test_the_worker_explains_finds_and_searches(folder):
@@ -249,7 +257,7 @@ def test_the_worker_explains_finds_and_searches(folder):
             status, headers, body = client.ask("GET", f"/api/jobs/{keys[kind]}/files/{name}")
             assert (status, headers["content-type"], body[:4]) == (200, "image/png", b"\x89PNG")
         units = found["dissect"]["found"]["units"]
-        assert len(units) == Shelf.of(folder)._vectors("none", "stages.1")[0].shape[1]
+        assert len(units) == ExplorerStore.of(folder)._vectors("none", "stages.1")[0].shape[1]
         assert all(0 <= iou <= 1 and category in ("shape", "texture", "ground", "brightness") for _, category, iou in units)
         uploaded = json.loads(client.ask("GET", f"/api/jobs/{keys['upload']}/neighbours?count=3")[2])
         assert uploaded[0]["row"] == 7  # a small JPEG of it is most like it

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from selfsight.explorer.server import opening
-from selfsight.explorer.server.opening import Opened, serve
+from selfsight.explorer.server.opening import RunningServer, serve
 
 from explorer_store import COUNT, NAMES, Client, jpeg, make_shelf
 
@@ -314,7 +314,7 @@ def test_uploads_take_bounded_memory(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", SERVER, str(tmp_path / "pack")], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        client = Client(Opened(process.stdout.readline().strip(), process.kill, process.kill))
+        client = Client(RunningServer(process.stdout.readline().strip(), process.kill, process.kill))
         client.json("GET", "/api/about")
 
         def peak() -> int:

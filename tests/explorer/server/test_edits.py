@@ -8,32 +8,32 @@ from selfsight.explorer.server.edits import Edits
 
 def test_edits_are_kept_undone_and_done_again(tmp_path):
     edits = Edits(tmp_path / "edits.sqlite")
-    assert edits.said("tag") == {}
+    assert edits.values("tag") == {}
     assert not (tmp_path / "edits.sqlite").exists()  # looking writes nothing
-    edits.say("tag", [1, 2], "cat")
-    edits.say("tag", [2, 3], "dog's \"; drop table said")
-    assert edits.said("tag") == {1: "cat", 2: "dog's \"; drop table said", 3: "dog's \"; drop table said"}
+    edits.set("tag", [1, 2], "cat")
+    edits.set("tag", [2, 3], "dog's \"; drop table said")
+    assert edits.values("tag") == {1: "cat", 2: "dog's \"; drop table said", 3: "dog's \"; drop table said"}
     assert edits.undo() == "tag"
-    assert edits.said("tag") == {1: "cat", 2: "cat"}
+    assert edits.values("tag") == {1: "cat", 2: "cat"}
     assert edits.redo() == "tag"
-    assert edits.said("tag")[3].startswith("dog")
-    edits.say("tag", [1], "")
-    assert 1 not in edits.said("tag")
+    assert edits.values("tag")[3].startswith("dog")
+    edits.set("tag", [1], "")
+    assert 1 not in edits.values("tag")
     edits.close()
     again = Edits(tmp_path / "edits.sqlite")
-    assert set(again.said("tag")) == {2, 3}
+    assert set(again.values("tag")) == {2, 3}
     assert [edit["of"] for edit in again.history()] == [1, 2, 2]
     assert [again.undo() for _ in range(4)] == ["tag", "tag", "tag", None]
-    assert again.said("tag") == {}
+    assert again.values("tag") == {}
 
 
 def test_a_new_edit_ends_what_could_be_done_again(tmp_path):
     edits = Edits(tmp_path / "edits.sqlite")
-    edits.say("note", [0], "one")
+    edits.set("note", [0], "one")
     edits.undo()
-    edits.say("note", [0], "two")
+    edits.set("note", [0], "two")
     assert edits.redo() is None
-    assert edits.said("note") == {0: "two"}
+    assert edits.values("note") == {0: "two"}
 
 
 @pytest.mark.parametrize(
@@ -43,5 +43,5 @@ def test_a_new_edit_ends_what_could_be_done_again(tmp_path):
 def test_what_cannot_be_said_is_refused(tmp_path, kind, subjects, value):
     edits = Edits(tmp_path / "edits.sqlite")
     with pytest.raises(UsageError):
-        edits.say(kind, subjects, value)
+        edits.set(kind, subjects, value)
     assert edits.history() == []

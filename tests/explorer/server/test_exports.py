@@ -14,11 +14,11 @@ from PIL import Image
 
 from selfsight.bank.store import write_bank
 from selfsight.core.errors import UsageError
-from selfsight.core.names import free_name
+from selfsight.core.names import unused_name
 from selfsight.explorer.server import exports
 from selfsight.explorer.server.app import TYPES
 from selfsight.explorer.server.exports import KINDS, exported, neighbours_of
-from selfsight.explorer.server.store import Network, Shelf
+from selfsight.explorer.server.store import ExplorerStore, Network
 
 from explorer_store import COUNT, NAMES, make_pack, make_shelf
 
@@ -27,17 +27,17 @@ ROWS = np.array([7, 2, 30, 0, 3, 1, 4, 2])
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
+def shelf(tmp_path: Path) -> ExplorerStore:
     return make_shelf(tmp_path)
 
 
-def atlas(shelf: Shelf, rows: np.ndarray) -> pa.Table:
+def atlas(shelf: ExplorerStore, rows: np.ndarray) -> pa.Table:
     content, name = exported(shelf, rows, "atlas")
     assert name == "atlas.parquet"
     return pq.read_table(io.BytesIO(content))
 
 
-def test_every_kind_is_a_file_that_the_server_can_name(shelf: Shelf) -> None:
+def test_every_kind_is_a_file_that_the_server_can_name(shelf: ExplorerStore) -> None:
     assert list(KINDS) == sorted(KINDS)
     for kind in KINDS:
         content, name = exported(shelf, ROWS, kind)
@@ -47,9 +47,9 @@ def test_every_kind_is_a_file_that_the_server_can_name(shelf: Shelf) -> None:
         exported(shelf, ROWS, "atlsa")
 
 
-def test_tables_hold_all_that_is_known_and_said(shelf: Shelf) -> None:
-    shelf.edits.say("tag", [2, 30], '<b>"tag"</b>,\n')
-    shelf.edits.say("cluster_name", [1], "=blues")
+def test_tables_hold_all_that_is_known_and_said(shelf: ExplorerStore) -> None:
+    shelf.edits.set("tag", [2, 30], '<b>"tag"</b>,\n')
+    shelf.edits.set("cluster_name", [1], "=blues")
     (head, *lines) = csv.reader(io.StringIO(exported(shelf, ROWS, "csv")[0].decode(), newline=""))
     told = pq.read_table(io.BytesIO(exported(shelf, ROWS, "parquet")[0])).to_pydict()
     assert head == list(told)
@@ -63,18 +63,18 @@ def test_tables_hold_all_that_is_known_and_said(shelf: Shelf) -> None:
     assert exported(shelf, ROWS, "txt")[0].decode() == "".join(f"{names[row]}\n" for row in ROWS)
 
 
-def test_labels_are_names_of_clusters_without_near_duplicates(shelf: Shelf) -> None:
-    shelf.edits.say("cluster_name", [0], "reds, all")
+def test_labels_are_names_of_clusters_without_near_duplicates(shelf: ExplorerStore) -> None:
+    shelf.edits.set("cluster_name", [0], "reds, all")
     (head, *lines) = csv.reader(io.StringIO(exported(shelf, np.arange(6), "labels")[0].decode(), newline=""))
     assert head == ["file", "label"]
     assert lines == [[NAMES[0], "reds, all"], [NAMES[2], "reds, all"], [NAMES[4], "reds, all"]]
-    shelf.edits.say("cluster_name", [1], "blues")
+    shelf.edits.set("cluster_name", [1], "blues")
     (_, *lines) = csv.reader(io.StringIO(exported(shelf, np.array([1, 0]), "labels")[0].decode(), newline=""))
     assert lines == [[NAMES[1], "blues"]]
 
 
-def test_an_atlas_holds_table_places_and_pictures(shelf: Shelf) -> None:
-    shelf.edits.say("tag", [3], "<script>")
+def test_an_atlas_holds_table_places_and_pictures(shelf: ExplorerStore) -> None:
+    shelf.edits.set("tag", [3], "<script>")
     found = atlas(shelf, ROWS)
     plain = pq.read_table(io.BytesIO(exported(shelf, ROWS, "parquet")[0]))
     assert found.column_names == [*plain.column_names, "projection_x", "projection_y", "image", "neighbors"]
@@ -92,7 +92,7 @@ def test_an_atlas_holds_table_places_and_pictures(shelf: Shelf) -> None:
     assert [picture["path"] for picture in told["image"]][-4:-1] == [NAMES[3], NAMES[1], NAMES[4]]
 
 
-def test_neighbours_of_an_atlas_are_the_nearest_of_the_selection(shelf: Shelf) -> None:
+def test_neighbours_of_an_atlas_are_the_nearest_of_the_selection(shelf: ExplorerStore) -> None:
     rows = np.random.default_rng(1).permutation(COUNT)[:25]
     vectors = np.load(shelf.networks["net"].path / "output.npy")[rows].astype(np.float64)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -107,21 +107,21 @@ def test_neighbours_of_an_atlas_are_the_nearest_of_the_selection(shelf: Shelf) -
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 15, 16])
-def test_small_selections_have_as_many_neighbours_as_there_are(shelf: Shelf, count: int) -> None:
+def test_small_selections_have_as_many_neighbours_as_there_are(shelf: ExplorerStore, count: int) -> None:
     found = atlas(shelf, np.arange(count))
     assert found.num_rows == count
     assert [len(one["ids"]) for one in found["neighbors"].to_pylist()] == [min(count, 16)] * count
     assert all(sorted(one["ids"]) == list(range(count)) for one in found["neighbors"].to_pylist())
 
 
-def test_a_row_that_is_there_twice_is_its_own_neighbour(shelf: Shelf) -> None:
+def test_a_row_that_is_there_twice_is_its_own_neighbour(shelf: ExplorerStore) -> None:
     near = atlas(shelf, ROWS)["neighbors"].to_pylist()
     assert near[1]["ids"][:2] == [1, 7]
     assert near[7]["ids"][:2] == [7, 1]
     assert near[1]["distances"][1] == pytest.approx(0, abs=1e-6)
 
 
-def test_large_selections_have_no_neighbours_and_end_somewhere(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_selections_have_no_neighbours_and_end_somewhere(shelf: ExplorerStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exports, "COMPARED", 7)
     monkeypatch.setattr(exports, "PICTURED", 8)
     assert "neighbors" in atlas(shelf, ROWS[:7]).column_names
@@ -136,13 +136,13 @@ def test_columns_of_the_same_name_stand_beside_those_of_the_atlas(tmp_path: Path
     for name in ("Image", "image", "neighbors"):
         table = table.append_column(name, pa.array([f"my {name}"] * COUNT))
     pq.write_table(table, pack.path / "items.parquet")
-    found = atlas(Shelf.of(pack.path), ROWS)
+    found = atlas(ExplorerStore.of(pack.path), ROWS)
     assert len({name.casefold() for name in found.column_names}) == len(found.column_names)
     assert found["Image_"].to_pylist()[0] == "my Image"
     assert found["image__"].to_pylist()[0] == "my image"
     assert found["neighbors_"].to_pylist()[0] == "my neighbors"
     assert found["image"].type == atlas(shelf, ROWS)["image"].type
-    assert free_name("a", ["b"]) == "a"
+    assert unused_name("a", ["b"]) == "a"
 
 
 def test_neighbours_are_exact_over_many_parts_and_without_a_length(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +168,7 @@ def test_the_first_network_says_who_is_near(tmp_path: Path) -> None:
     line = np.stack([np.cos(np.arange(COUNT) / 50), np.sin(np.arange(COUNT) / 50)], 1)
     for name, vectors in (("first", line), ("second", line[::-1] ** 2)):
         write_bank(tmp_path / name, {"inner": np.ones((COUNT, 2)), "output": vectors}, names, {"data": "none"})
-    shelf = Shelf(pack, [Network("first", tmp_path / "first"), Network("second", tmp_path / "second")])
+    shelf = ExplorerStore(pack, [Network("first", tmp_path / "first"), Network("second", tmp_path / "second")])
     near = atlas(shelf, np.array([0, 10, 20, 30, 39]))["neighbors"].to_pylist()
     assert near[0]["ids"] == [0, 1, 2, 3, 4]
     assert near[4]["ids"] == [4, 3, 2, 1, 0]

@@ -84,9 +84,9 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def pack(tmp_path: Path) -> Pack:
     shelf = make_shelf(tmp_path)
-    shelf.edits.say("tag", [3, 4], TAG)
-    shelf.edits.say("note", [5], "odd")
-    shelf.edits.say("cluster_name", [0], "reds")
+    shelf.edits.set("tag", [3, 4], TAG)
+    shelf.edits.set("note", [5], "odd")
+    shelf.edits.set("cluster_name", [0], "reds")
     shelf.edits.close()
     return shelf.pack
 

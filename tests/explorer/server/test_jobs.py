@@ -36,7 +36,7 @@ def jobs(tmp_path):
 def waited(jobs: Jobs, key: str, *states: str, seconds: float = 15) -> dict:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        found = jobs.look(key)
+        found = jobs.status(key)
         assert found is not None
         if found["state"] in states:
             return found
@@ -59,10 +59,10 @@ def test_a_result_is_kept_and_not_worked_out_again(jobs, tmp_path):
     asked = [json.loads((tmp_path / "jobs" / one / "asked.json").read_text()) for one in (key, another)]
     assert asked == [{"kind": "do", "given": {"row": 1}, "of": ["weights", probe]} for probe in ("", "another probe")]
     older = Jobs(tmp_path / "jobs", ["/nowhere.py"], "other weights")
-    assert older.ask("do", {"row": 1})["state"] != "done"
+    assert older.submit("do", {"row": 1})["state"] != "done"
     older.close()
     other = Jobs(tmp_path / "jobs", ["/nowhere.py"], "weights")
-    assert other.ask("do", {"row": 1})["found"] == found["found"]
+    assert other.submit("do", {"row": 1})["found"] == found["found"]
     other.close()
 
 

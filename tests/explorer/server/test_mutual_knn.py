@@ -8,8 +8,8 @@ import pytest
 
 from selfsight.core.errors import MissingExtra, UsageError
 from selfsight.explorer.prepare import projection as places
-from selfsight.explorer.prepare.projection import installed, place
-from selfsight.explorer.server.mutual_knn import shared_neighbours
+from selfsight.explorer.prepare.projection import available_projections, project
+from selfsight.explorer.server.mutual_knn import mutual_knn
 
 DICE = np.random.default_rng(0)
 
@@ -17,9 +17,9 @@ DICE = np.random.default_rng(0)
 def test_the_same_network_turned_agrees_and_another_is_at_chance():
     rows = DICE.normal(size=(300, 16)).astype(np.float32)
     turn = np.linalg.qr(DICE.normal(size=(16, 16)))[0].astype(np.float32)
-    same = shared_neighbours(rows, 3 * rows @ turn)
+    same = mutual_knn(rows, 3 * rows @ turn)
     assert same["mean"] == 1.0
-    other = shared_neighbours(rows, DICE.normal(size=(300, 8)).astype(np.float32))
+    other = mutual_knn(rows, DICE.normal(size=(300, 8)).astype(np.float32))
     assert other["chance"] == pytest.approx(10 / 299, abs=1e-4)
     assert abs(other["mean"] - other["chance"]) < 0.015
     assert other["of"] == 300
@@ -30,7 +30,7 @@ def test_what_differs_most_is_told_first():
     rows = DICE.normal(size=(200, 16)).astype(np.float32)
     moved = rows.copy()
     moved[:100] = DICE.normal(size=(100, 16))
-    found = shared_neighbours(rows, moved)
+    found = mutual_knn(rows, moved)
     assert all(one["row"] < 100 for one in found["differ"])
     assert all(one["row"] >= 100 for one in found["agree"])
     one = found["differ"][0]
@@ -44,11 +44,11 @@ def test_what_differs_most_is_told_first():
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_pictures_are_told(count):
     rows = np.ones((count, 4), np.float32)
-    assert shared_neighbours(rows, rows) == {"mean": None, "chance": None, "of": count, "differ": [], "agree": []}
+    assert mutual_knn(rows, rows) == {"mean": None, "chance": None, "of": count, "differ": [], "agree": []}
 
 
 def test_of_few_pictures_all_others_are_neighbours():
-    found = shared_neighbours(np.eye(4, dtype=np.float32), DICE.normal(size=(4, 3)).astype(np.float32))
+    found = mutual_knn(np.eye(4, dtype=np.float32), DICE.normal(size=(4, 3)).astype(np.float32))
     assert (found["mean"], found["chance"]) == (1, 1)
     assert all(sorted([one["row"], *one["left"]]) == [0, 1, 2, 3] for one in found["differ"])
 
@@ -57,22 +57,22 @@ def test_maps_keep_what_is_alike_together():
     middles = 3 * DICE.normal(size=(4, 12))
     kinds = np.arange(200) % 4
     rows = (middles[kinds] + 0.3 * DICE.normal(size=(200, 12))).astype(np.float32)
-    found = place(rows, "pca")
-    assert (found.shape, found.dtype, found.tolist()) == ((200, 2), np.float32, place(rows, "pca").tolist())
+    found = project(rows, "pca")
+    assert (found.shape, found.dtype, found.tolist()) == ((200, 2), np.float32, project(rows, "pca").tolist())
     apart = ((found[:, None] - found[None]) ** 2).sum(2)
     np.fill_diagonal(apart, np.inf)
     assert (kinds[apart.argmin(1)] == kinds).mean() > 0.95
     assert np.quantile(np.abs(found), 0.99, axis=0) == pytest.approx([1, 1], abs=0.1)
-    assert place(np.ones((5, 1), np.float32), "pca").shape == (5, 2)
+    assert project(np.ones((5, 1), np.float32), "pca").shape == (5, 2)
 
 
 def test_a_map_whose_package_is_not_there_says_what_to_do(monkeypatch):
     monkeypatch.setattr(places, "find_spec", lambda _: None)
-    assert installed() == ("pca",)
+    assert available_projections() == ("pca",)
     with pytest.raises(MissingExtra, match="pacmap"):
-        place(np.eye(5, dtype=np.float32), "pacmap")
+        project(np.eye(5, dtype=np.float32), "pacmap")
     with pytest.raises(UsageError, match="no map"):
-        place(np.eye(5, dtype=np.float32), "paca")
+        project(np.eye(5, dtype=np.float32), "paca")
 
 
 def test_packages_are_given_centred_unit_vectors_and_the_seed(monkeypatch):
@@ -84,7 +84,7 @@ def test_packages_are_given_centred_unit_vectors_and_the_seed(monkeypatch):
 
     monkeypatch.setattr(places, "find_spec", lambda _: True)
     monkeypatch.setitem(sys.modules, "pacmap", SimpleNamespace(PaCMAP=made))
-    found = place(DICE.normal(size=(50, 6)).astype(np.float32) + 9, "pacmap", seed=4)
+    found = project(DICE.normal(size=(50, 6)).astype(np.float32) + 9, "pacmap", seed=4)
     assert seen["random_state"] == 4
     assert np.linalg.norm(seen["rows"], axis=1) == pytest.approx(np.ones(50), abs=1e-5)
     assert np.abs(found).max() == pytest.approx(1, abs=0.01)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from selfsight.core.errors import DataError, UsageError
-from selfsight.explorer.server.filters import chosen, inside
+from selfsight.explorer.server.filters import filter_rows, inside_polygon
 from selfsight.explorer.server.pack import Pack, PackWriter
-from selfsight.explorer.server.store import Shelf
+from selfsight.explorer.server.store import ExplorerStore
 
 from explorer_store import COUNT, NAMES, jpeg, make_pack
 
@@ -45,7 +45,7 @@ def test_what_is_not_known_of_an_item_is_no_text_or_no_number(tmp_path):
     assert found.column("nothing").tolist() == [""] * 4
     np.testing.assert_array_equal(found.column("yes"), [1.0, np.nan, 0.0, 1.0])
     np.testing.assert_array_equal(found.column("size"), [3.0, 4.0, np.nan, 2.0])
-    about = {one.pop("name"): one for one in Shelf(found, []).columns}
+    about = {one.pop("name"): one for one in ExplorerStore(found, []).columns}
     assert about["shade"] == {"kind": "text", "values": ["", "red"], "counts": [2, 2]}
     assert about["size"] == {"kind": "number", "low": 2.0, "high": 4.0}
 
@@ -56,7 +56,7 @@ def test_of_many_texts_the_commonest_are_told_first(tmp_path):
         writer.thumbs(iter([jpeg((0, 0, 0))] * 100))
         names, columns = [str(row) for row in range(100)], {"kind": np.array(texts, object)}
         found = writer.finish(names, columns, {"pca": np.zeros((100, 2), np.float32)}, {}, {"networks": []})
-    (told,) = Shelf(found, []).columns
+    (told,) = ExplorerStore(found, []).columns
     assert told["values"] == [f"text {number:03d}" for number in [*range(20, 60), *range(10)]]
     assert told["counts"] == [2] * 40 + [1] * 10
 
@@ -81,18 +81,18 @@ def test_what_was_broken_off_leaves_nothing(tmp_path):
 
 
 def test_conditions_are_typed(pack):
-    reds = chosen(pack, [{"column": "label", "sign": "=", "value": "red"}])
+    reds = filter_rows(pack, [{"column": "label", "sign": "=", "value": "red"}])
     assert (reds % 2 == 0).all()
-    some = chosen(pack, [{"column": "brightness", "sign": ">=", "value": 0.5}, {"column": "label", "sign": "!=", "value": "red"}])
+    some = filter_rows(pack, [{"column": "brightness", "sign": ">=", "value": 0.5}, {"column": "label", "sign": "!=", "value": "red"}])
     assert some.tolist() == list(range(21, COUNT, 2))
-    assert chosen(pack, [{"column": "name", "sign": "has", "value": "SNÖW"}]).tolist() == []
-    assert chosen(pack, [{"column": "name", "sign": "has", "value": "ÜNÏ"}]).tolist() == [3]
-    assert chosen(pack, sort="brightness", descending=True)[0] == COUNT - 1
-    assert chosen(pack, sort="duplicates").tolist()[:2] == [0, 1]  # what is unknown comes last
+    assert filter_rows(pack, [{"column": "name", "sign": "has", "value": "SNÖW"}]).tolist() == []
+    assert filter_rows(pack, [{"column": "name", "sign": "has", "value": "ÜNÏ"}]).tolist() == [3]
+    assert filter_rows(pack, sort="brightness", descending=True)[0] == COUNT - 1
+    assert filter_rows(pack, sort="duplicates").tolist()[:2] == [0, 1]  # what is unknown comes last
     some = {"tag": np.array(["b", "", "a", "b"] + [""] * (COUNT - 4), object)}
-    assert chosen(pack, sort="tag", extra=some).tolist()[:5] == [2, 0, 3, 1, 4]
-    assert chosen(pack, sort="tag", descending=True, extra=some).tolist()[:5] == [0, 3, 2, 1, 4]  # equals stay in the data's order
-    assert chosen(
+    assert filter_rows(pack, sort="tag", extra=some).tolist()[:5] == [2, 0, 3, 1, 4]
+    assert filter_rows(pack, sort="tag", descending=True, extra=some).tolist()[:5] == [0, 3, 2, 1, 4]  # equals stay in the data's order
+    assert filter_rows(
         pack, extra={"tag": np.array(["x"] + [""] * (COUNT - 1), object)}, conditions=[{"column": "tag", "sign": "=", "value": "x"}]
     ).tolist() == [0]
 
@@ -106,7 +106,7 @@ def test_conditions_are_typed(pack):
 )
 def test_what_looks_like_code_is_a_text(pack, condition):
     before = time.perf_counter()
-    assert chosen(pack, [condition]).tolist() == []
+    assert filter_rows(pack, [condition]).tolist() == []
     assert time.perf_counter() - before < 1
 
 
@@ -128,13 +128,13 @@ def test_what_looks_like_code_is_a_text(pack, condition):
 )
 def test_what_cannot_be_meant_is_refused(pack, conditions, more, words):
     with pytest.raises(UsageError, match=words):
-        chosen(pack, conditions, **more)
+        filter_rows(pack, conditions, **more)
 
 
 def test_a_lasso_holds_what_lies_in_it(pack):
-    assert (chosen(pack, lasso=[[0, -2], [2, -2], [2, 2], [0, 2]]) % 2 == 1).all()
+    assert (filter_rows(pack, lasso=[[0, -2], [2, -2], [2, 2], [0, 2]]) % 2 == 1).all()
     points = np.random.default_rng(0).uniform(-1, 1, (500, 2))
     star = [[0, 1], [0.2, 0.2], [1, 0], [0.2, -0.2], [0, -1], [-0.2, -0.2], [-1, 0], [-0.2, 0.2]]
     from matplotlib.path import Path as Outline
 
-    assert (inside(points, star) == Outline(star).contains_points(points)).all()
+    assert (inside_polygon(points, star) == Outline(star).contains_points(points)).all()

@@ -13,8 +13,8 @@ from selfsight.core.errors import UsageError
 from selfsight.explorer.server import static_site as still
 from selfsight.explorer.server.mutual_knn import nearest_rows
 from selfsight.explorer.server.pack import stamp
-from selfsight.explorer.server.static_site import write_still
-from selfsight.explorer.server.store import Network, Shelf
+from selfsight.explorer.server.static_site import export_static_site
+from selfsight.explorer.server.store import ExplorerStore, Network
 
 from explorer_store import COUNT, make_shelf
 
@@ -25,8 +25,8 @@ def read(folder, name):
 
 def test_what_the_server_answers_stands_in_files(tmp_path):
     shelf = make_shelf(tmp_path)
-    shelf.edits.say("note", [3], "a </script><b> note")
-    page = write_still(shelf, tmp_path / "out" / "page")
+    shelf.edits.set("note", [3], "a </script><b> note")
+    page = export_static_site(shelf, tmp_path / "out" / "page")
     folder = page.parent
     assert len(list((folder / "thumbs").iterdir())) == COUNT
     assert (folder / "thumbs" / "7.jpg").read_bytes() == shelf.pack.thumb(7)
@@ -50,8 +50,8 @@ def test_where_pictures_lie_is_not_told(tmp_path):
     (run / "config.json").write_text(json.dumps({"data": str(tmp_path / "lair of mine" / "photos"), "method": "simclr"}))
     (run / "measures" / "scores.json").write_text(json.dumps({"scores": {}, "test": "../lair of mine/test.parquet", "train": "digits"}))
     shelf.pack.about["data"] = str(tmp_path / "lair of mine" / "photos?where=a")
-    told = Shelf(shelf.pack, [Network("net", tmp_path / "bank", run)])
-    folder = write_still(told, tmp_path / "page").parent
+    told = ExplorerStore(shelf.pack, [Network("net", tmp_path / "bank", run)])
+    folder = export_static_site(told, tmp_path / "page").parent
     assert not [file for file in folder.rglob("*.js") if b"lair of" in file.read_bytes()]
     base = (folder / "data" / "base.js").read_text()
     assert all(f'"{name}"' in base for name in ("photos?where=a", "photos", "test.parquet", "digits"))
@@ -77,7 +77,7 @@ def test_work_that_was_done_is_copied(tmp_path):
     now, of_class = stamp(shelf.pack.path), given | {"class": 1}
     (tmp_path / "run" / "measures").mkdir(parents=True)
     (tmp_path / "run" / "measures" / "linear.npz").write_bytes(b"a probe")
-    shelf = Shelf(shelf.pack, [Network("net", tmp_path / "bank", tmp_path / "run")])
+    shelf = ExplorerStore(shelf.pack, [Network("net", tmp_path / "bank", tmp_path / "run")])
     for letter, asked in {
         "b": {"given": given, "of": ["pack 1", ""]},
         "c": {"given": of_class, "of": [now, "another probe"]},
@@ -86,7 +86,7 @@ def test_work_that_was_done_is_copied(tmp_path):
     }.items():
         shutil.copytree(job, job.with_name(24 * letter))
         (job.with_name(24 * letter) / "asked.json").write_text(json.dumps({"kind": "maximise"} | asked))
-    folder = write_still(shelf, tmp_path / "page").parent
+    folder = export_static_site(shelf, tmp_path / "page").parent
     assert (folder / "work" / ("a" * 24) / "sheet.png").read_bytes() == b"picture"
     assert sorted(one.name for one in (folder / "work").iterdir()) == ["a" * 24, "e" * 24]  # not of an earlier preparation or probe
     assert '"segments {\\"layer\\":\\"\\",\\"network\\":\\"net\\",\\"row\\":3}":' in (folder / "data" / "base.js").read_text()
@@ -95,24 +95,24 @@ def test_work_that_was_done_is_copied(tmp_path):
 def test_of_many_pictures_outputs_alone_are_written_and_of_too_many_nothing(tmp_path, monkeypatch):
     shelf = make_shelf(tmp_path)
     monkeypatch.setattr(still, "PAIRS", 2 * COUNT - 1)
-    folder = write_still(shelf, tmp_path / "page").parent
+    folder = export_static_site(shelf, tmp_path / "page").parent
     assert sorted(one.name for one in (folder / "data").glob("near-*")) == ["near-0-0.js"]
     assert read(folder, "near-0-0")[5] == [[one["row"], one["alike"]] for one in shelf.neighbours(5)]
     monkeypatch.setattr(still, "MOST", COUNT - 1)
     with pytest.raises(UsageError, match="too many"):
-        write_still(shelf, tmp_path / "other")
+        export_static_site(shelf, tmp_path / "other")
 
 
 def test_an_earlier_one_is_replaced_and_nothing_else(tmp_path):
     shelf = make_shelf(tmp_path)
-    page = write_still(shelf, tmp_path / "page")
+    page = export_static_site(shelf, tmp_path / "page")
     (page.parent / "old.txt").write_text("")
-    write_still(shelf, tmp_path / "page")
+    export_static_site(shelf, tmp_path / "page")
     assert not (page.parent / "old.txt").exists()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(UsageError, match="something else"):
-        write_still(shelf, tmp_path / "mine")
+        export_static_site(shelf, tmp_path / "mine")
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
     assert {one.name for one in tmp_path.iterdir() if one.name.startswith(".partial")} == set()
 

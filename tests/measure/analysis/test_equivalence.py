@@ -10,7 +10,7 @@ from selfsight.backbones.image.vit import vit_nano
 from selfsight.core.errors import UsageError
 from selfsight.core.readout import Readout
 from selfsight.core.representation import Backbone, Representation
-from selfsight.measure.analysis.equivalence import Judge, Stitch, fit_by_task, head_of, stitched_error, stitching
+from selfsight.measure.analysis.equivalence import Stitch, StitchEvaluator, fit_by_task, head_of, stitched_error, stitching
 
 
 def plain(backbone: Backbone, size: int = 16) -> Representation:
@@ -24,9 +24,9 @@ def pictures(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return (0.6 * torch.rand(count, 3, 16, 16, generator=dice) + 0.4 * labels[:, None, None, None]), labels
 
 
-def judge_of(backbone: Backbone) -> Judge:
+def judge_of(backbone: Backbone) -> StitchEvaluator:
     torch.manual_seed(0)
-    return Judge(plain(backbone), nn.Linear(backbone.dim, 5))
+    return StitchEvaluator(plain(backbone), nn.Linear(backbone.dim, 5))
 
 
 @pytest.mark.parametrize("build", [lambda: resnet_tiny(size=16, width=4), lambda: vit_nano(size=16)])

@@ -11,7 +11,7 @@ from selfsight.backbones.image.resnet import resnet_tiny
 from selfsight.backbones.image.vit import vit_nano
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Backbone, Features, Representation
-from selfsight.measure.analysis.equivalence import Judge
+from selfsight.measure.analysis.equivalence import StitchEvaluator
 from selfsight.measure.analysis.equivariance import (
     Change,
     Transport,
@@ -147,7 +147,7 @@ def halves(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_places_that_are_moved_back_undo_a_flip():
     backbone = plain(Filters(torch.eye(3)[:, :, None, None] * torch.ones(1, 1, 3, 3)))
-    judge = Judge(backbone, lambda rows: rows)
+    judge = StitchEvaluator(backbone, lambda rows: rows)
     (train, labels), (test, truth) = halves(64, 0), halves(64, 1)
 
     class Upper(Filters):
@@ -155,7 +155,7 @@ def test_places_that_are_moved_back_undo_a_flip():
             grid = self.conv(images)
             return Features(grid[:, :1, :4].mean((2, 3)) - grid[:, :1, 4:].mean((2, 3)), grid)
 
-    judge = Judge(plain(Upper(backbone.backbone.conv.weight.detach())), lambda rows: torch.cat([rows, -rows], 1))
+    judge = StitchEvaluator(plain(Upper(backbone.backbone.conv.weight.detach())), lambda rows: torch.cat([rows, -rows], 1))
     bars = four_bars(judge, (train, labels), (test, truth), flipped(upright=True), steps=5)
     assert (bars.original.value, bars.changed.value) == (0, 1)
     assert (bars.moved["conv"].value, bars.taught["conv"].value) == (0, 0)
@@ -170,7 +170,7 @@ def test_maps_are_taught_and_the_network_is_not():
     before = {name: value.clone() for name, value in phi.backbone.state_dict().items()}
     head = nn.Linear(phi.backbone.dim, 2)
     train, test = halves(64, 0), halves(32, 1)
-    bars = four_bars(Judge(phi, head), train, test, flipped(upright=True), layers=("stem",), steps=3)
+    bars = four_bars(StitchEvaluator(phi, head), train, test, flipped(upright=True), layers=("stem",), steps=3)
     assert all(torch.equal(before[name], value) for name, value in phi.backbone.state_dict().items())
     assert all(weight.grad is None for weight in phi.backbone.parameters())
     fresh = Transport(flipped().target, 4)

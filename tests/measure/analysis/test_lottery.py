@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from selfsight.core.errors import UsageError
-from selfsight.measure.analysis.lottery import cluster_agreement, held, lottery, prunable, prune
+from selfsight.measure.analysis.lottery import cluster_agreement, lottery, masked_weights, prunable, prune
 
 
 def make(seed: int) -> nn.Module:
@@ -53,7 +53,7 @@ def test_pruned_weights_stay_zero_while_others_learn():
     network = make(0)
     masks = {name: torch.rand(dict(network.named_parameters())[name].shape) < 0.5 for name in prunable(network)}
     before = {name: value.clone() for name, value in network.named_parameters()}
-    with held(network, masks):
+    with masked_weights(network, masks):
         train(network, steps=5)
     for name, mask in masks.items():
         weight = dict(network.named_parameters())[name]

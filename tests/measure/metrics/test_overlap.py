@@ -13,11 +13,11 @@ from selfsight.measure.metrics.overlap import (
     confusion,
     corloc,
     f_beta,
-    judge_boxes,
-    judge_masks,
     matched,
     mean_iou,
     overlap,
+    score_boxes,
+    score_masks,
 )
 
 
@@ -90,11 +90,11 @@ def test_true_boxes_are_all_right_and_unknown_ones_are_not_judged(tmp_path):
     source = selfsight.open("world:shapes?count=5&size=32")
     truth = source.truth(np.arange(5)).boxes
     assert truth is not None
-    right, wrong = (judge_boxes(boxes, source) for boxes in (lambda row: np.asarray(truth[row]), lambda row: np.zeros((0, 5))))
+    right, wrong = (score_boxes(boxes, source) for boxes in (lambda row: np.asarray(truth[row]), lambda row: np.zeros((0, 5))))
     assert right is not None
     assert wrong is not None
     assert (right.value, wrong.value) == (1, 0)
-    assert judge_boxes(lambda row: np.zeros((0, 5)), selfsight.open("photo:astronaut?count=4")) is None
+    assert score_boxes(lambda row: np.zeros((0, 5)), selfsight.open("photo:astronaut?count=4")) is None
 
 
 def test_objects_of_which_nothing_is_seen_do_not_count():
@@ -122,6 +122,6 @@ def test_padding_of_pictures_of_many_shapes_is_not_judged(tmp_path):
         return mask[down[:, None], across] > 0
 
     assert len({size[0] / size[1] for size in sizes}) == 3
-    assert judge_masks(exact, source, sizes) == pytest.approx({"f": 1.0, "iou": 1.0, "accuracy": 1.0}, abs=0.02)
-    everywhere = judge_masks(lambda row, size: np.ones(size), source, sizes)
+    assert score_masks(exact, source, sizes) == pytest.approx({"f": 1.0, "iou": 1.0, "accuracy": 1.0}, abs=0.02)
+    everywhere = score_masks(lambda row, size: np.ones(size), source, sizes)
     assert everywhere["iou"] == pytest.approx(1 / 16, abs=0.005)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from selfsight.core.errors import DataError
-from selfsight.measure.metrics.precision import THRESHOLDS, average_precision, judge_detections
+from selfsight.measure.metrics.precision import THRESHOLDS, average_precision, score_detections
 
 BY_PYCOCOTOOLS = [
     (0.220472, 0.351523, 0.255042),
@@ -37,7 +37,7 @@ def pictures(seed: int) -> tuple[list[np.ndarray], list[np.ndarray], list[np.nda
 @pytest.mark.parametrize("seed", range(4))
 def test_as_cocos_own_program(seed):
     found, truth, crowds = pictures(seed)
-    scores = judge_detections(found, truth, 3, crowds=crowds)
+    scores = score_detections(found, truth, 3, crowds=crowds)
     assert [scores[name].value for name in ("AP", "AP50", "AP75")] == pytest.approx(BY_PYCOCOTOOLS[seed], abs=1e-6)
     assert all(score.low <= score.value <= score.high for score in scores.values())
 
@@ -75,7 +75,7 @@ def test_as_the_definition_says():
 def test_cases_told_in_the_head():
     truth = [np.array([[0, 0, 10, 10, 0], [20, 20, 30, 30, 1.0]]), np.array([[5, 5, 15, 15, 0.0]])]
     perfect = [np.concatenate([one, np.ones((len(one), 1))], 1) for one in truth]
-    assert judge_detections(perfect, truth, 3)["AP"].value == 1
+    assert score_detections(perfect, truth, 3)["AP"].value == 1
     assert np.isnan(average_precision(perfect, truth, 3)[:, 2]).all()
     twice = [np.concatenate([one, one - [0, 0, 0, 0, 0, 0.5]]) for one in perfect]
     assert average_precision(twice, truth, 2)[:, 0] == pytest.approx(1)  # all were found before the first false alarm
@@ -84,4 +84,4 @@ def test_cases_told_in_the_head():
     wide = [np.array([[0, 0, 10, 15, 0, 1.0]]), np.zeros((0, 6))]  # overlap 2/3
     assert (average_precision(wide, [truth[0][:1], np.zeros((0, 5))], 1)[:, 0] == (THRESHOLDS <= 2 / 3)).all()
     with pytest.raises(DataError, match="true box"):
-        judge_detections(perfect, [np.zeros((0, 5))] * 2, 2)
+        score_detections(perfect, [np.zeros((0, 5))] * 2, 2)

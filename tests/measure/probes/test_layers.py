@@ -6,12 +6,12 @@ import torch
 
 import selfsight
 from selfsight.backbones.table import build_backbone
-from selfsight.bank.extract import bank_of
+from selfsight.bank.extract import get_bank
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
-from selfsight.data.loader import images
+from selfsight.data.loader import load_images
 from selfsight.measure.probes.knn import knn
-from selfsight.measure.probes.layers import Labelled, curve, layers
+from selfsight.measure.probes.layers import LabelPair, curve, layers
 from selfsight.measure.results import Features
 
 
@@ -24,19 +24,19 @@ def phi(spec: str) -> Representation:
 def known():
     parts = [selfsight.open(f"world:shapes?count={count}&size=16&split={split}") for count, split in ((80, "train"), (40, "test"))]
     truths = [part.truth(np.arange(len(part))) for part in parts]
-    return parts, Labelled(truths[0].labels, truths[1].labels, truths[0].classes)
+    return parts, LabelPair(truths[0].labels, truths[1].labels, truths[0].classes)
 
 
 @pytest.mark.parametrize("spec", ["resnet_tiny", "vit_nano"])
 def test_every_layer_has_the_score_of_its_pooled_features(known, spec):
     (train, test), labels = known
     network, said = phi(spec), []
-    found = layers(network, train, test, labels, probe=knn, say=said.append)
+    found = layers(network, train, test, labels, probe=knn, progress=said.append)
     assert tuple(found.values) == network.layers
     assert said == [f"layer {name}" for name in network.layers]
     name = network.layers[1]
     with torch.no_grad():
-        rows = [network.pooled(images(part, np.arange(len(part))).pixels, name).numpy() for part in (train, test)]
+        rows = [network.pooled(load_images(part, np.arange(len(part))).pixels, name).numpy() for part in (train, test)]
     assert found.values[name] == knn(Features(*rows, labels.train, labels.test)).values["top1"]
     assert "k" in found.protocol
 
@@ -53,6 +53,6 @@ def test_some_layers_in_the_order_asked_for(known):
 def test_a_bank_of_layers_has_the_same_curve(known, tmp_path):
     (train, test), labels = known
     network = phi("resnet_tiny")
-    banks = [bank_of(network, part, tmp_path, layers=network.layers) for part in (train, test)]
+    banks = [get_bank(network, part, tmp_path, layers=network.layers) for part in (train, test)]
     fitted, judged = ({name: bank.pooled(name) for name in network.layers} for bank in banks)
     assert curve(fitted, judged, labels, probe=knn) == layers(network, train, test, labels, probe=knn)

@@ -11,7 +11,7 @@ from selfsight.measure.probes.cluster import cluster
 from selfsight.measure.probes.geometry import geometry
 from selfsight.measure.probes.knn import knn, vote
 from selfsight.measure.probes.linear import PENALTIES, Probe, fit_probe, linear
-from selfsight.measure.results import Features, Score, share, spread_of_table
+from selfsight.measure.results import Features, Score, proportion, spread_of_table
 from selfsight.objectives.spread import alignment, effective_rank, uniformity
 
 
@@ -172,12 +172,12 @@ def test_interval_of_a_share_covers_the_truth():
     chance = np.random.default_rng(0)
     covered = 0
     for trial in range(200):
-        score = share(chance.random(150) < 0.7, seed=trial)
+        score = proportion(chance.random(150) < 0.7, seed=trial)
         assert score.low <= score.value <= score.high
         covered += score.low <= 0.7 <= score.high
     assert 0.90 <= covered / 200 <= 0.99
-    assert share(np.ones(5, dtype=bool)) == Score(1.0, 1.0, 1.0)
-    assert share(np.zeros(5, dtype=bool)) == Score(0.0, 0.0, 0.0)
+    assert proportion(np.ones(5, dtype=bool)) == Score(1.0, 1.0, 1.0)
+    assert proportion(np.zeros(5, dtype=bool)) == Score(0.0, 0.0, 0.0)
 
 
 def test_interval_of_a_table_is_that_of_resampling():

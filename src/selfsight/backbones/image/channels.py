@@ -11,7 +11,7 @@ from selfsight.core.errors import UsageError
 from selfsight.core.lab import lab
 from selfsight.core.representation import Backbone, ColourBackbone, Features, SplitBackbone
 
-__all__ = ["Seen", "Split", "seen", "split"]
+__all__ = ["ChannelSplit", "ChannelSubset", "seen", "split"]
 
 Space = Literal["lab", "rgb"]
 _MIDDLE, _SCALE = (50.0, 0.0, 0.0), (25.0, 25.0, 25.0)
@@ -34,7 +34,7 @@ class Colours(nn.Module):
             return (values - values.new_tensor(_MIDDLE)[:, None, None]) / values.new_tensor(_SCALE)[:, None, None]
 
 
-class Seen(ColourBackbone):
+class ChannelSubset(ColourBackbone):
     """A network that sees some channels of a colour space.
 
     Args:
@@ -57,14 +57,14 @@ class Seen(ColourBackbone):
         return self.network(values[:, self.seen].to(images.dtype))
 
 
-class Split(SplitBackbone):
+class ChannelSplit(SplitBackbone):
     """Two networks, each of which sees what the other does not; their features side by side.
 
     Args:
         first, second: the halves, whose grids are alike.
     """
 
-    def __init__(self, first: Seen, second: Seen) -> None:
+    def __init__(self, first: ChannelSubset, second: ChannelSubset) -> None:
         super().__init__()
         self.first, self.second = first, second
         self.dim, self.stride, self.channels = first.dim + second.dim, first.stride, 3
@@ -93,20 +93,20 @@ def _channels(text: int | str) -> tuple[int, ...]:
     return tuple(digits)
 
 
-def seen(*, size: int = 32, channels: int = 3, of: str = "resnet_tiny", space: Space = "lab", see: int | str = 0) -> Seen:
+def seen(*, size: int = 32, channels: int = 3, of: str = "resnet_tiny", space: Space = "lab", see: int | str = 0) -> ChannelSubset:
     """A network (``of``) that sees some channels (``see``: digits) of a colour space; by default the light alone."""
     _need_colour_pictures(channels)
     digits = _channels(see)
-    return Seen(build_backbone(of, size=size, channels=len(digits)), space, digits)
+    return ChannelSubset(build_backbone(of, size=size, channels=len(digits)), space, digits)
 
 
-def split(*, size: int = 32, channels: int = 3, of: str = "resnet_tiny", space: Space = "lab", first: int | str = 0) -> Split:
+def split(*, size: int = 32, channels: int = 3, of: str = "resnet_tiny", space: Space = "lab", first: int | str = 0) -> ChannelSplit:
     """Two networks (``of``): one sees some channels (``first``: digits) of a colour space, the other the rest; by default light and colour."""
     _need_colour_pictures(channels)
     digits = _channels(first)
     rest = tuple(digit for digit in range(3) if digit not in digits)
-    one, other = (Seen(build_backbone(of, size=size, channels=len(each)), space, each) for each in (digits, rest))
-    return Split(one, other)
+    one, other = (ChannelSubset(build_backbone(of, size=size, channels=len(each)), space, each) for each in (digits, rest))
+    return ChannelSplit(one, other)
 
 
 def _need_colour_pictures(channels: int) -> None:

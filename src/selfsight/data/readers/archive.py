@@ -11,7 +11,7 @@ import numpy as np
 from selfsight.core.errors import DataError
 from selfsight.data.decode import Payload, Unreadable
 from selfsight.data.listing import Annotations, digest, display
-from selfsight.data.readers.folder import PICTURES, class_folders
+from selfsight.data.readers.folder import IMAGE_SUFFIXES, class_folders
 from selfsight.data.source import Rows, Truth
 
 __all__ = ["ParquetListing", "TarListing", "columns_truth"]
@@ -81,7 +81,7 @@ def _members(path: Path) -> list[tuple[str, tuple[int, int], dict[str, Any]]]:
                 key, extension = str(where.with_name(stem or where.name)), extension.lower()
                 if not member.isfile() or where.name.startswith("."):
                     continue
-                if f".{extension.rpartition('.')[2]}" in PICTURES:
+                if f".{extension.rpartition('.')[2]}" in IMAGE_SUFFIXES:
                     pictures.setdefault(key, (member.name, (member.offset_data, member.size)))
                 elif extension in ("cls", "json", "txt") and (file := archive.extractfile(member)):
                     beside.setdefault(key, {}).update(_side_file(extension, file.read()))

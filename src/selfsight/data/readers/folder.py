@@ -12,9 +12,9 @@ from selfsight.data.decode import Payload, Unreadable
 from selfsight.data.listing import Annotations, digest, display
 from selfsight.data.source import Rows, Truth
 
-__all__ = ["PICTURES", "FolderListing", "class_folders"]
+__all__ = ["IMAGE_SUFFIXES", "FolderListing", "class_folders"]
 
-PICTURES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2", ".avif", ".ico")
 )
 """Endings of files that are tried; whether they are pictures is decided by their content."""
@@ -97,7 +97,7 @@ def _file(entry: os.DirEntry[str], relative: str, skipped: Counter[str]) -> Foun
         if not entry.is_file():
             skipped["broken links and special files"] += 1
             return None
-        if extension not in PICTURES and (extension in _OTHERS or not _looks_like_picture(entry.path)):
+        if extension not in IMAGE_SUFFIXES and (extension in _OTHERS or not _looks_like_image(entry.path)):
             skipped[f"files that are no pictures ({extension or 'no extension'})"] += 1
             return None
         state = entry.stat()
@@ -107,7 +107,7 @@ def _file(entry: os.DirEntry[str], relative: str, skipped: Counter[str]) -> Foun
     return relative, state.st_size, state.st_mtime_ns
 
 
-def _looks_like_picture(path: str) -> bool:
+def _looks_like_image(path: str) -> bool:
     with open(path, "rb") as file:  # noqa: PTH123
         return file.read(4).startswith(_MAGIC)
 

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from selfsight.core.clock import Clock, key
 
-__all__ = ["Dice"]
+__all__ = ["KeyedRandom"]
 
 
 @dataclass(frozen=True)
-class Dice:
+class KeyedRandom:
     """Random numbers for the ``n`` images of a global batch at one moment.
 
     ``path`` tells views and operations apart: each has a stream of its own, so that adding an operation
@@ -23,9 +23,9 @@ class Dice:
     clock: Clock
     path: tuple[int, ...] = ()
 
-    def at(self, *steps: int) -> "Dice":
+    def at(self, *steps: int) -> "KeyedRandom":
         """The dice of a view, or of an operation of a view."""
-        return Dice(self.n, self.clock, self.path + steps)
+        return KeyedRandom(self.n, self.clock, self.path + steps)
 
     def generator(self) -> torch.Generator:
         """A generator seeded by the moment and the path."""

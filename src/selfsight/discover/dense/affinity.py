@@ -12,11 +12,11 @@ from torch.nn.functional import adaptive_avg_pool2d, normalize
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
 
-__all__ = ["Facet", "Graph", "chunked", "colour_affinity", "cosines", "described", "landmarks", "similar"]
+__all__ = ["Facet", "Graph", "affinity_graph", "chunked_graph", "colour_affinity", "cosines", "location_features", "nystrom_graph"]
 
 Facet = Literal["auto", "key", "query", "value", "token"]
 Affinity = Float[Tensor, "batch place place"]
-Described = Float[Tensor, "batch dim rows columns"]
+DenseFeatures = Float[Tensor, "batch dim rows columns"]
 
 NEIGHBOURS = ((20, 2.0), (10, 0.1))
 """Of a colour: how many, and what a picture's side counts beside the range of a colour (Melas-Kyriazi et al. 2022)."""
@@ -38,14 +38,14 @@ class Graph:
 
 
 @torch.no_grad()
-def described(
+def location_features(
     phi: Representation,
     images: Num[Tensor, "batch channel height width"],
     *,
     layer: str | None = None,
     facet: Facet = "auto",
     block: int = -1,
-) -> Described:
+) -> DenseFeatures:
     """One vector a place.
 
     Args:
@@ -61,24 +61,24 @@ def described(
     """
     if layer is not None and facet not in ("auto", "token"):
         raise UsageError(f"The layer {layer!r} has no {facet}s to choose.", "Name a layer, or a facet and a block.")
-    if layer is not None or facet == "token" or (facet == "auto" and not phi.attends):
+    if layer is not None or facet == "token" or (facet == "auto" and not phi.has_attention):
         return phi.grid(images, layer)
     return phi.facet(images, "key" if facet == "auto" else facet, block)
 
 
-def cosines(features: Described) -> Affinity:
+def cosines(features: DenseFeatures) -> Affinity:
     """``W_ij = cos(f_i, f_j)``, negative ones and all."""
     unit = normalize(features.flatten(2), dim=1)
     return unit.transpose(1, 2) @ unit
 
 
-def similar(weights: Affinity) -> Graph:
+def affinity_graph(weights: Affinity) -> Graph:
     """A graph of a matrix, whose negative weights are taken as none."""
     kept = weights.clamp(min=0)
     return Graph(lambda given: given @ kept, kept.sum(2), kept)
 
 
-def chunked(features: Described, rows: int = 2048) -> Graph:
+def chunked_graph(features: DenseFeatures, rows: int = 2048) -> Graph:
     """The graph of positive cosines, made again for every product, some rows at a time: for pictures of many places."""
     unit = normalize(features.flatten(2), dim=1)
 
@@ -89,7 +89,7 @@ def chunked(features: Described, rows: int = 2048) -> Graph:
     return Graph(times, times(torch.ones_like(unit[:, :1]))[:, 0])
 
 
-def landmarks(features: Described, count: int, *, seed: int = 0) -> Graph:
+def nystrom_graph(features: DenseFeatures, count: int, *, seed: int = 0) -> Graph:
     """Positive cosines of all places to some, and from these to all: Nyström's ``W ≈ C M⁺ Cᵀ`` (Fowlkes et al. 2004, IEEE PAMI 26).
 
     Exact where all places are landmarks. ``M⁺`` drops directions below 1e-5 of the largest.

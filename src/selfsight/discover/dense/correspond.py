@@ -13,11 +13,11 @@ from torch.nn.functional import avg_pool2d, grid_sample, interpolate, normalize,
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
 
-__all__ = ["best_buddies", "denser", "log_binned", "points_of", "transfer"]
+__all__ = ["best_buddies", "log_binned", "points_of", "token_stride", "transfer"]
 
 
 @contextmanager
-def denser(phi: Representation, stride: int) -> Iterator[None]:
+def token_stride(phi: Representation, stride: int) -> Iterator[None]:
     """While it lasts a vision transformer has a token every ``stride`` pixels, from patches that overlap (Amir et al. 2021, arXiv:2112.05814).
 
     Pictures are continued at their borders, so that token i has its middle at ``stride (i + ½)``, as without overlap. At the
@@ -28,7 +28,7 @@ def denser(phi: Representation, stride: int) -> Iterator[None]:
     """
     backbone: Any = phi.backbone
     conv = next((module for name, module in backbone.named_modules() if "patch_embed" in name and isinstance(module, nn.Conv2d)), None)
-    if conv is None or not phi.attends:
+    if conv is None or not phi.has_attention:
         raise UsageError(f"{phi.name} has no patches that could overlap.", "Ask a vision transformer, or look at a larger --side.")
     patch, before = conv.kernel_size[0], (conv.stride, backbone.stride)
     if stride < 1 or patch % stride:

@@ -10,8 +10,8 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate, normalize, one
 
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
-from selfsight.data.views.image.geometry import whole_picture
-from selfsight.discover.dense.features import Look, Looked
+from selfsight.data.views.image.geometry import resize_whole
+from selfsight.discover.dense.features import FeatureBatch, FeatureSpec
 
 __all__ = ["carried", "propagate", "window"]
 
@@ -36,7 +36,7 @@ def carried(
     Args:
         query, keys: unit-length features of this frame, and of those before.
         labels: soft labels of those.
-        near: which places a place may look at, in every frame.
+        near: which places a place may feature_spec at, in every frame.
         most: how many of all frames' places together count.
         temperature: τ.
     """
@@ -54,7 +54,7 @@ def propagate(
     frames: Iterable[Float[Tensor, "3 height width"]],
     first: Int[np.ndarray, "tall wide"],
     *,
-    look: Look | None = None,
+    feature_spec: FeatureSpec | None = None,
     context: int = 7,
     radius: int = 12,
     most: int = 5,
@@ -65,7 +65,7 @@ def propagate(
     Each frame asks the first and the ``context`` before it. Soft labels are upsampled, stretched to [0, 1], and the largest wins.
 
     Args:
-        phi, look: the representation; at which scale, and which features.
+        phi, feature_spec: the representation; at which scale, and which features.
         frames: pictures with values from 0 to 255, all of one size.
         first: of the first frame: 0 is ground, then objects.
         context, radius: frames before; rows and columns that a place may have moved.
@@ -76,11 +76,11 @@ def propagate(
     """
     if not first.any():
         raise UsageError("The first mask is empty: there is nothing to carry on.", "Give a mask with an object.")
-    look, size = look or Look(), first.shape
+    feature_spec, size = feature_spec or FeatureSpec(), first.shape
     start = one_hot(torch.from_numpy(first.astype(np.int64)), int(first.max()) + 1).permute(2, 0, 1).float()
     keys, labels, near = list[Tensor](), list[Tensor](), torch.ones(0, 0, dtype=torch.bool)
     for frame in frames:
-        rows, shape = _described(phi, frame, look, size)
+        rows, shape = _described(phi, frame, feature_spec, size)
         if not keys:
             near = window(*shape, radius).to(rows.device)
             keys, labels = [rows], [adaptive_avg_pool2d(start, shape).flatten(1).to(rows)]
@@ -91,12 +91,12 @@ def propagate(
         yield _hard(now.unflatten(1, shape), size)
 
 
-def _described(phi: Representation, frame: Tensor, look: Look, size: tuple[int, ...]) -> tuple[Tensor, tuple[int, int]]:
+def _described(phi: Representation, frame: Tensor, feature_spec: FeatureSpec, size: tuple[int, ...]) -> tuple[Tensor, tuple[int, int]]:
     """Unit-length features of a frame's places, and how many there are down and across."""
     if frame.shape[1:] != size:
         raise UsageError(f"A frame of {tuple(frame.shape[1:])} px does not fit the mask's {size}.", "Give frames and mask of one size.")
-    picture = whole_picture(frame, look.size or phi.size, phi.backbone.stride)[None].to(phi.device)
-    grid = Looked(phi, picture, look).features[0]
+    picture = resize_whole(frame, feature_spec.size or phi.size, phi.backbone.stride)[None].to(phi.device)
+    grid = FeatureBatch(phi, picture, feature_spec).features[0]
     return normalize(grid.flatten(1), dim=0), (grid.shape[1], grid.shape[2])
 
 

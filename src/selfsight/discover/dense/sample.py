@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-__all__ = ["FITTED", "Sample"]
+__all__ = ["MAX_ROWS", "ReservoirSample"]
 
-FITTED = 50_000
+MAX_ROWS = 50_000
 """Rows that anything is fitted on at most, drawn by the seed."""
 
 
 @dataclass
-class Sample:
-    """At most ``FITTED`` rows of a stream, each as likely as any, in the order in which they came."""
+class ReservoirSample:
+    """At most ``MAX_ROWS`` rows of a stream, each as likely as any, in the order in which they came."""
 
     seed: int
     parts: list[tuple[Tensor, ...]] = field(default_factory=list)
@@ -26,7 +26,7 @@ class Sample:
         """Rows that go together, such as vectors and their labels."""
         self.parts.append(tuple(column.cpu() for column in columns))
         self.lots = torch.cat([self.lots, torch.rand(len(columns[0]), generator=self.generator)])
-        if len(self.lots) > 2 * FITTED:
+        if len(self.lots) > 2 * MAX_ROWS:
             self._thin()
 
     def rows(self) -> tuple[Tensor, ...]:
@@ -35,6 +35,6 @@ class Sample:
         return self.parts[0] if self.parts else ()
 
     def _thin(self) -> None:
-        kept = self.lots.argsort()[:FITTED].sort().values
+        kept = self.lots.argsort()[:MAX_ROWS].sort().values
         self.parts = [tuple(torch.cat(column)[kept] for column in zip(*self.parts, strict=True))] if self.parts else []
         self.lots = self.lots[kept]

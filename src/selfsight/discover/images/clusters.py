@@ -12,38 +12,38 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch.nn.functional import normalize
 
-from selfsight.bank.extract import bank_of, encoder_of, pass_through
+from selfsight.bank.extract import extract_features, get_bank, make_encoder
 from selfsight.bank.nearest import nearest
 from selfsight.bank.store import OUTPUT
-from selfsight.core.progress import Say, quiet
+from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
-from selfsight.data.loader import images
+from selfsight.data.loader import load_images
 from selfsight.data.source import Source
-from selfsight.data.views.image.geometry import central
-from selfsight.discover.images.grouping import Choice, choose, grouped
+from selfsight.data.views.image.geometry import central_square
+from selfsight.discover.images.grouping import Choice, choose_count, group
 from selfsight.discover.images.sheets import cluster_sheet, draw_choice
 from selfsight.render.panels import facts, inlined, panel, table
 
 __all__ = [
-    "AROUND",
+    "NEIGHBOURS",
     "PIXELS",
     "THUMB",
     "Cluster",
-    "Clustered",
+    "ClusteringResult",
     "cluster_labels",
     "describe_groups",
     "find_clusters",
+    "image_vectors",
     "near_duplicates",
     "numbered",
-    "thumbs",
-    "vectors_of",
+    "thumbnails",
 ]
 
 TYPICAL, APART = 8, 3
 """Pictures of each cluster that are shown: nearest to its middle, farthest from it."""
 THUMB = 96
 """Side of these in pixels."""
-AROUND = 10
+NEIGHBOURS = 10
 """Neighbours by whose distance a picture is an outlier."""
 TINY, PIXEL_SIDE = 24, 32
 """Sides at which near-duplicates are compared in pixels, and at which pixels are clustered."""
@@ -72,7 +72,7 @@ class Cluster:
     name: str | None = None
     share: float | None = None
 
-    def to_plain(self, names: Sequence[str]) -> dict[str, Any]:
+    def to_json(self, names: Sequence[str]) -> dict[str, Any]:
         """For JSON, with file names for rows."""
         plain: dict[str, Any] = {"size": self.size, "spread": round(self.spread, 5)}
         plain |= {"name": self.name, "share": self.share} if self.name is not None else {}
@@ -81,7 +81,7 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class Clustered:
+class ClusteringResult:
     """The pictures of a data set in clusters, the largest first.
 
     Attributes:
@@ -99,14 +99,14 @@ class Clustered:
     names: tuple[str, ...]
     labels: Int[np.ndarray, " picture"]
     nearness: Float[np.ndarray, " picture"]
-    lonely: Float[np.ndarray, " picture"]
-    twins: tuple[tuple[int, ...], ...]
+    neighbour_distance: Float[np.ndarray, " picture"]
+    duplicate_groups: tuple[tuple[int, ...], ...]
     clusters: tuple[Cluster, ...]
     choice: Choice | None = None
     pictures: Mapping[int, UInt8[np.ndarray, "_ _ 3"]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
-    def called(self, labels: Int[np.ndarray, " picture"], classes: Sequence[str]) -> "Clustered":
+    def with_class_names(self, labels: Int[np.ndarray, " picture"], classes: Sequence[str]) -> "ClusteringResult":
         """With the commonest class of each cluster as its name; a label of -1 is not known."""
         named = []
         for number, cluster in enumerate(self.clusters):
@@ -116,11 +116,13 @@ class Clustered:
             named.append(replace(cluster, name=name, share=share))
         return replace(self, clusters=tuple(named))
 
-    def to_plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Everything but pictures and single pictures' numbers."""
-        plain: dict[str, Any] = {"info": dict(self.facts), "clusters": [one.to_plain(self.names) for one in self.clusters]}
-        plain["duplicates"] = [[self.names[row] for row in group] for group in self.twins]
-        plain["outliers"] = [{"file": self.names[row], "distance": round(float(self.lonely[row]), 5)} for row in self.outliers()]
+        plain: dict[str, Any] = {"info": dict(self.facts), "clusters": [one.to_json(self.names) for one in self.clusters]}
+        plain["duplicates"] = [[self.names[row] for row in group] for group in self.duplicate_groups]
+        plain["outliers"] = [
+            {"file": self.names[row], "distance": round(float(self.neighbour_distance[row]), 5)} for row in self.outliers()
+        ]
         if self.choice:
             tried = zip(self.choice.counts, self.choice.silhouettes, self.choice.spread, strict=True)
             plain["choice"] = [{"clusters": count, "silhouette": silhouette, "spread": spread} for count, silhouette, spread in tried]
@@ -129,24 +131,24 @@ class Clustered:
     def duplicates(self) -> Float[np.ndarray, " picture"]:
         """The number of each picture's group of near-duplicates; NaN where it is in none."""
         found = np.full(len(self.names), np.nan)
-        for row, number in numbered(self.twins).items():
+        for row, number in numbered(self.duplicate_groups).items():
             found[row] = number
         return found
 
     def outliers(self, most: int = 24) -> list[int]:
         """Rows of the pictures that are farthest from their neighbours, the farthest first."""
-        return np.argsort(-self.lonely, kind="stable")[:most].tolist()
+        return np.argsort(-self.neighbour_distance, kind="stable")[:most].tolist()
 
     def save(self, folder: Path) -> list[Path]:
         """Write ``clusters.csv`` (a line a picture), ``clusters.json``, ``clusters.png`` and, where a number was chosen, ``choice.png``."""
         folder.mkdir(parents=True, exist_ok=True)
-        group = numbered(self.twins)
+        group = numbered(self.duplicate_groups)
         with (folder / "clusters.csv").open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(["file", "cluster", "nearness", "distance_to_neighbours", "duplicates"])
-            numbers = zip(self.labels.tolist(), self.nearness.round(5).tolist(), self.lonely.round(5).tolist(), strict=True)
+            numbers = zip(self.labels.tolist(), self.nearness.round(5).tolist(), self.neighbour_distance.round(5).tolist(), strict=True)
             table.writerows([name, *some, group.get(row, "")] for row, (name, some) in enumerate(zip(self.names, numbers, strict=True)))
-        (folder / "clusters.json").write_text(json.dumps(self.to_plain()) + "\n")
+        (folder / "clusters.json").write_text(json.dumps(self.to_json()) + "\n")
         (folder / "clusters.png").write_bytes(self._repr_png_())
         files = ["clusters.png", "clusters.json", "clusters.csv"]
         if self.choice:
@@ -171,7 +173,7 @@ class Clustered:
             (number, one.name, one.share, one.size, one.spread, self.names[one.typical[0]] if one.typical else None)
             for number, one in enumerate(self.clusters)
         ]
-        about = facts({**self.facts, "pictures": f"{len(self.names):,}", "groups of near-duplicates": len(self.twins)})
+        about = facts({**self.facts, "pictures": f"{len(self.names):,}", "groups of near-duplicates": len(self.duplicate_groups)})
         return panel(f"{len(self.clusters)} clusters", about, table(head, rows), inlined(self._repr_png_(), "pictures of each cluster"))
 
 
@@ -184,50 +186,50 @@ def find_clusters(
     banks: Path | None = None,
     alike: float = 0.99,
     seed: int = 0,
-    say: Say = quiet,
+    progress: ProgressCallback = no_progress,
     vectors: Float[np.ndarray, "picture dim"] | None = None,
     **options: Any,
-) -> Clustered:
+) -> ClusteringResult:
     """Clusters of a data set's pictures, by what the representation says of each, less the mean of all, at unit length.
 
     Args:
         phi, source: what looks, and at what.
         method: ``spherical`` or plain ``kmeans``, ``balanced`` (of one size), ``scan`` (neighbours belong together); or ``pixels``.
-        count: clusters; None: as many as have the largest silhouette (``grouping.choose``).
+        count: clusters; None: as many as have the largest silhouette (``grouping.choose_count``).
         banks: a folder in which features are kept.
         alike: the correlation of pixels at which neighbours are the same picture.
         seed: of all chance.
-        say: called with what is being done.
-        vectors: ``vectors_of`` the pictures, where they are known already.
+        progress: called with what is being done.
+        vectors: ``image_vectors`` the pictures, where they are known already.
         options: of the method.
 
     Raises:
         UsageError: there is no such method, or there are too few pictures.
     """
-    rows = vectors_of(phi, source, method, banks) if vectors is None else vectors
-    say(f"clusters: {len(rows):,} pictures")
+    rows = image_vectors(phi, source, method, banks) if vectors is None else vectors
+    progress(f"clusters: {len(rows):,} pictures")
     way = _way(method)
-    choice = choose(rows, method=way, seed=seed, say=say, **options) if count is None else None
-    labels = grouped(rows, choice.best if choice else count or 0, way, seed=seed, **options).numpy()
+    choice = choose_count(rows, method=way, seed=seed, progress=progress, **options) if count is None else None
+    labels = group(rows, choice.best if choice else count or 0, way, seed=seed, **options).numpy()
     facts = {"method": method, "chosen": choice is not None, "representation": phi.name, "data": source.spec, **options}
-    found = _described(source, rows, labels, alike, say)
+    found = _described(source, rows, labels, alike, progress)
     return replace(found, choice=choice, facts={"clusters": len(found.clusters), **facts})
 
 
 def _described(
-    source: Source, rows: Float[np.ndarray, "picture dim"], labels: Int[np.ndarray, " picture"], alike: float, say: Say
-) -> Clustered:
+    source: Source, rows: Float[np.ndarray, "picture dim"], labels: Int[np.ndarray, " picture"], alike: float, progress: ProgressCallback
+) -> ClusteringResult:
     """What is known of each cluster and picture."""
     unit = normalize(torch.from_numpy(rows)).numpy()
-    near, around = nearest(unit, unit, AROUND, exclude_self=True)
+    near, around = nearest(unit, unit, NEIGHBOURS, exclude_self=True)
     nearness, above = describe_groups(rows, labels)
     clusters = tuple(_known(np.flatnonzero(labels == number), nearness, above[number]) for number in range(len(above)))
-    say("near-duplicates")
+    progress("near-duplicates")
     twins = near_duplicates(source, around, alike)
-    say(f"clusters: {len(clusters)}, {len(twins)} groups of near-duplicates")
+    progress(f"clusters: {len(clusters)}, {len(twins)} groups of near-duplicates")
     shown = np.unique([row for one in clusters for row in (*one.typical, *one.apart)]).astype(np.int64)
-    return Clustered(
-        tuple(str(name) for name in source.names), labels, nearness, 1 - near.mean(1), twins, clusters, None, thumbs(source, shown)
+    return ClusteringResult(
+        tuple(str(name) for name in source.names), labels, nearness, 1 - near.mean(1), twins, clusters, None, thumbnails(source, shown)
     )
 
 
@@ -252,14 +254,14 @@ def cluster_labels(
     phi: Representation, source: Source, method: str = "spherical", *, count: int, seed: int = 0, **options: Any
 ) -> Int[np.ndarray, " picture"]:
     """The cluster of each picture and no more; see ``find_clusters``."""
-    return grouped(vectors_of(phi, source, method), count, _way(method), seed=seed, **options).numpy()
+    return group(image_vectors(phi, source, method), count, _way(method), seed=seed, **options).numpy()
 
 
 def _way(method: str) -> str:
     return "spherical" if method == PIXELS else method
 
 
-def vectors_of(phi: Representation, source: Source, method: str = "", banks: Path | None = None) -> Float[np.ndarray, "picture dim"]:
+def image_vectors(phi: Representation, source: Source, method: str = "", banks: Path | None = None) -> Float[np.ndarray, "picture dim"]:
     """One vector a picture, less the mean of all, without which the cosines of most representations are all near 1.
 
     Args:
@@ -271,9 +273,9 @@ def vectors_of(phi: Representation, source: Source, method: str = "", banks: Pat
         found = _small(source, PIXEL_SIDE)
         found = found - found.mean(1, keepdims=True)
     elif banks is not None:
-        found = bank_of(phi, source, banks).pooled()
+        found = get_bank(phi, source, banks).pooled()
     else:
-        found = pass_through(source, encoder_of(phi), size=phi.size, device=phi.device)[OUTPUT]
+        found = extract_features(source, make_encoder(phi), size=phi.size, device=phi.device)[OUTPUT]
     rows = np.asarray(found, dtype=np.float32)
     return rows - rows.mean(0)
 
@@ -281,7 +283,9 @@ def vectors_of(phi: Representation, source: Source, method: str = "", banks: Pat
 def _small(source: Source, side: int) -> Float[np.ndarray, "picture value"]:
     """All pictures' central squares, so many pixels wide, as vectors."""
     rows = np.arange(len(source))
-    return torch.cat([central(images(source, part), side).flatten(1) for part in np.array_split(rows, max(len(rows) // 256, 1))]).numpy()
+    return torch.cat(
+        [central_square(load_images(source, part), side).flatten(1) for part in np.array_split(rows, max(len(rows) // 256, 1))]
+    ).numpy()
 
 
 def _known(rows: Int[np.ndarray, " member"], nearness: Float[np.ndarray, " picture"], above: Float[np.ndarray, " dim"]) -> Cluster:
@@ -291,11 +295,11 @@ def _known(rows: Int[np.ndarray, " member"], nearness: Float[np.ndarray, " pictu
     return Cluster(len(rows), float(1 - nearness[rows].mean()), tuple(order[:TYPICAL].tolist()), apart, units)
 
 
-def thumbs(source: Source, rows: Int[np.ndarray, " row"], side: int = THUMB) -> dict[int, UInt8[np.ndarray, "_ _ 3"]]:
+def thumbnails(source: Source, rows: Int[np.ndarray, " row"], side: int = THUMB) -> dict[int, UInt8[np.ndarray, "_ _ 3"]]:
     """Small pictures by row: their central squares, so many pixels wide."""
     found: dict[int, np.ndarray] = {}
     for part in np.array_split(rows, max(len(rows) // 64, 1)) if len(rows) else []:
-        squares = (central(images(source, part), side) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        squares = (central_square(load_images(source, part), side) * 255).round().byte().permute(0, 2, 3, 1).numpy()
         found |= dict(zip(part.tolist(), squares, strict=True))
     return found
 

@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from selfsight.bank.nearest import nearest
-from selfsight.core.progress import Say, quiet
+from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.data.source import Source
-from selfsight.discover.images.clusters import AROUND, near_duplicates, thumbs, vectors_of
+from selfsight.discover.images.clusters import NEIGHBOURS, image_vectors, near_duplicates, thumbnails
 from selfsight.discover.images.sheets import captioned, cluster_sheet
 from selfsight.render.panels import facts, inlined, panel, table
 from selfsight.render.tiles import SHOWN, page
@@ -60,7 +60,7 @@ class Duplicates:
         """The same in a line."""
         return f"groups of near-duplicates: {len(self.groups):,}; pictures to keep: {len(self.unique()):,} of {len(self.names):,}"
 
-    def to_plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Everything but pictures."""
         return {"info": dict(self.facts), **self.counts(), "duplicates": [[self.names[row] for row in rows] for rows in self.groups]}
 
@@ -73,7 +73,7 @@ class Duplicates:
             for number, rows in enumerate(self.groups):
                 table.writerows([number, self.names[row], "no" if place else "yes"] for place, row in enumerate(rows))
         (folder / "unique.txt").write_text("".join(f"{self.names[row]}\n" for row in self.unique()), encoding="utf-8")
-        (folder / "duplicates.json").write_text(json.dumps(self.to_plain()) + "\n")
+        (folder / "duplicates.json").write_text(json.dumps(self.to_json()) + "\n")
         (folder / "duplicates.png").write_bytes(self._repr_png_())
         return [folder / name for name in ("duplicates.png", "duplicates.json", "duplicates.csv", "unique.txt")]
 
@@ -122,7 +122,7 @@ class Selection:
         reasons = ", ".join(f"{count:,} {why}" for why, count in Counter(why for _, why in self.chosen).items())
         return f"pictures to label: {len(self.chosen):,} of {len(self.names):,} ({reasons})"
 
-    def to_plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Everything but pictures."""
         some = [{"file": self.names[row], "why": why, "cluster": int(self.clusters[row])} for row, why in self.chosen]
         return {"info": dict(self.facts), "selection": some}
@@ -130,7 +130,7 @@ class Selection:
     def save(self, folder: Path) -> list[Path]:
         """Write ``selection.csv`` (a line a picture), ``selection.txt`` (paths), ``selection.json`` and a sheet."""
         folder.mkdir(parents=True, exist_ok=True)
-        plain = self.to_plain()
+        plain = self.to_json()
         with (folder / "selection.csv").open("w", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, ("file", "why", "cluster"))
             table.writeheader()
@@ -161,7 +161,7 @@ def find_duplicates(
     *,
     banks: Path | None = None,
     alike: float = 0.99,
-    say: Say = quiet,
+    progress: ProgressCallback = no_progress,
 ) -> Duplicates:
     """Groups of nearly the same picture: ten nearest neighbours whose pixels correlate, and theirs in turn.
 
@@ -170,12 +170,12 @@ def find_duplicates(
         method: neighbours by what the representation says (``features``), or by ``pixels``.
         banks: a folder in which features are kept.
         alike: the correlation of pixels from which neighbours are the same picture.
-        say: called with what is being done.
+        progress: called with what is being done.
     """
-    say(f"duplicates: {len(source):,} pictures")
-    rows = vectors_of(phi, source, method, banks)
-    _, around = nearest(rows, rows, AROUND, exclude_self=True)
+    progress(f"duplicates: {len(source):,} pictures")
+    rows = image_vectors(phi, source, method, banks)
+    _, around = nearest(rows, rows, NEIGHBOURS, exclude_self=True)
     groups = near_duplicates(source, around, alike)
     shown = np.array([row for group in groups[:SHOWN] for row in group[: BESIDE + 1]], dtype=np.int64)
     about = {"method": method, "alike": alike, "representation": phi.name, "data": source.spec}
-    return Duplicates(tuple(str(name) for name in source.names), groups, thumbs(source, shown), about)
+    return Duplicates(tuple(str(name) for name in source.names), groups, thumbnails(source, shown), about)

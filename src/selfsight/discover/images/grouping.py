@@ -14,11 +14,11 @@ from torch.nn.functional import cross_entropy, normalize, one_hot
 from selfsight.bank.nearest import nearest
 from selfsight.core.errors import UsageError
 from selfsight.core.names import look_up
-from selfsight.core.progress import Say, quiet
+from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.objectives.agree import neighbours_agree
 from selfsight.objectives.assign import kmeans, shared_out_in_parts
 
-__all__ = ["GROUPERS", "Choice", "choose", "grouped", "silhouette"]
+__all__ = ["GROUPERS", "Choice", "choose_count", "group", "silhouette"]
 
 Rows = Float[Tensor, "picture dim"]
 Labels = Int[Tensor, " picture"]
@@ -124,7 +124,7 @@ def _begin(every: nn.Linear, centred: Rows, labels: Sequence[Labels]) -> None:
 GROUPERS: dict[str, Grouper] = {"balanced": balanced, "kmeans": plain, "scan": scan, "spherical": spherical}
 
 
-def grouped(rows: Float[np.ndarray, "picture dim"], count: int, method: str = "spherical", *, seed: int = 0, **options: Any) -> Labels:
+def group(rows: Float[np.ndarray, "picture dim"], count: int, method: str = "spherical", *, seed: int = 0, **options: Any) -> Labels:
     """The cluster of each picture, from 0, the largest first.
 
     Args:
@@ -187,13 +187,13 @@ class Choice:
         return self.counts[int(np.argmax(self.silhouettes))]
 
 
-def choose(
+def choose_count(
     rows: Float[np.ndarray, "picture dim"],
     counts: Sequence[int] = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50),
     method: str = "spherical",
     *,
     seed: int = 0,
-    say: Say = quiet,
+    progress: ProgressCallback = no_progress,
     **options: Any,
 ) -> Choice:
     """How many clusters vectors speak for: the number with the largest silhouette.
@@ -201,8 +201,8 @@ def choose(
     Args:
         rows: one vector a picture.
         counts: numbers to try; those above half the number of pictures are left out.
-        method, seed, options: see ``grouped``.
-        say: called with each result.
+        method, seed, options: see ``group``.
+        progress: called with each result.
     """
     tried = tuple(count for count in sorted(set(counts)) if 2 <= count <= len(rows) // 2)
     if not tried:
@@ -210,9 +210,9 @@ def choose(
     unit = normalize(torch.from_numpy(np.array(rows, dtype=np.float32)))
     scores, spreads = list[float](), list[float]()
     for count in tried:
-        labels = grouped(rows, count, method, seed=seed, **options)
+        labels = group(rows, count, method, seed=seed, **options)
         scores.append(silhouette(rows, labels.numpy(), seed=seed))
         means = normalize(one_hot(labels, count).float().T @ unit)
         spreads.append(float((1 - (unit * means[labels]).sum(1)).mean()))
-        say(f"{count} clusters: silhouette {scores[-1]:.3f}")
+        progress(f"{count} clusters: silhouette {scores[-1]:.3f}")
     return Choice(tried, tuple(scores), tuple(spreads))

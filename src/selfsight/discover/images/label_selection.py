@@ -3,13 +3,13 @@
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-__all__ = ["first_of_each", "worth_labelling"]
+__all__ = ["first_of_group", "select_for_labelling"]
 
 SAMPLE = 5000
 """Pictures that are chosen from, drawn evenly."""
 
 
-def worth_labelling(
+def select_for_labelling(
     vectors: Float[np.ndarray, "item dim"],
     clusters: Int[np.ndarray, " item"],
     nearness: Float[np.ndarray, " item"],
@@ -47,7 +47,7 @@ def worth_labelling(
     return [(int(rows[place]), why) for place, why in chosen.items()][:count]
 
 
-def first_of_each(groups: Float[np.ndarray, " item"]) -> Bool[np.ndarray, " item"]:
+def first_of_group(groups: Float[np.ndarray, " item"]) -> Bool[np.ndarray, " item"]:
     """Which items are the first of their group, or in none (NaN)."""
     first = ~np.isfinite(groups)
     first[np.unique(groups, return_index=True)[1]] = True
@@ -58,7 +58,7 @@ def _sampled(
     vectors: Float[np.ndarray, "item dim"], twins: Float[np.ndarray, " item"]
 ) -> tuple[Int[np.ndarray, " row"], Float[np.ndarray, "row dim"]]:
     """Rows that are chosen from, duplicates once, and their vectors, centred and of length one."""
-    rows = np.flatnonzero(first_of_each(twins))
+    rows = np.flatnonzero(first_of_group(twins))
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(np.int64)]
     unit = np.asarray(vectors[rows], dtype=np.float32)
     unit = unit - unit.mean(0)

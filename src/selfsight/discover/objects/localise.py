@@ -1,6 +1,6 @@
 """Where the object is: one or several regions of each picture, without labels, and how sure that is.
 
-Each localiser is a function from pictures (``Looked``) to one list of regions a picture. A region is a mask over places. How
+Each localiser is a function from pictures (``FeatureBatch``) to one list of regions a picture. A region is a mask over places. How
 sure: ``1 - μ₂``, of the second eigenvalue of the places' graph: near 1 where two sides hardly touch, 0 where all places are
 alike, so that pictures without an object can be turned down.
 """
@@ -19,16 +19,16 @@ from torch.nn.functional import normalize
 
 from selfsight.core.errors import UsageError
 from selfsight.core.names import look_up
-from selfsight.discover.dense.affinity import similar
-from selfsight.discover.dense.features import Looked
+from selfsight.discover.dense.affinity import affinity_graph
+from selfsight.discover.dense.features import FeatureBatch
 from selfsight.discover.dense.spectral import Spectrum, spectrum
 from selfsight.regions.proposals import selective_search
 
 __all__ = [
     "ALIASES",
-    "BLIND",
-    "FLOORS",
+    "BASELINES",
     "LOCALISERS",
+    "MODEL_FREE",
     "Region",
     "attention",
     "background",
@@ -71,15 +71,15 @@ class Region:
 
 
 Regions = list[list[Region]]
-Localiser = Callable[[Looked], Regions]
+Localiser = Callable[[FeatureBatch], Regions]
 
 
 def _sure(found: Spectrum) -> list[float]:
     return (1 - found.values[:, 1]).clamp(0, 1).tolist()
 
 
-def _grids(values: Tensor, looked: Looked) -> np.ndarray:
-    return values.reshape(len(looked), *looked.shape).cpu().numpy()
+def _grids(values: Tensor, feature_batch: FeatureBatch) -> np.ndarray:
+    return values.reshape(len(feature_batch), *feature_batch.shape).cpu().numpy()
 
 
 def _one(masks: Sequence[Mask], scores: Sequence[float]) -> Regions:
@@ -106,20 +106,20 @@ def _holding(mask: Mask, place: int, structure: np.ndarray = FOUR) -> Mask:
     return (parts == number) & (number > 0)
 
 
-def fiedler(looked: Looked) -> Regions:
+def fiedler(feature_batch: FeatureBatch) -> Regions:
     """The smaller side of the second eigenvector, its largest piece (Melas-Kyriazi et al. 2022, arXiv:2205.07839)."""
-    found = looked.spectrum
-    sides = _grids(found.vectors[:, 1] > 0, looked)
+    found = feature_batch.spectrum
+    sides = _grids(found.vectors[:, 1] > 0, feature_batch)
     return _one([_largest(side if side.any() else ~side) for side in sides], _sure(found))
 
 
-def lost(looked: Looked, *, seeds: int = 100) -> Regions:
+def lost(feature_batch: FeatureBatch, *, seeds: int = 100) -> Regions:
     """From the place with the fewest positive products, and those among the ``seeds`` like it (Siméoni et al. 2021, arXiv:2109.14279).
 
     With ``A = K Kᵀ``: seed ``p* = argmin_p #{q: A_pq > 0}``; S: those of the ``seeds`` lowest that have ``A_p*q > 0``; the
     mask is where ``Σ_{q in S} A_q > 0``, its piece (of four neighbours) that holds the seed.
     """
-    rows = looked.features.flatten(2)
+    rows = feature_batch.features.flatten(2)
     products = rows.transpose(1, 2) @ rows
     degrees = (products > 0).sum(2) - (products.diagonal(dim1=1, dim2=2) > 0).long()
     lowest = degrees.argsort(dim=1, stable=True)[:, :seeds]
@@ -127,13 +127,13 @@ def lost(looked: Looked, *, seeds: int = 100) -> Regions:
     for product, order in zip(products, lowest, strict=True):
         alike = order[product[order[0], order] > 0]
         votes = product[alike].sum(0) > 0
-        masks.append(_holding(votes.reshape(looked.shape).cpu().numpy(), int(order[0])))
-    return _one(masks, _sure(looked.spectrum))
+        masks.append(_holding(votes.reshape(feature_batch.shape).cpu().numpy(), int(order[0])))
+    return _one(masks, _sure(feature_batch.spectrum))
 
 
 def _cut_once(weights: Float[Tensor, "batch place place"], threshold: float, apart: float) -> Spectrum:
     """The second eigenvector of the graph of places that are alike, or hardly (TokenCut's ``A = 1`` above the threshold, else ε)."""
-    return spectrum(similar(torch.where(weights > threshold, 1.0, apart)), 1)
+    return spectrum(affinity_graph(torch.where(weights > threshold, 1.0, apart)), 1)
 
 
 def _side(vector: Float[np.ndarray, " place"]) -> tuple[Bool[np.ndarray, " place"], int]:
@@ -143,38 +143,40 @@ def _side(vector: Float[np.ndarray, " place"]) -> tuple[Bool[np.ndarray, " place
     return (high if high[place] else ~high), place
 
 
-def cut(looked: Looked, *, threshold: float = 0.2, apart: float = 1e-5) -> Regions:
+def cut(feature_batch: FeatureBatch, *, threshold: float = 0.2, apart: float = 1e-5) -> Regions:
     """The side of a normalised cut that holds the largest entry of its vector (TokenCut: Wang et al. 2022, arXiv:2202.11539).
 
     Args:
-        looked: the pictures.
+        feature_batch: the pictures.
         threshold: the cosine above which places are joined.
         apart: the weight of those that are not.
     """
-    found = _cut_once(looked.cosines, threshold, apart)
+    found = _cut_once(feature_batch.cosines, threshold, apart)
     masks = []
     for vector in found.vectors[:, 1].cpu().numpy():
         side, place = _side(vector)
-        masks.append(_holding(side.reshape(looked.shape), place))
+        masks.append(_holding(side.reshape(feature_batch.shape), place))
     return _one(masks, _sure(found))
 
 
-def mask_cut(looked: Looked, *, objects: int = 3, threshold: float = 0.15, apart: float = 1e-5, least: float = 0.01) -> Regions:
+def mask_cut(
+    feature_batch: FeatureBatch, *, objects: int = 3, threshold: float = 0.15, apart: float = 1e-5, least: float = 0.01
+) -> Regions:
     """Cut after cut, each without what was found before (MaskCut: Wang et al. 2023, arXiv:2301.11320).
 
     What was found is joined to all by ``apart`` alone. A side with three of the four corners is the ground, and the other is
     taken. A mask that overlaps an earlier one by half, or is smaller than ``least`` of the picture, ends nothing and is left out.
 
     Args:
-        looked: the pictures.
+        feature_batch: the pictures.
         objects: how many rounds.
         threshold, apart: see ``cut``.
         least: the smallest part of a picture.
     """
-    rows, columns = looked.shape
-    features = normalize(looked.features.flatten(2), dim=1).clone()
+    rows, columns = feature_batch.shape
+    features = normalize(feature_batch.features.flatten(2), dim=1).clone()
     corners = np.array([0, columns - 1, (rows - 1) * columns, rows * columns - 1])
-    found: Regions = [[] for _ in range(len(looked))]
+    found: Regions = [[] for _ in range(len(feature_batch))]
     for _ in range(objects):
         spectra = _cut_once(features.transpose(1, 2) @ features, threshold, apart)
         for place, (vector, score) in enumerate(zip(spectra.vectors[:, 1].cpu().numpy(), _sure(spectra), strict=True)):
@@ -195,21 +197,21 @@ def _piece(vector: np.ndarray, corners: np.ndarray, shape: tuple[int, int]) -> M
     return _holding(side.reshape(shape), place)
 
 
-def attention(looked: Looked, *, head: int | None = None, mass: float = 0.6, published: bool = False) -> Regions:
+def attention(feature_batch: FeatureBatch, *, head: int | None = None, mass: float = 0.6, published: bool = False) -> Regions:
     """What the class token looks at: the places with most of the attention, their largest piece (the baseline of LOST, DINO-seg).
 
     Args:
-        looked: the pictures.
+        feature_batch: the pictures.
         head: one head; None: the mean of all.
         mass: the part of the attention that is kept.
         published: as the published code has it, which never takes the last of the pieces, and the ground where there is one piece.
     """
-    seen = looked.attention.mean(1) if head is None else looked.attention[:, head]
+    seen = feature_batch.attention.mean(1) if head is None else feature_batch.attention[:, head]
     order = seen.flatten(1).sort(1)
     kept = order.values.cumsum(1) / order.values.sum(1, keepdim=True) > 1 - mass
-    masks = _grids(torch.zeros_like(kept).scatter(1, order.indices, kept), looked)
+    masks = _grids(torch.zeros_like(kept).scatter(1, order.indices, kept), feature_batch)
     pieces = [_published(mask) if published else _largest(mask, FOUR) for mask in masks]
-    return _one(pieces, _sure(looked.spectrum))
+    return _one(pieces, _sure(feature_batch.spectrum))
 
 
 def _published(mask: Mask) -> Mask:
@@ -218,47 +220,47 @@ def _published(mask: Mask) -> Mask:
     return parts == int(sizes[1:].argmax()) + 1 if count > 1 else parts == 0
 
 
-def background(looked: Looked, *, threshold: float = 0.3) -> Regions:
+def background(feature_batch: FeatureBatch, *, threshold: float = 0.3) -> Regions:
     """All that is not like the place that is looked at least (FOUND's first step: Siméoni et al. 2023, arXiv:2212.07834).
 
     Heads h count ``β_h = log(Σ Q / Q_h)``, Q_h the part of the places that a head looks at more than at their mean. The
     reference is ``argmin Σ β_h a_h``; ground is what has a cosine above ``threshold`` with it, its heads weighted by β.
     """
-    seen = looked.attention.flatten(2)
+    seen = feature_batch.attention.flatten(2)
     wide = (seen > seen.mean(2, keepdim=True)).float().mean(2)
     weight = (wide.sum(1, keepdim=True) / wide).log()
     least = torch.einsum("bh,bhp->bp", weight, seen).argmin(1)
-    features = looked.features.flatten(2)
+    features = feature_batch.features.flatten(2)
     if features.shape[1] % weight.shape[1]:
         raise UsageError(f"Features of {features.shape[1]} numbers are not those of {weight.shape[1]} heads.", "Use --facet key.")
     heads = features.unflatten(1, (weight.shape[1], -1)) * weight[..., None, None]
     rows = normalize(heads.flatten(1, 2), dim=1)
     ground = torch.einsum("bdp,bd->bp", rows, rows[torch.arange(len(rows)), :, least]) > threshold
-    sides = _grids(~ground, looked)
-    return _one([_largest(side) for side in sides], _sure(looked.spectrum))
+    sides = _grids(~ground, feature_batch)
+    return _one([_largest(side) for side in sides], _sure(feature_batch.spectrum))
 
 
-def centre(looked: Looked, *, part: float = 0.5) -> Regions:
+def centre(feature_batch: FeatureBatch, *, part: float = 0.5) -> Regions:
     """The middle box, ``part`` of the area and of the picture's shape, whatever is in the picture: what needs no representation."""
     down, across = ((np.arange(FINE) + 0.5) / FINE - 0.5 for _ in range(2))
     inside = np.maximum(np.abs(down)[:, None], np.abs(across)) < part**0.5 / 2
-    return [[Region(inside, 1.0)] for _ in range(len(looked))]
+    return [[Region(inside, 1.0)] for _ in range(len(feature_batch))]
 
 
-def border(looked: Looked) -> Regions:
+def border(feature_batch: FeatureBatch) -> Regions:
     """What differs from the mean colour of the border, by Otsu's threshold, its largest piece: what needs colours alone."""
-    small = looked.pixels.cpu()
+    small = feature_batch.pixels.cpu()
     edge = torch.ones(small.shape[2:], dtype=torch.bool)
     edge[1:-1, 1:-1] = False
     distance = (small - small[:, :, edge].mean(2)[..., None, None]).norm(dim=1)
     masks = [_largest(one > max(_otsu(one), UNSEEN)) for one in distance.numpy()]
-    return _one(masks, [1.0] * len(looked))
+    return _one(masks, [1.0] * len(feature_batch))
 
 
-def selective(looked: Looked) -> Regions:
+def selective(feature_batch: FeatureBatch) -> Regions:
     """The first box of selective search (Uijlings et al. 2013): what needs colours alone."""
     found = []
-    for picture in looked.pixels.cpu().permute(0, 2, 3, 1).double().numpy():
+    for picture in feature_batch.pixels.cpu().permute(0, 2, 3, 1).double().numpy():
         left, top, right, bottom = selective_search(picture)[0]
         mask = np.zeros(picture.shape[:2], dtype=bool)
         mask[top:bottom, left:right] = True
@@ -287,17 +289,17 @@ LOCALISERS: dict[str, Localiser] = {
     "selective": selective,
 }
 ALIASES = {"tokencut": "cut", "maskcut": "mask_cut", "found": "background", "dino_seg": "attention", "spectral": "fiedler"}
-FLOORS = ("border", "centre")
+BASELINES = ("border", "centre")
 """Which every other localiser has to beat."""
-BLIND = (*FLOORS, "selective")
+MODEL_FREE = (*BASELINES, "selective")
 """Which no representation is asked for."""
 
 
-def localise(looked: Looked, method: str = "cut", *, least: float = 0.05, **options: Any) -> Regions:
+def localise(feature_batch: FeatureBatch, method: str = "cut", *, least: float = 0.05, **options: Any) -> Regions:
     """The regions that a localiser finds, without those it is less sure of than ``least``.
 
     Raises:
         UsageError: there is no such localiser, or it cannot look at this network.
     """
     finder = partial(LOCALISERS[ALIASES.get(look_up("localiser", method, (*LOCALISERS, *ALIASES)), method)], **options)
-    return [[region for region in regions if region.score >= least] for regions in finder(looked)]
+    return [[region for region in regions if region.score >= least] for regions in finder(feature_batch)]

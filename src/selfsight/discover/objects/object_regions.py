@@ -11,21 +11,21 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from selfsight.core.cache import Arrays, mark_of
-from selfsight.core.progress import Say, quiet
+from selfsight.core.cache import Arrays, cache_key
+from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.data.source import Rows, Source
-from selfsight.discover.dense.features import Look, Looked, Size, looks
+from selfsight.discover.dense.features import FeatureBatch, FeatureSpec, Size, iter_feature_batches
 from selfsight.discover.dense.refine import refined
 from selfsight.discover.objects.localise import Region, localise
 from selfsight.render.panels import facts, inlined, panel, table
 from selfsight.render.tiles import COLOURS, SHOWN, SIDE, mask_files, page, stretched
 
-__all__ = ["Found", "find_objects"]
+__all__ = ["ObjectRegions", "find_objects"]
 
 
 @dataclass(frozen=True)
-class Found:
+class ObjectRegions:
     """Regions of some pictures.
 
     Attributes:
@@ -60,7 +60,7 @@ class Found:
             found[stretched(region.mask, self.sizes[row])] = place + 1
         return found
 
-    def to_plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """COCO's form: pictures, and an annotation for each region; a picture in which nothing was found has none."""
         pictures, annotations = [], []
         for row, (name, (height, width)) in enumerate(zip(self.names, self.sizes, strict=True)):
@@ -75,7 +75,7 @@ class Found:
     def save(self, folder: Path) -> list[Path]:
         """Write ``boxes.json`` (COCO), ``boxes.csv``, ``masks/`` (a PNG of region numbers for each picture) and ``sheet.png``."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "boxes.json").write_text(json.dumps(self.to_plain()) + "\n")
+        (folder / "boxes.json").write_text(json.dumps(self.to_json()) + "\n")
         with (folder / "boxes.csv").open("w", newline="") as file:
             table = csv.writer(file)
             table.writerow(["file", "left", "top", "right", "bottom", "score"])
@@ -133,25 +133,25 @@ def find_objects(
     source: Source,
     method: str = "cut",
     *,
-    look: Look | None = None,
+    feature_spec: FeatureSpec | None = None,
     least: float = 0.05,
     refine: bool = False,
     rows: Rows | None = None,
-    kept: Path | None = None,
-    say: Say = quiet,
+    cache: Path | None = None,
+    progress: ProgressCallback = no_progress,
     **options: Any,
-) -> Found:
+) -> ObjectRegions:
     """Objects of a data set's pictures.
 
     Args:
         phi, source: what looks, and at what.
         method: a name of ``LOCALISERS``.
-        look: at which scale, and which features.
+        feature_spec: at which scale, and which features.
         least: how sure a region has to be, from 0 to 1.
         refine: move edges to those of colours (``discover.refine``).
         rows: which pictures; all by default.
         kept: a folder in which eigenvectors and regions are kept, so that a search goes on where it was broken off.
-        say: called with how far it is.
+        progress: called with how far it is.
         options: of the localiser.
 
     Raises:
@@ -160,27 +160,27 @@ def find_objects(
     names, sizes, read, pictures = list[str](), list[Size](), list[Size](), list[np.ndarray]()
     regions = list[Sequence[Region]]()
     total = len(source) if rows is None else len(rows)
-    for looked in looks(phi, source, look or Look(), rows=rows, kept=kept):
-        regions += _kept_regions(looked, method, refine=refine, least=least, **options)
-        names, sizes, read = [*names, *looked.names], [*sizes, *looked.sizes], [*read, *looked.read]
-        pictures += looked.small(SHOWN - len(pictures))
-        if len(names) == total or len(names) % 64 < len(looked):
-            say(f"{method}: {len(names):,} of {total:,} pictures")
+    for feature_batch in iter_feature_batches(phi, source, feature_spec or FeatureSpec(), rows=rows, cache=cache):
+        regions += _cached_regions(feature_batch, method, refine=refine, least=least, **options)
+        names, sizes, read = [*names, *feature_batch.names], [*sizes, *feature_batch.sizes], [*read, *feature_batch.read]
+        pictures += feature_batch.small(SHOWN - len(pictures))
+        if len(names) == total or len(names) % 64 < len(feature_batch):
+            progress(f"{method}: {len(names):,} of {total:,} pictures")
     facts = {"method": method, "least": least, "refine": refine, "representation": phi.name, "data": source.spec, **options}
-    return Found(tuple(names), tuple(sizes), tuple(read), tuple(regions), tuple(pictures), facts)
+    return ObjectRegions(tuple(names), tuple(sizes), tuple(read), tuple(regions), tuple(pictures), facts)
 
 
-def _kept_regions(looked: Looked, method: str, *, refine: bool, **options: Any) -> list[list[Region]]:
+def _cached_regions(feature_batch: FeatureBatch, method: str, *, refine: bool, **options: Any) -> list[list[Region]]:
     """The regions of some pictures, from where they are kept if they are."""
 
     def found() -> list[list[Region]]:
-        some = localise(looked, method, **options)
-        return [_edged(looked, row, one) for row, one in enumerate(some)] if refine else some
+        some = localise(feature_batch, method, **options)
+        return [_edged(feature_batch, row, one) for row, one in enumerate(some)] if refine else some
 
-    if looked.kept is None:
+    if feature_batch.cache is None:
         return found()
-    name = f"regions-{mark_of(method, refine, sorted(options.items()))[:12]}"
-    return _unpacked(looked.kept.once(name, looked.rows, lambda: _packed(found())))
+    name = f"regions-{cache_key(method, refine, sorted(options.items()))[:12]}"
+    return _unpacked(feature_batch.cache.get_or_compute(name, feature_batch.rows, lambda: _packed(found())))
 
 
 def _packed(regions: Sequence[Sequence[Region]]) -> Arrays:
@@ -195,10 +195,10 @@ def _unpacked(arrays: Arrays) -> list[list[Region]]:
     return [every[end - count : end] for count, end in zip(arrays["counts"], ends, strict=True)]
 
 
-def _edged(looked: Looked, row: int, regions: Sequence[Region]) -> list[Region]:
+def _edged(feature_batch: FeatureBatch, row: int, regions: Sequence[Region]) -> list[Region]:
     """Regions with edges where colours have theirs; one that this leaves nothing of stays as it was."""
     if not regions:
         return []
-    pixels = looked.pixels[row : row + 1].expand(len(regions), -1, -1, -1)
+    pixels = feature_batch.pixels[row : row + 1].expand(len(regions), -1, -1, -1)
     finer = refined(np.stack([region.mask for region in regions]), pixels)
     return [Region(mask, region.score) if mask.any() else region for mask, region in zip(finer, regions, strict=True)]

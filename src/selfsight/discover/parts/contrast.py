@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, affine_grid, cross_entropy, grid_sample, normalize, one_hot
 
-from selfsight.core.progress import Say, quiet
-from selfsight.discover.dense.features import Looked
+from selfsight.core.progress import ProgressCallback, no_progress
+from selfsight.discover.dense.features import FeatureBatch
 
 __all__ = ["Weights", "learn_parts"]
 
@@ -56,23 +56,25 @@ def _turns(count: int, generator: torch.Generator) -> Float[Tensor, "picture 2 3
     return torch.stack([first, second], 1)
 
 
-def _seen_again(looked: Looked, turns: Float[Tensor, "picture 2 3"]) -> Float[Tensor, "picture dim rows columns"]:
+def _seen_again(feature_batch: FeatureBatch, turns: Float[Tensor, "picture 2 3"]) -> Float[Tensor, "picture dim rows columns"]:
     """Features of the moved pictures."""
-    grid = affine_grid(turns, list(looked.pixels.shape), align_corners=False)
-    moved = grid_sample(looked.pixels, grid, padding_mode="reflection", align_corners=False)
-    return Looked(looked.phi, moved, looked.look).features
+    grid = affine_grid(turns, list(feature_batch.pixels.shape), align_corners=False)
+    moved = grid_sample(feature_batch.pixels, grid, padding_mode="reflection", align_corners=False)
+    return FeatureBatch(feature_batch.phi, moved, feature_batch.spec).features
 
 
-def _collected(batches: Iterator[Looked], ground: Callable[[Looked], Tensor], seed: int) -> list[_Held]:
+def _collected(batches: Iterator[FeatureBatch], ground: Callable[[FeatureBatch], Tensor], seed: int) -> list[_Held]:
     """Pictures of one shape each, and what they give."""
     generator, found, count = torch.Generator().manual_seed(seed), list[_Held](), 0
-    for looked in batches:
-        turns = _turns(len(looked), generator).to(looked.pixels)
-        features = normalize(looked.features, dim=1)
-        grids = affine_grid(turns, [len(looked), 1, *looked.shape], align_corners=False)
-        colours = adaptive_avg_pool2d(looked.pixels, looked.shape)
-        found.append(_Held(features, colours, ground(looked)[:, None].float(), normalize(_seen_again(looked, turns), dim=1), grids))
-        count += len(looked)
+    for feature_batch in batches:
+        turns = _turns(len(feature_batch), generator).to(feature_batch.pixels)
+        features = normalize(feature_batch.features, dim=1)
+        grids = affine_grid(turns, [len(feature_batch), 1, *feature_batch.shape], align_corners=False)
+        colours = adaptive_avg_pool2d(feature_batch.pixels, feature_batch.shape)
+        found.append(
+            _Held(features, colours, ground(feature_batch)[:, None].float(), normalize(_seen_again(feature_batch, turns), dim=1), grids)
+        )
+        count += len(feature_batch)
         if count >= LEARNT:
             break
     return found
@@ -80,16 +82,16 @@ def _collected(batches: Iterator[Looked], ground: Callable[[Looked], Tensor], se
 
 @torch.enable_grad()
 def learn_parts(
-    batches: Callable[[], Iterator[Looked]],
-    ground: Callable[[Looked], Bool[Tensor, "batch rows columns"]],
-    begin: Callable[[Looked], Int[Tensor, "batch rows columns"]],
+    batches: Callable[[], Iterator[FeatureBatch]],
+    ground: Callable[[FeatureBatch], Bool[Tensor, "batch rows columns"]],
+    begin: Callable[[FeatureBatch], Int[Tensor, "batch rows columns"]],
     parts: int,
     *,
     seed: int = 0,
     steps: int = 300,
     temperature: float = 0.19,
     weights: Weights = Weights(),
-    say: Say = quiet,
+    progress: ProgressCallback = no_progress,
 ) -> nn.Linear:
     """A linear layer from unit-length features of a place to its part.
 
@@ -103,7 +105,7 @@ def learn_parts(
         parts: how many.
         seed, steps: of all chance; of Adam, a batch of pictures each.
         temperature, weights: of the loss.
-        say: called with the loss.
+        progress: called with the loss.
     """
     with torch.no_grad():
         held = _collected(batches(), ground, seed)
@@ -116,15 +118,15 @@ def learn_parts(
         torch.autograd.backward(loss)
         optimiser.step()
         if step % 100 == 99:
-            say(f"parts by contrast: step {step + 1} of {steps}, loss {loss.item():.3f}")
+            progress(f"parts by contrast: step {step + 1} of {steps}, loss {loss.item():.3f}")
     return head.requires_grad_(requires_grad=False)
 
 
-def _begun(held: list[_Held], batches: Iterator[Looked], begin: Callable[[Looked], Tensor], parts: int) -> nn.Linear:
+def _begun(held: list[_Held], batches: Iterator[FeatureBatch], begin: Callable[[FeatureBatch], Tensor], parts: int) -> nn.Linear:
     """A layer that says what the parts to begin with are the mean features of."""
     sums = torch.zeros(parts, held[0].features.shape[1], device=held[0].features.device)
-    for one, looked in zip(held, batches, strict=False):
-        chosen = one_hot(begin(looked) - 1, parts).float() * one.inside.permute(0, 2, 3, 1)
+    for one, feature_batch in zip(held, batches, strict=False):
+        chosen = one_hot(begin(feature_batch) - 1, parts).float() * one.inside.permute(0, 2, 3, 1)
         sums += torch.einsum("brcp,bdrc->pd", chosen, one.features)
     centres = normalize(sums)
     head = nn.Linear(sums.shape[1], parts, device=sums.device)

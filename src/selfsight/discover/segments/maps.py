@@ -12,18 +12,18 @@ from jaxtyping import Int
 from PIL import Image
 from torch.nn.functional import adaptive_avg_pool2d, interpolate, one_hot
 
-from selfsight.discover.dense.features import Looked, Size
+from selfsight.discover.dense.features import FeatureBatch, Size
 from selfsight.discover.dense.refine import Field, cells_of, mean_field
 from selfsight.render.panels import facts, inlined, panel, swatch, table
 from selfsight.render.tiles import SHOWN, many_colours, mask_files, page, painted, stretched
 
-__all__ = ["Segmented", "edged", "with_maps"]
+__all__ = ["SegmentationResult", "edged", "with_maps"]
 
 Map = Int[np.ndarray, "_ _"]
 
 
 @dataclass(frozen=True)
-class Segmented:
+class SegmentationResult:
     """Kinds of things at every place of some pictures.
 
     Attributes:
@@ -41,20 +41,22 @@ class Segmented:
     sizes: tuple[Size, ...]
     read: tuple[Size, ...]
     maps: tuple[Map, ...]
-    kinds: int
+    classes: int
     pictures: tuple[np.ndarray, ...] = ()
     facts: dict[str, Any] | None = None
     word: str = "segments"
 
     @classmethod
-    def of(cls, painted: Iterable[tuple[Looked, Sequence[Map]]], kinds: int, facts: dict[str, Any], word: str = "segments") -> "Segmented":
+    def of(
+        cls, painted: Iterable[tuple[FeatureBatch, Sequence[Map]]], kinds: int, facts: dict[str, Any], word: str = "segments"
+    ) -> "SegmentationResult":
         """From pictures in batches, each batch with its maps."""
         names, sizes, read = list[str](), list[Size](), list[Size]()
         maps, pictures = list[Map](), list[np.ndarray]()
-        for looked, some in painted:
-            names, sizes, read = [*names, *looked.names], [*sizes, *looked.sizes], [*read, *looked.read]
+        for feature_batch, some in painted:
+            names, sizes, read = [*names, *feature_batch.names], [*sizes, *feature_batch.sizes], [*read, *feature_batch.read]
             maps += some
-            pictures += looked.small(SHOWN - len(pictures))
+            pictures += feature_batch.small(SHOWN - len(pictures))
         return cls(tuple(names), tuple(sizes), tuple(read), tuple(maps), kinds, tuple(pictures), facts, word)
 
     def at(self, row: int, size: Size) -> Int[np.ndarray, "height width"]:
@@ -66,8 +68,8 @@ class Segmented:
         folder.mkdir(parents=True, exist_ok=True)
         for row, target in enumerate(mask_files(self.names, folder / self.word)):
             target.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(self.at(row, self.sizes[row]).astype(np.uint8 if self.kinds < 256 else np.uint16)).save(target)
-        shares = [(np.bincount(one.ravel(), minlength=self.kinds + 1) / one.size).round(5).tolist() for one in self.maps]
+            Image.fromarray(self.at(row, self.sizes[row]).astype(np.uint8 if self.classes < 256 else np.uint16)).save(target)
+        shares = [(np.bincount(one.ravel(), minlength=self.classes + 1) / one.size).round(5).tolist() for one in self.maps]
         plain = {
             "info": self.facts or {},
             "pictures": [{"file": name, "shares": share} for name, share in zip(self.names, shares, strict=True)],
@@ -78,32 +80,32 @@ class Segmented:
 
     def _repr_png_(self) -> bytes:
         """The first pictures with their kinds in colours."""
-        colours = many_colours(self.kinds)
+        colours = many_colours(self.classes)
         return page([painted(picture, one, colours) for picture, one in zip(self.pictures, self.maps, strict=False)])
 
     def _repr_html_(self) -> str:
-        counts = np.array([np.bincount(one.ravel(), minlength=self.kinds + 1) / one.size for one in self.maps])
+        counts = np.array([np.bincount(one.ravel(), minlength=self.classes + 1) / one.size for one in self.maps])
         parts, holds = counts.mean(0).tolist(), (counts > 0).sum(0).tolist()
-        marks = ("ground", *map(swatch, many_colours(self.kinds).tolist()))
+        marks = ("ground", *map(swatch, many_colours(self.classes).tolist()))
         rows = [(mark, kind, parts[kind], holds[kind]) for kind, mark in enumerate(marks)]
         told = table(("", "number", "of all places", "pictures that have it"), rows)
-        words = f"{self.kinds} {'kinds' if self.word == 'segments' else self.word}"
+        words = f"{self.classes} {'kinds' if self.word == 'segments' else self.word}"
         return panel(words, facts(self.facts or {}), inlined(self._repr_png_(), "the first pictures in colours"), told)
 
 
-def with_maps(batches: Iterator[Looked], maps: Sequence[Map]) -> Iterator[tuple[Looked, Sequence[Map]]]:
+def with_maps(batches: Iterator[FeatureBatch], maps: Sequence[Map]) -> Iterator[tuple[FeatureBatch, Sequence[Map]]]:
     """Batches, each with its share of maps."""
     at = 0
-    for looked in batches:
-        yield looked, maps[at : at + len(looked)]
-        at += len(looked)
+    for feature_batch in batches:
+        yield feature_batch, maps[at : at + len(feature_batch)]
+        at += len(feature_batch)
 
 
-def edged(batches: Callable[[], Iterator[Looked]], maps: Sequence[Map], kinds: int, sure: float = 0.7) -> list[Map]:
+def edged(batches: Callable[[], Iterator[FeatureBatch]], maps: Sequence[Map], kinds: int, sure: float = 0.7) -> list[Map]:
     """Maps over finer cells, with edges where colours have theirs."""
     found, field = list[Map](), Field()
-    for looked, some in with_maps(batches(), maps):
-        for picture, one in zip(looked.pixels.cpu(), some, strict=True):
+    for feature_batch, some in with_maps(batches(), maps):
+        for picture, one in zip(feature_batch.pixels.cpu(), some, strict=True):
             size = cells_of(picture.shape[1:])
             chance = interpolate(one_hot(torch.from_numpy(one), kinds + 1).permute(2, 0, 1)[None].float(), size, mode="bilinear").flatten(2)
             unary = -(sure * chance + (1 - sure) / (kinds + 1)).log()

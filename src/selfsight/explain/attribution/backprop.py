@@ -23,7 +23,7 @@ from torch.nn.functional import max_pool2d
 from torch.overrides import TorchFunctionMode
 
 from selfsight.core.errors import UsageError
-from selfsight.core.hooks import eval_mode, tap, tensor_of
+from selfsight.core.hooks import capture_activations, eval_mode, tensor_of
 from selfsight.core.representation import Representation
 from selfsight.explain.targets import Target
 
@@ -171,9 +171,9 @@ def reverse(
     """
     given = (images if normalised else phi.normalise(images)).detach().requires_grad_()
     names = [name for name in at if name]
-    with eval_mode(phi.backbone), torch.enable_grad(), ruled(rule), tap(phi.backbone, *names) as heard:
+    with eval_mode(phi.backbone), torch.enable_grad(), ruled(rule), capture_activations(phi.backbone, *names) as captured:
         score = target.score(phi, given, rows)
-        outputs = {name: tensor_of(heard[name]) if name else given for name in at if name in heard or not name}
+        outputs = {name: tensor_of(captured[name]) if name else given for name in at if name in captured or not name}
         found = torch.autograd.grad(score.sum(), list(outputs.values()), allow_unused=True) if outputs and score.requires_grad else ()
     reached = {name: value for name, value in zip(outputs, found, strict=False) if value is not None}
     lost = [name or "the images" for name in at if name not in reached]
@@ -189,9 +189,9 @@ def jacobian_bytes(phi: Representation, layer: str, *, size: int | None = None) 
     A backward pass never makes the Jacobian: it multiplies a vector by it (Vedaldi's lectures, "back-propagation").
     """
     side = size or phi.size
-    with eval_mode(phi.backbone), torch.no_grad(), tap(phi.backbone, layer) as heard:
+    with eval_mode(phi.backbone), torch.no_grad(), capture_activations(phi.backbone, layer) as captured:
         phi.backbone(torch.zeros(1, phi.backbone.channels, side, side, device=phi.device))
-        outputs = tensor_of(heard[layer]).numel()
+        outputs = tensor_of(captured[layer]).numel()
     inputs = phi.backbone.channels * side * side
     return 4 * outputs * inputs, 4 * inputs
 

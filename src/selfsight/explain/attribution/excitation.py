@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from selfsight.core.errors import UsageError
-from selfsight.core.hooks import eval_mode, tap, tensor_of
+from selfsight.core.hooks import capture_activations, eval_mode, tensor_of
 from selfsight.core.representation import Representation
 from selfsight.explain.attribution.saliency import Maps, enlarged, maps_before, parts
 from selfsight.explain.targets import Target
@@ -150,7 +150,7 @@ def excitation(
     maps = []
     for rows, part in parts(images, phi.device):
         found = _relevance(phi, part, target, rows, layer, contrast)
-        found = found if layer == "" else phi.places(found, part.shape[-2:], layer)
+        found = found if layer == "" else phi.as_grid(found, part.shape[-2:], layer)
         maps.append(enlarged(found.sum(1, keepdim=True).clamp(min=0), part.shape[-2:]))
     return torch.cat(maps)
 
@@ -176,16 +176,16 @@ def _relevance(phi: Representation, images: Tensor, target: Target, rows: Tensor
     """What arrives at a layer; for a contrast, where it is not negative."""
     given = phi.normalise(images).detach().requires_grad_()
     kept = [name for name in (layer, contrast, target.layer) if name]
-    with eval_mode(phi.backbone), torch.enable_grad(), tap(phi.backbone, *kept) as heard:
+    with eval_mode(phi.backbone), torch.enable_grad(), capture_activations(phi.backbone, *kept) as captured:
         with _Excited():
             pooled = phi.backbone(given).pooled
-        top = tensor_of(heard[target.layer]) if target.layer else pooled
+        top = tensor_of(captured[target.layer]) if target.layer else pooled
         read = top.detach().requires_grad_()
         (slope,) = torch.autograd.grad(target.pick(target.read_from(phi, read, given.shape[-2:]), rows).sum(), read)
-        low = tensor_of(heard[layer]) if layer else given
+        low = tensor_of(captured[layer]) if layer else given
         if contrast is None or contrast == layer:
             return torch.autograd.grad(top, low, _start(read, slope))[0]
-        middle = tensor_of(heard[contrast])
+        middle = tensor_of(captured[contrast])
         both = [torch.autograd.grad(top, middle, _start(read, sign * slope), retain_graph=True)[0] for sign in (1, -1)]
         return torch.autograd.grad(middle, low, both[0] - both[1])[0]
 

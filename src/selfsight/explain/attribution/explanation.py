@@ -11,16 +11,16 @@ from jaxtyping import Float, Num, UInt8
 from torch import Tensor
 
 from selfsight.core.errors import UsageError
-from selfsight.core.progress import Say, quiet
+from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.explain.attribution.perturbation import BLUR, blurred
 from selfsight.explain.attribution.saliency import Maps, part_kept, scores
 from selfsight.explain.attribution.table import ALIASES, ATTRIBUTIONS, attribution
 from selfsight.explain.targets import Target
 from selfsight.render.panels import facts, inlined, panel, table
-from selfsight.render.sheet import Shown, number, sheet, unique, written
+from selfsight.render.sheet import Tile, finite_or_none, save_result, sheet, unique_names
 
-__all__ = ["HIDDEN", "Explanation", "explain", "fall"]
+__all__ = ["HIDDEN", "Explanation", "explain", "score_drop"]
 
 HIDDEN = 0.1
 """The part of an image that is hidden to see how far the score falls."""
@@ -50,11 +50,11 @@ class Explanation:
     falls: Mapping[str, Float[Tensor, " batch"]]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
-    def to_plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """All but the pictures, for JSON."""
         about = {
             method: [
-                {"low": float(one.min()), "high": float(one.max()), "fall": number(fallen)}
+                {"low": float(one.min()), "high": float(one.max()), "fall": finite_or_none(fallen)}
                 for one, fallen in zip(maps, self.falls[method], strict=True)
             ]
             for method, maps in self.maps.items()
@@ -71,11 +71,11 @@ class Explanation:
     def save(self, folder: Path) -> list[Path]:
         """Write ``sheet.png``, ``maps.npz`` (one array a method, and the images) and ``explanation.json``."""
         arrays = {name: maps.cpu().numpy() for name, maps in self.maps.items()}
-        return written(folder, self._repr_png_(), ("maps", {"images": self.images.numpy(), **arrays}), ("explanation", self.to_plain()))
+        return save_result(folder, self._repr_png_(), ("maps", {"images": self.images.numpy(), **arrays}), ("explanation", self.to_json()))
 
     def _repr_png_(self) -> bytes:
         """A sheet: a row an image, a column a method; more methods than fit beside each other stand below, beside the images again."""
-        rows, methods, names = {}, list(self.maps), unique(self.names)
+        rows, methods, names = {}, list(self.maps), unique_names(self.names)
         for start in range(0, max(len(methods), 1), WIDE):
             for row, name in enumerate(names):
                 rows[name if start == 0 else f"{name} · {start // WIDE + 1}"] = self._row(row, methods[start : start + WIDE])
@@ -88,17 +88,17 @@ class Explanation:
         about = facts({**self.facts, "under each method:": words})
         return panel(f"What {self.target} rests on", about, inlined(self._repr_png_(), "maps of the images"), told)
 
-    def _row(self, row: int, methods: Sequence[str]) -> list[Shown]:
+    def _row(self, row: int, methods: Sequence[str]) -> list[Tile]:
         """The image and some maps; above the first image's their names."""
 
         def title(words: str) -> str:
             return words.replace("_", " ") if row == 0 else ""
 
-        found = [Shown(self.images[row].permute(1, 2, 0).numpy(), f"{self.scores[row]:.3g}", title=title(self.target))]
+        found = [Tile(self.images[row].permute(1, 2, 0).numpy(), f"{self.scores[row]:.3g}", title=title(self.target))]
         for name in methods:
             one = self.maps[name][row, 0].float().cpu().numpy()
             words = f"{one.min():.1e} … {one.max():.1e}\n{_percent('fall', self.falls[name][row])}"
-            found.append(Shown(shown(found[0].picture, one), words, title=title(name)))
+            found.append(Tile(overlay(found[0].picture, one), words, title=title(name)))
         return found
 
 
@@ -106,7 +106,7 @@ def _percent(word: str, value: Tensor) -> str:
     return f"{word} {100 * float(value):.0f} %" if bool(value.isfinite()) else f"{word} –"
 
 
-def shown(picture: UInt8[np.ndarray, "height width 3"], one: Float[np.ndarray, "height width"]) -> Float[np.ndarray, "height width 3"]:
+def overlay(picture: UInt8[np.ndarray, "height width 3"], one: Float[np.ndarray, "height width"]) -> Float[np.ndarray, "height width 3"]:
     """A map over its picture in grey: what speaks for the target in orange, what speaks against it in blue.
 
     Full colour stands for the value that 99 % of the absolute values stay below; a map that is the same everywhere has none.
@@ -119,7 +119,7 @@ def shown(picture: UInt8[np.ndarray, "height width 3"], one: Float[np.ndarray, "
     return np.clip(grey * (1 - strength) + colour * strength, 0, 1)
 
 
-def fall(
+def score_drop(
     phi: Representation,
     given: Float[Tensor, "batch channel height width"],
     target: Target,
@@ -147,7 +147,7 @@ def explain(
     *,
     names: Sequence[str] = (),
     facts: Mapping[str, Any] | None = None,
-    say: Say = quiet,
+    progress: ProgressCallback = no_progress,
 ) -> Explanation:
     """Maps of several attribution methods.
 
@@ -158,12 +158,12 @@ def explain(
         methods: names of ``ATTRIBUTIONS``; ``["all"]``: all that can explain this network.
         names: what to call the images.
         facts: what to keep with the result.
-        say: called with what is being done.
+        progress: called with what is being done.
 
     Raises:
         UsageError: a method does not exist, or cannot explain this network.
     """
-    maps, refused = _maps(phi, images, target, methods, say)
+    maps, refused = _maps(phi, images, target, methods, progress)
     given = phi.normalise(images)
     pixels = images if not images.is_floating_point() else (images * 255).round()
     return Explanation(
@@ -172,24 +172,26 @@ def explain(
         maps,
         target.name,
         scores(phi, given, target),
-        {name: fall(phi, given, target, one) for name, one in maps.items()},
+        {name: score_drop(phi, given, target, one) for name, one in maps.items()},
         {"representation": phi.name, "architecture": phi.spec, **({"left out": refused} if refused else {}), **(facts or {})},
     )
 
 
-def _maps(phi: Representation, images: Tensor, target: Target, methods: Sequence[str], say: Say) -> tuple[dict[str, Maps], dict[str, str]]:
+def _maps(
+    phi: Representation, images: Tensor, target: Target, methods: Sequence[str], progress: ProgressCallback
+) -> tuple[dict[str, Maps], dict[str, str]]:
     """Maps by method; where all were asked for, also what refused and why."""
     every = list(methods) == ["all"]
     chosen: dict[str, Any] = {ALIASES.get(name, name): attribution(name) for name in (ATTRIBUTIONS if every else methods)}
     maps: dict[str, Maps] = {}
     refused: dict[str, str] = {}
     for name, method in chosen.items():
-        say(f"{name} of {len(images)} images")
+        progress(f"{name} of {len(images)} images")
         try:
             maps[name] = method(phi, images, target)
         except UsageError as problem:
             if not every:
                 raise
             refused[name] = problem.cause
-            say(f"{name} is left out: {problem.cause}")
+            progress(f"{name} is left out: {problem.cause}")
     return maps, refused

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
 from selfsight.core.errors import UsageError
-from selfsight.core.hooks import eval_mode, tap
+from selfsight.core.hooks import capture_activations, eval_mode
 from selfsight.core.representation import Representation
 from selfsight.data.views.image.blur import gaussian_blur
 from selfsight.explain.attribution.saliency import Maps, at_once, part_kept, parts, scores
-from selfsight.explain.targets import Target, said
+from selfsight.explain.targets import Target, activations
 
 __all__ = [
     "Extremal",
@@ -337,8 +337,8 @@ def _of_channels(
 ) -> Extremal:
     given = phi.normalise(images)
     with torch.no_grad(), eval_mode(phi.backbone):
-        output = said(phi, given[:1], layer)
-        channels = phi.places(output, given.shape[-2:], layer).shape[1]
+        output = activations(phi, given[:1], layer)
+        channels = phi.as_grid(output, given.shape[-2:], layer).shape[1]
     last = output.ndim == 3 or getattr(phi.backbone, "channels_last", False)
 
     def shown(masks: Tensor, image: Tensor) -> Tensor:
@@ -346,7 +346,7 @@ def _of_channels(
             ones = (1,) * (output.ndim - 2)
             return output * masks.view(len(masks), *ones, channels) if last else output * masks.view(len(masks), channels, *ones)
 
-        with tap(phi.backbone, edit={layer: scale}):
+        with capture_activations(phi.backbone, edit={layer: scale}):
             return target.score(phi, given[image], image.cpu())
 
     ones, every = given.new_ones(len(given), channels, 1), torch.arange(len(given), device=given.device)

@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 
 from selfsight.core.clock import key
 from selfsight.core.errors import UsageError
-from selfsight.core.hooks import eval_mode, tap, tensor_of
+from selfsight.core.hooks import capture_activations, eval_mode, tensor_of
 from selfsight.core.representation import Representation
 from selfsight.explain.attribution.backprop import Rule, reverse
 from selfsight.explain.targets import Target
@@ -76,10 +76,10 @@ def maps_before(phi: Representation, target: Target) -> tuple[str, ...]:
         UsageError: there is none.
     """
     blank = torch.zeros(1, phi.backbone.channels, phi.size, phi.size, device=phi.device)
-    with torch.no_grad(), eval_mode(phi.backbone), tap(phi.backbone, *phi.layers) as heard:
+    with torch.no_grad(), eval_mode(phi.backbone), capture_activations(phi.backbone, *phi.layers) as captured:
         phi.features(blank)
-    found = [name for name in phi.layers if name in heard and tensor_of(heard[name]).ndim in (3, 4)]
-    found = [name for name in found if phi.places(tensor_of(heard[name]), blank.shape[-2:], name)[0, 0].numel() > 1]
+    found = [name for name in phi.layers if name in captured and tensor_of(captured[name]).ndim in (3, 4)]
+    found = [name for name in found if phi.as_grid(tensor_of(captured[name]), blank.shape[-2:], name)[0, 0].numel() > 1]
     if target.layer in found:
         found = found[: found.index(target.layer) + 1]
     elif target.layer is None and getattr(phi.backbone, "prefix", 0) and getattr(phi.backbone, "pool", "cls") == "cls":
@@ -116,7 +116,7 @@ def saliency(
         found = reverse(phi, part, target, at=(layer,), rule=rule, rows=rows)
         output, derivative = found.outputs[layer], found.derivatives[layer]
         if layer:
-            output, derivative = (phi.places(each, part.shape[-2:], layer) for each in (output, derivative))
+            output, derivative = (phi.as_grid(each, part.shape[-2:], layer) for each in (output, derivative))
         maps.append(enlarged(combine(output, derivative), part.shape[-2:]))
     return torch.cat(maps)
 
@@ -278,7 +278,7 @@ def attention_rollout(phi: Representation, images: Num[Tensor, "batch channel he
             for block in range(1, blocks):
                 rolled = (phi.attention(part, block).mean(1) + one) / 2 @ rolled
         read = rolled[:, :1] if prefix and getattr(phi.backbone, "pool", "cls") == "cls" else rolled[:, prefix:].mean(1, keepdim=True)
-        maps.append(enlarged(phi.places(read.transpose(1, 2), part.shape[-2:]), part.shape[-2:]))
+        maps.append(enlarged(phi.as_grid(read.transpose(1, 2), part.shape[-2:]), part.shape[-2:]))
     return torch.cat(maps)
 
 

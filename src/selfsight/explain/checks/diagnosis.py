@@ -15,7 +15,7 @@ from selfsight.explain.attribution.saliency import part_kept, scores
 from selfsight.explain.gallery import Gallery
 from selfsight.explain.targets import Target
 from selfsight.render.panels import facts, inlined, panel, table
-from selfsight.render.sheet import Shown, number
+from selfsight.render.sheet import Tile, finite_or_none
 
 __all__ = ["AREAS", "Diagnosis", "diagnose"]
 
@@ -62,10 +62,10 @@ class Diagnosis:
         order = astray.argsort(descending=True, stable=True)
         return order[astray[order] > 0]
 
-    def to_plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """All but the pictures, for JSON."""
         rows = [
-            {"image": name, "area": float(area), "share": number(share)} | self._shown(row)
+            {"image": name, "area": float(area), "share": finite_or_none(share)} | self._shown(row)
             for row, (name, area, share) in enumerate(zip(self.names, self.areas, self.share, strict=True))
         ]
         suspects = None if self.alone is None else [self.names[row] for row in self.suspects.tolist()]
@@ -74,7 +74,7 @@ class Diagnosis:
     def _shown(self, row: int) -> dict[str, float | None]:
         if self.alone is None or self.without is None:
             return {}
-        return {"object alone": number(self.alone[row]), "without it": number(self.without[row])}
+        return {"object alone": finite_or_none(self.alone[row]), "without it": finite_or_none(self.without[row])}
 
     def _order(self) -> list[int]:
         """Suspects, then all others."""
@@ -84,16 +84,16 @@ class Diagnosis:
     def gallery(self, most: int = 24) -> Gallery:
         """Each image beside what is enough of it, suspects first; the object is drawn around."""
         order, wide = self._order()[:most], 6
-        rows: dict[str, list[Shown]] = {}
+        rows: dict[str, list[Tile]] = {}
         for start in range(0, len(order), wide // 2):
-            line: list[Shown] = []
+            line: list[Tile] = []
             for row in order[start : start + wide // 2]:
                 picture = self.images[row].float()
                 dimmed = picture * self.masks[row] + (picture * 0.15 + 100) * (1 - self.masks[row])
                 kept = f"keeps {100 * float(self.share[row]):.0f} %" if bool(self.share[row].isfinite()) else "keeps –"
                 words = f"{100 * float(self.areas[row]):.0f} % {kept}"
                 words += "".join(f"\n{name} {'–' if part is None else f'{100 * part:.0f} %'}" for name, part in self._shown(row).items())
-                line += [Shown(self.images[row].permute(1, 2, 0).numpy(), self.names[row][-24:]), Shown(self._outlined(dimmed, row), words)]
+                line += [Tile(self.images[row].permute(1, 2, 0).numpy(), self.names[row][-24:]), Tile(self._outlined(dimmed, row), words)]
             rows[f"{start // (wide // 2) + 1}"] = line
         return Gallery(rows, self.facts)
 
@@ -110,10 +110,10 @@ class Diagnosis:
     def save(self, folder: Path) -> list[Path]:
         """Write ``sheet.png``, ``pictures.npz`` and ``gallery.json``; the last with every image's numbers."""
         gallery = self.gallery()
-        return Gallery(gallery.rows, self.to_plain()).save(folder)
+        return Gallery(gallery.rows, self.to_json()).save(folder)
 
     def _repr_html_(self) -> str:
-        plain = self.to_plain()
+        plain = self.to_json()
         rows = [tuple(plain["images"][row].values()) for row in self._order()]
         suspects = None if self.alone is None else f"{len(self.suspects)} of {len(self.images)}"
         about = facts({**self.facts, "enough": self.enough, "evidence outside the object": suspects})

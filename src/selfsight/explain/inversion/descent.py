@@ -12,16 +12,16 @@ from selfsight.core.clock import key
 from selfsight.core.hooks import eval_mode
 from selfsight.core.representation import Representation
 from selfsight.explain.synthesis.priors import BOUND, bounded_range, natural_noise, project, total_variation
-from selfsight.explain.targets import said
+from selfsight.explain.targets import activations
 
-__all__ = ["ConvBlock", "Hourglass", "Inverted", "Prior", "caricature", "fit_hourglass", "invert", "invert_by_network", "step_of"]
+__all__ = ["ConvBlock", "Hourglass", "Inversion", "Prior", "caricature", "fit_hourglass", "invert", "invert_by_network", "step_of"]
 
 FADE = 0.9
 """Of the optimiser's memory of squared gradients, and its momentum."""
 
 
 @dataclass(frozen=True)
-class Inverted:
+class Inversion:
     """Pictures found again from a layer's features.
 
     Attributes:
@@ -80,7 +80,7 @@ def invert(
     restarts: int = 1,
     keep: Tensor | None = None,
     seed: int = 0,
-) -> Inverted:
+) -> Inversion:
     """Natural pre-images (Mahendran & Vedaldi 2016, arXiv:1512.02017), all images and restarts in one batch.
 
     ``min C |Φ(x) - Φ0|² / |Φ0|² + R_α(x) + R_TV(x)``, from noise, the picture shifted at random in every step but the last ones.
@@ -103,7 +103,7 @@ def invert(
         with torch.no_grad():
             errors = aim.missed(found).sqrt()
     count = (len(images), restarts)
-    return Inverted(aim.space.pictures(found).unflatten(0, count), errors.unflatten(0, count), layer)
+    return Inversion(aim.space.pictures(found).unflatten(0, count), errors.unflatten(0, count), layer)
 
 
 class _Aim:
@@ -112,7 +112,7 @@ class _Aim:
     def __init__(self, phi: Representation, given: Tensor, layer: str | None, restarts: int, keep: Tensor | None) -> None:
         self.phi, self.layer, self.space, self.shape = phi, layer, _Space(phi), given.shape[1:]
         with torch.no_grad(), eval_mode(phi.backbone):
-            found = said(phi, given, layer)
+            found = activations(phi, given, layer)
         self.stride = _stride(phi, given, found)
         self.kept = torch.ones_like(found[:1]) if keep is None else keep.to(found)[None]
         self.features = (found * self.kept).repeat_interleave(restarts, 0)
@@ -120,7 +120,7 @@ class _Aim:
 
     def missed(self, levels: Tensor) -> Tensor:
         """``|Φ(x) - Φ0|² / |Φ0|²``."""
-        found = said(self.phi, self.space.given(levels), self.layer)
+        found = activations(self.phi, self.space.given(levels), self.layer)
         return (found * self.kept - self.features).flatten(1).square().sum(1) / self.scale
 
 
@@ -182,12 +182,12 @@ def caricature(
     """
     space, given = _Space(phi), phi.normalise(images)
     with torch.no_grad(), eval_mode(phi.backbone):
-        aim = said(phi, given, layer).clamp(min=0)
+        aim = activations(phi, given, layer).clamp(min=0)
     stride = _stride(phi, given, aim)
     scale = aim.flatten(1).square().sum(1).clamp(min=1e-12)
 
     def loss(shown: Tensor, canvas: Tensor) -> Tensor:
-        seen = (said(phi, space.given(shown), layer) * aim).flatten(1).sum(1) / scale
+        seen = (activations(phi, space.given(shown), layer) * aim).flatten(1).sum(1) / scale
         return Prior()(canvas) - weight * seen
 
     margin = _margin(stride)
@@ -272,22 +272,22 @@ def invert_by_network(
     steps: int = 1000,
     rate: float = 0.003,
     seed: int = 0,
-) -> Inverted:
+) -> Inversion:
     """Inversion with the form of a network as the prior (deep image prior): ``min_θ |Φ(g_θ(z)) - Φ0|²``, one network an image."""
     given = phi.normalise(images)
     pictures, errors = [], []
     with eval_mode(phi.backbone):
         for one in given:
             with torch.no_grad():
-                aim = said(phi, one[None], layer)
+                aim = activations(phi, one[None], layer)
             network, noise = _hourglass(one.shape[1:], seed)
             network, noise = network.to(phi.device), noise.to(phi.device)
             optimiser = torch.optim.Adam(network.parameters(), lr=rate)
             for _ in range(steps):
-                error = (said(phi, phi.normalise(network(noise)), layer) - aim).square().sum() / aim.square().sum().clamp(min=1e-12)
+                error = (activations(phi, phi.normalise(network(noise)), layer) - aim).square().sum() / aim.square().sum().clamp(min=1e-12)
                 step_of(optimiser, error)
             with torch.no_grad():
                 found = network(noise)
                 pictures.append(found)
-                errors.append((said(phi, phi.normalise(found), layer) - aim).norm() / aim.norm().clamp(min=1e-6))
-    return Inverted(torch.stack(pictures), torch.stack(errors)[:, None], layer)
+                errors.append((activations(phi, phi.normalise(found), layer) - aim).norm() / aim.norm().clamp(min=1e-6))
+    return Inversion(torch.stack(pictures), torch.stack(errors)[:, None], layer)

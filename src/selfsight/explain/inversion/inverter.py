@@ -18,10 +18,10 @@ from torch.nn.functional import interpolate, leaky_relu, mse_loss
 from selfsight.core.clock import key
 from selfsight.core.errors import UsageError
 from selfsight.core.hooks import eval_mode
-from selfsight.core.progress import Say, quiet
+from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.explain.attribution.saliency import parts
-from selfsight.explain.inversion.descent import ConvBlock, Inverted, step_of
+from selfsight.explain.inversion.descent import ConvBlock, Inversion, step_of
 from selfsight.explain.targets import features_of
 from selfsight.objectives.adversarial import deceive, tell_apart
 from selfsight.render.panels import facts, panel
@@ -119,7 +119,7 @@ def learn_inverter(
     real: float = 0.0,
     width: int = 32,
     seed: int = 0,
-    say: Say = quiet,
+    progress: ProgressCallback = no_progress,
 ) -> Inverter:
     """An inverter of a layer: ``|g(Φ(x)) - x|²/N + alike |Φ(g(Φ(x))) - Φ(x)|² / |Φ(x)|² + real L``, L that of a judge of pictures.
 
@@ -128,7 +128,7 @@ def learn_inverter(
         pictures: squares to learn from, in [0, 1] or 0 to 255.
         steps, batch, rate: of AdamW; the rate falls to nothing by a cosine.
         alike, real: weights of the features, and of looking real (0: no judge).
-        width, seed, say: channels of the largest level; of the weights and the batches; called with how it stands.
+        width, seed, progress: channels of the largest level; of the weights and the batches; called with how it stands.
 
     Raises:
         UsageError: there are fewer than two pictures, or they are not square.
@@ -145,7 +145,7 @@ def learn_inverter(
                 step_of(critic, tell_apart(judge(wanted), judge(painted.detach())))
             calendar.step()
             if (step + 1) % 250 == 0:
-                say(f"step {step + 1} of {steps}, loss {float(loss.detach()):.4f}")
+                progress(f"step {step + 1} of {steps}, loss {float(loss.detach()):.4f}")
     return inverter.eval()
 
 
@@ -185,7 +185,7 @@ def _missed(phi: Representation, pictures: Tensor, layer: str | None, aim: Tenso
     return (features_of(phi, pictures, layer) - aim).flatten(1).square().sum(1) / square
 
 
-def invert_learned(phi: Representation, images: Num[Tensor, "batch 3 side side2"], inverter: Inverter) -> Inverted:
+def invert_learned(phi: Representation, images: Num[Tensor, "batch 3 side side2"], inverter: Inverter) -> Inversion:
     """Pictures for the features of others, by a learned inverter, and how far their features are from those.
 
     Raises:
@@ -199,4 +199,4 @@ def invert_learned(phi: Representation, images: Num[Tensor, "batch 3 side side2"
             aim = features_of(phi, part, inverter.layer)
             pictures.append(inverter(inverter.standardised(aim)))
             errors.append(_missed(phi, pictures[-1], inverter.layer, aim).sqrt())
-    return Inverted(torch.cat(pictures)[:, None], torch.cat(errors)[:, None], inverter.layer)
+    return Inversion(torch.cat(pictures)[:, None], torch.cat(errors)[:, None], inverter.layer)

@@ -19,13 +19,13 @@ from selfsight.core.hooks import eval_mode
 from selfsight.core.representation import Representation
 from selfsight.explain.inversion.inverter import Inverter
 from selfsight.explain.synthesis.priors import Spectrum, bounded_range, decorrelated_colours, total_variation
-from selfsight.explain.targets import Target, said
+from selfsight.explain.targets import Target, activations
 
-__all__ = ["Fourier", "Generated", "Maximised", "Moves", "Phase", "Pixels", "deep_dream", "gram", "maximise", "synthesise_style"]
+__all__ = ["Fourier", "Generated", "Maximised", "Phase", "Pixels", "Transforms", "deep_dream", "gram", "maximise", "synthesise_style"]
 
 
 @runtime_checkable
-class Writing(Protocol):
+class Parameterisation(Protocol):
     """How a picture is written down in numbers that are free."""
 
     def start(self, shape: Sequence[int], seed: int) -> Tensor:
@@ -113,7 +113,7 @@ class Generated:
 
 
 @dataclass(frozen=True)
-class Moves:
+class Transforms:
     """What a picture is put through in every step.
 
     Attributes:
@@ -143,7 +143,7 @@ class Moves:
         return moved + self.noise * torch.randn(moved.shape, generator=dice).to(moved) if self.noise else moved
 
 
-STILL = Moves(0.0, 1.0, 0.0, 0.0)
+NO_TRANSFORMS = Transforms(0.0, 1.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -169,8 +169,8 @@ def maximise(
     *,
     count: int = 1,
     size: int | None = None,
-    writing: Writing = Fourier(),
-    moves: Moves = Moves(),
+    writing: Parameterisation = Fourier(),
+    moves: Transforms = Transforms(),
     steps: int = 200,
     rate: float = 0.05,
     natural: float = 0.0,
@@ -219,7 +219,7 @@ def _held(phi: Representation, target: Target, shown: Tensor, given: Tensor, nat
 def _grid(phi: Representation, given: Tensor, layer: str | None) -> Tensor:
     if layer is None:
         return phi.backbone(given).grid
-    return phi.places(said(phi, given, layer), given.shape[-2:], layer)
+    return phi.as_grid(activations(phi, given, layer), given.shape[-2:], layer)
 
 
 def gram(grid: Float[Tensor, "batch dim rows columns"]) -> Float[Tensor, "batch dim dim2"]:
@@ -268,7 +268,7 @@ def deep_dream(
                     int(shift) for shift in torch.randint(-phi.backbone.stride // 2, phi.backbone.stride // 2 + 1, (2,), generator=dice)
                 )
                 shown = (base + change).clamp(0, 1).roll((down, across), (2, 3)).requires_grad_()
-                strength = said(phi, phi.normalise(shown), layer).square().flatten(1).mean(1)
+                strength = activations(phi, phi.normalise(shown), layer).square().flatten(1).mean(1)
                 (slope,) = torch.autograd.grad(strength.sum(), shown)
                 slope = slope.roll((-down, -across), (2, 3))
                 change = change + rate * slope / slope.abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-12)
@@ -289,7 +289,7 @@ def synthesise_style(
     content_weight: float = 1.0,
     steps: int = 200,
     rate: float = 0.05,
-    writing: Writing = Fourier(),
+    writing: Parameterisation = Fourier(),
     seed: int = 0,
 ) -> tuple[Float[Tensor, "batch 3 height width"], list[float]]:
     """New pictures with the texture of others, or photographs in their style (Gatys et al. 2015, arXiv:1508.06576).

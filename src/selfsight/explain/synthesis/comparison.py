@@ -11,9 +11,9 @@ from selfsight.core.hooks import eval_mode
 from selfsight.core.representation import Representation
 from selfsight.explain.attribution.saliency import parts
 from selfsight.explain.gallery import Gallery
-from selfsight.explain.synthesis.activation import Fourier, Writing, maximise
+from selfsight.explain.synthesis.activation import Fourier, Parameterisation, maximise
 from selfsight.explain.targets import unit
-from selfsight.render.sheet import Shown
+from selfsight.render.sheet import Tile
 
 __all__ = ["compare_units", "layer_at", "ranked_units", "responses"]
 
@@ -40,7 +40,7 @@ def compare_units(
     *,
     depth: float = 0.5,
     ranks: Sequence[int] = (0, 1, 2, 3),
-    writing: Writing = Fourier(),
+    writing: Parameterisation = Fourier(),
     steps: int = 200,
     seed: int = 0,
 ) -> Gallery:
@@ -56,7 +56,7 @@ def compare_units(
     Raises:
         UsageError: a layer has fewer units.
     """
-    rows: dict[str, list[Shown]] = {}
+    rows: dict[str, list[Tile]] = {}
     for name, phi in networks.items():
         layer = layer_at(phi, depth)
         said = responses(phi, images[name], layer)
@@ -66,7 +66,7 @@ def compare_units(
         found = maximise(phi, unit(layer, units), count=len(ranks), writing=writing, steps=steps, seed=seed)
         above = (found.scores.cpu()[None] > said[:, units]).float().mean(0)
         rows[name] = [
-            Shown(
+            Tile(
                 picture.permute(1, 2, 0).numpy(),
                 f"{layer}/{int(number)}\n{float(score):.3g}: above {100 * float(part):.0f} % of the images",
                 {"unit": float(number), "score": float(score), "above": float(part)},

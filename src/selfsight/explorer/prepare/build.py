@@ -14,32 +14,32 @@ from PIL import Image
 from scipy import ndimage
 
 from selfsight.backbones.loading import untrained_twin
-from selfsight.bank.extract import bank_of
+from selfsight.bank.extract import get_bank
 from selfsight.bank.store import OUTPUT
 from selfsight.core.clock import key
-from selfsight.core.names import free_name
-from selfsight.core.progress import Say, quiet
+from selfsight.core.names import unused_name
+from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.data.opening import open_source
 from selfsight.data.source import Source, Subset, Truth
 from selfsight.discover.images.clusters import describe_groups, find_clusters
-from selfsight.discover.images.grouping import grouped
+from selfsight.discover.images.grouping import group
 from selfsight.engine.hardware import fast_bf16
-from selfsight.explorer.prepare.projection import MAPS, installed, need_map, place
+from selfsight.explorer.prepare.projection import PROJECTIONS, available_projections, project, require_projection
 from selfsight.explorer.server.edits import Edits
-from selfsight.explorer.server.opening import Chosen, choice, noted, prepared
-from selfsight.explorer.server.pack import CLUSTER, Pack, PackWriter, home, is_prepared, near_of
+from selfsight.explorer.server.opening import DataSelection, find_prepared, record_prepared, select_data
+from selfsight.explorer.server.pack import CLUSTER, Pack, PackWriter, is_prepared, nearness_column, run_folder
 from selfsight.measure.baselines import estimate_statistics
-from selfsight.render.sheet import unique
+from selfsight.render.sheet import unique_names
 
-__all__ = ["opened", "prepare", "ready", "untrained_of"]
+__all__ = ["find_or_prepare", "open_selection", "prepare", "untrained_reference"]
 
 SIDE = 128
 """Longest side of small pictures, in pixels."""
 PART = 256
 OURS = (
     "name", "file", "row", "tag", "note", "label", "brightness", "contrast", "sharpness", "information", "width", "height", "oddness",
-    CLUSTER, near_of(CLUSTER), f"{CLUSTER}_name", "distance_to_neighbours", "duplicates",
+    CLUSTER, nearness_column(CLUSTER), f"{CLUSTER}_name", "distance_to_neighbours", "duplicates",
 )  # fmt: skip
 """Columns that are made here; those of the data that are called so have an underscore behind their names."""
 CLUSTERED = 50_000
@@ -51,11 +51,11 @@ def prepare(
     source: Source,
     folder: Path,
     *,
-    chosen: Chosen | None = None,
+    chosen: DataSelection | None = None,
     untrained: bool = True,
     maps: Sequence[str] | None = None,
     again: bool = False,
-    say: Say = quiet,
+    progress: ProgressCallback = no_progress,
 ) -> Pack:
     """Make what the explorer shows of a data set, unless it is there.
 
@@ -65,25 +65,29 @@ def prepare(
         folder: where prepared data sets are kept.
         chosen: how the data set is opened again; by default by its name.
         untrained: also what the first network says before learning, to see what training changed.
-        maps: ways to draw a map of what the first network says (``explorer.places.MAPS``), the first shown first, beside PCA of what every
+        maps: ways to draw a map of what the first network says (``explorer.places.PROJECTIONS``), the first shown first, beside PCA of what every
             network says; by default PaCMAP, where its package is installed and there are at most 50,000 pictures.
         again: make it even if it is there.
-        say: called with what is being done.
+        progress: called with what is being done.
 
     Raises:
         UsageError: there is no such map.
         MissingExtra: a map's package is not installed.
     """
     for kind in maps or ():
-        need_map(kind)
-    banks = _banks(networks, source, untrained=untrained, say=say)
-    drawn = [kind for kind in MAPS if kind == "pacmap" and kind in installed() and len(source) <= CLUSTERED] if maps is None else list(maps)
+        require_projection(kind)
+    banks = _banks(networks, source, untrained=untrained, progress=progress)
+    drawn = (
+        [kind for kind in PROJECTIONS if kind == "pacmap" and kind in available_projections() and len(source) <= CLUSTERED]
+        if maps is None
+        else list(maps)
+    )
     mark = hashlib.sha256(repr([source.fingerprint, [str(path) for path in banks.values()]]).encode()).hexdigest()[:16]
     path = folder / mark
     if not again and is_prepared(path) and (maps is None or Pack(path).maps[: len(maps)] == tuple(maps)):
         return Pack(path)
     with PackWriter(path) as writer:
-        return _written(writer, networks, banks, source, drawn, asdict(chosen or Chosen(source.spec)), say)
+        return _written(writer, networks, banks, source, drawn, asdict(chosen or DataSelection(source.spec)), progress)
 
 
 def _written(
@@ -93,33 +97,33 @@ def _written(
     source: Source,
     drawn: Sequence[str],
     facts: Mapping[str, Any],
-    say: Say,
+    progress: ProgressCallback,
 ) -> Pack:
     """Small pictures, columns, clusters and maps, and where they come from."""
     phi, run = next(iter(networks.values()))
-    say(f"small pictures of {len(source):,}")
+    progress(f"small pictures of {len(source):,}")
     qualities: list[dict[str, float]] = []
-    writer.thumbs(_thumbs(source, qualities, say))
+    writer.thumbs(_thumbs(source, qualities, progress))
     truth = source.truth(np.arange(len(source)))
     columns = _known(truth, len(source))
     columns |= {name: np.array([one[name] for one in qualities]) for name in qualities[0]} if qualities else {}
-    groups, clusters = _clustered(phi, source, run, say)
+    groups, clusters = _clustered(phi, source, run, progress)
     told = [
         {
             "name": name,
             "bank": os.path.relpath(bank, writer.path),
             "run": os.path.relpath(networks[name][1], writer.path) if name in networks else "",
-            "attends": networks.get(name, (phi, run))[0].attends,
+            "attends": networks.get(name, (phi, run))[0].has_attention,
         }
         for name, bank in banks.items()
     ]
     more = {"size": phi.size, "fingerprint": source.fingerprint, "networks": told, "masks": truth.masks is not None}
-    _set_aside(writer.path, groups, say)
+    _set_aside(writer.path, groups, progress)
     bad = [list(one) for one in source.bad][:1000]
-    return writer.finish(list(source.names), columns | groups, _maps(banks, drawn, say), clusters, {**facts, **more, "bad": bad})
+    return writer.finish(list(source.names), columns | groups, _maps(banks, drawn, progress), clusters, {**facts, **more, "bad": bad})
 
 
-def _set_aside(path: Path, groups: Mapping[str, np.ndarray], say: Say) -> None:
+def _set_aside(path: Path, groups: Mapping[str, np.ndarray], progress: ProgressCallback) -> None:
     """Where clusters are others than those that were named before, take the names back; they stand in the history of edits."""
     if not is_prepared(path):
         return
@@ -127,19 +131,19 @@ def _set_aside(path: Path, groups: Mapping[str, np.ndarray], say: Say) -> None:
     same = set(before.clusterings) <= set(groups) and all((before.column(name) == groups[name]).all() for name in before.clusterings)
     edits = Edits(path.parent / f"{path.name}.edits.sqlite")
     for kind in ("cluster_merge", "cluster_name"):
-        if not same and (named := list(edits.said(kind))):
-            edits.say(kind, named, "")
-            say(f"clusters have changed: {len(named)} edits of them were taken back; undo brings them again")
+        if not same and (named := list(edits.values(kind))):
+            edits.set(kind, named, "")
+            progress(f"clusters have changed: {len(named)} edits of them were taken back; undo brings them again")
     edits.close()
 
 
-def ready(
+def find_or_prepare(
     networks: Mapping[str, tuple[Representation, Path]],
     data: str | None = None,
     *,
     limit: int | None = None,
     again: bool = False,
-    say: Say = quiet,
+    progress: ProgressCallback = no_progress,
     **more: Any,
 ) -> Path:
     """The folder that was prepared for these networks and a data set by its name; prepared where there is none.
@@ -149,16 +153,16 @@ def ready(
         data: the data set; by default the pictures that the first run learnt from.
         limit: at most so many of its pictures, drawn by seed 0.
         again: prepare even if there is one.
-        say: called with what is being done.
+        progress: called with what is being done.
         more: passed on to ``prepare``.
     """
     paths = [path for _, path in networks.values()]
-    chosen = choice(paths[0], data, limit)
-    folder = None if again or more.get("maps") is not None else prepared(paths, chosen)
+    chosen = select_data(paths[0], data, limit)
+    folder = None if again or more.get("maps") is not None else find_prepared(paths, chosen)
     if folder is None:
-        source = opened(chosen, next(iter(networks.values()))[0].size)
-        pack = prepare(networks, source, home(paths[0]) / "explorer", chosen=chosen, again=again, say=say, **more)
-        noted(paths, chosen, pack)
+        source = open_selection(chosen, next(iter(networks.values()))[0].size)
+        pack = prepare(networks, source, run_folder(paths[0]) / "explorer", chosen=chosen, again=again, progress=progress, **more)
+        record_prepared(paths, chosen, pack)
         folder = pack.path
     return folder
 
@@ -171,7 +175,7 @@ class _Readable(Subset):
         return self.source.bad
 
 
-def opened(chosen: Chosen, size: int) -> Source:
+def open_selection(chosen: DataSelection, size: int) -> Source:
     """The pictures that can be read, at a network's size in pixels."""
     source = open_source(chosen.data, limit=chosen.limit, seed=chosen.seed, size=size)
     broken = {name for name, _ in source.bad}
@@ -180,23 +184,25 @@ def opened(chosen: Chosen, size: int) -> Source:
     return _Readable(source, np.array([row for row, name in enumerate(source.names) if name not in broken], dtype=np.int64))
 
 
-def _banks(networks: Mapping[str, tuple[Representation, Path]], source: Source, *, untrained: bool, say: Say) -> dict[str, Path]:
+def _banks(
+    networks: Mapping[str, tuple[Representation, Path]], source: Source, *, untrained: bool, progress: ProgressCallback
+) -> dict[str, Path]:
     """Banks of all networks, every layer kept, by name."""
     banks = dict[str, Path]()
     for name, (phi, run) in networks.items():
-        say(f"what {name} says of {len(source):,} pictures")
-        banks[name] = bank_of(phi, source, home(run) / "banks", layers=phi.layers, bf16=fast_bf16(phi.device)).path
+        progress(f"what {name} says of {len(source):,} pictures")
+        banks[name] = get_bank(phi, source, run_folder(run) / "banks", layers=phi.layers, bf16=fast_bf16(phi.device)).path
     first, run = next(iter(networks.values()))
     if untrained and first.spec:
-        twin = untrained_of(first, source)
-        say("what the same network said before learning")
-        banks[unique([*networks, "untrained"])[-1]] = bank_of(
-            twin, source, home(run) / "banks", layers=twin.layers, bf16=fast_bf16(twin.device)
+        twin = untrained_reference(first, source)
+        progress("what the same network said before learning")
+        banks[unique_names([*networks, "untrained"])[-1]] = get_bank(
+            twin, source, run_folder(run) / "banks", layers=twin.layers, bf16=fast_bf16(twin.device)
         ).path
     return banks
 
 
-def _thumbs(source: Source, qualities: list[dict[str, float]], say: Say) -> Iterator[bytes]:
+def _thumbs(source: Source, qualities: list[dict[str, float]], progress: ProgressCallback) -> Iterator[bytes]:
     """Small pictures as JPEG; what is measured of each is added to ``qualities``."""
     for start in range(0, len(source), PART):
         batch = source.read(np.arange(start, min(start + PART, len(source))))
@@ -211,7 +217,7 @@ def _thumbs(source: Source, qualities: list[dict[str, float]], say: Say) -> Iter
             qualities.append(_quality(levels, own, buffer.tell() / (picture.width * picture.height)))
             yield buffer.getvalue()
         if start and start % (PART * 16) == 0:
-            say(f"small pictures: {start:,} of {len(source):,}")
+            progress(f"small pictures: {start:,} of {len(source):,}")
 
 
 def _quality(levels: UInt8[np.ndarray, "height width channel"], own: Sequence[int], density: float) -> dict[str, float]:
@@ -237,46 +243,48 @@ def _known(truth: Truth, count: int) -> dict[str, np.ndarray]:
         columns["label"] = np.array([named[label] if 0 <= label < len(named) else "" for label in truth.labels], dtype=object)
     for name, values in truth.attributes.items():
         if len(values) == count:
-            columns[free_name(name, {*OURS, *columns})] = values if values.dtype == object else values.astype(np.float64)
+            columns[unused_name(name, {*OURS, *columns})] = values if values.dtype == object else values.astype(np.float64)
     return columns
 
 
-def _clustered(phi: Representation, source: Source, run: Path, say: Say) -> tuple[dict[str, np.ndarray], dict[str, list[dict[str, Any]]]]:
+def _clustered(
+    phi: Representation, source: Source, run: Path, progress: ProgressCallback
+) -> tuple[dict[str, np.ndarray], dict[str, list[dict[str, Any]]]]:
     """Clusters, and half and twice as many, as columns, with twins; what is known of each; where the data are neither tiny nor huge."""
     if not 20 <= len(source) <= CLUSTERED:
         return {}, {}
     count = int(np.clip(round((len(source) / 2) ** 0.5 / 2), 4, 40))
-    found = find_clusters(phi, source, count=count, banks=home(run) / "banks", say=say)
-    columns = {CLUSTER: found.labels.astype(np.float64), near_of(CLUSTER): found.nearness}
-    told = {CLUSTER: [one.to_plain(found.names).get("units", []) for one in found.clusters]}
-    vectors = np.asarray(bank_of(phi, source, home(run) / "banks").pooled(), dtype=np.float32)
+    found = find_clusters(phi, source, count=count, banks=run_folder(run) / "banks", progress=progress)
+    columns = {CLUSTER: found.labels.astype(np.float64), nearness_column(CLUSTER): found.nearness}
+    told = {CLUSTER: [one.to_json(found.names).get("units", []) for one in found.clusters]}
+    vectors = np.asarray(get_bank(phi, source, run_folder(run) / "banks").pooled(), dtype=np.float32)
     vectors = vectors - vectors.mean(0)
     for other in sorted({max(count // 2, 2), min(2 * count, len(source) // 2)} - {count}):
-        say(f"{other} clusters")
-        labels = grouped(vectors, other).numpy()
+        progress(f"{other} clusters")
+        labels = group(vectors, other).numpy()
         nearness, above = describe_groups(vectors, labels)
-        columns |= {f"{CLUSTER}_{other}": labels.astype(np.float64), near_of(f"{CLUSTER}_{other}"): nearness}
+        columns |= {f"{CLUSTER}_{other}": labels.astype(np.float64), nearness_column(f"{CLUSTER}_{other}"): nearness}
         most = np.argsort(-above, axis=1, kind="stable")[:, :3]
         told[f"{CLUSTER}_{other}"] = [
             [{"unit": int(unit), "above": round(float(row[unit]), 3)} for unit in some] for row, some in zip(above, most, strict=True)
         ]
-    columns |= {"distance_to_neighbours": found.lonely, "duplicates": found.duplicates()}
+    columns |= {"distance_to_neighbours": found.neighbour_distance, "duplicates": found.duplicates()}
     clusters = {name: [{"number": number, "units": units} for number, units in enumerate(some)] for name, some in told.items()}
     return columns, clusters
 
 
-def _maps(banks: Mapping[str, Path], drawn: Sequence[str], say: Say) -> dict[str, Float[np.ndarray, "item 2"]]:
+def _maps(banks: Mapping[str, Path], drawn: Sequence[str], progress: ProgressCallback) -> dict[str, Float[np.ndarray, "item 2"]]:
     """Maps of what the first network says, and PCA of what every network does."""
     vectors = {name: np.load(bank / f"{OUTPUT}.npy", mmap_mode="r") for name, bank in banks.items()}
     first = next(iter(vectors.values()))
     found = dict[str, np.ndarray]()
     for kind in (*drawn, "pca"):
-        say(f"map: {kind}")
-        found[kind] = place(first, kind)
-    return found | {f"pca of {name}": place(rows, "pca") for name, rows in list(vectors.items())[1:]}
+        progress(f"map: {kind}")
+        found[kind] = project(first, kind)
+    return found | {f"pca of {name}": project(rows, "pca") for name, rows in list(vectors.items())[1:]}
 
 
-def untrained_of(phi: Representation, source: Source) -> Representation:
+def untrained_reference(phi: Representation, source: Source) -> Representation:
     """The same network before learning, its batch statistics those of the data set."""
     twin = untrained_twin(phi, key(0, 0xF1008))
     estimate_statistics(twin, source)

@@ -1,4 +1,4 @@
-"""The explorer's server: reads of a ``Shelf``, jobs, edits, exports, and the page's own files. Torch-free."""
+"""The explorer's server: reads of a ``ExplorerStore``, jobs, edits, exports, and the page's own files. Torch-free."""
 
 import hashlib
 import io
@@ -16,10 +16,10 @@ from starlette.concurrency import run_in_threadpool
 from selfsight.core.errors import DataError, SelfsightError, UsageError
 from selfsight.core.names import look_up
 from selfsight.explorer.server.exports import exported
-from selfsight.explorer.server.filters import chosen
+from selfsight.explorer.server.filters import filter_rows
 from selfsight.explorer.server.jobs import Jobs, QueueFull
 from selfsight.explorer.server.pack import CLUSTER
-from selfsight.explorer.server.store import Shelf
+from selfsight.explorer.server.store import ExplorerStore
 
 __all__ = ["STATIC", "make_server"]
 
@@ -36,7 +36,7 @@ MOST = 2000
 TYPES = {".csv": "text/csv; charset=utf-8", ".txt": "text/plain; charset=utf-8", ".parquet": "application/vnd.apache.parquet"}
 
 
-def make_server(shelf: Shelf, jobs: Jobs | None = None, static: Path = STATIC) -> FastAPI:
+def make_server(shelf: ExplorerStore, jobs: Jobs | None = None, static: Path = STATIC) -> FastAPI:
     """The application, unguarded (see ``guard.Guard``).
 
     Args:
@@ -85,7 +85,7 @@ def _number(value: Any, name: str, low: int = 0, high: int = 2**53) -> int:
     return value
 
 
-def _reads(app: FastAPI, shelf: Shelf) -> None:
+def _reads(app: FastAPI, shelf: ExplorerStore) -> None:
     """What is only looked at."""
     for name in ("about", "runs", "health"):
         app.get(f"/api/{name}")(_answer(getattr(shelf, name)))
@@ -112,7 +112,7 @@ def _reads(app: FastAPI, shelf: Shelf) -> None:
         return await run_in_threadpool(_coded, shelf, name)
 
 
-def _likeness(app: FastAPI, shelf: Shelf) -> None:
+def _likeness(app: FastAPI, shelf: ExplorerStore) -> None:
     """What networks say: neighbours, units, what is worth a label, two networks beside each other."""
 
     @app.get("/api/neighbours/{row}")
@@ -121,11 +121,11 @@ def _likeness(app: FastAPI, shelf: Shelf) -> None:
 
     @app.get("/api/beside")
     async def beside(left: str = "", right: str = "", left_layer: str = "", right_layer: str = "") -> JSONResponse:
-        return JSONResponse(await run_in_threadpool(shelf.beside, left, right, (left_layer, right_layer)))
+        return JSONResponse(await run_in_threadpool(shelf.mutual_knn, left, right, (left_layer, right_layer)))
 
     @app.get("/api/worth")
     async def worth(count: int = 30) -> JSONResponse:
-        return JSONResponse(await run_in_threadpool(shelf.worth, _number(count, "count", 3, 300)))
+        return JSONResponse(await run_in_threadpool(shelf.label_selection, _number(count, "count", 3, 300)))
 
     @app.get("/api/units")
     async def units(network: str = "", layer: str = "") -> JSONResponse:
@@ -136,7 +136,7 @@ def _likeness(app: FastAPI, shelf: Shelf) -> None:
         return JSONResponse(await run_in_threadpool(shelf.unit, number, network, layer))
 
 
-def _selections(app: FastAPI, shelf: Shelf) -> None:
+def _selections(app: FastAPI, shelf: ExplorerStore) -> None:
     """Which items, in which order, on the page or as a file."""
 
     @app.post("/api/select")
@@ -154,7 +154,7 @@ def _selections(app: FastAPI, shelf: Shelf) -> None:
         return Response(content, media_type=TYPES[Path(name).suffix], headers=kept)
 
 
-def _selected(shelf: Shelf, asked: dict[str, Any]) -> np.ndarray:
+def _selected(shelf: ExplorerStore, asked: dict[str, Any]) -> np.ndarray:
     """The rows of a selection: conditions, a lasso, an order; or rows by number."""
     given = asked.get("rows")
     if given is not None:
@@ -167,12 +167,12 @@ def _selected(shelf: Shelf, asked: dict[str, Any]) -> np.ndarray:
     if not isinstance(lasso, list):
         raise UsageError("A lasso is a list of corners.", "Give each as an x and a y.")
     order = {"sort": sort, "descending": bool(asked.get("descending"))}
-    return chosen(shelf.pack, conditions, lasso=lasso, on=str(asked.get("map", "")), extra=shelf.said(), **order)
+    return filter_rows(shelf.pack, conditions, lasso=lasso, on=str(asked.get("map", "")), extra=shelf.edited_columns(), **order)
 
 
-def _coded(shelf: Shelf, name: str) -> Response:
+def _coded(shelf: ExplorerStore, name: str) -> Response:
     """A column as float32 numbers, or as codes of texts whose names stand in a header."""
-    extra = shelf.said()
+    extra = shelf.edited_columns()
     values: np.ndarray = extra[name] if name in extra else shelf.pack.column(name)
     headers = {}
     if values.dtype == object:
@@ -183,7 +183,7 @@ def _coded(shelf: Shelf, name: str) -> Response:
     return Response(np.ascontiguousarray(values, dtype="<f4").tobytes(), media_type="application/octet-stream", headers=headers)
 
 
-def _edits(app: FastAPI, shelf: Shelf) -> None:
+def _edits(app: FastAPI, shelf: ExplorerStore) -> None:
     """What a user says."""
 
     @app.get("/api/edits")
@@ -191,13 +191,13 @@ def _edits(app: FastAPI, shelf: Shelf) -> None:
         return JSONResponse(await run_in_threadpool(shelf.edits.history))
 
     @app.post("/api/edits/{kind}")
-    async def say(kind: str, request: Request) -> JSONResponse:
+    async def progress(kind: str, request: Request) -> JSONResponse:
         asked = await _body(request)
         subjects, value = asked.get("subjects"), asked.get("value")
         if not isinstance(subjects, list) or not isinstance(value, str):
             raise UsageError("An edit is of some subjects and says a text.", "Send subjects, a list of numbers, and value, a text.")
         await run_in_threadpool(shelf.check_edit, kind, subjects, value)
-        return JSONResponse({"edit": await run_in_threadpool(shelf.edits.say, kind, subjects, value)})
+        return JSONResponse({"edit": await run_in_threadpool(shelf.edits.set, kind, subjects, value)})
 
     @app.post("/api/undo")
     async def undo() -> JSONResponse:
@@ -210,12 +210,12 @@ def _edits(app: FastAPI, shelf: Shelf) -> None:
 
 def _ask(jobs: Jobs, kind: str, given: dict[str, Any], also: str = "") -> JSONResponse:
     try:
-        return JSONResponse(jobs.ask(kind, given, also), 202)
+        return JSONResponse(jobs.submit(kind, given, also), 202)
     except QueueFull:
         return JSONResponse({"cause": "Too much is being worked out.", "remedy": "Wait a little."}, 429, {"retry-after": "5"})
 
 
-def _works(app: FastAPI, shelf: Shelf, jobs: Jobs) -> None:
+def _works(app: FastAPI, shelf: ExplorerStore, jobs: Jobs) -> None:
     """What takes a network."""
 
     @app.post("/api/jobs/{kind}")
@@ -231,7 +231,7 @@ def _works(app: FastAPI, shelf: Shelf, jobs: Jobs) -> None:
 
     @app.get("/api/jobs/{key}")
     async def look(key: str) -> JSONResponse:
-        return _or_nothing(jobs.look(key))
+        return _or_nothing(jobs.status(key))
 
     @app.delete("/api/jobs/{key}")
     async def cancel(key: str) -> JSONResponse:
@@ -245,12 +245,12 @@ def _works(app: FastAPI, shelf: Shelf, jobs: Jobs) -> None:
         return FileResponse(found, media_type="image/png")
 
 
-def _searches(app: FastAPI, shelf: Shelf, jobs: Jobs) -> None:
+def _searches(app: FastAPI, shelf: ExplorerStore, jobs: Jobs) -> None:
     """Pictures like one that is not of the data set, or like a part of one."""
 
     @app.get("/api/jobs/{key}/neighbours")
     async def alike(key: str, count: int = 24) -> JSONResponse:
-        found = jobs.look(key)
+        found = jobs.status(key)
         if found is None or found["state"] != "done" or "vector" not in found["found"]:
             return JSONResponse({"cause": "This is not worked out.", "remedy": ""}, 404)
         told = found["found"]
@@ -269,7 +269,7 @@ def _or_nothing(found: dict[str, Any] | None) -> JSONResponse:
     return JSONResponse({"cause": "There is no such work.", "remedy": ""}, 404) if found is None else JSONResponse(found)
 
 
-def _given(shelf: Shelf, asked: dict[str, Any]) -> dict[str, Any]:
+def _given(shelf: ExplorerStore, asked: dict[str, Any]) -> dict[str, Any]:
     """What work is asked about, checked: a row, a unit, a box, a method by its name."""
     found: dict[str, Any] = {"network": str(asked.get("network", "") or next(iter(shelf.networks)))}
     if found["network"] not in shelf.networks:

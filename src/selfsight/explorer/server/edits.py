@@ -39,7 +39,7 @@ class Edits:
             self._base.executescript(TABLES)
         return self._base
 
-    def said(self, kind: str) -> dict[int, str]:
+    def values(self, kind: str) -> dict[int, str]:
         """What is said of each subject (an item's row, a cluster's number)."""
         _check(kind)
         with self._lock:
@@ -49,7 +49,7 @@ class Edits:
                 int(subject): value for subject, value in self._open().execute("select subject, value from said where kind = ?", (kind,))
             }
 
-    def say(self, kind: str, subjects: list[int], value: str) -> int:
+    def set(self, kind: str, subjects: list[int], value: str) -> int:
         """Say one thing of some subjects; an empty value takes back what was said. Returns the edit's number.
 
         Raises:

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
 from selfsight.core.errors import UsageError
-from selfsight.core.names import free_name, look_up
-from selfsight.discover.images.label_selection import first_of_each
+from selfsight.core.names import look_up, unused_name
+from selfsight.discover.images.label_selection import first_of_group
 from selfsight.explorer.server.mutual_knn import nearest_rows
-from selfsight.explorer.server.store import Shelf
+from selfsight.explorer.server.store import ExplorerStore
 
 __all__ = ["KINDS", "exported", "neighbours_of"]
 
@@ -22,7 +22,7 @@ NEAREST, COMPARED, PICTURED = 15, 20_000, 200_000
 PART = 1024
 
 
-def exported(shelf: Shelf, rows: Int[np.ndarray, " row"], kind: str) -> tuple[bytes, str]:
+def exported(shelf: ExplorerStore, rows: Int[np.ndarray, " row"], kind: str) -> tuple[bytes, str]:
     """A selection as a file, and the file's name.
 
     Args:
@@ -37,17 +37,17 @@ def exported(shelf: Shelf, rows: Int[np.ndarray, " row"], kind: str) -> tuple[by
     return KINDS[look_up("kind of file", kind, KINDS)](shelf, rows)
 
 
-def _csv(shelf: Shelf, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
+def _csv(shelf: ExplorerStore, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
     return _lines(shelf.table(rows)), "selection.csv"
 
 
-def _parquet(shelf: Shelf, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
+def _parquet(shelf: ExplorerStore, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
     buffer = io.BytesIO()
     pq.write_table(pa.table({name: pa.array(values.tolist()) for name, values in shelf.table(rows).items()}), buffer)
     return buffer.getvalue(), "selection.parquet"
 
 
-def _atlas(shelf: Shelf, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
+def _atlas(shelf: ExplorerStore, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
     """A table for Embedding Atlas, with pictures inside.
 
     ``embedding-atlas atlas.parquet --image image --x projection_x --y projection_y --neighbors neighbors`` opens it. Neighbours are exact,
@@ -70,7 +70,7 @@ def _atlas(shelf: Shelf, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
         own["neighbors"] = pa.StructArray.from_arrays(lists, ["ids", "distances"])
     columns: dict[str, pa.Array] = {}
     for name, values in shelf.table(rows).items():
-        columns[free_name(name, {*own, *columns})] = pa.array(values, from_pandas=True)
+        columns[unused_name(name, {*own, *columns})] = pa.array(values, from_pandas=True)
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns | own), buffer)
     return buffer.getvalue(), "atlas.parquet"
@@ -88,15 +88,15 @@ def neighbours_of(
     return np.concatenate([np.zeros_like(own), 1 - alike], 1).clip(min=0).astype(np.float32), np.concatenate([own, rows], 1)
 
 
-def _paths(shelf: Shelf, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
+def _paths(shelf: ExplorerStore, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
     return "".join(f"{name}\n" for name in shelf.table(rows)["file"]).encode(), "selection.txt"
 
 
-def _labels(shelf: Shelf, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
+def _labels(shelf: ExplorerStore, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
     table, labels = shelf.table(rows), shelf.labelled()[rows]
     named = np.flatnonzero(labels != "")
     if "duplicates" in table:
-        named = named[first_of_each(table["duplicates"][named])]
+        named = named[first_of_group(table["duplicates"][named])]
     return _lines({"file": table["file"][named], "label": labels[named]}), "labels.csv"
 
 
@@ -108,7 +108,7 @@ def _lines(table: dict[str, np.ndarray]) -> bytes:
     return text.getvalue().encode()
 
 
-KINDS: dict[str, Callable[[Shelf, Int[np.ndarray, " row"]], tuple[bytes, str]]] = {
+KINDS: dict[str, Callable[[ExplorerStore, Int[np.ndarray, " row"]], tuple[bytes, str]]] = {
     "atlas": _atlas,
     "csv": _csv,
     "labels": _labels,

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Int
 
 from selfsight.core.errors import MissingExtra, UsageError
-from selfsight.core.names import free_name
-from selfsight.explorer.server.store import Shelf
+from selfsight.core.names import unused_name
+from selfsight.explorer.server.store import ExplorerStore
 
 __all__ = ["MAP", "to_fiftyone"]
 
@@ -47,7 +47,7 @@ def to_fiftyone(folder: Path, name: str = "", *, rows: Int[np.ndarray, " row"] |
         raise UsageError(
             f"FiftyOne has a data set {name!r} already.", f"Give another name, or delete it: fiftyone.delete_dataset({name!r})"
         )
-    shelf = Shelf.of(folder)
+    shelf = ExplorerStore.of(folder)
     chosen = np.arange(len(shelf.pack)) if rows is None else np.asarray(rows, dtype=np.int64)
     dataset = fiftyone.Dataset(name or None)
     copies = pictures / folder.name if pictures else folder.parent / f"{folder.name}.pictures"
@@ -59,9 +59,9 @@ def to_fiftyone(folder: Path, name: str = "", *, rows: Int[np.ndarray, " row"] |
     return dataset
 
 
-def _samples(fiftyone: Any, shelf: Shelf, rows: Int[np.ndarray, " row"], copies: Path, taken: set[str]) -> Iterator[Any]:
+def _samples(fiftyone: Any, shelf: ExplorerStore, rows: Int[np.ndarray, " row"], copies: Path, taken: set[str]) -> Iterator[Any]:
     """A sample a picture; ``taken``: fields that FiftyOne has itself."""
-    table, notes, classes = _columns(shelf, rows), shelf.edits.said("note"), {"label", *shelf.pack.clusterings}
+    table, notes, classes = _columns(shelf, rows), shelf.edits.values("note"), {"label", *shelf.pack.clusterings}
     tags, fields = table.pop("tag"), _fields(table, taken | {"embedding", "note"})
     vectors, root = next(iter(shelf.networks.values())).bank.pooled(), _root(str(shelf.pack.about["data"]))
     for place, row in enumerate(rows.tolist()):
@@ -76,7 +76,7 @@ def _samples(fiftyone: Any, shelf: Shelf, rows: Int[np.ndarray, " row"], copies:
         yield fiftyone.Sample(filepath=str(path), tags=[tags[place]] if tags[place] else [], **known)
 
 
-def _columns(shelf: Shelf, rows: Int[np.ndarray, " row"]) -> dict[str, np.ndarray]:
+def _columns(shelf: ExplorerStore, rows: Int[np.ndarray, " row"]) -> dict[str, np.ndarray]:
     """The table of the pictures, each clustering by the names of its clusters, else their numbers, with what was merged."""
     table = shelf.table(rows)
     for of in shelf.pack.clusterings:
@@ -89,7 +89,7 @@ def _fields(columns: Iterable[str], taken: set[str]) -> dict[str, str]:
     """What FiftyOne calls each column."""
     found = dict[str, str]()
     for column in columns:
-        found[column] = free_name(column.replace(".", "_").replace("$", "_").lstrip("_") or "column", {*taken, *found.values()})
+        found[column] = unused_name(column.replace(".", "_").replace("$", "_").lstrip("_") or "column", {*taken, *found.values()})
     return found
 
 
@@ -99,7 +99,7 @@ def _root(data: str) -> Path | None:
     return next((path.resolve() for path in some if path.is_dir()), None)
 
 
-def _picture(shelf: Shelf, row: int, name: str, root: Path | None, copies: Path) -> Path:
+def _picture(shelf: ExplorerStore, row: int, name: str, root: Path | None, copies: Path) -> Path:
     """A picture's own file, or a small copy."""
     if root is not None and (root / name).is_file():
         return root / name

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from selfsight.core.errors import UsageError
 from selfsight.explorer.server.pack import Pack
 
-__all__ = ["chosen", "inside"]
+__all__ = ["filter_rows", "inside_polygon"]
 
 CONDITIONS, CORNERS, WORDS = 16, 2000, 200
 """How many conditions, corners of a lasso, and letters of a text are allowed."""
@@ -17,7 +17,7 @@ NUMBERS = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_
 SIGNS = (*NUMBERS, "has")
 
 
-def chosen(
+def filter_rows(
     pack: Pack,
     conditions: Sequence[Mapping[str, Any]] = (),
     *,
@@ -46,7 +46,7 @@ def chosen(
     for condition in conditions:
         keep &= _fulfilled(_column(pack, str(condition.get("column", "")), extra), condition)
     if lasso:
-        keep &= inside(pack.places(on), lasso)
+        keep &= inside_polygon(pack.places(on), lasso)
     rows = np.flatnonzero(keep)
     if not sort:
         return rows[::-1] if descending else rows
@@ -88,7 +88,7 @@ def _fulfilled(values: np.ndarray, condition: Mapping[str, Any]) -> Bool[np.ndar
         raise UsageError("This number is too large.", "Give a smaller one.") from None
 
 
-def inside(points: Float[np.ndarray, "point 2"], corners: Sequence[Any]) -> Bool[np.ndarray, " point"]:
+def inside_polygon(points: Float[np.ndarray, "point 2"], corners: Sequence[Any]) -> Bool[np.ndarray, " point"]:
     """Which points lie in a polygon, by the number of its sides to their right (even-odd rule).
 
     Raises:

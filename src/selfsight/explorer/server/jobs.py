@@ -46,7 +46,7 @@ class Job:
     words: str = ""
     found: dict[str, Any] = field(default_factory=dict)
 
-    def to_plain(self, place: int = 0) -> dict[str, Any]:
+    def to_json(self, place: int = 0) -> dict[str, Any]:
         """As JSON; ``place``: how many are before it."""
         return {"job": self.key, "kind": self.kind, "state": self.state, "words": self.words, "found": self.found, "before": place}
 
@@ -70,7 +70,7 @@ class Jobs:
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
         self._thread.start()
 
-    def ask(self, kind: str, given: Mapping[str, Any], also: str = "") -> dict[str, Any]:
+    def submit(self, kind: str, given: Mapping[str, Any], also: str = "") -> dict[str, Any]:
         """Ask for a job, or find it where it was asked for before; ``also``: what this one depends on beside what was asked.
 
         Raises:
@@ -95,7 +95,7 @@ class Jobs:
                 self._change.notify_all()
             return self._plain(job)
 
-    def look(self, key: str) -> dict[str, Any] | None:
+    def status(self, key: str) -> dict[str, Any] | None:
         """How a job stands."""
         with self._change:
             job = self._jobs.get(key)
@@ -132,7 +132,7 @@ class Jobs:
         self._let_go()
 
     def _plain(self, job: Job) -> dict[str, Any]:
-        return job.to_plain(self._queue.index(job.key) + 1 if job.key in self._queue else 0)
+        return job.to_json(self._queue.index(job.key) + 1 if job.key in self._queue else 0)
 
     def _work(self) -> None:
         while True:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-__all__ = ["nearest_rows", "shared_neighbours"]
+__all__ = ["mutual_knn", "nearest_rows"]
 
 SAMPLE, NEAR, PART = 3000, 10, 1000
 """Pictures that are compared, drawn evenly; neighbours of each; pictures whose neighbours are looked for at a time."""
@@ -14,7 +14,7 @@ SHOWN, ALIKE, BESIDE = 24, 6, 6
 """Pictures about which networks differ most and agree most, and neighbours of each, that are told."""
 
 
-def shared_neighbours(left: Float[np.ndarray, "item dim"], right: Float[np.ndarray, "item dim2"]) -> dict[str, Any]:
+def mutual_knn(left: Float[np.ndarray, "item dim"], right: Float[np.ndarray, "item dim2"]) -> dict[str, Any]:
     """How many of a picture's nearest neighbours two networks share (mutual k-NN; Huh et al. 2024, arXiv:2405.07987).
 
     With ``N(i)`` the 10 pictures of largest cosine: ``|N_left(i) ∩ N_right(i)| / 10``, on at most 3,000 pictures. Chance is

@@ -15,10 +15,19 @@ from typing import Any
 
 from selfsight.core.errors import EnvironmentFault, UsageError
 from selfsight.explorer.server.jobs import Jobs
-from selfsight.explorer.server.pack import Pack, home, is_prepared, stamp
-from selfsight.explorer.server.store import Shelf
+from selfsight.explorer.server.pack import Pack, is_prepared, run_folder, stamp
+from selfsight.explorer.server.store import ExplorerStore
 
-__all__ = ["Chosen", "Opened", "all_prepared", "choice", "noted", "placed", "prepared", "serve"]
+__all__ = [
+    "DataSelection",
+    "RunningServer",
+    "absolute_spec",
+    "find_all_prepared",
+    "find_prepared",
+    "record_prepared",
+    "select_data",
+    "serve",
+]
 
 PORTS = 20
 """How many are tried, from the one that was asked for."""
@@ -34,7 +43,7 @@ FRAME = """(() => {
 """Shows the page under the name that the notebook's own page has, for cookies are not sent to another site; of another machine not at all."""
 
 
-def placed(data: str) -> str:
+def absolute_spec(data: str) -> str:
     """A data set's name that means the same from every folder: a path from the root, where it is one."""
     return str(Path(data).resolve()) if Path(data).exists() else data
 
@@ -46,7 +55,7 @@ def _weights(run: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class DataSelection:
     """Which pictures are looked at.
 
     Attributes:
@@ -59,23 +68,23 @@ class Chosen:
     seed: int = 0
 
 
-def choice(run: Path, data: str | None = None, limit: int | None = None) -> Chosen:
+def select_data(run: Path, data: str | None = None, limit: int | None = None) -> DataSelection:
     """The pictures that were asked for; by default those that a run learnt from, which is read without loading its network.
 
     Raises:
         UsageError: the folder is no run's, or what it learnt from is not known.
     """
     if data is not None:
-        return Chosen(placed(data), limit)
-    file = home(run) / "config.json"
+        return DataSelection(absolute_spec(data), limit)
+    file = run_folder(run) / "config.json"
     if not file.is_file():
         raise UsageError(f"{run} is no run, or what it learnt from is not known.", "Name the images: --data DATA")
     known = json.loads(file.read_text())
     drawn = (known.get("limit"), int(known.get("seed", 0))) if limit is None else (limit, 0)
-    return Chosen(placed(str(known["data"])), *drawn)
+    return DataSelection(absolute_spec(str(known["data"])), *drawn)
 
 
-def _mark(runs: Sequence[Path], chosen: Chosen) -> str:
+def _selection_key(runs: Sequence[Path], chosen: DataSelection) -> str:
     """Changes with the runs' weights and the pictures' choice."""
     stamps = [
         (path.name, file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else path.name
@@ -86,39 +95,39 @@ def _mark(runs: Sequence[Path], chosen: Chosen) -> str:
 
 
 def _known(runs: Sequence[Path]) -> dict[str, str]:
-    index = home(runs[0]) / "explorer" / "index.json"
+    index = run_folder(runs[0]) / "explorer" / "index.json"
     return json.loads(index.read_text()) if index.is_file() else {}
 
 
-def prepared(runs: Sequence[Path], chosen: Chosen) -> Path | None:
+def find_prepared(runs: Sequence[Path], chosen: DataSelection) -> Path | None:
     """The folder that was prepared for these runs and pictures, where there is one."""
-    found = _known(runs).get(_mark(runs, chosen))
-    folder = home(runs[0]) / "explorer" / (found or "")
+    found = _known(runs).get(_selection_key(runs, chosen))
+    folder = run_folder(runs[0]) / "explorer" / (found or "")
     return folder if found and is_prepared(folder) else None
 
 
-def all_prepared(run: Path, data: str, limit: int | None = None) -> list[Path]:
+def find_all_prepared(run: Path, data: str, limit: int | None = None) -> list[Path]:
     """What was prepared for a run and a data set: for the run alone, then for the run with others beside it, the fewest first."""
     beside: list[tuple[int, Path]] = []
-    for file in (home(run) / "explorer").glob("*/pack.json"):
+    for file in (run_folder(run) / "explorer").glob("*/pack.json"):
         about = json.loads(file.read_text())
-        chosen = Chosen(about["data"], about.get("limit"), about.get("seed", 0))
+        chosen = DataSelection(about["data"], about.get("limit"), about.get("seed", 0))
         runs = [(file.parent / network["run"]).resolve() for network in about["networks"] if network["run"]]
-        if runs and chosen.data == placed(data) and limit in (None, chosen.limit):
-            own = prepared(runs, chosen)
+        if runs and chosen.data == absolute_spec(data) and limit in (None, chosen.limit):
+            own = find_prepared(runs, chosen)
             beside += [(len(runs), file.parent)] if own and own.name == file.parent.name else []
-    first = prepared([run], choice(run, data, limit))
+    first = find_prepared([run], select_data(run, data, limit))
     return list(dict.fromkeys([*([first] if first else []), *(folder for _, folder in sorted(beside))]))
 
 
-def noted(runs: Sequence[Path], chosen: Chosen, pack: Pack) -> None:
+def record_prepared(runs: Sequence[Path], chosen: DataSelection, pack: Pack) -> None:
     """Remember what was prepared."""
-    told = json.dumps({**_known(runs), _mark(runs, chosen): pack.path.name}, indent=1)
-    (home(runs[0]) / "explorer" / "index.json").write_text(told + "\n")
+    told = json.dumps({**_known(runs), _selection_key(runs, chosen): pack.path.name}, indent=1)
+    (run_folder(runs[0]) / "explorer" / "index.json").write_text(told + "\n")
 
 
 @dataclass(frozen=True)
-class Opened:
+class RunningServer:
     """A server that runs.
 
     Attributes:
@@ -146,7 +155,7 @@ class Opened:
 
 def serve(
     folder: Path, *, port: int = 8787, hosts: Iterable[str] = (), browser: bool = False, work: bool = True, frames: bool | None = None
-) -> Opened:
+) -> RunningServer:
     """Serve a prepared data set on this machine.
 
     Args:
@@ -165,7 +174,7 @@ def serve(
     from selfsight.explorer.server.app import make_server
     from selfsight.explorer.server.guard import Guard
 
-    shelf = Shelf.of(folder)
+    shelf = ExplorerStore.of(folder)
     listener, token = _listener(port), secrets.token_urlsafe(24)
     number = listener.getsockname()[1]
     jobs = Jobs(folder.parent / f"{folder.name}.jobs", [*WORKER, str(folder)], stamp(folder)) if work else None
@@ -179,10 +188,10 @@ def serve(
     if browser:
         webbrowser.open(address)
 
-    return Opened(address, lambda: _end(server, thread, jobs, shelf, listener), thread.join, frames)
+    return RunningServer(address, lambda: _end(server, thread, jobs, shelf, listener), thread.join, frames)
 
 
-def _end(server: Any, thread: threading.Thread, jobs: Jobs | None, shelf: Shelf, listener: socket.socket) -> None:
+def _end(server: Any, thread: threading.Thread, jobs: Jobs | None, shelf: ExplorerStore, listener: socket.socket) -> None:
     server.should_exit = True
     thread.join(timeout=5)
     if jobs is not None:

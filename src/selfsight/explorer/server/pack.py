@@ -16,7 +16,7 @@ from jaxtyping import Float
 from selfsight.core.errors import DataError, UsageError
 from selfsight.core.names import look_up
 
-__all__ = ["CLUSTER", "Pack", "PackWriter", "home", "is_prepared", "near_of", "stamp"]
+__all__ = ["CLUSTER", "Pack", "PackWriter", "is_prepared", "nearness_column", "run_folder", "stamp"]
 
 VERSION = 2
 CLUSTER = "cluster"
@@ -28,12 +28,12 @@ def stamp(folder: Path) -> str:
     return f"{folder.name} {(folder / 'pack.json').stat().st_mtime_ns}"
 
 
-def home(run: Path) -> Path:
+def run_folder(run: Path) -> Path:
     """The folder of a run; of a checkpoint's folder the run's that it belongs to."""
     return run.parents[1] if run.parent.name == "checkpoints" else run
 
 
-def near_of(column: str) -> str:
+def nearness_column(column: str) -> str:
     """The column that says how near a picture is to the middle of its cluster, for the column of a clustering."""
     return "nearness" + column.removeprefix(CLUSTER)
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["read_json", "told"]
+__all__ = ["read_json", "read_run"]
 
 POINTS = 400
 """Of a curve."""
 
 
-def told(run: Path) -> dict[str, Any]:
+def read_run(run: Path) -> dict[str, Any]:
     """A run's state, curves and scores."""
     return {
         "name": run.name,

@@ -17,13 +17,13 @@ import numpy as np
 from jaxtyping import Float
 
 from selfsight.core.errors import UsageError
-from selfsight.core.progress import Say, quiet
+from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.explorer.server.app import STATIC
 from selfsight.explorer.server.mutual_knn import nearest_rows
 from selfsight.explorer.server.pack import stamp
-from selfsight.explorer.server.store import Shelf
+from selfsight.explorer.server.store import ExplorerStore
 
-__all__ = ["write_still"]
+__all__ = ["export_static_site"]
 
 MOST, CHUNK, NEAR = 50_000, 500, 24
 """Pictures that a folder may hold; pictures in a file of neighbours, and neighbours of each."""
@@ -33,7 +33,7 @@ SCRIPTS = '<script defer src="data/base.js"></script>\n    <script defer src="ap
 """In place of the module, which a page from a file may not load."""
 
 
-def write_still(shelf: Shelf, folder: Path, *, static: Path = STATIC, say: Say = quiet) -> Path:
+def export_static_site(shelf: ExplorerStore, folder: Path, *, static: Path = STATIC, progress: ProgressCallback = no_progress) -> Path:
     """Write the explorer of a prepared data set as a folder; returns the page that is to be opened.
 
     Small pictures, the table, maps, clusters, neighbours, units, scores, and the work that was done in the explorer before (attributions,
@@ -43,7 +43,7 @@ def write_still(shelf: Shelf, folder: Path, *, static: Path = STATIC, say: Say =
         shelf: what is shown.
         folder: where; it must not be there, be empty, or hold an earlier one.
         static: the page's files.
-        say: called with what is being done.
+        progress: called with what is being done.
 
     Raises:
         UsageError: the folder holds something else, or there are too many pictures.
@@ -56,7 +56,7 @@ def write_still(shelf: Shelf, folder: Path, *, static: Path = STATIC, say: Say =
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
     try:
-        _write(shelf, partial, static, say)
+        _write(shelf, partial, static, progress)
         partial.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)
         partial.replace(folder)
@@ -65,14 +65,14 @@ def write_still(shelf: Shelf, folder: Path, *, static: Path = STATIC, say: Say =
     return folder / "index.html"
 
 
-def _write(shelf: Shelf, folder: Path, static: Path, say: Say) -> None:
+def _write(shelf: ExplorerStore, folder: Path, static: Path, progress: ProgressCallback) -> None:
     page = re.sub(r'<script type="module"[^>]*></script>', SCRIPTS, (static / "index.html").read_text(encoding="utf-8"))
     (folder / "index.html").write_text(page.replace(' crossorigin href="/', ' href="'), encoding="utf-8")
     shutil.copyfile(static / "app.css", folder / "app.css")
     (folder / "app.js").write_bytes(b"(() => {\n" + (static / "app.js").read_bytes() + b"\n})();\n")
     for name in ("data", "thumbs", "work"):
         (folder / name).mkdir()
-    say(f"{len(shelf.pack):,} small pictures")
+    progress(f"{len(shelf.pack):,} small pictures")
     for row in range(len(shelf.pack)):
         (folder / "thumbs" / f"{row}.jpg").write_bytes(shelf.pack.thumb(row))
     pairs = _pairs(shelf)
@@ -85,7 +85,7 @@ def _write(shelf: Shelf, folder: Path, static: Path, say: Say) -> None:
         "jobs": _work(shelf, folder / "work"),
     }
     (folder / "data" / "base.js").write_text(f"window.selfsight = {{ parts: {{}}, base: {_text(base)} }};\n", encoding="utf-8")
-    for name, part in _parts(shelf, pairs, say):
+    for name, part in _parts(shelf, pairs, progress):
         (folder / "data" / f"{name}.js").write_text(f"selfsight.parts[{json.dumps(name)}] = {_text(part)};\n", encoding="utf-8")
 
 
@@ -107,27 +107,27 @@ def _shared(run: dict[str, Any]) -> dict[str, Any]:
     return run | {"settings": settings, "measures": measures}
 
 
-def _pairs(shelf: Shelf) -> list[tuple[str, str]]:
+def _pairs(shelf: ExplorerStore) -> list[tuple[str, str]]:
     """Networks and layers of which neighbours and units are written."""
     every = [(name, layer) for name, one in shelf.networks.items() for layer in one.bank.layers]
     return every if len(every) * len(shelf.pack) <= PAIRS else [(name, "output") for name in shelf.networks]
 
 
-def _answers(shelf: Shelf) -> dict[str, Any]:
+def _answers(shelf: ExplorerStore) -> dict[str, Any]:
     """What the server would answer, by its path without ``/api/``."""
     runs = [_shared(run) for run in shelf.runs()]
-    found: dict[str, Any] = {"runs": runs, "health": shelf.health(), "worth": shelf.worth(36), "clusters": []}
+    found: dict[str, Any] = {"runs": runs, "health": shelf.health(), "worth": shelf.label_selection(36), "clusters": []}
     found |= {f"clusters?of={of}": shelf.clusters(of) for of in shelf.pack.clusterings}
     if len(shelf.networks) > 1:
-        found["beside"] = shelf.beside()
+        found["beside"] = shelf.mutual_knn()
     return found
 
 
-def _parts(shelf: Shelf, pairs: list[tuple[str, str]], say: Say) -> Iterator[tuple[str, Any]]:
+def _parts(shelf: ExplorerStore, pairs: list[tuple[str, str]], progress: ProgressCallback) -> Iterator[tuple[str, Any]]:
     """The larger parts of the data, each a file."""
-    said = shelf.said()
+    said = shelf.edited_columns()
     columns = {name: shelf.column(name) for name in shelf.pack.columns}
-    notes = shelf.edits.said("note")
+    notes = shelf.edits.values("note")
     yield (
         "items",
         {
@@ -140,7 +140,7 @@ def _parts(shelf: Shelf, pairs: list[tuple[str, str]], say: Say) -> Iterator[tup
     for place, name in enumerate(shelf.pack.maps):
         yield f"map-{place}", base64.b64encode(np.ascontiguousarray(shelf.pack.places(name), dtype="<f4").tobytes()).decode()
     for place, (network, layer) in enumerate(pairs):
-        say(f"neighbours and units of {layer} of {network}")
+        progress(f"neighbours and units of {layer} of {network}")
         for start, rows, alike in nearest_rows(shelf.networks[network].bank.pooled(layer), NEAR, CHUNK):
             told = [list(zip(*pair, strict=True)) for pair in zip(rows.tolist(), alike.astype(np.float64).round(4).tolist(), strict=True)]
             yield f"near-{place}-{start // CHUNK}", told
@@ -155,7 +155,7 @@ def _plain(values: np.ndarray) -> list[Any]:
     return [float(f"{value:.6g}") if known else None for value, known in zip(kept.tolist(), np.isfinite(kept).tolist(), strict=True)]
 
 
-def _work(shelf: Shelf, folder: Path) -> dict[str, Any]:
+def _work(shelf: ExplorerStore, folder: Path) -> dict[str, Any]:
     """Copy what was worked out in the explorer since the data were prepared; where each is found, by what was asked."""
     found: dict[str, Any] = {}
     for file in sorted((shelf.pack.path.parent / f"{shelf.pack.path.name}.jobs").glob("*/asked.json")):

@@ -13,13 +13,13 @@ from jaxtyping import Float, Int
 from selfsight.bank.store import Bank
 from selfsight.core.errors import DataError, UsageError
 from selfsight.core.names import look_up
-from selfsight.discover.images.label_selection import worth_labelling
+from selfsight.discover.images.label_selection import select_for_labelling
 from selfsight.explorer.server.edits import Edits
-from selfsight.explorer.server.mutual_knn import shared_neighbours
-from selfsight.explorer.server.pack import CLUSTER, Pack, home, near_of
-from selfsight.explorer.server.run_artifacts import read_json, told
+from selfsight.explorer.server.mutual_knn import mutual_knn
+from selfsight.explorer.server.pack import CLUSTER, Pack, nearness_column, run_folder
+from selfsight.explorer.server.run_artifacts import read_json, read_run
 
-__all__ = ["Network", "Shelf"]
+__all__ = ["ExplorerStore", "Network"]
 
 ROWS = 65_536
 """Rows of a bank that are compared at a time."""
@@ -27,9 +27,9 @@ MOST_CLASSES = 1000
 TOP, BINS = 12, 24
 SAMPLE, FEW = 20_000, 4
 """Items of which units' favourites are told at a glance, and how many of these."""
-EACH = 1_000_000
+SUBJECTS_PER_CLUSTERING = 1_000_000
 """Numbers that a clustering's clusters have in edits."""
-SICK = {
+QUALITY_CHECKS = {
     "dark": ("brightness", False, "the darkest"),
     "bright": ("brightness", True, "the brightest"),
     "flat": ("contrast", False, "the least contrast"),
@@ -74,7 +74,7 @@ class Network:
         return [str(name) for name in known.get("classes", [])][:MOST_CLASSES]
 
 
-class Shelf:
+class ExplorerStore:
     """A data set with what is known of it.
 
     Args:
@@ -90,7 +90,7 @@ class Shelf:
         self._tops = lru_cache(maxsize=8)(self._read_tops)
 
     @classmethod
-    def of(cls, folder: Path) -> "Shelf":
+    def of(cls, folder: Path) -> "ExplorerStore":
         """The shelf of a prepared folder."""
         pack = Pack(folder)
         networks = [
@@ -138,18 +138,18 @@ class Shelf:
         """
         self._check(row)
         known = {name: _plain(self.column(name)[row]) for name in self.pack.columns}
-        said = {kind: self.edits.said(kind).get(row, "") for kind in ("tag", "note")}
+        said = {kind: self.edits.values(kind).get(row, "") for kind in ("tag", "note")}
         return {"row": row, "name": str(self.pack.names[row]), "columns": known, **said}
 
     def column(self, name: str) -> np.ndarray:
         """One value an item; of a clustering with what was merged."""
         return self.clusters_of(name).astype(np.float64) if name in self.pack.clusterings else self.pack.column(name)
 
-    def said(self) -> dict[str, np.ndarray]:
+    def edited_columns(self) -> dict[str, np.ndarray]:
         """Tags, names of clusters, and clusters with what was merged, as columns, for conditions and colours."""
         found: dict[str, np.ndarray] = {of: self.column(of) for of in self.pack.clusterings}
         tags = np.full(len(self.pack), "", dtype=object)
-        for row, value in self.edits.said("tag").items():
+        for row, value in self.edits.values("tag").items():
             if row < len(tags):
                 tags[row] = value
         found["tag"] = tags
@@ -159,7 +159,7 @@ class Shelf:
 
     def named(self, of: str = CLUSTER) -> np.ndarray:
         """The name of each item's cluster; empty where none was given."""
-        numbers, names = self.clusters_of(of), self._said_of("cluster_name", of)
+        numbers, names = self.clusters_of(of), self._edits_of("cluster_name", of)
         table = np.array([names.get(number, "") for number in range(int(numbers.max(initial=0)) + 1)], dtype=object)
         return table[numbers]
 
@@ -170,15 +170,19 @@ class Shelf:
             found = np.where(found == "", self.named(of), found)
         return found
 
-    def _said_of(self, kind: str, of: str) -> dict[int, str]:
-        """What was said of a clustering's clusters, by their numbers; subjects of the k-th clustering begin at k times ``EACH``."""
-        first = list(self.pack.clusterings).index(look_up("clustering", of, self.pack.clusterings)) * EACH
-        return {subject - first: value for subject, value in self.edits.said(kind).items() if first <= subject < first + EACH}
+    def _edits_of(self, kind: str, of: str) -> dict[int, str]:
+        """What was said of a clustering's clusters, by their numbers; subjects of the k-th clustering begin at k times ``SUBJECTS_PER_CLUSTERING``."""
+        first = list(self.pack.clusterings).index(look_up("clustering", of, self.pack.clusterings)) * SUBJECTS_PER_CLUSTERING
+        return {
+            subject - first: value
+            for subject, value in self.edits.values(kind).items()
+            if first <= subject < first + SUBJECTS_PER_CLUSTERING
+        }
 
     def clusters_of(self, of: str = CLUSTER) -> Int[np.ndarray, " item"]:
         """The cluster of each item, with what was merged."""
         numbers = self.pack.column(of).astype(np.int64)
-        said = self._said_of("cluster_merge", of).items()
+        said = self._edits_of("cluster_merge", of).items()
         into = {one: int(other) for one, other in said if other.isdecimal() and int(other) <= numbers.max(initial=0)}
         table = np.arange(int(numbers.max(initial=0)) + 1)
         for one in range(len(table)):
@@ -202,8 +206,8 @@ class Shelf:
         if kind == "cluster_merge" and value and subjects:
             if not value.isdecimal():
                 raise UsageError(f"{value[:40]!r} is no cluster.", "Give the number of one.")
-            wanted.append(subjects[0] // EACH * EACH + int(value))
-        each = len(self.pack) if kind in ("tag", "note") else EACH
+            wanted.append(subjects[0] // SUBJECTS_PER_CLUSTERING * SUBJECTS_PER_CLUSTERING + int(value))
+        each = len(self.pack) if kind in ("tag", "note") else SUBJECTS_PER_CLUSTERING
         if not all(one >= 0 and one // each < len(sizes) and one % each < sizes[one // each] for one in wanted):
             raise UsageError("This is said of something that is not there.", "Give rows of items, or numbers of clusters.")
 
@@ -243,9 +247,9 @@ class Shelf:
         if not self.pack.clusterings:
             return []
         of = of or CLUSTER
-        numbers, names = self.clusters_of(of), self._said_of("cluster_name", of)
+        numbers, names = self.clusters_of(of), self._edits_of("cluster_name", of)
         labels = self.pack.column("label") if "label" in self.pack.columns else None
-        near = self.pack.column(near_of(of)) if near_of(of) in self.pack.columns else np.zeros(len(self.pack))
+        near = self.pack.column(nearness_column(of)) if nearness_column(of) in self.pack.columns else np.zeros(len(self.pack))
         told = {int(one["number"]): one for one in self.pack.clusterings[of]}
         found, own = [], self.pack.column(of).astype(np.int64)
         for number in np.unique(numbers).tolist():
@@ -253,7 +257,7 @@ class Shelf:
             order = members[np.argsort(-near[members], kind="stable")]
             entry: dict[str, Any] = {
                 "number": number,
-                "subject": number + list(self.pack.clusterings).index(of) * EACH,
+                "subject": number + list(self.pack.clusterings).index(of) * SUBJECTS_PER_CLUSTERING,
                 "name": names.get(number, ""),
                 "size": len(members),
                 "parts": np.unique(own[members]).tolist(),
@@ -268,19 +272,19 @@ class Shelf:
             found.append(entry)
         return found
 
-    def worth(self, count: int = 30) -> list[dict[str, Any]]:
+    def label_selection(self, count: int = 30) -> list[dict[str, Any]]:
         """Pictures that are most worth a label, and why; none where there are no clusters."""
         if not {"cluster", "nearness", "duplicates"} <= set(self.pack.columns):
             return []
         columns = (self.pack.column(name) for name in ("nearness", "duplicates"))
         rows = self._network("").bank.pooled()
-        return [{"row": row, "why": why} for row, why in worth_labelling(rows, self.clusters_of(), *columns, count=count)]
+        return [{"row": row, "why": why} for row, why in select_for_labelling(rows, self.clusters_of(), *columns, count=count)]
 
-    def beside(self, left: str = "", right: str = "", layers: tuple[str, str] = ("", "")) -> dict[str, Any]:
+    def mutual_knn(self, left: str = "", right: str = "", layers: tuple[str, str] = ("", "")) -> dict[str, Any]:
         """About which pictures two networks agree who is like whom; by default the first network and the last."""
         names = (left or next(iter(self.networks)), right or list(self.networks)[-1])
         vectors = [self._vectors(name, layer)[0] for name, layer in zip(names, layers, strict=True)]
-        return {"networks": names, "layers": layers, **shared_neighbours(*vectors)}
+        return {"networks": names, "layers": layers, **mutual_knn(*vectors)}
 
     def _read_heights(self, network: str, layer: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of each unit of a layer: mean, deviation and highest value."""
@@ -339,12 +343,12 @@ class Shelf:
 
     def runs(self) -> list[dict[str, Any]]:
         """Each run's state, curves and scores, as they stand on disk now."""
-        return [told(path) for path in dict.fromkeys(home(one.run.resolve()) for one in self.networks.values() if one.run)]
+        return [read_run(path) for path in dict.fromkeys(run_folder(one.run.resolve()) for one in self.networks.values() if one.run)]
 
     def health(self, count: int = 60) -> list[dict[str, Any]]:
         """What may be wrong with the data: the most extreme items by each measure, and pictures that are there twice."""
         found = []
-        for name, (column, largest, words) in SICK.items():
+        for name, (column, largest, words) in QUALITY_CHECKS.items():
             if column in self.pack.columns:
                 values = self.pack.column(column)
                 order = np.argsort(-values if largest else values, kind="stable")
@@ -365,7 +369,7 @@ class Shelf:
         return {
             "file": names,
             **{name: self.pack.column(name)[rows] for name in self.pack.columns},
-            **{name: values[rows] for name, values in self.said().items()},
+            **{name: values[rows] for name, values in self.edited_columns().items()},
         }
 
 

@@ -11,20 +11,20 @@ from PIL import Image
 from torch.nn.functional import interpolate, normalize
 
 from selfsight.core.errors import UsageError
-from selfsight.core.progress import Say
+from selfsight.core.progress import ProgressCallback
 from selfsight.core.representation import Representation
-from selfsight.data.loader import images
-from selfsight.data.source import Source, Subset, choose
-from selfsight.data.views.image.geometry import central
-from selfsight.discover.dense.features import Look, looks
+from selfsight.data.loader import load_images
+from selfsight.data.source import Source, Subset, sample_rows
+from selfsight.data.views.image.geometry import central_square
+from selfsight.discover.dense.features import FeatureSpec, iter_feature_batches
 from selfsight.discover.objects.object_regions import find_objects
 from selfsight.explain.gallery import Gallery
 from selfsight.measure.analysis.dissect import dissect
-from selfsight.render.sheet import Shown, sheet
+from selfsight.render.sheet import Tile, sheet
 from selfsight.render.tiles import fitted, page
 from selfsight.workflows.evaluate.analyses import concepts_of
 
-__all__ = ["attention", "boxes", "crops", "dissection", "made", "prototypes", "segments"]
+__all__ = ["attention", "boxes", "crops", "dissection", "maximised", "prototypes", "segments"]
 
 Picture = UInt8[np.ndarray, "height width 3"]
 HALF = 0.5
@@ -39,7 +39,7 @@ FOUND = ("lost", "cut", "fiedler", "border")
 
 def _squares(source: Source, rows: np.ndarray, size: int) -> Float[torch.Tensor, "row channel size size2"]:
     """What a network sees of pictures: their middles."""
-    return central(images(source, rows), size)
+    return central_square(load_images(source, rows), size)
 
 
 def _levels(pixels: Float[torch.Tensor, "channel height width"]) -> Picture:
@@ -120,15 +120,15 @@ def attention(phi: Representation, source: Source, row: int, out: Path) -> dict[
         UsageError: the network has no attention.
     """
     pixels = _squares(source, np.array([row]), phi.size)
-    looked = phi.attention(pixels)[0].float().cpu()
+    feature_batch = phi.attention(pixels)[0].float().cpu()
     prefix = int(getattr(phi.backbone, "prefix", 0))
-    rows = looked[:, 0, prefix:] if prefix else looked.mean(1)
+    rows = feature_batch[:, 0, prefix:] if prefix else feature_batch.mean(1)
     side = round(rows.shape[1] ** 0.5)
     maps = interpolate(rows.unflatten(1, (side, side))[None], pixels.shape[2:], mode="bilinear", align_corners=False)[0]
     picture = _levels(pixels[0])
-    heads = [Shown(_heated(picture, (one / one.max()).numpy()), f"head {number}") for number, one in enumerate(maps)]
+    heads = [Tile(_heated(picture, (one / one.max()).numpy()), f"head {number}") for number, one in enumerate(maps)]
     mean = maps.mean(0)
-    shown = [Shown(picture, "picture"), Shown(_heated(picture, (mean / mean.max()).numpy()), "mean of heads"), *heads]
+    shown = [Tile(picture, "picture"), Tile(_heated(picture, (mean / mean.max()).numpy()), "mean of heads"), *heads]
     lines = {f"{'attention' if not start else ''}{' ' * start}": shown[start : start + 6] for start in range(0, len(shown), 6)}
     return _kept(
         sheet(lines), out, "what the last block's heads look at from the class token" if prefix else "where the heads look, on average"
@@ -137,10 +137,10 @@ def attention(phi: Representation, source: Source, row: int, out: Path) -> dict[
 
 def boxes(phi: Representation, source: Source, row: int, out: Path) -> dict[str, Any]:
     """Objects as several ways find them, with masks and boxes."""
-    ways: Sequence[str] = (*(("attention",) if phi.attends and getattr(phi.backbone, "prefix", 0) else ()), *FOUND)
-    look = Look(max(phi.size, 64))
-    found = {way: find_objects(phi, source, way, look=look, least=0.0, rows=np.array([row])) for way in ways}
-    shown = [Shown(np.asarray(one.tile(0)), _words(way, one.regions[0])) for way, one in found.items()]
+    ways: Sequence[str] = (*(("attention",) if phi.has_attention and getattr(phi.backbone, "prefix", 0) else ()), *FOUND)
+    look = FeatureSpec(max(phi.size, 64))
+    found = {way: find_objects(phi, source, way, feature_spec=look, least=0.0, rows=np.array([row])) for way in ways}
+    shown = [Tile(np.asarray(one.tile(0)), _words(way, one.regions[0])) for way, one in found.items()]
     return _kept(sheet({"objects": shown}), out, "objects, found without labels; border asks no network")
 
 
@@ -196,7 +196,7 @@ def _set_apart(
     return (likeness[:, place] - others.max(1).values).unflatten(1, grids.shape[2:])
 
 
-def made(found: Gallery, out: Path) -> dict[str, Any]:
+def maximised(found: Gallery, out: Path) -> dict[str, Any]:
     """Pictures that a unit or a class likes, each a file."""
     out.mkdir(parents=True, exist_ok=True)
     (pictures,) = found.rows.values()
@@ -206,16 +206,16 @@ def made(found: Gallery, out: Path) -> dict[str, Any]:
     return {"files": [f"made-{number}.png" for number in range(len(pictures))], "words": f"its activation: {said}"}
 
 
-def dissection(phi: Representation, source: Source, layer: str | None, say: Say) -> dict[str, Any]:
+def dissection(phi: Representation, source: Source, layer: str | None, progress: ProgressCallback) -> dict[str, Any]:
     """The concept of the data's masks that each unit of a layer overlaps most (network dissection).
 
     Raises:
         DataError: the data have no masks.
         UsageError: the layer has no places.
     """
-    rows = choose(len(source), DISSECTED, 0) if len(source) > DISSECTED else np.arange(len(source))
+    rows = sample_rows(len(source), DISSECTED, 0) if len(source) > DISSECTED else np.arange(len(source))
     concepts = concepts_of(source.truth(rows))
-    say(f"units of {layer or 'the output'} against {len(concepts.names)} concepts")
+    progress(f"units of {layer or 'the output'} against {len(concepts.names)} concepts")
     found = dissect(phi, Subset(source, rows), concepts, layer=layer)
     best = found.best
     units = [[found.names[one], found.categories[one], round(float(found.ious[unit, one]), 4)] for unit, one in enumerate(best)]
@@ -224,9 +224,9 @@ def dissection(phi: Representation, source: Source, layer: str | None, say: Say)
 
 def segments(phi: Representation, source: Source, row: int, out: Path) -> dict[str, Any]:
     """A picture's places by three principal components, and its smoothest eigenvectors."""
-    (looked,) = looks(phi, source, Look(max(phi.size, 96), vectors=5), rows=np.array([row]))
-    vectors = [_signed(one.unflatten(0, looked.shape)) for one in looked.spectrum.vectors[0, 1:5]]
-    shown = [looked.small(1)[0], _components(looked.features[0]), *vectors]
+    (feature_batch,) = iter_feature_batches(phi, source, FeatureSpec(max(phi.size, 96), vectors=5), rows=np.array([row]))
+    vectors = [_signed(one.unflatten(0, feature_batch.shape)) for one in feature_batch.spectrum.vectors[0, 1:5]]
+    shown = [feature_batch.small(1)[0], _components(feature_batch.features[0]), *vectors]
     words = "the picture, its places by three principal components, and its smoothest eigenvectors"
     return _kept(page([fitted(one) for one in shown], across=6), out, words)
 

@@ -16,18 +16,18 @@ from PIL import Image
 from selfsight.api import Run
 from selfsight.bank.store import OUTPUT, Bank
 from selfsight.core.errors import DataError, SelfsightError, UsageError
-from selfsight.core.progress import Say
+from selfsight.core.progress import ProgressCallback
 from selfsight.core.readout import Readout
 from selfsight.core.views import Images
-from selfsight.data.loader import images
+from selfsight.data.loader import load_images
 from selfsight.data.source import Source
-from selfsight.data.views.image.geometry import central
-from selfsight.explorer.prepare.build import opened, untrained_of
-from selfsight.explorer.server.opening import Chosen
-from selfsight.explorer.server.pack import Pack, near_of
-from selfsight.explorer.worker.handlers import attention, boxes, crops, dissection, made, prototypes, segments
+from selfsight.data.views.image.geometry import central_square
+from selfsight.explorer.prepare.build import open_selection, untrained_reference
+from selfsight.explorer.server.opening import DataSelection
+from selfsight.explorer.server.pack import Pack, nearness_column
+from selfsight.explorer.worker.handlers import attention, boxes, crops, dissection, maximised, prototypes, segments
 
-__all__ = ["Worker", "work"]
+__all__ = ["Worker", "serve_jobs"]
 
 TOP = 12
 """Pictures of a unit or a cluster that are looked at."""
@@ -51,14 +51,14 @@ class Worker:
         if name not in self._runs:
             self._runs[name] = Run(self.runs.get(name, next(iter(self.runs.values()))))
             if name not in self.runs:
-                self._runs[name].phi = untrained_of(self._runs[name].phi, self.source)
+                self._runs[name].phi = untrained_reference(self._runs[name].phi, self.source)
         return self._runs[name]
 
     @cached_property
     def source(self) -> Source:
         """The data set."""
         about = self.pack.about
-        found = opened(Chosen(about["data"], about["limit"], about["seed"]), about["size"])
+        found = open_selection(DataSelection(about["data"], about["limit"], about["seed"]), about["size"])
         if found.fingerprint != about.get("fingerprint", found.fingerprint):
             raise DataError("The data have changed since they were prepared.", "Prepare them again: selfsight explore … --again")
         return found
@@ -67,7 +67,7 @@ class Worker:
         """What the network says of every picture, at the layer that is asked about."""
         return Bank(self.folder / self.known[given["network"]]["bank"]).pooled(given.get("layer") or None)
 
-    def do(self, kind: str, given: Mapping[str, Any], out: Path, say: Say) -> dict[str, Any]:
+    def run_job(self, kind: str, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
         """Do a job; what was found."""
         ways: dict[str, Callable[..., dict[str, Any]]] = {
             "attention": self._attention,
@@ -82,12 +82,12 @@ class Worker:
             "prototypes": self._prototypes,
             "segments": self._segments,
         }
-        say("the network is loaded")
-        return ways[kind](self.run(given["network"]), given, out, say)
+        progress("the network is loaded")
+        return ways[kind](self.run(given["network"]), given, out, progress)
 
     def _image(self, given: Mapping[str, Any], out: Path) -> Path:
         """A picture of the data set, as it is kept, as a file."""
-        batch = images(self.source, np.array([given["row"]]))
+        batch = load_images(self.source, np.array([given["row"]]))
         height, width = batch.pixels.shape[2:] if batch.extent is None else batch.extent[0].tolist()
         levels = batch.pixels[0, :, :height, :width].permute(1, 2, 0).numpy()
         out.mkdir(parents=True, exist_ok=True)
@@ -95,55 +95,55 @@ class Worker:
         Image.fromarray(levels if levels.shape[2] == 3 else levels[..., 0]).save(file)
         return file
 
-    def _attention(self, run: Any, given: Mapping[str, Any], out: Path, say: Say) -> dict[str, Any]:  # noqa: ARG002
+    def _attention(self, run: Any, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:  # noqa: ARG002
         return attention(run.phi, self.source, given["row"], out)
 
-    def _attribute(self, run: Any, given: Mapping[str, Any], out: Path, say: Say) -> dict[str, Any]:
+    def _attribute(self, run: Any, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
         target = f"unit:{given['layer']}/{given['unit']}" if "unit" in given else "code"
         methods = given.get("method", "gradient.grad_cam.integrated_gradients.occlusion").split(".")
-        return _sheet(run.explain([self._image(given, out)], target=target, methods=methods, say=say), out)
+        return _sheet(run.explain([self._image(given, out)], target=target, methods=methods, progress=progress), out)
 
-    def _boxes(self, run: Any, given: Mapping[str, Any], out: Path, say: Say) -> dict[str, Any]:
-        say("objects by several ways")
+    def _boxes(self, run: Any, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
+        progress("objects by several ways")
         return boxes(run.phi, self.source, given["row"], out)
 
-    def _crops(self, run: Any, given: Mapping[str, Any], out: Path, say: Say) -> dict[str, Any]:
-        say("where the unit is high")
+    def _crops(self, run: Any, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
+        progress("where the unit is high")
         rows = np.argsort(-np.asarray(self.vectors(given)[:, given["unit"]], dtype=np.float64), kind="stable")[:TOP]
         return crops(run.phi, self.source, _inner(given), given["unit"], rows, out)
 
-    def _dissect(self, run: Any, given: Mapping[str, Any], out: Path, say: Say) -> dict[str, Any]:  # noqa: ARG002
-        return dissection(run.phi, self.source, _inner(given), say)
+    def _dissect(self, run: Any, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:  # noqa: ARG002
+        return dissection(run.phi, self.source, _inner(given), progress)
 
-    def _invert(self, run: Any, given: Mapping[str, Any], out: Path, say: Say) -> dict[str, Any]:
+    def _invert(self, run: Any, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
         layers = [_inner(given)] if _inner(given) else list(run.phi.layers)
-        return _sheet(run.invert([self._image(given, out)], layers=layers, say=say), out)
+        return _sheet(run.invert([self._image(given, out)], layers=layers, progress=progress), out)
 
-    def _maximise(self, run: Any, given: Mapping[str, Any], out: Path, say: Say) -> dict[str, Any]:
+    def _maximise(self, run: Any, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
         target = f"unit:{given['layer']}/{given['unit']}" if "unit" in given else f"class:{self._class(run, given)}"
-        return made(run.maximise([target], say=say), out)
+        return maximised(run.maximise([target], progress=progress), out)
 
     @staticmethod
     def _class(run: Any, given: Mapping[str, Any]) -> str:
         return Readout.load(run.path / "measures" / "linear").classes[given["class"]]
 
-    def _prototypes(self, run: Any, given: Mapping[str, Any], out: Path, say: Say) -> dict[str, Any]:
-        say("the patches that set the cluster apart")
-        labels, near = self.pack.column(given["of"]).astype(np.int64), self.pack.column(near_of(given["of"]))
+    def _prototypes(self, run: Any, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
+        progress("the patches that set the cluster apart")
+        labels, near = self.pack.column(given["of"]).astype(np.int64), self.pack.column(nearness_column(given["of"]))
         labels = np.where(np.isin(labels, given["parts"]), given["cluster"], labels)
         members = np.flatnonzero(labels == given["cluster"])
         rows = members[np.argsort(-near[members], kind="stable")][:TOP]
         return prototypes(run.phi, self.source, rows, labels, np.asarray(self.vectors(given)), given["cluster"], out)
 
-    def _segments(self, run: Any, given: Mapping[str, Any], out: Path, say: Say) -> dict[str, Any]:
-        say("eigenvectors of the picture's places")
+    def _segments(self, run: Any, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
+        progress("eigenvectors of the picture's places")
         return segments(run.phi, self.source, given["row"], out)
 
-    def _picture(self, run: Any, given: Mapping[str, Any], out: Path, say: Say) -> dict[str, Any]:  # noqa: ARG002
+    def _picture(self, run: Any, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:  # noqa: ARG002
         return {"files": [self._image(given, out).name]}
 
     @torch.no_grad()
-    def _embed(self, run: Any, given: Mapping[str, Any], out: Path, say: Say) -> dict[str, Any]:  # noqa: ARG002
+    def _embed(self, run: Any, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:  # noqa: ARG002
         """What the network says of an uploaded picture, or of a part of one of the data set."""
         if "upload" in given:
             levels = np.array(Image.open(out.parent / "uploads" / given["upload"]).convert("RGB"))
@@ -155,7 +155,7 @@ class Worker:
             left, top, right, bottom = (round(part * side) for part, side in zip(given["box"], levels.shape[1::-1] * 2, strict=True))
             levels = levels[min(top, bottom - 1) : max(bottom, top + 1), min(left, right - 1) : max(right, left + 1)]
         pixels = torch.from_numpy(np.ascontiguousarray(levels)).permute(2, 0, 1)[None]
-        view = central(Images(pixels, torch.zeros(1, dtype=torch.long)), run.phi.size)
+        view = central_square(Images(pixels, torch.zeros(1, dtype=torch.long)), run.phi.size)
         vector = run.phi.pooled(view, _inner(given))[0].float().cpu().numpy()
         return {"vector": [round(float(value), 6) for value in vector], "network": given["network"], "layer": given["layer"], "files": []}
 
@@ -170,7 +170,7 @@ def _sheet(found: Any, out: Path) -> dict[str, Any]:
     return {"files": ["sheet.png"]}
 
 
-def work(folder: Path) -> None:
+def serve_jobs(folder: Path) -> None:
     """Do jobs that come as lines of JSON, and answer in lines of JSON, until there are no more."""
     if hasattr(os, "nice"):
         os.nice(5)  # whoever looks at the page shall not wait for it
@@ -185,7 +185,7 @@ def work(folder: Path) -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         try:
-            tell(found=worker.do(asked["kind"], asked["given"], Path(asked["out"]), lambda words: tell(words=words)))
+            tell(found=worker.run_job(asked["kind"], asked["given"], Path(asked["out"]), lambda words: tell(words=words)))
         except SelfsightError as problem:
             tell(failed=f"{problem.cause} {problem.remedy}")
         except Exception as problem:  # noqa: BLE001  a job that fails is told to who asked, and the next one is done
@@ -193,4 +193,4 @@ def work(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    work(Path(sys.argv[1]))
+    serve_jobs(Path(sys.argv[1]))

@@ -33,7 +33,7 @@ from selfsight.data.worlds import outlines, textures
 from selfsight.data.worlds.shapes import Preset, chances, draw, paint
 from selfsight.measure.analysis.equivariance import mean_score
 from selfsight.measure.probes.linear import fit_probe, linear
-from selfsight.measure.results import Features, Score, Scores, share
+from selfsight.measure.results import Features, Score, Scores, proportion
 
 __all__ = [
     "CUES",
@@ -145,7 +145,7 @@ def shape_bias(
         raise DataError(f"Neither cue was right in any of {len(decided)} pictures: there is no bias.", "Check the order of the classes.")
     kinds = [(shape[differ] == kind) & decided for kind in range(int(max(shape.max(), texture.max())) + 1)]
     each = np.array([by_shape[kind].mean() if kind.any() else np.nan for kind in kinds])
-    return ShapeBias(share(by_shape[decided], seed), share(decided, seed), float(by_shape.mean()), float(by_texture.mean()), each)
+    return ShapeBias(proportion(by_shape[decided], seed), proportion(decided, seed), float(by_shape.mean()), float(by_texture.mean()), each)
 
 
 def averaged(probabilities: Float[np.ndarray, "sample fine"], groups: Int[np.ndarray, " fine"]) -> Float[np.ndarray, "sample coarse"]:
@@ -275,7 +275,7 @@ def global_statistics(encode: Encode, train: Pixels, test: Pixels, *, tiles: int
     (fitted, judged) = (colour_histogram(part) for part in pairs)
     kinds, places = np.unique(judged, axis=0, return_inverse=True)  # the same histogram is asked once and has one answer
     given = fit_probe(fitted, labels[0], 2, 1e-3)(kinds)[places.reshape(-1)]
-    values["histogram"] = share(given == labels[1], seed)
+    values["histogram"] = proportion(given == labels[1], seed)
     words = f"linear probes of pictures against the same with {tiles} x {tiles} tiles shuffled, seams of {2 * band} px repaired; chance 0.5"
     return Scores(values, words)
 

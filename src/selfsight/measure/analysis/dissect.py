@@ -23,9 +23,9 @@ from torch.nn.functional import interpolate
 from selfsight.core.clock import key
 from selfsight.core.errors import DataError
 from selfsight.core.representation import Representation
-from selfsight.data.loader import images
+from selfsight.data.loader import load_images
 from selfsight.data.source import Source, Truth
-from selfsight.data.views.image.geometry import central
+from selfsight.data.views.image.geometry import central_square
 
 __all__ = [
     "IOU",
@@ -216,7 +216,7 @@ def _activations(
     for start in range(0, len(source), batch):
         rows = np.arange(start, min(start + batch, len(source)))
         with torch.no_grad():
-            grid = phi.grid(central(images(source, rows), phi.size), layer).float().cpu()
+            grid = phi.grid(central_square(load_images(source, rows), phi.size), layer).float().cpu()
         yield grid if turn is None else torch.einsum("bchw,cd->bdhw", grid, turn), rows
 
 

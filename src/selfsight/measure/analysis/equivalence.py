@@ -22,13 +22,25 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from selfsight.core.clock import key
 from selfsight.core.errors import UsageError
-from selfsight.core.hooks import tap
+from selfsight.core.hooks import capture_activations
 from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
 from selfsight.core.schedule import rise_and_fall
-from selfsight.measure.results import Score, share
+from selfsight.measure.results import Score, proportion
 
-__all__ = ["Grid", "Judge", "Labelled", "Start", "Stitch", "Stitched", "fit_by_task", "head_of", "put_back", "stitched_error", "stitching"]
+__all__ = [
+    "Grid",
+    "Labelled",
+    "Start",
+    "Stitch",
+    "StitchEvaluator",
+    "Stitched",
+    "fit_by_task",
+    "head_of",
+    "put_back",
+    "stitched_error",
+    "stitching",
+]
 
 Grid = Float[Tensor, "_ _ _ _"]
 """Batch, channel, height, width."""
@@ -59,7 +71,7 @@ def put_back(phi: Representation, output: Tensor, grid: Grid) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Judge:
+class StitchEvaluator:
     """A network with what reads classes off its pooled features; pictures are in [0, 1]."""
 
     phi: Representation
@@ -73,18 +85,18 @@ class Judge:
                 if not isinstance(output, Tensor):
                     raise UsageError(f"The layer {layer!r} returns no tensor.", "Choose a layer inside the network.")
                 before = output.detach()  # nothing below learns
-                return put_back(self.phi, before, change(self.phi.places(before, images.shape[-2:], layer)))
+                return put_back(self.phi, before, change(self.phi.as_grid(before, images.shape[-2:], layer)))
 
             return edit
 
-        with tap(self.phi.backbone, edit={layer: through(layer, change) for layer, change in (at or {}).items()}):
+        with capture_activations(self.phi.backbone, edit={layer: through(layer, change) for layer, change in (at or {}).items()}):
             return self.head(self.phi.features(images).pooled)
 
     @torch.no_grad()
     def error(self, images: Grid, labels: Int[Tensor, " sample"], at: Mapping[str, GridMap] | None = None, batch: int = 256) -> Score:
         """The share of pictures that it gives another class than theirs."""
         found = torch.cat([self.logits(part, at).argmax(1).cpu() for part in images.split(batch)])
-        return share((found != labels).numpy())
+        return proportion((found != labels).numpy())
 
 
 def fit_by_task(
@@ -166,7 +178,9 @@ class Stitched:
     stitch: Stitch = field(repr=False)
 
 
-def _joined(first: Representation, layer: str, rest: Judge, at: str, images: Grid, stitch: Stitch) -> Float[Tensor, "batch class"]:
+def _joined(
+    first: Representation, layer: str, rest: StitchEvaluator, at: str, images: Grid, stitch: Stitch
+) -> Float[Tensor, "batch class"]:
     """What the rest of one network says of what the first part of another says."""
     with torch.no_grad():
         grid = first.grid(images, layer)
@@ -174,15 +188,17 @@ def _joined(first: Representation, layer: str, rest: Judge, at: str, images: Gri
 
 
 @torch.no_grad()
-def stitched_error(first: Representation, layer: str, rest: Judge, at: str, stitch: Stitch, test: Labelled, batch: int = 256) -> Score:
+def stitched_error(
+    first: Representation, layer: str, rest: StitchEvaluator, at: str, stitch: Stitch, test: Labelled, batch: int = 256
+) -> Score:
     """The share of test pictures that the two parts, stitched, give another class than theirs."""
     found = torch.cat([_joined(first, layer, rest, at, part, stitch).argmax(1).cpu() for part in test[0].split(batch)])
-    return share((found != test[1]).numpy())
+    return proportion((found != test[1]).numpy())
 
 
 def stitching(
     first: Representation,
-    rest: Judge,
+    rest: StitchEvaluator,
     train: Labelled,
     test: Labelled,
     *,

@@ -28,7 +28,7 @@ from selfsight.core.errors import UsageError
 from selfsight.measure.metrics.agreement import adjusted_mutual_information, contingency
 from selfsight.objectives.assign import kmeans
 
-__all__ = ["Agreement", "Masks", "Ticket", "cluster_agreement", "held", "lottery", "prunable", "prune"]
+__all__ = ["Agreement", "Masks", "Ticket", "cluster_agreement", "lottery", "masked_weights", "prunable", "prune"]
 
 Masks = dict[str, Tensor]
 """Of each weight that is pruned, by its dotted name: which of its numbers are left."""
@@ -57,7 +57,7 @@ def prune(network: nn.Module, masks: Mapping[str, Tensor], rates: Mapping[str, f
 
 
 @contextmanager
-def held(network: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[None]:
+def masked_weights(network: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[None]:
     """Pruned weights are zero inside a ``with`` and at its end, and get no gradient, so that optimisers that start inside leave them so."""
     weights = dict(network.named_parameters())
 
@@ -138,7 +138,7 @@ def lottery(
 
 def _taught(network: nn.Module, masks: Mapping[str, Tensor], train: Train) -> float:
     """The score of a network that is trained with what is pruned at zero."""
-    with held(network, masks):
+    with masked_weights(network, masks):
         return train(network)
 
 

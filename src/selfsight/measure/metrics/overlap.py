@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 
 from selfsight.core.errors import DataError
 from selfsight.data.source import Source, Truth
-from selfsight.measure.results import Score, share
+from selfsight.measure.results import Score, proportion
 
 __all__ = [
     "BETA",
@@ -20,17 +20,17 @@ __all__ = [
     "box_of",
     "box_overlaps",
     "class_iou",
+    "class_map",
     "confusion",
     "contour_score",
     "corloc",
     "f_beta",
-    "judge_boxes",
-    "judge_kinds",
-    "judge_masks",
-    "known_kinds",
     "matched",
     "mean_iou",
     "overlap",
+    "score_boxes",
+    "score_masks",
+    "score_segments",
     "spread_of_tables",
 ]
 
@@ -71,10 +71,10 @@ def corloc(found: Sequence[np.ndarray], truth: Sequence[np.ndarray], *, seed: in
     ]
     if not good:
         raise DataError("None of the pictures has a true box.", "Give truth that knows objects of these pictures.")
-    return share(np.array(good, dtype=bool), seed)
+    return proportion(np.array(good, dtype=bool), seed)
 
 
-def judge_boxes(boxes: Callable[[int], np.ndarray], source: Source) -> Score | None:
+def score_boxes(boxes: Callable[[int], np.ndarray], source: Source) -> Score | None:
     """CorLoc of the boxes of each picture of a data set, where its true boxes or masks are known.
 
     Args:
@@ -96,7 +96,7 @@ At = Callable[[int, Size], np.ndarray]
 """What was found at each pixel of a picture: of its row, its height and width."""
 
 
-def judge_masks(at: At, source: Source, sizes: Sequence[Size]) -> dict[str, float] | None:
+def score_masks(at: At, source: Source, sizes: Sequence[Size]) -> dict[str, float] | None:
     """Scores of masks (0 to 1) of the objects of pictures, where their true masks are known; see ``MaskScores``.
 
     Args:
@@ -112,25 +112,25 @@ def judge_masks(at: At, source: Source, sizes: Sequence[Size]) -> dict[str, floa
     return judge.scores()
 
 
-def judge_kinds(at: At, source: Source, kinds: int, sizes: Sequence[Size], *, seed: int = 0) -> Score | None:
+def score_segments(at: At, source: Source, kinds: int, sizes: Sequence[Size], *, seed: int = 0) -> Score | None:
     """Mean IoU of kinds matched to classes one to one (by IoU), ground among them, where masks of objects and their classes are known.
 
     Args:
         at: the kind at each pixel of a picture, 0 to ``kinds``.
         source: the data set.
         kinds: how many, without ground.
-        sizes: (height, width) of what it reads of each picture, as for ``judge_masks``.
+        sizes: (height, width) of what it reads of each picture, as for ``score_masks``.
         seed: of the interval, over draws of pictures.
     """
     truth = source.truth(np.arange(len(source)))
     if truth.masks is None or truth.boxes is None:
         return None
     classes = 1 + max(len(truth.classes), 1 + max((int(boxes[:, 4].max()) for boxes in truth.boxes if len(boxes)), default=0))
-    tables = [confusion(at(row, size), known_kinds(truth, row, size), kinds + 1, classes) for row, size in enumerate(sizes)]
+    tables = [confusion(at(row, size), class_map(truth, row, size), kinds + 1, classes) for row, size in enumerate(sizes)]
     return spread_of_tables(np.stack(tables), mean_iou, seed)
 
 
-def known_kinds(truth: Truth, row: int, size: Sequence[int] | np.ndarray) -> Int[np.ndarray, "height width"]:
+def class_map(truth: Truth, row: int, size: Sequence[int] | np.ndarray) -> Int[np.ndarray, "height width"]:
     """The class at each pixel of a picture, from 1, 0 for ground; without boxes all objects are of one class.
 
     Args:

@@ -10,13 +10,13 @@ from selfsight.measure.metrics.agreement import adjusted_rand, normalised_mutual
 from selfsight.measure.metrics.overlap import confusion
 from selfsight.measure.results import Score
 
-__all__ = ["judge_parts", "known_parts"]
+__all__ = ["part_map", "score_parts"]
 
 DRAWS = 200
 """Of pictures, for the interval."""
 
 
-def known_parts(parts: Integer[np.ndarray, "height width"], boxes: Float[np.ndarray, "object 5"]) -> Int[np.ndarray, "height width"]:
+def part_map(parts: Integer[np.ndarray, "height width"], boxes: Float[np.ndarray, "object 5"]) -> Int[np.ndarray, "height width"]:
     """The number of the kind of part at each pixel, from 1; 0 where none is: what is part p of an object of class c has ``2 c + p``.
 
     Args:
@@ -28,7 +28,7 @@ def known_parts(parts: Integer[np.ndarray, "height width"], boxes: Float[np.ndar
     return np.concatenate([[0], kinds])[parts]
 
 
-def judge_parts(
+def score_parts(
     at: Callable[[int, tuple[int, int]], Integer[np.ndarray, "height width"]],
     source: Source,
     parts: int,
@@ -57,7 +57,7 @@ def judge_parts(
     kinds = 1 + 2 * max(len(truth.classes), 1 + max((int(boxes[:, 4].max()) for boxes in truth.boxes if len(boxes)), default=0))
     tables = []
     for row, (known, boxes, (height, width)) in enumerate(zip(truth.parts, truth.boxes, sizes, strict=True)):
-        real = known_parts(np.asarray(known)[:height, :width], boxes)
+        real = part_map(np.asarray(known)[:height, :width], boxes)
         tables.append(confusion(at(row, (height, width)), np.where(real > 0, real, 255), parts + 1, kinds))
     every = np.stack(tables)
     draws = np.random.default_rng(seed).integers(len(every), size=(DRAWS, len(every)))

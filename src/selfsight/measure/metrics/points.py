@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from selfsight.core.errors import DataError
-from selfsight.measure.results import Score, share
+from selfsight.measure.results import Score, proportion
 
 __all__ = ["PCK", "pck"]
 
@@ -50,4 +50,4 @@ def pck(
     means = np.array([one.mean() for one in right])
     draws = np.random.default_rng(seed).choice(means, (1000, len(means))).mean(1)
     low, high = np.quantile(draws, (0.025, 0.975))
-    return PCK(share(np.concatenate(right), seed), Score(float(means.mean()), float(low), float(high)))
+    return PCK(proportion(np.concatenate(right), seed), Score(float(means.mean()), float(low), float(high)))

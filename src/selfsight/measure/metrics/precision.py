@@ -20,7 +20,7 @@ from selfsight.core.errors import DataError
 from selfsight.measure.metrics.overlap import box_overlaps
 from selfsight.measure.results import Score
 
-__all__ = ["MOST", "THRESHOLDS", "average_precision", "judge_detections"]
+__all__ = ["MOST", "THRESHOLDS", "average_precision", "score_detections"]
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
@@ -117,7 +117,7 @@ def average_precision(found: Boxes, truth: Boxes, classes: int, *, crowds: Boxes
     return np.stack([_class_found(found, truth, crowds, kind).precision() for kind in range(classes)], 1)
 
 
-def judge_detections(found: Boxes, truth: Boxes, classes: int, *, crowds: Boxes | None = None, seed: int = 0) -> dict[str, Score]:
+def score_detections(found: Boxes, truth: Boxes, classes: int, *, crowds: Boxes | None = None, seed: int = 0) -> dict[str, Score]:
     """``AP``, ``AP50`` and ``AP75``, with intervals over draws of pictures; arguments as for ``average_precision``.
 
     AP of a draw is larger than that of all pictures on average (of few objects the largest precision is), so the interval is moved by so much.

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from selfsight.bank.nearest import nearest
-from selfsight.measure.results import Features, Scores, share
+from selfsight.measure.results import Features, Scores, proportion
 
 __all__ = ["knn", "vote"]
 
@@ -31,4 +31,4 @@ def knn(features: Features, *, neighbours: int = 20, temperature: float = 0.07) 
     train, labels, test, truth = features.known
     guess = vote(train, labels, test, neighbours=neighbours, temperature=temperature)
     words = f"{neighbours} nearest training samples by cosine vote with weight exp(cos / {temperature:g}); frozen features"
-    return Scores({"top1": share(guess == truth)}, words)
+    return Scores({"top1": proportion(guess == truth)}, words)

@@ -7,21 +7,21 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from selfsight.bank.extract import encoder_of, pass_through
+from selfsight.bank.extract import extract_features, make_encoder
 from selfsight.core.names import look_up
-from selfsight.core.progress import Say, quiet
+from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.data.source import Source
 from selfsight.measure.probes.linear import linear
 from selfsight.measure.results import Features, Score, Scores
 
-__all__ = ["Labelled", "curve", "layers", "layers_of"]
+__all__ = ["LabelPair", "curve", "layers", "layers_of"]
 
 Probe = Callable[[Features], Scores]
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelPair:
     """The labels of a training and a test part (-1: unknown), and the names of the classes."""
 
     train: Int[np.ndarray, " train"] | None = None
@@ -32,17 +32,17 @@ class Labelled:
 def curve(
     train: Mapping[str, Float[np.ndarray, "train _"]],
     test: Mapping[str, Float[np.ndarray, "test _"]],
-    labels: Labelled,
+    labels: LabelPair,
     *,
     probe: Probe = linear,
     score: str = "top1",
-    say: Say = quiet,
+    progress: ProgressCallback = no_progress,
 ) -> Scores:
     """One score of a probe at each layer of the training part's features, in their order; from banks as from networks."""
     values: dict[str, Score] = {}
     words = ""
     for layer, rows in train.items():
-        say(f"layer {layer}")
+        progress(f"layer {layer}")
         found = probe(Features(rows, test[layer], labels.train, labels.test, labels.classes))
         values[layer], words = found.values[score], found.protocol
     return Scores(values, f"{score} at each layer, features averaged over places (the class token where the network pools by it); {words}")
@@ -61,12 +61,12 @@ def layers(
     phi: Representation,
     train: Source,
     test: Source,
-    labels: Labelled,
+    labels: LabelPair,
     *,
     names: Sequence[str] = (),
     probe: Probe = linear,
     bf16: bool = False,
-    say: Say = quiet,
+    progress: ProgressCallback = no_progress,
 ) -> Scores:
     """The share of test samples that a probe of each layer gets right (Alain & Bengio 2016, arXiv:1610.01644; Zhang et al. 2016, arXiv:1603.08511).
 
@@ -77,14 +77,14 @@ def layers(
         names: of layers, shallow to deep; all that are worth looking at by default.
         probe: what is fitted, ``linear`` or ``knn``; its penalty is chosen anew at each layer.
         bf16: compute in bfloat16 where the network allows.
-        say: called with what is being done.
+        progress: called with what is being done.
     """
     chosen = layers_of(phi, names)
-    encode = encoder_of(phi, chosen, bf16=bf16)
+    encode = make_encoder(phi, chosen, bf16=bf16)
 
     def inner(pictures: torch.Tensor) -> dict[str, torch.Tensor]:
         found = encode(pictures)
         return {name: found[name] for name in chosen}
 
-    fitted, judged = (pass_through(part, inner, size=phi.size, device=phi.device) for part in (train, test))
-    return curve(fitted, judged, labels, probe=probe, say=say)
+    fitted, judged = (extract_features(part, inner, size=phi.size, device=phi.device) for part in (train, test))
+    return curve(fitted, judged, labels, probe=probe, progress=progress)

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from selfsight.core.readout import Readout
-from selfsight.measure.results import Features, Scores, share
+from selfsight.measure.results import Features, Scores, proportion
 
 __all__ = ["Probe", "fit_probe", "held_out", "linear"]
 
@@ -102,7 +102,7 @@ def linear(features: Features, *, seed: int = 0) -> Scores:
         if worse == 2:
             break
     probe = fit_probe(train, labels, classes, chosen)
-    score = share(probe(test) == truth)
+    score = proportion(probe(test) == truth)
     words = (
         f"multinomial logistic regression on standardised frozen features, L-BFGS; penalty {chosen:g} chosen among "
         f"{len(PENALTIES)} on a stratified fifth of the training part"

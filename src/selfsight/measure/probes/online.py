@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from selfsight.data.loader import images
+from selfsight.data.loader import load_images
 from selfsight.data.source import Source
-from selfsight.data.views.image.geometry import central
-from selfsight.engine.observe import Moment
+from selfsight.data.views.image.geometry import central_square
+from selfsight.engine.observe import StepEvent
 from selfsight.measure.probes.knn import vote
 
 __all__ = ["OnlineKnn"]
@@ -31,10 +31,10 @@ class OnlineKnn:
         if truth.labels is None:
             raise ValueError(f"{sample.spec} has no labels.")
         self.labels, self.every, self.tell, self.size = truth.labels, every, tell, size
-        self.pictures = images(sample, chosen)
+        self.pictures = load_images(sample, chosen)
 
     @torch.no_grad()
-    def saw(self, moment: Moment) -> None:
+    def on_step(self, moment: StepEvent) -> None:
         """Measure, if it is time to; the network is put into evaluation mode for it and back."""
         step = moment.clock.step
         if (step + 1) % self.every and step != moment.clock.steps - 1:
@@ -47,7 +47,7 @@ class OnlineKnn:
         rows = []
         for start in range(0, len(self.pictures), 256):
             part = self.pictures.map(lambda tensor, start=start: tensor[start : start + 256].to(device))
-            rows.append(method.backbone(central(part, self.size, normalise)).pooled.float().cpu())
+            rows.append(method.backbone(central_square(part, self.size, normalise)).pooled.float().cpu())
         method.train(was)
         features, half = torch.cat(rows).numpy(), len(self.labels) // 2
         guess = vote(features[:half], self.labels[:half], features[half:])

@@ -20,17 +20,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from selfsight.bank.extract import encoder_of
+from selfsight.bank.extract import make_encoder
 from selfsight.bank.store import OUTPUT
 from selfsight.core.clock import Clock, key
 from selfsight.core.errors import DataError
 from selfsight.core.method import Frame
 from selfsight.core.representation import Representation
-from selfsight.data.loader import images
-from selfsight.data.source import Source, choose
+from selfsight.data.loader import load_images
+from selfsight.data.source import Source, sample_rows
 from selfsight.data.views.image.blur import Blur
 from selfsight.data.views.image.colour import Jitter
-from selfsight.data.views.image.geometry import Crop, Normalise, central
+from selfsight.data.views.image.geometry import Crop, Normalise, central_square
 from selfsight.data.views.image.recipes import OneCrop, View
 from selfsight.measure.results import Features, Score, Scores
 
@@ -143,17 +143,17 @@ def detect_copies(
     """
     if len(source) < 2:
         raise DataError(f"{source.spec} has {len(source)} picture to tell from others.", "Give more pictures.")
-    rows = choose(len(source), pictures, seed)
-    asked = choose(len(rows), queries, seed + 1)
+    rows = sample_rows(len(source), pictures, seed)
+    asked = sample_rows(len(rows), queries, seed + 1)
     recipe = OneCrop(change, normalise=Normalise((0.0,) * 3, (1.0,) * 3))
-    encoder = encoder_of(phi, bf16=bf16)
+    encoder = make_encoder(phi, bf16=bf16)
     originals, copies = [], []
     with torch.inference_mode():
         for part in _parts(rows):
-            originals.append(encoder(central(images(source, part).map(lambda tensor: tensor.to(phi.device)), phi.size))[OUTPUT])
+            originals.append(encoder(central_square(load_images(source, part).map(lambda tensor: tensor.to(phi.device)), phi.size))[OUTPUT])
         for number, part in enumerate(_parts(rows[asked])):
             drawn = recipe.draw(len(part), Clock(seed=key(seed, 0xC0B1), step=number), Frame(phi.size, 1))
-            copies.append(encoder(recipe.make(images(source, part), drawn).large[0].clamp(0, 1).to(phi.device))[OUTPUT])
+            copies.append(encoder(recipe.make(load_images(source, part), drawn).large[0].clamp(0, 1).to(phi.device))[OUTPUT])
     bank, given = (torch.cat(part).float().cpu().numpy() for part in (originals, copies))
     found = rank(given, bank, lambda some: asked[some, None] == np.arange(len(rows)))
     words = f"strongly changed copies of {len(asked)} pictures ask for their originals among {len(rows)}, by cosine; one right picture each"

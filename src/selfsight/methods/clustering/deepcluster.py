@@ -81,5 +81,5 @@ class DeepCluster(Method):
         logits = at_least_single(self.classifier(self.neck(self.backbone(views.large[0]).pooled)))
         labels = self.assigned[index]
         loss = (cross_entropy(logits, labels, reduction="none") * self.weights.to(logits.dtype)[labels]).mean()
-        signs = {"embedding": logits.detach(), "assignment": logits.detach().softmax(1)}
-        return Outcome({"cluster": loss}, signs | {"accuracy": (logits.argmax(1) == labels).float().mean()})
+        diagnostics = {"embedding": logits.detach(), "assignment": logits.detach().softmax(1)}
+        return Outcome({"cluster": loss}, diagnostics | {"accuracy": (logits.argmax(1) == labels).float().mean()})

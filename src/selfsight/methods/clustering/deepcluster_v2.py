@@ -7,13 +7,13 @@ from selfsight.core.clock import Clock, key
 from selfsight.core.method import Recipe
 from selfsight.core.representation import Backbone
 from selfsight.data.views.image.recipes import MultiCrop, small_multi_crop
-from selfsight.methods.memory_clustering import Remembered
+from selfsight.methods.memory_clustering import MemoryClustering
 from selfsight.objectives.assign import kmeans
 
 __all__ = ["DeepClusterV2"]
 
 
-class DeepClusterV2(Remembered):
+class DeepClusterV2(MemoryClustering):
     """Clusters of last epoch's embeddings are this epoch's classes, their centres the classifier (Caron et al. 2020, arXiv:2006.09882).
 
     The second version of DeepCluster, in the appendix on SwAV's baselines. Embeddings of the first large view are remembered

@@ -6,7 +6,7 @@ from torch.nn.functional import softmax
 
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock
-from selfsight.core.distribute import everyone
+from selfsight.core.distribute import all_gather_with_grad
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
@@ -42,7 +42,7 @@ class IIC(Method):
     def forward(self, views: Views, clock: Clock) -> Outcome:
         left, right = self.through(views.large)
         guesses = [tuple(softmax(at_least_single(head(rows)), 1) for rows in (left, right)) for head in self.classifiers]
-        shared = [mutual_information(everyone(one), everyone(other)) for one, other in guesses]
+        shared = [mutual_information(all_gather_with_grad(one), all_gather_with_grad(other)) for one, other in guesses]
         few, many = torch.stack(shared).view(2, self.heads).mean(1)
         losses = {"clusters": -few, "more": -many}
         return Outcome(losses, {"embedding": left.detach(), "assignment": guesses[0][0].detach()})

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock, key
-from selfsight.core.distribute import everyone
+from selfsight.core.distribute import all_gather_with_grad
 from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
 from selfsight.core.part import Chain
 from selfsight.core.representation import Backbone
@@ -80,7 +80,7 @@ class PCL(Method):
         unit = normalize(at_least_single(query))
         slow = normalize(at_least_single(self.teacher(views.large[1])))
         losses = {"contrast": info_nce(query, slow, self.temperature, negatives=self.queue.read())}
-        self.queue.note(everyone(slow))
+        self.queue.note(all_gather_with_grad(slow))
         terms = [cross_entropy(each(unit), each.assigned[index]) for each in self.clusterings if each.known]  # pyright: ignore[reportIndexIssue]
         losses |= {"prototypes": torch.stack(terms).mean()} if terms else {}
         return Outcome(losses, {"embedding": query.detach()})

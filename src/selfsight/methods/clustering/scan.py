@@ -9,7 +9,7 @@ from torch.nn.functional import softmax
 
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock, key
-from selfsight.core.distribute import everyone
+from selfsight.core.distribute import all_gather_with_grad
 from selfsight.core.method import Extract, Method, Outcome, Recipe, two_views
 from selfsight.core.part import Chain
 from selfsight.core.representation import Backbone
@@ -17,7 +17,7 @@ from selfsight.core.views import Views
 from selfsight.data.views.image.recipes import SIMCLR, OneCrop, small_one_crop
 from selfsight.modules.heads import linear
 from selfsight.modules.neighbours import Neighbours
-from selfsight.modules.table import lots
+from selfsight.modules.table import uniform_hash
 from selfsight.objectives.agree import neighbours_agree
 from selfsight.objectives.precision import at_least_single
 
@@ -68,11 +68,11 @@ class SCAN(Method):
     def companions(self, index: Int[Tensor, " batch"], clock: Clock) -> Int[Tensor, " batch"]:
         """One neighbour of each."""
         near = self.near[index]
-        drawn = (lots(index, key(clock.seed, clock.step, 0x5C)) * near.shape[1]).long()
+        drawn = (uniform_hash(index, key(clock.seed, clock.step, 0x5C)) * near.shape[1]).long()
         return near.gather(1, drawn[:, None])[:, 0]
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         own, other = self.through(two_views(views, "SCAN"))
         guesses = [[softmax(at_least_single(head(rows)), 1) for rows in (own, other)] for head in self.classifiers]
-        terms = [neighbours_agree(everyone(one), everyone(two), self.balance) for one, two in guesses]
+        terms = [neighbours_agree(all_gather_with_grad(one), all_gather_with_grad(two), self.balance) for one, two in guesses]
         return Outcome({"agree": torch.stack(terms).mean()}, {"embedding": own.detach(), "assignment": guesses[0][0].detach()})

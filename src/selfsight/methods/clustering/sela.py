@@ -86,5 +86,5 @@ class SeLa(Method):
         pooled = self.backbone(views.large[0]).pooled
         logits = [at_least_single(classifier(pooled)) for classifier in self.classifiers]
         terms = [cross_entropy(row, known[index]) for row, known in zip(logits, self.assigned, strict=True)]  # pyright: ignore[reportIndexIssue]
-        signs = {"embedding": pooled.detach(), "assignment": logits[0].detach().softmax(1)}
-        return Outcome({"label": torch.stack(terms).mean()}, signs)
+        diagnostics = {"embedding": pooled.detach(), "assignment": logits[0].detach().softmax(1)}
+        return Outcome({"label": torch.stack(terms).mean()}, diagnostics)

@@ -10,13 +10,13 @@ from selfsight.core.method import Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.schedule import falls_due
 from selfsight.data.views.image.recipes import MultiCrop, small_multi_crop
-from selfsight.methods.memory_clustering import Remembered
+from selfsight.methods.memory_clustering import MemoryClustering
 from selfsight.objectives.assign import shared_out
 
 __all__ = ["SeLaV2"]
 
 
-class SeLaV2(Remembered):
+class SeLaV2(MemoryClustering):
     """SeLa with a projector, prototypes and small views, its labels found from remembered embeddings (Caron et al. 2020, arXiv:2006.09882).
 
     The second version of SeLa, in the appendix on SwAV's baselines. Every cluster gets an equal share of the data set.

@@ -6,7 +6,7 @@ from torch.nn.functional import normalize, softmax
 
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock
-from selfsight.core.distribute import everyone, mine
+from selfsight.core.distribute import all_gather_with_grad, local_rows
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
@@ -69,20 +69,20 @@ class SwAV(Method):
     @torch.no_grad()
     def _assign(self, rows: torch.Tensor, view: int, clock: Clock) -> torch.Tensor:
         """The balanced assignment of this process's rows, made for the global batch."""
-        wide = batch = everyone(rows)
+        wide = batch = all_gather_with_grad(rows)
         if self.queues:
             queue: Queue = self.queues[view]  # pyright: ignore[reportAssignmentType]
             wide = torch.cat([queue.read().to(batch.dtype), batch]) if clock.progress >= self.queue_from and queue.full else batch
             queue.note(batch)
         scores = self.prototypes(wide)
         code = sinkhorn(scores, epsilon=self.epsilon, rounds=self.rounds) if self.balancing else softmax(scores / self.epsilon, 1)
-        return mine(code[-len(batch) :])
+        return local_rows(code[-len(batch) :])
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         rows = [normalize(at_least_single(row)) for row in self.through(views.all, self.projector)]
         codes = [self._assign(rows[view], view, clock) for view in range(len(views.large))]
         logits = [self.prototypes(row) / self.temperature for row in rows]
-        signs = {"embedding": rows[0].detach(), "assignment": codes[0], "guess": logits[0].detach().softmax(1)}
+        diagnostics = {"embedding": rows[0].detach(), "assignment": codes[0], "guess": logits[0].detach().softmax(1)}
         return Outcome(
-            {"swap": across_views(soft_cross_entropy, logits, codes)}, signs | {"chance": torch.tensor(float(self.clusters)).log()}
+            {"swap": across_views(soft_cross_entropy, logits, codes)}, diagnostics | {"chance": torch.tensor(float(self.clusters)).log()}
         )

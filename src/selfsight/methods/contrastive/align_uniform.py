@@ -2,7 +2,7 @@
 
 from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
-from selfsight.core.distribute import everyone
+from selfsight.core.distribute import all_gather_with_grad
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
@@ -45,7 +45,7 @@ class AlignUniform(Method):
         self.projector = mlp(backbone.dim, hidden, dim)
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        left, right = (everyone(row) for row in self.through(views.large, self.projector))
+        left, right = (all_gather_with_grad(row) for row in self.through(views.large, self.projector))
         spread = (uniformity(left, self.sharpness) + uniformity(right, self.sharpness)) / 2
         losses = {"align": self.align * alignment(left, right, self.power), "uniform": self.uniform * spread}
         return Outcome(losses, {"embedding": left.detach()})

@@ -5,7 +5,7 @@ from torch import nn
 
 from selfsight.core.card import SMALL_ADAMW, Card, Preset, Training
 from selfsight.core.clock import Clock
-from selfsight.core.distribute import everyone
+from selfsight.core.distribute import all_gather_with_grad
 from selfsight.core.errors import UsageError
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
@@ -65,6 +65,6 @@ class CPC(Method):
         known = self.context(tiles.permute(2, 3, 0, 1)).permute(2, 3, 0, 1)
         losses = {}
         for below, guess in enumerate(self.guesses, self.first):
-            said, meant = (everyone(rows.permute(2, 0, 1, 3)).flatten(0, 2) for rows in (guess(known[:-below]), tiles[below:]))
+            said, meant = (all_gather_with_grad(rows.permute(2, 0, 1, 3)).flatten(0, 2) for rows in (guess(known[:-below]), tiles[below:]))
             losses[f"below{below}"] = info_nce(said, meant, self.dim**0.5, unit=False) / len(self.guesses)
         return Outcome(losses, {"embedding": tiles.detach().mean((0, 1))})

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from selfsight.core.card import SMALL_ADAMW, Card, Preset, Training
 from selfsight.core.clock import Clock
-from selfsight.core.distribute import everyone
-from selfsight.core.hooks import tap, tensor_of
+from selfsight.core.distribute import all_gather_with_grad
+from selfsight.core.hooks import capture_activations, tensor_of
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone, grid_dim
 from selfsight.core.views import Views
@@ -60,18 +60,18 @@ class DIM(Method):
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         pooled, maps = zip(*(self._seen(view) for view in views.large), strict=True)
-        vectors = [everyone(self.vector(rows)) for rows in pooled]
+        vectors = [all_gather_with_grad(self.vector(rows)) for rows in pooled]
         other = maps[-1].flatten(2).transpose(1, 2)
-        cells = everyone(self.place(other.flatten(0, 1)).unflatten(0, other.shape[:2]))
+        cells = all_gather_with_grad(self.place(other.flatten(0, 1)).unflatten(0, other.shape[:2]))
         losses = {"places": self.places * torch.stack([self._bound(vectors[0], cell) for cell in cells.unbind(1)]).mean()}
         if self.map is not None:
-            losses["whole"] = self.whole * self._bound(vectors[0], everyone(self.map(maps[-1].mean((2, 3)))))
+            losses["whole"] = self.whole * self._bound(vectors[0], all_gather_with_grad(self.map(maps[-1].mean((2, 3)))))
         return Outcome(losses, {"embedding": pooled[0].detach()})
 
     def _seen(self, view: Tensor) -> tuple[Tensor, Tensor]:
-        with tap(self.backbone, self.listens) as heard:
+        with capture_activations(self.backbone, self.listens) as captured:
             pooled = self.backbone(view).pooled
-        return pooled, tensor_of(heard[self.listens])
+        return pooled, tensor_of(captured[self.listens])
 
     def _bound(self, vectors: Float[Tensor, "batch dim"], others: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
         if self.measure == "nce":

@@ -4,7 +4,7 @@ from torch.nn.functional import normalize
 
 from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
-from selfsight.core.distribute import everyone
+from selfsight.core.distribute import all_gather_with_grad
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.part import Chain
 from selfsight.core.representation import Backbone
@@ -63,5 +63,5 @@ class MoCo(Method):
         query = self.projector(self.backbone(views.large[0]).pooled)
         key = normalize(at_least_single(self.teacher(views.large[1])))
         loss = info_nce(query, key, self.temperature, negatives=self.queue.read())  # today's keys are not negatives yet
-        self.queue.note(everyone(key))
+        self.queue.note(all_gather_with_grad(key))
         return Outcome({"contrast": loss}, {"embedding": query.detach()})

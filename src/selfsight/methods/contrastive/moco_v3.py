@@ -4,7 +4,7 @@ from functools import partial
 
 from selfsight.core.card import SMALL_ADAMW, Card, Preset, Training
 from selfsight.core.clock import Clock
-from selfsight.core.distribute import everyone, mine
+from selfsight.core.distribute import all_gather_with_grad, local_rows
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.part import Chain
 from selfsight.core.representation import Backbone
@@ -54,7 +54,7 @@ class MoCoV3(Method):
         self.teacher = Momentum(Chain(backbone, self.projector), momentum)
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        queries = [everyone(row) for row in self.through(views.large, self.projector, self.predictor)]
-        keys = [everyone(row) for row in self.teacher.each(views.large)]
+        queries = [all_gather_with_grad(row) for row in self.through(views.large, self.projector, self.predictor)]
+        keys = [all_gather_with_grad(row) for row in self.teacher.each(views.large)]
         loss = 4 * self.temperature * across_views(partial(info_nce, temperature=self.temperature), queries, keys)
-        return Outcome({"contrast": loss}, {"embedding": mine(queries[0]).detach()})
+        return Outcome({"contrast": loss}, {"embedding": local_rows(queries[0]).detach()})

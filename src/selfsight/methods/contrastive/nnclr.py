@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 
 from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
-from selfsight.core.distribute import everyone
+from selfsight.core.distribute import all_gather_with_grad
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
@@ -55,8 +55,8 @@ class NNCLR(Method):
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         embeddings = self.through(views.large, self.projector)
-        guesses = [everyone(self.predictor(embedding)) for embedding in embeddings]
-        unit = [normalize(at_least_single(everyone(embedding.detach()))) for embedding in embeddings]
+        guesses = [all_gather_with_grad(self.predictor(embedding)) for embedding in embeddings]
+        unit = [normalize(at_least_single(all_gather_with_grad(embedding.detach()))) for embedding in embeddings]
         friends = [self._nearest(rows) for rows in unit]
         self.queue.note(unit[0])
         loss = across_views(partial(info_nce, temperature=self.temperature), friends, guesses)

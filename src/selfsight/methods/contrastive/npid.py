@@ -6,7 +6,7 @@ from torch.nn.functional import normalize
 
 from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock, key
-from selfsight.core.distribute import mine, shared_mean, world
+from selfsight.core.distribute import all_reduce_mean, local_rows, world_size
 from selfsight.core.method import Outcome, Recipe, sample_index
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
@@ -61,9 +61,9 @@ class NPID(BeginsFull):
             loss = told_from_bank(rows, bank, index, self.temperature)
             return Outcome({"instance": loss}, {"embedding": rows.detach()})
         generator = torch.Generator().manual_seed(key(clock.seed, clock.step, 0xBA))
-        drawn = torch.randint(len(bank), (len(rows) * world(), self.negatives), generator=generator)
-        others = torch.einsum("bd,bnd->bn", rows, bank[mine(drawn).to(rows.device)].to(rows.dtype)) / self.temperature
-        now = shared_mean(others.detach().exp().mean()) * len(bank)
+        drawn = torch.randint(len(bank), (len(rows) * world_size(), self.negatives), generator=generator)
+        others = torch.einsum("bd,bnd->bn", rows, bank[local_rows(drawn).to(rows.device)].to(rows.dtype)) / self.temperature
+        now = all_reduce_mean(others.detach().exp().mean()) * len(bank)
         self.partition.note(now[None, None])
         partition = torch.where(self.partition.value > 0, self.partition.value, now).squeeze()
         loss = binary_nce((rows * bank[index].to(rows.dtype)).sum(1) / self.temperature, others, partition.log(), len(bank))

@@ -6,7 +6,7 @@ from torch import nn
 
 from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
-from selfsight.core.distribute import everyone
+from selfsight.core.distribute import all_gather_with_grad
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
@@ -42,6 +42,6 @@ class SimCLR(Method):
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         rows = self.through(views.all, self.projector)
-        embeddings = [everyone(row) for row in rows]
+        embeddings = [all_gather_with_grad(row) for row in rows]
         loss = across_pairs(partial(nt_xent, temperature=self.temperature), embeddings, len(views.large))
         return Outcome({"contrast": loss}, {"embedding": rows[0].detach()})

@@ -6,7 +6,7 @@ import torch
 
 from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
-from selfsight.core.distribute import everyone
+from selfsight.core.distribute import all_gather_with_grad
 from selfsight.core.method import Method, Outcome, Recipe, hint
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
@@ -40,9 +40,9 @@ class SupCon(Method):
         self.projector = mlp(backbone.dim, hidden, dim)
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        label = everyone(hint(views, "label", "SupCon")[:, 0])
+        label = all_gather_with_grad(hint(views, "label", "SupCon")[:, 0])
         alone = -1 - torch.arange(len(label), device=label.device)
         label = torch.where(label < 0, alone, label)
-        left, right = (everyone(self.projector(self.backbone(view).pooled)) for view in views.large)
+        left, right = (all_gather_with_grad(self.projector(self.backbone(view).pooled)) for view in views.large)
         loss = with_labels(torch.cat([left, right]), label.repeat(2), self.temperature)
         return Outcome({"contrast": loss}, {"embedding": left.detach()})

@@ -2,7 +2,7 @@
 
 from selfsight.core.card import SMALL_ADAMW, Card, Preset, Training
 from selfsight.core.clock import Clock
-from selfsight.core.distribute import everyone
+from selfsight.core.distribute import all_gather_with_grad
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
@@ -43,5 +43,5 @@ class BarlowTwins(Method):
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         left, right = self.through(views.large, self.projector)
-        loss = self.scale * correlation_to_identity(everyone(left), everyone(right), self.off_diagonal)
+        loss = self.scale * correlation_to_identity(all_gather_with_grad(left), all_gather_with_grad(right), self.off_diagonal)
         return Outcome({"correlation": loss}, {"embedding": left.detach()})

@@ -5,7 +5,7 @@ from torch.nn.functional import normalize
 
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock, key
-from selfsight.core.distribute import everyone
+from selfsight.core.distribute import all_gather_with_grad
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
@@ -56,5 +56,5 @@ class LeJEPA(Method):
         near = torch.stack([mean_squared_error(row, centre) for row in rows]).mean()
         generator = torch.Generator().manual_seed(key(clock.seed, clock.step, 0x51))
         along = normalize(torch.randn(self.directions, self.dim, generator=generator, dtype=torch.float64))
-        normal = torch.stack([gaussianity(everyone(row), along) for row in rows]).mean()
+        normal = torch.stack([gaussianity(all_gather_with_grad(row), along) for row in rows]).mean()
         return Outcome({"near": (1 - self.weight) * near, "normal": self.weight * normal}, {"embedding": rows[0].detach()})

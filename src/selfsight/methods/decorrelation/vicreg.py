@@ -2,7 +2,7 @@
 
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock
-from selfsight.core.distribute import everyone
+from selfsight.core.distribute import all_gather_with_grad
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
@@ -49,7 +49,7 @@ class VICReg(Method):
         self.projector = mlp(backbone.dim, hidden, hidden, dim)
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        left, right = (everyone(row) for row in self.through(views.large, self.projector))
+        left, right = (all_gather_with_grad(row) for row in self.through(views.large, self.projector))
         missing = (missing_deviation(left) + missing_deviation(right)) / (2 if self.halved else 1)
         losses = {
             "invariance": self.invariance * mean_squared_error(left, right),

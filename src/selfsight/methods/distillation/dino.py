@@ -8,7 +8,7 @@ from torch.nn.functional import softmax
 
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock
-from selfsight.core.distribute import everyone, mine
+from selfsight.core.distribute import all_gather_with_grad, local_rows
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.part import Chain
 from selfsight.core.representation import Backbone
@@ -67,7 +67,7 @@ class DINO(Method):
         self.student_temperature, self.teacher_temperature = student_temperature, teacher_temperature
         self.balance, self.rest, self.head_norm = balance, rest, head_norm
         self.head = prototype_head(backbone.dim, prototypes, hidden=hidden, bottleneck=bottleneck, norm=head_norm)
-        self.teacher = Momentum(Chain(backbone, self.head), momentum, calm=True)
+        self.teacher = Momentum(Chain(backbone, self.head), momentum, eval_mode=True)
         self.centre = RunningMean(prototypes, keep=0.9)
 
     def frozen(self, clock: Clock) -> tuple[nn.Module, ...]:
@@ -79,12 +79,12 @@ class DINO(Method):
         student = self.through(views.all, self.head)
         sharp = [self._target(logit, self.teacher_temperature(clock)) for logit in logits]
         guesses = [guess / self.student_temperature for guess in student]
-        signs = {"embedding": student[0].detach(), "assignment": sharp[0], "chance": torch.tensor(float(self.prototypes)).log()}
-        return Outcome({"distil": across_views(soft_cross_entropy, guesses, sharp)}, signs)
+        diagnostics = {"embedding": student[0].detach(), "assignment": sharp[0], "chance": torch.tensor(float(self.prototypes)).log()}
+        return Outcome({"distil": across_views(soft_cross_entropy, guesses, sharp)}, diagnostics)
 
     def _target(self, logits: Tensor, temperature: float) -> Tensor:
         if self.balance == "centred":
             return self.centre.sharpened(logits, temperature)
         if self.balance == "none":
             return softmax(logits / temperature, 1)
-        return mine(sinkhorn(everyone(logits), epsilon=temperature, rounds=1 if self.balance == "softmax" else 3))
+        return local_rows(sinkhorn(all_gather_with_grad(logits), epsilon=temperature, rounds=1 if self.balance == "softmax" else 3))

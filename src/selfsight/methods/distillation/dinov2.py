@@ -7,7 +7,7 @@ from torch import nn
 
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock
-from selfsight.core.distribute import everyone, mine
+from selfsight.core.distribute import all_gather_with_grad, local_rows
 from selfsight.core.method import Method, Outcome, Recipe, hint
 from selfsight.core.representation import Backbone, need_tokens
 from selfsight.core.schedule import Constant, Cosine, Schedule, Warmup
@@ -78,13 +78,13 @@ class DINOv2(Method):
         seen = [self.teacher.sharpened(pair, sharp) for pair in logits]
         whole = [target for target, _ in seen]
         if self.balance == "sinkhorn":
-            whole = [mine(sinkhorn(everyone(rows), epsilon=sharp)) for rows, _ in logits]
+            whole = [local_rows(sinkhorn(all_gather_with_grad(rows), epsilon=sharp)) for rows, _ in logits]
         tokens = [self.backbone.tokens(view, replace=(mask, self.blank)) for view, mask in zip(views.large, masks, strict=True)]  # pyright: ignore[reportCallIssue]
-        apart = torch.stack([nearest_spread(everyone(token.cls)) for token in tokens]).mean()
+        apart = torch.stack([nearest_spread(all_gather_with_grad(token.cls)) for token in tokens]).mean()
         tokens += [self.backbone.tokens(view) for view in views.small]  # pyright: ignore[reportCallIssue]
         said = [[rows / self.student_temperature for rows in self.teacher.student(token)] for token in tokens]
         triples = zip(said[: len(masks)], seen, masks, strict=True)
         hidden = [masked_cross_entropy(local, target, mask) for (_, local), (_, target), mask in triples]
-        signs = {"embedding": said[0][0].detach(), "assignment": whole[0], "chance": torch.tensor(float(self.prototypes)).log()}
+        diagnostics = {"embedding": said[0][0].detach(), "assignment": whole[0], "chance": torch.tensor(float(self.prototypes)).log()}
         distil = across_views(soft_cross_entropy, [guess for guess, _ in said], whole)
-        return Outcome({"distil": distil, "patches": torch.stack(hidden).mean(), "distance": self.distance * apart}, signs)
+        return Outcome({"distil": distil, "patches": torch.stack(hidden).mean(), "distance": self.distance * apart}, diagnostics)

@@ -74,6 +74,6 @@ class IBOT(Method):
             masked_cross_entropy(rows / self.student_temperature, target, mask)
             for rows, (_, target), mask in zip(local[: len(masks)], seen, masks, strict=True)
         ]
-        signs = {"embedding": guesses[0].detach(), "assignment": seen[0][0], "chance": torch.tensor(float(self.prototypes)).log()}
+        diagnostics = {"embedding": guesses[0].detach(), "assignment": seen[0][0], "chance": torch.tensor(float(self.prototypes)).log()}
         distil = across_views(soft_cross_entropy, guesses, [target for target, _ in seen])
-        return Outcome({"distil": distil, "patches": torch.stack(hidden).mean()}, signs)
+        return Outcome({"distil": distil, "patches": torch.stack(hidden).mean()}, diagnostics)

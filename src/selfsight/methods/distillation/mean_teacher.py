@@ -15,7 +15,7 @@ from selfsight.core.views import Views
 from selfsight.data.views.image.recipes import PLAIN, TwoCrops, small_crops
 from selfsight.modules.heads import linear
 from selfsight.modules.momentum import Momentum
-from selfsight.modules.table import lots
+from selfsight.modules.table import uniform_hash
 from selfsight.objectives.agree import mean_squared_error
 from selfsight.objectives.precision import at_least_single
 
@@ -61,7 +61,7 @@ class MeanTeacher(Method):
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         index, label = sample_index(views, "MeanTeacher"), hint(views, "label", "MeanTeacher")[:, 0]
-        known = ((lots(index) < self.labelled) & (label >= 0)).float()
+        known = ((uniform_hash(index) < self.labelled) & (label >= 0)).float()
         pooled = self.backbone(views.large[0]).pooled
         logits = at_least_single(self.classifier(pooled))
         slow = at_least_single(self.teacher(views.large[1]))

@@ -83,5 +83,5 @@ class BEiT(Method):
         tokens = self.backbone.tokens(image, replace=(hidden, self.blank))  # pyright: ignore[reportCallIssue]
         logits, words = at_least_single(self.name(tokens.patches[hidden])), self.words(patches(image, self.backbone.stride)[hidden])
         accuracy = (logits.argmax(1) == words).float().mean()
-        signs = {"embedding": tokens.patches.detach().mean(1), "accuracy": accuracy, "chance": torch.tensor(float(self.codes)).log()}
-        return Outcome({"word": cross_entropy(logits, words)}, signs)
+        diagnostics = {"embedding": tokens.patches.detach().mean(1), "accuracy": accuracy, "chance": torch.tensor(float(self.codes)).log()}
+        return Outcome({"word": cross_entropy(logits, words)}, diagnostics)

@@ -6,7 +6,7 @@ from torch.nn.functional import cross_entropy
 
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock
-from selfsight.core.distribute import everyone, mine
+from selfsight.core.distribute import all_gather_with_grad, local_rows
 from selfsight.core.errors import UsageError
 from selfsight.core.method import Method, Outcome, Recipe, hint
 from selfsight.core.representation import Backbone, need_tokens
@@ -60,12 +60,12 @@ class SiT(Method):
         tokens = self.backbone.tokens(torch.cat(views.large[:2]))  # pyright: ignore[reportCallIssue]
         painted, meant = self.paint(tokens.patches), patches(torch.cat(views.large[2:]), self.backbone.stride)
         logits = at_least_single(self.turn(tokens.registers[:, 0]))
-        left, right = (everyone(half) for half in self.projector(tokens.cls).chunk(2))
+        left, right = (all_gather_with_grad(half) for half in self.projector(tokens.cls).chunk(2))
         terms = {
             "mend": mean_absolute_error(painted, meant),
             "turn": cross_entropy(logits, turns),
             "contrast": nt_xent(left, right, self.temperature),
         }
         losses = {name: (-doubt).exp() * term + doubt for (name, term), doubt in zip(terms.items(), self.doubts, strict=True)}
-        signs = {"embedding": mine(left).detach(), "accuracy": (logits.argmax(1) == turns).float().mean()}
-        return Outcome(losses, signs)
+        diagnostics = {"embedding": local_rows(left).detach(), "accuracy": (logits.argmax(1) == turns).float().mean()}
+        return Outcome(losses, diagnostics)

@@ -4,12 +4,12 @@ from selfsight.core.card import Card, Preset, Training
 from selfsight.core.method import Recipe
 from selfsight.core.representation import Backbone
 from selfsight.data.views.image.damage import Noisy
-from selfsight.methods.reconstruction import Painted
+from selfsight.methods.reconstruction import Reconstruction
 
 __all__ = ["Autoencoder"]
 
 
-class Autoencoder(Painted):
+class Autoencoder(Reconstruction):
     """A short code from which the picture can be painted again (Bank et al. 2020, arXiv:2003.05991).
 
     The loss is the mean squared error of pixels in [-1, 1].

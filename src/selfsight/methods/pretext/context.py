@@ -40,5 +40,5 @@ class Context(Method):
         place = hint(views, "neighbour", "Context")[:, 0].long()
         pooled = self.backbone(torch.cat(views.large)).pooled
         logits = at_least_single(self.classifier(self.neck(torch.cat(pooled.chunk(2), 1))))
-        signs = {"embedding": pooled[: len(views)].detach(), "chance": torch.tensor(8.0).log()}
-        return Outcome({"place": cross_entropy(logits, place)}, signs | {"accuracy": (logits.argmax(1) == place).float().mean()})
+        diagnostics = {"embedding": pooled[: len(views)].detach(), "chance": torch.tensor(8.0).log()}
+        return Outcome({"place": cross_entropy(logits, place)}, diagnostics | {"accuracy": (logits.argmax(1) == place).float().mean()})

@@ -5,7 +5,7 @@ from torch.nn.functional import avg_pool2d, relu
 
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock
-from selfsight.core.distribute import everyone, mine
+from selfsight.core.distribute import all_gather_with_grad, local_rows
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
@@ -44,6 +44,6 @@ class Count(Method):
         quarters = [quarter for half in image.chunk(2, 2) for quarter in half.chunk(2, 3)]
         pooled = self.backbone(torch.cat([avg_pool2d(image, 2), *quarters])).pooled
         whole, *parts = relu(self.counter(pooled)).chunk(5)
-        other = mine(everyone(whole).roll(1, 0))
+        other = local_rows(all_gather_with_grad(whole).roll(1, 0))
         loss = counting(sum(parts[1:], parts[0]), whole, other, self.margin)
         return Outcome({"count": loss}, {"embedding": pooled[: len(views)].detach()})

@@ -4,12 +4,12 @@ from selfsight.core.card import Card, Preset, Training
 from selfsight.core.method import Recipe
 from selfsight.core.representation import Backbone
 from selfsight.data.views.image.damage import Noisy
-from selfsight.methods.reconstruction import Painted
+from selfsight.methods.reconstruction import Reconstruction
 
 __all__ = ["DenoisingAutoencoder"]
 
 
-class DenoisingAutoencoder(Painted):
+class DenoisingAutoencoder(Reconstruction):
     """A noisy picture is painted clean (Bengio et al. 2013, arXiv:1305.6663; first Vincent et al. 2008).
 
     The loss is the mean squared error of pixels in [-1, 1].

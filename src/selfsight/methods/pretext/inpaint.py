@@ -8,7 +8,7 @@ from selfsight.core.views import Views
 from selfsight.data.views.image.damage import Holed
 from selfsight.data.views.image.masks import inside
 from selfsight.modules.critics import Critic
-from selfsight.modules.decoders import Painter
+from selfsight.modules.decoders import CodeDecoder
 from selfsight.objectives.adversarial import deceive, tell_apart
 from selfsight.objectives.reconstruct import weighted_mse
 
@@ -52,7 +52,7 @@ class Inpaint(Method):
     ) -> None:
         super().__init__(backbone, recipe)
         self.code, self.size, self.width, self.adversary, self.border, self.emphasis = code, size, width, adversary, border, emphasis
-        self.painter = Painter(backbone.dim, code=code, size=size, channels=backbone.channels, width=width)
+        self.painter = CodeDecoder(backbone.dim, code=code, size=size, channels=backbone.channels, width=width)
         self.critic = Critic(size=size, channels=backbone.channels, width=width)
 
     def turns(self) -> tuple[Turn, ...]:

@@ -55,5 +55,5 @@ class Jigsaw(Method):
         pooled = self.backbone(torch.cat(views.large)).pooled
         joined = self.neck(pooled).unflatten(0, (len(views.large), -1)).transpose(0, 1).flatten(1)
         logits = at_least_single(self.classifier(joined))
-        signs = {"embedding": pooled[: len(views)].detach(), "chance": torch.tensor(float(self.orders)).log()}
-        return Outcome({"order": cross_entropy(logits, order)}, signs | {"accuracy": (logits.argmax(1) == order).float().mean()})
+        diagnostics = {"embedding": pooled[: len(views)].detach(), "chance": torch.tensor(float(self.orders)).log()}
+        return Outcome({"order": cross_entropy(logits, order)}, diagnostics | {"accuracy": (logits.argmax(1) == order).float().mean()})

@@ -77,5 +77,5 @@ class LCI(Method):
         shown = torch.where(coded[:, None, None, None], pasted(image, copied.detach(), corner), shown)
         pooled = self.backbone(shown).pooled
         logits = at_least_single(self.classifier(pooled))
-        signs = {"embedding": pooled.detach(), "chance": torch.tensor(6.0).log()}
-        return Outcome({"kind": cross_entropy(logits, kind)}, signs | {"accuracy": (logits.argmax(1) == kind).float().mean()})
+        diagnostics = {"embedding": pooled.detach(), "chance": torch.tensor(6.0).log()}
+        return Outcome({"kind": cross_entropy(logits, kind)}, diagnostics | {"accuracy": (logits.argmax(1) == kind).float().mean()})

@@ -33,5 +33,5 @@ class RotNet(Method):
         turns = hint(views, "turn", "RotNet").long()
         pooled = self.backbone(torch.cat(views.large)).pooled
         logits, turns = at_least_single(self.classifier(pooled)), turns.T.flatten()
-        signs = {"embedding": pooled[: len(views)].detach(), "chance": torch.tensor(4.0).log()}
-        return Outcome({"turn": cross_entropy(logits, turns)}, signs | {"accuracy": (logits.argmax(1) == turns).float().mean()})
+        diagnostics = {"embedding": pooled[: len(views)].detach(), "chance": torch.tensor(4.0).log()}
+        return Outcome({"turn": cross_entropy(logits, turns)}, diagnostics | {"accuracy": (logits.argmax(1) == turns).float().mean()})

@@ -1,6 +1,6 @@
 """Measures of whole networks, asked for by name: what layers say of changed pictures, of each other, of concepts, and of other networks.
 
-Each is a function from a representation and what it is measured on (``Asked``) to a table of scores with its protocol, and has a floor:
+Each is a function from a representation and what it is measured on (``AnalysisInput``) to a table of scores with its protocol, and has a floor:
 the same of the untrained network, its batch statistics estimated on training pictures (for ``stitching``: of the network that is stitched
 to it). The parts of a score's name are separated by ``/``, such as ``horizontal flip/stages.1/ridge``. Where a layer is not named, all that
 are worth looking at are taken; pictures are drawn evenly from the data set, as many as each measure says.
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from selfsight.backbones.loading import untrained_twin
-from selfsight.bank.extract import encoder_of, pass_through
+from selfsight.bank.extract import extract_features, make_encoder
 from selfsight.bank.store import OUTPUT
 from selfsight.core.clock import key
 from selfsight.core.errors import DataError, UsageError
@@ -23,18 +23,18 @@ from selfsight.core.representation import Representation
 from selfsight.data.source import Subset, Truth
 from selfsight.measure.analysis.cues import cue_conflict, global_statistics
 from selfsight.measure.analysis.dissect import Concepts, dissect, region_concepts, scene_concepts, segment_concepts, turned_at_random
-from selfsight.measure.analysis.equivalence import Judge, head_of, stitching
+from selfsight.measure.analysis.equivalence import StitchEvaluator, head_of, stitching
 from selfsight.measure.analysis.equivariance import equivariance, flipped, mean_score, rotated
-from selfsight.measure.analysis.inputs import Asked, pictures, some_rows, with_places
+from selfsight.measure.analysis.inputs import AnalysisInput, central_images, evenly_spaced_rows, spatial_layers
 from selfsight.measure.analysis.similarity import similarity_table
 from selfsight.measure.baselines import estimate_statistics
 from selfsight.measure.probes.linear import linear
-from selfsight.measure.results import Features, Score, Scores, share
+from selfsight.measure.results import Features, Score, Scores, proportion
 from selfsight.tasks.classify import finetune
 from selfsight.tasks.detect import detect
 from selfsight.tasks.segment import segment
 
-__all__ = ["NETWORKS", "Asked", "NetworkMeasure", "check_network_measure", "concepts_of", "untrained_measure"]
+__all__ = ["ANALYSES", "Analysis", "AnalysisInput", "check_analysis", "concepts_of", "untrained_analysis"]
 
 MAPS = ("identity", "permutation", "sparse", "ridge")
 CHANGES = (flipped(), rotated(90))
@@ -46,7 +46,7 @@ HALVES = 10
 
 
 @dataclass(frozen=True)
-class NetworkMeasure:
+class Analysis:
     """A measure by name.
 
     Attributes:
@@ -57,19 +57,19 @@ class NetworkMeasure:
     """
 
     about: str
-    measure: Callable[[Representation, Asked], Scores]
+    measure: Callable[[Representation, AnalysisInput], Scores]
     main: Callable[[Sequence[str]], list[str]]
     needs: tuple[str, ...] = ()
 
 
-def check_network_measure(name: str, phi: Representation, asked: Asked) -> None:
+def check_analysis(name: str, phi: Representation, asked: AnalysisInput) -> None:
     """Refuse what the data, or a single network, do not allow, before anything is measured.
 
     Raises:
         DataError: labels or masks are needed, and there are none.
         UsageError: it compares networks and there is one, or there is no such layer.
     """
-    needs = NETWORKS[name].needs
+    needs = ANALYSES[name].needs
     if "labels" in needs and asked.labels.train is None:
         raise DataError(f"The measure {name} needs labels, and the data have none.", "Give labelled --train and --test.")
     truth = asked.test.truth(np.arange(min(len(asked.test), 1)))
@@ -85,7 +85,7 @@ def check_network_measure(name: str, phi: Representation, asked: Asked) -> None:
         look_up("layer", layer, phi.layers)
 
 
-def untrained_measure(name: str, phi: Representation, asked: Asked, seed: int) -> Scores:
+def untrained_analysis(name: str, phi: Representation, asked: AnalysisInput, seed: int) -> Scores:
     """The floor: the same of a network with random weights and the batch statistics of training pictures.
 
     Raises:
@@ -97,19 +97,21 @@ def untrained_measure(name: str, phi: Representation, asked: Asked, seed: int) -
         estimate_statistics(found, asked.train, seed=seed)
         return found
 
-    if "others" in NETWORKS[name].needs:
-        return NETWORKS[name].measure(phi, replace(asked, others={other: twin(first) for other, first in asked.others.items()}))
-    return NETWORKS[name].measure(twin(phi), asked)
+    if "others" in ANALYSES[name].needs:
+        return ANALYSES[name].measure(phi, replace(asked, others={other: twin(first) for other, first in asked.others.items()}))
+    return ANALYSES[name].measure(twin(phi), asked)
 
 
-def _equivariance(phi: Representation, asked: Asked) -> Scores:
+def _equivariance(phi: Representation, asked: AnalysisInput) -> Scores:
     """Relative errors of maps from features of pictures to those of changed pictures."""
     fitted, judged = (300, 150) if phi.size <= FEW else (200, 100)
-    train, test = (pictures(part, some_rows(part, most), phi.size) for part, most in ((asked.train, fitted), (asked.test, judged)))
+    train, test = (
+        central_images(part, evenly_spaced_rows(part, most), phi.size) for part, most in ((asked.train, fitted), (asked.test, judged))
+    )
     values, words = dict[str, Score](), ""
     for change in CHANGES:
-        asked.say(f"maps of features under a {change.name}")
-        told = equivariance(phi, train, test, change, layers=with_places(phi, asked.layers), kinds=MAPS, cells=CELLS)
+        asked.progress(f"maps of features under a {change.name}")
+        told = equivariance(phi, train, test, change, layers=spatial_layers(phi, asked.layers), kinds=MAPS, cells=CELLS)
         for layer, scores in told.items():
             values |= {f"{change.name}/{layer}/{kind}": score for kind, score in scores.values.items()}
             words = scores.protocol
@@ -117,15 +119,15 @@ def _equivariance(phi: Representation, asked: Asked) -> Scores:
     return Scores(values, about)
 
 
-def _similarity(phi: Representation, asked: Asked) -> Scores:
+def _similarity(phi: Representation, asked: AnalysisInput) -> Scores:
     """CKA of every two layers, and of the outputs of all layers with those of other networks."""
-    rows = some_rows(asked.test, 1000)
+    rows = evenly_spaced_rows(asked.test, 1000)
     source, own = Subset(asked.test, rows), asked.layers or phi.layers
     said: dict[str, np.ndarray] = {}
     for name, network in {"": phi, **asked.others}.items():
-        asked.say(f"layers of {name or 'the network'}")
+        asked.progress(f"layers of {name or 'the network'}")
         chosen = own if not name else network.layers
-        found = pass_through(source, encoder_of(network, chosen), size=network.size, device=network.device)
+        found = extract_features(source, make_encoder(network, chosen), size=network.size, device=network.device)
         said |= {f"{name}/{layer}" if name else layer: found[layer] for layer in (*chosen, OUTPUT)}
     inside = (*own, OUTPUT)
     pairs = [pair for pair in combinations(said, 2) if pair[0] in inside]
@@ -144,7 +146,7 @@ def _similarity(phi: Representation, asked: Asked) -> Scores:
     return Scores(values, words)
 
 
-def _cues(phi: Representation, asked: Asked) -> Scores:
+def _cues(phi: Representation, asked: AnalysisInput) -> Scores:
     """Shape against texture on rendered objects; wholes against their shuffled parts on the data's own pictures."""
     if phi.backbone.channels != 3:
         raise UsageError(f"Cues are of colour pictures, and {phi.name} sees {phi.backbone.channels} channels.", "Measure another network.")
@@ -153,11 +155,11 @@ def _cues(phi: Representation, asked: Asked) -> Scores:
             f"Pictures of {phi.size} px cannot be cut into tiles.", f"Measure a network of {SMALL} px or more, an even number."
         )
     small = phi.size <= FEW
-    asked.say("shape against texture")
+    asked.progress("shape against texture")
     conflict = cue_conflict(phi.pooled, count=2000 if small else 800, size=phi.size)
-    asked.say("wholes against shuffled parts")
+    asked.progress("wholes against shuffled parts")
     parts = [
-        (pictures(part, some_rows(part, most), phi.size) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+        (central_images(part, evenly_spaced_rows(part, most), phi.size) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
         for part, most in ((asked.train, 400 if small else 100), (asked.test, 200 if small else 100))
     ]
     whole = global_statistics(phi.pooled, parts[0], parts[1], band=min(2, phi.size // 8) if small else 1)
@@ -180,18 +182,18 @@ def concepts_of(truth: Truth) -> Concepts:
     return segment_concepts(truth)
 
 
-def _dissection(phi: Representation, asked: Asked) -> Scores:
+def _dissection(phi: Representation, asked: AnalysisInput) -> Scores:
     """Units that detect a concept; the largest IoU of any unit with each concept."""
-    rows = some_rows(asked.test, 500 if phi.size <= FEW else 200)
+    rows = evenly_spaced_rows(asked.test, 500 if phi.size <= FEW else 200)
     source = Subset(asked.test, rows)
     concepts, values, words = concepts_of(asked.test.truth(rows)), dict[str, Score](), ""
-    for layer in asked.layers or with_places(phi)[-1:]:
-        asked.say(f"units of {layer} against {len(concepts.names)} concepts")
+    for layer in asked.layers or spatial_layers(phi)[-1:]:
+        asked.progress(f"units of {layer} against {len(concepts.names)} concepts")
         found = dissect(phi, source, concepts, layer=layer)
         units = len(found.ious)
         turned = dissect(phi, source, concepts, layer=layer, turn=turned_at_random(units))
         for name, one in (("units", found), ("random directions", turned)):
-            values[f"{layer}/detectors among {name}"] = share(np.isin(np.arange(units), list(one.detectors())))
+            values[f"{layer}/detectors among {name}"] = proportion(np.isin(np.arange(units), list(one.detectors())))
         values[f"{layer}/best IoU of a unit, mean"] = mean_score(found.ious.max(1), 0)
         best = found.ious.max(0)
         values |= {
@@ -205,13 +207,13 @@ def _dissection(phi: Representation, asked: Asked) -> Scores:
 
 def _pairs(first: Representation, rest: Representation, names: Sequence[str]) -> Iterator[tuple[str, str]]:
     """A layer of one network for each of the other's: that of the same name, else of the same depth."""
-    here, there = with_places(first), with_places(rest, names)
+    here, there = spatial_layers(first), spatial_layers(rest, names)
     for at in there:
         depth = rest.layers.index(at) / max(len(rest.layers) - 1, 1)
         yield (at if at in here else here[round(depth * (len(here) - 1))]), at
 
 
-def _stitching(phi: Representation, asked: Asked) -> Scores:
+def _stitching(phi: Representation, asked: AnalysisInput) -> Scores:
     """Errors of the rest of the network on first parts of others, layer by layer."""
     known, truth = asked.labels.train, asked.labels.test
     assert known is not None and truth is not None  # noqa: PT018
@@ -219,13 +221,13 @@ def _stitching(phi: Representation, asked: Asked) -> Scores:
     for source, labels, most in ((asked.train, known, 4000), (asked.test, truth, 2000)):
         rows = np.flatnonzero(labels >= 0)
         rows = rows[np.linspace(0, len(rows) - 1, min(most if phi.size <= FEW else most // 4, len(rows))).astype(np.int64)]
-        parts.append((pictures(source, rows, phi.size), torch.from_numpy(labels[rows])))
+        parts.append((central_images(source, rows, phi.size), torch.from_numpy(labels[rows])))
     train, test = parts
     with torch.no_grad():
         fitted, judged = (torch.cat([phi.pooled(some).float().cpu() for some in part.split(256)]).numpy() for part, _ in parts)
     probe = linear(Features(fitted, judged, train[1].numpy(), test[1].numpy(), asked.labels.classes))
     assert probe.readout is not None
-    judge = Judge(phi, head_of(probe.readout))
+    judge = StitchEvaluator(phi, head_of(probe.readout))
     values = {"not stitched": judge.error(*test)}
     for other, first in asked.others.items():
         if first.size != phi.size:
@@ -233,7 +235,7 @@ def _stitching(phi: Representation, asked: Asked) -> Scores:
                 f"{phi.name} sees pictures of {phi.size} px, {other} of {first.size} px.", "Stitch networks of one size (--size)."
             )
         for layer, at in _pairs(first, phi, asked.layers):
-            asked.say(f"stitching after {layer} of {other}")
+            asked.progress(f"stitching after {layer} of {other}")
             found = stitching(first, judge, train, test, layer=layer, at=at)
             where = f"{other}/{at}" if layer == at else f"{other}/{layer} to {at}"
             values |= {f"{where}/before training": found.drawn, f"{where}/naive": found.identity, f"{where}/learned": found.taught}
@@ -264,21 +266,19 @@ def _last_of(*endings: str) -> Callable[[Sequence[str]], list[str]]:
     return main
 
 
-NETWORKS: dict[str, NetworkMeasure] = {
-    "cues": NetworkMeasure(
+ANALYSES: dict[str, Analysis] = {
+    "cues": Analysis(
         "shape bias where cues conflict, and wholes told from shuffled parts", _cues, _named("bias", "coverage", "whole/features")
     ),
-    "dissect": NetworkMeasure("units that detect concepts of masks", _dissection, _named("among units", "mean"), ("masks",)),
-    "equivariance": NetworkMeasure(
+    "dissect": Analysis("units that detect concepts of masks", _dissection, _named("among units", "mean"), ("masks",)),
+    "equivariance": Analysis(
         "how features follow a flip and a turn, by the best map of each kind", _equivariance, _last_of("identity", "permutation", "ridge")
     ),
-    "detect": NetworkMeasure("boxes of objects, taught to a copy: AP, AP50, AP75", detect, list, ("boxes",)),
-    "finetune": NetworkMeasure(
-        "classes, taught to a copy: whole, with a tenth of the labels, and from a layer on", finetune, list, ("labels",)
-    ),
-    "segment": NetworkMeasure("classes of pixels, taught to a copy: mean IoU", segment, _named("mean IoU"), ("masks",)),
-    "similarity": NetworkMeasure("CKA of all layers, and with other networks", _similarity, _outputs),
-    "stitching": NetworkMeasure(
+    "detect": Analysis("boxes of objects, taught to a copy: AP, AP50, AP75", detect, list, ("boxes",)),
+    "finetune": Analysis("classes, taught to a copy: whole, with a tenth of the labels, and from a layer on", finetune, list, ("labels",)),
+    "segment": Analysis("classes of pixels, taught to a copy: mean IoU", segment, _named("mean IoU"), ("masks",)),
+    "similarity": Analysis("CKA of all layers, and with other networks", _similarity, _outputs),
+    "stitching": Analysis(
         "whether the first part of another network goes with the rest of this", _stitching, _last_of("learned"), ("labels", "others")
     ),
 }

@@ -12,8 +12,8 @@ from rich.table import Table
 from selfsight.render.charts import png_of
 from selfsight.render.figures import PALETTE
 from selfsight.render.panels import inlined, interval, panel, table
-from selfsight.workflows.evaluate.analyses import NETWORKS
-from selfsight.workflows.evaluate.probes import Examination
+from selfsight.workflows.evaluate.analyses import ANALYSES
+from selfsight.workflows.evaluate.probes import EvaluationResult
 from selfsight.workflows.evaluate.tables import kind_of, score_name, words_of
 
 __all__ = ["Comparison", "comparison_figure", "comparison_table", "main_scores"]
@@ -39,12 +39,12 @@ class Comparison:
         about: what they were measured on, and what each network is.
     """
 
-    found: Mapping[str, Examination]
+    found: Mapping[str, EvaluationResult]
     about: Mapping[str, Any] = field(default_factory=dict)
 
-    def to_plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Scores and floors by run, with the protocol of each probe; what ``--json`` prints and ``comparison.json`` holds."""
-        runs = {name: found.to_plain() for name, found in self.found.items()}
+        runs = {name: found.to_json() for name, found in self.found.items()}
         words = [found["protocol"] for found in runs.values()]
         protocol = {probe: told for each in words[::-1] for probe, told in each.items()}
         return {**self.about, "protocol": protocol, "runs": {name: _without(found, "protocol") for name, found in runs.items()}}
@@ -52,13 +52,13 @@ class Comparison:
     def save(self, folder: Path) -> list[Path]:
         """Write ``comparison.json`` and ``comparison.png``; return their paths."""
         folder.mkdir(parents=True, exist_ok=True)
-        plain, paths = self.to_plain(), [folder / "comparison.json", folder / "comparison.png"]
+        plain, paths = self.to_json(), [folder / "comparison.json", folder / "comparison.png"]
         paths[0].write_text(json.dumps(plain, indent=1) + "\n")
         paths[1].write_bytes(comparison_figure(plain))
         return paths
 
     def _repr_html_(self) -> str:
-        plain = self.to_plain()
+        plain = self.to_json()
         pairs = main_scores(plain)
         networks = {name: run["scores"] for name, run in plain["runs"].items()}
         floors = {f"floor: {words}": found for words, found in _floors(plain, pairs).items()}
@@ -91,8 +91,8 @@ def main_scores(plain: Mapping[str, Any]) -> list[Pair]:
         return every
     chosen = []
     for probe, scores in names.items():
-        if probe in NETWORKS:
-            main = NETWORKS[probe].main(list(scores))
+        if probe in ANALYSES:
+            main = ANALYSES[probe].main(list(scores))
         else:
             main = list(scores)[-1:] if probe == "layers" else [name for name in MAIN.get(probe, tuple(scores)) if name in scores]
         chosen += [(probe, name) for name in main]

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from selfsight.bank.extract import Encoder, bank_of, encoder_of, pass_through
+from selfsight.bank.extract import Encoder, extract_features, get_bank, make_encoder
 from selfsight.bank.store import OUTPUT
 from selfsight.core.clock import Clock, key
 from selfsight.core.errors import DataError
 from selfsight.core.method import Frame
 from selfsight.core.names import look_up
-from selfsight.core.progress import quiet
+from selfsight.core.progress import no_progress
 from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
 from selfsight.core.views import Images
-from selfsight.data.loader import images
+from selfsight.data.loader import load_images
 from selfsight.data.source import Source, Truth
 from selfsight.data.views.image.geometry import Normalise
 from selfsight.data.views.image.recipes import PLAIN, TwoCrops
@@ -28,16 +28,16 @@ from selfsight.measure.baselines import PIXEL_SIDE, channel_statistics, pixel_en
 from selfsight.measure.probes.cluster import cluster
 from selfsight.measure.probes.geometry import ROWS, geometry
 from selfsight.measure.probes.knn import knn
-from selfsight.measure.probes.layers import Labelled, layers
+from selfsight.measure.probes.layers import LabelPair, layers
 from selfsight.measure.probes.linear import linear
 from selfsight.measure.probes.retrieve import retrieve
 from selfsight.measure.probes.reverse import reverse
 from selfsight.measure.probes.svm import svm
 from selfsight.measure.results import Features, Score, Scores
 from selfsight.render.panels import facts, interval, panel, table
-from selfsight.workflows.evaluate.analyses import NETWORKS, Asked, check_network_measure, untrained_measure
+from selfsight.workflows.evaluate.analyses import ANALYSES, AnalysisInput, check_analysis, untrained_analysis
 
-__all__ = ["INSIDE", "PROBES", "Examination", "examine"]
+__all__ = ["LAYER_PROBES", "PROBES", "EvaluationResult", "evaluate"]
 
 PROBES: dict[str, Callable[[Features], Scores]] = {
     "cluster": cluster,
@@ -49,11 +49,11 @@ PROBES: dict[str, Callable[[Features], Scores]] = {
     "svm": svm,
 }
 """What is measured on a network's output, and asked for by ``all``."""
-INSIDE = ("layers",)
+LAYER_PROBES = ("layers",)
 """What looks inside the network: asked for by name alone, for it takes a probe a layer; raw pixels have no inside."""
 LOWER_IS_BETTER = {"alignment", "uniformity"}
 LABEL_FREE = {"geometry"}
-TWINS = TwoCrops(PLAIN, PLAIN, Normalise((0.0,) * 3, (1.0,) * 3))
+ALIGNMENT_VIEWS = TwoCrops(PLAIN, PLAIN, Normalise((0.0,) * 3, (1.0,) * 3))
 """The two crops of a picture whose features shall be aligned; pixels in [0, 1]."""
 NETWORK_SEEDS = 2
 VERSION = 2
@@ -63,7 +63,7 @@ Table = dict[str, dict[str, Score]]
 
 
 @dataclass(frozen=True)
-class Examination:
+class EvaluationResult:
     """What an examination found.
 
     Attributes:
@@ -80,16 +80,16 @@ class Examination:
     protocol: dict[str, str] = field(default_factory=dict)
     readouts: dict[str, Readout] = field(default_factory=dict)
 
-    def only(self, probes: Sequence[str]) -> "Examination":
+    def only(self, probes: Sequence[str]) -> "EvaluationResult":
         """What was found by some of the probes."""
 
         def some(table: Mapping[str, Any]) -> dict[str, Any]:
             return {probe: table[probe] for probe in probes if probe in table}
 
         floors, forms = ({floor: some(table) for floor, table in every.items()} for every in (self.floors, self.forms))
-        return Examination(some(self.scores), floors, forms, some(self.protocol), some(self.readouts))
+        return EvaluationResult(some(self.scores), floors, forms, some(self.protocol), some(self.readouts))
 
-    def to_plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """What ``--json`` prints."""
         return {
             "scores": _plain(self.scores),
@@ -108,7 +108,7 @@ class Examination:
 
 
 def _plain(table: Table) -> dict[str, dict[str, dict[str, float]]]:
-    return {probe: {name: score.to_plain() for name, score in scores.items()} for probe, scores in table.items()}
+    return {probe: {name: score.to_json() for name, score in scores.items()} for probe, scores in table.items()}
 
 
 def _cell(every: Table, probe: str, name: str) -> str | None:
@@ -132,10 +132,10 @@ class _Parts:
         """Whether labels or attributes are known of both."""
         return self.train_labels is not None or bool(set(self.truths[0].attributes) & set(self.truths[1].attributes))
 
-    def asked(self, others: Mapping[str, Representation], layers: Sequence[str], say: Callable[[str], None]) -> Asked:
+    def asked(self, others: Mapping[str, Representation], layers: Sequence[str], progress: Callable[[str], None]) -> AnalysisInput:
         """What measures of networks are given."""
-        known = Labelled(self.train_labels, self.test_labels, self.classes)
-        return Asked(self.train, self.test, known, others, tuple(layers), say)
+        known = LabelPair(self.train_labels, self.test_labels, self.classes)
+        return AnalysisInput(self.train, self.test, known, others, tuple(layers), progress)
 
     def labelled(self, train: np.ndarray, test: np.ndarray, twins: tuple[np.ndarray, np.ndarray]) -> Features:
         """Features with what is known of their samples."""
@@ -143,8 +143,8 @@ class _Parts:
 
     def features(self, encoder: Encoder, size: int, device: torch.device | None = None) -> dict[str, Features]:
         """Features of both parts by the encoder's names, with twins."""
-        fitted = pass_through(self.train, encoder, size=size, device=device)
-        judged = pass_through(self.test, encoder, size=size, device=device)
+        fitted = extract_features(self.train, encoder, size=size, device=device)
+        judged = extract_features(self.test, encoder, size=size, device=device)
         twins = self.twins(encoder, size, device)
         return {name: self.labelled(fitted[name], judged[name], twins[name]) for name in fitted}
 
@@ -153,9 +153,9 @@ class _Parts:
         rows = np.random.default_rng(0).permutation(len(self.test))[: ROWS // 2]
         found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
         for number, part in enumerate(np.array_split(np.sort(rows), max(len(rows) // 256, 1))):
-            pictures: Images = images(self.test, part)
-            drawn = TWINS.draw(len(part), Clock(seed=key(0, 0x7121), step=number), Frame(size, 1))
-            left, right = TWINS.make(pictures, drawn).large
+            pictures: Images = load_images(self.test, part)
+            drawn = ALIGNMENT_VIEWS.draw(len(part), Clock(seed=key(0, 0x7121), step=number), Frame(size, 1))
+            left, right = ALIGNMENT_VIEWS.make(pictures, drawn).large
             with torch.inference_mode():
                 pair = [encoder(view.clamp(0, 1).to(device) if device else view.clamp(0, 1)) for view in (left, right)]
             for name in pair[0]:
@@ -163,18 +163,20 @@ class _Parts:
         return {name: (np.concatenate([a for a, _ in rows]), np.concatenate([b for _, b in rows])) for name, rows in found.items()}
 
 
-def chosen_probes(names: Sequence[str] | None, *, labelled: bool, described: bool = False) -> tuple[str, ...]:
+def select_probes(names: Sequence[str] | None, *, labelled: bool, described: bool = False) -> tuple[str, ...]:
     """The probes asked for, or all that the data allow; ``described``: attributes are known, if no labels.
 
     Raises:
         UsageError: there is no such probe.
         DataError: it needs labels and there are none.
     """
-    allowed = set(NETWORKS) | {name for name in (*PROBES, *INSIDE) if labelled or name in LABEL_FREE or (described and name == "reverse")}
+    allowed = set(ANALYSES) | {
+        name for name in (*PROBES, *LAYER_PROBES) if labelled or name in LABEL_FREE or (described and name == "reverse")
+    }
     if not names or list(names) == ["all"]:
         return tuple(name for name in PROBES if name in allowed)
     for name in names:
-        look_up("probe", name, (*PROBES, *INSIDE, *NETWORKS))
+        look_up("probe", name, (*PROBES, *LAYER_PROBES, *ANALYSES))
         if name not in allowed:
             what = "labels or attributes" if name == "reverse" else "labels"
             raise DataError(
@@ -183,7 +185,7 @@ def chosen_probes(names: Sequence[str] | None, *, labelled: bool, described: boo
     return tuple(names)
 
 
-def examine(
+def evaluate(
     phi: Representation,
     train: Source,
     test: Source,
@@ -195,44 +197,44 @@ def examine(
     layers: Sequence[str] = (),
     banks: Path | None = None,
     cache: Path | None = None,
-    say: Callable[[str], None] = quiet,
-) -> Examination:
+    progress: Callable[[str], None] = no_progress,
+) -> EvaluationResult:
     """Measure a representation: fitted on one source, scored on another, beside its floors.
 
     Args:
         phi: the representation.
         train, test: what probes are fitted on, and what they are scored on.
-        probes: names of ``PROBES``, ``INSIDE`` and ``NETWORKS``; all of ``PROBES`` that the data allow by default.
+        probes: names of ``PROBES``, ``LAYER_PROBES`` and ``ANALYSES``; all of ``PROBES`` that the data allow by default.
         floors: measure the floors too.
         bf16: extract features in bfloat16.
         others: networks that this one is compared with, by name (``similarity``, ``stitching``).
-        layers: that ``NETWORKS`` look at; all that are worth looking at by default.
+        layers: that ``ANALYSES`` look at; all that are worth looking at by default.
         banks, cache: folders where the representation's banks and the floors are kept; without them nothing is.
-        say: called with what is being done.
+        progress: called with what is being done.
     """
     parts = _parts(train, test)
-    names = chosen_probes(probes, labelled=parts.train_labels is not None, described=parts.described)
-    whole, asked = [name for name in names if name in NETWORKS], parts.asked(others or {}, layers, say)
+    names = select_probes(probes, labelled=parts.train_labels is not None, described=parts.described)
+    whole, asked = [name for name in names if name in ANALYSES], parts.asked(others or {}, layers, progress)
     for name in whole:
-        check_network_measure(name, phi, asked)
-    names = tuple(name for name in names if name not in NETWORKS)
-    result = _result(_measured(phi, parts, names, bf16, banks, say) | _of_networks(phi, asked, whole))
+        check_analysis(name, phi, asked)
+    names = tuple(name for name in names if name not in ANALYSES)
+    result = _result(_measured(phi, parts, names, bf16, banks, progress) | _of_networks(phi, asked, whole))
     if floors:
-        _add_floors(result, phi, parts, names, bf16, cache, say)
+        _add_floors(result, phi, parts, names, bf16, cache, progress)
         _add_network_floors(result, phi, asked, whole, cache)
     return result
 
 
-def _of_networks(phi: Representation, asked: Asked, names: Sequence[str]) -> dict[str, Scores]:
+def _of_networks(phi: Representation, asked: AnalysisInput, names: Sequence[str]) -> dict[str, Scores]:
     found: dict[str, Scores] = {}
     for name in names:
-        asked.say(f"measure {name}")
-        found[name] = NETWORKS[name].measure(phi, asked)
+        asked.progress(f"measure {name}")
+        found[name] = ANALYSES[name].measure(phi, asked)
     return found
 
 
-def _result(found: Mapping[str, Scores]) -> Examination:
-    return Examination(
+def _result(found: Mapping[str, Scores]) -> EvaluationResult:
+    return EvaluationResult(
         {name: scores.values for name, scores in found.items()},
         protocol={name: scores.protocol for name, scores in found.items()},
         readouts={name: scores.readout for name, scores in found.items() if scores.readout is not None},
@@ -240,31 +242,33 @@ def _result(found: Mapping[str, Scores]) -> Examination:
 
 
 def _add_floors(
-    result: Examination,
+    result: EvaluationResult,
     phi: Representation,
     parts: _Parts,
     names: Sequence[str],
     bf16: bool,  # noqa: FBT001
     cache: Path | None,
-    say: Callable[[str], None],
+    progress: Callable[[str], None],
 ) -> None:
     """Floors of probes: the untrained network, and pixels."""
     for floor, forms in (("untrained", _untrained), ("pixels", _pixels)):
         has = [name for name in names if floor == "untrained" or name in PROBES]
         if has:
-            say(f"floor: {floor}")
+            progress(f"floor: {floor}")
         file = _floor_file(cache, floor, parts.train, parts.test, parts.train_labels is not None, *_network(floor, phi, bf16))
         result.floors[floor], result.forms[floor] = _cached(has, lambda missing, forms=forms: forms(phi, parts, missing, bf16), file)
 
 
-def _add_network_floors(result: Examination, phi: Representation, asked: Asked, names: Sequence[str], cache: Path | None) -> None:
+def _add_network_floors(
+    result: EvaluationResult, phi: Representation, asked: AnalysisInput, names: Sequence[str], cache: Path | None
+) -> None:
     """Floors of measures of networks: the mean of some untrained ones; what depends on other networks is not cached."""
     form = "batch statistics estimated"
     for name in names:
-        asked.say(f"floor: untrained, {name}")
+        asked.progress(f"floor: untrained, {name}")
 
         def measure(missing: Sequence[str]) -> Forms:
-            return {form: [{one: untrained_measure(one, phi, asked, seed).values for one in missing} for seed in range(NETWORK_SEEDS)]}
+            return {form: [{one: untrained_analysis(one, phi, asked, seed).values for one in missing} for seed in range(NETWORK_SEEDS)]}
 
         about = (asked.train, asked.test, asked.labels.train is not None, *_network("networks", phi, False), asked.layers)  # noqa: FBT003
         file = None if asked.others else _floor_file(cache, "networks", *about)
@@ -286,29 +290,29 @@ def _measured(
     names: Sequence[str],
     bf16: bool,  # noqa: FBT001
     banks: Path | None = None,
-    say: Callable[[str], None] = quiet,
+    progress: Callable[[str], None] = no_progress,
 ) -> dict[str, Scores]:
     """Every probe of a representation, on its output or inside it."""
     if names:
-        say(f"features of {len(parts.train) + len(parts.test):,} images")
+        progress(f"features of {len(parts.train) + len(parts.test):,} images")
     features = _features(phi, parts, bf16, banks) if set(names) & set(PROBES) else None
     found: dict[str, Scores] = {}
     for name in names:
-        say(f"probe {name}")
+        progress(f"probe {name}")
         if features is not None and name in PROBES:
             found[name] = PROBES[name](features)
         else:
-            known = Labelled(parts.train_labels, parts.test_labels, parts.classes)
-            found[name] = layers(phi, parts.train, parts.test, known, bf16=bf16, say=say)
+            known = LabelPair(parts.train_labels, parts.test_labels, parts.classes)
+            found[name] = layers(phi, parts.train, parts.test, known, bf16=bf16, progress=progress)
     return found
 
 
 def _features(phi: Representation, parts: _Parts, bf16: bool, banks: Path | None) -> Features:  # noqa: FBT001
     """What a representation says of both parts, from its banks where they are kept."""
-    encoder = encoder_of(phi, bf16=bf16)
+    encoder = make_encoder(phi, bf16=bf16)
     if banks is None:
         return parts.features(encoder, phi.size, phi.device)[OUTPUT]
-    fitted, judged = (bank_of(phi, source, banks, bf16=bf16) for source in (parts.train, parts.test))
+    fitted, judged = (get_bank(phi, source, banks, bf16=bf16) for source in (parts.train, parts.test))
     twins = parts.twins(encoder, phi.size, phi.device)[OUTPUT]
     return parts.labelled(fitted.pooled(), judged.pooled(), twins)
 

@@ -6,21 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from selfsight.core.errors import UsageError
-from selfsight.core.progress import quiet
+from selfsight.core.progress import no_progress
 from selfsight.core.representation import Representation
 from selfsight.data.opening import open_source
 from selfsight.data.pack import cache_folder
 from selfsight.data.source import Source
 from selfsight.engine.hardware import fast_bf16
 from selfsight.render.charts import draw_network_measure
-from selfsight.workflows.evaluate.analyses import NETWORKS
+from selfsight.workflows.evaluate.analyses import ANALYSES
 from selfsight.workflows.evaluate.comparison import Comparison
-from selfsight.workflows.evaluate.probes import Examination, examine
+from selfsight.workflows.evaluate.probes import EvaluationResult, evaluate
 
-__all__ = ["compare_networks", "measure_network"]
+__all__ = ["compare_representations", "evaluate_representation"]
 
 
-def measure_network(
+def evaluate_representation(
     phi: Representation,
     path: Path,
     *,
@@ -31,7 +31,7 @@ def measure_network(
     limit: int | None = None,
     seed: int = 0,
     **more: Any,
-) -> Examination:
+) -> EvaluationResult:
     """Scores of a representation beside their floors, kept under ``path/measures``.
 
     ``scores.json`` holds those of probes; each measure of the network has a ``NAME.json`` and a ``NAME.png`` of its own.
@@ -44,41 +44,41 @@ def measure_network(
         train_truth: the same of the training pictures.
         limit: at most so many pictures of ``train``, drawn by the seed; of ``test`` all are used.
         seed: of that draw.
-        more: passed on to ``examine``.
+        more: passed on to ``evaluate``.
     """
     fitted = open_source(train, limit=limit, seed=seed, size=phi.size, truth=train_truth) if isinstance(train, str | Path) else train
     judged = open_source(test, size=phi.size, truth=truth) if isinstance(test, str | Path) else test
-    found = examine(phi, fitted, judged, bf16=fast_bf16(phi.device), banks=path / "banks", cache=cache_folder() / "floors", **more)
-    _keep(found, path / "measures", phi.name, fitted, judged)
+    found = evaluate(phi, fitted, judged, bf16=fast_bf16(phi.device), banks=path / "banks", cache=cache_folder() / "floors", **more)
+    _save(found, path / "measures", phi.name, fitted, judged)
     return found
 
 
-def _keep(found: Examination, folder: Path, name: str, train: Source, test: Source) -> None:
+def _save(found: EvaluationResult, folder: Path, name: str, train: Source, test: Source) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for probe, readout in found.readouts.items():
         readout.save(folder / probe)
     about = {"train": train.spec, "train_images": len(train), "test": test.spec, "test_images": len(test)}
-    if probes := [probe for probe in found.scores if probe not in NETWORKS]:
-        (folder / "scores.json").write_text(json.dumps(about | found.only(probes).to_plain(), indent=1) + "\n")
-    for probe in set(found.scores) & set(NETWORKS):
-        plain = found.only([probe]).to_plain()
+    if probes := [probe for probe in found.scores if probe not in ANALYSES]:
+        (folder / "scores.json").write_text(json.dumps(about | found.only(probes).to_json(), indent=1) + "\n")
+    for probe in set(found.scores) & set(ANALYSES):
+        plain = found.only([probe]).to_json()
         (folder / f"{probe}.json").write_text(json.dumps(about | plain, indent=1) + "\n")
         floor = plain["floors"].get("untrained", {}).get(probe, {})
         (folder / f"{probe}.png").write_bytes(draw_network_measure(probe, plain["scores"][probe], floor, f"{probe}: {name}"))
 
 
-def compare_networks(
+def compare_representations(
     networks: Mapping[str, tuple[Representation, Path]],
     *,
-    say: Callable[[str], None] = quiet,
+    progress: Callable[[str], None] = no_progress,
     **how: Any,
 ) -> Comparison:
     """Several networks by the same measures; those that join networks compare each with all others.
 
     Args:
         networks: representations and their folders, by name.
-        say: called with what is being done.
-        how: passed on to ``measure_network``.
+        progress: called with what is being done.
+        how: passed on to ``evaluate_representation``.
 
     Raises:
         UsageError: there are fewer than two.
@@ -88,7 +88,9 @@ def compare_networks(
     found = {}
     for name, (phi, path) in networks.items():
         others = {other: each for other, (each, _) in networks.items() if other != name}
-        found[name] = measure_network(phi, path, others=others, say=lambda words, name=name: say(f"{name}: {words}"), **how)
+        found[name] = evaluate_representation(
+            phi, path, others=others, progress=lambda words, name=name: progress(f"{name}: {words}"), **how
+        )
     about = {
         "train": _named(how["train"]),
         "test": _named(how["test"]),

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from selfsight.measure.results import Score
-from selfsight.workflows.evaluate.analyses import NETWORKS
+from selfsight.workflows.evaluate.analyses import ANALYSES
 
 __all__ = ["NAMES", "kind_of", "score_name", "score_rows", "score_table", "share_table", "words_of"]
 
@@ -70,7 +70,7 @@ def score_rows(plain: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
         floors = [plain["floors"].get(floor, {}).get(probe, {}).get(name) for floor in ("untrained", "pixels")]
         known = [floor["value"] for floor in floors if floor is not None]
         gain = ""
-        if known and (probe in TRANSFER or probe not in ("geometry", *NETWORKS)):
+        if known and (probe in TRANSFER or probe not in ("geometry", *ANALYSES)):
             difference = score["value"] - max(known)
             gain = f"{difference * 100:+.1f} points" if kind == "share" else f"{difference:+.3f}"
         shown = [words_of(one, kind) for one in (score, *floors)]
@@ -99,7 +99,7 @@ def share_table(scores: Mapping[str, Mapping[str, Score]]) -> None:
     for name in scores:
         table.add_column(name, justify="right", no_wrap=True)
     for who in next(iter(scores.values()), {}):
-        table.add_row(who, *(words_of(some[who].to_plain() if who in some else None, "share") for some in scores.values()))
+        table.add_row(who, *(words_of(some[who].to_json() if who in some else None, "share") for some in scores.values()))
     Console().print(table)
     for name, some in scores.items():
         (first, judged), *others = some.items()

@@ -12,20 +12,20 @@ from selfsight.core.card import Preset, Training
 from selfsight.core.clock import key
 from selfsight.core.errors import UsageError
 from selfsight.core.method import Frame, Method
-from selfsight.core.serialize import plain, revive
+from selfsight.core.serialize import from_json, to_json
 from selfsight.data.views.image.puzzles import Jigsaw, Overlapping
 from selfsight.data.views.image.recipes import FourTurns, MultiCrop, OneCrop, TwoCrops, View, small_crops, small_multi_crop, small_one_crop
 from selfsight.engine.plan import Plan
 from selfsight.methods.table import method_class
 
-__all__ = ["SMALL", "Settings", "build", "choose", "frame_of", "plan_of", "world_options"]
+__all__ = ["SMALL", "TrainConfig", "build", "frame_of", "plan_of", "resolve_options", "world_options"]
 
 SMALL = 96
 """Up to this side in pixels a method's preset for small images is taken; above it the paper's values."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainConfig:
     """A run's resolved options: whole numbers only, nothing left to choose. This is ``config.json``."""
 
     data: str
@@ -44,14 +44,14 @@ class Settings:
     save_every: int = 500
     record_every: int = 10
 
-    def to_plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """As JSON."""
-        return plain(asdict(self) | {"options": dict(self.options), "training": self.training})
+        return to_json(asdict(self) | {"options": dict(self.options), "training": self.training})
 
     @classmethod
-    def from_plain(cls, saved: Mapping[str, Any]) -> "Settings":
+    def from_json(cls, saved: Mapping[str, Any]) -> "TrainConfig":
         """From JSON."""
-        return cls(**revive(dict(saved)))
+        return cls(**from_json(dict(saved)))
 
 
 def preset_of(method: type[Method], size: int) -> Preset:
@@ -60,7 +60,7 @@ def preset_of(method: type[Method], size: int) -> Preset:
     return small if size <= SMALL else Preset(method.paper, {}, batch=256, backbone="resnet50")
 
 
-def choose(
+def resolve_options(
     method: str, *, size: int, options: Mapping[str, Any] | None = None, training: Mapping[str, Any] | None = None
 ) -> tuple[Preset, dict[str, Any], Training]:
     """The preset, the method's options with the user's in front, and the training recipe likewise.
@@ -84,7 +84,7 @@ def choose(
     return preset, chosen, replace(preset.training, **(training or {}))
 
 
-def build(settings: Settings) -> Method:
+def build(settings: TrainConfig) -> Method:
     """The untrained method: the same weights for the same settings. Defaults that the options leave out are the signature's."""
     kind = method_class(settings.method)
     with torch.random.fork_rng(devices=[]):
@@ -113,12 +113,12 @@ def world_options(method: str) -> dict[str, Any]:
     return {"recipe": replace(recipe, **views)} if coloured else {}
 
 
-def frame_of(settings: Settings, method: Method) -> Frame:
+def frame_of(settings: TrainConfig, method: Method) -> Frame:
     """The picture that the method's views are made for."""
     return Frame(settings.size, method.backbone.stride, method.backbone.channels)
 
 
-def plan_of(settings: Settings, method: Method) -> Plan:
+def plan_of(settings: TrainConfig, method: Method) -> Plan:
     """How the method is trained."""
     return Plan(
         settings.seed, settings.steps, settings.batch, settings.training, frame_of(settings, method), accumulate=settings.accumulate

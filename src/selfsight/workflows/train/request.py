@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Wishes"]
+__all__ = ["TrainRequest"]
 
 
 @dataclass(frozen=True)
-class Wishes:
+class TrainRequest:
     """What the user asked for; ``None`` is left to choose.
 
     Attributes:

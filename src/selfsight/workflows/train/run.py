@@ -16,11 +16,11 @@ from torch.optim import Optimizer
 
 from selfsight.backbones.loading import load_representation
 from selfsight.core.clock import Clock
-from selfsight.core.distribute import rank, world
+from selfsight.core.distribute import rank, world_size
 from selfsight.core.errors import Collapsed, DataError, Diverged, Interrupted, Preempted, SelfsightError, UsageError
 from selfsight.core.method import Method
 from selfsight.core.origin import origin
-from selfsight.core.progress import Say, quiet
+from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.views import Images
 from selfsight.data.loader import Loader
 from selfsight.data.opening import open_source
@@ -32,14 +32,14 @@ from selfsight.engine.health import Health
 from selfsight.engine.observe import Observer, Progress, Recorder
 from selfsight.engine.run import RunFolder, Saver, Signals
 from selfsight.engine.track import TensorBoard
-from selfsight.workflows.train.config import Settings, build, frame_of, plan_of
-from selfsight.workflows.train.request import Wishes
-from selfsight.workflows.train.resolve import choose_size, settle
+from selfsight.workflows.train.config import TrainConfig, build, frame_of, plan_of
+from selfsight.workflows.train.request import TrainRequest
+from selfsight.workflows.train.resolve import resolve_config, resolve_size
 
-__all__ = ["Manner", "continue_run", "learn_run", "speak"]
+__all__ = ["RunPolicy", "continue_run", "log", "run_training"]
 
 
-def speak(words: str) -> None:
+def log(words: str) -> None:
     """Say it on standard error, once whatever the number of processes."""
     if rank() == 0:
         sys.stderr.write(f"{words}\n")
@@ -47,7 +47,7 @@ def speak(words: str) -> None:
 
 
 @dataclass(frozen=True)
-class Manner:
+class RunPolicy:
     """How a run is carried out, whatever it learns.
 
     Attributes:
@@ -55,7 +55,7 @@ class Manner:
         overwrite: replace the run that is there.
         fail_on_collapse: end with an error when the representation collapses.
         tensorboard: write for TensorBoard too, under ``tensorboard/`` (extra ``track``).
-        say: called with what is worth saying.
+        progress: called with what is worth saying.
         observers: more observers, made from the source and the settings.
     """
 
@@ -63,20 +63,20 @@ class Manner:
     overwrite: bool = False
     fail_on_collapse: bool = False
     tensorboard: bool = False
-    say: Say = speak
-    observers: Callable[[Source, Settings], list[Observer]] | None = None
+    progress: ProgressCallback = log
+    observers: Callable[[Source, TrainConfig], list[Observer]] | None = None
 
 
 @dataclass
 class _Job:
     """A run that is about to be carried out."""
 
-    settings: Settings
+    settings: TrainConfig
     source: Source
     folder: RunFolder
     hardware: Hardware
     workers: int
-    manner: Manner
+    manner: RunPolicy
 
     def carry_out(self) -> dict[str, Any]:
         """Learn, export, and say how it ended; return what ``--json`` prints."""
@@ -84,15 +84,17 @@ class _Job:
         method = build(settings)
         if settings.init:
             _initialise(method, settings.init)
-        checkpoint = folder.begin(settings.to_plain(), self._origin(), resume=manner.resume, overwrite=manner.overwrite, say=manner.say)
+        checkpoint = folder.begin(
+            settings.to_json(), self._origin(), resume=manner.resume, overwrite=manner.overwrite, progress=manner.progress
+        )
         started = time.perf_counter()
         try:
             done, state = load_checkpoint(checkpoint, method) if checkpoint else (0, None)
             health = self._health(folder.cut(done))
             if done:
-                manner.say(f"going on after step {done} of {settings.steps}")
+                manner.progress(f"going on after step {done} of {settings.steps}")
             folder.status("running", step=done, steps=settings.steps)
-            _list_bad(folder, self.source, manner.say)
+            _list_bad(folder, self.source, manner.progress)
             _card(folder.path, settings, method, self.source)
             if done < settings.steps:
                 self._fit(method, health, done, state)
@@ -119,25 +121,25 @@ class _Job:
             precision=self.hardware.precision,
             compile=self.hardware.compile,
             threads=torch.get_num_threads(),
-            processes=world(),
+            processes=world_size(),
         )
 
     def _health(self, records: list[dict[str, Any]]) -> Health:
         """A judge of collapse that has heard the records which the run has already."""
-        health = Health(quiet, self.manner.fail_on_collapse)
+        health = Health(no_progress, self.manner.fail_on_collapse)
         for record in records:
-            health.heard(record, {})
-        health.say = lambda words: self.manner.say(f"warning: {words}")
+            health.on_record(record, {})
+        health.progress = lambda words: self.manner.progress(f"warning: {words}")
         return health
 
     def _fit(self, method: Method, health: Health, done: int, state: dict[str, Any] | None) -> None:
         settings, manner = self.settings, self.manner
         loader = Loader(self.source, batch=settings.batch, seed=settings.seed, workers=self.workers)
         recorder = Recorder(self.folder.path, every=settings.record_every)
-        recorder.tell(Progress(settings.steps).heard)
-        recorder.tell(health.heard)
+        recorder.subscribe(Progress(settings.steps).on_record)
+        recorder.subscribe(health.on_record)
         if manner.tensorboard and rank() == 0:
-            recorder.tell(TensorBoard(self.folder.path / "tensorboard").heard)
+            recorder.subscribe(TensorBoard(self.folder.path / "tensorboard").on_record)
 
         def restore(optimiser: Optimizer) -> None:
             if state is not None:
@@ -149,30 +151,30 @@ class _Job:
             fit(method, loader, plan_of(settings, method), self.hardware, observers, start=done, restore=restore)
 
 
-def learn_run(wishes: Wishes, out: Path, manner: Manner | None = None) -> dict[str, Any]:
+def run_training(wishes: TrainRequest, out: Path, manner: RunPolicy | None = None) -> dict[str, Any]:
     """Learn as wished into the folder ``out``; return what ``--json`` prints.
 
     Raises:
         SelfsightError: of many kinds; STATUS.json says which, and what was learnt until then is saved.
     """
-    manner = manner or Manner()
+    manner = manner or RunPolicy()
     hardware = choose_hardware(wishes.device, wishes.precision, compile=wishes.compile)
     with processes(hardware.device):
         folder = RunFolder(out)
         folder.refuse(resume=manner.resume, overwrite=manner.overwrite)
-        saved = Settings.from_plain(folder.read("config.json")) if manner.resume and folder.exists else None
-        size = wishes.size or (saved.size if saved else choose_size(wishes, hardware, manner.say))
+        saved = TrainConfig.from_json(folder.read("config.json")) if manner.resume and folder.exists else None
+        size = wishes.size or (saved.size if saved else resolve_size(wishes, hardware, manner.progress))
         source = open_source(wishes.data, limit=wishes.limit, seed=wishes.seed, size=size)
         if len(source) < 2:
             raise DataError(f"{wishes.data} has {len(source)} image(s).", "Learning needs 2 or more.")
         if saved is None:
-            settings = settle(wishes, source, size, hardware, manner.say)
+            settings = resolve_config(wishes, source, size, hardware, manner.progress)
         else:
-            settings = settle(_completed(wishes, saved, size), source, size, hardware, quiet)
+            settings = resolve_config(_completed(wishes, saved, size), source, size, hardware, no_progress)
         return _Job(settings, source, folder, hardware, wishes.workers, manner).carry_out()
 
 
-def _completed(wishes: Wishes, saved: Settings, size: int) -> Wishes:
+def _completed(wishes: TrainRequest, saved: TrainConfig, size: int) -> TrainRequest:
     """The wishes for a run that is continued: what they leave open is what the run had resolved."""
     open_end = wishes.steps is None and wishes.epochs is None
     return replace(
@@ -185,9 +187,9 @@ def _completed(wishes: Wishes, saved: Settings, size: int) -> Wishes:
     )
 
 
-def continue_run(path: Path, out: Path | None = None, manner: Manner | None = None, **more: Any) -> dict[str, Any]:
+def continue_run(path: Path, out: Path | None = None, manner: RunPolicy | None = None, **more: Any) -> dict[str, Any]:
     """Repeat, or with ``manner.resume`` go on with, the run in a folder, by its own configuration; ``more`` are other wishes."""
-    saved = Settings.from_plain(RunFolder(path).read("config.json"))
+    saved = TrainConfig.from_json(RunFolder(path).read("config.json"))
     names = (
         "data",
         "method",
@@ -203,8 +205,8 @@ def continue_run(path: Path, out: Path | None = None, manner: Manner | None = No
         "save_every",
     )
     known = {name: getattr(saved, name) for name in names}
-    wishes = Wishes(**known, options=dict(saved.options), training=asdict(saved.training))
-    return learn_run(replace(wishes, **more), out or path, manner)
+    wishes = TrainRequest(**known, options=dict(saved.options), training=asdict(saved.training))
+    return run_training(replace(wishes, **more), out or path, manner)
 
 
 def _standing(error: SelfsightError) -> str:
@@ -230,7 +232,7 @@ def _initialise(method: Method, spec: str) -> None:
             follower.load_state_dict(deepcopy(link.state_dict()))
 
 
-def _list_bad(folder: RunFolder, source: Source, say: Say) -> None:
+def _list_bad(folder: RunFolder, source: Source, progress: ProgressCallback) -> None:
     if not source.bad or rank():
         return
     table = io.StringIO()
@@ -238,10 +240,10 @@ def _list_bad(folder: RunFolder, source: Source, say: Say) -> None:
     writer.writerow(("name", "reason"))
     writer.writerows(source.bad)
     write_atomically(folder.path / "bad_files.csv", table.getvalue())
-    say(f"{len(source.bad)} of {len(source)} files could not be read and were replaced; bad_files.csv lists them")
+    progress(f"{len(source.bad)} of {len(source)} files could not be read and were replaced; bad_files.csv lists them")
 
 
-def _card(path: Path, settings: Settings, method: Method, source: Source) -> None:
+def _card(path: Path, settings: TrainConfig, method: Method, source: Source) -> None:
     """What the backbone is, in timm's layout, ``export/config.json``: from the beginning, so that a run that still trains can be looked at."""
     if rank():
         return
@@ -268,7 +270,7 @@ def _export(path: Path, method: Method) -> None:
         write_weights(method.backbone.state_dict(), path / "export" / "model.safetensors", {"format": "pt"})
 
 
-def _summary(path: Path, settings: Settings, method: Method, status: str, seconds: float, steps: int) -> dict[str, Any]:
+def _summary(path: Path, settings: TrainConfig, method: Method, status: str, seconds: float, steps: int) -> dict[str, Any]:
     images = steps * settings.batch
     return {
         "run": str(path),
@@ -279,7 +281,7 @@ def _summary(path: Path, settings: Settings, method: Method, status: str, second
     }
 
 
-def _views(settings: Settings, method: Method) -> int:
+def _views(settings: TrainConfig, method: Method) -> int:
     """Views made of one image, counted on blank ones."""
     blank = torch.zeros(2, 3, settings.size, settings.size, dtype=torch.uint8)
     made = method.recipe.make(Images(blank, torch.arange(2)), method.recipe.draw(2, Clock(), frame_of(settings, method.cpu())))

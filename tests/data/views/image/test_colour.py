@@ -9,7 +9,7 @@ from torchvision.transforms.v2 import functional as oracle
 
 from selfsight.core.clock import Clock
 from selfsight.core.edges import sobel
-from selfsight.data.views.chance import Dice
+from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.image.blur import gaussian_blur
 from selfsight.data.views.image.colour import Jitter, adjust, chain, exact_chain, solarised
 
@@ -84,7 +84,7 @@ def test_how_far_the_composed_chain_is_from_the_exact_one(
 ) -> None:
     """The figures that colour.py states: mean and largest difference, and the share of values that differ by over 0.01."""
     images = pictures[..., ::3, ::3].repeat(80, 1, 1, 1)
-    drawn = Jitter(spread[0], spread[0], spread[0], spread[1], p=1.0).draw(Dice(len(images), Clock()))
+    drawn = Jitter(spread[0], spread[0], spread[0], spread[1], p=1.0).draw(KeyedRandom(len(images), Clock()))
     apart = (composed(images, **drawn) - exact_chain(images, **drawn, grey=None)).abs()
     assert apart.mean().item() == pytest.approx(mean, rel=0.1)
     assert apart.max().item() == pytest.approx(largest, rel=0.1)
@@ -93,7 +93,7 @@ def test_how_far_the_composed_chain_is_from_the_exact_one(
 
 def test_the_exact_chain_is_torchvisions(pictures: Tensor) -> None:
     images = pictures[..., ::3, ::3].repeat(4, 1, 1, 1)
-    drawn = Jitter(0.8, 0.8, 0.8, 0.2, p=1.0).draw(Dice(len(images), Clock()))
+    drawn = Jitter(0.8, 0.8, 0.8, 0.2, p=1.0).draw(KeyedRandom(len(images), Clock()))
     assert_close(exact_chain(images, **drawn, grey=None), their_chain(images, **drawn), rtol=0, atol=1e-4)
 
 
@@ -106,7 +106,7 @@ def test_hue_turns_the_way_of_hsv() -> None:
 
 
 def test_the_share_of_changed_images() -> None:
-    drawn = Jitter(p=0.8).draw(Dice(5000, Clock()))
+    drawn = Jitter(p=0.8).draw(KeyedRandom(5000, Clock()))
     changed = (drawn["factors"] != torch.tensor([1.0, 1, 1, 0])).any(1).float().mean()
     assert abs(changed.item() - 0.8) < 0.03
     assert torch.equal(drawn["order"].sort(1).values, torch.arange(4).expand(5000, 4))
@@ -137,7 +137,7 @@ def test_sobel_sees_edges() -> None:
 
 
 def test_one_channel() -> None:
-    drawn = Jitter(p=1.0).draw(Dice(4, Clock()))
+    drawn = Jitter(p=1.0).draw(KeyedRandom(4, Clock()))
     affine = chain(drawn["factors"], drawn["order"], torch.ones(4, dtype=torch.bool), channels=1).affine(torch.full((4, 1), 0.5))
     assert affine.shape == (4, 1, 2)
     flat = torch.full((4, 1, 2, 2), 0.5)

@@ -10,8 +10,8 @@ from torchvision.transforms.v2 import functional as oracle
 
 from selfsight.core.clock import Clock
 from selfsight.core.views import Images
-from selfsight.data.views.chance import Dice
-from selfsight.data.views.image.geometry import Crop, Normalise, Placing, central, extents, relative, resample, turned
+from selfsight.data.views.chance import KeyedRandom
+from selfsight.data.views.image.geometry import Crop, Normalise, Placing, central_square, extents, relative, resample, turned
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_floating_point_pictures(photograph: Tensor) -> None:
 
 
 def test_dense_and_banded_forms_agree(photograph: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    boxes = Crop().boxes(*Crop().draw(Dice(6, Clock())).values(), torch.full((6, 2), 256))
+    boxes = Crop().boxes(*Crop().draw(KeyedRandom(6, Clock())).values(), torch.full((6, 2), 256))
     placing = Placing(boxes, torch.arange(6) % 2 == 0, torch.tensor([0.0, 0.5, 1, 1.5, 2, 0]), 11)
     images = photograph.expand(6, -1, -1, -1)
     banded = resample(images, placing, 110)
@@ -55,14 +55,14 @@ def test_padding_is_never_seen() -> None:
         pixels[row, :, :height, :width] = 100
     images = Images(pixels, torch.arange(3), extent)
     for size in (16, 128):
-        boxes = Crop().boxes(*Crop().draw(Dice(3, Clock(5))).values(), extents(images))
+        boxes = Crop().boxes(*Crop().draw(KeyedRandom(3, Clock(5))).values(), extents(images))
         assert_close(resample(pixels, Placing(boxes), size), torch.full((3, 3, size, size), 100.0))
-        assert_close(central(images, size), torch.full((3, 3, size, size), 100 / 255))
+        assert_close(central_square(images, size), torch.full((3, 3, size, size), 100 / 255))
 
 
 def test_crops_are_distributed_as_torchvisions() -> None:
     n, height, width = 4000, 60, 100
-    boxes = Crop().boxes(*Crop().draw(Dice(n, Clock(1))).values(), torch.tensor([[height, width]]).expand(n, 2))
+    boxes = Crop().boxes(*Crop().draw(KeyedRandom(n, Clock(1))).values(), torch.tensor([[height, width]]).expand(n, 2))
     assert (boxes[:, :2] >= 0).all()
     assert (boxes[:, 0] + boxes[:, 2] <= width).all()
     assert (boxes[:, 1] + boxes[:, 3] <= height).all()
@@ -78,7 +78,7 @@ def test_crops_are_distributed_as_torchvisions() -> None:
 
 def test_an_impossible_ratio_falls_back_to_the_centre() -> None:
     crop = Crop((0.9, 1.0))
-    boxes = crop.boxes(*crop.draw(Dice(50, Clock())).values(), torch.tensor([[10, 100]]).expand(50, 2))
+    boxes = crop.boxes(*crop.draw(KeyedRandom(50, Clock())).values(), torch.tensor([[10, 100]]).expand(50, 2))
     assert_close(boxes, torch.tensor([[43.0, 0, 13, 10]]).expand(50, 4))
 
 
@@ -97,8 +97,8 @@ def test_central_view(photograph: Tensor) -> None:
     wide = photograph[:, :, :200]
     images = Images(wide, torch.arange(1))
     wanted = oracle.resized_crop(wide / 255, 0, 28, 200, 200, [32, 32], antialias=True)
-    assert_close(central(images, 32), wanted, rtol=0, atol=1e-5)
+    assert_close(central_square(images, 32), wanted, rtol=0, atol=1e-5)
     norm = Normalise()
-    assert_close(central(images, 32, norm), oracle.normalize(wanted, list(norm.mean), list(norm.std)), rtol=0, atol=5e-5)
-    assert central(images, 224).shape == (1, 3, 224, 224)
-    assert central(Images(wide[:, :1], torch.arange(1)), 32, norm).shape == (1, 1, 32, 32)
+    assert_close(central_square(images, 32, norm), oracle.normalize(wanted, list(norm.mean), list(norm.std)), rtol=0, atol=5e-5)
+    assert central_square(images, 224).shape == (1, 3, 224, 224)
+    assert central_square(Images(wide[:, :1], torch.arange(1)), 32, norm).shape == (1, 1, 32, 32)

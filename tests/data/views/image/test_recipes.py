@@ -11,9 +11,9 @@ from torchvision.transforms.v2 import functional as oracle
 from selfsight.core.clock import Clock
 from selfsight.core.errors import UsageError
 from selfsight.core.method import Frame, Recipe
-from selfsight.core.serialize import plain, revive
+from selfsight.core.serialize import from_json, to_json
 from selfsight.core.views import Images
-from selfsight.data.views.chance import Dice
+from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.image import memory
 from selfsight.data.views.image.blur import Blur
 from selfsight.data.views.image.changes import Changed, pasted, patch_at, warped
@@ -88,7 +88,7 @@ def test_the_whole_batch_is_its_parts(name: str, size: int) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_are_data(name: str) -> None:
     recipe = RECIPES[name]
-    assert revive(plain(recipe)) == recipe
+    assert from_json(to_json(recipe)) == recipe
     first, again, later = (recipe.draw(4, Clock(0, step), Frame(96, 8)) for step in (1, 1, 2))
     assert all(torch.equal(value, again.values[key]) for key, value in first.values.items())
     assert any(not torch.equal(value, later.values[key]) for key, value in first.values.items())
@@ -178,13 +178,13 @@ def test_negatives(jitter: Jitter | None) -> None:
 
 
 def test_masks_hide_their_share() -> None:
-    hidden = RandomPatches(0.75).draw(Dice(50, Clock()), 8)
+    hidden = RandomPatches(0.75).draw(KeyedRandom(50, Clock()), 8)
     assert (hidden.sum(1) == 48).all()
-    hidden = Blocks(0.4, 0.4).draw(Dice(50, Clock()), 14)
+    hidden = Blocks(0.4, 0.4).draw(KeyedRandom(50, Clock()), 14)
     assert (hidden.sum(1) == round(0.4 * 196)).all()
     neighbours = (hidden.view(50, 14, 14)[:, :, 1:] == hidden.view(50, 14, 14)[:, :, :-1]).float().mean()
     assert neighbours > 0.75  # blocks hang together; single patches would give 0.52
-    hidden = Blocks(0.1, 0.5, p=0.5).draw(Dice(400, Clock()), 14).float().mean(1)
+    hidden = Blocks(0.1, 0.5, p=0.5).draw(KeyedRandom(400, Clock()), 14).float().mean(1)
     assert abs((hidden == 0).float().mean().item() - 0.5) < 0.1
     assert hidden[hidden > 0].min() >= 0.09
     assert hidden.max() <= 0.51

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from selfsight.data.views.chance import Dice
+from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.image.weights import gaussian_band
 
 __all__ = ["Blur", "gaussian_blur"]
@@ -29,7 +29,7 @@ class Blur:
     high: float = 2.0
     kernel: int = 0
 
-    def draw(self, dice: Dice) -> dict[str, Tensor]:
+    def draw(self, dice: KeyedRandom) -> dict[str, Tensor]:
         """``sigma`` (batch), 0 where there is no blur."""
         sigma = dice.at(1).uniform(low=self.low, high=self.high)
         return {"sigma": torch.where(dice.at(2).uniform() < self.p, sigma, 0.0)}

@@ -10,7 +10,7 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate
 from selfsight.core.clock import Clock
 from selfsight.core.method import Drawn, Frame
 from selfsight.core.views import Images, Views
-from selfsight.data.views.chance import Dice
+from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.image.damage import SYMMETRIC
 from selfsight.data.views.image.geometry import Normalise, some_turned
 from selfsight.data.views.image.recipes import PLAIN, View
@@ -75,7 +75,7 @@ class Changed:
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
         """The parameters of the view, the change, the warp and the square."""
-        dice = Dice(n, clock, (0,))
+        dice = KeyedRandom(n, clock, (0,))
         spare = frame.size - round(self.side * frame.size)
         values = {
             "kind": (dice.at(_KIND).uniform(1) * 6).long(),

@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from selfsight.data.views.chance import Dice
+from selfsight.data.views.chance import KeyedRandom
 
 __all__ = ["Chain", "Jitter", "adjust", "chain", "exact_chain", "solarised"]
 
@@ -54,7 +54,7 @@ class Jitter:
     p: float = 0.8
     exact: bool = False
 
-    def draw(self, dice: Dice) -> dict[str, Tensor]:
+    def draw(self, dice: KeyedRandom) -> dict[str, Tensor]:
         """``factors`` (batch x 4; 1, 1, 1, 0 where nothing changes) and ``order`` (batch x 4)."""
         spread = torch.tensor([self.brightness, self.contrast, self.saturation, self.hue])
         centre = torch.tensor([1.0, 1.0, 1.0, 0.0])

@@ -8,7 +8,7 @@ from torch import Tensor
 from selfsight.core.clock import Clock
 from selfsight.core.method import Drawn, Frame
 from selfsight.core.views import Images, Views
-from selfsight.data.views.chance import Dice
+from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.image.geometry import Crop, Normalise
 from selfsight.data.views.image.masks import Blocks, Mask, cut_out
 from selfsight.data.views.image.recipes import PLAIN, SIMCLR_SMALL, OneCrop, TwoCrops, View
@@ -42,7 +42,7 @@ class Noisy:
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
         """The parameters of the view, and the noise."""
-        dice = Dice(n, clock, (0,))
+        dice = KeyedRandom(n, clock, (0,))
         values = self.view.draw(dice)
         if self.deviation:
             values["damage"] = dice.at(_DAMAGE).normal(frame.channels, frame.size, frame.size)
@@ -76,7 +76,7 @@ class Holed:
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
         """The parameters of the view, and the place of the hole."""
-        dice = Dice(n, clock, (0,))
+        dice = KeyedRandom(n, clock, (0,))
         corner = dice.at(_DAMAGE).uniform(2) if self.anywhere else torch.full((n, 2), 0.5)
         corner = corner * (1 - self.side)
         return Drawn(self.view.draw(dice) | {"hole": torch.cat([corner, corner + self.side], 1)}, frame)
@@ -115,7 +115,7 @@ class Scrambled:
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
         """The parameters of the views, the masks, and the noise."""
         drawn, cells = self.crops.draw(n, clock, frame), frame.size // frame.stride
-        dices = [Dice(n, clock, (view, _DAMAGE)) for view in range(2)]
+        dices = [KeyedRandom(n, clock, (view, _DAMAGE)) for view in range(2)]
         hidden = torch.stack([self.mask.draw(dice, cells) for dice in dices], 1)
         noise = torch.stack([dice.at(1).normal(frame.channels, frame.size, frame.size) for dice in dices], 1)
         return Drawn({**drawn.values, "mask": hidden, "damage": noise}, frame)

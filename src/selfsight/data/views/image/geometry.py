@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from selfsight.core.views import Images
-from selfsight.data.views.chance import Dice
+from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.image import banded
 from selfsight.data.views.image.memory import lend
 from selfsight.data.views.image.weights import dense_weights
@@ -30,13 +30,13 @@ __all__ = [
     "Finish",
     "Normalise",
     "Placing",
-    "central",
+    "central_square",
     "extents",
     "relative",
     "resample",
+    "resize_whole",
     "some_turned",
     "turned",
-    "whole_picture",
 ]
 
 Finish = Callable[[Float[Tensor, "rows channel height width"], slice, Tensor | None], Tensor]
@@ -79,7 +79,7 @@ class Crop:
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
 
-    def draw(self, dice: Dice) -> dict[str, Tensor]:
+    def draw(self, dice: KeyedRandom) -> dict[str, Tensor]:
         """``area`` and ``ratio`` (batch x 10 tries) and ``place`` (batch x 2), uniform in [0, 1)."""
         return {"area": dice.at(1).uniform(10), "ratio": dice.at(2).uniform(10), "place": dice.at(3).uniform(2)}
 
@@ -218,14 +218,14 @@ def some_turned(
     return made
 
 
-def whole_picture(pixels: Num[Tensor, "channel height width"], size: int, stride: int) -> Float[Tensor, "channel height2 width2"]:
+def resize_whole(pixels: Num[Tensor, "channel height width"], size: int, stride: int) -> Float[Tensor, "channel height2 width2"]:
     """A whole picture (0 to 255) in [0, 1], its shorter side about ``size`` and both sides multiples of ``stride``."""
     scale = size / min(pixels.shape[-2:])
     sides = [max(round(side * scale / stride), 1) * stride for side in pixels.shape[-2:]]
     return interpolate(pixels[None].float() / 255, sides, mode="bilinear", antialias=True)[0].clamp(0, 1)
 
 
-def central(images: Images, size: int, normalise: Normalise | None = None) -> Float[Tensor, "batch channel size size"]:
+def central_square(images: Images, size: int, normalise: Normalise | None = None) -> Float[Tensor, "batch channel size size"]:
     """The view that features are measured on: a central square, resized with antialiasing.
 
     Up to 96 pixels the square's side is the shorter side of the picture, for larger views 7/8 of it. Values are in [0, 1],

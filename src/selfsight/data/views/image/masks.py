@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Num
 from torch import Tensor
 
-from selfsight.data.views.chance import Dice
+from selfsight.data.views.chance import KeyedRandom
 
 __all__ = ["Blocks", "CutOut", "Mask", "RandomPatches", "cut_out", "inside"]
 
@@ -18,7 +18,7 @@ class RandomPatches:
 
     ratio: float = 0.75
 
-    def draw(self, dice: Dice, side: int) -> Bool[Tensor, "batch patches"]:
+    def draw(self, dice: KeyedRandom, side: int) -> Bool[Tensor, "batch patches"]:
         """True where a patch is hidden, row by row; every image hides equally many."""
         rank = dice.at(1).uniform(side * side).argsort(1).argsort(1)
         return rank < round(self.ratio * side * side)
@@ -41,7 +41,7 @@ class Blocks:
     aspect: float = 0.3
     p: float = 1.0
 
-    def draw(self, dice: Dice, side: int) -> Bool[Tensor, "batch patches"]:
+    def draw(self, dice: KeyedRandom, side: int) -> Bool[Tensor, "batch patches"]:
         """True where a patch is hidden, row by row. The share is met exactly: single patches fill or thin the last block."""
         target = (dice.at(1).uniform(low=self.low, high=self.high) * side * side).round()
         target = torch.where(dice.at(2).uniform() < self.p, target, 0.0)
@@ -73,7 +73,7 @@ class CutOut:
     side: float = 0.25
     p: float = 0.5
 
-    def draw(self, dice: Dice) -> dict[str, Tensor]:
+    def draw(self, dice: KeyedRandom) -> dict[str, Tensor]:
         """``cut``: left, top, right, bottom as fractions of the view, cut off at its border; an empty box where nothing is cut."""
         centre = dice.at(1).uniform(2)
         box = torch.cat([centre - self.side / 2, centre + self.side / 2], 1).clamp(0, 1)

@@ -12,7 +12,7 @@ from selfsight.core.clock import Clock, key
 from selfsight.core.errors import UsageError
 from selfsight.core.method import Drawn, Frame
 from selfsight.core.views import Images, Views
-from selfsight.data.views.chance import Dice
+from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.image.geometry import IMAGENET, Normalise
 from selfsight.data.views.image.recipes import PLAIN, View
 
@@ -99,7 +99,7 @@ class Jigsaw:
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
         """The parameters of the view, the order, and where each tile is cut."""
-        dice, tiles = Dice(n, clock, (0,)), self.across**2
+        dice, tiles = KeyedRandom(n, clock, (0,)), self.across**2
         which = (dice.at(_ORDER).uniform(1) * self.orders).long()
         drawn = {"permutation": which, "order": permutation_set(self.orders, tiles)[which[:, 0]]}
         return Drawn(self.view.draw(dice) | {"shift": dice.at(_SHIFT).uniform(tiles, 2), **_named(drawn)}, frame)
@@ -134,7 +134,7 @@ class Neighbours:
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
         """The parameters of the view, which neighbour, and where each tile is cut."""
-        dice = Dice(n, clock, (0,))
+        dice = KeyedRandom(n, clock, (0,))
         which = {"neighbour": (dice.at(_ORDER).uniform(1) * 8).long()}
         return Drawn(self.view.draw(dice) | {"shift": dice.at(_SHIFT).uniform(9, 2), **_named(which)}, frame)
 
@@ -168,7 +168,7 @@ class Overlapping:
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
         """The parameters of the view."""
-        return Drawn(self.view.draw(Dice(n, clock, (0,))), frame)
+        return Drawn(self.view.draw(KeyedRandom(n, clock, (0,))), frame)
 
     def make(self, images: Images, drawn: Drawn) -> Views:
         """The tiles as large views."""

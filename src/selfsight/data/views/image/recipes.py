@@ -16,7 +16,7 @@ from selfsight.core.clock import Clock
 from selfsight.core.edges import sobel
 from selfsight.core.method import Drawn, Frame
 from selfsight.core.views import Images, Views
-from selfsight.data.views.chance import Dice
+from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.image.blur import Blur, gaussian_blur
 from selfsight.data.views.image.colour import Chain, Jitter, chain, exact_chain, solarised
 from selfsight.data.views.image.geometry import IMAGENET, Crop, Normalise, Placing, extents, relative, resample, some_turned, turned
@@ -70,7 +70,7 @@ class View:
     turn: float = 0.0
     invert: float = 0.0
 
-    def draw(self, dice: Dice) -> dict[str, Tensor]:
+    def draw(self, dice: KeyedRandom) -> dict[str, Tensor]:
         """The parameters of this view for a global batch, one row an image."""
         drawn = self.crop.draw(dice.at(_CROP))
         for salt, part in ((_JITTER, self.jitter), (_BLUR, self.blur), (_CUT, self.cut)):
@@ -178,7 +178,7 @@ def _under(prefix: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _draw(views: tuple[View, ...], n: int, clock: Clock) -> dict[str, Tensor]:
     values: dict[str, Tensor] = {}
     for number, view in enumerate(views):
-        values |= _prefixed(str(number), view.draw(Dice(n, clock, (number,))))
+        values |= _prefixed(str(number), view.draw(KeyedRandom(n, clock, (number,))))
     return values
 
 
@@ -196,7 +196,7 @@ def _hidden(mask: Mask | None, n: int, clock: Clock, frame: Frame, views: int) -
     if mask is None:
         return {}
     side = frame.size // frame.stride
-    return {"mask": torch.stack([mask.draw(Dice(n, clock, (view, _MASK)), side) for view in range(views)], 1)}
+    return {"mask": torch.stack([mask.draw(KeyedRandom(n, clock, (view, _MASK)), side) for view in range(views)], 1)}
 
 
 def _kept(values: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
@@ -298,7 +298,7 @@ class OneCrop:
         """The parameters of the view, its mask and its noise."""
         values = _draw((self.view,), n, clock) | _hidden(self.mask, n, clock, frame, 1)
         if self.noise:
-            values["noise"] = Dice(n, clock, (0, _NOISE)).normal(1, self.noise)
+            values["noise"] = KeyedRandom(n, clock, (0, _NOISE)).normal(1, self.noise)
         return Drawn(values, frame)
 
     def make(self, images: Images, drawn: Drawn) -> Views:
