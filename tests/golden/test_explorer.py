@@ -30,7 +30,8 @@ SELECTIONS: dict[str, dict[str, Any]] = {
     "by label": {"conditions": [{"column": "label", "sign": "=", "value": "star"}]},
     "bright": {"conditions": [{"column": "brightness", "sign": ">=", "value": 0.5}], "sort": "label"},
     "both": {"conditions": [{"column": "label", "sign": "!=", "value": "disc"}, {"column": "contrast", "sign": "<", "value": 0.2}]},
-    "by name": {"conditions": [{"column": "name", "sign": "has", "value": "1"}]}, "by cluster": {"conditions": [{"column": "cluster", "sign": "=", "value": 1}]},
+    "by name": {"conditions": [{"column": "name", "sign": "has", "value": "1"}]},
+    "by cluster": {"conditions": [{"column": "cluster", "sign": "=", "value": 1}]},
     "lasso": {"lasso": [[0, -2], [2, -2], [2, 2], [0, 2]]}, "another map": {"lasso": [[0, -2], [2, -2], [2, 2], [0, 2]], "map": "pca of untrained"},
     "rows": {"rows": [3, 1, 2]}, "refused": {"conditions": [{"column": "nothing", "sign": "=", "value": 1}]},
 }  # fmt: skip
