@@ -31,17 +31,15 @@ def learn_and_measure(method: str, read: argparse.Namespace) -> dict[str, Any]:
     from selfsight.workflows.train.request import TrainRequest
     from selfsight.workflows.train.run import RunPolicy, run_training
 
-    run_training, test = (f"{read.root}/{part}.parquet" for part in ("train", "test"))
+    train_data, test = (f"{read.root}/{part}.parquet" for part in ("train", "test"))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run"
-        wishes = TrainRequest(
-            data=run_training, method=method, size=32, batch=BATCH, epochs=read.epochs, seed=read.seed, device=read.device
-        )
+        wishes = TrainRequest(data=train_data, method=method, size=32, batch=BATCH, epochs=read.epochs, seed=read.seed, device=read.device)
         started = time.perf_counter()
         summary = run_training(wishes, path, RunPolicy(progress=_quiet))
         seconds = time.perf_counter() - started
         config = json.loads((path / "config.json").read_text())
-        found = Run(path, device=read.device).measure(train=run_training, test=test, probes=["knn", "linear"], floors=False)
+        found = Run(path, device=read.device).measure(train=train_data, test=test, probes=["knn", "linear"], floors=False)
     here = origin()
     return {
         "method": method,

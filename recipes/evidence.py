@@ -77,11 +77,11 @@ def learn_and_measure(read: argparse.Namespace, method: str, seed: int) -> dict[
     from selfsight.workflows.train.run import RunPolicy, run_training
 
     kind, data = method_class(method), read.data
-    run_training, test = SHAPES if data == "shapes" else (f"{read.root}/train.parquet", f"{read.root}/test.parquet")
+    train_data, test = SHAPES if data == "shapes" else (f"{read.root}/train.parquet", f"{read.root}/test.parquet")
     now = time.process_time if read.device == "cpu" else time.perf_counter
     with tempfile.TemporaryDirectory() as folder:
         run, before = Path(folder) / "run", Path(folder) / "before"
-        base = TrainRequest(data=run_training, size=32, seed=seed, limit=10_000, device=read.device)
+        base = TrainRequest(data=train_data, size=32, seed=seed, limit=10_000, device=read.device)
         started = now()
         if method in SECOND:
             first = replace(base, method="simclr", options=_views("simclr", data))
@@ -92,7 +92,7 @@ def learn_and_measure(read: argparse.Namespace, method: str, seed: int) -> dict[
         seconds, memory = now() - started, _megabytes(read.device)
         config = json.loads((run / "config.json").read_text())
         lent = _known_floors(data, method, config["backbone"])
-        found = Run(run, device=read.device).measure(train=run_training, test=test, probes=list(PROBES), limit=10_000, floors=lent is None)
+        found = Run(run, device=read.device).measure(train=train_data, test=test, probes=list(PROBES), limit=10_000, floors=lent is None)
     return {
         "probe": kind.card.probe,
         "scores": _plain(found.scores),

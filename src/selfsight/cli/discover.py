@@ -29,7 +29,7 @@ class Discover:
     what: Annotated[
         str,
         tyro.conf.arg(
-            help="with commas between: boxes (objects), segments (kinds of things over the whole data set), parts (of the objects), "
+            help="with commas between: boxes (objects), segments (classes over the whole data set), parts (of the objects), "
             "clusters (of whole pictures), duplicates (which pictures are there twice), selection (which are most worth a label), labels "
             "(names that were given to clusters in the explorer, as a table)"
         ),
@@ -42,7 +42,7 @@ class Discover:
             "balanced, kmeans, scan, pixels, and the same for selection; duplicates: features, pixels; the first by default"
         ),
     ] = None
-    kinds: Annotated[
+    classes: Annotated[
         int | None,
         tyro.conf.arg(
             help="how many segments, without ground (by default as many as the data have classes, else 10), parts (4) or clusters (as many "
@@ -84,7 +84,7 @@ class Discover:
 
 def run(arguments: list[str]) -> int:
     """Discover; return the exit code."""
-    words = "Find objects, kinds of things, parts, clusters or duplicates in pictures, without labels, and what to label."
+    words = "Find objects, segments, parts, clusters or duplicates in pictures, without labels, and what to label."
     read = parse(Discover, arguments, "discover", words)
     asked = _asked(read)
 
@@ -158,9 +158,9 @@ def _options(read: Discover, what: str) -> dict[str, Any]:
     from selfsight.discover.dense.features import FeatureSpec
 
     if what == "clusters":
-        return {"count": read.kinds, "seed": read.seed}
+        return {"count": read.classes, "seed": read.seed}
     if what == "selection":
-        return {"kinds": read.kinds, "count": read.count, "seed": read.seed}
+        return {"classes": read.classes, "count": read.count, "seed": read.seed}
     if what == "duplicates":
         return {}
     vectors = 15 if what == "segments" else 1
@@ -169,7 +169,7 @@ def _options(read: Discover, what: str) -> dict[str, Any]:
     if what == "boxes":
         return options | {"least": read.least}
     options["seed"] = read.seed
-    return options | ({"kinds": read.kinds} if what == "segments" else {"parts": read.kinds or 4, "within": read.within})
+    return options | ({"classes": read.classes} if what == "segments" else {"parts": read.classes or 4, "within": read.within})
 
 
 def _told(paths: list[Path], scores: dict[str, Any], *, quiet: bool) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import tyro
 
 from selfsight.core.schedule import Constant, Cosine, Steps, Warmup, parse_schedule
 
-__all__ = ["DeviceArg", "TypedSchedule", "emit", "method_options", "parse", "with_positional"]
+__all__ = ["RENAMED", "DeviceArg", "TypedSchedule", "current_options", "emit", "method_options", "parse", "with_positional"]
 
 T = TypeVar("T")
 
@@ -80,9 +80,25 @@ def with_positional(cls: type, positional: str, extra: Mapping[str, tuple[Any, A
     return make_dataclass(cls.__name__, members, frozen=True)
 
 
+RENAMED = {"discover": {"--kinds": "--classes"}}
+"""Options of version 0.1 by verb, and what they are called now; they work for one release."""
+
+
+def current_options(arguments: Sequence[str], verb: str) -> list[str]:
+    """The arguments with options of version 0.1 replaced by their present names, each with a warning on standard error."""
+    renamed, found = RENAMED.get(verb, {}), list[str]()
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name in renamed:
+            sys.stderr.write(f"warning: {name} is now called {renamed[name]}; the old name will be removed in the next release\n")
+        found.append(f"{renamed.get(name, name)}{equals}{value}")
+    return found
+
+
 def parse(kind: type[T] | Callable[..., T], arguments: Sequence[str], verb: str, words: str) -> T:
     """Read the arguments of a verb; a wrong one ends the program with exit code 2."""
-    return tyro.cli(kind, prog=f"selfsight {verb}", description=words, args=list(arguments), config=(tyro.conf.AvoidSubcommands,))
+    args = current_options(arguments, verb)
+    return tyro.cli(kind, prog=f"selfsight {verb}", description=words, args=args, config=(tyro.conf.AvoidSubcommands,))
 
 
 def method_options(

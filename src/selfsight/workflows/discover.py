@@ -80,9 +80,9 @@ def _segments(found: SegmentationResult, source: Source) -> Judged:
     return {"mean IoU": score} if score else {}
 
 
-def _segmented(phi: Representation, source: Source, method: str, *, kinds: int | None = None, **options: Any) -> SegmentationResult:
-    kinds = kinds or len(source.truth(np.arange(1)).classes) or 10
-    return segment_images(phi, source, method, classes=kinds, **options)
+def _segmented(phi: Representation, source: Source, method: str, *, classes: int | None = None, **options: Any) -> SegmentationResult:
+    classes = classes or len(source.truth(np.arange(1)).classes) or 10
+    return segment_images(phi, source, method, classes=classes, **options)
 
 
 def _parts(found: SegmentationResult, source: Source) -> Judged:
@@ -111,7 +111,7 @@ def _selection(
     source: Source,
     method: str,
     *,
-    kinds: int | None = None,
+    classes: int | None = None,
     count: int = 30,
     banks: Path | None = None,
     **options: Any,
@@ -124,7 +124,7 @@ def _selection(
     if count < 1:
         raise UsageError(f"A selection of {count} pictures holds none.", "Give 1 or more: --count 30")
     vectors = image_vectors(phi, source, method, banks)
-    found = find_clusters(phi, source, method, count=kinds, vectors=vectors, **options)
+    found = find_clusters(phi, source, method, count=classes, vectors=vectors, **options)
     chosen = tuple(select_for_labelling(vectors, found.labels, found.nearness, found.duplicates(), count))
     return Selection(found.names, chosen, found.labels, thumbnails(source, np.array([row for row, _ in chosen])), found.facts)
 
@@ -166,7 +166,7 @@ def discover(
 
     Args:
         phi, source: what looks, and at what.
-        what: a name of ``DISCOVERIES``: boxes (``discover.found.find_objects``), segments (``segment.segment_images``; as many kinds as
+        what: a name of ``DISCOVERIES``: boxes (``discover.found.find_objects``), segments (``segment.segment_images``; as many classes as
             classes are known, else 10), parts (``parts.find_parts``), clusters (``clusters.find_clusters``), duplicates
             (``labelling.find_duplicates``) or selection (``count`` pictures worth a label, by ``classes`` clusters).
         method, floors: how, each has a default; judge the untrained network and what needs no network too.
@@ -189,7 +189,7 @@ def discover(
         options = {name: value for name, value in options.items() if name not in ("kept", "banks")} | dict(kind.fixed(found))
         if ALIASES.get(method, method) not in kind.model_free:
             every["untrained"] = _untrained(phi, source, partial(kind.floor, source=source, method=method, **options), progress)
-        look = {name: options[name] for name in ("feature_spec", "classes", "kinds", "parts", "within", "count", "seed") if name in options}
+        look = {name: options[name] for name in ("feature_spec", "classes", "parts", "within", "count", "seed") if name in options}
         every |= {name: kind.floor(phi, source, name, **look) for name in kind.floors if name != method}
     return found, {name: {who: some[name] for who, some in every.items() if name in some} for name in judged}
 

@@ -88,7 +88,7 @@ def test_they_are_found_from_python(folder, run):
         assert {found.names[row] for row in range(43)} - {found.names[row] for row in found.unique()} == LEFT
         assert scores == {}
         assert all(words in found._repr_html_() for words in ("pictures to keep: 40 of 43", "03.png", "data:image/png;base64"))
-    few, _ = opened.discover(folder, what="selection", kinds=3, count=1)
+    few, _ = opened.discover(folder, what="selection", classes=3, count=1)
     assert [why for _, why in few.chosen] == ["central"]
     assert all(words in few._repr_html_() for words in ("pictures to label: 1 of 43", few.names[few.chosen[0][0]], "data:image/png;base64"))
     with pytest.raises(UsageError, match="0 pictures holds none"):

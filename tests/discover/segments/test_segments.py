@@ -72,7 +72,7 @@ def test_the_truth_itself_has_a_mean_iou_of_one_and_floors_stand_beside() -> Non
     score = score_segments(lambda row, _: turned[known[row]], source, classes, [(32, 32)] * 6)
     assert score is not None
     assert score.value == 1.0
-    _, scores = discover(PHI, source, "segments", "object", kinds=3, feature_spec=FeatureSpec(32))
+    _, scores = discover(PHI, source, "segments", "object", classes=3, feature_spec=FeatureSpec(32))
     assert list(scores["mean IoU"]) == ["object", "untrained", "colour"]
 
 

@@ -176,6 +176,7 @@ def test_the_first_network_says_who_is_near(tmp_path: Path) -> None:
 
 
 def test_exports_need_no_torch() -> None:
-    words = "import sys, selfsight.explorer.server.exports, selfsight.explorer.server.fiftyone; print('torch' in sys.modules, 'fiftyone' in sys.modules)"
+    words = "import sys, selfsight.explorer.server.exports, selfsight.explorer.server.fiftyone; "
+    words += "print('torch' in sys.modules, 'fiftyone' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

@@ -206,7 +206,7 @@ def choose_count(
     """
     tried = tuple(count for count in sorted(set(counts)) if 2 <= count <= len(rows) // 2)
     if not tried:
-        raise UsageError(f"Of {len(rows)} pictures no number of clusters can be chosen.", "Give more pictures, or --kinds.")
+        raise UsageError(f"Of {len(rows)} pictures no number of clusters can be chosen.", "Give more pictures, or --classes.")
     unit = normalize(torch.from_numpy(np.array(rows, dtype=np.float32)))
     scores, spreads = list[float](), list[float]()
     for count in tried:

@@ -141,7 +141,8 @@ def find_parts(
     """
     parter = PARTERS[look_up("way to find parts", method, PARTERS)]
     batches = _held(
-        partial(iter_feature_batches, phi, source, feature_spec or FeatureSpec(), rows=rows, cache=kept), len(source) if rows is None else len(rows)
+        partial(iter_feature_batches, phi, source, feature_spec or FeatureSpec(), rows=rows, cache=kept),
+        len(source) if rows is None else len(rows),
     )
     ground = partial(_localised, within) if within else co_segmented(batches, seed=seed, progress=progress)
     painter = parter(batches, ground, parts, seed=seed, progress=progress, **options)

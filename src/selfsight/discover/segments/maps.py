@@ -1,4 +1,4 @@
-"""What is at every place of some pictures: kinds or parts, by number, as files and as a sheet."""
+"""What is at every place of some pictures: classes or parts, by number, as files and as a sheet."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,7 +31,7 @@ class SegmentationResult:
         sizes: (height, width) of the picture files in pixels.
         read: (height, width) as the data set gives them.
         maps: the kind at each place, from 1; 0 is ground.
-        kinds: how many there are, without ground.
+        classes: how many there are, without ground.
         pictures: small copies of the first.
         facts: how it was done.
         word: what files are called after.
@@ -48,7 +48,7 @@ class SegmentationResult:
 
     @classmethod
     def of(
-        cls, painted: Iterable[tuple[FeatureBatch, Sequence[Map]]], kinds: int, facts: dict[str, Any], word: str = "segments"
+        cls, painted: Iterable[tuple[FeatureBatch, Sequence[Map]]], classes: int, facts: dict[str, Any], word: str = "segments"
     ) -> "SegmentationResult":
         """From pictures in batches, each batch with its maps."""
         names, sizes, read = list[str](), list[Size](), list[Size]()
@@ -57,14 +57,14 @@ class SegmentationResult:
             names, sizes, read = [*names, *feature_batch.names], [*sizes, *feature_batch.sizes], [*read, *feature_batch.read]
             maps += some
             pictures += feature_batch.small(SHOWN - len(pictures))
-        return cls(tuple(names), tuple(sizes), tuple(read), tuple(maps), kinds, tuple(pictures), facts, word)
+        return cls(tuple(names), tuple(sizes), tuple(read), tuple(maps), classes, tuple(pictures), facts, word)
 
     def at(self, row: int, size: Size) -> Int[np.ndarray, "height width"]:
         """The kind at each pixel of a picture of some size."""
         return stretched(self.maps[row], size)
 
     def save(self, folder: Path) -> list[Path]:
-        """Write a folder with a PNG of kinds for each picture, a ``.json`` (the share of each kind) and a sheet, called ``segments``."""
+        """Write a folder with a PNG of classes for each picture, a ``.json`` (the share of each kind) and a sheet, called ``segments``."""
         folder.mkdir(parents=True, exist_ok=True)
         for row, target in enumerate(mask_files(self.names, folder / self.word)):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ class SegmentationResult:
         return [folder / name for name in (f"{self.word}.png", f"{self.word}.json", self.word)]
 
     def _repr_png_(self) -> bytes:
-        """The first pictures with their kinds in colours."""
+        """The first pictures with their classes in colours."""
         colours = many_colours(self.classes)
         return page([painted(picture, one, colours) for picture, one in zip(self.pictures, self.maps, strict=False)])
 
@@ -89,7 +89,7 @@ class SegmentationResult:
         marks = ("ground", *map(swatch, many_colours(self.classes).tolist()))
         rows = [(mark, kind, parts[kind], holds[kind]) for kind, mark in enumerate(marks)]
         told = table(("", "number", "of all places", "pictures that have it"), rows)
-        words = f"{self.classes} {'kinds' if self.word == 'segments' else self.word}"
+        words = f"{self.classes} {'classes' if self.word == 'segments' else self.word}"
         return panel(words, facts(self.facts or {}), inlined(self._repr_png_(), "the first pictures in colours"), told)
 
 
@@ -101,14 +101,16 @@ def with_maps(batches: Iterator[FeatureBatch], maps: Sequence[Map]) -> Iterator[
         at += len(feature_batch)
 
 
-def edged(batches: Callable[[], Iterator[FeatureBatch]], maps: Sequence[Map], kinds: int, sure: float = 0.7) -> list[Map]:
+def edged(batches: Callable[[], Iterator[FeatureBatch]], maps: Sequence[Map], classes: int, sure: float = 0.7) -> list[Map]:
     """Maps over finer cells, with edges where colours have theirs."""
     found, field = list[Map](), Field()
     for feature_batch, some in with_maps(batches(), maps):
         for picture, one in zip(feature_batch.pixels.cpu(), some, strict=True):
             size = cells_of(picture.shape[1:])
-            chance = interpolate(one_hot(torch.from_numpy(one), kinds + 1).permute(2, 0, 1)[None].float(), size, mode="bilinear").flatten(2)
-            unary = -(sure * chance + (1 - sure) / (kinds + 1)).log()
+            chance = interpolate(one_hot(torch.from_numpy(one), classes + 1).permute(2, 0, 1)[None].float(), size, mode="bilinear").flatten(
+                2
+            )
+            unary = -(sure * chance + (1 - sure) / (classes + 1)).log()
             kernel = field.kernel(adaptive_avg_pool2d(picture[None], size))
             found.append(mean_field(unary, kernel, field.rounds)[0].argmax(0).reshape(size).numpy())
     return found

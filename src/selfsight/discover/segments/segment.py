@@ -86,16 +86,16 @@ def segment_images(
 
     Args:
         phi, source: the representation, the data set.
-        method: a name of ``SEGMENTERS``, or ``iic``: a linear layer over places that tells a flipped picture's kinds alike and fills
-            all kinds (Ji et al. 2018, arXiv:1807.06653).
-        kinds: how many, without ground.
+        method: a name of ``SEGMENTERS``, or ``iic``: a linear layer over places that tells a flipped picture's classes alike and fills
+            all classes (Ji et al. 2018, arXiv:1807.06653).
+        classes: how many, without ground.
         feature_spec: at which scale, which features and how many eigenvectors; 15 unless it says.
-        refine, learn: move edges to those of colours; a linear layer over places learns the kinds and paints again (self-training).
+        refine, learn: move edges to those of colours; a linear layer over places learns the classes and paints again (self-training).
         rows, seed: which pictures, all by default; of all chance.
         kept, progress, options: a folder in which eigenvectors and pieces are kept; called with how far it is; of the segmenter.
 
     Raises:
-        UsageError: there is no such segmenter, or there are fewer pieces than kinds.
+        UsageError: there is no such segmenter, or there are fewer pieces than classes.
     """
     batches = partial(iter_feature_batches, phi, source, feature_spec or FeatureSpec(vectors=15), rows=rows, cache=kept)
     look_up("segmenter", method, (*SEGMENTERS, "iic"))
@@ -110,10 +110,10 @@ def segment_images(
 
 
 Told = Callable[[Float[Tensor, "piece dim"]], Int[Tensor, " piece"]]
-"""From vectors of pieces to their kinds, from 1."""
+"""From vectors of pieces to their classes, from 1."""
 
 
-def _nearest_kind(cut: _Cut, kinds: int, seed: int, progress: ProgressCallback) -> Told:
+def _nearest_kind(cut: _Cut, classes: int, seed: int, progress: ProgressCallback) -> Told:
     """The nearest of the centroids of a sample of all pieces."""
     sample, pictures, unit = ReservoirSample(seed), 0, cut.method != COLOURS_ALONE
     for feature_batch, pieces in cut:
@@ -122,9 +122,9 @@ def _nearest_kind(cut: _Cut, kinds: int, seed: int, progress: ProgressCallback) 
         pictures += len(feature_batch)
         progress(f"{cut.method}: {pictures:,} pictures in pieces") if pictures % 64 < len(feature_batch) else None
     (vectors,) = sample.rows()
-    if len(vectors) < kinds:
-        raise UsageError(f"The pictures have {len(vectors)} pieces, too few for {kinds} kinds.", "Ask for fewer kinds.")
-    centres = kmeans(vectors, kinds, seed=seed, spherical=unit, restarts=3).centroids
+    if len(vectors) < classes:
+        raise UsageError(f"The pictures have {len(vectors)} pieces, too few for {classes} classes.", "Ask for fewer classes.")
+    centres = kmeans(vectors, classes, seed=seed, spherical=unit, restarts=3).centroids
 
     def told(vectors: Tensor) -> Tensor:
         given = vectors.float().cpu()
@@ -142,14 +142,14 @@ def _places(feature_batch: FeatureBatch) -> Float[Tensor, "place dim"]:
     return normalize(feature_batch.features.flatten(2), dim=1).transpose(1, 2).flatten(0, 1).cpu()
 
 
-def _learnt(batches: Callable[[], Iterator[FeatureBatch]], maps: Sequence[np.ndarray], kinds: int) -> list[np.ndarray]:
+def _learnt(batches: Callable[[], Iterator[FeatureBatch]], maps: Sequence[np.ndarray], classes: int) -> list[np.ndarray]:
     """What a linear layer over places makes of the maps: a softmax regression with ``1e-4 |W|²``, to its optimum."""
     sample = ReservoirSample(0)
     for feature_batch, some in with_maps(batches(), maps):
         sample.add(_places(feature_batch), torch.from_numpy(np.concatenate([one.ravel() for one in some])))
     rows, labels = sample.rows()
     rows = rows.double()
-    weight = torch.zeros(kinds + 1, rows.shape[1] + 1, dtype=torch.float64, requires_grad=True)
+    weight = torch.zeros(classes + 1, rows.shape[1] + 1, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS([weight], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> float:
@@ -168,8 +168,8 @@ def _learnt(batches: Callable[[], Iterator[FeatureBatch]], maps: Sequence[np.nda
     return found
 
 
-def _iic_head(batches: Callable[[], Iterator[FeatureBatch]], kinds: int, seed: int, progress: ProgressCallback) -> Told:
-    """A linear layer over places whose kinds are the same in a flipped picture, and tell as much as they can."""
+def _iic_head(batches: Callable[[], Iterator[FeatureBatch]], classes: int, seed: int, progress: ProgressCallback) -> Told:
+    """A linear layer over places whose classes are the same in a flipped picture, and tell as much as they can."""
     sample = ReservoirSample(seed)
     for feature_batch in batches():
         turned = FeatureBatch(feature_batch.phi, feature_batch.pixels.flip(3), feature_batch.spec).features.flip(3)
@@ -177,7 +177,7 @@ def _iic_head(batches: Callable[[], Iterator[FeatureBatch]], kinds: int, seed: i
     one, other = sample.rows()
     generator = torch.Generator().manual_seed(seed)
     scale = one.std(0).clamp(min=1e-6)
-    heads = [nn.Linear(one.shape[1], kinds) for _ in range(5)]
+    heads = [nn.Linear(one.shape[1], classes) for _ in range(5)]
     for head in heads:
         nn.init.normal_(head.weight, std=one.shape[1] ** -0.5, generator=generator)
         nn.init.zeros_(head.bias)
