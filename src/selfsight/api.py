@@ -1,19 +1,18 @@
 """The Python face: learn, load, wrap, open, Run."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from selfsight.backbones.loading import load_representation
 from selfsight.backbones.onnx import export_onnx
-from selfsight.bank.extract import fingerprint, get_bank
+from selfsight.bank.extract import get_bank
 from selfsight.bank.store import Bank
 from selfsight.core.clock import Clock
 from selfsight.core.errors import UsageError
@@ -22,16 +21,12 @@ from selfsight.core.representation import Representation
 from selfsight.data.loader import load_images
 from selfsight.data.opening import open_source
 from selfsight.data.source import Source
-from selfsight.data.views.image.geometry import central_square
 from selfsight.engine.hardware import fast_bf16, find_device
-from selfsight.explain.attribution.explanation import Explanation, explain
-from selfsight.explain.checks.diagnosis import Diagnosis, diagnose
-from selfsight.explain.gallery import Gallery, inversions, maximisers
-from selfsight.explain.inversion.descent import Inversion, invert, invert_by_network
-from selfsight.explain.inversion.inverter import Inverter, invert_learned, learn_inverter
-from selfsight.explain.synthesis.activation import Fourier, Generated, Parameterisation, Phase, Pixels
+from selfsight.explain.attribution.explanation import Explanation
+from selfsight.explain.checks.diagnosis import Diagnosis
+from selfsight.explain.gallery import Gallery
+from selfsight.explain.inversion.inverter import Inverter
 from selfsight.explain.synthesis.comparison import compare_units
-from selfsight.explain.synthesis.priors import estimate_spectrum
 from selfsight.explorer.prepare.build import find_or_prepare
 from selfsight.explorer.server.opening import RunningServer, serve
 from selfsight.measure.results import Score
@@ -41,7 +36,7 @@ from selfsight.workflows.discover import IMAGE_LEVEL, discover
 from selfsight.workflows.evaluate.comparison import Comparison
 from selfsight.workflows.evaluate.probes import EvaluationResult
 from selfsight.workflows.evaluate.run import compare_representations, evaluate_representation
-from selfsight.workflows.explain import fixed_target, read_images, target_of
+from selfsight.workflows.explain import diagnose_images, explain_images, get_inverter, invert_images, maximise_targets, sample_images
 from selfsight.workflows.train.config import TrainConfig, build, frame_of
 from selfsight.workflows.train.request import TrainRequest
 from selfsight.workflows.train.run import RunPolicy, continue_run, run_training
@@ -203,9 +198,8 @@ class Run:
             whole: the whole picture in place of its middle square.
             progress: called with what is being done.
         """
-        asked = read_images([str(path) for path in images], self.phi, whole=whole)
-        chosen = target_of(target, self.phi, asked.images, self.path / "measures")
-        return explain(self.phi, asked.images, chosen, methods, names=asked.names, progress=progress)
+        images = [str(image) for image in images]
+        return explain_images(self.phi, self.path, images, target=target, methods=methods, whole=whole, progress=progress)
 
     def diagnose(self, images: Sequence[str | Path], *, target: str = "class", **more: Any) -> Diagnosis:
         """For each image the smallest part that is enough, and whether it lies on the object, where that is known.
@@ -215,9 +209,7 @@ class Run:
             target: what is explained; see ``explain``.
             more: passed on to ``explain.diagnosis.diagnose``.
         """
-        asked = read_images([str(path) for path in images], self.phi)
-        chosen = target_of(target, self.phi, asked.images, self.path / "measures")
-        return diagnose(self.phi, asked.images, chosen, objects=asked.objects, names=asked.names, **more)
+        return diagnose_images(self.phi, self.path, [str(image) for image in images], target=target, **more)
 
     def invert(
         self,
@@ -243,19 +235,8 @@ class Run:
         Raises:
             UsageError: there is no such way, image or layer.
         """
-        asked = read_images([str(path) for path in images], self.phi)
-        ways: dict[str, Callable[[str], Inversion]] = {
-            "descent": lambda layer: invert(self.phi, asked.images, layer, **more),
-            "form": lambda layer: invert_by_network(self.phi, asked.images, layer, **more),
-            "learned": lambda layer: invert_learned(self.phi, asked.images, self.inverter(layer, like=like, progress=progress, **more)),
-        }
-        if by not in ways:
-            raise UsageError(f"Pictures cannot be found again by {by!r}.", f"The ways are: {', '.join(ways)}.")
-        found: dict[str, Inversion] = {}
-        for layer in list(layers) or self.phi.layers:
-            progress(f"{layer} of {len(asked.images)} images")
-            found[layer] = ways[by](layer)
-        return inversions(asked.images, found, names=asked.names, representation=self.phi.name, by=by, **more)
+        images = [str(image) for image in images]
+        return invert_images(self.phi, self.path, images, layers=layers, by=by, like=like, progress=progress, **more)
 
     def inverter(
         self,
@@ -273,21 +254,11 @@ class Run:
             progress: called with how it stands.
             more: passed on to ``explain.inverter.learn_inverter``; it is then learnt again.
         """
-        folder = self.path / "explanations" / "inverters" / (layer or "output")
-        mark, of = f"{fingerprint(self.phi)} {like or ''}", folder / "learnt_from.txt"
-        if of.is_file() and of.read_text() == mark and not more:
-            return Inverter.load(folder).to(self.phi.device)
-        progress(f"learning to paint what {layer or 'the output'} says")
-        found = learn_inverter(self.phi, self._pictures(like, 4000), layer, progress=progress, **more)
-        found.save(folder)
-        of.write_text(mark)
-        return found
+        return get_inverter(self.phi, self.path, layer, like=like, progress=progress, **more)
 
     def _pictures(self, like: str | None, most: int) -> Tensor:
         """Squares of a data set, by default of what was learnt from, evenly drawn."""
-        source = self.source() if like is None else open_source(like, size=self.phi.size)
-        rows = np.linspace(0, len(source) - 1, min(most, len(source))).astype(np.int64)
-        return torch.cat([central_square(load_images(source, part), self.phi.size) for part in np.array_split(rows, -(-len(rows) // 500))])
+        return sample_images(self.phi, self.path, like, most)
 
     def maximise(
         self,
@@ -310,16 +281,7 @@ class Run:
         Raises:
             UsageError: there is no such target or writing.
         """
-        chosen = [fixed_target(text, self.phi, self.path / "measures") for text in targets]
-        ways: dict[str, Callable[[], Parameterisation]] = {
-            "fourier": Fourier,
-            "pixels": Pixels,
-            "phase": lambda: Phase(estimate_spectrum(self._pictures(like, 500))),
-            "generated": lambda: Generated(self.inverter(like=like, progress=progress)),
-        }
-        if writing not in ways:
-            raise UsageError(f"Pictures cannot be written down as {writing!r}.", f"The ways are: {', '.join(ways)}.")
-        return maximisers(self.phi, chosen, writing=ways[writing](), **more)
+        return maximise_targets(self.phi, self.path, targets, writing=writing, like=like, progress=progress, **more)
 
     def compare(self, others: Sequence["str | Path | Run"], *, like: str | None = None, count: int = 4, **more: Any) -> Gallery:
         """What units of the same rank like most, here and in other networks (``explain.comparison.compare_units``).

@@ -65,7 +65,7 @@ def test_boxes(source: Source, phi: Representation, kind: str, method: str) -> N
     found: dict[str, Any] = {}
     looked = FeatureSpec(48) if method in ("attention", "background", "dino_seg", "found") else LOOKS[kind]
     for refine in (False, True) if method in LOCALISERS else (False,):
-        one = find_objects(phi, source, method, look=looked, least=0.0, refine=refine, rows=_few(source, 2 if refine else 6))
+        one = find_objects(phi, source, method, feature_spec=looked, least=0.0, refine=refine, rows=_few(source, 2 if refine else 6))
         word = "refined" if refine else "plain"
         found[f"{word}/regions of each"] = [len(some) for some in one.regions]
         found[f"{word}/boxes"] = np.concatenate([one.boxes(row) for row in range(len(one.names))]).round(6).tolist()
@@ -83,8 +83,8 @@ def test_segments(source: Source, phi: Representation, kind: str, method: str) -
     count, ways = (2, ["plain"]) if method == "iic" else (5, ["plain", "learn", "refine"] if method == "spectral" else ["plain", "learn"])
     for word in ways:
         how = {} if word == "plain" else {word: True}
-        one = segment_images(phi, source, method, kinds=5, look=look, rows=_few(source, count), **how, **more)
-        found |= {f"{word}/kinds": one.kinds, f"{word}/sizes": np.bincount(np.concatenate([some.ravel() for some in one.maps])).tolist()}
+        one = segment_images(phi, source, method, classes=5, feature_spec=look, rows=_few(source, count), **how, **more)
+        found |= {f"{word}/kinds": one.classes, f"{word}/sizes": np.bincount(np.concatenate([some.ravel() for some in one.maps])).tolist()}
         found |= {f"{word}/map {row}": one.maps[row] for row in range(2)}
     check(f"discover.segments.{kind}.{method}", found)
 
@@ -94,8 +94,10 @@ def test_segments(source: Source, phi: Representation, kind: str, method: str) -
 def test_parts(source: Source, phi: Representation, kind: str, method: str, within: str) -> None:
     more: dict[str, Any] = {"steps": 20} if method == "contrast" else {}
     look = FeatureSpec(48, LOOKS[kind].layer)
-    one = find_parts(phi, source, method, parts=3, look=look, within=None if within == "shared" else within, rows=_few(source, 8), **more)
-    found: dict[str, Any] = {"word": one.word, "kinds": one.kinds}
+    one = find_parts(
+        phi, source, method, parts=3, feature_spec=look, within=None if within == "shared" else within, rows=_few(source, 8), **more
+    )
+    found: dict[str, Any] = {"word": one.word, "kinds": one.classes}
     found["sizes"] = np.bincount(np.concatenate([some.ravel() for some in one.maps]), minlength=4).tolist()
     check(f"discover.parts.{kind}.{method}.{within}", found | {f"map {row}": one.maps[row] for row in range(3)})
 
@@ -105,9 +107,12 @@ def test_clusters(source: Source, phi: Representation, kind: str, method: str) -
     one = find_clusters(phi, source, method, count=4)
     truth = source.truth(np.arange(len(source)))
     assert truth.labels is not None
-    found: dict[str, Any] = {"labels": one.labels.tolist(), "nearness": one.nearness.tolist(), "lonely": one.lonely.tolist()}
+    found: dict[str, Any] = {"labels": one.labels.tolist(), "nearness": one.nearness.tolist(), "lonely": one.neighbour_distance.tolist()}
     found |= {"outliers": one.outliers(5), "duplicates": int(np.isfinite(one.duplicates()).sum())}
-    check(f"discover.clusters.{kind}.{method}", found | flat("clusters", one.called(truth.labels, truth.classes).to_json()["clusters"]))
+    check(
+        f"discover.clusters.{kind}.{method}",
+        found | flat("clusters", one.with_class_names(truth.labels, truth.classes).to_json()["clusters"]),
+    )
 
 
 def test_number_of_clusters(source: Source, phi: Representation, kind: str) -> None:
@@ -132,7 +137,7 @@ def test_duplicates(source: Source, phi: Representation, kind: str, method: str)
 
 @pytest.mark.parametrize("method", DISCOVERIES["selection"].methods)
 def test_selection(source: Source, phi: Representation, kind: str, method: str) -> None:
-    one, scores = discover(phi, source, "selection", method, kinds=4, count=9)
+    one, scores = discover(phi, source, "selection", method, classes=4, count=9)
     assert scores == {}
     found = {"rows": [row for row, _ in one.chosen], "why": [why for _, why in one.chosen], "clusters": one.clusters.tolist()}
     check(f"discover.selection.{kind}.{method}", found | flat("counts", one.counts()))
@@ -171,7 +176,7 @@ def test_masks_of_frames(source: Source, phi: Representation, kind: str) -> None
     frames = [picture.roll(2 * step, 2) for step in range(4)]
     first = np.zeros((48, 48), dtype=np.int64)
     first[8:28, 10:30], first[30:44, 30:44] = 1, 2
-    carried = list(propagate(phi, frames, first, look=LOOKS[kind], context=2, radius=6))
+    carried = list(propagate(phi, frames, first, feature_spec=LOOKS[kind], context=2, radius=6))
     sizes = [np.bincount(one.ravel(), minlength=3).tolist() for one in carried]
     check(f"discover.frames.{kind}", {"sizes": sizes} | {f"frame {row}": one for row, one in enumerate(carried)})
 

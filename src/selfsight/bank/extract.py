@@ -1,7 +1,7 @@
-"""Passing a data set through a network."""
+"""Extract features of a data set, all layers in one pass, streamed to disk."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +9,46 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from selfsight.bank.store import OUTPUT, Bank, write_bank
+from selfsight.bank.store import OUTPUT, Bank, BankWriter
 from selfsight.core.representation import Representation
 from selfsight.data.loader import sequential
 from selfsight.data.source import Source
 from selfsight.data.views.image.geometry import central_square
 
-__all__ = ["Encoder", "extract_features", "fingerprint", "get_bank"]
+__all__ = ["Encoder", "extract_features", "fingerprint", "get_bank", "make_encoder", "stream_features"]
 
 Encoder = Callable[[Float[Tensor, "batch channel height width"]], Mapping[str, Float[Tensor, "batch dim"]]]
-"""From pictures in [0, 1] to named vectors."""
+"""From images in [0, 1] to named vectors."""
+
+
+def stream_features(
+    source: Source,
+    encoder: Encoder,
+    *,
+    size: int,
+    batch: int = 256,
+    device: torch.device | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> Iterator[dict[str, Float[np.ndarray, "batch dim"]]]:
+    """Encode the central square of every image, in order, without gradients; yields float32 rows by name, a batch at a time.
+
+    Args:
+        source: the data set.
+        encoder: from images to named vectors.
+        size: side of the square in pixels.
+        batch: images at a time.
+        device: where the encoder runs.
+        progress: called with (images done, images in all).
+    """
+    done = 0
+    for images in sequential(source, batch):
+        with torch.inference_mode():
+            moved = images.map(lambda tensor: tensor.to(device)) if device else images
+            found = {name: rows.float().cpu().numpy() for name, rows in encoder(central_square(moved, size)).items()}
+        done += len(images)
+        if progress:
+            progress(done, len(source))
+        yield found
 
 
 def extract_features(
@@ -30,17 +60,11 @@ def extract_features(
     device: torch.device | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> dict[str, Float[np.ndarray, "sample dim"]]:
-    """The central view of every picture through an encoder, in order, without gradients; float32 rows by name."""
+    """The rows of ``stream_features``, joined in memory; for data sets whose features fit there."""
     kept: dict[str, list[np.ndarray]] = {}
-    done = 0
-    with torch.inference_mode():
-        for images in sequential(source, batch):
-            moved = images.map(lambda tensor: tensor.to(device)) if device else images
-            for name, rows in encoder(central_square(moved, size)).items():
-                kept.setdefault(name, []).append(rows.float().cpu().numpy())
-            done += len(images)
-            if progress:
-                progress(done, len(source))
+    for found in stream_features(source, encoder, size=size, batch=batch, device=device, progress=progress):
+        for name, rows in found.items():
+            kept.setdefault(name, []).append(rows)
     return {name: np.concatenate(rows) for name, rows in kept.items()}
 
 
@@ -63,25 +87,26 @@ def get_bank(
     bf16: bool = False,
     progress: Callable[[int, int], object] | None = None,
 ) -> Bank:
-    """The bank of a representation on a source, inside ``folder``; made when it is not there yet.
+    """The bank (cached features) of a representation on a source; extracted where ``folder`` does not hold it yet.
+
+    Layers that the bank holds already are kept when others are added. Banks of another precision stand beside each other.
 
     Args:
         phi: the representation.
         source: the data set.
-        folder: where banks are kept; the bank's own name is a digest of weights and data.
+        folder: where banks are kept; the bank's own name is a digest of weights, data, size and precision.
         layers: layers kept beside the network's output.
-        half: keep float16.
+        half: store float16 in place of float32.
         bf16: compute in bfloat16 where the network allows.
-        progress: called with (done, all).
+        progress: called with (images done, images in all).
     """
-    mark, kind = fingerprint(phi), "float16" if half else "float32"
-    path = folder / f"{mark}-{source.fingerprint}-{phi.size}"
+    mark, kind, precision = fingerprint(phi), "float16" if half else "float32", "bf16" if bf16 else "fp32"
+    path = folder / f"{mark}-{source.fingerprint}-{phi.size}-{precision}{'-half' if half else ''}"
     if (path / "origin.json").is_file():
         bank = Bank(path)
-        if set(layers) <= set(bank.layers) and bank.origin["kind"] == kind:
+        if set(layers) <= set(bank.layers):
             return bank
-    encoder = make_encoder(phi, layers, bf16=bf16)
-    rows = extract_features(source, encoder, size=phi.size, device=phi.device, progress=progress)
+        layers = tuple(dict.fromkeys((*(name for name in bank.layers if name != OUTPUT), *layers)))
     origin = {
         "representation": phi.name,
         "weights": mark,
@@ -89,16 +114,26 @@ def get_bank(
         "fingerprint": source.fingerprint,
         "size": phi.size,
         "kind": kind,
+        "precision": precision,
     }
-    return write_bank(path, {name: value.astype(kind) for name, value in rows.items()}, list(source.names), origin)
+    with BankWriter(path, len(source), kind) as writer:
+        for found in stream_features(source, make_encoder(phi, layers, bf16=bf16), size=phi.size, device=phi.device, progress=progress):
+            writer.add(found)
+        return writer.finish(list(source.names), origin)
 
 
 def make_encoder(phi: Representation, layers: Sequence[str] = (), *, bf16: bool = False) -> Encoder:
-    """An encoder that says what a representation says, at its output and at layers."""
+    """An encoder of the network's output and of layers, by one forward pass of each batch.
+
+    Args:
+        phi: the representation.
+        layers: names of layers beside the output.
+        bf16: compute in bfloat16.
+    """
 
     def encode(images: Tensor) -> dict[str, Tensor]:
         with torch.autocast(phi.device.type, torch.bfloat16, enabled=bf16):
-            pixels = images.contiguous(memory_format=torch.channels_last)
-            return {OUTPUT: phi.pooled(pixels)} | {layer: phi.pooled(pixels, layer) for layer in layers}
+            output, inner = phi.pooled_layers(images.contiguous(memory_format=torch.channels_last), layers)
+            return {OUTPUT: output} | inner
 
     return encode

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from selfsight.core.errors import UsageError
 from selfsight.render.panels import facts, panel, table
 
-__all__ = ["OUTPUT", "Bank", "write_bank"]
+__all__ = ["OUTPUT", "Bank", "BankWriter", "write_bank"]
 
 OUTPUT = "output"
 """The layer name of the network's own pooled vector."""
@@ -67,19 +67,65 @@ class Bank:
         return panel(f"What is said of {len(self):,} pictures", facts(about), table(("layer", "numbers a picture"), rows))
 
 
+class BankWriter:
+    """Writes a bank batch by batch into memory-mapped arrays; inside a ``with``, whole or not at all.
+
+    Args:
+        path: the bank's folder.
+        count: samples in all.
+        kind: float16 or float32.
+    """
+
+    def __init__(self, path: Path, count: int, kind: str = "float32") -> None:
+        self.path, self.count, self.kind, self.done = path, count, kind, 0
+        self._arrays: dict[str, np.memmap[Any, Any]] = {}
+
+    def __enter__(self) -> "BankWriter":
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._temporary = Path(tempfile.mkdtemp(dir=self.path.parent, prefix=".partial-"))
+        return self
+
+    def add(self, rows: Mapping[str, Float[np.ndarray, "batch ..."]]) -> None:
+        """The next samples' vectors by layer."""
+        size = len(next(iter(rows.values())))
+        for name, some in rows.items():
+            if name not in self._arrays:
+                file, shape = self._temporary / f"{name}.npy", (self.count, *some.shape[1:])
+                self._arrays[name] = np.lib.format.open_memmap(file, "w+", np.dtype(self.kind), shape)
+            self._arrays[name][self.done : self.done + size] = some
+        self.done += size
+
+    def finish(self, names: Sequence[str], origin: Mapping[str, Any]) -> Bank:
+        """Put the bank in its place."""
+        layers = list(self._arrays)
+        for array in self._arrays.values():
+            array.flush()
+        self._arrays.clear()
+        return _placed(self._temporary, self.path, layers, names, origin)
+
+    def __exit__(self, *problem: object) -> None:
+        self._arrays.clear()
+        shutil.rmtree(self._temporary, ignore_errors=True)
+
+
 def write_bank(path: Path, layers: Mapping[str, np.ndarray], names: Sequence[str], origin: Mapping[str, Any]) -> Bank:
-    """Write a bank, whole or not at all."""
+    """Write a bank of arrays in memory, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=".partial-"))
     try:
         for name, rows in layers.items():
             np.save(temporary / f"{name}.npy", rows)
-        pq.write_table(pa.table({"name": list(names)}), temporary / "items.parquet")
-        content = dict(origin) | {"layers": list(layers), "count": len(names)}
-        (temporary / "origin.json").write_text(json.dumps(content, indent=1) + "\n")
-        temporary.chmod(0o755)
-        shutil.rmtree(path, ignore_errors=True)
-        temporary.replace(path)
+        return _placed(temporary, path, list(layers), names, origin)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _placed(temporary: Path, path: Path, layers: list[str], names: Sequence[str], origin: Mapping[str, Any]) -> Bank:
+    """Add the table of samples and the origin, and move the folder to its place."""
+    pq.write_table(pa.table({"name": list(names)}), temporary / "items.parquet")
+    content = dict(origin) | {"layers": layers, "count": len(names)}
+    (temporary / "origin.json").write_text(json.dumps(content, indent=1) + "\n")
+    temporary.chmod(0o755)
+    shutil.rmtree(path, ignore_errors=True)
+    temporary.replace(path)
     return Bank(path)

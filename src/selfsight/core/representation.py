@@ -196,9 +196,28 @@ class Representation:
         """One vector an image: the network's own, or the mean over places (or the class token) at a layer."""
         if layer is None:
             return self.features(images).pooled
-        output = self._layer_output(images, layer)
+        return self._pool(self._layer_output(images, layer), images.shape[-2:], layer)
+
+    def pooled_layers(
+        self, images: Num[Tensor, "batch channel height width"], layers: Sequence[str] = ()
+    ) -> tuple[Float[Tensor, "batch dim"], dict[str, Float[Tensor, "batch layer_dim"]]]:
+        """The network's own vector of each image, and that of every layer by name, from one forward pass.
+
+        Args:
+            images: uint8 (0 to 255), or floating point in [0, 1].
+            layers: dotted names.
+
+        Raises:
+            UsageError: there is no such layer.
+        """
+        with capture_activations(self.backbone, *layers) as captured:
+            output = self.features(images).pooled
+            return output, {layer: self._pool(tensor_of(captured[layer]), images.shape[-2:], layer) for layer in layers}
+
+    def _pool(self, output: Tensor, size: Sequence[int], layer: str) -> Float[Tensor, "batch dim"]:
+        """One vector an image of what a layer returned for images of some size (height, width)."""
         if output.ndim == 4:
-            return self.as_grid(output, images.shape[-2:], layer).mean((2, 3))
+            return self.as_grid(output, size, layer).mean((2, 3))
         if output.ndim == 3:
             prefix = getattr(self.backbone, "prefix", 0)
             cls = prefix and getattr(self.backbone, "pool", "cls") == "cls"

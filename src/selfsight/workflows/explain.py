@@ -1,26 +1,52 @@
 """What is asked, as it is typed: images by path or by row of a data set, and targets such as ``class:dog`` or ``unit:stages.2/41``."""
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from selfsight.bank.extract import fingerprint
 from selfsight.core.errors import DataError, UsageError
+from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
 from selfsight.core.views import Images
 from selfsight.data.decode import Unreadable, decode
 from selfsight.data.loader import load_images
 from selfsight.data.opening import open_source
+from selfsight.data.source import Source
 from selfsight.data.views.image.geometry import central_square, resize_whole
+from selfsight.explain.attribution.explanation import Explanation, explain
+from selfsight.explain.checks.diagnosis import Diagnosis, diagnose
+from selfsight.explain.gallery import Gallery, inversions, maximisers
+from selfsight.explain.inversion.descent import Inversion, invert, invert_by_network
+from selfsight.explain.inversion.inverter import Inverter, invert_learned, learn_inverter
+from selfsight.explain.synthesis.activation import Fourier, Generated, Parameterisation, Phase, Pixels
+from selfsight.explain.synthesis.priors import estimate_spectrum
 from selfsight.explain.targets import Place, Target, cluster, code, like, probe_class, strongest, unit
+from selfsight.workflows.train.config import TrainConfig
 
-__all__ = ["FORMS", "ExplainInput", "fixed_target", "read_images", "target_of"]
+__all__ = [
+    "FORMS",
+    "ExplainInput",
+    "diagnose_images",
+    "explain_images",
+    "fixed_target",
+    "get_inverter",
+    "invert_images",
+    "learnt_from",
+    "maximise_targets",
+    "read_images",
+    "sample_images",
+    "target_of",
+]
 
 FORMS = "class, class:NAME, cluster, cluster:NUMBER, unit:LAYER, unit:LAYER/CHANNEL, unit:LAYER/CHANNEL@ROW,COLUMN, like:IMAGE, code"
 """Targets; a class, cluster or unit without a number is the strongest of each image."""
@@ -166,3 +192,174 @@ def _unit(text: str, whole: str, phi: Representation, shown: Tensor) -> Target:
         place = (_number(row, whole), _number(column, whole))
     target = unit(layer, _number(channel, whole) if channel else 0, place)
     return target if channel else _of_each(target, f"strongest unit of {layer}", phi, shown)
+
+
+def learnt_from(path: Path) -> Source:
+    """The data set that a run was trained on.
+
+    Args:
+        path: the run's folder.
+
+    Raises:
+        UsageError: the folder holds no run.
+    """
+    file = path / "config.json"
+    if not file.is_file():
+        raise UsageError(f"What {path.name} was trained on is not known.", "Name a data set (--like, or the DATA of report).")
+    config = TrainConfig.from_json(json.loads(file.read_text()))
+    return open_source(config.data, limit=config.limit, seed=config.seed, size=config.size)
+
+
+def sample_images(phi: Representation, path: Path, like: str | None, most: int) -> Float[Tensor, "batch channel size size"]:
+    """Central squares of at most ``most`` evenly spaced images of ``like``, by default of what the run was trained on."""
+    source = learnt_from(path) if like is None else open_source(like, size=phi.size)
+    rows = np.linspace(0, len(source) - 1, min(most, len(source))).astype(np.int64)
+    return torch.cat([central_square(load_images(source, part), phi.size) for part in np.array_split(rows, -(-len(rows) // 500))])
+
+
+def explain_images(
+    phi: Representation,
+    path: Path,
+    images: Sequence[str],
+    *,
+    target: str = "code",
+    methods: Sequence[str] = ("gradient", "grad_cam", "integrated_gradients", "extremal"),
+    whole: bool = False,
+    progress: ProgressCallback = no_progress,
+) -> Explanation:
+    """Attribution maps of several methods for some images.
+
+    Args:
+        phi, path: the representation, and the folder of its run.
+        images: image files, or rows of a data set such as ``world:shapes#0,3,8-11``.
+        target: one of ``FORMS``.
+        methods: names of attribution methods; ``["all"]``: all that can explain this network.
+        whole: the whole image in place of its central square.
+        progress: called with one line for each step.
+
+    Raises:
+        UsageError: an image, target or method does not exist.
+    """
+    given = read_images(images, phi, whole=whole)
+    return explain(
+        phi, given.images, target_of(target, phi, given.images, path / "measures"), methods, names=given.names, progress=progress
+    )
+
+
+def diagnose_images(phi: Representation, path: Path, images: Sequence[str], *, target: str = "class", **options: Any) -> Diagnosis:
+    """For each image the smallest region that keeps the score, and whether it lies on the object, where masks are known.
+
+    Args:
+        phi, path: the representation, and the folder of its run.
+        images: image files, or rows of a data set.
+        target: one of ``FORMS``.
+        options: of ``explain.checks.diagnosis.diagnose``.
+    """
+    given = read_images(images, phi)
+    return diagnose(
+        phi, given.images, target_of(target, phi, given.images, path / "measures"), objects=given.objects, names=given.names, **options
+    )
+
+
+def invert_images(
+    phi: Representation,
+    path: Path,
+    images: Sequence[str],
+    *,
+    layers: Sequence[str] = (),
+    by: str = "descent",
+    like: str | None = None,
+    progress: ProgressCallback = no_progress,
+    **options: Any,
+) -> Gallery:
+    """Images reconstructed from the features of each layer.
+
+    Args:
+        phi, path: the representation, and the folder of its run.
+        images: image files, or rows of a data set.
+        layers: names of layers; by default ``phi.layers``.
+        by: ``descent`` from noise, ``form`` (a network as the prior), or ``learned`` (an inverter trained once and cached).
+        like: the data set that an inverter is trained on; by default what the run was trained on.
+        progress: called with one line for each step.
+        options: of these functions.
+
+    Raises:
+        UsageError: there is no such way, image or layer.
+    """
+    given = read_images(images, phi)
+    ways: dict[str, Callable[[str], Inversion]] = {
+        "descent": lambda layer: invert(phi, given.images, layer, **options),
+        "form": lambda layer: invert_by_network(phi, given.images, layer, **options),
+        "learned": lambda layer: invert_learned(phi, given.images, get_inverter(phi, path, layer, like=like, progress=progress, **options)),
+    }
+    if by not in ways:
+        raise UsageError(f"Images cannot be inverted by {by!r}.", f"Choose one of: {', '.join(ways)}.")
+    found: dict[str, Inversion] = {}
+    for layer in list(layers) or phi.layers:
+        progress(f"{layer} of {len(given.images)} images")
+        found[layer] = ways[by](layer)
+    return inversions(given.images, found, names=given.names, representation=phi.name, by=by, **options)
+
+
+def get_inverter(
+    phi: Representation,
+    path: Path,
+    layer: str | None = None,
+    *,
+    like: str | None = None,
+    progress: ProgressCallback = no_progress,
+    **options: Any,
+) -> Inverter:
+    """The network that reconstructs images from a layer's features; trained once for these weights and this data set, then cached.
+
+    Args:
+        phi, path: the representation, and the folder of its run.
+        layer: the layer; None: the pooled output.
+        like: the data set to train on; by default what the run was trained on.
+        progress: called with one line for each step.
+        options: of ``explain.inversion.inverter.learn_inverter``; it is then trained again.
+    """
+    folder = path / "explanations" / "inverters" / (layer or "output")
+    mark, of = f"{fingerprint(phi)} {like or ''}", folder / "learnt_from.txt"
+    if of.is_file() and of.read_text() == mark and not options:
+        return Inverter.load(folder).to(phi.device)
+    progress(f"training an inverter for {layer or 'the output'}")
+    found = learn_inverter(phi, sample_images(phi, path, like, 4000), layer, progress=progress, **options)
+    found.save(folder)
+    of.write_text(mark)
+    return found
+
+
+def maximise_targets(
+    phi: Representation,
+    path: Path,
+    targets: Sequence[str],
+    *,
+    writing: str = "fourier",
+    like: str | None = None,
+    progress: ProgressCallback = no_progress,
+    **options: Any,
+) -> Gallery:
+    """Images that maximise units, clusters or classes.
+
+    Args:
+        phi, path: the representation, and the folder of its run.
+        targets: such as ``unit:stages.2/41``, ``cluster:7``, ``class:dog``.
+        writing: parameterisation of the image: fourier, pixels, phase, or generated (the code of a trained inverter).
+        like: the data set whose spectrum images have (phase), or that the inverter is trained on; by default what the run was trained on.
+        progress: called with one line for each step.
+        options: of ``explain.gallery.maximisers``.
+
+    Raises:
+        UsageError: there is no such target or parameterisation.
+    """
+    chosen = [fixed_target(text, phi, path / "measures") for text in targets]
+    ways: dict[str, Callable[[], Parameterisation]] = {
+        "fourier": Fourier,
+        "pixels": Pixels,
+        "phase": lambda: Phase(estimate_spectrum(sample_images(phi, path, like, 500))),
+        "generated": lambda: Generated(get_inverter(phi, path, like=like, progress=progress)),
+    }
+    if writing not in ways:
+        raise UsageError(f"There is no parameterisation {writing!r} of images.", f"Choose one of: {', '.join(ways)}.")
+    return maximisers(phi, chosen, writing=ways[writing](), **options)

@@ -59,8 +59,9 @@ def test_where_pictures_lie_is_not_told(tmp_path):
 
 def test_the_folder_is_written_whatever_the_locale(tmp_path):
     make_shelf(tmp_path)
-    code = "import sys; from pathlib import Path; from selfsight.explorer.server.store import Shelf; from selfsight.explorer.server.static_site import write_still; "
-    code += "write_still(Shelf.of(Path(sys.argv[1])), Path(sys.argv[2]))"
+    code = "import sys; from pathlib import Path; from selfsight.explorer.server.store import ExplorerStore; "
+    code += "from selfsight.explorer.server.static_site import export_static_site; "
+    code += "export_static_site(ExplorerStore.of(Path(sys.argv[1])), Path(sys.argv[2]))"
     plain = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "pack"), str(tmp_path / "page")], check=True, env=plain)
     assert "☃" in read(tmp_path / "page", "items")["names"][3]

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,24 +14,40 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 
-from selfsight.api import Run
+from selfsight.backbones.loading import load_representation
 from selfsight.bank.store import OUTPUT, Bank
 from selfsight.core.errors import DataError, SelfsightError, UsageError
 from selfsight.core.progress import ProgressCallback
 from selfsight.core.readout import Readout
+from selfsight.core.representation import Representation
 from selfsight.core.views import Images
 from selfsight.data.loader import load_images
 from selfsight.data.source import Source
 from selfsight.data.views.image.geometry import central_square
+from selfsight.engine.hardware import find_device
 from selfsight.explorer.prepare.build import open_selection, untrained_reference
 from selfsight.explorer.server.opening import DataSelection
 from selfsight.explorer.server.pack import Pack, nearness_column
 from selfsight.explorer.worker.handlers import attention, boxes, crops, dissection, maximised, prototypes, segments
+from selfsight.workflows.explain import explain_images, invert_images, maximise_targets
 
 __all__ = ["Worker", "serve_jobs"]
 
 TOP = 12
 """Pictures of a unit or a cluster that are looked at."""
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A representation in memory.
+
+    Attributes:
+        phi: the representation.
+        path: the folder of its run, with its readouts; of the untrained network a folder of its own.
+    """
+
+    phi: Representation
+    path: Path
 
 
 class Worker:
@@ -44,14 +61,17 @@ class Worker:
         self.pack = Pack(folder)
         self.known = {one["name"]: one for one in self.pack.about["networks"]}
         self.runs = {name: folder / one["run"] for name, one in self.known.items() if one["run"]}
-        self.folder, self._runs = folder, dict[str, Any]()
+        self.folder, self._runs = folder, dict[str, LoadedNetwork]()
 
-    def run(self, name: str) -> Any:
-        """A network's run; of the untrained one a run with its weights."""
+    def run(self, name: str) -> LoadedNetwork:
+        """A network and the folder of its run; the untrained network has a folder of its own, so that it never reads a trained probe."""
         if name not in self._runs:
-            self._runs[name] = Run(self.runs.get(name, next(iter(self.runs.values()))))
+            path = self.runs.get(name, next(iter(self.runs.values())))
+            phi = load_representation(path)
+            phi.backbone.to(find_device("auto"))
             if name not in self.runs:
-                self._runs[name].phi = untrained_reference(self._runs[name].phi, self.source)
+                phi, path = untrained_reference(phi, self.source), self.folder.parent / f"{self.folder.name}.untrained"
+            self._runs[name] = LoadedNetwork(phi, path)
         return self._runs[name]
 
     @cached_property
@@ -95,39 +115,42 @@ class Worker:
         Image.fromarray(levels if levels.shape[2] == 3 else levels[..., 0]).save(file)
         return file
 
-    def _attention(self, run: Any, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:  # noqa: ARG002
+    def _attention(self, run: LoadedNetwork, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:  # noqa: ARG002
         return attention(run.phi, self.source, given["row"], out)
 
-    def _attribute(self, run: Any, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
+    def _attribute(self, run: LoadedNetwork, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
         target = f"unit:{given['layer']}/{given['unit']}" if "unit" in given else "code"
         methods = given.get("method", "gradient.grad_cam.integrated_gradients.occlusion").split(".")
-        return _sheet(run.explain([self._image(given, out)], target=target, methods=methods, progress=progress), out)
+        return _sheet(
+            explain_images(run.phi, run.path, [str(self._image(given, out))], target=target, methods=methods, progress=progress), out
+        )
 
-    def _boxes(self, run: Any, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
+    def _boxes(self, run: LoadedNetwork, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
         progress("objects by several ways")
         return boxes(run.phi, self.source, given["row"], out)
 
-    def _crops(self, run: Any, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
+    def _crops(self, run: LoadedNetwork, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
         progress("where the unit is high")
         rows = np.argsort(-np.asarray(self.vectors(given)[:, given["unit"]], dtype=np.float64), kind="stable")[:TOP]
         return crops(run.phi, self.source, _inner(given), given["unit"], rows, out)
 
-    def _dissect(self, run: Any, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:  # noqa: ARG002
+    def _dissect(self, run: LoadedNetwork, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:  # noqa: ARG002
         return dissection(run.phi, self.source, _inner(given), progress)
 
-    def _invert(self, run: Any, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
-        layers = [_inner(given)] if _inner(given) else list(run.phi.layers)
-        return _sheet(run.invert([self._image(given, out)], layers=layers, progress=progress), out)
+    def _invert(self, run: LoadedNetwork, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
+        layer = _inner(given)
+        layers = list(run.phi.layers) if layer is None else [layer]
+        return _sheet(invert_images(run.phi, run.path, [str(self._image(given, out))], layers=layers, progress=progress), out)
 
-    def _maximise(self, run: Any, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
+    def _maximise(self, run: LoadedNetwork, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
         target = f"unit:{given['layer']}/{given['unit']}" if "unit" in given else f"class:{self._class(run, given)}"
-        return maximised(run.maximise([target], progress=progress), out)
+        return maximised(maximise_targets(run.phi, run.path, [target], progress=progress), out)
 
     @staticmethod
-    def _class(run: Any, given: Mapping[str, Any]) -> str:
+    def _class(run: LoadedNetwork, given: Mapping[str, Any]) -> str:
         return Readout.load(run.path / "measures" / "linear").classes[given["class"]]
 
-    def _prototypes(self, run: Any, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
+    def _prototypes(self, run: LoadedNetwork, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
         progress("the patches that set the cluster apart")
         labels, near = self.pack.column(given["of"]).astype(np.int64), self.pack.column(nearness_column(given["of"]))
         labels = np.where(np.isin(labels, given["parts"]), given["cluster"], labels)
@@ -135,15 +158,15 @@ class Worker:
         rows = members[np.argsort(-near[members], kind="stable")][:TOP]
         return prototypes(run.phi, self.source, rows, labels, np.asarray(self.vectors(given)), given["cluster"], out)
 
-    def _segments(self, run: Any, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
+    def _segments(self, run: LoadedNetwork, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
         progress("eigenvectors of the picture's places")
         return segments(run.phi, self.source, given["row"], out)
 
-    def _picture(self, run: Any, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:  # noqa: ARG002
+    def _picture(self, run: LoadedNetwork, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:  # noqa: ARG002
         return {"files": [self._image(given, out).name]}
 
     @torch.no_grad()
-    def _embed(self, run: Any, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:  # noqa: ARG002
+    def _embed(self, run: LoadedNetwork, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:  # noqa: ARG002
         """What the network says of an uploaded picture, or of a part of one of the data set."""
         if "upload" in given:
             levels = np.array(Image.open(out.parent / "uploads" / given["upload"]).convert("RGB"))

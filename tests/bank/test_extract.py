@@ -1,0 +1,88 @@
+"""Banks: one forward pass for all layers, precision in the key, layers added, streamed to disk."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from selfsight.backbones.loading import untrained
+from selfsight.bank.extract import extract_features, get_bank, make_encoder, stream_features
+from selfsight.bank.store import OUTPUT, Bank, BankWriter
+from selfsight.core.representation import Representation
+from selfsight.data.opening import open_source
+
+from small import world
+
+
+@pytest.fixture(scope="module")
+def phi() -> Representation:
+    return untrained("resnet_tiny?width=8", size=32)
+
+
+def passes(phi: Representation) -> list[int]:
+    """A list that grows by the images of each forward pass of the backbone."""
+    seen: list[int] = []
+    phi.backbone.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    return seen
+
+
+def test_all_layers_take_one_forward_pass(phi, tmp_path):
+    source = world(20)
+    seen = passes(phi)
+    bank = get_bank(phi, source, tmp_path, layers=phi.layers)
+    assert sum(seen) == len(source)  # once an image, however many layers
+    assert set(bank.layers) == {OUTPUT, *phi.layers}
+    images = torch.from_numpy(source.read(np.arange(20)).images)
+    for layer in phi.layers:
+        torch.testing.assert_close(torch.from_numpy(np.array(bank.pooled(layer))), phi.pooled(images, layer).detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_layers_are_added_to_those_that_are_there(phi, tmp_path):
+    first, second = phi.layers[:2]
+    get_bank(phi, world(8), tmp_path, layers=[first])
+    assert set(get_bank(phi, world(8), tmp_path, layers=[second]).layers) == {OUTPUT, first, second}
+    seen = passes(phi)
+    get_bank(phi, world(8), tmp_path, layers=[first])
+    assert not seen
+
+
+def test_precisions_stand_beside_each_other(phi, tmp_path):
+    banks = [get_bank(phi, world(8), tmp_path, half=half, bf16=bf16) for half in (False, True) for bf16 in (False, True)]
+    assert len({bank.path for bank in banks}) == 4
+    assert [(bank.origin["kind"], bank.origin["precision"]) for bank in banks] == [
+        ("float32", "fp32"),
+        ("float32", "bf16"),
+        ("float16", "fp32"),
+        ("float16", "bf16"),
+    ]
+    assert not np.array_equal(banks[0].pooled(), banks[1].pooled())
+    assert banks[2].pooled().dtype == np.float16
+    assert [Bank(bank.path).origin["precision"] for bank in banks] == ["fp32", "bf16", "fp32", "bf16"]
+
+
+def test_streamed_rows_are_those_in_memory(phi, tmp_path):
+    source = open_source("world:shapes?count=30&size=32")
+    encoder = make_encoder(phi, phi.layers[:1])
+    whole = extract_features(source, encoder, size=32, batch=7)
+    parts = list(stream_features(source, encoder, size=32, batch=7))
+    assert [len(part[OUTPUT]) for part in parts] == [7, 7, 7, 7, 2]
+    with BankWriter(tmp_path / "bank", 30) as writer:
+        for part in parts:
+            writer.add(part)
+        bank = writer.finish([str(row) for row in range(30)], {"data": "none"})
+    for name, rows in whole.items():
+        assert np.array_equal(bank.pooled(name), rows)
+    assert isinstance(bank.pooled(), np.memmap)
+
+
+def test_a_bank_that_fails_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), BankWriter(tmp_path / "bank", 4) as writer:
+        writer.add({OUTPUT: np.zeros((2, 3), dtype=np.float32)})
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+
+
+def test_origin_is_json(phi, tmp_path):
+    bank = get_bank(phi, world(8), tmp_path)
+    assert json.loads((bank.path / "origin.json").read_text())["count"] == 8
