@@ -325,7 +325,7 @@ class Run:
         """
         look = more.get("feature_spec")
         source = open_source(data, limit=limit, size=(look and look.size) or self.phi.size) if isinstance(data, str | Path) else data
-        kept: dict[str, Any] = {"banks": self.path / "banks"} if what in IMAGE_LEVEL else {"kept": self.path / "spectra"}
+        kept: dict[str, Any] = {"banks": self.path / "banks"} if what in IMAGE_LEVEL else {"cache": self.path / "spectra"}
         return discover(self.phi, source, what, method, **(kept | more))
 
     def report(self, data: Source | str | Path | None = None) -> Path:

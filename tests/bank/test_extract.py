@@ -77,7 +77,7 @@ def test_streamed_rows_are_those_in_memory(phi, tmp_path):
 
 
 def test_a_bank_that_fails_leaves_nothing(tmp_path):
-    with pytest.raises(KeyboardInterrupt), BankWriter(tmp_path / "bank", 4) as writer:
+    with pytest.raises(KeyboardInterrupt), BankWriter(tmp_path / "bank", 4) as writer:  # noqa: PT012
         writer.add({OUTPUT: np.zeros((2, 3), dtype=np.float32)})
         raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())

@@ -178,7 +178,7 @@ def test_labels_are_for_labelled_baselines_alone(pictures, ready):
     supervised = ready("supcon")
     supervised.plan.labels = None
     with pytest.raises(DataError, match="these data have none"):
-        supervised.plan.told(supervised.method, supervised.views)
+        supervised.plan.with_labels(supervised.method, supervised.views)
 
 
 def test_wrong_backbone_is_refused_with_help():

@@ -92,7 +92,7 @@ def test_a_search_that_was_broken_off_goes_on(phi, scenes, tmp_path, monkeypatch
 def test_segments_are_the_same_with_and_without_a_folder(phi, scenes, tmp_path):
     plain = segment_images(phi, scenes, "spectral", classes=3, segments=4, feature_spec=FeatureSpec(vectors=4))
     for _ in range(2):
-        kept = segment_images(phi, scenes, "spectral", classes=3, segments=4, feature_spec=FeatureSpec(vectors=4), kept=tmp_path)
+        kept = segment_images(phi, scenes, "spectral", classes=3, segments=4, feature_spec=FeatureSpec(vectors=4), cache=tmp_path)
         for one, two in zip(plain.maps, kept.maps, strict=True):
             np.testing.assert_array_equal(one, two)
 

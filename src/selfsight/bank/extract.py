@@ -107,19 +107,11 @@ def get_bank(
         if set(layers) <= set(bank.layers):
             return bank
         layers = tuple(dict.fromkeys((*(name for name in bank.layers if name != OUTPUT), *layers)))
-    origin = {
-        "representation": phi.name,
-        "weights": mark,
-        "data": source.spec,
-        "fingerprint": source.fingerprint,
-        "size": phi.size,
-        "kind": kind,
-        "precision": precision,
-    }
+    about = {"representation": phi.name, "weights": mark, "data": source.spec, "fingerprint": source.fingerprint, "size": phi.size}
     with BankWriter(path, len(source), kind) as writer:
         for found in stream_features(source, make_encoder(phi, layers, bf16=bf16), size=phi.size, device=phi.device, progress=progress):
             writer.add(found)
-        return writer.finish(list(source.names), origin)
+        return writer.finish(list(source.names), about | {"kind": kind, "precision": precision})
 
 
 def make_encoder(phi: Representation, layers: Sequence[str] = (), *, bf16: bool = False) -> Encoder:

@@ -14,7 +14,7 @@ from selfsight.core.clock import Clock
 from selfsight.core.distribute import any_process, rank
 from selfsight.core.errors import Interrupted, Preempted, ResumeMismatch, UsageError
 from selfsight.core.origin import BITWISE
-from selfsight.core.serialize import differences
+from selfsight.core.serialize import differences, from_json, to_json
 from selfsight.engine.checkpoint import newest_checkpoint, save_checkpoint, write_atomically
 from selfsight.engine.observe import StepEvent
 
@@ -106,7 +106,7 @@ class RunFolder:
         shutil.rmtree(self.path)
 
     def _again(self, config: dict[str, Any], origin: dict[str, Any], progress: Callable[[str], None]) -> Path | None:
-        changes = differences(self.read("config.json"), config)
+        changes = differences(to_json(from_json(self.read("config.json"))), config)
         if changes:
             raise ResumeMismatch(
                 f"{self.path} was made with other options:\n  " + "\n  ".join(changes),

@@ -171,7 +171,7 @@ def discover(
             (``labelling.find_duplicates``) or selection (``count`` pictures worth a label, by ``classes`` clusters).
         method, floors: how, each has a default; judge the untrained network and what needs no network too.
         progress: called with how far it is.
-        options: of the function that finds. What is ``kept`` is of the representation alone, not of its floors.
+        options: of the function that finds. What is in ``cache`` is of the representation alone, not of its floors.
 
     Returns:
         What was found; scores by measure, then by who is judged: the method under its own name, ``untrained`` with the same method (the
@@ -186,7 +186,7 @@ def discover(
     judged = kind.judge(found, source)
     every = {method: judged}
     if judged and floors:
-        options = {name: value for name, value in options.items() if name not in ("kept", "banks")} | dict(kind.fixed(found))
+        options = {name: value for name, value in options.items() if name not in ("cache", "banks")} | dict(kind.fixed(found))
         if ALIASES.get(method, method) not in kind.model_free:
             every["untrained"] = _untrained(phi, source, partial(kind.floor, source=source, method=method, **options), progress)
         look = {name: options[name] for name in ("feature_spec", "classes", "parts", "within", "count", "seed") if name in options}

@@ -80,5 +80,5 @@ def test_what_cannot_be_is_refused() -> None:
     source = open_source("world:shapes?count=2&size=32", size=32)
     with pytest.raises(UsageError, match="segmenter"):
         segment_images(PHI, source, "magic", classes=2)
-    with pytest.raises(UsageError, match="too few for 9 kinds"):
+    with pytest.raises(UsageError, match="too few for 9 classes"):
         segment_images(PHI, source, "object", classes=9, feature_spec=FeatureSpec(32))

@@ -45,15 +45,15 @@ def waited(jobs: Jobs, key: str, *states: str, seconds: float = 15) -> dict:
 
 
 def test_a_result_is_kept_and_not_worked_out_again(jobs, tmp_path):
-    key = jobs.ask("do", {"row": 1})["job"]
+    key = jobs.submit("do", {"row": 1})["job"]
     found = waited(jobs, key, "done")
     file = jobs.file(key, "sheet.png")
     assert isinstance(file, Path)
     assert file.read_bytes() == b"png"
     assert jobs.file(key, "found.json") is None  # which was not told
     assert jobs.file(key, "../found.json") is None
-    assert jobs.ask("do", {"row": 1})["state"] == "done"
-    another = jobs.ask("do", {"row": 1}, "another probe")["job"]
+    assert jobs.submit("do", {"row": 1})["state"] == "done"
+    another = jobs.submit("do", {"row": 1}, "another probe")["job"]
     assert another != key
     waited(jobs, another, "done")
     asked = [json.loads((tmp_path / "jobs" / one / "asked.json").read_text()) for one in (key, another)]
@@ -67,45 +67,45 @@ def test_a_result_is_kept_and_not_worked_out_again(jobs, tmp_path):
 
 
 def test_a_cancelled_job_stops_and_the_next_is_done(jobs):
-    slow = jobs.ask("do", {"seconds": 60})["job"]
+    slow = jobs.submit("do", {"seconds": 60})["job"]
     waited(jobs, slow, "running")
-    quick = jobs.ask("do", {"row": 2})["job"]
-    assert jobs.look(quick)["before"] == 1
+    quick = jobs.submit("do", {"row": 2})["job"]
+    assert jobs.status(quick)["before"] == 1
     assert jobs.cancel(slow)["state"] == "cancelled"
     waited(jobs, quick, "done")
-    assert jobs.look(slow)["state"] == "cancelled"
+    assert jobs.status(slow)["state"] == "cancelled"
     assert jobs.cancel("nothing") is None
 
 
 def test_failures_are_told_and_a_dead_worker_is_replaced(jobs):
-    assert waited(jobs, jobs.ask("fail", {})["job"], "failed")["words"] == "no reason"
-    assert "without a result" in waited(jobs, jobs.ask("die", {})["job"], "failed")["words"]
-    assert waited(jobs, jobs.ask("do", {"row": 3})["job"], "done")
+    assert waited(jobs, jobs.submit("fail", {})["job"], "failed")["words"] == "no reason"
+    assert "without a result" in waited(jobs, jobs.submit("die", {})["job"], "failed")["words"]
+    assert waited(jobs, jobs.submit("do", {"row": 3})["job"], "done")
 
 
 def test_a_full_queue_refuses(jobs):
-    waited(jobs, jobs.ask("do", {"seconds": 30, "row": -1})["job"], "running")
+    waited(jobs, jobs.submit("do", {"seconds": 30, "row": -1})["job"], "running")
     for row in range(WAITING):
-        assert jobs.ask("do", {"seconds": 30, "row": row})["before"] == row + 1
+        assert jobs.submit("do", {"seconds": 30, "row": row})["before"] == row + 1
     with pytest.raises(QueueFull):
-        jobs.ask("do", {"seconds": 30, "row": WAITING})
-    assert jobs.ask("do", {"seconds": 30, "row": 3})["before"] == 4  # what waits already is found
+        jobs.submit("do", {"seconds": 30, "row": WAITING})
+    assert jobs.submit("do", {"seconds": 30, "row": 3})["before"] == 4  # what waits already is found
 
 
 def test_what_waits_is_remembered_however_much_was_asked_since(jobs, monkeypatch):
     from selfsight.explorer.server import jobs as module
 
-    done = jobs.ask("do", {"row": 0})["job"]
+    done = jobs.submit("do", {"row": 0})["job"]
     waited(jobs, done, "done")
     monkeypatch.setattr(module, "KEPT", 2)
-    slow = jobs.ask("do", {"seconds": 1, "row": 1})["job"]
+    slow = jobs.submit("do", {"seconds": 1, "row": 1})["job"]
     waited(jobs, slow, "running")
-    rest = [jobs.ask("do", {"row": row})["job"] for row in (2, 3, 4)]
-    assert jobs.look(done) is None  # it is on disk
+    rest = [jobs.submit("do", {"row": row})["job"] for row in (2, 3, 4)]
+    assert jobs.status(done) is None  # it is on disk
     assert all(waited(jobs, key, "done") for key in rest[-1:])
 
 
 def test_what_is_asked_is_handed_over_as_it_is(jobs):
-    key = jobs.ask("do", {"name": "ü\n'\"", "seconds": 0})["job"]
+    key = jobs.submit("do", {"name": "ü\n'\"", "seconds": 0})["job"]
     found = waited(jobs, key, "done")
     assert json.dumps(found)

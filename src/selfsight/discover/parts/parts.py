@@ -118,7 +118,7 @@ def find_parts(
     within: str | None = None,
     refine: bool = False,
     rows: Rows | None = None,
-    kept: Path | None = None,
+    cache: Path | None = None,
     seed: int = 0,
     progress: ProgressCallback = no_progress,
     **options: Any,
@@ -134,25 +134,19 @@ def find_parts(
         within: the localiser that tells objects from ground; None: what the pictures share, ``co_segmented``.
         refine: move edges to those of colours.
         rows, seed: which pictures, all by default; of all chance.
-        kept, progress, options: a folder in which eigenvectors are kept; called with how far it is; of the method.
+        cache, progress, options: a folder in which eigenvectors are cached; called with one line for each step; of the method.
 
     Raises:
         UsageError: there is no such method or localiser, or the objects have fewer places than parts.
     """
     parter = PARTERS[look_up("way to find parts", method, PARTERS)]
-    batches = _held(
-        partial(iter_feature_batches, phi, source, feature_spec or FeatureSpec(), rows=rows, cache=kept),
-        len(source) if rows is None else len(rows),
-    )
+    read = partial(iter_feature_batches, phi, source, feature_spec or FeatureSpec(), rows=rows, cache=cache)
+    batches = _held(read, len(source) if rows is None else len(rows))
     ground = partial(_localised, within) if within else co_segmented(batches, seed=seed, progress=progress)
     painter = parter(batches, ground, parts, seed=seed, progress=progress, **options)
     facts = {"method": method, "parts": parts, "within": within, "representation": phi.name, "data": source.spec, **options}
-    found = SegmentationResult.of(
-        ((feature_batch, list((painter(feature_batch) * ground(feature_batch)).cpu().numpy())) for feature_batch in batches()),
-        parts,
-        facts,
-        "parts",
-    )
+    maps = ((one, list((painter(one) * ground(one)).cpu().numpy())) for one in batches())
+    found = SegmentationResult.of(maps, parts, facts, "parts")
     if parts > 1 and len({int(part) for one in found.maps for part in np.unique(one) if part}) == 1:
         progress("parts: all places of all objects are of one part; look at another layer or facet, or centre features")
     return replace(found, maps=tuple(edged(batches, found.maps, parts))) if refine else found

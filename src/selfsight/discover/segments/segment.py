@@ -77,7 +77,7 @@ def segment_images(
     refine: bool = False,
     learn: bool = False,
     rows: Rows | None = None,
-    kept: Path | None = None,
+    cache: Path | None = None,
     seed: int = 0,
     progress: ProgressCallback = no_progress,
     **options: Any,
@@ -92,12 +92,12 @@ def segment_images(
         feature_spec: at which scale, which features and how many eigenvectors; 15 unless it says.
         refine, learn: move edges to those of colours; a linear layer over places learns the classes and paints again (self-training).
         rows, seed: which pictures, all by default; of all chance.
-        kept, progress, options: a folder in which eigenvectors and pieces are kept; called with how far it is; of the segmenter.
+        cache, progress, options: a folder in which eigenvectors and segments are cached; called with one line for each step; of the segmenter.
 
     Raises:
         UsageError: there is no such segmenter, or there are fewer pieces than classes.
     """
-    batches = partial(iter_feature_batches, phi, source, feature_spec or FeatureSpec(vectors=15), rows=rows, cache=kept)
+    batches = partial(iter_feature_batches, phi, source, feature_spec or FeatureSpec(vectors=15), rows=rows, cache=cache)
     look_up("segmenter", method, (*SEGMENTERS, "iic"))
     classes += method in GROUNDLESS
     cut = _Cut(batches, "patch" if method == "iic" else method, options)

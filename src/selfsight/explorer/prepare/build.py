@@ -25,7 +25,7 @@ from selfsight.data.source import Source, Subset, Truth
 from selfsight.discover.images.clusters import describe_groups, find_clusters
 from selfsight.discover.images.grouping import group
 from selfsight.engine.hardware import fast_bf16
-from selfsight.explorer.prepare.projection import PROJECTIONS, available_projections, project, require_projection
+from selfsight.explorer.prepare.projection import available_projections, project, require_projection
 from selfsight.explorer.server.edits import Edits
 from selfsight.explorer.server.opening import DataSelection, find_prepared, record_prepared, select_data
 from selfsight.explorer.server.pack import CLUSTER, Pack, PackWriter, is_prepared, nearness_column, run_folder
@@ -77,11 +77,8 @@ def prepare(
     for kind in maps or ():
         require_projection(kind)
     banks = _banks(networks, source, untrained=untrained, progress=progress)
-    drawn = (
-        [kind for kind in PROJECTIONS if kind == "pacmap" and kind in available_projections() and len(source) <= CLUSTERED]
-        if maps is None
-        else list(maps)
-    )
+    default = ["pacmap"] if "pacmap" in available_projections() and len(source) <= CLUSTERED else []
+    drawn = default if maps is None else list(maps)
     mark = hashlib.sha256(repr([source.fingerprint, [str(path) for path in banks.values()]]).encode()).hexdigest()[:16]
     path = folder / mark
     if not again and is_prepared(path) and (maps is None or Pack(path).maps[: len(maps)] == tuple(maps)):
