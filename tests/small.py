@@ -81,7 +81,7 @@ def world(count: int = 32, size: int = 32) -> Source:
 def thin(backbone: str) -> str:
     """A small backbone's own thinner form."""
     for name, thinner in THINNER.items():
-        backbone = backbone.replace(f"{name}?", f"{thinner}&").replace(f"of={name}", f"of={thinner}")
+        backbone = backbone.replace(f"{name}?", f"{thinner}&").replace(f"network={name}", f"network={thinner}")
         backbone = thinner if backbone == name else backbone
     return backbone
 

@@ -169,13 +169,13 @@ class Run:
         limit: int | None = None,
         **more: Any,
     ) -> EvaluationResult:
-        """Scores beside their floors: probes fitted on ``run_training``, scored on ``test``; kept under ``measures/``.
+        """Scores beside their floors: probes fitted on ``train``, scored on ``test``; kept under ``measures/``.
 
         Args:
             train, test: sources, or names of data sets.
             probes: names of probes and of measures of networks; all probes that the data allow by default.
             floors: measure the untrained network and raw pixels too.
-            limit: at most so many pictures of ``run_training``; of ``test`` all are used.
+            limit: at most so many pictures of ``train``; of ``test`` all are used.
             more: passed on to ``selfsight.workflows.evaluate.run.evaluate_representation`` and ``examine``.
         """
         return evaluate_representation(self.phi, self.path, train=train, test=test, probes=probes, floors=floors, limit=limit, **more)

@@ -11,18 +11,18 @@ from selfsight.core.names import look_up
 if TYPE_CHECKING:
     from selfsight.core.representation import Backbone
 
-__all__ = ["BACKBONES", "build_backbone"]
+__all__ = ["BACKBONES", "RENAMED", "build_backbone", "current_backbone"]
 
 BACKBONES = {
     "alexnet": "image.historic:AlexNet",
+    "channel_split": "image.channels:channel_split",
+    "channels": "image.channels:channels",
     "dcgan": "image.dcgan:DCGAN",
     "googlenet": "image.historic:GoogLeNet",
     "hog": "image.hog:HOG",
     "resnet18": "image.resnet:resnet18",
     "resnet50": "image.resnet:resnet50",
     "resnet_tiny": "image.resnet:resnet_tiny",
-    "seen": "image.channels:seen",
-    "split": "image.channels:split",
     "vgg_m": "image.historic:VGGM",
     "vgg_vd_16": "image.historic:VGGVD16",
     "vit_base": "image.vit:vit_base",
@@ -30,6 +30,20 @@ BACKBONES = {
     "vit_small": "image.vit:vit_small",
     "vit_tiny": "image.vit:vit_tiny",
 }
+
+
+RENAMED = {"seen": ("channels", {"of": "network", "see": "keep"}), "split": ("channel_split", {"of": "network"})}
+"""Backbones of version 0.1 under their present names, and their options."""
+
+
+def current_backbone(spec: str | None) -> str | None:
+    """The spec of a backbone with names of version 0.1 replaced by the present ones: ``seen?of=…`` is ``channels?network=…``."""
+    name, mark, query = (spec or "").partition("?")
+    if name not in RENAMED:
+        return spec
+    present, options = RENAMED[name]
+    pairs = [(options.get(key, key), value) for key, value in parse_qsl(query)]
+    return present + mark + "&".join(f"{key}={value}" for key, value in pairs)
 
 
 def build_backbone(spec: str, *, size: int, channels: int = 3, pretrained: bool = False) -> "Backbone":
@@ -44,7 +58,7 @@ def build_backbone(spec: str, *, size: int, channels: int = 3, pretrained: bool 
     Raises:
         UsageError: no such backbone or option.
     """
-    name, _, query = spec.partition("?")
+    name, _, query = (current_backbone(spec) or spec).partition("?")
     options = {key: _value(text) for key, text in parse_qsl(query)}
     if name.startswith("timm:"):
         builder: Any = import_module("selfsight.backbones.pretrained").timm_backbone

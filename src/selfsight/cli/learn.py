@@ -1,5 +1,6 @@
 """``selfsight learn``."""
 
+import json
 import sys
 from dataclasses import fields
 from itertools import pairwise
@@ -8,6 +9,7 @@ from typing import Any
 
 import tyro
 
+from selfsight.backbones.table import current_backbone
 from selfsight.cli.options import emit, method_options, with_positional
 from selfsight.core.errors import UsageError
 from selfsight.workflows.train.request import TrainRequest
@@ -34,25 +36,31 @@ def run(arguments: list[str]) -> int:
     """Learn; return the exit code."""
     kind = with_positional(TrainRequest, "data", EXTRA, optional=True)
     helping = any(word in ("-h", "--help") for word in arguments)
-    named = _named(arguments)
+    named = _option(arguments, "--method")
     if helping and named:
         return _method_help(named)
+    if (present := current_backbone(_option(arguments, "--backbone"))) != _option(arguments, "--backbone"):
+        _say(f"warning: the backbone is now called {present}; the old name will be removed in the next release")
     read, rest = tyro.cli(kind, prog="selfsight learn", description=WORDS, args=arguments, return_unknown_args=True)
     if read.data is None and read.again is None:
         raise UsageError("There is nothing to learn from.", "Name a data set: selfsight learn my_photos/")
-    summary = _learn(read, list(rest))
-    if read.report and summary["images"]:
-        _report(summary)
+    from selfsight.data.opening import scan_once
+
+    with scan_once():
+        summary = _learn(read, list(rest))
+        if read.report and summary["images"]:
+            _report(summary)
     if read.json:
         emit(summary)
     return 0
 
 
-def _named(arguments: list[str]) -> str | None:
+def _option(arguments: list[str], option: str) -> str | None:
+    """The value that was typed for an option; ``None`` where it was not."""
     for word, following in pairwise([*arguments, ""]):
-        if word == "--method":
+        if word == option:
             return following
-        if word.startswith("--method="):
+        if word.startswith(f"{option}="):
             return word.partition("=")[2]
     return None
 
@@ -83,13 +91,22 @@ def _learn(read: Any, rest: list[str]) -> dict[str, Any]:
 
 def _method_words(read: Any, rest: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The words that the verb does not know are the method's own options."""
-    from selfsight.data.opening import typical_side
+    from selfsight.core.progress import no_progress
+    from selfsight.engine.hardware import choose_hardware
     from selfsight.methods.table import method_class
     from selfsight.workflows.train.config import resolve_options
+    from selfsight.workflows.train.resolve import resolve_size
 
-    size = read.size or min(typical_side(read.data), 64)
+    request = TrainRequest(data=read.data, method=read.method, size=read.size or _saved_size(read))
+    size = resolve_size(request, choose_hardware(read.device, read.precision), no_progress)
     _, options, training = resolve_options(read.method, size=size)
     return method_options(method_class(read.method), options, training, rest)
+
+
+def _saved_size(read: Any) -> int | None:
+    """The size of the run that is resumed, where there is one."""
+    file = (read.out or Path("runs") / read.method) / "config.json"
+    return int(json.loads(file.read_text())["size"]) if read.resume and file.is_file() else None
 
 
 def _observers(read: Any) -> Any:

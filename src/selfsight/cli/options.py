@@ -104,7 +104,7 @@ def parse(kind: type[T] | Callable[..., T], arguments: Sequence[str], verb: str,
 def method_options(
     kind: type, defaults: Mapping[str, Any], training: Any, arguments: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A method's own options and training recipe from the command line: only what differs from the defaults.
+    """A method's own options and training recipe from the command line: what was typed, whether or not it equals a default.
 
     Raises:
         SystemExit: an argument is wrong (2), or help was asked for (0).
@@ -126,15 +126,10 @@ def method_options(
         default=options(),
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
     )
-    changed = {item.name: getattr(read, item.name) for item in fields(options)}
-    before = {name: member[2].default for name, member in zip([m[0] for m in members], members, strict=True)}
-    own = {name: value for name, value in changed.items() if name != "training" and value != before[name]}
-    recipe = {
-        item.name: getattr(read.training, item.name)
-        for item in fields(training)
-        if getattr(read.training, item.name) != getattr(training, item.name)
-    }
-    return own, recipe
+    typed = {word.lstrip("-").partition("=")[0].replace("-", "_") for word in arguments if word.startswith("--")}
+    names = {name.partition(".")[0] for name in typed}
+    own = {item.name: getattr(read, item.name) for item in fields(options) if item.name in names and item.name != "training"}
+    return own, {item.name: getattr(read.training, item.name) for item in fields(training) if f"training.{item.name}" in typed}
 
 
 def _typed(default: Any) -> Any:

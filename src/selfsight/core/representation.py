@@ -107,13 +107,13 @@ class SplitBackbone(ColourBackbone, ABC):
 def need_colour(backbone: Backbone, method: str) -> ColourBackbone:
     """The backbone, for a method that guesses colours; UsageError if it sees all."""
     cause = f"{method} guesses the colours that the network does not see, and {type(backbone).__name__} sees all."
-    return _need(backbone, ColourBackbone, cause, "Choose one that sees light alone, such as --backbone 'seen?of=resnet_tiny'.")
+    return _need(backbone, ColourBackbone, cause, "Choose one that sees light alone, such as --backbone 'channels?network=resnet_tiny'.")
 
 
 def need_halves(backbone: Backbone, method: str) -> SplitBackbone:
     """The backbone, for a method that compares its halves; UsageError if it has none."""
     cause = f"{method} compares two halves of a network, and {type(backbone).__name__} has none."
-    return _need(backbone, SplitBackbone, cause, "Choose one that has, such as --backbone 'split?of=resnet_tiny'.")
+    return _need(backbone, SplitBackbone, cause, "Choose one that has, such as --backbone 'channel_split?network=resnet_tiny'.")
 
 
 def need_tokens(backbone: Backbone, method: str, doing: str) -> TokenBackbone:

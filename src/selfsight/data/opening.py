@@ -2,7 +2,9 @@
 
 import difflib
 import glob as globbing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from selfsight.core.errors import DataError, UsageError
 from selfsight.data.listing import Listing, ListingSubset, display
 from selfsight.data.source import Source, Subset, sample_rows
 
-__all__ = ["SCHEMES", "Spec", "open_source", "parse", "typical_side"]
+__all__ = ["SCHEMES", "Spec", "open_source", "parse", "scan_once", "typical_side"]
 
 Progress = Callable[[int, int], object]
 _FORMS = "a folder, a .tar, a .parquet, shards by glob, digits, photo:NAME, torchvision:NAME, hf:OWNER/NAME or world:NAME"
@@ -162,7 +164,31 @@ def _with_truth(listing: Listing, truth: str | Path | None, where: str) -> Listi
     return ListingSubset(listing, rows, annotations)
 
 
+_SCANS: ContextVar[dict[str, Listing] | None] = ContextVar("_SCANS", default=None)
+
+
+@contextmanager
+def scan_once() -> Iterator[None]:
+    """Inside a ``with``, what a folder, an archive or a hub holds is listed once, however often it is opened by the same name."""
+    outer = _SCANS.get()
+    mark = _SCANS.set({} if outer is None else outer)
+    try:
+        yield
+    finally:
+        _SCANS.reset(mark)
+
+
 def _listing(spec: Spec) -> Listing:
+    """What a data set holds, before anything is decoded."""
+    scans = _SCANS.get()
+    if scans is None:
+        return _scan(spec)
+    if spec.text not in scans:
+        scans[spec.text] = _scan(spec)
+    return scans[spec.text]
+
+
+def _scan(spec: Spec) -> Listing:
     if spec.scheme == "hf":
         from selfsight.data.readers.hub import hub_listing
 

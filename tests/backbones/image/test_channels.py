@@ -39,7 +39,7 @@ def test_gamut_is_nearly_that_of_the_paper():
 
 
 def test_light_alone_is_seen():
-    network = build_backbone("seen?of=resnet_tiny", size=16).eval()
+    network = build_backbone("channels?network=resnet_tiny", size=16).eval()
     images = pictures()
     light = lab(images)[:, :1]
     grey = images.mean(1, keepdim=True).expand(-1, 3, -1, -1)
@@ -54,7 +54,7 @@ def test_light_alone_is_seen():
 
 
 def test_halves_see_what_the_other_does_not():
-    network = need_halves(build_backbone("split?of=resnet_tiny&space=rgb&first=0", size=16).eval(), "CMC")
+    network = need_halves(build_backbone("channel_split?network=resnet_tiny&space=rgb&first=0", size=16).eval(), "CMC")
     images = pictures()
     red = images.clone()
     red[:, 0] = 0.5
@@ -69,7 +69,7 @@ def test_halves_see_what_the_other_does_not():
 @pytest.mark.parametrize("digits", ["3", "x", "123"])
 def test_channels_that_are_not_there_are_refused(digits):
     with pytest.raises(UsageError, match="one or two of three channels"):
-        build_backbone(f"split?of=resnet_tiny&first={digits}", size=16)
+        build_backbone(f"channel_split?network=resnet_tiny&first={digits}", size=16)
 
 
 def test_grey_pictures_and_plain_networks_are_refused():

@@ -11,7 +11,7 @@ from selfsight.core.errors import UsageError
 from selfsight.core.lab import lab
 from selfsight.core.representation import Backbone, ColourBackbone, Features, SplitBackbone
 
-__all__ = ["ChannelSplit", "ChannelSubset", "seen", "split"]
+__all__ = ["ChannelSplit", "ChannelSubset", "channel_split", "channels"]
 
 Space = Literal["lab", "rgb"]
 _MIDDLE, _SCALE = (50.0, 0.0, 0.0), (25.0, 25.0, 25.0)
@@ -45,7 +45,7 @@ class ChannelSubset(ColourBackbone):
 
     def __init__(self, network: Backbone, space: Space, channels: tuple[int, ...]) -> None:
         super().__init__()
-        self.network, self.space, self.seen, self.colours = network, space, list(channels), Colours()
+        self.network, self.space, self.kept, self.colours = network, space, list(channels), Colours()
         self.dim, self.stride, self.channels = network.dim, network.stride, 3
         self.layers = tuple(f"network.{layer}" for layer in network.layers)
 
@@ -54,7 +54,7 @@ class ChannelSubset(ColourBackbone):
 
     def forward(self, images: Float[Tensor, "batch 3 *size"]) -> Features:
         values = self.colours(images) if self.space == "lab" else images
-        return self.network(values[:, self.seen].to(images.dtype))
+        return self.network(values[:, self.kept].to(images.dtype))
 
 
 class ChannelSplit(SplitBackbone):
@@ -93,19 +93,23 @@ def _channels(text: int | str) -> tuple[int, ...]:
     return tuple(digits)
 
 
-def seen(*, size: int = 32, channels: int = 3, of: str = "resnet_tiny", space: Space = "lab", see: int | str = 0) -> ChannelSubset:
-    """A network (``of``) that sees some channels (``see``: digits) of a colour space; by default the light alone."""
+def channels(
+    *, size: int = 32, channels: int = 3, network: str = "resnet_tiny", space: Space = "lab", keep: int | str = 0
+) -> ChannelSubset:
+    """A network that is given some channels (``keep``: digits) of a colour space; by default the lightness alone."""
     _need_colour_pictures(channels)
-    digits = _channels(see)
-    return ChannelSubset(build_backbone(of, size=size, channels=len(digits)), space, digits)
+    digits = _channels(keep)
+    return ChannelSubset(build_backbone(network, size=size, channels=len(digits)), space, digits)
 
 
-def split(*, size: int = 32, channels: int = 3, of: str = "resnet_tiny", space: Space = "lab", first: int | str = 0) -> ChannelSplit:
-    """Two networks (``of``): one sees some channels (``first``: digits) of a colour space, the other the rest; by default light and colour."""
+def channel_split(
+    *, size: int = 32, channels: int = 3, network: str = "resnet_tiny", space: Space = "lab", first: int | str = 0
+) -> ChannelSplit:
+    """Two networks: one is given some channels (``first``: digits) of a colour space, the other the rest; by default lightness and colour."""
     _need_colour_pictures(channels)
     digits = _channels(first)
     rest = tuple(digit for digit in range(3) if digit not in digits)
-    one, other = (ChannelSubset(build_backbone(of, size=size, channels=len(each)), space, each) for each in (digits, rest))
+    one, other = (ChannelSubset(build_backbone(network, size=size, channels=len(each)), space, each) for each in (digits, rest))
     return ChannelSplit(one, other)
 
 

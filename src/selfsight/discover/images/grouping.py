@@ -34,7 +34,7 @@ def spherical(rows: Rows, count: int, *, seed: int = 0, restarts: int = 5) -> La
     return kmeans(rows, count, seed=seed, restarts=restarts, spherical=True).labels
 
 
-def plain(rows: Rows, count: int, *, seed: int = 0, restarts: int = 5) -> Labels:
+def kmeans_groups(rows: Rows, count: int, *, seed: int = 0, restarts: int = 5) -> Labels:
     """k-means of unit-length rows (Lloyd 1982), from k-means++ seeds."""
     return kmeans(rows, count, seed=seed, restarts=restarts).labels
 
@@ -121,7 +121,7 @@ def _begin(every: nn.Linear, centred: Rows, labels: Sequence[Labels]) -> None:
     optimiser.step(loss)
 
 
-GROUPERS: dict[str, Grouper] = {"balanced": balanced, "kmeans": plain, "scan": scan, "spherical": spherical}
+GROUPERS: dict[str, Grouper] = {"balanced": balanced, "kmeans": kmeans_groups, "scan": scan, "spherical": spherical}
 
 
 def group(rows: Float[np.ndarray, "picture dim"], count: int, method: str = "spherical", *, seed: int = 0, **options: Any) -> Labels:

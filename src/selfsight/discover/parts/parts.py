@@ -139,16 +139,14 @@ def find_parts(
     Raises:
         UsageError: there is no such method or localiser, or the objects have fewer places than parts.
     """
-    parter = PARTERS[look_up("way to find parts", method, PARTERS)]
     read = partial(iter_feature_batches, phi, source, feature_spec or FeatureSpec(), rows=rows, cache=cache)
     batches = _held(read, len(source) if rows is None else len(rows))
     ground = partial(_localised, within) if within else co_segmented(batches, seed=seed, progress=progress)
-    painter = parter(batches, ground, parts, seed=seed, progress=progress, **options)
+    painter = PARTERS[look_up("way to find parts", method, PARTERS)](batches, ground, parts, seed=seed, progress=progress, **options)
     facts = {"method": method, "parts": parts, "within": within, "representation": phi.name, "data": source.spec, **options}
-    maps = ((one, list((painter(one) * ground(one)).cpu().numpy())) for one in batches())
-    found = SegmentationResult.of(maps, parts, facts, "parts")
-    if parts > 1 and len({int(part) for one in found.maps for part in np.unique(one) if part}) == 1:
-        progress("parts: all places of all objects are of one part; look at another layer or facet, or centre features")
+    found = SegmentationResult.of(((one, list((painter(one) * ground(one)).cpu().numpy())) for one in batches()), parts, facts, "parts")
+    if parts > 1 and len(set(np.unique(np.concatenate([one.ravel() for one in found.maps]))) - {0}) == 1:
+        progress("parts: all locations of all objects are of one part; try another layer or facet, or centre the features")
     return replace(found, maps=tuple(edged(batches, found.maps, parts))) if refine else found
 
 

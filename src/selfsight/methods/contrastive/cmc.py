@@ -23,7 +23,7 @@ __all__ = ["CMC"]
 class CMC(Method):
     """The light of a picture finds its colours among those of others, and the other way round (Tian et al. 2019, arXiv:1906.05849).
 
-    The halves of the backbone see one each (``split?of=…``; other channels with its options). Each is compared with what is
+    The halves of the backbone see one each (``channel_split?network=…``; other channels with its options). Each is compared with what is
     remembered of the other.
 
     Args:
@@ -35,7 +35,7 @@ class CMC(Method):
 
     card = Card("contrastive", "aligning", "Tian et al. 2019, arXiv:1906.05849", decks=("000", "004"), coupled=False)
     paper = Training("sgd", rate=0.03, decay=1e-4, warmup=0.0)
-    small = Preset(small_sgd(0.24), {"temperature": 0.1, "negatives": 0}, batch=64, backbone="split?of=resnet_tiny")
+    small = Preset(small_sgd(0.24), {"temperature": 0.1, "negatives": 0}, batch=64, backbone="channel_split?network=resnet_tiny")
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ class Colorize(Method):
 
     card = Card("pretext", "generative", "Zhang et al. 2016, arXiv:1603.08511", decks=("002", "003", "004"), probe="linear", coupled=False)
     paper = Training("adamw", rate=3e-5, reference_batch=40, decay=1e-3, warmup=0.0, betas=(0.9, 0.99))
-    small = Preset(SMALL_ADAMW, batch=64, backbone="seen?of=resnet_tiny")
+    small = Preset(SMALL_ADAMW, batch=64, backbone="channels?network=resnet_tiny")
 
     def __init__(
         self, backbone: Backbone, *, recipe: Recipe = OneCrop(PLAIN), guess: Literal["bins", "regression"] = "bins", mix: float = 0.5

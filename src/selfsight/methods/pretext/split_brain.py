@@ -29,7 +29,7 @@ class SplitBrain(Method):
 
     card = Card("pretext", "generative", "Zhang et al. 2016, arXiv:1611.09842", decks=("003", "004"), probe="linear", coupled=False)
     paper = Training("adamw", rate=3e-5, reference_batch=40, decay=1e-3, warmup=0.0, betas=(0.9, 0.99))
-    small = Preset(SMALL_ADAMW, {"levels": 50}, batch=64, backbone="split?of=resnet_tiny")
+    small = Preset(SMALL_ADAMW, {"levels": 50}, batch=64, backbone="channel_split?network=resnet_tiny")
 
     def __init__(self, backbone: Backbone, *, recipe: Recipe = OneCrop(PLAIN), levels: int = 100) -> None:
         backbone = need_halves(backbone, "SplitBrain")

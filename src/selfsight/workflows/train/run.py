@@ -23,7 +23,7 @@ from selfsight.core.origin import origin
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.views import Images
 from selfsight.data.loader import Loader
-from selfsight.data.opening import open_source
+from selfsight.data.opening import open_source, scan_once
 from selfsight.data.source import Source
 from selfsight.engine.checkpoint import load_checkpoint, write_atomically, write_weights
 from selfsight.engine.fit import fit
@@ -159,7 +159,7 @@ def run_training(wishes: TrainRequest, out: Path, manner: RunPolicy | None = Non
     """
     manner = manner or RunPolicy()
     hardware = choose_hardware(wishes.device, wishes.precision, compile=wishes.compile)
-    with processes(hardware.device):
+    with processes(hardware.device), scan_once():
         folder = RunFolder(out)
         folder.refuse(resume=manner.resume, overwrite=manner.overwrite)
         saved = TrainConfig.from_json(folder.read("config.json")) if manner.resume and folder.exists else None
