@@ -62,13 +62,13 @@ def knn(rounds: int) -> dict[str, float]:
     theirs = KNeighborsClassifier(20, weights=lambda far: np.exp((1 - far**2 / 2) / 0.07), algorithm="brute").fit(unit, labels)
     best, guesses = {"ours": np.inf, "product": np.inf, "scikit_learn": np.inf}, {}
     bank, given = torch.from_numpy(unit), torch.from_numpy(asked)
-    works: dict[str, Callable[[], Any]] = {
+    useful: dict[str, Callable[[], Any]] = {
         "ours": lambda: vote(train, labels, test),
         "product": lambda: [part @ bank.T for part in given.split(1024)],
         "scikit_learn": lambda: theirs.predict(asked),
     }
     for _ in range(rounds):
-        for name, work in works.items():
+        for name, work in useful.items():
             seconds, guesses[name] = timed(work)
             best[name] = min(best[name], seconds)
     return told(best, "product") | {"same_votes": float((guesses["ours"] == guesses["scikit_learn"]).mean())}
@@ -225,7 +225,7 @@ def main() -> None:
     options = parser.parse_args()
     about = origin(device="cpu", precision="fp32", compile=False, threads=torch.get_num_threads())
     result: dict[str, object] = json.loads(options.out.read_text()) if options.out.is_file() else {}
-    works: dict[str, Callable[[], object]] = {
+    useful: dict[str, Callable[[], object]] = {
         "knn": lambda: knn(options.rounds),
         "linear": lambda: [linear(penalty) for penalty in (1e-2, 1e-4)],
         "svm": lambda: [svm(cost) for cost in (1.0, 100.0)],
@@ -233,7 +233,7 @@ def main() -> None:
         "many": lambda: alone(options.many),
     }
     for name in options.only.split(","):
-        result[name] = works[name]()
+        result[name] = useful[name]()
         print(name, result[name], flush=True)
     result["origin"] = about
     options.out.parent.mkdir(parents=True, exist_ok=True)

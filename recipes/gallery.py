@@ -124,7 +124,7 @@ def units() -> bytes:
     return sheet(rows)
 
 
-def beside() -> bytes:
+def side_by_side() -> bytes:
     """Units of the same rank in both networks."""
     shown = seen(500)
     networks = {f"ResNet-{depth}": published(depth)[0] for depth in (20, 56)}

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from claimed.common import Claim, Found, bars
+from claimed.common import Claim, ClaimResult, bars
 from claimed.trained import likeliest, probe, published, scenes, shared, trained
 from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
@@ -43,7 +43,7 @@ def highest(maps: Maps, count: Tensor) -> Tensor:
     return (rank < count[:, None]).view(len(maps), *maps.shape[2:])
 
 
-def areas_met(folder: Path) -> Found:  # noqa: ARG001
+def areas_met(folder: Path) -> ClaimResult:  # noqa: ARG001
     """Areas, the part that is enough, and the overlap with objects."""
     run, apart = trained(0), {}
     for size, count in ((32, 64), (64, 8), (224, 1)):
@@ -83,7 +83,7 @@ def areas_met(folder: Path) -> Found:  # noqa: ARG001
         ]
         for number in range(5)
     }
-    return Found(measured, holds, png=sheet(rows))
+    return ClaimResult(measured, holds, png=sheet(rows))
 
 
 def judged(
@@ -102,7 +102,7 @@ def judged(
     return table
 
 
-def methods_judged(folder: Path) -> Found:  # noqa: ARG001
+def methods_judged(folder: Path) -> ClaimResult:  # noqa: ARG001
     """All methods on scenes with a probe's class."""
     run = trained(0)
     shown, there, labels = scenes(run, 100)
@@ -115,7 +115,7 @@ def methods_judged(folder: Path) -> Found:  # noqa: ARG001
         for name in known
     )
     points = {name: row["pointing (%)"] for name, row in table.items()}
-    return Found({"scenes": table}, holds, bars("Pointing at the object", points, {"centre", "random"}, "hits (%)"))
+    return ClaimResult({"scenes": table}, holds, bars("Pointing at the object", points, {"centre", "random"}, "hits (%)"))
 
 
 def _square(picture: Image.Image, size: int = 96) -> Tensor:
@@ -145,7 +145,7 @@ def photographs(count: int = 50) -> dict[str, tuple[Tensor, Tensor]]:
     return {name: (torch.stack([one for one, _ in pairs]) / 255, torch.stack([mask for _, mask in pairs])) for name, pairs in found.items()}
 
 
-def photographs_judged(folder: Path) -> Found:  # noqa: ARG001
+def photographs_judged(folder: Path) -> ClaimResult:  # noqa: ARG001
     """All methods on photographs, with each one's own cluster."""
     phi, _ = published(20)
     measured: dict[str, Any] = {}
@@ -162,7 +162,7 @@ def photographs_judged(folder: Path) -> Found:  # noqa: ARG001
     above = {name: [m for m, row in table.items() if row["insertion"] > table["random"]["insertion"]] for name, table in measured.items()}
     holds = all("extremal" in names and "rise" in names for names in above.values())
     points = {f"{data}, {name}": row["pointing (%)"] for data, table in measured.items() for name, row in table.items()}
-    return Found(
+    return ClaimResult(
         measured,
         holds,
         bars("Pointing at objects of photographs", points, {n for n in points if "cent" in n or "rand" in n}, "%"),
@@ -170,7 +170,7 @@ def photographs_judged(folder: Path) -> Found:  # noqa: ARG001
     )
 
 
-def depends_on_unit(folder: Path) -> Found:  # noqa: ARG001
+def depends_on_unit(folder: Path) -> ClaimResult:  # noqa: ARG001
     """Which maps are another unit's as well."""
     run = trained(0)
     shown, *_ = scenes(run, 16)
@@ -181,10 +181,10 @@ def depends_on_unit(folder: Path) -> Found:  # noqa: ARG001
     modified, plain = min(alike["deconvnet"], alike["guided"]), alike["gradient"]
     holds = modified > plain > alike["extremal"]
     drawn = bars("Likeness of the maps of two units", {name: 100 * value for name, value in alike.items()}, set(), "correlation x 100")
-    return Found({"correlation of maps of different units": alike}, holds, drawn)
+    return ClaimResult({"correlation of maps of different units": alike}, holds, drawn)
 
 
-def cue_found(folder: Path) -> Found:  # noqa: ARG001
+def cue_found(folder: Path) -> ClaimResult:  # noqa: ARG001
     """A background that gives the class away is found; beside it a world without one."""
     suspected, kept, pictures = {}, {}, None
     for name, more in (("with the cue", SHORTCUT), ("without", "")):
@@ -201,10 +201,10 @@ def cue_found(folder: Path) -> Found:  # noqa: ARG001
         pictures = pictures or found.gallery(12)
     assert pictures is not None
     measured = {"images that keep more without the object than by it alone (%)": suspected, "of the score (median, %)": kept}
-    return Found(measured, suspected["with the cue"] >= 80 and suspected["without"] < 50, png=pictures._repr_png_())
+    return ClaimResult(measured, suspected["with the cue"] >= 80 and suspected["without"] < 50, png=pictures._repr_png_())
 
 
-def masks_transfer(folder: Path) -> Found:  # noqa: ARG001
+def masks_transfer(folder: Path) -> ClaimResult:  # noqa: ARG001
     """Masks made for one network, shown to another."""
     one, other = trained(0), trained(1)
     shown, *_ = scenes(one, 48)
@@ -223,7 +223,7 @@ def masks_transfer(folder: Path) -> Found:  # noqa: ARG001
     parts = {name: row["on another"] / row["on its own network"] for name, row in left.items()}
     values = {f"{name}, {where}": 100 * value for name, row in left.items() for where, value in row.items()}
     drawn = bars("What masks of a tenth keep of the score (median)", values, {name for name in values if "another" in name}, "%")
-    return Found({"kept": left, "part that goes over": parts}, parts["smooth"] > 1.25 * parts["free"], drawn)
+    return ClaimResult({"kept": left, "part that goes over": parts}, parts["smooth"] > 1.25 * parts["free"], drawn)
 
 
 AGAIN = (

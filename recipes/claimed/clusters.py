@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import adjusted_mutual_info_score
 
-from claimed.common import TRAIN, Claim, Found, bars, learn, method_of, top1
+from claimed.common import TRAIN, Claim, ClaimResult, bars, learn, method_of, top1
 from selfsight.data.opening import open_source
 from selfsight.data.views.image.recipes import OneCrop, View, small_multi_crop
 
 HELPED = ("simclr", "swav", "deepcluster_v2", "sela_v2")
 
 
-def sela_parts(folder: Path) -> Found:
+def sela_parts(folder: Path) -> ClaimResult:
     """Without invariance, without alternation, without balance: each lowers AMI; sizes are those asked for."""
     plain = OneCrop(View())
     plain = replace(plain, view=replace(plain.view, crop=replace(plain.view.crop, scale=(1.0, 1.0), ratio=(1.0, 1.0)), flip=0.0))
@@ -38,10 +38,10 @@ def sela_parts(folder: Path) -> Found:
     lower = all(ami[name] < ami["SeLa"] for name in ("without invariance", "without alternation", "without balance"))
     near = all(apart[name] <= 2 for name in ("SeLa", "Zipf's shares"))
     measured = {"ami": ami, "largest difference of a size from its share, in points": apart}
-    return Found(measured, lower and near, bars("SeLa: AMI of the labels with the shapes", ami, set(), "AMI x 100"))
+    return ClaimResult(measured, lower and near, bars("SeLa: AMI of the labels with the shapes", ami, set(), "AMI x 100"))
 
 
-def small_views(folder: Path) -> Found:
+def small_views(folder: Path) -> ClaimResult:
     """Small views help methods that compare views, and not the supervised network."""
     scores: dict[str, float] = {}
     gains = {}
@@ -54,7 +54,7 @@ def small_views(folder: Path) -> Found:
         gains[method] = scores[name] - scores[f"{method}, large views alone"]
     holds = all(gains[method] > 0 for method in HELPED) and gains["supervised"] < 2
     marked = {name for name in scores if "small" in name}
-    return Found({"k-NN": scores, "gain": gains}, holds, bars("k-NN; red: with two small views", scores, marked, "k-NN top-1 (%)"))
+    return ClaimResult({"k-NN": scores, "gain": gains}, holds, bars("k-NN; red: with two small views", scores, marked, "k-NN top-1 (%)"))
 
 
 CLAIMS = {

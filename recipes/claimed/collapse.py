@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from claimed.common import Claim, Found, bars, curves, learn, records, top1
+from claimed.common import Claim, ClaimResult, bars, curves, learn, records, top1
 from selfsight.core.schedule import Constant
 
 STEPS_STILL = 600
 """Two hundred were asked for first; by then SimSiam's spread had fallen to 0.5 and 0.4 without its guards, and was still falling."""
 
 
-def dino_table(folder: Path) -> Found:
+def dino_table(folder: Path) -> ClaimResult:
     """Only the slow copy's absence together with centring collapses."""
     scores: dict[str, float] = {}
     collapsed: dict[str, str] = {}
@@ -22,12 +22,12 @@ def dino_table(folder: Path) -> Found:
             if status["status"] == "collapsed":
                 collapsed[name] = status["reason"]
     holds = set(collapsed) == {"no slow copy, centred"}
-    return Found(
+    return ClaimResult(
         {"knn": scores, "collapsed": collapsed}, holds, bars("DINO: k-NN; red: collapsed", scores, set(collapsed), "k-NN top-1 (%)")
     )
 
 
-def held_still(folder: Path) -> Found:
+def held_still(folder: Path) -> ClaimResult:
     """BYOL and SimSiam collapse without predictor or without holding the target still."""
     cases = {
         "BYOL": ("byol", {}),
@@ -47,7 +47,7 @@ def held_still(folder: Path) -> Found:
     last = {name: round(points[-1][1], 3) for name, points in spreads.items()}
     dashed = frozenset(name for name in cases if "without" in name)
     drawn = curves("Spread of the embedding (1: over the whole sphere, 0: one point)", spreads, "step", "spread", dashed)
-    return Found({"spread at the end": last, "collapsed": collapsed}, holds, drawn)
+    return ClaimResult({"spread at the end": last, "collapsed": collapsed}, holds, drawn)
 
 
 CLAIMS = {

@@ -26,7 +26,7 @@ BLUE, RED = "#4c72b0", "#c44e52"
 
 
 @dataclass(frozen=True)
-class Found:
+class ClaimResult:
     """What came out: numbers by name, whether the criterion is met, and what to draw, or a picture as it is (PNG).
 
     ``tall``: the drawing's height, in parts of the usual one.
@@ -49,7 +49,7 @@ class Claim:
 
     title: str
     criterion: str
-    test: Callable[[Path], Found]
+    test: Callable[[Path], ClaimResult]
     wide: int = 1
     failed: str = ""
     before: str = ""

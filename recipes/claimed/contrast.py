@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from claimed.common import BLUE, RED, SEED, TEST, Claim, Found, bars, learn, method_of, plain, top1
+from claimed.common import BLUE, RED, SEED, TEST, Claim, ClaimResult, bars, learn, method_of, plain, top1
 from selfsight.core.clock import Clock
 from selfsight.core.method import Frame
 from selfsight.data.loader import load_images
@@ -44,7 +44,7 @@ def memory(name: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def where_negatives_come_from(folder: Path) -> Found:
+def where_negatives_come_from(folder: Path) -> ClaimResult:
     """A big batch, a memory bank or a queue: as many negatives, other memory."""
     cases = {
         "big batch (SimCLR, 512)": ("simclr", 512, {}, 1022),
@@ -58,7 +58,7 @@ def where_negatives_come_from(folder: Path) -> Found:
     big, bank, queue = found.values()
     holds = max(bank["megabytes"], queue["megabytes"]) < big["megabytes"] / 2 and queue["k-NN"] >= bank["k-NN"]
 
-    return Found(found, holds, partial(draw_negatives, found))
+    return ClaimResult(found, holds, partial(draw_negatives, found))
 
 
 def draw_negatives(found: dict[str, dict[str, float]], axes: Any) -> None:
@@ -74,7 +74,7 @@ def draw_negatives(found: dict[str, dict[str, float]], axes: Any) -> None:
     plain(axes)
 
 
-def simclr_sweep(folder: Path) -> Found:
+def simclr_sweep(folder: Path) -> ClaimResult:
     """What SimCLR loses without each change of its views, and what depth, time, batch and head give it."""
     full: TwoCrops = world_options("simclr")["recipe"]
 
@@ -131,7 +131,7 @@ def simclr_sweep(folder: Path) -> Found:
         for each in axes:
             plain(each)
 
-    return Found(measured, holds, draw)
+    return ClaimResult(measured, holds, draw)
 
 
 def pair_cosines(method: Any, recipe: TwoCrops) -> tuple[torch.Tensor, torch.Tensor]:

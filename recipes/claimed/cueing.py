@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from claimed.common import BLUE, RED, Claim, Found, bars, plain
+from claimed.common import BLUE, RED, Claim, ClaimResult, bars, plain
 from claimed.taught import judge
 from selfsight.backbones.loading import untrained_twin
 from selfsight.measure.analysis.cues import CuePictures, ShapeBias, cue_pictures, global_statistics, neighbours_share, shape_bias, shuffled
@@ -15,7 +15,7 @@ from selfsight.measure.analysis.cues import CuePictures, ShapeBias, cue_pictures
 PAIRS = (800, 400)
 
 
-def what_networks_go_by(_: Path) -> Found:
+def what_networks_go_by(_: Path) -> ClaimResult:
     """Networks go by what they were told, and the histogram cannot tell what the whole is."""
     free, agree = (cue_pictures(4000, cues=cues, split="train") for cues in ("free", "agree"))
     asked = cue_pictures(2000, cues="conflict")
@@ -47,7 +47,7 @@ def what_networks_go_by(_: Path) -> Found:
         "shuffled pictures told by a linear probe, in %": whole | {"colour histogram": 100 * histogram},
         "ten nearest neighbours that share, in %": near,
     }
-    return Found(measured, holds, partial(draw_cues, biases, whole | {"colour histogram": 100 * histogram}), tall=1.15)
+    return ClaimResult(measured, holds, partial(draw_cues, biases, whole | {"colour histogram": 100 * histogram}), tall=1.15)
 
 
 def _bias(told: Any, asked: CuePictures) -> ShapeBias:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from claimed.common import SEED, TEST, TRAIN, Claim, Found, bars, curves, layers_told, learn, method_of, top1
+from claimed.common import SEED, TEST, TRAIN, Claim, ClaimResult, bars, curves, layers_told, learn, method_of, top1
 from selfsight.backbones.loading import untrained_twin
 from selfsight.core.card import small_sgd
 from selfsight.core.errors import DataError
@@ -40,7 +40,7 @@ def cells(phi: Representation) -> Callable[[Tensor, str], Tensor]:
     return lambda shown, layer: adaptive_avg_pool2d(phi.grid(shown, layer), 4).flatten(1)
 
 
-def one_photograph(folder: Path) -> Found:
+def one_photograph(folder: Path) -> ClaimResult:
     """The first layers need no more than one photograph."""
     root = Path(os.environ.get("SELFSIGHT_SHARED_DATA", ".")) / "cifar10"
     many, test = root / "train.parquet", root / "test.parquet"
@@ -61,7 +61,7 @@ def one_photograph(folder: Path) -> Found:
     holds = behind[second] <= 2 and over[second] >= 2 and behind[last] > behind[second]
     measured = {"linear probe by layer": told, "one photograph behind many": behind, "one photograph over untrained": over}
     drawn = curves("What each layer tells of CIFAR-10", lines(told), "layer", "linear top-1 (%)", frozenset({"untrained"}))
-    return Found(measured, holds, drawn)
+    return ClaimResult(measured, holds, drawn)
 
 
 def turns_told(network: Callable[[Tensor], Tensor], normalise: Any) -> tuple[float, float]:
@@ -80,7 +80,7 @@ def turns_told(network: Callable[[Tensor], Tensor], normalise: Any) -> tuple[flo
     return 100 * linear(features).values["top1"].value, 100 * float(within)
 
 
-def decoupled_turns(folder: Path) -> Found:
+def decoupled_turns(folder: Path) -> ClaimResult:
     """One half of the feature tells turns, the other hardly does, and both together are as good as RotNet's."""
     alike: dict[str, Any] = {
         "data": DIGITS[0],
@@ -106,10 +106,10 @@ def decoupled_turns(folder: Path) -> Found:
         "k-NN, RotNet": top1(whole, *DIGITS),
     }
     holds = first > 60 and second < 40 and values["k-NN, both halves"] >= values["k-NN, RotNet"] - 1
-    return Found(values, holds, bars("Rotation decoupled, on digits (chance 25 and 10)", values, set(), "%"))
+    return ClaimResult(values, holds, bars("Rotation decoupled, on digits (chance 25 and 10)", values, set(), "%"))
 
 
-def task_specific(folder: Path) -> Found:
+def task_specific(folder: Path) -> ClaimResult:
     """The last layer of a network that solves puzzles is the puzzle's; that of one which finds pictures by their tiles is not."""
     told: dict[str, dict[str, float]] = {}
     for name in ("jigsaw", "pirl"):
@@ -120,7 +120,7 @@ def task_specific(folder: Path) -> Found:
     drop = {name: max(values.values()) - values[last] for name, values in told.items()}
     measured = {"linear probe by layer": told, "last layer below the best, in points": drop}
     drawn = curves("What each layer tells of the shape", lines(told), "layer", "linear top-1 (%)")
-    return Found(measured, best["jigsaw"] != last and drop["pirl"] < drop["jigsaw"], drawn)
+    return ClaimResult(measured, best["jigsaw"] != last and drop["pirl"] < drop["jigsaw"], drawn)
 
 
 class Coupled(nn.Module):
@@ -153,7 +153,7 @@ class Coupled(nn.Module):
         return torch.cat([kept, moved], 1)
 
 
-def all_information(_: Path) -> Found:
+def all_information(_: Path) -> ClaimResult:
     """Nothing is ever lost, and yet features get better (Tschannen et al. 2019, arXiv:1907.13625, section 3.1)."""
     source = open_source("digits", size=32)
     order = np.random.default_rng(SEED).permutation(len(source))
@@ -181,7 +181,7 @@ def all_information(_: Path) -> Found:
         learner.step()
     measured = {"linear probe, as drawn": told[0][1], "linear probe at the end": told[-1][1], "largest error of the inverse": max(lost)}
     drawn = curves("Upper halves of digits through an invertible network", {"linear probe": told}, "step", "linear top-1 (%)")
-    return Found(measured, max(lost) < 1e-6 and told[-1][1] - told[0][1] > 5, drawn)
+    return ClaimResult(measured, max(lost) < 1e-6 and told[-1][1] - told[0][1] > 5, drawn)
 
 
 CLAIMS = {

@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from claimed.common import BLUE, RED, Claim, Found, curves, plain
+from claimed.common import BLUE, RED, Claim, ClaimResult, curves, plain
 from claimed.taught import STEPS, WIDTH, judge, scenes
 from selfsight.backbones.image.hog import HOG
 from selfsight.backbones.loading import untrained_twin
 from selfsight.core.representation import Representation
 from selfsight.measure.analysis.cues import cue_pictures
-from selfsight.measure.analysis.equivalence import Labelled, stitching
+from selfsight.measure.analysis.equivalence import LabelledGrids, stitching
 from selfsight.measure.analysis.equivariance import Bars, equivariance, flipped, four_bars, invariant_share, rotated
 
 MAP_STEPS = 300
 ANGLES = (15, 30, 45, 60, 90)
 
 
-def upside_down(_: Path) -> Found:
+def upside_down(_: Path) -> ClaimResult:
     """What a vertical flip does to a layer can be undone in that layer."""
     train, test = scenes("train", 4000), scenes("test", 2000)
     told, change = judge(train), flipped(upright=True)
@@ -38,7 +38,9 @@ def upside_down(_: Path) -> Found:
     errors = [bars.taught[layer].value for layer in bars.taught]
     between = all(bars.original.value <= error < bars.changed.value for error in errors)
     whole = {"as they are": 100 * bars.original.value, "flipped": 100 * bars.changed.value}
-    return Found({"error on scenes, in %": whole, "compensated at": table}, between and errors[-1] > errors[0], partial(draw_bars, bars))
+    return ClaimResult(
+        {"error on scenes, in %": whole, "compensated at": table}, between and errors[-1] > errors[0], partial(draw_bars, bars)
+    )
 
 
 def draw_bars(bars: Bars, axes: Any) -> None:
@@ -72,13 +74,13 @@ class Stitches:
 BARS = ("before training", "naive", "learned")
 
 
-def textured(split: str, count: int) -> Labelled:
+def textured(split: str, count: int) -> LabelledGrids:
     """Objects whose texture is told, their shape anything."""
     made = cue_pictures(count, cues="free", split=split)
     return made.images, torch.from_numpy(made.texture)
 
 
-def stitched_together(_: Path) -> Found:
+def stitched_together(_: Path) -> ClaimResult:
     """The first part of one network is stitched to the rest of another: bars of Lenc & Vedaldi, layer by layer."""
     train, test = scenes("train", 4000), scenes("test", 2000)
     told = judge(train)
@@ -99,7 +101,7 @@ def stitched_together(_: Path) -> Found:
     found = Stitches(100 * told.error(*test).value, by_case)
     table = {f"{case}, {bar}": values for case, bars_of in by_case.items() for bar, values in bars_of.items()}
     measured = {"error of the network that judges, in %": found.original, "error when stitched after, in %": table}
-    return Found(measured, in_order(found), partial(draw_stitches, found))
+    return ClaimResult(measured, in_order(found), partial(draw_stitches, found))
 
 
 def in_order(found: Stitches) -> bool:
@@ -128,7 +130,7 @@ def draw_stitches(found: Stitches, axes: Any) -> None:
         one.set_ylim(0, 118)
 
 
-def hog_turns(_: Path) -> Found:
+def hog_turns(_: Path) -> ClaimResult:
     """Histograms of gradients follow a turn of the picture by a sparse linear map."""
     (train, _), (test, _) = (scenes(split, count, preset="coloured", size=64) for split, count in (("train", 2000), ("test", 500)))
     phi = Representation(HOG(size=64), mean=(0.0,) * 3, std=(1.0,) * 3, size=64)
@@ -139,7 +141,7 @@ def hog_turns(_: Path) -> Found:
             told.setdefault(name, {})[f"{angle}°"] = score.value
     holds = told["sparse"]["45°"] <= told["identity"]["45°"] / 2
     lines = {name: list(values.items()) for name, values in told.items()}
-    return Found({"relative error": told}, holds, partial(draw_turns, lines))
+    return ClaimResult({"relative error": told}, holds, partial(draw_turns, lines))
 
 
 def draw_turns(lines: dict[str, list[tuple[Any, float]]], axes: Any) -> None:

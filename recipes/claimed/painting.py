@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from claimed.attributing import levels
-from claimed.common import Claim, Found, curves
+from claimed.common import Claim, ClaimResult, curves
 from claimed.trained import probe, scenes, trained, world
 from selfsight.core.representation import Representation
 from selfsight.data.loader import load_images
@@ -46,7 +46,7 @@ def rough(pictures: Tensor) -> float:
     return float(waves[:, :, frequency > 0.25].sum() / waves.sum())
 
 
-def kept_by_depth(folder: Path) -> Found:  # noqa: ARG001
+def kept_by_depth(folder: Path) -> ClaimResult:  # noqa: ARG001
     """Inversion of every layer, three restarts."""
     run = trained(0)
     shown, *_ = scenes(run, 12)
@@ -62,10 +62,10 @@ def kept_by_depth(folder: Path) -> Found:  # noqa: ARG001
             ]
     grows = all(list(values.values()) == sorted(values.values()) for values in (errors, spreads))
     measured = {"error of a pixel (root mean square, 0 to 1)": errors, "spread over restarts": spreads}
-    return Found(measured, grows, png=sheet(rows))
+    return ClaimResult(measured, grows, png=sheet(rows))
 
 
-def smoothness(folder: Path) -> Found:  # noqa: ARG001
+def smoothness(folder: Path) -> ClaimResult:  # noqa: ARG001
     """No prior, total variation with exponents one and two."""
     run = trained(0)
     shown, *_ = scenes(run, 8)
@@ -82,10 +82,10 @@ def smoothness(folder: Path) -> Found:  # noqa: ARG001
         for number in range(3)
     }
     holds = energy["no prior"] > energy["total variation, exponent 1"] > energy["exponent 2"]
-    return Found({"part of the energy at high frequencies": energy}, holds, png=sheet(rows))
+    return ClaimResult({"part of the energy at high frequencies": energy}, holds, png=sheet(rows))
 
 
-def form_is_a_prior(folder: Path) -> Found:  # noqa: ARG001
+def form_is_a_prior(folder: Path) -> ClaimResult:  # noqa: ARG001
     """A network fits a photograph sooner than a shuffled one, and than noise."""
     photo = open_source("photo:astronaut?count=4", size=64)
     dice = torch.Generator().manual_seed(0)
@@ -106,10 +106,10 @@ def form_is_a_prior(folder: Path) -> Found:  # noqa: ARG001
     mean = {name: float(np.mean(values)) for name, values in errors.items()}
     holds = all(errors["photograph"][k] < 0.5 * min(errors["shuffled"][k], errors["noise"][k]) for k in range(4))
     drawn = curves("Squared error in parts of the variance, one network a picture", lines, "step", "error")
-    return Found({"error after 300 steps, in parts of the variance": mean}, holds, drawn)
+    return ClaimResult({"error after 300 steps, in parts of the variance": mean}, holds, drawn)
 
 
-def learnt_and_searched(folder: Path) -> Found:  # noqa: ARG001
+def learnt_and_searched(folder: Path) -> ClaimResult:  # noqa: ARG001
     """A learned inverter beside the search, on one core."""
     run = trained(0)
     shown, *_ = scenes(run, 16)
@@ -137,7 +137,7 @@ def learnt_and_searched(folder: Path) -> Found:  # noqa: ARG001
                 words = f"{layer}, {name}\nerror {float(each.errors[number, 0]):.2f}"
                 rows[f"scene {number}"].append(Tile(levels(each.pictures[number, 0]), words))
     holds = all(row["learnt (dB)"] >= row["searched (dB)"] - 2 and row["times as fast"] >= 100 for row in measured.values())
-    return Found({"on 16 scenes": measured}, holds, png=sheet(rows))
+    return ClaimResult({"on 16 scenes": measured}, holds, png=sheet(rows))
 
 
 def matching(one: Tensor, other: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ def best_of(phi: Representation, layer: str, units: Tensor, **given: Any) -> Max
     return Maximised(made.pictures[best], made.scores[best], made.shifted[best], made.curve)
 
 
-def units_driven(folder: Path) -> Found:  # noqa: ARG001
+def units_driven(folder: Path) -> ClaimResult:  # noqa: ARG001
     """Pictures for units, as saved and shifted, on their network and on another."""
     one, other = trained(0), trained(1)
     scenes_seen, count = real(), 24
@@ -197,7 +197,7 @@ def units_driven(folder: Path) -> Found:  # noqa: ARG001
             name: 100 * float((probe(run).numbers(run.phi, run.phi.normalise(made.pictures)).argmax(1) == classes).float().mean())
             for name, run in (("its own network", one), ("another", other))
         }
-    return Found({"by layer": measured, "pictures of classes that are given their class (%)": named}, holds, png=sheet(rows))
+    return ClaimResult({"by layer": measured, "pictures of classes that are given their class (%)": named}, holds, png=sheet(rows))
 
 
 CLAIMS = {

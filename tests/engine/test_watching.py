@@ -150,7 +150,7 @@ def test_progress_shows_the_last_step(capsys):
 
 
 HEALTHY = {"loss": 3.0, "spread": 0.8, "effective_rank": 20.0, "largest_share": 0.05, "assignment_information": 1.0, "chance": 5.0}
-SICK: dict[str, dict[str, float]] = {
+COLLAPSED: dict[str, dict[str, float]] = {
     "spread": {"spread": 0.02},
     "rank": {"effective_rank": 1.1},
     "one cluster": {"largest_share": 0.97},
@@ -166,9 +166,9 @@ def judged(records: list[dict[str, float]], **more: Any) -> tuple[Health, list[s
     return health, said
 
 
-@pytest.mark.parametrize("name", SICK)
+@pytest.mark.parametrize("name", COLLAPSED)
 def test_collapse_is_named_once_within_300_steps(name):
-    health, said = judged([HEALTHY | SICK[name]] * 30)
+    health, said = judged([HEALTHY | COLLAPSED[name]] * 30)
     assert health.verdict.startswith(f"{name}: ")
     assert len(said) == 1
     assert 0 < health.since < 300
@@ -176,17 +176,17 @@ def test_collapse_is_named_once_within_300_steps(name):
 
 
 def test_every_rule_is_tried():
-    assert {rule.name for rule in RULES} == set(SICK)
+    assert {rule.name for rule in RULES} == set(COLLAPSED)
 
 
 @pytest.mark.parametrize(
     "records",
     [
         [HEALTHY] * 60,
-        [HEALTHY | SICK["spread"], *[HEALTHY] * 2] * 20,  # now and then is no collapse
+        [HEALTHY | COLLAPSED["spread"], *[HEALTHY] * 2] * 20,  # now and then is no collapse
         [HEALTHY | {"loss": 5.0, "assignment_information": 0.0}] * 14 + [HEALTHY] * 40,  # DINO and SwAV begin at ln K
         [HEALTHY | {"loss": 5.0}] * 60,  # the loss is ln K and the targets say something
-        [HEALTHY | SICK["chance"] | {"rate": 1e-4 * step} for step in range(60)],  # still warming up
+        [HEALTHY | COLLAPSED["chance"] | {"rate": 1e-4 * step} for step in range(60)],  # still warming up
         [{"loss": 5.0, "assignment_information": 0.01}] * 60,  # DeepCluster's classifier, begun anew
         [{"loss": 0.7}] * 60,  # nothing to judge by
         [{"loss": 1.386, "chance": 0.0}] * 60,
@@ -200,5 +200,5 @@ def test_health_is_left_alone(records):
 
 def test_collapse_can_end_the_run():
     with pytest.raises(Collapsed, match="nearly the same embedding") as end:
-        judged([HEALTHY | SICK["spread"]] * 30, fail=True)
+        judged([HEALTHY | COLLAPSED["spread"]] * 30, fail=True)
     assert end.value.exit_code == 4

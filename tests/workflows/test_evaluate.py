@@ -96,7 +96,7 @@ def test_floor_is_the_strongest_of_its_forms():
 def test_probes_are_chosen_by_what_the_data_allow():
     assert select_probes(None, labelled=True) == select_probes(["all"], labelled=True) == tuple(PROBES)
     assert select_probes(None, labelled=False) == ("geometry",)
-    assert select_probes(None, labelled=False, described=True) == ("geometry", "reverse")
+    assert select_probes(None, labelled=False, annotated=True) == ("geometry", "reverse")
     assert select_probes(["layers"], labelled=True) == ("layers",)
     with pytest.raises(DataError, match="needs labels or attributes"):
         select_probes(["reverse"], labelled=False)

@@ -40,10 +40,10 @@ class TarListing:
         several = len(self.paths) > 1
         for shard, path in enumerate(self.paths):
             prefix = f"{path.name}/" if several else ""
-            for name, place, beside in _members(path):
+            for name, place, nearby_files in _members(path):
                 self._names.append(display(prefix + name))
                 self._places.append((shard, *place))
-                rows.append(beside)
+                rows.append(nearby_files)
         if not rows:
             raise DataError(f"There is no picture in {spec}.", "It should hold STEM.jpg beside STEM.cls or STEM.json.")
         truth = columns_truth(_columns(rows), ())
@@ -72,7 +72,7 @@ class TarListing:
 
 def _members(path: Path) -> list[tuple[str, tuple[int, int], dict[str, Any]]]:
     pictures: dict[str, tuple[str, tuple[int, int]]] = {}
-    beside: dict[str, dict[str, Any]] = {}
+    nearby_files: dict[str, dict[str, Any]] = {}
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
@@ -84,12 +84,12 @@ def _members(path: Path) -> list[tuple[str, tuple[int, int], dict[str, Any]]]:
                 if f".{extension.rpartition('.')[2]}" in IMAGE_SUFFIXES:
                     pictures.setdefault(key, (member.name, (member.offset_data, member.size)))
                 elif extension in ("cls", "json", "txt") and (file := archive.extractfile(member)):
-                    beside.setdefault(key, {}).update(_side_file(extension, file.read()))
+                    nearby_files.setdefault(key, {}).update(_side_file(extension, file.read()))
     except tarfile.TarError as problem:
         raise DataError(
             f"{path} cannot be read as a tar archive: {problem}.", "Unpack compressed archives first; check the download."
         ) from None
-    return [(name, place, beside.get(key, {})) for key, (name, place) in pictures.items()]
+    return [(name, place, nearby_files.get(key, {})) for key, (name, place) in pictures.items()]
 
 
 def _side_file(extension: str, content: bytes) -> dict[str, Any]:

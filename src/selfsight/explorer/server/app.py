@@ -120,11 +120,11 @@ def _likeness(app: FastAPI, shelf: ExplorerStore) -> None:
         return JSONResponse(await run_in_threadpool(shelf.neighbours, row, network, layer, _number(count, "count", 1, 200)))
 
     @app.get("/api/beside")
-    async def beside(left: str = "", right: str = "", left_layer: str = "", right_layer: str = "") -> JSONResponse:
+    async def mutual_knn(left: str = "", right: str = "", left_layer: str = "", right_layer: str = "") -> JSONResponse:
         return JSONResponse(await run_in_threadpool(shelf.mutual_knn, left, right, (left_layer, right_layer)))
 
     @app.get("/api/worth")
-    async def worth(count: int = 30) -> JSONResponse:
+    async def label_selection(count: int = 30) -> JSONResponse:
         return JSONResponse(await run_in_threadpool(shelf.label_selection, _number(count, "count", 3, 300)))
 
     @app.get("/api/units")

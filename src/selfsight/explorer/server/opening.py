@@ -108,16 +108,16 @@ def find_prepared(runs: Sequence[Path], chosen: DataSelection) -> Path | None:
 
 def find_all_prepared(run: Path, data: str, limit: int | None = None) -> list[Path]:
     """What was prepared for a run and a data set: for the run alone, then for the run with others beside it, the fewest first."""
-    beside: list[tuple[int, Path]] = []
+    with_others: list[tuple[int, Path]] = []
     for file in (run_folder(run) / "explorer").glob("*/pack.json"):
         about = json.loads(file.read_text())
         chosen = DataSelection(about["data"], about.get("limit"), about.get("seed", 0))
         runs = [(file.parent / network["run"]).resolve() for network in about["networks"] if network["run"]]
         if runs and chosen.data == absolute_spec(data) and limit in (None, chosen.limit):
             own = find_prepared(runs, chosen)
-            beside += [(len(runs), file.parent)] if own and own.name == file.parent.name else []
+            with_others += [(len(runs), file.parent)] if own and own.name == file.parent.name else []
     first = find_prepared([run], select_data(run, data, limit))
-    return list(dict.fromkeys([*([first] if first else []), *(folder for _, folder in sorted(beside))]))
+    return list(dict.fromkeys([*([first] if first else []), *(folder for _, folder in sorted(with_others))]))
 
 
 def record_prepared(runs: Sequence[Path], chosen: DataSelection, pack: Pack) -> None:

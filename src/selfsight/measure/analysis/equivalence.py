@@ -30,7 +30,7 @@ from selfsight.measure.results import Score, proportion
 
 __all__ = [
     "Grid",
-    "Labelled",
+    "LabelledGrids",
     "Start",
     "Stitch",
     "StitchEvaluator",
@@ -44,7 +44,7 @@ __all__ = [
 
 Grid = Float[Tensor, "_ _ _ _"]
 """Batch, channel, height, width."""
-Labelled = tuple[Grid, Int[Tensor, " _"]]
+LabelledGrids = tuple[Grid, Int[Tensor, " _"]]
 """Pictures in [0, 1] and their classes."""
 GridMap = Callable[[Grid], Grid]
 Head = Callable[[Float[Tensor, "batch dim"]], Float[Tensor, "batch class"]]
@@ -189,7 +189,7 @@ def _joined(
 
 @torch.no_grad()
 def stitched_error(
-    first: Representation, layer: str, rest: StitchEvaluator, at: str, stitch: Stitch, test: Labelled, batch: int = 256
+    first: Representation, layer: str, rest: StitchEvaluator, at: str, stitch: Stitch, test: LabelledGrids, batch: int = 256
 ) -> Score:
     """The share of test pictures that the two parts, stitched, give another class than theirs."""
     found = torch.cat([_joined(first, layer, rest, at, part, stitch).argmax(1).cpu() for part in test[0].split(batch)])
@@ -199,8 +199,8 @@ def stitched_error(
 def stitching(
     first: Representation,
     rest: StitchEvaluator,
-    train: Labelled,
-    test: Labelled,
+    train: LabelledGrids,
+    test: LabelledGrids,
     *,
     layer: str,
     at: str = "",

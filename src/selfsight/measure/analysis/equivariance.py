@@ -34,7 +34,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from selfsight.core.names import look_up
 from selfsight.core.representation import Representation
-from selfsight.measure.analysis.equivalence import Grid, Labelled, StitchEvaluator, fit_by_task
+from selfsight.measure.analysis.equivalence import Grid, LabelledGrids, StitchEvaluator, fit_by_task
 from selfsight.measure.results import Score, Scores
 
 __all__ = [
@@ -348,7 +348,7 @@ class Bars:
 
 
 def four_bars(
-    judge: StitchEvaluator, train: Labelled, test: Labelled, change: Change, *,
+    judge: StitchEvaluator, train: LabelledGrids, test: LabelledGrids, change: Change, *,
     layers: Sequence[str] = (), side: int = 3, steps: int = 200, seed: int = 0,
 ) -> Bars:  # fmt: skip
     """Whether what a change does to a layer can be undone there, by the error of the task (Lenc & Vedaldi 2015, section 5.2).
@@ -377,7 +377,7 @@ def four_bars(
     return Bars(judge.error(*test), judge.error(asked, test[1]), moved, taught, maps)
 
 
-def invariant_share(judge: StitchEvaluator, layer: str, transport: Transport, test: Labelled, *, slack: float = 0.05) -> float:
+def invariant_share(judge: StitchEvaluator, layer: str, transport: Transport, test: LabelledGrids, *, slack: float = 0.05) -> float:
     """The largest share of channels that need no filter: those with the highest ``|row| / |row without its own channel's middle|``.
 
     Their rows become those of the identity, places still moved, a twentieth of the channels more at a time, while the error on the changed

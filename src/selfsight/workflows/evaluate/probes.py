@@ -128,7 +128,7 @@ class _Parts:
     truths: tuple[Truth, Truth]
 
     @property
-    def described(self) -> bool:
+    def annotated(self) -> bool:
         """Whether labels or attributes are known of both."""
         return self.train_labels is not None or bool(set(self.truths[0].attributes) & set(self.truths[1].attributes))
 
@@ -163,15 +163,15 @@ class _Parts:
         return {name: (np.concatenate([a for a, _ in rows]), np.concatenate([b for _, b in rows])) for name, rows in found.items()}
 
 
-def select_probes(names: Sequence[str] | None, *, labelled: bool, described: bool = False) -> tuple[str, ...]:
-    """The probes asked for, or all that the data allow; ``described``: attributes are known, if no labels.
+def select_probes(names: Sequence[str] | None, *, labelled: bool, annotated: bool = False) -> tuple[str, ...]:
+    """The probes asked for, or all that the data allow; ``annotated``: attributes are known, if no labels.
 
     Raises:
         UsageError: there is no such probe.
         DataError: it needs labels and there are none.
     """
     allowed = set(ANALYSES) | {
-        name for name in (*PROBES, *LAYER_PROBES) if labelled or name in LABEL_FREE or (described and name == "reverse")
+        name for name in (*PROBES, *LAYER_PROBES) if labelled or name in LABEL_FREE or (annotated and name == "reverse")
     }
     if not names or list(names) == ["all"]:
         return tuple(name for name in PROBES if name in allowed)
@@ -213,7 +213,7 @@ def evaluate(
         progress: called with what is being done.
     """
     parts = _parts(train, test)
-    names = select_probes(probes, labelled=parts.train_labels is not None, described=parts.described)
+    names = select_probes(probes, labelled=parts.train_labels is not None, annotated=parts.annotated)
     whole, asked = [name for name in names if name in ANALYSES], parts.asked(others or {}, layers, progress)
     for name in whole:
         check_analysis(name, phi, asked)

@@ -1,0 +1,47 @@
+"""Names of version 0.1 that the field has no use for are gone: classes, functions, modules, fields, keywords."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FORMER = {
+    "Asked", "BLIND", "Clustered", "Examination", "Found", "INSIDE", "Inverted", "Kept", "Labelled", "Look", "Looked", "Manner", "Moment",
+    "NETWORKS", "Opened", "Painted", "Remembered", "SICK", "Say", "Seen", "Segmented", "Settings", "Shelf", "Shown", "Stepped", "WHOLE",
+    "Wishes", "Writing", "anyone", "bank_of", "beside", "blind", "calm", "compare_networks", "denser", "described", "discovering",
+    "encoder_of", "everyone", "examine", "exploring", "judge_boxes", "judge_kinds", "judge_parts", "known_kinds", "learn_run", "lone",
+    "looks", "measure_network", "measuring", "noted", "pass_through", "revive", "say", "segment_pictures", "settle", "shared_mean",
+    "signs", "speak", "tap", "to_plain", "vectors_of", "with_places", "works", "worth", "worth_labelling", "write_still", "written",
+}  # fmt: skip
+
+
+def names(path: Path) -> set[str]:
+    """Names that a file defines, imports or passes as keywords, and its own."""
+    found = {path.stem}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.ImportFrom):
+            found |= {one.name for one in node.names} | set((node.module or "").split("."))
+        elif isinstance(node, ast.keyword | ast.arg) and node.arg:
+            found.add(node.arg)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            found.add(node.target.id)
+    return found
+
+
+@pytest.mark.parametrize("top", ["src", "tests", "recipes", "benchmarks", "docs"])
+def test_former_names_are_gone(top):
+    left = {str(path.relative_to(ROOT)): sorted(names(path) & FORMER) for path in (ROOT / top).rglob("*.py")}
+    assert {path: some for path, some in left.items() if some} == {}
+
+
+def test_former_names_would_be_found(tmp_path):
+    (tmp_path / "worth.py").write_text("from a.works import tap\n\n\ndef calm(signs):\n    open(say=1)\n\n\nclass Look:\n    lone: int\n")
+    assert names(tmp_path / "worth.py") & FORMER == {"worth", "works", "tap", "calm", "signs", "say", "Look", "lone"}
+
+
+def test_the_package_root_holds_its_face_alone():
+    root = ROOT / "src" / "selfsight"
+    assert {path.name for path in root.iterdir() if path.is_file()} == {"__init__.py", "__main__.py", "api.py", "py.typed"}
