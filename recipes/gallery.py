@@ -159,7 +159,7 @@ PARTS: dict[str, tuple[str, Callable[[], bytes]]] = {
         classes,
     ),
     "units": ("What do units like? Eight of the end of each stage of ResNet-56", units),
-    "beside": ("Two networks: units of the same rank at the same depth of ResNet-20 and ResNet-56", beside),
+    "beside": ("Two networks: units of the same rank at the same depth of ResNet-20 and ResNet-56", side_by_side),
     "dreams": (
         "More of what ResNet-56 sees: DeepDream, caricature, and a texture that its first stages cannot tell from the photograph",
         dreams,

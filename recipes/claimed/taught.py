@@ -11,13 +11,13 @@ from torch.nn.functional import cross_entropy
 from selfsight.backbones.image.resnet import resnet_tiny
 from selfsight.core.representation import Representation
 from selfsight.data.opening import open_source
-from selfsight.measure.analysis.equivalence import LabelPair, StitchEvaluator
+from selfsight.measure.analysis.equivalence import LabelledGrids, StitchEvaluator
 
 SIZE, WIDTH, STEPS, BATCH = 32, 16, 400, 64
 
 
 @cache
-def scenes(split: str, count: int, told: str = "shape", preset: str = "learnable", size: int = SIZE) -> LabelPair:
+def scenes(split: str, count: int, told: str = "shape", preset: str = "learnable", size: int = SIZE) -> LabelledGrids:
     """Scenes in [0, 1], with the shape or another attribute of the object."""
     source = open_source(f"world:shapes?preset={preset}&count={count}&size={size}&split={split}", size=size)
     rows = np.arange(count)
@@ -27,7 +27,7 @@ def scenes(split: str, count: int, told: str = "shape", preset: str = "learnable
     return torch.from_numpy(source.read(rows).images).float() / 255, torch.from_numpy(labels.astype(np.int64))
 
 
-def teach(module: nn.Module, logits: Callable[[Tensor], Tensor], data: LabelPair, *, steps: int = STEPS, seed: int = 0) -> None:
+def teach(module: nn.Module, logits: Callable[[Tensor], Tensor], data: LabelledGrids, *, steps: int = STEPS, seed: int = 0) -> None:
     """Adam on the cross-entropy, its rate up and down once; batches in an order of the seed."""
     shown, labels = data
     learner = torch.optim.Adam(module.parameters(), lr=3e-3)
@@ -45,7 +45,7 @@ def teach(module: nn.Module, logits: Callable[[Tensor], Tensor], data: LabelPair
     module.eval()
 
 
-def judge(data: LabelPair, *, seed: int = 0, width: int = WIDTH, steps: int = STEPS, size: int = SIZE) -> StitchEvaluator:
+def judge(data: LabelledGrids, *, seed: int = 0, width: int = WIDTH, steps: int = STEPS, size: int = SIZE) -> StitchEvaluator:
     """A small residual network that was taught the classes of pictures."""
     torch.manual_seed(seed)
     backbone = resnet_tiny(size=size, width=width)

@@ -15,7 +15,6 @@ from selfsight.backbones.onnx import export_onnx
 from selfsight.bank.extract import get_bank
 from selfsight.bank.store import Bank
 from selfsight.core.clock import Clock
-from selfsight.core.errors import UsageError
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.data.loader import load_images
@@ -36,7 +35,15 @@ from selfsight.workflows.discover import IMAGE_LEVEL, discover
 from selfsight.workflows.evaluate.comparison import Comparison
 from selfsight.workflows.evaluate.probes import EvaluationResult
 from selfsight.workflows.evaluate.run import compare_representations, evaluate_representation
-from selfsight.workflows.explain import diagnose_images, explain_images, get_inverter, invert_images, maximise_targets, sample_images
+from selfsight.workflows.explain import (
+    diagnose_images,
+    explain_images,
+    get_inverter,
+    invert_images,
+    learnt_from,
+    maximise_targets,
+    sample_images,
+)
 from selfsight.workflows.train.config import TrainConfig, build, frame_of
 from selfsight.workflows.train.request import TrainRequest
 from selfsight.workflows.train.run import RunPolicy, continue_run, run_training
@@ -149,10 +156,7 @@ class Run:
         Raises:
             UsageError: it was not learnt here.
         """
-        settings = self.settings
-        if settings is None:
-            raise UsageError(f"What {self.phi.name} was learnt from is not known.", "Name a data set (--like, or the DATA of report).")
-        return open_source(settings.data, limit=settings.limit, seed=settings.seed, size=settings.size)
+        return learnt_from(self.path, self.phi.name)
 
     def bank(self, data: Source | str | Path, *, layers: Sequence[str] = (), half: bool = False) -> Bank:
         """What the representation says of a data set, kept in the run's folder."""

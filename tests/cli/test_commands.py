@@ -228,7 +228,7 @@ def test_a_model_from_elsewhere_has_no_data_of_its_own(run, capsys):
     shutil.move(run / "config.json", run / "config.kept")
     assert main(["explain", "maximise", str(run), "unit:stages.3/1", "--writing", "phase"]) == 2
     shutil.move(run / "config.kept", run / "config.json")
-    assert "learnt from is not known" in capsys.readouterr().err
+    assert "trained on is not known" in capsys.readouterr().err
 
 
 def test_explain_inverts_and_maximises(run, capsys, tmp_path):
@@ -282,7 +282,7 @@ def test_an_inverter_is_learnt_again_for_other_weights_alone(run):
     def stop(words: str) -> None:
         raise KeyboardInterrupt(words)
 
-    with pytest.raises(KeyboardInterrupt, match="learning to paint what stem says"):
+    with pytest.raises(KeyboardInterrupt, match="training an inverter for stem"):
         here.inverter("stem", progress=stop)
 
 

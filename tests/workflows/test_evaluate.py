@@ -168,7 +168,7 @@ def test_bank_that_fails_leaves_nothing(parts, tmp_path, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(np.lib.format, "open_memmap", full)
     with pytest.raises(OSError, match="No space"):
         get_bank(phi(), parts[0], tmp_path)
     assert not list(tmp_path.iterdir())

@@ -60,7 +60,7 @@ def run(arguments: list[str]) -> int:
     how: dict[str, Any] = {name: getattr(read, name) for name in ("train", "test", "truth", "train_truth", "limit", "seed", "floors")}
     how["probes"] = read.probes.split(",")
     how["layers"] = read.layers.split(",") if read.layers else ()
-    how["say"] = lambda words: sys.stderr.write(f"{words}\n")
+    how["progress"] = lambda words: sys.stderr.write(f"{words}\n")
     return _one(read, how) if len(read.runs) == 1 else _several(read, how)
 
 

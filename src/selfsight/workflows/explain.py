@@ -194,25 +194,25 @@ def _unit(text: str, whole: str, phi: Representation, shown: Tensor) -> Target:
     return target if channel else _of_each(target, f"strongest unit of {layer}", phi, shown)
 
 
-def learnt_from(path: Path) -> Source:
+def learnt_from(path: Path, name: str) -> Source:
     """The data set that a run was trained on.
 
     Args:
-        path: the run's folder.
+        path, name: the run's folder, and the representation's name.
 
     Raises:
         UsageError: the folder holds no run.
     """
     file = path / "config.json"
     if not file.is_file():
-        raise UsageError(f"What {path.name} was trained on is not known.", "Name a data set (--like, or the DATA of report).")
+        raise UsageError(f"What {name} was trained on is not known.", "Name a data set (--like, or the DATA of report).")
     config = TrainConfig.from_json(json.loads(file.read_text()))
     return open_source(config.data, limit=config.limit, seed=config.seed, size=config.size)
 
 
 def sample_images(phi: Representation, path: Path, like: str | None, most: int) -> Float[Tensor, "batch channel size size"]:
     """Central squares of at most ``most`` evenly spaced images of ``like``, by default of what the run was trained on."""
-    source = learnt_from(path) if like is None else open_source(like, size=phi.size)
+    source = learnt_from(path, phi.name) if like is None else open_source(like, size=phi.size)
     rows = np.linspace(0, len(source) - 1, min(most, len(source))).astype(np.int64)
     return torch.cat([central_square(load_images(source, part), phi.size) for part in np.array_split(rows, -(-len(rows) // 500))])
 

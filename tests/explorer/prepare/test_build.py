@@ -15,7 +15,8 @@ from PIL import Image
 
 import selfsight
 from selfsight.cli import main
-from selfsight.core.errors import DataError
+from selfsight.core.errors import DataError, UsageError
+from selfsight.core.readout import Readout
 from selfsight.explorer.server.opening import (
     DataSelection,
     absolute_spec,
@@ -222,7 +223,21 @@ def test_a_run_that_was_moved_is_still_whole(run, folder, tmp_path):
     shelf = ExplorerStore.of(tmp_path / "moved" / "explorer" / folder.name)
     assert [one["name"] for one in shelf.runs()] == ["moved"]
     assert len(shelf.neighbours(3, "untrained", "stages.1", 5)) == 5
-    assert Worker(tmp_path / "moved" / "explorer" / folder.name).run("untrained").path.resolve() == (tmp_path / "moved").resolve()
+    worker = Worker(tmp_path / "moved" / "explorer" / folder.name)
+    trained = next(name for name in worker.runs)
+    assert worker.run(trained).path.resolve() == (tmp_path / "moved").resolve()
+
+
+def test_the_untrained_network_reads_no_probe_of_the_trained_one(run, folder, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    worker = Worker(tmp_path / "run" / "explorer" / folder.name)
+    trained = next(name for name in worker.runs)
+    classes, width = ("a", "b"), worker.run(trained).phi.backbone.dim
+    arrays = {"weight": np.ones((2, width)), "bias": np.zeros(2), "mean": np.zeros(width), "scale": np.ones(width)}
+    Readout("linear", "output", arrays, classes).save(worker.run(trained).path / "measures" / "linear")
+    assert Worker._class(worker.run(trained), {"class": 1}) == "b"
+    with pytest.raises(UsageError, match="no readout"):
+        Worker._class(worker.run("untrained"), {"class": 1})
 
 
 def test_a_folder_is_found_from_anywhere(tmp_path, monkeypatch):
