@@ -38,7 +38,7 @@ class Watching:
     def __init__(self) -> None:
         self.found: dict = {}
 
-    def saw(self, moment: StepEvent) -> None:
+    def on_step(self, moment: StepEvent) -> None:
         step = f"step {moment.clock.step}"
         names = [turn.name for turn in turns_of(moment.method) for _ in range(turn.steps)]
         for number, (name, turn) in enumerate(zip(names, moment.turns, strict=True)):
