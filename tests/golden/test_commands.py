@@ -155,8 +155,8 @@ def test_explore_and_labels(ask: Ask, home: Path) -> None:
 
     folder = Path(ask("explore", "run", "--maps", "pca", "--no-serve", *CPU)["folder"])
     shelf = ExplorerStore.of(home / folder)
-    shelf.edits.progress("cluster_name", [0], "first")
-    shelf.edits.progress("cluster_name", [1], "second")
+    shelf.edits.set("cluster_name", [0], "first")
+    shelf.edits.set("cluster_name", [1], "second")
     shelf.edits.close()
     found = flat("labels", ask("discover", "run", DATA, "--what", "labels", *CPU))
     found |= flat("page", ask("explore", "run", "--export", "still", *CPU)) | {"folder": str(folder.parent)}

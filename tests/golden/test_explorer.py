@@ -207,7 +207,7 @@ def test_work(folder: Path, tmp_path: Path, name: str, network: str) -> None:
     if network == "untrained" and name not in ("crops", "segments", "embed"):
         pytest.skip("the same work with other weights")
     kind, given = JOBS[name]
-    told = Worker(folder).do(kind, {"network": network, **given}, tmp_path / "out", lambda _: None)
+    told = Worker(folder).run_job(kind, {"network": network, **given}, tmp_path / "out", lambda _: None)
     found = flat("found", told)
     for file in told["files"][:4]:
         found[f"pixels of {file}"] = pixels(tmp_path / "out" / file)

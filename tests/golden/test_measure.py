@@ -210,7 +210,7 @@ def test_machines() -> None:
 def test_readers() -> None:
     """Functions behind probes, with other options than examinations give them."""
     known = features()
-    found = flat(retrieve(known, queries=20, central_images=50, seed=1).values, "retrieve/")
+    found = flat(retrieve(known, queries=20, pictures=50, seed=1).values, "retrieve/")
     found |= flat(reverse(known, clusters=6, seed=1).values, "reverse/") | flat(
         reverse_without(known, clusters=6).values, "reverse without/"
     )
@@ -224,7 +224,7 @@ def test_readers() -> None:
 
 
 def test_copies() -> None:
-    check("copies", flat(detect_copies(network(), parts()[0], queries=20, central_images=60).values))
+    check("copies", flat(detect_copies(network(), parts()[0], queries=20, pictures=60).values))
 
 
 def test_layers() -> None:
