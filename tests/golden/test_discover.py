@@ -149,8 +149,8 @@ def test_selection(source: Source, phi: Representation, kind: str, method: str) 
 )
 def test_scores_beside_floors(source: Source, what: str, method: str) -> None:
     phi, some = untrained(NETWORKS["cnn"], size=48), open_source("world:shapes?count=12&size=48", size=48)
-    more: dict[str, Any] = {"boxes": {"look": FeatureSpec(48, "stages.1")}, "clusters": {"count": 4}}.get(
-        what, {"look": FeatureSpec(48, "stages.1")}
+    more: dict[str, Any] = {"boxes": {"feature_spec": FeatureSpec(48, "stages.1")}, "clusters": {"count": 4}}.get(
+        what, {"feature_spec": FeatureSpec(48, "stages.1")}
     )
     more |= {"segments": {"kinds": 4}, "parts": {"parts": 3, "within": "border"}}.get(what, {})
     said: list[str] = []

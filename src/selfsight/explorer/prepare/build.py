@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from selfsight.backbones.loading import untrained_twin
 from selfsight.bank.extract import get_bank
-from selfsight.bank.store import OUTPUT
+from selfsight.bank.store import OUTPUT, Bank
 from selfsight.core.clock import key
 from selfsight.core.names import unused_name
 from selfsight.core.progress import ProgressCallback, no_progress
@@ -104,7 +104,7 @@ def _written(
     truth = source.truth(np.arange(len(source)))
     columns = _known(truth, len(source))
     columns |= {name: np.array([one[name] for one in qualities]) for name in qualities[0]} if qualities else {}
-    groups, clusters = _clustered(phi, source, run, progress)
+    groups, clusters = _clustered(phi, source, next(iter(banks.values())), progress)
     told = [
         {
             "name": name,
@@ -245,17 +245,17 @@ def _known(truth: Truth, count: int) -> dict[str, np.ndarray]:
 
 
 def _clustered(
-    phi: Representation, source: Source, run: Path, progress: ProgressCallback
+    phi: Representation, source: Source, bank: Path, progress: ProgressCallback
 ) -> tuple[dict[str, np.ndarray], dict[str, list[dict[str, Any]]]]:
     """Clusters, and half and twice as many, as columns, with twins; what is known of each; where the data are neither tiny nor huge."""
     if not 20 <= len(source) <= CLUSTERED:
         return {}, {}
     count = int(np.clip(round((len(source) / 2) ** 0.5 / 2), 4, 40))
-    found = find_clusters(phi, source, count=count, banks=run_folder(run) / "banks", progress=progress)
+    vectors = np.asarray(Bank(bank).pooled(), dtype=np.float32)
+    vectors = vectors - vectors.mean(0)
+    found = find_clusters(phi, source, count=count, vectors=vectors, progress=progress)
     columns = {CLUSTER: found.labels.astype(np.float64), nearness_column(CLUSTER): found.nearness}
     told = {CLUSTER: [one.to_json(found.names).get("units", []) for one in found.clusters]}
-    vectors = np.asarray(get_bank(phi, source, run_folder(run) / "banks").pooled(), dtype=np.float32)
-    vectors = vectors - vectors.mean(0)
     for other in sorted({max(count // 2, 2), min(2 * count, len(source) // 2)} - {count}):
         progress(f"{other} clusters")
         labels = group(vectors, other).numpy()
