@@ -152,7 +152,7 @@ def test_scores_beside_floors(source: Source, what: str, method: str) -> None:
     more: dict[str, Any] = {"boxes": {"feature_spec": FeatureSpec(48, "stages.1")}, "clusters": {"count": 4}}.get(
         what, {"feature_spec": FeatureSpec(48, "stages.1")}
     )
-    more |= {"segments": {"kinds": 4}, "parts": {"parts": 3, "within": "border"}}.get(what, {})
+    more |= {"segments": {"classes": 4}, "parts": {"parts": 3, "within": "border"}}.get(what, {})
     said: list[str] = []
     _, scores = discover(phi, source if what == "clusters" else some, what, method, progress=said.append, **more)
     plain = {name: {who: score.to_json() for who, score in by.items()} for name, by in scores.items()}
