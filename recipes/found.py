@@ -66,7 +66,7 @@ def told(look: Any) -> str:
 
 def chosen(phi: Any, source: Any, method: str, tried: Sequence[Any], what: str = "boxes", **options: Any) -> Any:
     """The look with the best score on pictures that are not judged."""
-    from selfsight.workflows.discover import discover
+    from selfsight.workflows.discover.run import discover
 
     best = {}
     for look in tried:
@@ -82,7 +82,7 @@ def objects(network: str, source: Any, sample: Any, side: int) -> dict[str, Any]
     from selfsight.discover.dense.features import FeatureSpec
     from selfsight.measure.metrics.overlap import score_masks
     from selfsight.render.tiles import stretched
-    from selfsight.workflows.discover import discover
+    from selfsight.workflows.discover.run import discover
 
     run, table = Run(network), dict[str, Any]()
     truth = source.truth(np.arange(len(source)))
@@ -106,7 +106,7 @@ def kinds(network: str, source: Any, sample: Any) -> dict[str, Any]:
     from dataclasses import replace
 
     from selfsight.api import Run
-    from selfsight.workflows.discover import discover
+    from selfsight.workflows.discover.run import discover
 
     run, table = Run(network), dict[str, Any]()
     look = replace(chosen(run.phi, sample, "lost", looks_of(run.phi, 64), least=0), vectors=15)
@@ -122,7 +122,7 @@ def kinds(network: str, source: Any, sample: Any) -> dict[str, Any]:
 def parts(network: str, source: Any, sample: Any) -> dict[str, Any]:
     """NMI and ARI of parts, with floors; the objects are those of LOST."""
     from selfsight.api import Run
-    from selfsight.workflows.discover import discover
+    from selfsight.workflows.discover.run import discover
 
     run, table, look = Run(network), dict[str, Any](), None
     for method in ("shared", "contrast"):

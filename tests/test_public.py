@@ -63,12 +63,12 @@ def test_methods_are_whole_and_sorted():
         if family.ispkg
         for module in iter_modules([str(SOURCE / "methods" / family.name)])
     }
-    assert files == {value.partition(":")[0] for value in METHODS.values()}
+    assert files == {entry.target.partition(":")[0] for entry in METHODS.values()}
     for name in METHODS:
         kind = method_class(name)
         assert issubclass(kind, Method)
         assert listed(kind.__module__) == [kind.__name__]
-        assert METHODS[name].partition(":")[0].rpartition(".")[2] == name
+        assert METHODS[name].target.partition(":")[0].rpartition(".")[2] == name
 
 
 def test_backbones_are_whole_and_sorted():

@@ -16,7 +16,7 @@ from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
 from selfsight.explain.attribution.perturbation import between, extremal, extremal_perturbation, pyramid
 from selfsight.explain.attribution.saliency import Maps, scores
-from selfsight.explain.attribution.table import ATTRIBUTIONS, attribution
+from selfsight.explain.attribution.table import ATTRIBUTIONS
 from selfsight.explain.checks.diagnosis import diagnose
 from selfsight.explain.checks.pointing import centre_map, curves, pointing_game, random_map
 from selfsight.explain.checks.sanity import neuron_sensitivity
@@ -57,7 +57,7 @@ def areas_met(folder: Path) -> ClaimResult:  # noqa: ARG001
     nearest = (inside.float().mean((1, 2))[:, None] - torch.tensor(AREAS)).abs().argmin(1)
     masks = first.masks[torch.arange(len(inside)), nearest] > 0.5
     as_many = masks.sum((1, 2))
-    cam = attribution("grad_cam")(run.phi, pictures, target)
+    cam = ATTRIBUTIONS.load("grad_cam")(run.phi, pictures, target)
     assert isinstance(cam, Tensor)
     iou = {
         "extremal": overlap(masks, inside),
@@ -93,7 +93,7 @@ def judged(
     maps: dict[str, Any] = {"centre": centre_map(shown.shape), "random": random_map((len(shown), 1, *shown.shape[2:]))}
     for name in ATTRIBUTIONS:
         if name not in ("attention_rollout", "contrastive_excitation"):
-            maps[name] = attribution(name)(phi, shown, target, **({"masks": masks} if name == "rise" else {}))
+            maps[name] = ATTRIBUTIONS.load(name)(phi, shown, target, **({"masks": masks} if name == "rise" else {}))
     table = {}
     for name, each in maps.items():
         areas = curves(phi, shown, target, each, steps=steps).areas
@@ -175,7 +175,7 @@ def depends_on_unit(folder: Path) -> ClaimResult:  # noqa: ARG001
     run = trained(0)
     shown, *_ = scenes(run, 16)
     layer = run.phi.layers[-1]
-    methods: dict[str, Any] = {name: attribution(name) for name in ("deconvnet", "guided", "gradient", "occlusion")}
+    methods: dict[str, Any] = {name: ATTRIBUTIONS.load(name) for name in ("deconvnet", "guided", "gradient", "occlusion")}
     methods["extremal"] = lambda phi, images, target: extremal(phi, images, target, areas=(0.1,), steps=60)
     alike = {name: float(neuron_sensitivity(run.phi, shown, unit(layer, 0), method, others=6).mean()) for name, method in methods.items()}
     modified, plain = min(alike["deconvnet"], alike["guided"]), alike["gradient"]

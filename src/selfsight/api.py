@@ -31,7 +31,8 @@ from selfsight.explorer.server.opening import RunningServer, serve
 from selfsight.measure.results import Score
 from selfsight.render.sheet import unique_names
 from selfsight.report.page import ViewExamples, write_report
-from selfsight.workflows.discover import IMAGE_LEVEL, discover
+from selfsight.workflows.discover.run import discover
+from selfsight.workflows.discover.table import DISCOVERIES
 from selfsight.workflows.evaluate.comparison import Comparison
 from selfsight.workflows.evaluate.probes import EvaluationResult
 from selfsight.workflows.evaluate.run import compare_representations, evaluate_representation
@@ -322,14 +323,16 @@ class Run:
             what: boxes, segments, parts or clusters.
             method: how; each has a default (``discovering.DISCOVERIES``).
             limit: at most so many pictures.
-            more: passed on to ``workflows.discover.discover``, such as ``feature_spec``.
+            more: passed on to ``workflows.discover.run.discover``, such as ``feature_spec``.
 
         Returns:
             What was found, which can be saved and shown; scores by measure, then by who is judged.
         """
         look = more.get("feature_spec")
         source = open_source(data, limit=limit, size=(look and look.size) or self.phi.size) if isinstance(data, str | Path) else data
-        kept: dict[str, Any] = {"banks": self.path / "banks"} if what in IMAGE_LEVEL else {"cache": self.path / "spectra"}
+        kept: dict[str, Any] = (
+            {"banks": self.path / "banks"} if what in DISCOVERIES.having("image_level") else {"cache": self.path / "spectra"}
+        )
         return discover(self.phi, source, what, method, **(kept | more))
 
     def report(self, data: Source | str | Path | None = None) -> Path:

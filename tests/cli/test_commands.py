@@ -309,7 +309,7 @@ def test_explain_compares_networks(run, capsys, tmp_path):
 
 def test_explain_shows_every_method(run, capsys, tmp_path, monkeypatch):
     few = {name: ATTRIBUTIONS[name] for name in ("attention_rollout", "grad_cam", "gradient")}
-    monkeypatch.setattr("selfsight.explain.attribution.explanation.ATTRIBUTIONS", few)
+    monkeypatch.setattr(ATTRIBUTIONS, "entries", few)
     assert main(["explain", "sheet", str(run), "world:shapes?count=4&size=16#0", "--out", str(tmp_path), "--json"]) == 0
     found = said(capsys)
     assert set(found["left out"]) == {"attention_rollout"}

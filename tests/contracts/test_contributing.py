@@ -13,6 +13,7 @@ import torch
 
 import selfsight.methods.distillation
 from selfsight.cli import main
+from selfsight.core.registry import Entry
 from selfsight.core.serialize import from_json, to_json
 from selfsight.methods.table import METHODS
 
@@ -26,12 +27,13 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
 def added(tmp_path, monkeypatch) -> Iterator[str]:
     """The first block is a file beside the others, the second a line of the table."""
     method, line = BLOCKS
-    ((name, place),) = re.findall(r'^\s*"(\w+)": "([\w.:]+)",$', line, flags=re.MULTILINE)
+    entry = eval(line.strip().removesuffix(","), {"Entry": Entry})
+    name, place = entry.name, entry.target
     module = place.partition(":")[0].rpartition(".")[2]
     (tmp_path / f"{module}.py").write_text(method)
     path = [*selfsight.methods.distillation.__path__, str(tmp_path)]
     monkeypatch.setattr(selfsight.methods.distillation, "__path__", path)
-    monkeypatch.setitem(METHODS, name, place)
+    monkeypatch.setitem(METHODS.entries, name, entry)
     importlib.invalidate_caches()
     yield name
     sys.modules.pop(f"selfsight.methods.distillation.{module}", None)

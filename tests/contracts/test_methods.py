@@ -232,7 +232,7 @@ def test_says_who_it_is(name):
     assert PAPER.search(kind.__doc__ or "")
     assert PAPER.fullmatch(kind.card.paper)
     assert kind.card.paper in " ".join((kind.__doc__ or "").split())
-    assert METHODS[name].split(".")[0] == kind.card.family
+    assert METHODS[name].target.split(".")[0] == kind.card.family
     explained = " ".join((kind.__doc__ or "").split())
     missing = [word for word in _keywords(name) if word not in ("backbone", "recipe") and not re.search(rf"\b{word}\b[\w, ]*:", explained)]
     assert not missing, f"options without words: {missing}"

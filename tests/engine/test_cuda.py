@@ -18,7 +18,7 @@ from selfsight.engine.fit import fit
 from selfsight.engine.hardware import Hardware
 from selfsight.engine.observe import StepEvent
 from selfsight.explain.attribution.perturbation import extremal_perturbation
-from selfsight.explain.attribution.table import attribution
+from selfsight.explain.attribution.table import ATTRIBUTIONS
 from selfsight.explain.targets import unit
 from selfsight.methods.table import METHODS
 from selfsight.workflows.train.config import build, plan_of
@@ -126,7 +126,7 @@ def test_maps_are_those_of_a_processor(name):
     maps = []
     for device in (CPU, CUDA):
         phi = network(device)
-        made = attribution(name)(phi, IMAGES, unit(phi.layers[-1], 0))
+        made = ATTRIBUTIONS.load(name)(phi, IMAGES, unit(phi.layers[-1], 0))
         assert isinstance(made, Tensor)
         maps.append(made.float().cpu())
     assert float((maps[0] - maps[1]).abs().max()) < 2e-3 * float(maps[0].abs().max())

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from selfsight.api import Run
 from selfsight.cli import main
-from selfsight.workflows.discover import DISCOVERIES
+from selfsight.workflows.discover.table import DISCOVERIES
 
 from golden import check
 from golden.telling import flat

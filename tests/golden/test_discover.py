@@ -19,13 +19,14 @@ from selfsight.discover.dense.spectral import spectrum
 from selfsight.discover.images.clusters import find_clusters
 from selfsight.discover.images.duplicates import find_duplicates
 from selfsight.discover.images.grouping import choose_count
-from selfsight.discover.objects.localise import ALIASES, LOCALISERS
 from selfsight.discover.objects.object_regions import find_objects
-from selfsight.discover.parts.parts import PARTERS, find_parts
+from selfsight.discover.objects.table import LOCALISERS
+from selfsight.discover.parts.parts import find_parts
+from selfsight.discover.parts.table import PART_FINDERS
 from selfsight.discover.segments.segment import segment_images
-from selfsight.discover.segments.segmenters import SEGMENTERS
+from selfsight.discover.segments.table import SEGMENTERS
 from selfsight.regions.proposals import selective_search
-from selfsight.workflows.discover import DISCOVERIES, discover
+from selfsight.workflows.discover.run import discover, method_registry
 
 from golden import check
 from golden.telling import flat
@@ -58,9 +59,9 @@ def _few(source: Source, count: int = 6) -> np.ndarray:
     return np.arange(min(count, len(source)))
 
 
-@pytest.mark.parametrize("method", sorted({*LOCALISERS, *ALIASES}))
+@pytest.mark.parametrize("method", sorted(LOCALISERS.names()))
 def test_boxes(source: Source, phi: Representation, kind: str, method: str) -> None:
-    if kind == "cnn" and ALIASES.get(method, method) in ("attention", "background"):
+    if kind == "cnn" and LOCALISERS.resolve(method).name in ("attention", "background"):
         pytest.skip("it has no attention")
     found: dict[str, Any] = {}
     looked = FeatureSpec(48) if method in ("attention", "background", "dino_seg", "found") else LOOKS[kind]
@@ -75,7 +76,7 @@ def test_boxes(source: Source, phi: Representation, kind: str, method: str) -> N
     check(f"discover.boxes.{kind}.{method}", found)
 
 
-@pytest.mark.parametrize("method", [*sorted(SEGMENTERS), "iic"])
+@pytest.mark.parametrize("method", sorted(SEGMENTERS))
 def test_segments(source: Source, phi: Representation, kind: str, method: str) -> None:
     found: dict[str, Any] = {}
     more = {"spectral": {"segments": 5}}.get(method, {})
@@ -90,7 +91,7 @@ def test_segments(source: Source, phi: Representation, kind: str, method: str) -
 
 
 @pytest.mark.parametrize("within", ["shared", "border"])
-@pytest.mark.parametrize("method", sorted(PARTERS))
+@pytest.mark.parametrize("method", sorted(PART_FINDERS))
 def test_parts(source: Source, phi: Representation, kind: str, method: str, within: str) -> None:
     more: dict[str, Any] = {"steps": 20} if method == "contrast" else {}
     look = FeatureSpec(48, LOOKS[kind].layer)
@@ -102,7 +103,7 @@ def test_parts(source: Source, phi: Representation, kind: str, method: str, with
     check(f"discover.parts.{kind}.{method}.{within}", found | {f"map {row}": one.maps[row] for row in range(3)})
 
 
-@pytest.mark.parametrize("method", DISCOVERIES["clusters"].methods)
+@pytest.mark.parametrize("method", method_registry("clusters").names())
 def test_clusters(source: Source, phi: Representation, kind: str, method: str) -> None:
     one = find_clusters(phi, source, method, count=4)
     truth = source.truth(np.arange(len(source)))
@@ -126,7 +127,7 @@ def test_number_of_clusters(source: Source, phi: Representation, kind: str) -> N
     )
 
 
-@pytest.mark.parametrize("method", DISCOVERIES["duplicates"].methods)
+@pytest.mark.parametrize("method", method_registry("duplicates").names())
 def test_duplicates(source: Source, phi: Representation, kind: str, method: str) -> None:
     found: dict[str, Any] = {}
     for alike in (0.99, 0.9, 0.7):
@@ -135,7 +136,7 @@ def test_duplicates(source: Source, phi: Representation, kind: str, method: str)
     check(f"discover.duplicates.{kind}.{method}", found | flat("counts", one.counts()))
 
 
-@pytest.mark.parametrize("method", DISCOVERIES["selection"].methods)
+@pytest.mark.parametrize("method", method_registry("selection").names())
 def test_selection(source: Source, phi: Representation, kind: str, method: str) -> None:
     one, scores = discover(phi, source, "selection", method, classes=4, count=9)
     assert scores == {}

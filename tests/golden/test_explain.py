@@ -16,7 +16,7 @@ from selfsight.core.representation import Representation
 from selfsight.data.loader import load_images
 from selfsight.explain.attribution.perturbation import extremal_channels, extremal_perturbation
 from selfsight.explain.attribution.saliency import grad_cam, gradient, gradient_times_input, rise
-from selfsight.explain.attribution.table import ATTRIBUTIONS, attribution
+from selfsight.explain.attribution.table import ATTRIBUTIONS
 from selfsight.explain.checks.diagnosis import diagnose
 from selfsight.explain.checks.pointing import boxes_of, curves, fit_threshold, localised, pointing_game, random_map
 from selfsight.explain.checks.sanity import cascade, correlation, infidelity, neuron_sensitivity, rank_correlation, shift_sensitivity
@@ -74,7 +74,7 @@ def aim(phi: Representation, seed: int = 5) -> Target:
 @pytest.mark.parametrize("net", NETWORKS)
 @pytest.mark.parametrize("name", ATTRIBUTIONS)
 def test_attribution(name: str, net: str) -> None:
-    phi, method = network(net), attribution(name)
+    phi, method = network(net), ATTRIBUTIONS.load(name)
     shown, _ = some()
     found: dict[str, Any] = {}
     for word, target in {"output": aim(phi), "unit": unit(phi.layers[-2], 2)}.items():
@@ -94,7 +94,7 @@ def test_attribution_options() -> None:
         found[f"saliency at {layer}, {rule}"] = gradient(phi, shown, target, at=layer, rule=rule)
     found["grad_cam, whole pixels"] = grad_cam(phi, (255 * shown).to(torch.uint8), target)
     found["rise, another seed"] = rise(phi, shown, target, masks=40, grid=5, keep=0.3, seed=1)
-    found["excitation, pixels"] = attribution("excitation")(phi, shown, target, at="")
+    found["excitation, pixels"] = ATTRIBUTIONS.load("excitation")(phi, shown, target, at="")
     check("attribution.options", found)
 
 

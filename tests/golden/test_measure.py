@@ -35,13 +35,14 @@ from selfsight.measure.probes.linear import fit_probe, linear
 from selfsight.measure.probes.retrieve import detect_copies, retrieve
 from selfsight.measure.probes.reverse import reverse, reverse_by_clusters, reverse_without
 from selfsight.measure.probes.svm import fit_machines, low_shot, svm
+from selfsight.measure.probes.table import LAYER_PROBES, PROBES
 from selfsight.measure.results import Features, Score, proportion
 from selfsight.tasks.classify import finetune
 from selfsight.tasks.detect import detect
 from selfsight.tasks.segment import segment
 from selfsight.tasks.tuning import TuneConfig
-from selfsight.workflows.evaluate.analyses import ANALYSES
-from selfsight.workflows.evaluate.probes import LAYER_PROBES, PROBES, EvaluationResult, evaluate
+from selfsight.workflows.evaluate.analyses.table import ANALYSES
+from selfsight.workflows.evaluate.probes import EvaluationResult, evaluate
 
 from golden import check
 
@@ -114,7 +115,7 @@ def test_network_measure(name: str) -> None:
     found = evaluate(phi, *parts(SMALL), probes=[name], floors=False, others=others, layers=at)
     check(
         f"network.{name}",
-        examined(found) | {f"main {number}": word for number, word in enumerate(ANALYSES[name].main([*found.scores[name]]))},
+        examined(found) | {f"main {number}": word for number, word in enumerate(ANALYSES.load(name).main([*found.scores[name]]))},
     )
 
 

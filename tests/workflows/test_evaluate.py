@@ -21,7 +21,7 @@ from selfsight.measure.baselines import channel_statistics, estimate_statistics,
 from selfsight.measure.probes.knn import knn
 from selfsight.measure.probes.layers import layers
 from selfsight.measure.results import Score
-from selfsight.workflows.evaluate.probes import PROBES, evaluate, select_probes
+from selfsight.workflows.evaluate.probes import evaluate, select_probes
 
 
 def phi(seed: int = 0, spec: str = "resnet_tiny") -> Representation:

@@ -6,30 +6,38 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from selfsight.core.errors import UsageError
-from selfsight.core.names import look_up
+from selfsight.core.registry import Entry, Registry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from selfsight.core.representation import Backbone
 
 __all__ = ["BACKBONES", "RENAMED", "build_backbone", "current_backbone"]
 
-BACKBONES = {
-    "alexnet": "image.historic:AlexNet",
-    "channel_split": "image.channels:channel_split",
-    "channels": "image.channels:channels",
-    "dcgan": "image.dcgan:DCGAN",
-    "googlenet": "image.historic:GoogLeNet",
-    "hog": "image.hog:HOG",
-    "resnet18": "image.resnet:resnet18",
-    "resnet50": "image.resnet:resnet50",
-    "resnet_tiny": "image.resnet:resnet_tiny",
-    "vgg_m": "image.historic:VGGM",
-    "vgg_vd_16": "image.historic:VGGVD16",
-    "vit_base": "image.vit:vit_base",
-    "vit_nano": "image.vit:vit_nano",
-    "vit_small": "image.vit:vit_small",
-    "vit_tiny": "image.vit:vit_tiny",
-}
+BACKBONES: Registry["Callable[..., Backbone]"] = Registry(
+    "backbone",
+    "selfsight.backbones",
+    (
+        Entry("alexnet", "image.historic:AlexNet", "AlexNet (Krizhevsky et al. 2012), 61 M parameters"),
+        Entry("channel_split", "image.channels:channel_split", "Two networks on two parts of the channels of a colour space"),
+        Entry("channels", "image.channels:channels", "A network on some channels of a colour space"),
+        Entry("dcgan", "image.dcgan:DCGAN", "DCGAN's discriminator: strided convolutions"),
+        Entry("googlenet", "image.historic:GoogLeNet", "GoogLeNet (Szegedy et al. 2014), 6 M parameters"),
+        Entry("hog", "image.hog:HOG", "Histogram of oriented gradients (Dalal & Triggs 2005), not trained"),
+        Entry("resnet18", "image.resnet:resnet18", "ResNet-18, 11 M parameters"),
+        Entry("resnet50", "image.resnet:resnet50", "ResNet-50, 24 M parameters"),
+        Entry("resnet_tiny", "image.resnet:resnet_tiny", "Four stages of basic blocks, 32 to 256 channels, for CPUs"),
+        Entry("vgg_m", "image.historic:VGGM", "VGG-M (Chatfield et al. 2014), 103 M parameters"),
+        Entry("vgg_vd_16", "image.historic:VGGVD16", "VGG-VD-16 (Simonyan & Zisserman 2014), 138 M parameters"),
+        Entry("vit_base", "image.vit:vit_base", "ViT-B, 86 M parameters"),
+        Entry("vit_nano", "image.vit:vit_nano", "Four blocks of width 192, 1.8 M parameters, for CPUs"),
+        Entry("vit_small", "image.vit:vit_small", "ViT-S, 22 M parameters"),
+        Entry("vit_tiny", "image.vit:vit_tiny", "ViT-Ti, 5.5 M parameters"),
+    ),
+    default="resnet_tiny",
+    remedy="selfsight doctor --names lists them; timm:NAME is a model of timm.",
+)
 
 
 RENAMED = {"seen": ("channels", {"of": "network", "see": "keep"}), "split": ("channel_split", {"of": "network"})}
@@ -63,9 +71,7 @@ def build_backbone(spec: str, *, size: int, channels: int = 3, pretrained: bool 
     if name.startswith("timm:"):
         builder: Any = import_module("selfsight.backbones.pretrained").timm_backbone
         return builder(name.removeprefix("timm:"), pretrained=pretrained, size=size, **options)
-    look_up("backbone", name, BACKBONES, f"Choose one of {', '.join(BACKBONES)}, or timm:NAME.")
-    module, _, attribute = BACKBONES[name].partition(":")
-    builder = getattr(import_module(f"selfsight.backbones.{module}"), attribute)
+    builder = BACKBONES.load(name)
     wrong = sorted(options.keys() - signature(builder).parameters.keys())
     if wrong:
         known = ", ".join(key for key in signature(builder).parameters if key not in ("size", "channels"))

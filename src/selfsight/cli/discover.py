@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from selfsight.cli.options import DeviceArg, emit, parse
+from selfsight.workflows.discover.table import DISCOVERIES
 
 if TYPE_CHECKING:
     from selfsight.api import Run
@@ -29,17 +30,17 @@ class Discover:
     what: Annotated[
         str,
         tyro.conf.arg(
-            help="with commas between: boxes (objects), segments (classes over the whole data set), parts (of the objects), "
-            "clusters (of whole pictures), duplicates (which pictures are there twice), selection (which are most worth a label), labels "
-            "(names that were given to clusters in the explorer, as a table)"
+            help="with commas between: "
+            + ", ".join(f"{name} ({entry.summary})" for name, entry in DISCOVERIES.items())
+            + f", {LABELS} (names that clusters were given in the explorer, as a table)"
         ),
     ] = "boxes"
     method: Annotated[
         str | None,
         tyro.conf.arg(
-            help="one for each, with commas between; boxes: cut (tokencut), fiedler (spectral), lost, mask_cut, attention, background (found), "
-            "border, centre; segments: spectral, object, patch, iic, colour; parts: shared, contrast, colour; clusters: spherical, "
-            "balanced, kmeans, scan, pixels, and the same for selection; duplicates: features, pixels; the first by default"
+            help="one for each, with commas between; "
+            + "; ".join(f"{name}: {entry.choices.listing()}" for name, entry in DISCOVERIES.items() if entry.choices)
+            + "; the first by default"
         ),
     ] = None
     classes: Annotated[
@@ -104,9 +105,7 @@ def run(arguments: list[str]) -> int:
 
 def _found(read: Discover, what: str, method: str, run: "Run", source: "Source") -> dict[str, Any]:
     """Find one thing, write it down and say it; the same for JSON."""
-    from selfsight.workflows.discover import DISCOVERIES
-
-    lone = DISCOVERIES[what].own_folder
+    lone = what in DISCOVERIES.having("own_folder")
     found, scores = run.discover(source, what=what, method=method, floors=read.floors, progress=_say, **_options(read, what))
     folder = _folder(read, run.path, what if lone else method)
     facts = {"pictures": len(found.names)}
@@ -137,20 +136,17 @@ def _asked(read: Discover) -> list[tuple[str, str]]:
     from selfsight.core.names import look_up
 
     things = read.what.split(",")
-    ways = {LABELS: ("names",)}
-    if set(things) != {LABELS}:  # which needs no network
-        from selfsight.workflows.discover import DISCOVERIES
-
-        ways = {what: kind.methods for what, kind in DISCOVERIES.items()} | ways
     methods = (read.method or "").split(",")
     if len(methods) > len(things):
         raise UsageError(f"There are {len(methods)} methods for {len(things)} things to find.", "Give one --method for each of --what.")
     methods += [""] * (len(things) - len(methods))
-    for what in things:
-        look_up("discovery", what, ways)
-    return [
-        (what, look_up(f"way to find {what}", method or ways[what][0], ways[what])) for what, method in zip(things, methods, strict=True)
-    ]
+    asked = []
+    for what, method in zip(things, methods, strict=True):
+        registry = None if look_up("discovery", what, (*DISCOVERIES, LABELS)) == LABELS else DISCOVERIES[what].choices
+        if registry is not None:
+            registry.resolve(method or registry.default)
+        asked.append((what, method or (registry.default if registry else LABELS)))
+    return asked
 
 
 def _options(read: Discover, what: str) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def run(arguments: list[str]) -> int:
 
 def _one(read: Measure, how: dict[str, Any]) -> int:
     from selfsight.api import Run
-    from selfsight.workflows.evaluate.analyses import ANALYSES
+    from selfsight.workflows.evaluate.analyses.table import ANALYSES
     from selfsight.workflows.evaluate.tables import score_table
 
     run = Run(read.runs[0], size=read.size, device=read.device)

@@ -12,7 +12,8 @@ import selfsight
 from selfsight.cli import main
 from selfsight.core.errors import UsageError
 from selfsight.discover.images.clusters import ClusteringResult, find_clusters
-from selfsight.discover.images.grouping import GROUPERS, choose_count, group, silhouette
+from selfsight.discover.images.grouping import choose_count, group, silhouette
+from selfsight.discover.images.table import GROUPERS
 from selfsight.measure.metrics.agreement import adjusted_rand, contingency
 
 KINDS = 4

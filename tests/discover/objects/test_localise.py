@@ -8,7 +8,8 @@ from scipy import ndimage
 from selfsight.backbones.loading import load_representation
 from selfsight.core.errors import UsageError
 from selfsight.discover.dense.features import FeatureBatch, FeatureSpec
-from selfsight.discover.objects.localise import LOCALISERS, attention, background, localise
+from selfsight.discover.objects.localise import attention, background, localise
+from selfsight.discover.objects.table import LOCALISERS
 
 PHI = load_representation("untrained:resnet_tiny?width=8", size=32)
 SHAPE = (12, 16)

@@ -119,7 +119,7 @@ def test_pictures_are_read_as_large_as_they_are_looked_at(folder):
 def test_the_untrained_floor_is_the_stronger_form_over_three_seeds(folder, monkeypatch):
     said: list[str] = []
     shares = iter([0.5, 0.1, 0.2, 0.3, 0.4, 0.2, 0.3])
-    judged = "selfsight.workflows.discover.score_boxes"
+    judged = "selfsight.workflows.discover.boxes.score_boxes"
     monkeypatch.setattr(judged, lambda boxes, source: (lambda value: Score(value, value - 0.1, value + 0.1))(next(shares, 0.0)))
     run = selfsight.load("untrained:resnet_tiny?width=8", size=32)
     _, scores = run.discover(folder / "images", method="cut", progress=said.append)

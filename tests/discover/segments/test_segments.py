@@ -14,7 +14,7 @@ from selfsight.discover.dense.features import FeatureBatch, FeatureSpec
 from selfsight.discover.segments.segment import segment_images
 from selfsight.discover.segments.segmenters import spectral
 from selfsight.measure.metrics.overlap import score_segments
-from selfsight.workflows.discover import discover
+from selfsight.workflows.discover.run import discover
 
 PHI = load_representation("untrained:resnet_tiny?width=8", size=32)
 WORLD = "world:shapes?count=6&size=32"

@@ -15,7 +15,7 @@ from selfsight.core.errors import UsageError
 from selfsight.explain.attribution.explanation import explain, overlay, score_drop
 from selfsight.explain.attribution.perturbation import extremal_channels
 from selfsight.explain.attribution.saliency import gradient
-from selfsight.explain.attribution.table import ATTRIBUTIONS, attribution
+from selfsight.explain.attribution.table import ATTRIBUTIONS
 from selfsight.explain.inversion.descent import caricature, invert, invert_by_network
 from selfsight.explain.synthesis.activation import deep_dream, maximise, synthesise_style
 from selfsight.explain.targets import Target, direction, unit
@@ -26,10 +26,10 @@ from nets import Ways, logit, phi_of, pictures
 
 def test_every_method_of_the_table_is_there() -> None:
     assert list(ATTRIBUTIONS) == sorted(ATTRIBUTIONS)
-    assert all(callable(attribution(name)) for name in ATTRIBUTIONS)
-    assert attribution("gradcam") is attribution("grad_cam")
+    assert all(callable(ATTRIBUTIONS.load(name)) for name in ATTRIBUTIONS)
+    assert ATTRIBUTIONS.load("gradcam") is ATTRIBUTIONS.load("grad_cam")
     with pytest.raises(UsageError, match="no attribution method"):
-        attribution("magic")
+        ATTRIBUTIONS.load("magic")
 
 
 def test_a_result_keeps_raw_maps_and_says_how_it_was_made(tmp_path: Path) -> None:

@@ -22,11 +22,11 @@ from selfsight.data.source import Source
 from selfsight.data.views.image.geometry import central_square
 from selfsight.discover.images.grouping import Choice, choose_count, group
 from selfsight.discover.images.sheets import cluster_sheet, draw_choice
+from selfsight.discover.images.table import PIXELS
 from selfsight.render.panels import facts, inlined, panel, table
 
 __all__ = [
     "NEIGHBOURS",
-    "PIXELS",
     "THUMB",
     "Cluster",
     "ClusteringResult",
@@ -47,8 +47,6 @@ NEIGHBOURS = 10
 """Neighbours by whose distance a picture is an outlier."""
 TINY, PIXEL_SIDE = 24, 32
 """Sides at which near-duplicates are compared in pixels, and at which pixels are clustered."""
-PIXELS = "pixels"
-"""The method that asks no representation: spherical k-means of pixels, each picture's mean taken off."""
 
 
 @dataclass(frozen=True)
@@ -208,9 +206,8 @@ def find_clusters(
     """
     rows = image_vectors(phi, source, method, banks) if vectors is None else vectors
     progress(f"clusters: {len(rows):,} pictures")
-    way = _way(method)
-    choice = choose_count(rows, method=way, seed=seed, progress=progress, **options) if count is None else None
-    labels = group(rows, choice.best if choice else count or 0, way, seed=seed, **options).numpy()
+    choice = choose_count(rows, method=method, seed=seed, progress=progress, **options) if count is None else None
+    labels = group(rows, choice.best if choice else count or 0, method, seed=seed, **options).numpy()
     facts = {"method": method, "chosen": choice is not None, "representation": phi.name, "data": source.spec, **options}
     found = _described(source, rows, labels, alike, progress)
     return replace(found, choice=choice, facts={"clusters": len(found.clusters), **facts})
@@ -254,11 +251,7 @@ def cluster_labels(
     phi: Representation, source: Source, method: str = "spherical", *, count: int, seed: int = 0, **options: Any
 ) -> Int[np.ndarray, " picture"]:
     """The cluster of each picture and no more; see ``find_clusters``."""
-    return group(image_vectors(phi, source, method), count, _way(method), seed=seed, **options).numpy()
-
-
-def _way(method: str) -> str:
-    return "spherical" if method == PIXELS else method
+    return group(image_vectors(phi, source, method), count, method, seed=seed, **options).numpy()
 
 
 def image_vectors(phi: Representation, source: Source, method: str = "", banks: Path | None = None) -> Float[np.ndarray, "picture dim"]:

@@ -13,12 +13,12 @@ from torch.nn.functional import cross_entropy, normalize, one_hot
 
 from selfsight.bank.nearest import nearest
 from selfsight.core.errors import UsageError
-from selfsight.core.names import look_up
 from selfsight.core.progress import ProgressCallback, no_progress
+from selfsight.discover.images.table import GROUPERS
 from selfsight.objectives.agree import neighbours_agree
 from selfsight.objectives.assign import kmeans, shared_out_in_parts
 
-__all__ = ["GROUPERS", "Choice", "choose_count", "group", "silhouette"]
+__all__ = ["Choice", "Grouper", "choose_count", "group", "silhouette"]
 
 Rows = Float[Tensor, "picture dim"]
 Labels = Int[Tensor, " picture"]
@@ -121,9 +121,6 @@ def _begin(every: nn.Linear, centred: Rows, labels: Sequence[Labels]) -> None:
     optimiser.step(loss)
 
 
-GROUPERS: dict[str, Grouper] = {"balanced": balanced, "kmeans": kmeans_groups, "scan": scan, "spherical": spherical}
-
-
 def group(rows: Float[np.ndarray, "picture dim"], count: int, method: str = "spherical", *, seed: int = 0, **options: Any) -> Labels:
     """The cluster of each picture, from 0, the largest first.
 
@@ -137,7 +134,7 @@ def group(rows: Float[np.ndarray, "picture dim"], count: int, method: str = "sph
     Raises:
         UsageError: there is no such method, fewer than two clusters are asked for, or more than there are pictures.
     """
-    grouper = GROUPERS[look_up("way to cluster", method, GROUPERS)]
+    grouper = GROUPERS.load(method)
     if not 2 <= count <= len(rows):
         raise UsageError(f"{len(rows):,} pictures cannot make {count} clusters.", f"Ask for 2 to {len(rows):,}.")
     found = grouper(normalize(torch.from_numpy(np.array(rows, dtype=np.float32))), count, seed=seed, **options).cpu()

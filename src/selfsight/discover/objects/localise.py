@@ -18,17 +18,14 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from selfsight.core.errors import UsageError
-from selfsight.core.names import look_up
 from selfsight.discover.dense.affinity import affinity_graph
 from selfsight.discover.dense.features import FeatureBatch
 from selfsight.discover.dense.spectral import Spectrum, spectrum
+from selfsight.discover.objects.table import LOCALISERS
 from selfsight.regions.proposals import selective_search
 
 __all__ = [
-    "ALIASES",
-    "BASELINES",
-    "LOCALISERS",
-    "MODEL_FREE",
+    "Localiser",
     "Region",
     "attention",
     "background",
@@ -277,29 +274,11 @@ def _otsu(values: np.ndarray) -> float:
     return float(ordered[between.argmax()])
 
 
-LOCALISERS: dict[str, Localiser] = {
-    "attention": attention,
-    "background": background,
-    "border": border,
-    "centre": centre,
-    "cut": cut,
-    "fiedler": fiedler,
-    "lost": lost,
-    "mask_cut": mask_cut,
-    "selective": selective,
-}
-ALIASES = {"tokencut": "cut", "maskcut": "mask_cut", "found": "background", "dino_seg": "attention", "spectral": "fiedler"}
-BASELINES = ("border", "centre")
-"""Which every other localiser has to beat."""
-MODEL_FREE = (*BASELINES, "selective")
-"""Which no representation is asked for."""
-
-
 def localise(feature_batch: FeatureBatch, method: str = "cut", *, least: float = 0.05, **options: Any) -> Regions:
     """The regions that a localiser finds, without those it is less sure of than ``least``.
 
     Raises:
         UsageError: there is no such localiser, or it cannot look at this network.
     """
-    finder = partial(LOCALISERS[ALIASES.get(look_up("localiser", method, (*LOCALISERS, *ALIASES)), method)], **options)
+    finder = partial(LOCALISERS.load(method), **options)
     return [[region for region in regions if region.score >= least] for regions in finder(feature_batch)]

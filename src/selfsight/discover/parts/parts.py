@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize, one_hot
 
 from selfsight.core.errors import UsageError
-from selfsight.core.names import look_up
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.data.source import Rows, Source
@@ -25,11 +24,12 @@ from selfsight.discover.dense.features import FeatureBatch, FeatureSpec, iter_fe
 from selfsight.discover.dense.sample import ReservoirSample
 from selfsight.discover.objects.localise import localise
 from selfsight.discover.parts.contrast import learn_parts
+from selfsight.discover.parts.table import PART_FINDERS
 from selfsight.discover.segments.maps import SegmentationResult, edged
 from selfsight.objectives.assign import kmeans
 from selfsight.render.tiles import stretched
 
-__all__ = ["PARTERS", "co_segmented", "find_parts"]
+__all__ = ["Parter", "co_segmented", "colour_parts", "contrast_parts", "find_parts", "shared_parts"]
 
 HELD = 200
 """Pictures whose features are held at most; those of more are worked out again for every pass."""
@@ -60,7 +60,7 @@ def _colours(feature_batch: FeatureBatch) -> Float[Tensor, "batch place 3"]:
     return _places(adaptive_avg_pool2d(feature_batch.pixels, feature_batch.shape))
 
 
-def _by_centres(
+def shared_parts(
     batches: Batches,
     ground: Ground,
     parts: int,
@@ -89,9 +89,9 @@ def _by_centres(
     return painter
 
 
-def _contrasted(batches: Batches, ground: Ground, parts: int, *, seed: int, progress: ProgressCallback, **options: Any) -> Painter:
+def contrast_parts(batches: Batches, ground: Ground, parts: int, *, seed: int, progress: ProgressCallback, **options: Any) -> Painter:
     """A layer over places that has learnt to tell parts from each other across pictures (``contrast.learn_parts``)."""
-    centres = _by_centres(batches, ground, parts, seed=seed, progress=progress)
+    centres = shared_parts(batches, ground, parts, seed=seed, progress=progress)
     head = learn_parts(batches, ground, centres, parts, seed=seed, progress=progress, **options)
 
     def painter(feature_batch: FeatureBatch) -> Tensor:
@@ -100,11 +100,7 @@ def _contrasted(batches: Batches, ground: Ground, parts: int, *, seed: int, prog
     return painter
 
 
-PARTERS: dict[str, Parter] = {
-    "colour": partial(_by_centres, vectors=_colours, spherical=False),
-    "contrast": _contrasted,
-    "shared": _by_centres,
-}
+colour_parts = partial(shared_parts, vectors=_colours, spherical=False)
 
 
 @torch.no_grad()
@@ -142,7 +138,7 @@ def find_parts(
     read = partial(iter_feature_batches, phi, source, feature_spec or FeatureSpec(), rows=rows, cache=cache)
     batches = _held(read, len(source) if rows is None else len(rows))
     ground = partial(_localised, within) if within else co_segmented(batches, seed=seed, progress=progress)
-    painter = PARTERS[look_up("way to find parts", method, PARTERS)](batches, ground, parts, seed=seed, progress=progress, **options)
+    painter = PART_FINDERS.load(method)(batches, ground, parts, seed=seed, progress=progress, **options)
     facts = {"method": method, "parts": parts, "within": within, "representation": phi.name, "data": source.spec, **options}
     found = SegmentationResult.of(((one, list((painter(one) * ground(one)).cpu().numpy())) for one in batches()), parts, facts, "parts")
     if parts > 1 and len(set(np.unique(np.concatenate([one.ravel() for one in found.maps]))) - {0}) == 1:

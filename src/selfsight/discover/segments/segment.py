@@ -19,21 +19,18 @@ from torch.nn.functional import cross_entropy, normalize
 
 from selfsight.core.cache import Arrays, cache_key
 from selfsight.core.errors import UsageError
-from selfsight.core.names import look_up
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.data.source import Rows, Source
 from selfsight.discover.dense.features import FeatureBatch, FeatureSpec, iter_feature_batches
 from selfsight.discover.dense.sample import ReservoirSample
 from selfsight.discover.segments.maps import SegmentationResult, edged, with_maps
-from selfsight.discover.segments.segmenters import COLOURS_ALONE, PLACES, SEGMENTERS, Segments
+from selfsight.discover.segments.segmenters import Segments
+from selfsight.discover.segments.table import SEGMENTERS
 from selfsight.objectives.agree import mutual_information
 from selfsight.objectives.assign import kmeans
 
 __all__ = ["SegmentationResult", "segment_images"]
-
-GROUNDLESS = (*PLACES, "iic")
-"""Those for which ground is a kind like others; they find one kind more."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +43,13 @@ class _Cut:
     memory: dict[tuple[int, ...], list[Segments]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[tuple[FeatureBatch, list[Segments]]]:
-        finder = partial(SEGMENTERS[look_up("segmenter", self.method, SEGMENTERS)], **self.options)
+        finder = partial(SEGMENTERS.load(self.method), **self.options)
         for feature_batch in self.batches():
-            yield feature_batch, finder(feature_batch) if self.method in PLACES else self._once(feature_batch, finder)
+            yield feature_batch, finder(feature_batch) if self.has("every_location") else self._once(feature_batch, finder)
+
+    def has(self, trait: str) -> bool:
+        """Whether the segmenter has a trait of ``SEGMENTERS``."""
+        return trait in SEGMENTERS.resolve(self.method).traits
 
     def _once(self, feature_batch: FeatureBatch, finder: Callable[[FeatureBatch], list[Segments]]) -> list[Segments]:
         """Pieces that are costly to find are found once: kept on disk where there is a folder for that, else held."""
@@ -98,10 +99,9 @@ def segment_images(
         UsageError: there is no such segmenter, or there are fewer pieces than classes.
     """
     batches = partial(iter_feature_batches, phi, source, feature_spec or FeatureSpec(vectors=15), rows=rows, cache=cache)
-    look_up("segmenter", method, (*SEGMENTERS, "iic"))
-    classes += method in GROUNDLESS
-    cut = _Cut(batches, "patch" if method == "iic" else method, options)
-    told = _iic_head(batches, classes, seed, progress) if method == "iic" else _nearest_kind(cut, classes, seed, progress)
+    cut = _Cut(batches, method, options)
+    classes += cut.has("every_location")  # where nothing is background, background is one class more
+    told = _iic_head(batches, classes, seed, progress) if cut.has("learned_classes") else _nearest_kind(cut, classes, seed, progress)
     facts = {"method": method, "kinds": classes, "representation": phi.name, "data": source.spec, **options}
     found = SegmentationResult.of(((feature_batch, _numbers(pieces, told)) for feature_batch, pieces in cut), classes, facts)
     for wanted, again in ((learn, _learnt), (refine, edged)):
@@ -115,7 +115,7 @@ Told = Callable[[Float[Tensor, "piece dim"]], Int[Tensor, " piece"]]
 
 def _nearest_kind(cut: _Cut, classes: int, seed: int, progress: ProgressCallback) -> Told:
     """The nearest of the centroids of a sample of all pieces."""
-    sample, pictures, unit = ReservoirSample(seed), 0, cut.method != COLOURS_ALONE
+    sample, pictures, unit = ReservoirSample(seed), 0, not cut.has("euclidean")
     for feature_batch, pieces in cut:
         for one in pieces:
             sample.add(one.vectors.float())

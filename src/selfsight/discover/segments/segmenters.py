@@ -14,12 +14,7 @@ from selfsight.discover.dense.features import FeatureBatch, Size
 from selfsight.discover.objects.localise import localise
 from selfsight.objectives.assign import kmeans
 
-__all__ = ["COLOURS_ALONE", "PLACES", "SEGMENTERS", "Segments"]
-
-COLOURS_ALONE = "colour"
-"""The segmenter that asks no representation."""
-PLACES = ("colour", "patch")
-"""Those of which every place is a piece, so that nothing is ground."""
+__all__ = ["Segmenter", "Segments"]
 
 
 @dataclass(frozen=True)
@@ -108,6 +103,3 @@ def colour(feature_batch: FeatureBatch) -> list[Segments]:
 
 def _each(shape: Size) -> Int[np.ndarray, "rows columns"]:
     return 1 + np.arange(shape[0] * shape[1]).reshape(shape)
-
-
-SEGMENTERS: dict[str, Segmenter] = {"colour": colour, "object": object_alone, "patch": patch, "spectral": spectral}

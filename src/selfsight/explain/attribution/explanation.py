@@ -15,7 +15,7 @@ from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.explain.attribution.perturbation import BLUR, blurred
 from selfsight.explain.attribution.saliency import Maps, part_kept, scores
-from selfsight.explain.attribution.table import ALIASES, ATTRIBUTIONS, attribution
+from selfsight.explain.attribution.table import ATTRIBUTIONS
 from selfsight.explain.targets import Target
 from selfsight.render.panels import facts, inlined, panel, table
 from selfsight.render.sheet import Tile, finite_or_none, save_result, sheet, unique_names
@@ -182,7 +182,7 @@ def _maps(
 ) -> tuple[dict[str, Maps], dict[str, str]]:
     """Maps by method; where all were asked for, also what refused and why."""
     every = list(methods) == ["all"]
-    chosen: dict[str, Any] = {ALIASES.get(name, name): attribution(name) for name in (ATTRIBUTIONS if every else methods)}
+    chosen: dict[str, Any] = {ATTRIBUTIONS.resolve(name).name: ATTRIBUTIONS.load(name) for name in (ATTRIBUTIONS if every else methods)}
     maps: dict[str, Maps] = {}
     refused: dict[str, str] = {}
     for name, method in chosen.items():

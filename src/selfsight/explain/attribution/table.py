@@ -1,42 +1,35 @@
 """The table of attribution methods, in strings, so that a command line can offer them without torch."""
 
 from collections.abc import Callable
-from importlib import import_module
 
-from selfsight.core.errors import UsageError
+from selfsight.core.registry import Entry, Registry
 
-__all__ = ["ATTRIBUTIONS", "attribution"]
+__all__ = ["ATTRIBUTIONS"]
 
-ATTRIBUTIONS = {
-    "attention_rollout": "saliency:attention_rollout",
-    "contrastive_excitation": "excitation:contrastive_excitation",
-    "deconvnet": "saliency:deconvnet",
-    "excitation": "excitation:excitation",
-    "extremal": "perturbation:extremal",
-    "grad_cam": "saliency:grad_cam",
-    "gradient": "saliency:gradient",
-    "gradient_times_input": "saliency:gradient_times_input",
-    "guided": "saliency:guided",
-    "integrated_gradients": "saliency:integrated_gradients",
-    "linear_approximation": "saliency:linear_approximation",
-    "meaningful_perturbation": "perturbation:meaningful_perturbation",
-    "occlusion": "saliency:occlusion",
-    "rise": "saliency:rise",
-    "smooth_grad": "saliency:smooth_grad",
-    "var_grad": "saliency:var_grad",
-}
-"""Where each is, below ``selfsight.explain``."""
-ALIASES = {"gradcam": "grad_cam", "smoothgrad": "smooth_grad", "vargrad": "var_grad", "ig": "integrated_gradients", "ebp": "excitation"}
-
-
-def attribution(name: str) -> Callable[..., object]:
-    """A method by its name.
-
-    Raises:
-        UsageError: there is none.
-    """
-    name = ALIASES.get(name, name)
-    if name not in ATTRIBUTIONS:
-        raise UsageError(f"There is no attribution method {name!r}.", f"There are: {', '.join(ATTRIBUTIONS)}.")
-    module, _, function = ATTRIBUTIONS[name].partition(":")
-    return getattr(import_module(f"selfsight.explain.attribution.{module}"), function)
+ATTRIBUTIONS: Registry[Callable[..., object]] = Registry(
+    "attribution method",
+    "selfsight.explain.attribution",
+    (
+        Entry("attention_rollout", "saliency:attention_rollout", "Attention rollout of a vision transformer (Abnar & Zuidema 2020)"),
+        Entry("contrastive_excitation", "excitation:contrastive_excitation", "Contrastive excitation backpropagation (Zhang et al. 2016)"),
+        Entry("deconvnet", "saliency:deconvnet", "Deconvolutional network (Zeiler & Fergus 2014)"),
+        Entry("excitation", "excitation:excitation", "Excitation backpropagation (Zhang et al. 2016)", ("ebp",)),
+        Entry("extremal", "perturbation:extremal", "Extremal perturbations (Fong et al. 2019)"),
+        Entry("grad_cam", "saliency:grad_cam", "Grad-CAM (Selvaraju et al. 2017)", ("gradcam",)),
+        Entry("gradient", "saliency:gradient", "Gradient of the target (Simonyan et al. 2014)"),
+        Entry("gradient_times_input", "saliency:gradient_times_input", "Gradient times input"),
+        Entry("guided", "saliency:guided", "Guided backpropagation (Springenberg et al. 2015)"),
+        Entry("integrated_gradients", "saliency:integrated_gradients", "Integrated gradients (Sundararajan et al. 2017)", ("ig",)),
+        Entry("linear_approximation", "saliency:linear_approximation", "Gradient times activation of a layer, summed over channels"),
+        Entry(
+            "meaningful_perturbation",
+            "perturbation:meaningful_perturbation",
+            "Smallest deletion that lowers the score (Fong & Vedaldi 2017)",
+        ),
+        Entry("occlusion", "saliency:occlusion", "Occlusion by a sliding window (Zeiler & Fergus 2014)"),
+        Entry("rise", "saliency:rise", "Randomised input sampling (Petsiuk et al. 2018)"),
+        Entry("smooth_grad", "saliency:smooth_grad", "SmoothGrad (Smilkov et al. 2017)", ("smoothgrad",)),
+        Entry("var_grad", "saliency:var_grad", "VarGrad: variance of gradients in noise (Adebayo et al. 2018)", ("vargrad",)),
+    ),
+    default="grad_cam",
+)

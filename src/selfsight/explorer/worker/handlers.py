@@ -22,7 +22,7 @@ from selfsight.explain.gallery import Gallery
 from selfsight.measure.analysis.dissect import dissect
 from selfsight.render.sheet import Tile, sheet
 from selfsight.render.tiles import fitted, page
-from selfsight.workflows.evaluate.analyses import concepts_of
+from selfsight.workflows.evaluate.analyses.dissection import concepts_of
 
 __all__ = ["attention", "boxes", "crops", "dissection", "maximised", "prototypes", "segments"]
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from selfsight.render.charts import png_of
 from selfsight.render.figures import PALETTE
 from selfsight.render.panels import inlined, interval, panel, table
-from selfsight.workflows.evaluate.analyses import ANALYSES
+from selfsight.workflows.evaluate.analyses.table import ANALYSES
 from selfsight.workflows.evaluate.probes import EvaluationResult
 from selfsight.workflows.evaluate.tables import kind_of, score_name, words_of
 
@@ -92,7 +92,7 @@ def main_scores(plain: Mapping[str, Any]) -> list[Pair]:
     chosen = []
     for probe, scores in names.items():
         if probe in ANALYSES:
-            main = ANALYSES[probe].main(list(scores))
+            main = ANALYSES.load(probe).main(list(scores))
         else:
             main = list(scores)[-1:] if probe == "layers" else [name for name in MAIN.get(probe, tuple(scores)) if name in scores]
         chosen += [(probe, name) for name in main]

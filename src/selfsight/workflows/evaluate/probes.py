@@ -24,35 +24,19 @@ from selfsight.data.loader import load_images
 from selfsight.data.source import Source, Truth
 from selfsight.data.views.image.geometry import Normalise
 from selfsight.data.views.image.recipes import PLAIN, TwoCrops
+from selfsight.measure.analysis.inputs import AnalysisInput
 from selfsight.measure.baselines import PIXEL_SIDE, channel_statistics, pixel_encoder, untrained_networks
-from selfsight.measure.probes.cluster import cluster
-from selfsight.measure.probes.geometry import ROWS, geometry
-from selfsight.measure.probes.knn import knn
-from selfsight.measure.probes.layers import LabelPair, layers
-from selfsight.measure.probes.linear import linear
-from selfsight.measure.probes.retrieve import retrieve
-from selfsight.measure.probes.reverse import reverse
-from selfsight.measure.probes.svm import svm
+from selfsight.measure.probes.geometry import ROWS
+from selfsight.measure.probes.layers import LabelPair
+from selfsight.measure.probes.table import LAYER_PROBES, PROBES
 from selfsight.measure.results import Features, Score, Scores
 from selfsight.render.panels import facts, interval, panel, table
-from selfsight.workflows.evaluate.analyses import ANALYSES, AnalysisInput, check_analysis, untrained_analysis
+from selfsight.workflows.evaluate.analyses.checks import check_analysis, untrained_analysis
+from selfsight.workflows.evaluate.analyses.table import ANALYSES
 
-__all__ = ["LAYER_PROBES", "PROBES", "EvaluationResult", "evaluate"]
+__all__ = ["EvaluationResult", "evaluate", "select_probes"]
 
-PROBES: dict[str, Callable[[Features], Scores]] = {
-    "cluster": cluster,
-    "geometry": geometry,
-    "knn": knn,
-    "linear": linear,
-    "retrieve": retrieve,
-    "reverse": reverse,
-    "svm": svm,
-}
-"""What is measured on a network's output, and asked for by ``all``."""
-LAYER_PROBES = ("layers",)
-"""What looks inside the network: asked for by name alone, for it takes a probe a layer; raw pixels have no inside."""
 LOWER_IS_BETTER = {"alignment", "uniformity"}
-LABEL_FREE = {"geometry"}
 ALIGNMENT_VIEWS = TwoCrops(PLAIN, PLAIN, Normalise((0.0,) * 3, (1.0,) * 3))
 """The two crops of a picture whose features shall be aligned; pixels in [0, 1]."""
 NETWORK_SEEDS = 2
@@ -170,15 +154,15 @@ def select_probes(names: Sequence[str] | None, *, labelled: bool, annotated: boo
         UsageError: there is no such probe.
         DataError: it needs labels and there are none.
     """
-    allowed = set(ANALYSES) | {
-        name for name in (*PROBES, *LAYER_PROBES) if labelled or name in LABEL_FREE or (annotated and name == "reverse")
-    }
+    known = frozenset(("labels", "labels or attributes") if labelled else ("labels or attributes",) if annotated else ())
+    probes = {**PROBES, **LAYER_PROBES}
+    allowed = {name for name, entry in probes.items() if known.issuperset(entry.needs)}
     if not names or list(names) == ["all"]:
         return tuple(name for name in PROBES if name in allowed)
     for name in names:
-        look_up("probe", name, (*PROBES, *LAYER_PROBES, *ANALYSES))
-        if name not in allowed:
-            what = "labels or attributes" if name == "reverse" else "labels"
+        look_up("probe", name, (*probes, *ANALYSES))
+        if name in probes and name not in allowed:
+            (what,) = probes[name].needs
             raise DataError(
                 f"The probe {name} needs {what}, and the data have none.", "Measure geometry, or give labelled --train and --test."
             )
@@ -229,7 +213,7 @@ def _of_networks(phi: Representation, asked: AnalysisInput, names: Sequence[str]
     found: dict[str, Scores] = {}
     for name in names:
         asked.progress(f"measure {name}")
-        found[name] = ANALYSES[name].measure(phi, asked)
+        found[name] = ANALYSES.load(name).measure(phi, asked)
     return found
 
 
@@ -300,10 +284,10 @@ def _measured(
     for name in names:
         progress(f"probe {name}")
         if features is not None and name in PROBES:
-            found[name] = PROBES[name](features)
+            found[name] = PROBES.load(name)(features)
         else:
             known = LabelPair(parts.train_labels, parts.test_labels, parts.classes)
-            found[name] = layers(phi, parts.train, parts.test, known, bf16=bf16, progress=progress)
+            found[name] = LAYER_PROBES.load(name)(phi, parts.train, parts.test, known, bf16=bf16, progress=progress)
     return found
 
 
@@ -332,7 +316,7 @@ def _untrained(phi: Representation, parts: _Parts, names: Sequence[str], bf16: b
 def _pixels(phi: Representation, parts: _Parts, names: Sequence[str], bf16: bool) -> Forms:  # noqa: ARG001, FBT001
     encoder = pixel_encoder(*channel_statistics(parts.train))
     features = parts.features(encoder, PIXEL_SIDE)
-    return {form: [{name: PROBES[name](found).values for name in names}] for form, found in features.items()}
+    return {form: [{name: PROBES.load(name)(found).values for name in names}] for form, found in features.items()}
 
 
 def _strongest(forms: Forms) -> tuple[Table, dict[str, dict[str, str]]]:

@@ -13,7 +13,7 @@ from selfsight.data.pack import cache_folder
 from selfsight.data.source import Source
 from selfsight.engine.hardware import fast_bf16
 from selfsight.render.charts import draw_network_measure
-from selfsight.workflows.evaluate.analyses import ANALYSES
+from selfsight.workflows.evaluate.analyses.table import ANALYSES
 from selfsight.workflows.evaluate.comparison import Comparison
 from selfsight.workflows.evaluate.probes import EvaluationResult, evaluate
 

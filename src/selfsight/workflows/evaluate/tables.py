@@ -6,8 +6,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from selfsight.measure.probes.table import LAYER_PROBES, PROBES
 from selfsight.measure.results import Score
-from selfsight.workflows.evaluate.analyses import ANALYSES
+from selfsight.workflows.evaluate.analyses.table import ANALYSES
 
 __all__ = ["NAMES", "kind_of", "score_name", "score_rows", "score_table", "share_table", "words_of"]
 
@@ -32,8 +33,8 @@ NAMES = {
     **{("retrieve", f"recall_{most}"): f"retrieval recall@{most}" for most in (1, 5, 10)},
     **{("svm", f"top1_of_{few}"): f"SVM top-1, {few} a class" for few in (1, 2, 4, 8, 16, 32, 64, 96)},
 }
-TRANSFER = {"detect", "finetune", "segment"}
-SHARES = {"cues", "knn", "layers", "linear", "stitching", "svm", *TRANSFER}
+TRANSFER = frozenset(ANALYSES.having("transfer"))
+PERCENT = frozenset((*PROBES.having("percent"), *LAYER_PROBES.having("percent"), *ANALYSES.having("percent")))
 
 
 def score_name(probe: str, name: str) -> str:
@@ -43,7 +44,7 @@ def score_name(probe: str, name: str) -> str:
 
 def kind_of(probe: str, name: str) -> str:
     """How a score is written: a ``share`` in percent, a ``number``, or an ``index`` with three digits."""
-    if probe in SHARES or name == "acc" or "detectors" in name:
+    if probe in PERCENT or name == "acc" or "detectors" in name:
         return "share"
     return "number" if name == "effective_rank" else "index"
 

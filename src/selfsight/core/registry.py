@@ -1,0 +1,106 @@
+"""Tables of what can be chosen by name. They import nothing until an entry is loaded, so that help and completion need no torch."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Generic, TypeVar, cast
+
+from selfsight.core.names import look_up
+
+__all__ = ["Entry", "Registry"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of a registry.
+
+    Attributes:
+        name: what users type.
+        target: where it is, as ``module:attribute`` below the registry's package.
+        summary: one line for help texts and tables.
+        aliases: other names that are accepted.
+        needs: annotations that the data must have, such as ``labels``, ``masks`` or ``boxes``.
+        model_free: it uses pixels alone and no representation.
+        baseline: others are compared with it.
+        traits: further properties; the registry's own documentation says which there are.
+        choices: the registry that its ``method`` is chosen from, for what can be done by several methods.
+    """
+
+    name: str
+    target: str
+    summary: str
+    aliases: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    model_free: bool = False
+    baseline: bool = False
+    traits: tuple[str, ...] = ()
+    choices: "Registry[Any] | None" = None
+
+
+class Registry(Mapping[str, Entry], Generic[T]):
+    """Entries by name, in the given order.
+
+    Args:
+        kind: what the entries are, in singular, for messages: ``localiser``.
+        package: the package that targets are relative to.
+        entries: the rows.
+        default: the name that is taken where none is given; the first by default.
+        remedy: the advice where no name is similar to what was typed; by default all names.
+    """
+
+    def __init__(self, kind: str, package: str, entries: tuple[Entry, ...], *, default: str = "", remedy: str = "") -> None:
+        self.kind, self.package, self.remedy = kind, package, remedy
+        self.entries = {entry.name: entry for entry in entries}
+        self.default = default or entries[0].name
+
+    def __getitem__(self, name: str) -> Entry:
+        return self.entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def resolve(self, name: str) -> Entry:
+        """The entry of a name or alias.
+
+        Raises:
+            UsageError: there is none; the message offers the most similar name.
+        """
+        aliases = {alias: entry.name for entry in self.entries.values() for alias in entry.aliases}
+        return self.entries[aliases.get(look_up(self.kind, name, (*self.entries, *aliases), self.remedy), name)]
+
+    def load(self, name: str) -> T:
+        """Import and return what a name or alias stands for.
+
+        Raises:
+            UsageError: there is none.
+        """
+        entry = self.resolve(name)
+        module, _, attribute = entry.target.partition(":")
+        return cast("T", getattr(import_module(f"{self.package}.{module}"), attribute))
+
+    def names(self) -> tuple[str, ...]:
+        """All names that are accepted: the default first, then the others in order, then aliases."""
+        others = [name for name in self.entries if name != self.default]
+        return (self.default, *others, *(alias for entry in self.entries.values() for alias in entry.aliases))
+
+    def baselines(self) -> tuple[str, ...]:
+        """Names of the baselines."""
+        return tuple(name for name, entry in self.entries.items() if entry.baseline)
+
+    def model_free(self) -> tuple[str, ...]:
+        """Names of the entries that use no representation."""
+        return tuple(name for name, entry in self.entries.items() if entry.model_free)
+
+    def having(self, trait: str) -> tuple[str, ...]:
+        """Names of the entries with a trait."""
+        return tuple(name for name, entry in self.entries.items() if trait in entry.traits)
+
+    def listing(self) -> str:
+        """All names for a help text: the default first, aliases in brackets."""
+        ordered = (self.entries[self.default], *(entry for name, entry in self.entries.items() if name != self.default))
+        return ", ".join(f"{entry.name} ({', '.join(entry.aliases)})" if entry.aliases else entry.name for entry in ordered)

@@ -1,0 +1,44 @@
+"""What a discovery consists of."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from selfsight.core.representation import Representation
+from selfsight.data.source import Source
+from selfsight.measure.results import Score
+
+__all__ = ["Discovery", "Judged"]
+
+Judged = dict[str, Score]
+"""Scores by measure."""
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """How something is found and scored.
+
+    Attributes:
+        find: from representation, source and method to the result.
+        judge: scores of a result; empty where the truth is not known.
+        fixed: options that baselines take from the result, such as its number of clusters.
+        score_only: ``find`` and ``judge`` at once for a baseline, where that is less work.
+    """
+
+    find: Callable[..., Any]
+    judge: Callable[[Any, Source], Judged]
+    fixed: Callable[[Any], Mapping[str, Any]] = lambda _: {}
+    score_only: Callable[..., Judged] | None = None
+
+    def baseline(self, phi: Representation, source: Source, method: str, **options: Any) -> Judged:
+        """Scores of another representation, or of a method that uses none.
+
+        Args:
+            phi: the representation.
+            source: the data set.
+            method: a name from the registry of the discovery's methods.
+            options: of ``find``.
+        """
+        if self.score_only is not None:
+            return self.score_only(phi, source, method, **options)
+        return self.judge(self.find(phi, source, method, **options), source)

@@ -1,0 +1,35 @@
+"""Segments of the whole data set and parts of objects, scored by their overlap with true masks or keypoints."""
+
+from typing import Any
+
+import numpy as np
+
+from selfsight.core.representation import Representation
+from selfsight.data.source import Source
+from selfsight.discover.parts.parts import find_parts
+from selfsight.discover.segments.maps import SegmentationResult
+from selfsight.discover.segments.segment import segment_images
+from selfsight.measure.metrics.overlap import score_segments
+from selfsight.measure.metrics.parts import score_parts
+from selfsight.workflows.discover.discovery import Discovery, Judged
+
+__all__ = ["PARTS", "SEGMENTS"]
+
+
+def _segments(found: SegmentationResult, source: Source) -> Judged:
+    score = score_segments(found.at, source, found.classes, found.read)
+    return {"mean IoU": score} if score else {}
+
+
+def _segmented(phi: Representation, source: Source, method: str, *, classes: int | None = None, **options: Any) -> SegmentationResult:
+    classes = classes or len(source.truth(np.arange(1)).classes) or 10
+    return segment_images(phi, source, method, classes=classes, **options)
+
+
+def _parts(found: SegmentationResult, source: Source) -> Judged:
+    scores = score_parts(found.at, source, found.classes, found.read)
+    return {name.upper(): score for name, score in scores.items()} if scores else {}
+
+
+SEGMENTS = Discovery(_segmented, _segments)
+PARTS = Discovery(find_parts, _parts)

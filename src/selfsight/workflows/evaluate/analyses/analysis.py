@@ -1,0 +1,41 @@
+"""What an analysis is, and helpers that choose its main scores."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from selfsight.core.representation import Representation
+from selfsight.measure.analysis.inputs import AnalysisInput
+from selfsight.measure.results import Scores
+
+__all__ = ["FEW", "SMALL", "Analysis", "last_of", "named"]
+
+FEW, SMALL = 64, 16
+"""Side in pixels above which fewer images are used; the least side of images whose seams are repaired."""
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A measure of a whole network.
+
+    Attributes:
+        measure: from a network and its input to scores.
+        main: which of its scores appear in a table of several networks; all by default.
+    """
+
+    measure: Callable[[Representation, AnalysisInput], Scores]
+    main: Callable[[Sequence[str]], list[str]] = list
+
+
+def named(*endings: str) -> Callable[[Sequence[str]], list[str]]:
+    """Scores whose names end so."""
+    return lambda names: [name for name in names if name.endswith(endings)]
+
+
+def last_of(*endings: str) -> Callable[[Sequence[str]], list[str]]:
+    """Of scores with the same beginning and one of these endings, the last; that is the deepest layer's."""
+
+    def main(names: Sequence[str]) -> list[str]:
+        last = {(name.split("/")[0], name.split("/")[-1]): name for name in names if name.endswith(endings)}
+        return list(last.values())
+
+    return main

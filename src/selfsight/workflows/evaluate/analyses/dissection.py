@@ -1,0 +1,48 @@
+"""Network dissection by the masks of the data."""
+
+import numpy as np
+
+from selfsight.core.representation import Representation
+from selfsight.data.source import Subset, Truth
+from selfsight.measure.analysis.dissect import Concepts, dissect, region_concepts, scene_concepts, segment_concepts, turned_at_random
+from selfsight.measure.analysis.equivariance import mean_score
+from selfsight.measure.analysis.inputs import AnalysisInput, evenly_spaced_rows, spatial_layers
+from selfsight.measure.results import Score, Scores, proportion
+from selfsight.workflows.evaluate.analyses.analysis import FEW, Analysis, named
+
+__all__ = ["DISSECTION", "concepts_of"]
+
+
+def concepts_of(truth: Truth) -> Concepts:
+    """All that masks know: of scenes four categories, of other data classes of objects, or objects."""
+    if {"texture_name", "background_name", "value"} <= set(truth.attributes):
+        return scene_concepts(truth)
+    if truth.boxes is None and truth.labels is None:
+        return region_concepts(truth, "object", ["object"] * len(truth.masks or ()))
+    return segment_concepts(truth)
+
+
+def _dissection(phi: Representation, asked: AnalysisInput) -> Scores:
+    """Units that detect a concept; the largest IoU of any unit with each concept."""
+    rows = evenly_spaced_rows(asked.test, 500 if phi.size <= FEW else 200)
+    source = Subset(asked.test, rows)
+    concepts, values, words = concepts_of(asked.test.truth(rows)), dict[str, Score](), ""
+    for layer in asked.layers or spatial_layers(phi)[-1:]:
+        asked.progress(f"units of {layer} against {len(concepts.names)} concepts")
+        found = dissect(phi, source, concepts, layer=layer)
+        units = len(found.ious)
+        turned = dissect(phi, source, concepts, layer=layer, turn=turned_at_random(units))
+        for name, one in (("units", found), ("random directions", turned)):
+            values[f"{layer}/detectors among {name}"] = proportion(np.isin(np.arange(units), list(one.detectors())))
+        values[f"{layer}/best IoU of a unit, mean"] = mean_score(found.ious.max(1), 0)
+        best = found.ious.max(0)
+        values |= {
+            f"{layer}/{kind} {name}": Score(float(iou), float(iou), float(iou))
+            for kind, name, iou in zip(found.categories, found.names, best, strict=True)
+        }
+        words = found.protocol
+    about = "a detector has an IoU above 0.04; a concept's score is the largest IoU of any unit; intervals over units, where there are any"
+    return Scores(values, f"{words}; {about}")
+
+
+DISSECTION = Analysis(_dissection, named("among units", "mean"))

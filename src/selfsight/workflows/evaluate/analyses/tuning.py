@@ -1,0 +1,12 @@
+"""Copies of the network that are trained with labels."""
+
+from selfsight.tasks.classify import finetune
+from selfsight.tasks.detect import detect
+from selfsight.tasks.segment import segment
+from selfsight.workflows.evaluate.analyses.analysis import Analysis, named
+
+__all__ = ["DETECTION", "FINETUNING", "SEGMENTATION"]
+
+DETECTION = Analysis(detect)
+FINETUNING = Analysis(finetune)
+SEGMENTATION = Analysis(segment, named("mean IoU"))
