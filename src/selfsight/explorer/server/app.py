@@ -17,6 +17,7 @@ from selfsight.core.errors import DataError, SelfsightError, UsageError
 from selfsight.core.names import look_up
 from selfsight.explorer.server.exports import exported
 from selfsight.explorer.server.filters import filter_rows
+from selfsight.explorer.server.job_table import JOBS
 from selfsight.explorer.server.jobs import Jobs, QueueFull
 from selfsight.explorer.server.pack import CLUSTER
 from selfsight.explorer.server.store import ExplorerStore
@@ -24,10 +25,6 @@ from selfsight.explorer.server.store import ExplorerStore
 __all__ = ["STATIC", "make_server"]
 
 STATIC = Path(__file__).parent.parent / "static"
-KINDS = {
-    "attention": ("row",), "attribute": ("row",), "boxes": ("row",), "crops": ("unit",), "dissect": (), "embed": (), "invert": ("row",),
-    "maximise": (), "picture": ("row",), "prototypes": ("cluster",), "segments": ("row",),
-}  # fmt: skip
 """Work, and what has to be said of it."""
 FORMATS = ("JPEG", "PNG", "WEBP")
 PIXELS, UPLOAD_SIDE = 50_000_000, 512
@@ -221,11 +218,9 @@ def _works(app: FastAPI, shelf: ExplorerStore, jobs: Jobs) -> None:
     @app.post("/api/jobs/{kind}")
     async def begin(kind: str, request: Request) -> JSONResponse:
         asked = await _body(request)
-        if kind not in KINDS:
-            raise UsageError(f"There is no work of the kind {kind[:40]!r}.", f"Kinds are: {', '.join(KINDS)}.")
-        missing = [name for name in KINDS[kind] if name not in asked] or (kind == "maximise" and not {"unit", "class"} & set(asked))
-        if missing:
-            raise UsageError(f"It is not told what {kind} is of.", "Give a row, a unit, a class or a cluster.")
+        needs = JOBS.resolve(kind[:40]).needs
+        if missing := [need for need in needs if not set(need.split(" or ")) & set(asked)]:
+            raise UsageError(f"The job {kind} needs a {missing[0]}.", "Give a row, a unit, a class or a cluster.")
         given = await run_in_threadpool(_given, shelf, asked)
         return _ask(jobs, kind, given, shelf.networks[given["network"]].probe(given))
 

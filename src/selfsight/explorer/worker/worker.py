@@ -3,38 +3,29 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from PIL import Image
 
 from selfsight.backbones.loading import load_representation
-from selfsight.bank.store import OUTPUT, Bank
-from selfsight.core.errors import DataError, SelfsightError, UsageError
+from selfsight.bank.store import Bank
+from selfsight.core.errors import DataError, SelfsightError
 from selfsight.core.progress import ProgressCallback
-from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
-from selfsight.core.views import Images
-from selfsight.data.loader import load_images
 from selfsight.data.source import Source
-from selfsight.data.views.image.geometry import central_square
 from selfsight.engine.hardware import find_device
 from selfsight.explorer.prepare.build import open_selection, untrained_reference
+from selfsight.explorer.server.job_table import JOBS
 from selfsight.explorer.server.opening import DataSelection
-from selfsight.explorer.server.pack import Pack, nearness_column
-from selfsight.explorer.worker.handlers import attention, boxes, crops, dissection, maximised, prototypes, segments
-from selfsight.workflows.explain import explain_images, invert_images, maximise_targets
+from selfsight.explorer.server.pack import Pack
+from selfsight.explorer.worker.request import JobContext, JobRequest
 
 __all__ = ["Worker", "serve_jobs"]
-
-TOP = 12
-"""Pictures of a unit or a cluster that are looked at."""
 
 
 @dataclass(frozen=True)
@@ -83,114 +74,30 @@ class Worker:
             raise DataError("The data have changed since they were prepared.", "Prepare them again: selfsight explore … --again")
         return found
 
-    def vectors(self, given: Mapping[str, Any]) -> Float[np.ndarray, "item dim"]:
-        """What the network says of every picture, at the layer that is asked about."""
-        return Bank(self.folder / self.known[given["network"]]["bank"]).pooled(given.get("layer") or None)
+    def vectors(self, network: str, layer: str = "") -> Float[np.ndarray, "item dim"]:
+        """Features of every image.
+
+        Args:
+            network: name of the network.
+            layer: name of a layer; empty: the output.
+        """
+        return Bank(self.folder / self.known[network]["bank"]).pooled(layer or None)
 
     def run_job(self, kind: str, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
-        """Do a job; what was found."""
-        ways: dict[str, Callable[..., dict[str, Any]]] = {
-            "attention": self._attention,
-            "attribute": self._attribute,
-            "boxes": self._boxes,
-            "crops": self._crops,
-            "dissect": self._dissect,
-            "embed": self._embed,
-            "invert": self._invert,
-            "maximise": self._maximise,
-            "picture": self._picture,
-            "prototypes": self._prototypes,
-            "segments": self._segments,
-        }
+        """Do a job.
+
+        Args:
+            kind: a name of ``JOBS``.
+            given: the fields of a ``JobRequest`` as JSON.
+            out: the folder of the job's files.
+            progress: called with one line for each step.
+
+        Returns:
+            ``files``: names of the files written; and what the job found, as JSON.
+        """
         progress("the network is loaded")
-        return ways[kind](self.run(given["network"]), given, out, progress)
-
-    def _image(self, given: Mapping[str, Any], out: Path) -> Path:
-        """A picture of the data set, as it is kept, as a file."""
-        batch = load_images(self.source, np.array([given["row"]]))
-        height, width = batch.pixels.shape[2:] if batch.extent is None else batch.extent[0].tolist()
-        levels = batch.pixels[0, :, :height, :width].permute(1, 2, 0).numpy()
-        out.mkdir(parents=True, exist_ok=True)
-        file = out / f"{given['row']}.png"
-        Image.fromarray(levels if levels.shape[2] == 3 else levels[..., 0]).save(file)
-        return file
-
-    def _attention(self, run: LoadedNetwork, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:  # noqa: ARG002
-        return attention(run.phi, self.source, given["row"], out)
-
-    def _attribute(self, run: LoadedNetwork, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
-        target = f"unit:{given['layer']}/{given['unit']}" if "unit" in given else "code"
-        methods = given.get("method", "gradient.grad_cam.integrated_gradients.occlusion").split(".")
-        return _sheet(
-            explain_images(run.phi, run.path, [str(self._image(given, out))], target=target, methods=methods, progress=progress), out
-        )
-
-    def _boxes(self, run: LoadedNetwork, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
-        progress("objects by several ways")
-        return boxes(run.phi, self.source, given["row"], out)
-
-    def _crops(self, run: LoadedNetwork, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
-        progress("where the unit is high")
-        rows = np.argsort(-np.asarray(self.vectors(given)[:, given["unit"]], dtype=np.float64), kind="stable")[:TOP]
-        return crops(run.phi, self.source, _inner(given), given["unit"], rows, out)
-
-    def _dissect(self, run: LoadedNetwork, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:  # noqa: ARG002
-        return dissection(run.phi, self.source, _inner(given), progress)
-
-    def _invert(self, run: LoadedNetwork, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
-        layer = _inner(given)
-        layers = list(run.phi.layers) if layer is None else [layer]
-        return _sheet(invert_images(run.phi, run.path, [str(self._image(given, out))], layers=layers, progress=progress), out)
-
-    def _maximise(self, run: LoadedNetwork, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
-        target = f"unit:{given['layer']}/{given['unit']}" if "unit" in given else f"class:{self._class(run, given)}"
-        return maximised(maximise_targets(run.phi, run.path, [target], progress=progress), out)
-
-    @staticmethod
-    def _class(run: LoadedNetwork, given: Mapping[str, Any]) -> str:
-        return Readout.load(run.path / "measures" / "linear").classes[given["class"]]
-
-    def _prototypes(self, run: LoadedNetwork, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
-        progress("the patches that set the cluster apart")
-        labels, near = self.pack.column(given["of"]).astype(np.int64), self.pack.column(nearness_column(given["of"]))
-        labels = np.where(np.isin(labels, given["parts"]), given["cluster"], labels)
-        members = np.flatnonzero(labels == given["cluster"])
-        rows = members[np.argsort(-near[members], kind="stable")][:TOP]
-        return prototypes(run.phi, self.source, rows, labels, np.asarray(self.vectors(given)), given["cluster"], out)
-
-    def _segments(self, run: LoadedNetwork, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
-        progress("eigenvectors of the picture's places")
-        return segments(run.phi, self.source, given["row"], out)
-
-    def _picture(self, run: LoadedNetwork, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:  # noqa: ARG002
-        return {"files": [self._image(given, out).name]}
-
-    @torch.no_grad()
-    def _embed(self, run: LoadedNetwork, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:  # noqa: ARG002
-        """What the network says of an uploaded picture, or of a part of one of the data set."""
-        if "upload" in given:
-            levels = np.array(Image.open(out.parent / "uploads" / given["upload"]).convert("RGB"))
-        elif "row" in given:
-            levels = np.array(Image.open(self._image(given, out)).convert("RGB"))
-        else:
-            raise UsageError("There is no picture to look for.", "Give a row, or upload one.")
-        if "box" in given:
-            left, top, right, bottom = (round(part * side) for part, side in zip(given["box"], levels.shape[1::-1] * 2, strict=True))
-            levels = levels[min(top, bottom - 1) : max(bottom, top + 1), min(left, right - 1) : max(right, left + 1)]
-        pixels = torch.from_numpy(np.ascontiguousarray(levels)).permute(2, 0, 1)[None]
-        view = central_square(Images(pixels, torch.zeros(1, dtype=torch.long)), run.phi.size)
-        vector = run.phi.pooled(view, _inner(given))[0].float().cpu().numpy()
-        return {"vector": [round(float(value), 6) for value in vector], "network": given["network"], "layer": given["layer"], "files": []}
-
-
-def _inner(given: Mapping[str, Any]) -> str | None:
-    """The inner layer that is asked about; ``None``: the output."""
-    return given["layer"] if given.get("layer") and given["layer"] != OUTPUT else None
-
-
-def _sheet(found: Any, out: Path) -> dict[str, Any]:
-    found.save(out)
-    return {"files": ["sheet.png"]}
+        request = JobRequest.from_json(given)
+        return JOBS.load(kind)(JobContext(self, self.run(request.network), request, out, progress))
 
 
 def serve_jobs(folder: Path) -> None:

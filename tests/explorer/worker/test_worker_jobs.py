@@ -10,7 +10,11 @@ import selfsight
 from selfsight.core.errors import DataError, UsageError
 from selfsight.core.representation import Backbone, Features, Representation
 from selfsight.data.source import Batch, Truth
-from selfsight.explorer.worker.handlers import attention, boxes, crops, dissection, prototypes
+from selfsight.explorer.worker.jobs.attention import attention
+from selfsight.explorer.worker.jobs.boxes import boxes
+from selfsight.explorer.worker.jobs.crops import crops
+from selfsight.explorer.worker.jobs.dissect import dissection
+from selfsight.explorer.worker.jobs.prototypes import prototypes
 
 SIDE = 32
 

@@ -1,0 +1,1 @@
+"""The jobs of the explorer: one file each, registered in ``explorer.server.job_table``."""

@@ -1,0 +1,40 @@
+"""Objects of one image by several localisers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from selfsight.core.representation import Representation
+from selfsight.data.source import Source
+from selfsight.discover.dense.features import FeatureSpec
+from selfsight.discover.objects.object_regions import find_objects
+from selfsight.explorer.worker.drawing import save_sheet
+from selfsight.explorer.worker.request import JobContext
+from selfsight.render.sheet import Tile, sheet
+
+__all__ = ["boxes", "run"]
+
+
+FOUND = ("lost", "cut", "fiedler", "border")
+"""Localisers that are compared; the last uses no network."""
+
+
+def boxes(phi: Representation, source: Source, row: int, out: Path) -> dict[str, Any]:
+    """Objects as several ways find them, with masks and boxes."""
+    ways: Sequence[str] = (*(("attention",) if phi.has_attention and getattr(phi.backbone, "prefix", 0) else ()), *FOUND)
+    look = FeatureSpec(max(phi.size, 64))
+    found = {way: find_objects(phi, source, way, feature_spec=look, least=0.0, rows=np.array([row])) for way in ways}
+    shown = [Tile(np.asarray(one.tile(0)), _words(way, one.regions[0])) for way, one in found.items()]
+    return save_sheet(sheet({"objects": shown}), out, "objects, found without labels; border asks no network")
+
+
+def _words(way: str, regions: Sequence[Any]) -> str:
+    return f"{way} {regions[0].score:.2f}" if regions else f"{way}: none"
+
+
+def run(job: JobContext) -> dict[str, Any]:
+    """Objects of one image by several localisers."""
+    job.progress("objects by several localisers")
+    return boxes(job.phi, job.source, job.request.item, job.out)

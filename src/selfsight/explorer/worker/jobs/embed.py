@@ -1,0 +1,37 @@
+"""Features of an uploaded image or of a part of an image."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from selfsight.core.errors import UsageError
+from selfsight.core.views import Images
+from selfsight.data.views.image.geometry import central_square
+from selfsight.explorer.worker.request import JobContext
+
+__all__ = ["run"]
+
+
+@torch.no_grad()
+def run(job: JobContext) -> dict[str, Any]:
+    """The features of an uploaded image, or of a box in an image of the data set.
+
+    Raises:
+        UsageError: neither an upload nor a row is given.
+    """
+    request = job.request
+    if request.upload is not None:
+        levels = np.array(Image.open(job.out.parent / "uploads" / request.upload).convert("RGB"))
+    elif request.row is not None:
+        levels = np.array(Image.open(job.image_file()).convert("RGB"))
+    else:
+        raise UsageError("There is no image to search for.", "Give a row, or upload an image.")
+    if request.box is not None:
+        left, top, right, bottom = (round(part * side) for part, side in zip(request.box, levels.shape[1::-1] * 2, strict=True))
+        levels = levels[min(top, bottom - 1) : max(bottom, top + 1), min(left, right - 1) : max(right, left + 1)]
+    pixels = torch.from_numpy(np.ascontiguousarray(levels)).permute(2, 0, 1)[None]
+    view = central_square(Images(pixels, torch.zeros(1, dtype=torch.long)), job.phi.size)
+    vector = job.phi.pooled(view, request.inner_layer)[0].float().cpu().numpy()
+    return {"vector": [round(float(value), 6) for value in vector], "network": request.network, "layer": request.layer, "files": []}
