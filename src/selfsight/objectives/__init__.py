@@ -1,1 +1,1 @@
-"""Losses and other quantities as pure functions. Memory lives in ``parts``; neither knows the other."""
+"""Losses and related quantities as pure functions; state such as queues and momentum copies is in ``modules``."""

@@ -1,4 +1,4 @@
-"""Games: one network tells, another deceives."""
+"""Losses of generative adversarial networks (Goodfellow et al. 2014, arXiv:1406.2661): discriminator (critic) and generator."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -11,12 +11,25 @@ __all__ = ["deceive", "distance_between", "slope_penalty", "tell_apart", "told_r
 
 @in_full_precision
 def tell_apart(real: Float[Tensor, "*batch"], fake: Float[Tensor, "*batch"]) -> Float[Tensor, ""]:
-    """``-log σ(D(x)) - log(1 - σ(D(G(z))))``, the mean over the batch of the critic's loss (Goodfellow et al. 2014, arXiv:1406.2661)."""
+    """``-log σ(D(x)) - log(1 - σ(D(G(z))))``, the discriminator's loss (Goodfellow et al. 2014, arXiv:1406.2661).
+
+    Args:
+        real: logits of the discriminator for real samples.
+        fake: logits of the discriminator for generated samples.
+
+    Returns:
+        The mean over the batch.
+    """
     return softplus(-real).mean() + softplus(fake).mean()
 
 
 def told_right(real: Float[Tensor, "*batch"], fake: Float[Tensor, "*batch"]) -> Float[Tensor, ""]:
-    """Share of both kinds that the critic is right about, without gradient; half is chance."""
+    """Accuracy of the discriminator, the mean over real and generated samples, without gradient; 0.5 is chance (Goodfellow et al. 2014).
+
+    Args:
+        real: logits of the discriminator for real samples; correct if positive.
+        fake: logits of the discriminator for generated samples; correct if negative.
+    """
     return ((real.detach() > 0).float().mean() + (fake.detach() < 0).float().mean()) / 2
 
 
@@ -28,11 +41,16 @@ def deceive(fake: Float[Tensor, "*batch"]) -> Float[Tensor, ""]:
 
 @in_full_precision
 def distance_between(real: Float[Tensor, "*batch"], fake: Float[Tensor, "*batch"]) -> Float[Tensor, ""]:
-    """``E D(x) - E D(G(z))``: the Wasserstein distance that a critic of slope one sees (Arjovsky et al. 2017, arXiv:1701.07875)."""
+    """``E D(x) - E D(G(z))``: the Wasserstein distance as estimated by a 1-Lipschitz critic (Arjovsky et al. 2017, arXiv:1701.07875).
+
+    Args:
+        real: scores of the critic for real samples.
+        fake: scores of the critic for generated samples.
+    """
     return real.mean() - fake.mean()
 
 
 @in_full_precision
 def slope_penalty(gradient: Float[Tensor, "batch *shape"]) -> Float[Tensor, ""]:
-    """``E (|∇D(x̂)| - 1)²`` of the critic's gradient at points between real and made ones (Gulrajani et al. 2017, arXiv:1704.00028, eq. 3)."""
+    """Gradient penalty ``E (|∇D(x̂)| - 1)²`` at points between real and generated ones (Gulrajani et al. 2017, arXiv:1704.00028, eq. 3)."""
     return (gradient.flatten(1).norm(dim=1) - 1).square().mean()

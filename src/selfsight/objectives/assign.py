@@ -1,4 +1,4 @@
-"""Assignment: samples to clusters."""
+"""Assignment of samples to clusters: Sinkhorn-Knopp, balanced assignment, k-means."""
 
 import math
 from collections.abc import Callable
@@ -32,12 +32,18 @@ __all__ = [
 def sinkhorn(scores: Float[Tensor, "batch cluster"], *, epsilon: float = 0.05, rounds: int = 3) -> Float[Tensor, "batch cluster"]:
     """Soft assignments with equal marginals: Sinkhorn-Knopp on ``exp(scores / ε)`` (Cuturi 2013; Caron et al. 2020, arXiv:2006.09882).
 
-    Rounds normalise clusters, then samples, in the log domain; the rows returned sum to one.
+    Args:
+        scores: similarity (N, K) of samples and clusters.
+        epsilon: ε, strength of the entropy regularisation; smaller gives harder assignments.
+        rounds: iterations; each normalises clusters, then samples, in the log domain.
+
+    Returns:
+        Probabilities (N, K); rows sum to one.
     """
     log = scores / epsilon
     for _ in range(rounds):
-        log = log - log.logsumexp(0, keepdim=True)  # every cluster takes the same mass
-        log = log - log.logsumexp(1, keepdim=True)  # every sample gives the same mass
+        log = log - log.logsumexp(0, keepdim=True)  # every cluster has the same mass
+        log = log - log.logsumexp(1, keepdim=True)  # every sample has the same mass
     return log.exp()
 
 
@@ -50,15 +56,24 @@ def transported(
     tolerance: float = 0.01,
     most: int = 1000,
 ) -> Float[Tensor, "sample cluster"]:
-    """The logarithm of the assignment ``Q ∝ diag(a) P^λ diag(b)`` whose rows hold ``1 / N`` and whose columns hold ``shares``.
+    """Log of the transport plan ``Q ∝ diag(a) P^λ diag(b)`` with row sums ``1 / N`` and column sums ``shares``.
 
-    Sinkhorn-Knopp over the whole data set, in the log domain and in float64 (Asano et al. 2019, arXiv:1911.05371, eq. 8), until
-    the columns' masses are ``shares`` to within ``tolerance`` (sum of absolute differences) or for ``most`` rounds.
+    Sinkhorn-Knopp over the whole data set, in the log domain and in float64 (Asano et al. 2019, arXiv:1911.05371, eq. 8).
+
+    Args:
+        log_probabilities: ln P (N, K).
+        shares: wanted fraction (K,) of samples in each cluster.
+        sharpness: λ.
+        tolerance: sum of absolute differences between column sums and ``shares`` at which iteration stops.
+        most: maximum number of iterations.
+
+    Returns:
+        ln Q (N, K), in float64.
 
     Raises:
         UsageError: the shares are not positive or do not sum to one.
     """
-    wanted = _whole(shares)
+    wanted = _checked_shares(shares)
     log = sharpness * log_probabilities.double()
     log = log - log.logsumexp(1, keepdim=True) - math.log(len(log))
     for _ in range(most):
@@ -70,7 +85,7 @@ def transported(
     return log
 
 
-def _whole(shares: Tensor) -> Tensor:
+def _checked_shares(shares: Tensor) -> Tensor:
     wanted = shares.double()
     if not bool((wanted > 0).all()) or abs(float(wanted.sum()) - 1) > 1e-6:
         raise UsageError("The clusters' shares must be positive and sum to one.", "Divide them by their sum.")
@@ -81,10 +96,22 @@ def _whole(shares: Tensor) -> Tensor:
 def shared_out(
     log_probabilities: Float[Tensor, "sample cluster"], shares: Float[Tensor, " cluster"], *, sharpness: float = 25.0, wrong: float = 0.02
 ) -> Int[Tensor, " sample"]:
-    """A cluster for each row: the largest of ``transported``, whose clusters then hold their shares but for a part ``wrong`` of the rows.
+    """Hard assignment with given cluster sizes: the argmax of ``transported`` (Asano et al. 2019, arXiv:1911.05371).
 
-    A plan that is too soft for that, as the first ones are, has the largest share win most rows; it is sharpened by twos, as far as
-    a thousandfold: ``Q² ∝ diag(a²) P^2λ diag(b²)`` is where the next one begins.
+    A plan that is too soft assigns most samples to the largest clusters. λ is then doubled, at most ten times, each time starting from the
+    plan before: ``Q² ∝ diag(a²) P^2λ diag(b²)``.
+
+    Args:
+        log_probabilities: ln P (N, K).
+        shares: wanted fraction (K,) of samples in each cluster, summing to one.
+        sharpness: λ at the start.
+        wrong: accepted fraction of samples by which cluster sizes deviate from ``shares``.
+
+    Returns:
+        The cluster (N,) of each sample.
+
+    Raises:
+        UsageError: the shares are not positive or do not sum to one.
     """
     plan = transported(log_probabilities, shares, sharpness=sharpness)
     for _ in range(10):
@@ -97,13 +124,13 @@ def shared_out(
 
 @dataclass(frozen=True)
 class SharedOut:
-    """Clusters of equal or other sizes, and what gives any sample its own: the largest of ``sharpness * score + offset``.
+    """Clusters of prescribed sizes, with the rule that assigns any sample: the argmax of ``sharpness * score + offset``.
 
     Attributes:
-        labels: the cluster of each sample.
-        offsets: one a cluster.
-        sharpness: where sharpening ended.
-        wrong: the part of the samples by which sizes differ from shares.
+        labels: cluster (N,) of each sample.
+        offsets: offset (K,) of each cluster.
+        sharpness: λ at the end.
+        wrong: fraction of samples by which cluster sizes deviate from the shares.
         rounds: passes over the scores.
     """
 
@@ -126,39 +153,44 @@ def shared_out_in_parts(
     most: int = 1000,
     part: int = 1024,
 ) -> SharedOut:
-    """``shared_out`` where no table of samples by clusters fits into memory: scores are asked for again, part by part, in every round.
+    """``shared_out`` in constant memory: scores are recomputed chunk by chunk in every iteration (Asano et al. 2019, arXiv:1911.05371).
 
-    A plan is ``Q_ij = exp(λ s_ij + b_j + a_i)``, and a_i follows from the row's sum: one number a cluster is all that a round leaves.
-    Log probabilities and logits give the same, for they differ by a number a row. Chance has no part in it.
+    The plan is ``Q_ij = exp(λ s_ij + b_j + a_i)``, where a_i follows from the row's sum, so only the offsets b are stored. Log
+    probabilities
+    and logits give the same result, because they differ by a constant per row. Deterministic.
 
     Args:
-        scores: of some samples, such as ``lambda some: features[some] @ weight.T + bias``; they may be overwritten.
-        count, part: samples; how many at a time.
-        shares: of the clusters, summing to one.
-        sharpness, wrong: λ, and how far sizes may be from shares; see ``shared_out``.
-        tolerance, most: when a plan has its masses, and rounds at most for each sharpness; see ``transported``.
+        scores: function that gives the scores (n, K) of a slice of samples, such as ``lambda some: features[some] @ weight.T + bias``;
+            its result may be overwritten.
+        count: number of samples.
+        shares: wanted fraction (K,) of samples in each cluster, summing to one.
+        sharpness: λ at the start; see ``shared_out``.
+        wrong: accepted fraction of samples by which cluster sizes deviate from ``shares``.
+        tolerance: sum of absolute differences of masses at which iteration stops; see ``transported``.
+        most: maximum number of iterations for each λ.
+        part: samples per chunk.
 
     Raises:
         UsageError: the shares are not positive or do not sum to one.
     """
-    wanted = _whole(shares)
+    wanted = _checked_shares(shares)
     labels = torch.empty(count, dtype=torch.long, device=shares.device)
-    offsets, rounds, sharpened, tried = torch.zeros_like(wanted), 0, 0, 0
+    offsets, rounds, doublings, tries = torch.zeros_like(wanted), 0, 0, 0
     while True:
         masses = _pass(scores, offsets, sharpness, labels, part)
-        rounds, tried = rounds + 1, tried + 1
-        if tried <= most and float((masses - wanted).abs().sum()) >= tolerance:
+        rounds, tries = rounds + 1, tries + 1
+        if tries <= most and float((masses - wanted).abs().sum()) >= tolerance:
             offsets = offsets + wanted.log() - masses.log()
             continue
         sizes = torch.bincount(labels, minlength=len(wanted)).double() / count
-        off = float((sizes - wanted).abs().sum()) / 2
-        if off <= wrong or sharpened == 10:
-            return SharedOut(labels, offsets, sharpness, off, rounds)
-        offsets, sharpness, sharpened, tried = 2 * offsets, 2 * sharpness, sharpened + 1, 0
+        deviation = float((sizes - wanted).abs().sum()) / 2
+        if deviation <= wrong or doublings == 10:
+            return SharedOut(labels, offsets, sharpness, deviation, rounds)
+        offsets, sharpness, doublings, tries = 2 * offsets, 2 * sharpness, doublings + 1, 0
 
 
 def _pass(scores: Callable[[slice], Tensor], offsets: Tensor, sharpness: float, labels: Tensor, part: int) -> Tensor:
-    """The clusters' masses in the plan whose rows have theirs; each sample's largest goes into ``labels``."""
+    """Cluster masses of the plan after its rows are normalised; writes each sample's argmax into ``labels``."""
     masses = torch.zeros_like(offsets)
     for start in range(0, len(labels), part):
         some = slice(start, min(start + part, len(labels)))
@@ -173,7 +205,14 @@ def _pass(scores: Callable[[slice], Tensor], offsets: Tensor, sharpness: float, 
 
 @torch.no_grad()
 def by_size(shares: Float[Tensor, " cluster"], log_probabilities: Float[Tensor, "sample cluster"]) -> Float[Tensor, " cluster"]:
-    """The shares, summing to one, with the largest at the cluster that has most probability by itself, and so on down."""
+    """Sort the shares so that the cluster with the most probability mass has the largest share, and so on (for ``transported``).
+
+    Used with the unequal cluster sizes of Asano et al. 2019 (arXiv:1911.05371).
+
+    Args:
+        shares: relative cluster sizes (K,) in any order; normalised to sum to one.
+        log_probabilities: ln P (N, K).
+    """
     order = log_probabilities.double().exp().sum(0).argsort(descending=True)
     wanted = torch.empty(len(shares), dtype=torch.float64, device=order.device)
     wanted[order] = (shares.double() / shares.sum()).sort(descending=True).values.to(order.device)
@@ -182,13 +221,13 @@ def by_size(shares: Float[Tensor, " cluster"], log_probabilities: Float[Tensor, 
 
 @dataclass(frozen=True)
 class Clustering:
-    """Where k-means ended.
+    """Result of k-means.
 
     Attributes:
-        labels: the cluster of each sample.
-        centroids: one row a cluster.
+        labels: cluster (N,) of each sample.
+        centroids: (K, D).
         inertia: sum of squared distances of samples to their centroids.
-        rounds: rounds that were run.
+        rounds: iterations that were run.
     """
 
     labels: Int[Tensor, " sample"]
@@ -201,10 +240,17 @@ class Clustering:
 def kmeans(
     rows: Float[Tensor, "sample dim"], clusters: int, *, seed: int = 0, rounds: int = 50, restarts: int = 1, spherical: bool = False
 ) -> Clustering:
-    """Lloyd's algorithm from k-means++ seeds (Arthur & Vassilvitskii 2007); the best of ``restarts`` by inertia.
+    """Lloyd's algorithm with k-means++ initialisation (Arthur & Vassilvitskii 2007).
 
-    An empty cluster takes the sample that is farthest from its centroid. ``spherical``: rows and centroids are kept at
-    unit length. Chance comes from ``seed`` alone.
+    An empty cluster is moved to the sample that is farthest from its centroid.
+
+    Args:
+        rows: samples (N, D).
+        clusters: K.
+        seed: of the random numbers.
+        rounds: maximum number of iterations.
+        restarts: number of runs; the one with the smallest inertia is returned.
+        spherical: whether rows and centroids are normalised to unit length (spherical k-means).
 
     Raises:
         UsageError: fewer samples than clusters.
@@ -212,8 +258,8 @@ def kmeans(
     if len(rows) < clusters:
         raise UsageError(f"{len(rows)} samples cannot make {clusters} clusters.", "Ask for fewer clusters.")
     rows = normalize(rows) if spherical else rows
-    found = [_lloyd(rows, clusters, seed + 7919 * restart, rounds, spherical) for restart in range(restarts)]
-    return min(found, key=lambda clustering: clustering.inertia)
+    runs = [_lloyd(rows, clusters, seed + 7919 * restart, rounds, spherical) for restart in range(restarts)]
+    return min(runs, key=lambda clustering: clustering.inertia)
 
 
 def _lloyd(rows: Tensor, clusters: int, seed: int, rounds: int, spherical: bool) -> Clustering:  # noqa: FBT001
@@ -237,7 +283,7 @@ def _lloyd(rows: Tensor, clusters: int, seed: int, rounds: int, spherical: bool)
 
 
 def _nearest(rows: Tensor, centroids: Tensor, chunk: int = 16_384) -> tuple[Tensor, Tensor]:
-    """The nearest centroid of each row and the squared distance to it, ``|x|² - 2 x·c + |c|²``."""
+    """Nearest centroid of each row and the squared distance to it, ``|x|² - 2 x·c + |c|²``."""
     norms = centroids.square().sum(1)
     labels, distances = [], []
     for part in rows.split(chunk):
@@ -263,7 +309,15 @@ def _spread_seeds(rows: Tensor, clusters: int, seed: int) -> Tensor:
 
 @torch.no_grad()
 def whitened(rows: Float[Tensor, "sample dim"], dim: int) -> Float[Tensor, "sample reduced"]:
-    """PCA to at most ``dim`` directions, unit variance in each, then unit length (Caron et al. 2018, arXiv:1807.05520, section 3.3)."""
+    """PCA whitening, then normalisation to unit length (Caron et al. 2018, arXiv:1807.05520, section 3.3).
+
+    Args:
+        rows: samples (N, D).
+        dim: maximum number of principal components.
+
+    Returns:
+        (N, min(dim, D, N - 1)).
+    """
     centred = rows - rows.mean(0)
     values, vectors = torch.linalg.eigh(centred.T.double() @ centred.double() / len(rows))
     kept = min(dim, rows.shape[1], len(rows) - 1)
@@ -273,7 +327,15 @@ def whitened(rows: Float[Tensor, "sample dim"], dim: int) -> Float[Tensor, "samp
 
 
 def balanced_weights(labels: Int[Tensor, " sample"], clusters: int) -> Float[Tensor, " cluster"]:
-    """Weights that make every non-empty cluster count the same: ``N / (K⁺ n_k)``, whose mean over the samples is one."""
+    """Class weights ``N / (K⁺ n_k)`` that give every non-empty cluster the same total weight (Caron et al. 2018, arXiv:1807.05520).
+
+    Args:
+        labels: cluster (N,) of each sample.
+        clusters: K.
+
+    Returns:
+        Weights (K,), 0 for empty clusters; their mean over the samples is one.
+    """
     counts = torch.bincount(labels, minlength=clusters)
     weights = len(labels) / (counts.clamp(min=1) * (counts > 0).sum())
     return torch.where(counts > 0, weights, torch.zeros_like(weights)).float()
@@ -282,16 +344,23 @@ def balanced_weights(labels: Int[Tensor, " sample"], clusters: int) -> Float[Ten
 def concentrations(
     rows: Float[Tensor, "sample dim"], found: Clustering, temperature: float, smoothing: float = 10.0
 ) -> Float[Tensor, " cluster"]:
-    """A temperature for each cluster: ``φ = Σ |v - c| / (Z ln(Z + α))`` of its Z samples (Li et al. 2020, arXiv:2005.04966, eq. 12).
+    """Temperature of each cluster: ``φ = Σ |v - c| / (Z ln(Z + α))`` of its Z samples (Li et al. 2020, arXiv:2005.04966, eq. 12).
 
-    A cluster of fewer than two samples takes the largest; all are kept between their 10th and 90th percentile and scaled so
-    that their mean is the temperature.
+    A cluster of fewer than two samples gets the largest value. Values are clipped to their 10th and 90th percentile and scaled so that
+    their
+    mean is ``temperature``.
+
+    Args:
+        rows: samples v (N, D).
+        found: clusters of these samples.
+        temperature: mean of the result.
+        smoothing: α.
     """
     clusters = len(found.centroids)
     counts = torch.bincount(found.labels, minlength=clusters)
-    far = torch.zeros(clusters, dtype=rows.dtype, device=rows.device)
-    far.index_add_(0, found.labels, (rows - found.centroids[found.labels]).norm(dim=1))
-    width = far / (counts * (counts + smoothing).log()).clamp(min=1)
+    total_distance = torch.zeros(clusters, dtype=rows.dtype, device=rows.device)
+    total_distance.index_add_(0, found.labels, (rows - found.centroids[found.labels]).norm(dim=1))
+    width = total_distance / (counts * (counts + smoothing).log()).clamp(min=1)
     width = torch.where(counts < 2, width.max(), width)
     low, high = torch.quantile(width, torch.tensor([0.1, 0.9], dtype=width.dtype, device=width.device))
     width = width.clamp(low, high)

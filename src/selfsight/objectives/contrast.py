@@ -1,4 +1,4 @@
-"""Contrast: a query finds its own key among others."""
+"""Contrastive losses: each query is matched with its own key among negatives."""
 
 import math
 
@@ -21,10 +21,14 @@ def info_nce(
     negatives: Float[Tensor, "negative dim"] | None = None,
     unit: bool = True,
 ) -> Float[Tensor, ""]:
-    """The mean over queries of ``-q·k⁺/τ + log Σ exp(q·k/τ)`` (van den Oord et al. 2018, arXiv:1807.03748).
+    """InfoNCE, the mean over queries of ``-q·k⁺/τ + log Σ exp(q·k/τ)`` (van den Oord et al. 2018, arXiv:1807.03748).
 
-    With ``negatives`` the sum runs over the query's own key and those (MoCo); without, over all keys of the batch.
-    Rows are normalised to unit length here, unless ``unit`` says no.
+    Args:
+        query: queries (N, D).
+        key: positive keys (N, D), one per query.
+        temperature: τ.
+        negatives: keys (M, D) that the sum runs over besides the query's own (MoCo); by default the batch's other keys.
+        unit: whether queries and keys are normalised to unit length; ``negatives`` are used unchanged.
     """
     query, key = (normalize(query), normalize(key)) if unit else (query, key)
     if negatives is None:
@@ -43,10 +47,14 @@ def told_from_bank(
     temperature: float,
     drawn: Float[Tensor, "negative dim"] | None = None,
 ) -> Float[Tensor, ""]:
-    """The mean of ``-v·b_i/τ + log Σ_j exp(v·b_j/τ)`` for rows v of samples i (Wu et al. 2018, arXiv:1805.01978, eq. 2).
+    """Mean of ``-v·b_i/τ + log Σ_j exp(v·b_j/τ)``: instance discrimination with a memory bank (Wu et al. 2018, arXiv:1805.01978, eq. 2).
 
-    The sum runs over all that is remembered, the row's own once; with ``drawn`` over the row's own and those. Rows are normalised
-    to unit length here, the bank is as it is remembered.
+    Args:
+        rows: embeddings v (N, D); normalised to unit length here.
+        bank: stored embeddings b (M, D), used unchanged.
+        index: row of the bank (N,) that belongs to each embedding.
+        temperature: τ.
+        drawn: sampled negatives (K, D); the sum then runs over these and the own row instead of the whole bank.
     """
     if drawn is not None:
         return info_nce(rows, bank[index].to(rows.dtype), temperature, negatives=drawn)
@@ -55,9 +63,14 @@ def told_from_bank(
 
 @in_full_precision
 def nt_xent(left: Float[Tensor, "batch dim"], right: Float[Tensor, "batch dim"], temperature: float) -> Float[Tensor, ""]:
-    """The normalised temperature-scaled cross-entropy (Chen et al. 2020, arXiv:2002.05709, eq. 1).
+    """NT-Xent, the normalised temperature-scaled cross-entropy (Chen et al. 2020, arXiv:2002.05709, eq. 1).
 
-    Each of the 2B views is an anchor: ``-s(i, i⁺)/τ + log Σ_{k ≠ i} exp(s(i, k)/τ)``, s the cosine; the mean over anchors.
+    Each of the 2N views is an anchor: ``-s(i, i⁺)/τ + log Σ_{k ≠ i} exp(s(i, k)/τ)``, with s the cosine similarity; the mean over anchors.
+
+    Args:
+        left: embeddings (N, D) of the first views.
+        right: embeddings (N, D) of the second views.
+        temperature: τ.
     """
     rows = normalize(torch.cat([left, right]))
     count = len(rows)
@@ -70,10 +83,15 @@ def nt_xent(left: Float[Tensor, "batch dim"], right: Float[Tensor, "batch dim"],
 def binary_nce(
     own: Float[Tensor, " batch"], others: Float[Tensor, "batch negative"], log_partition: Float[Tensor, ""], samples: int
 ) -> Float[Tensor, ""]:
-    """Noise-contrastive estimation of instance discrimination (Wu et al. 2018, arXiv:1805.01978, eq. 7).
+    """Noise-contrastive estimation for instance discrimination (Wu et al. 2018, arXiv:1805.01978, eq. 7).
 
-    ``-log h(own) - Σ_j log(1 - h(other_j))`` with ``h = P / (P + m / n)``, ``P = exp(score) / Z``, m noise samples of n instances,
-    all alike; the mean over the batch. ``own`` and ``others`` are scores ``v·z / τ``.
+    The batch mean of ``-log h(own) - Σ_j log(1 - h(other_j))``, with ``h = P / (P + m / n)`` and ``P = exp(score) / Z``.
+
+    Args:
+        own: scores ``v·z / τ`` (N,) of the positives.
+        others: scores (N, m) of m noise samples, drawn uniformly.
+        log_partition: ln Z.
+        samples: n, number of instances.
     """
     offset = log_partition + math.log(others.shape[1] / samples)
     return (softplus(offset - own) + softplus(others - offset).sum(1)).mean()
@@ -81,9 +99,15 @@ def binary_nce(
 
 @in_full_precision
 def with_labels(rows: Float[Tensor, "view dim"], labels: Int[Tensor, " view"], temperature: float) -> Float[Tensor, ""]:
-    """``-1/|P(i)| Σ_{p ∈ P(i)} log softmax_{k ≠ i}(s(i, k)/τ)_p``, the mean over views (Khosla et al. 2020, arXiv:2004.11362, eq. 2).
+    """Supervised contrastive loss (Khosla et al. 2020, arXiv:2004.11362, eq. 2).
 
-    P(i) are the other views with the label of view i, s is the cosine. Every label stands at two views or more.
+    The mean over views of ``-1/|P(i)| Σ_{p ∈ P(i)} log softmax_{k ≠ i}(s(i, k)/τ)_p``, with P(i) the other views with the label of view i
+    and s the cosine similarity.
+
+    Args:
+        rows: embeddings (N, D) of all views.
+        labels: labels (N,); each has to occur at least twice.
+        temperature: τ.
     """
     unit = normalize(rows)
     itself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
@@ -95,8 +119,12 @@ def with_labels(rows: Float[Tensor, "view dim"], labels: Int[Tensor, " view"], t
 
 @in_full_precision
 def tell_pairs(scores: Float[Tensor, "left right"], alike: Bool[Tensor, "left right"]) -> Float[Tensor, ""]:
-    """``E softplus(-T)`` over pairs that belong together ``+ E softplus(T)`` over the others (Hjelm et al. 2018, arXiv:1808.06670, eq. 4).
+    """``E softplus(-T)`` over positive pairs ``+ E softplus(T)`` over negative ones (Hjelm et al. 2018, arXiv:1808.06670, eq. 4).
 
-    Less 2 ln 2 and with its sign turned, it bounds the Jensen-Shannon divergence of the two kinds of pairs.
+    ``2 ln 2`` minus this is a lower bound of twice the Jensen-Shannon divergence between positive and negative pairs.
+
+    Args:
+        scores: T (L, R) for each pair.
+        alike: mask (L, R), True for positive pairs.
     """
     return softplus(-scores[alike]).mean() + softplus(scores[~alike]).mean()

@@ -1,4 +1,4 @@
-"""Losses are computed in single precision at least, whatever the network's autocast."""
+"""Run losses in float32 or float64 regardless of autocast (mixed precision: Micikevicius et al. 2017, arXiv:1710.03740)."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -15,20 +15,20 @@ _HALVES = (torch.float16, torch.bfloat16)
 
 
 def in_full_precision(function: Callable[P, T]) -> Callable[P, T]:
-    """Run a function without autocast, its half-precision tensors raised to float32; float64 stays."""
+    """Decorator that disables autocast and casts half-precision tensor arguments to float32; float64 is unchanged."""
 
     @wraps(function)
     def inner(*args: P.args, **kwargs: P.kwargs) -> T:
         tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
-        kind = tensors[0].device.type if tensors else "cpu"
-        with torch.autocast(kind, enabled=False):
+        device = tensors[0].device.type if tensors else "cpu"
+        with torch.autocast(device, enabled=False):
             return function(*(_raised(value) for value in args), **{name: _raised(value) for name, value in kwargs.items()})  # pyright: ignore[reportCallIssue]
 
     return inner
 
 
 def at_least_single(tensor: Tensor) -> Tensor:
-    """The tensor in float32 if it was in half precision; float64 stays."""
+    """Cast a half-precision tensor to float32; other dtypes are unchanged."""
     return tensor.float() if tensor.dtype in _HALVES else tensor
 
 

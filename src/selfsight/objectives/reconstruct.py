@@ -1,4 +1,4 @@
-"""Reconstruction: paint what was hidden."""
+"""Reconstruction losses of pixels and patches, and the terms of a variational autoencoder (Kingma & Welling 2013, arXiv:1312.6114)."""
 
 import math
 
@@ -11,7 +11,15 @@ __all__ = ["gaussian_likelihood", "masked_mae", "masked_mse", "normal_divergence
 
 
 def patches(images: Float[Tensor, "batch channel height width"], side: int) -> Float[Tensor, "batch patch value"]:
-    """Non-overlapping patches in reading order, each flattened as row, column, channel."""
+    """Split images into non-overlapping patches in raster order (Dosovitskiy et al. 2020, arXiv:2010.11929).
+
+    Args:
+        images: (N, C, H, W); H and W are multiples of ``side``.
+        side: side of a patch in pixels.
+
+    Returns:
+        (N, P, side · side · C), each patch flattened by row, column, channel.
+    """
     batch, channels, height, width = images.shape
     cells = images.view(batch, channels, height // side, side, width // side, side)
     return cells.permute(0, 2, 4, 3, 5, 1).reshape(batch, -1, side * side * channels)
@@ -19,7 +27,7 @@ def patches(images: Float[Tensor, "batch channel height width"], side: int) -> F
 
 @in_full_precision
 def standard_patches(values: Float[Tensor, "batch patch value"]) -> Float[Tensor, "batch patch value"]:
-    """Each patch less its mean, over its (unbiased) standard deviation (He et al. 2021, arXiv:2111.06377, section 3)."""
+    """Standardise each patch by its own mean and (unbiased) standard deviation (He et al. 2021, arXiv:2111.06377, section 3)."""
     return (values - values.mean(2, keepdim=True)) / (values.var(2, keepdim=True) + 1e-6).sqrt()
 
 
@@ -27,7 +35,13 @@ def standard_patches(values: Float[Tensor, "batch patch value"]) -> Float[Tensor
 def masked_mse(
     guess: Float[Tensor, "batch patch value"], target: Float[Tensor, "batch patch value"], hidden: Bool[Tensor, "batch patch"]
 ) -> Float[Tensor, ""]:
-    """Mean squared error over the hidden patches; every row hides equally many, so the mean over rows is the mean over patches."""
+    """Mean squared error over the masked patches (He et al. 2021, arXiv:2111.06377).
+
+    Args:
+        guess: predicted patches (N, P, V).
+        target: true patches (N, P, V).
+        hidden: mask (N, P), True for masked patches; every image has the same number of them.
+    """
     return _hidden_mean((guess - target).square().mean(2), hidden)
 
 
@@ -35,7 +49,13 @@ def masked_mse(
 def masked_mae(
     guess: Float[Tensor, "batch patch value"], target: Float[Tensor, "batch patch value"], hidden: Bool[Tensor, "batch patch"]
 ) -> Float[Tensor, ""]:
-    """Mean absolute error over the hidden patches (Xie et al. 2021, arXiv:2111.09886)."""
+    """Mean absolute error over the masked patches (Xie et al. 2021, arXiv:2111.09886).
+
+    Args:
+        guess: predicted patches (N, P, V).
+        target: true patches (N, P, V).
+        hidden: mask (N, P), True for masked patches; every image has the same number of them.
+    """
     return _hidden_mean((guess - target).abs().mean(2), hidden)
 
 
@@ -45,7 +65,13 @@ def weighted_mse(
     target: Float[Tensor, "batch channel height width"],
     weight: Num[Tensor, "batch 1 height width"],
 ) -> Float[Tensor, ""]:
-    """``Σ w (guess - target)² / Σ w`` over the pixels of an image, the mean over channels and images."""
+    """``Σ w (guess - target)² / Σ w`` over the pixels of each image; the mean over channels and images.
+
+    Args:
+        guess: predicted images (N, C, H, W).
+        target: true images (N, C, H, W).
+        weight: w (N, 1, H, W); an image needs a positive sum.
+    """
     error = (guess - target).square().mean(1, keepdim=True)
     return ((error * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)).mean()
 
@@ -58,12 +84,26 @@ def _hidden_mean(error: Float[Tensor, "batch patch"], hidden: Bool[Tensor, "batc
 def gaussian_likelihood(
     target: Float[Tensor, "batch *shape"], mean: Float[Tensor, "batch *shape"], log_deviation: Float[Tensor, ""]
 ) -> Float[Tensor, ""]:
-    """``Σ log N(target; mean, σ²)`` over all numbers of an image, the mean over images, in nats."""
+    """``Σ log N(target; mean, σ²)`` over all elements of an image; the mean over images, in nats.
+
+    Args:
+        target: true images (N, ...).
+        mean: predicted means (N, ...).
+        log_deviation: ln σ, one number for all elements.
+    """
     error = ((target - mean) * (-log_deviation).exp()).square() / 2
     return -(error + log_deviation + math.log(2 * math.pi) / 2).flatten(1).sum(1).mean()
 
 
 @in_full_precision
 def normal_divergence(mean: Float[Tensor, "batch dim"], log_variance: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
-    """``KL(N(μ, σ²) || N(0, 1)) = ½ Σ (μ² + σ² - ln σ² - 1)``, the mean over rows, in nats (Kingma & Welling 2013, arXiv:1312.6114, B)."""
+    """``KL(N(μ, σ²) || N(0, 1)) = ½ Σ (μ² + σ² - ln σ² - 1)`` (Kingma & Welling 2013, arXiv:1312.6114, appendix B).
+
+    Args:
+        mean: μ (N, D).
+        log_variance: ln σ² (N, D).
+
+    Returns:
+        The mean over rows, in nats.
+    """
     return (mean.square() + log_variance.exp() - log_variance - 1).sum(1).mean() / 2

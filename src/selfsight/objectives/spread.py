@@ -1,4 +1,4 @@
-"""Spread: how much room an embedding takes."""
+"""How embeddings are distributed: rank, uniformity, alignment, distance from a normal distribution."""
 
 import torch
 from jaxtyping import Float
@@ -13,9 +13,9 @@ __all__ = ["alignment", "effective_rank", "embedding_spread", "gaussianity", "ne
 @torch.no_grad()
 @in_full_precision
 def embedding_spread(rows: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
-    """``√d`` times the mean over coordinates of the standard deviation of the unit-length rows.
+    """``√d`` times the mean over coordinates of the standard deviation of the normalised embeddings.
 
-    One for rows spread evenly over the sphere, zero for a constant (Chen & He 2020, arXiv:2011.10566, figure 2).
+    1 for embeddings that are uniform on the sphere, 0 for a constant one (Chen & He 2020, arXiv:2011.10566, figure 2).
     """
     return normalize(rows).std(0, correction=0).mean() * rows.shape[1] ** 0.5
 
@@ -23,13 +23,13 @@ def embedding_spread(rows: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
 @torch.no_grad()
 @in_full_precision
 def effective_rank(rows: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
-    """The exponential of the entropy of the normalised singular values of the centred rows (Roy & Vetterli 2007; RankMe, arXiv:2210.02885).
+    """Exponential of the entropy of the normalised singular values of centred embeddings (Roy & Vetterli 2007; RankMe, arXiv:2210.02885).
 
-    Between 1 (all rows on a line, or all equal) and the smaller of the two sides.
+    Between 1 (all rows on a line, or all equal) and the smaller of N and D.
     """
     centred = (rows - rows.mean(0)).cpu().double()
     gram = centred @ centred.T if len(centred) < centred.shape[1] else centred.T @ centred
-    squares = torch.linalg.eigvalsh(gram)  # of the singular values, by the smaller of the two products
+    squares = torch.linalg.eigvalsh(gram)  # squared singular values, from the smaller of the two Gram matrices
     noise = squares.amax().clamp(min=0) * len(squares) * torch.finfo(squares.dtype).eps
     values = torch.where(squares > noise, squares, 0.0).sqrt()
     share = values / values.sum().clamp(min=torch.finfo(values.dtype).tiny)
@@ -38,13 +38,24 @@ def effective_rank(rows: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
 
 @in_full_precision
 def alignment(left: Float[Tensor, "batch dim"], right: Float[Tensor, "batch dim"], power: float = 2.0) -> Float[Tensor, ""]:
-    """``E |x - y|^α`` over pairs of unit-length rows; 0 is best (Wang & Isola 2020, arXiv:2005.10242)."""
+    """``E |x - y|^α`` over positive pairs of normalised embeddings; 0 is best (Wang & Isola 2020, arXiv:2005.10242).
+
+    Args:
+        left: embeddings (N, D) of the first views.
+        right: embeddings (N, D) of the second views.
+        power: α.
+    """
     return (normalize(left) - normalize(right)).norm(dim=1).pow(power).mean()
 
 
 @in_full_precision
 def uniformity(rows: Float[Tensor, "batch dim"], sharpness: float = 2.0) -> Float[Tensor, ""]:
-    """``log E exp(-t |x - y|²)`` over pairs of different unit-length rows; lower is more even (Wang & Isola 2020, arXiv:2005.10242)."""
+    """``log E exp(-t |x - y|²)`` over pairs of different unit-length rows; lower is more uniform (Wang & Isola 2020, arXiv:2005.10242).
+
+    Args:
+        rows: embeddings (N, D); normalised here.
+        sharpness: t.
+    """
     count = len(rows)
     unit = normalize(rows)
     above = torch.ones(count, count, dtype=torch.bool, device=rows.device).triu(1)
@@ -54,7 +65,7 @@ def uniformity(rows: Float[Tensor, "batch dim"], sharpness: float = 2.0) -> Floa
 
 @in_full_precision
 def nearest_spread(rows: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
-    """``-E log(min_{j≠i} |x_i - x_j| + 10⁻⁸)`` of unit-length rows (Kozachenko & Leonenko; Sablayrolles et al. 2018, arXiv:1806.03198, eq. 3)."""
+    """KoLeo: ``-E log(min_{j≠i} |x_i - x_j| + 10⁻⁸)`` of normalised embeddings (Sablayrolles et al. 2018, arXiv:1806.03198, eq. 3)."""
     unit = normalize(rows)
     with torch.no_grad():
         nearest = (unit @ unit.T).fill_diagonal_(-2.0).argmax(1)
@@ -63,13 +74,17 @@ def nearest_spread(rows: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
 
 @in_full_precision
 def gaussianity(rows: Float[Tensor, "batch dim"], directions: Float[Tensor, "direction dim"]) -> Float[Tensor, ""]:
-    """How far rows are from a standard normal distribution, as seen along directions (Balestriero & LeCun 2025, arXiv:2511.08544).
+    """Distance from a standard normal distribution along random directions (SIGReg; Balestriero & LeCun 2025, arXiv:2511.08544).
 
-    The mean over directions of the statistic of Epps and Pulley, ``N ∫ |φ(t) - exp(-t²/2)|² exp(-t²/2) dt``, with φ the empirical
-    characteristic function of ``rows · direction``; 17 knots in [-5, 5] by the trapezoidal rule.
+    The mean over directions of the Epps-Pulley statistic ``N ∫ |φ(t) - exp(-t²/2)|² exp(-t²/2) dt``, with φ the empirical characteristic
+    function of ``rows · direction``; 17 knots in [-5, 5], trapezoidal rule.
+
+    Args:
+        rows: embeddings (N, D).
+        directions: unit vectors (K, D).
     """
     knots = torch.linspace(-5, 5, 17, dtype=rows.dtype, device=rows.device)
     normal = (-knots.square() / 2).exp()
     angles = (rows @ directions.to(rows).T)[..., None] * knots
-    apart = (angles.cos().mean(0) - normal).square() + angles.sin().mean(0).square()
-    return len(rows) * torch.trapezoid(apart * normal, knots, dim=1).mean()
+    deviation = (angles.cos().mean(0) - normal).square() + angles.sin().mean(0).square()
+    return len(rows) * torch.trapezoid(deviation * normal, knots, dim=1).mean()
