@@ -101,7 +101,7 @@ def test_objects_of_which_nothing_is_seen_do_not_count():
     hidden, seen = np.array([[0, 0, 0, 0, 1]]), np.array([[0, 0, 0, 0, 1], [0, 0, 4, 4, 1]])
     found = [np.array([[0, 0, 4, 4, 0.9]])] * 2
     assert corloc(found, [hidden, seen]).value == 1
-    with pytest.raises(DataError, match="None of the pictures has a true box"):
+    with pytest.raises(DataError, match="None of the images has a true box"):
         corloc(found, [hidden, hidden])
 
 

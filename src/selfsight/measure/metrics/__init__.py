@@ -1,1 +1,1 @@
-"""Metrics: overlap, average precision, agreement of partitions."""
+"""Metrics: overlap of boxes and masks, average precision, keypoints, agreement of partitions."""

@@ -1,4 +1,4 @@
-"""Agreement of two labelings, from their contingency table."""
+"""Agreement of two labelings, computed from their contingency table."""
 
 import numpy as np
 from jaxtyping import Int
@@ -11,7 +11,15 @@ Table = Int[np.ndarray, "row column"]
 
 
 def contingency(left: Int[np.ndarray, " sample"], right: Int[np.ndarray, " sample"]) -> Table:
-    """How many samples have each pair of labels; labels need not be consecutive."""
+    """Contingency table: the number of samples with each pair of labels.
+
+    Args:
+        left: labels (N,); they need not be consecutive.
+        right: labels (N,) of the same samples.
+
+    Returns:
+        (R, C), with one row for each label of ``left`` and one column for each of ``right``, in ascending order.
+    """
     _, left = np.unique(left, return_inverse=True)
     _, right = np.unique(right, return_inverse=True)
     table = np.zeros((left.max(initial=-1) + 1, right.max(initial=-1) + 1), dtype=np.int64)
@@ -20,7 +28,7 @@ def contingency(left: Int[np.ndarray, " sample"], right: Int[np.ndarray, " sampl
 
 
 def matched_accuracy(table: Table) -> float:
-    """The largest share of samples that a one-to-one matching of clusters to classes gets right (Kuhn 1955)."""
+    """Clustering accuracy: the largest fraction of correct samples over one-to-one matchings of clusters and classes (Kuhn 1955)."""
     rows, columns = linear_sum_assignment(table, maximize=True)
     return float(table[rows, columns].sum() / table.sum())
 
@@ -39,21 +47,21 @@ def _mutual_information(table: Table) -> float:
 
 
 def _trivial(table: Table) -> bool:
-    """Both labelings put everything in one class, or both give every sample a class of its own."""
+    """Whether both labelings have a single class, or both give every sample a class of its own."""
     rows, columns = (np.count_nonzero(table.sum(axis)) for axis in (1, 0))
     return bool(rows == columns and (rows <= 1 or rows == table.sum()))
 
 
 def normalised_mutual_information(table: Table) -> float:
-    """Mutual information over the mean of the two entropies (Vinh, Epps & Bailey 2010, JMLR 11)."""
+    """NMI: mutual information over the mean of the two entropies (Vinh, Epps & Bailey 2010, JMLR 11)."""
     if _trivial(table):
         return 1.0
-    half = (_entropy(table.sum(1)) + _entropy(table.sum(0))) / 2
-    return min(_mutual_information(table) / half, 1.0) if half > 0 else 0.0
+    mean_entropy = (_entropy(table.sum(1)) + _entropy(table.sum(0))) / 2
+    return min(_mutual_information(table) / mean_entropy, 1.0) if mean_entropy > 0 else 0.0
 
 
 def adjusted_rand(table: Table) -> float:
-    """The Rand index corrected for chance (Hubert & Arabie 1985)."""
+    """ARI: the Rand index corrected for chance (Hubert & Arabie 1985)."""
     if _trivial(table):
         return 1.0
 
@@ -67,22 +75,23 @@ def adjusted_rand(table: Table) -> float:
 
 
 def adjusted_mutual_information(table: Table) -> float:
-    """Mutual information corrected for chance, over the mean of the entropies (Vinh, Epps & Bailey 2010, JMLR 11, eq. 24a)."""
+    """AMI: mutual information corrected for chance, over the mean of the entropies (Vinh, Epps & Bailey 2010, JMLR 11, eq. 24a)."""
     if _trivial(table):
         return 1.0
     chance = _expected_information(table)
-    half = (_entropy(table.sum(1)) + _entropy(table.sum(0))) / 2
-    floor = np.finfo(float).eps
-    room = half - chance
-    room = min(room, -floor) if room < 0 else max(room, floor)
-    return (_mutual_information(table) - chance) / room
+    mean_entropy = (_entropy(table.sum(1)) + _entropy(table.sum(0))) / 2
+    tiny = np.finfo(float).eps
+    scale = mean_entropy - chance
+    scale = min(scale, -tiny) if scale < 0 else max(scale, tiny)
+    return (_mutual_information(table) - chance) / scale
 
 
 def _expected_information(table: Table) -> float:
-    """Expected mutual information of two labelings with these sizes: the hypergeometric mean of each cell's term.
+    """Expected mutual information of random labelings with the same class sizes: the hypergeometric mean of each cell's term.
 
-    Counts whose chance is below e⁻⁵⁰ are left out (Bernstein's bound: ``t²/2 >= 50 (σ² + t/3)`` above or below the mean), so that the
-    work grows with the square root of the number of samples.
+    Counts with a probability below e⁻⁵⁰ are omitted (Bernstein's bound: ``t²/2 >= 50 (σ² + t/3)`` above or below the mean), so that the
+    cost
+    grows with the square root of the number of samples.
     """
     (rows, row_times), (columns, column_times) = (np.unique(table.sum(axis)[table.sum(axis) > 0], return_counts=True) for axis in (1, 0))
     total = int(table.sum())
@@ -92,7 +101,7 @@ def _expected_information(table: Table) -> float:
     lowest = np.maximum(np.maximum(1, row + column - total), np.floor(mean - reach).astype(np.int64))
     highest = np.minimum(np.minimum(row, column), np.ceil(mean + reach).astype(np.int64))
     counts = highest - lowest + 1
-    pair = np.repeat(np.arange(len(row)), counts)  # every pair of sizes, once for each number that their cell can hold
+    pair = np.repeat(np.arange(len(row)), counts)  # every pair of sizes, once for each possible count of their cell
     cell = np.arange(len(pair)) - np.repeat(counts.cumsum() - counts, counts) + lowest[pair]
     row, column, times = row[pair], column[pair], np.outer(row_times, column_times).ravel()[pair]
     factorial = gammaln(np.arange(total + 2))  # factorial[n + 1] = log n!

@@ -1,4 +1,4 @@
-"""How far what was found agrees with what is there: boxes, masks and segments."""
+"""Overlap of predictions with ground truth: boxes, masks and segments."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -35,13 +35,21 @@ __all__ = [
 ]
 
 BETA = 0.3
-"""β², the weight of recall beside precision (Achanta et al. 2009, CVPR)."""
+"""β² of the F-measure, the weight of recall relative to precision (Achanta et al. 2009, CVPR)."""
 LEVELS = 255
 Matching = Literal["count", "iou"]
 
 
 def box_overlaps(left: Float[np.ndarray, "first 4"], right: Float[np.ndarray, "second 4"]) -> Float[np.ndarray, "first second"]:
-    """Intersection over union of boxes (left, top, right, bottom; the last two excluded); 0 where both are empty."""
+    """Intersection over union of each pair of boxes; 0 where both are empty.
+
+    Args:
+        left: boxes (N, 4): left, top, right, bottom in pixels; right and bottom are exclusive.
+        right: boxes (M, 4) in the same format.
+
+    Returns:
+        (N, M).
+    """
     low = np.maximum(left[:, None, :2], right[None, :, :2])
     high = np.minimum(left[:, None, 2:], right[None, :, 2:])
     shared = (high - low).clip(min=0).prod(2)
@@ -51,39 +59,39 @@ def box_overlaps(left: Float[np.ndarray, "first 4"], right: Float[np.ndarray, "s
 
 
 def corloc(found: Sequence[np.ndarray], truth: Sequence[np.ndarray], *, seed: int = 0) -> Score:
-    """The share of pictures in which the first box found overlaps a true one by half of their union or more (Deselaers et al. 2010, ECCV).
+    """CorLoc: fraction of images whose first predicted box overlaps a true one with an IoU of 0.5 or more (Deselaers et al. 2010, ECCV).
 
-    A picture in which nothing was found is wrong; pictures without a true box, or with empty ones alone, do not count.
+    An image without prediction counts as wrong. Images without true boxes, or with empty ones only, are ignored.
 
     Args:
-        found: of each picture (box, 4 or more): left, top, right, bottom, the surest first.
-        truth: the same of true boxes.
-        seed: of the interval.
+        found: predicted boxes (box, 4 or more) of each image: left, top, right, bottom in pixels, by falling confidence.
+        truth: true boxes of each image in the same format.
+        seed: of the bootstrap interval.
 
     Raises:
-        DataError: no picture has a true box.
+        DataError: no image has a true box.
     """
-    there = [real[(real[:, 2:4] > real[:, :2]).all(1)] for real in truth]
+    valid = [real[(real[:, 2:4] > real[:, :2]).all(1)] for real in truth]
     good = [
         bool(len(boxes) and box_overlaps(boxes[:1, :4].astype(float), real[:, :4].astype(float)).max() >= 0.5)
-        for boxes, real in zip(found, there, strict=True)
+        for boxes, real in zip(found, valid, strict=True)
         if len(real)
     ]
     if not good:
-        raise DataError("None of the pictures has a true box.", "Give truth that knows objects of these pictures.")
+        raise DataError("None of the images has a true box.", "Use ground truth with objects of these images.")
     return proportion(np.array(good, dtype=bool), seed)
 
 
 def score_boxes(boxes: Callable[[int], np.ndarray], source: Source) -> Score | None:
-    """CorLoc of the boxes of each picture of a data set, where its true boxes or masks are known.
+    """CorLoc of predicted boxes on a data set; None without true boxes or masks.
 
     Args:
-        boxes: those found in a picture (box, 4 or more), the surest first.
+        boxes: function that gives the boxes (box, 4 or more) predicted in the image of a row, by falling confidence.
         source: the data set.
     """
     truth = source.truth(np.arange(len(source)))
     if truth.boxes is not None:
-        real = [np.asarray(one) for one in truth.boxes]
+        real = [np.asarray(boxes_of_image) for boxes_of_image in truth.boxes]
     elif truth.masks is not None:
         real = [box_of(np.asarray(mask) > 0) for mask in truth.masks]
     else:
@@ -93,34 +101,37 @@ def score_boxes(boxes: Callable[[int], np.ndarray], source: Source) -> Score | N
 
 Size = tuple[int, int]
 At = Callable[[int, Size], np.ndarray]
-"""What was found at each pixel of a picture: of its row, its height and width."""
+"""Prediction at each pixel of an image, as a function of its row and its size (height, width)."""
 
 
 def score_masks(at: At, source: Source, sizes: Sequence[Size]) -> dict[str, float] | None:
-    """Scores of masks (0 to 1) of the objects of pictures, where their true masks are known; see ``MaskScores``.
+    """Saliency scores of predicted masks on a data set (see ``MaskScores``); None without true masks.
 
     Args:
-        at: the mask found in a picture.
+        at: function that gives the mask (H, W), in [0, 1], predicted for a row and its size.
         source: the data set.
-        sizes: (height, width) of what it reads of each picture; true masks have these pixels at their top left, the rest is padding.
+        sizes: (height, width) in pixels of each image as read; true masks have these pixels at their top left, the rest is padding.
     """
-    truth, judge = source.truth(np.arange(len(source))), MaskScores()
+    truth, scores = source.truth(np.arange(len(source))), MaskScores()
     if truth.masks is None:
         return None
     for row, (mask, (height, width)) in enumerate(zip(truth.masks, sizes, strict=True)):
-        judge.add(at(row, (height, width)).astype(float), np.asarray(mask)[:height, :width] > 0)
-    return judge.scores()
+        scores.add(at(row, (height, width)).astype(float), np.asarray(mask)[:height, :width] > 0)
+    return scores.scores()
 
 
 def score_segments(at: At, source: Source, kinds: int, sizes: Sequence[Size], *, seed: int = 0) -> Score | None:
-    """Mean IoU of kinds matched to classes one to one (by IoU), ground among them, where masks of objects and their classes are known.
+    """Mean IoU of segment clusters matched one to one with classes (by IoU), background included.
 
     Args:
-        at: the kind at each pixel of a picture, 0 to ``kinds``.
+        at: function that gives the cluster (H, W), 0 to ``kinds``, of each pixel for a row and its size; 0 is background.
         source: the data set.
-        kinds: how many, without ground.
-        sizes: (height, width) of what it reads of each picture, as for ``score_masks``.
-        seed: of the interval, over draws of pictures.
+        kinds: number of clusters without background.
+        sizes: (height, width) in pixels of each image as read, as for ``score_masks``.
+        seed: of the bootstrap interval over images.
+
+    Returns:
+        The score; None if the data set has no masks or no classes of objects.
     """
     truth = source.truth(np.arange(len(source)))
     if truth.masks is None or truth.boxes is None:
@@ -131,12 +142,12 @@ def score_segments(at: At, source: Source, kinds: int, sizes: Sequence[Size], *,
 
 
 def class_map(truth: Truth, row: int, size: Sequence[int] | np.ndarray) -> Int[np.ndarray, "height width"]:
-    """The class at each pixel of a picture, from 1, 0 for ground; without boxes all objects are of one class.
+    """Class at each pixel of an image, from 1, with 0 for background; without boxes all objects have class 1.
 
     Args:
-        truth: with masks.
-        row: of the picture.
-        size: height and width of what is read of it, at the mask's top left; the rest is padding.
+        truth: ground truth with masks.
+        row: of the image.
+        size: (height, width) in pixels of the image as read, at the mask's top left; the rest is padding.
     """
     assert truth.masks is not None
     mask = np.asarray(truth.masks[row])[: size[0], : size[1]]
@@ -146,60 +157,91 @@ def class_map(truth: Truth, row: int, size: Sequence[int] | np.ndarray) -> Int[n
 
 
 def spread_of_tables(tables: Int[np.ndarray, "picture segment class"], measure: Callable[[np.ndarray], float], seed: int = 0) -> Score:
-    """A measure of the sum of pictures' tables; its interval is the spread over draws of pictures about their own mean, put about the value.
+    """A measure of the summed contingency tables of images, with a bootstrap interval over images.
 
-    Draws have a larger mean IoU than the whole on average: they are matched anew, and classes that they lack do not count.
+    Resampled tables have a higher mean IoU than the full one on average, because they are matched anew and missing classes do not count.
+    The
+    quantiles are therefore centred on the value.
+
+    Args:
+        tables: contingency table (segment, class) of each image.
+        measure: function of a table.
+        seed: of the interval.
     """
     drawn = np.random.default_rng(seed).integers(len(tables), size=(200, len(tables)))
-    value, spread = measure(tables.sum(0)), np.array([measure(tables[some].sum(0)) for some in drawn])
+    value, spread = measure(tables.sum(0)), np.array([measure(tables[drawn_rows].sum(0)) for drawn_rows in drawn])
     low, high = np.quantile(spread, (0.025, 0.975)) - spread.mean()
     return Score(value, value + float(low), value + float(high))
 
 
 def box_of(mask: Bool[np.ndarray, "height width"]) -> Float[np.ndarray, "object 4"]:
-    """The box around a mask; none around an empty one."""
+    """Bounding box (1, 4) of a mask: left, top, right, bottom in pixels, the last two exclusive; (0, 4) for an empty mask."""
     down, across = np.nonzero(mask)
     return np.array([[across.min(), down.min(), across.max() + 1, down.max() + 1]] if len(down) else np.zeros((0, 4)), dtype=float)
 
 
 def overlap(found: Bool[np.ndarray, "*size"], truth: Bool[np.ndarray, "*size"]) -> float:
-    """Intersection over union of two masks; 1 where both are empty."""
+    """Intersection over union of two masks; 1 if both are empty.
+
+    Args:
+        found: predicted mask.
+        truth: true mask of the same shape.
+    """
     either = int((found | truth).sum())
     return float((found & truth).sum() / either) if either else 1.0
 
 
 def contour_score(found: Bool[np.ndarray, "height width"], truth: Bool[np.ndarray, "height width"], reach: float = 0.008) -> float:
-    """F of contours (Perazzi et al. 2016, CVPR): ``2 P R / (P + R)``; a contour pixel is right within ``⌈reach · diagonal⌉`` px of another.
+    """Boundary F-measure ``2 P R / (P + R)`` (Perazzi et al. 2016, CVPR).
 
-    P: the part of the found contour that lies near the true one; R: of the true one near the found. 1 where both are empty.
+    P is the fraction of the predicted contour that lies near the true one, R the fraction of the true contour near the predicted one.
+
+    Args:
+        found: predicted mask (H, W).
+        truth: true mask (H, W).
+        reach: matching distance as a fraction of the image diagonal, rounded up to whole pixels.
+
+    Returns:
+        The score in [0, 1]; 1 if both contours are empty.
     """
-    within = math.ceil(reach * math.hypot(*truth.shape))
+    tolerance = math.ceil(reach * math.hypot(*truth.shape))
     lines = [_contour(mask) for mask in (found, truth)]
     if not all(line.any() for line in lines):
         return float(not any(line.any() for line in lines))
-    far = [np.asarray(ndimage.distance_transform_edt(~line)) for line in lines]
-    precision, recall = (float((far[1 - one][lines[one]] <= within).mean()) for one in (0, 1))
+    distances = [np.asarray(ndimage.distance_transform_edt(~line)) for line in lines]
+    precision, recall = (float((distances[1 - side][lines[side]] <= tolerance).mean()) for side in (0, 1))
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 def _contour(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
-    """Pixels that differ from the next to the right, below, or both."""
+    """Pixels that differ from their neighbour to the right, below, or both."""
     wide = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
     return (mask != wide[:-1, 1:]) | (mask != wide[1:, :-1]) | (mask != wide[1:, 1:])
 
 
 def f_beta(precision: np.ndarray, recall: np.ndarray, beta: float = BETA) -> np.ndarray:
-    """``(1 + β²) P R / (β² P + R)``, with ``beta`` for β²; 0 where both are."""
-    below = beta * precision + recall
-    return np.divide((1 + beta) * precision * recall, below, out=np.zeros_like(below, dtype=float), where=below > 0)
+    """``(1 + β²) P R / (β² P + R)``; 0 where both are 0.
+
+    Args:
+        precision: P in [0, 1].
+        recall: R in [0, 1], of the same shape.
+        beta: β² (not β).
+    """
+    denominator = beta * precision + recall
+    return np.divide((1 + beta) * precision * recall, denominator, out=np.zeros_like(denominator, dtype=float), where=denominator > 0)
 
 
 @dataclass
 class MaskScores:
-    """Scores of saliency maps in [0, 1] against masks, a picture at a time.
+    """Saliency scores of maps in [0, 1] against true masks, added image by image.
 
-    F is the largest over 255 thresholds of the mean over pictures (as TokenCut has it; the mean of each picture's largest, which
-    others print, is never smaller); IoU and accuracy are those of the map above a half, meant over pictures.
+    The F-measure is the maximum over 255 thresholds of the mean over images, as in TokenCut (the mean of each image's maximum, which
+    other papers report, is never smaller). IoU and accuracy use the threshold 0.5 and are means over images.
+
+    Attributes:
+        curve: sum over images of the F-measure at each threshold.
+        ious: IoU of each image.
+        accuracies: pixel accuracy of each image.
     """
 
     curve: Float[np.ndarray, " level"] | None = None
@@ -207,18 +249,23 @@ class MaskScores:
     accuracies: list[float] | None = None
 
     def add(self, found: Float[np.ndarray, "height width"], truth: Bool[np.ndarray, "height width"]) -> None:
-        """Count a picture in."""
+        """Add an image.
+
+        Args:
+            found: predicted map (H, W) in [0, 1].
+            truth: true mask (H, W).
+        """
         levels = np.minimum((found * LEVELS).astype(int), LEVELS - 1)
         inside = np.bincount(levels[truth], minlength=LEVELS)[::-1].cumsum()[::-1]
-        all_of_it = np.bincount(levels.ravel(), minlength=LEVELS)[::-1].cumsum()[::-1]
-        precision = np.divide(inside, all_of_it, out=np.zeros(LEVELS), where=all_of_it > 0)
+        predicted = np.bincount(levels.ravel(), minlength=LEVELS)[::-1].cumsum()[::-1]
+        precision = np.divide(inside, predicted, out=np.zeros(LEVELS), where=predicted > 0)
         recall = inside / max(int(truth.sum()), 1)
         self.curve = f_beta(precision, recall) + (0 if self.curve is None else self.curve)
         self.ious = [*(self.ious or []), overlap(found > 0.5, truth)]
         self.accuracies = [*(self.accuracies or []), float(((found > 0.5) == truth).mean())]
 
     def scores(self) -> dict[str, float]:
-        """``f``, ``iou``, ``accuracy``."""
+        """Return ``f``, ``iou`` and ``accuracy``; empty if no image was added."""
         if self.curve is None or not self.ious or not self.accuracies:
             return {}
         best = float(self.curve.max() / len(self.ious))
@@ -228,7 +275,15 @@ class MaskScores:
 def confusion(
     found: Int[np.ndarray, "*size"], truth: Int[np.ndarray, "*size"], segments: int, classes: int, ignore: int = 255
 ) -> Int[np.ndarray, "segment class"]:
-    """How many pixels have each pair of segment and class; tables of pictures can be added. ``ignore`` is a class that does not count."""
+    """Contingency table: the number of pixels with each pair of segment and class. Tables of several images can be summed.
+
+    Args:
+        found: predicted segment of each pixel, 0 to ``segments - 1``.
+        truth: true class of each pixel, 0 to ``classes - 1``, of the same shape.
+        segments: number of segments.
+        classes: number of classes.
+        ignore: class whose pixels are not counted.
+    """
     kept = truth != ignore
     pairs = found[kept].astype(np.int64) * classes + truth[kept]
     return np.bincount(pairs.ravel(), minlength=segments * classes).reshape(segments, classes)
@@ -240,7 +295,15 @@ def _ious(table: Int[np.ndarray, "segment class"]) -> Float[np.ndarray, "segment
 
 
 def matched(table: Int[np.ndarray, "segment class"], by: Matching = "iou") -> Int[np.ndarray, " segment"]:
-    """The class of each segment under the one-to-one matching of the largest sum of IoU or of pixels (Kuhn 1955); -1: of none."""
+    """Class of each segment under the optimal one-to-one matching (Kuhn 1955).
+
+    Args:
+        table: contingency table of segments and classes.
+        by: whether the matching maximises the sum of IoU or of pixels.
+
+    Returns:
+        Class of each segment; -1 if unmatched.
+    """
     rows, columns = linear_sum_assignment(_ious(table) if by == "iou" else table, maximize=True)
     found = np.full(len(table), -1)
     found[rows] = columns
@@ -248,15 +311,20 @@ def matched(table: Int[np.ndarray, "segment class"], by: Matching = "iou") -> In
 
 
 def mean_iou(table: Int[np.ndarray, "segment class"], by: Matching = "iou") -> float:
-    """Mean over classes that occur of the IoU of the segment that is matched to each; a class of no segment has 0."""
+    """Mean IoU over the occurring classes, each with the segment that is matched to it; a class without segment has IoU 0.
+
+    Args:
+        table: contingency table of segments and classes.
+        by: criterion of the matching, see ``matched``.
+    """
     classes = matched(table, by)
     ious, found = _ious(table), np.zeros(table.shape[1])
-    for segment, one in enumerate(classes):
-        if one >= 0:
-            found[one] = ious[segment, one]
+    for segment, matched_class in enumerate(classes):
+        if matched_class >= 0:
+            found[matched_class] = ious[segment, matched_class]
     return float(found[table.sum(0) > 0].mean())
 
 
 def class_iou(table: Int[np.ndarray, "class class2"]) -> float:
-    """Mean IoU over the classes that occur, where what was found has classes of its own and nothing is matched."""
+    """Mean IoU over the occurring classes for predictions that are classes already (no matching)."""
     return float(np.diagonal(_ious(table))[table.sum(0) > 0].mean())

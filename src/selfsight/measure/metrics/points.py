@@ -1,4 +1,4 @@
-"""How near points come to where they should be."""
+"""Keypoint accuracy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +17,9 @@ class PCK:
     """Percentage of correct keypoints (Yang & Ramanan 2013, IEEE PAMI 35), as fractions.
 
     Attributes:
-        by_point: over all points of all pictures.
-        by_picture: the mean over pictures of their shares; the two differ by several points where pictures have few or many.
+        by_point: over all keypoints of all images.
+        by_picture: mean over images of the fraction in each; the two can differ by several percent if images have different numbers of
+            keypoints.
     """
 
     by_point: Score
@@ -33,21 +34,24 @@ def pck(
     reach: float = 0.1,
     seed: int = 0,
 ) -> PCK:
-    """A point is right within ``reach`` times the longer side of the object's box (PCK@0.1 by bounding box).
+    """PCK: a keypoint is correct within ``reach`` times the longer side of the object's box (PCK@0.1 by bounding box).
 
     Args:
-        found, truth: x and y in pixels, by picture.
-        sides: the longer side of each picture's object box in pixels; of the picture for PCK by picture size.
+        found: predicted keypoints (point, 2) of each image: x and y in pixels.
+        truth: true keypoints of each image in the same format.
+        sides: longer side of each image's object box in pixels; longer side of the image for PCK by image size.
         reach: α.
-        seed: of the intervals.
+        seed: of the bootstrap intervals.
 
     Raises:
-        DataError: there is no point.
+        DataError: there are no keypoints.
     """
-    right = [np.hypot(*(one - real).T) <= reach * side for one, real, side in zip(found, truth, sides, strict=True) if len(real)]
+    right = [
+        np.hypot(*(predicted - real).T) <= reach * side for predicted, real, side in zip(found, truth, sides, strict=True) if len(real)
+    ]
     if not right:
-        raise DataError("There is no point whose place is known.", "Give truth with keypoints that are visible.")
-    means = np.array([one.mean() for one in right])
+        raise DataError("There are no keypoints of known position.", "Use ground truth with visible keypoints.")
+    means = np.array([image.mean() for image in right])
     draws = np.random.default_rng(seed).choice(means, (1000, len(means))).mean(1)
     low, high = np.quantile(draws, (0.025, 0.975))
     return PCK(proportion(np.concatenate(right), seed), Score(float(means.mean()), float(low), float(high)))
