@@ -66,7 +66,7 @@ def test_ranks_are_by_cosine_and_queries_without_a_right_one_do_not_count():
     assert scores["map_trapezoid"].value == 0.625
     assert [scores[f"recall_{k}"].value for k in (1, 5, 10)] == [0.5, 1, 1]
     assert scores["map"].low <= 0.75 <= scores["map"].high
-    with pytest.raises(DataError, match="no right picture"):
+    with pytest.raises(DataError, match="No query has a relevant image"):
         rank(queries, rows, lambda some: right[some] & False)
 
 
@@ -93,5 +93,5 @@ def test_copies_find_their_originals():
     assert strong.values["map_trapezoid"].value <= strong.values["map"].value
     assert "20 pictures ask for their originals among 60" in strong.protocol
     assert strong == detect_copies(phi, source, queries=20)
-    with pytest.raises(DataError, match="1 picture"):
+    with pytest.raises(DataError, match="1 image"):
         detect_copies(phi, selfsight.open("world:shapes?count=1&size=32"))

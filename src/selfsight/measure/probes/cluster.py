@@ -1,4 +1,4 @@
-"""k-means, and how its clusters agree with classes."""
+"""k-means clustering of features, compared with classes."""
 
 import numpy as np
 import torch
@@ -26,19 +26,25 @@ AGREEMENTS = {
 
 
 def cluster(features: Features, *, clusters: int | None = None, restarts: int = 3, seed: int = 0) -> Scores:
-    """k-means on unit-length training features, as many clusters as classes; agreement of the test samples' clusters with their classes.
+    """Agreement of k-means clusters with classes: ACC by the best one-to-one matching, NMI and AMI (arithmetic means), ARI.
 
-    ACC by the best one-to-one matching, NMI and AMI with arithmetic means, ARI.
+    k-means is fitted to unit-length training features; test samples are assigned to the nearest centroid and scored.
+
+    Args:
+        features: labelled features.
+        clusters: number of clusters; by default the number of classes in the test part.
+        restarts: k-means runs, of which the best is kept.
+        seed: of k-means.
     """
     train, _, test, truth = features.known
     count = clusters or len(np.unique(truth))
     rows = normalize(torch.from_numpy(np.array(train, dtype=np.float32)))
     found = kmeans(rows, min(count, len(rows)), seed=seed, restarts=restarts)
-    asked = normalize(torch.from_numpy(np.array(test, dtype=np.float32)))
-    labels = torch.cdist(asked, found.centroids).argmin(1).numpy()
+    test_rows = normalize(torch.from_numpy(np.array(test, dtype=np.float32)))
+    labels = torch.cdist(test_rows, found.centroids).argmin(1).numpy()
     table = contingency(labels, truth)
-    words = (
+    protocol = (
         f"k-means (k-means++, best of {restarts}) of unit-length training features into {count} clusters; test samples by nearest centroid"
     )
     readout = Readout("centroids", "output", {"centroids": found.centroids.numpy()}, (), {"unit_length": True, "seed": seed})
-    return Scores(spread_of_table(table, AGREEMENTS), words, readout)
+    return Scores(spread_of_table(table, AGREEMENTS), protocol, readout)

@@ -1,4 +1,4 @@
-"""A probe at every layer: where in a network what is asked for can be read."""
+"""A probe on every layer of a network."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,13 @@ Probe = Callable[[Features], Scores]
 
 @dataclass(frozen=True)
 class LabelPair:
-    """The labels of a training and a test part (-1: unknown), and the names of the classes."""
+    """Labels of a training and a test part.
+
+    Attributes:
+        train: labels (N,) of the training part; -1: unknown.
+        test: labels (M,) of the test part; -1: unknown.
+        classes: names of the classes.
+    """
 
     train: Int[np.ndarray, " train"] | None = None
     test: Int[np.ndarray, " test"] | None = None
@@ -38,21 +44,39 @@ def curve(
     score: str = "top1",
     progress: ProgressCallback = no_progress,
 ) -> Scores:
-    """One score of a probe at each layer of the training part's features, in their order; from banks as from networks."""
+    """Score of a probe at each layer, from features that were extracted before.
+
+    Args:
+        train: training features (N, D) by layer.
+        test: test features (M, D) by layer.
+        labels: labels of both parts.
+        probe: function that fits and scores a probe.
+        score: name of the probe's score.
+        progress: called with the current step.
+
+    Returns:
+        One score per layer, in the order of ``train``.
+    """
     values: dict[str, Score] = {}
-    words = ""
+    protocol = ""
     for layer, rows in train.items():
         progress(f"layer {layer}")
-        found = probe(Features(rows, test[layer], labels.train, labels.test, labels.classes))
-        values[layer], words = found.values[score], found.protocol
-    return Scores(values, f"{score} at each layer, features averaged over places (the class token where the network pools by it); {words}")
+        scores = probe(Features(rows, test[layer], labels.train, labels.test, labels.classes))
+        values[layer], protocol = scores.values[score], scores.protocol
+    return Scores(
+        values, f"{score} at each layer, features averaged over places (the class token where the network pools by it); {protocol}"
+    )
 
 
 def layers_of(phi: Representation, names: Sequence[str] = ()) -> tuple[str, ...]:
-    """Names of layers, all that are worth looking at by default.
+    """Layers of the given names; by default all that the backbone lists.
+
+    Args:
+        phi: the representation.
+        names: names of layers.
 
     Raises:
-        UsageError: there is no such layer.
+        UsageError: there is no layer of a name.
     """
     return tuple(look_up("layer", name, phi.layers) for name in names) or phi.layers
 
@@ -68,23 +92,27 @@ def layers(
     bf16: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> Scores:
-    """The share of test samples that a probe of each layer gets right (Alain & Bengio 2016, arXiv:1610.01644; Zhang et al. 2016, arXiv:1603.08511).
+    """Accuracy of a probe at each layer (Alain & Bengio 2016, arXiv:1610.01644; Zhang et al. 2016, arXiv:1603.08511).
 
     Args:
         phi: the representation.
-        train, test: what probes are fitted on, and what they are scored on.
-        labels: of both.
-        names: of layers, shallow to deep; all that are worth looking at by default.
-        probe: what is fitted, ``linear`` or ``knn``; its penalty is chosen anew at each layer.
-        bf16: compute in bfloat16 where the network allows.
-        progress: called with what is being done.
+        train: images that probes are fitted on.
+        test: images that probes are scored on.
+        labels: labels of both parts.
+        names: names of layers, shallow to deep; by default all that the backbone lists.
+        probe: ``linear`` or ``knn``; the penalty of ``linear`` is chosen anew at each layer.
+        bf16: compute in bfloat16 where the network supports it.
+        progress: called with the current step.
+
+    Raises:
+        UsageError: there is no layer of a name.
     """
     chosen = layers_of(phi, names)
     encode = make_encoder(phi, chosen, bf16=bf16)
 
-    def inner(pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-        found = encode(pictures)
-        return {name: found[name] for name in chosen}
+    def inner(images: torch.Tensor) -> dict[str, torch.Tensor]:
+        features = encode(images)
+        return {name: features[name] for name in chosen}
 
-    fitted, judged = (extract_features(part, inner, size=phi.size, device=phi.device) for part in (train, test))
-    return curve(fitted, judged, labels, probe=probe, progress=progress)
+    train_features, test_features = (extract_features(part, inner, size=phi.size, device=phi.device) for part in (train, test))
+    return curve(train_features, test_features, labels, probe=probe, progress=progress)

@@ -1,4 +1,4 @@
-"""A linear probe."""
+"""Linear probe: multinomial logistic regression on frozen features."""
 
 from dataclasses import dataclass
 
@@ -13,16 +13,16 @@ from selfsight.measure.results import Features, Scores, proportion
 __all__ = ["Probe", "fit_probe", "held_out", "linear"]
 
 PENALTIES = tuple(10.0**power for power in range(1, -6, -1))
-"""Weights of the squared norm that are tried, in the loss ``mean cross-entropy + penalty/2 |W|²``."""
+"""Candidate weights of the squared norm, in the loss ``mean cross-entropy + penalty/2 |W|²``."""
 
 
 PART = 8192
-"""Rows whose logits are held at a time."""
+"""Rows whose logits are held in memory at a time."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Logits ``W (x - mean) / scale + b``."""
+    """Linear classifier with logits ``W (x - mean) / scale + b``."""
 
     weight: Float[Tensor, "class dim"]
     bias: Float[Tensor, " class"]
@@ -30,9 +30,9 @@ class Probe:
     scale: Float[Tensor, " dim"]
 
     def __call__(self, rows: Float[np.ndarray, "sample dim"]) -> Int[np.ndarray, " sample"]:
-        """The class of each row."""
-        given = torch.from_numpy(np.array(rows, dtype=np.float32)).to(self.mean)
-        return ((given - self.mean) / self.scale @ self.weight.T + self.bias).argmax(1).numpy()
+        """Predicted class of each row."""
+        x = torch.from_numpy(np.array(rows, dtype=np.float32)).to(self.mean)
+        return ((x - self.mean) / self.scale @ self.weight.T + self.bias).argmax(1).numpy()
 
 
 def fit_probe(
@@ -46,9 +46,19 @@ def fit_probe(
     tolerance: float = 1e-6,
     start: Probe | None = None,
 ) -> Probe:
-    """Multinomial logistic regression by L-BFGS: minimises ``mean cross-entropy + penalty/2 |W|²``, biases free.
+    """Multinomial logistic regression by L-BFGS; minimises ``mean cross-entropy + penalty/2 |W|²``, without penalty on biases.
 
     With ``penalty = 1 / (C n)`` this is scikit-learn's objective.
+
+    Args:
+        rows: features (N, D).
+        labels: classes (N,), from 0.
+        classes: number of classes.
+        penalty: weight of the squared norm.
+        standardise: whether features are standardised by their mean and standard deviation.
+        rounds: maximum number of iterations.
+        tolerance: gradient tolerance of the solver.
+        start: probe whose weights are the start; zeros by default.
     """
     x = torch.from_numpy(np.array(rows, dtype=np.float32))
     y = torch.from_numpy(np.array(labels, dtype=np.int64))
@@ -70,49 +80,66 @@ def fit_probe(
 
 
 def _loss_and_slope(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, penalty: float) -> Tensor:
-    """The loss; its gradient ``(softmax - one-hot)ᵀ x / n + penalty W`` is left with the weights. A part of the rows at a time, as caches hold."""
-    loss, slope, shift = x.new_zeros(()), torch.zeros_like(weight), torch.zeros_like(bias)
+    """The loss; its gradient ``(softmax - one-hot)ᵀ x / n + penalty W`` is stored in the weights.
+
+    Processes a cache-sized chunk of rows at a time.
+    """
+    loss, weight_gradient, bias_gradient = x.new_zeros(()), torch.zeros_like(weight), torch.zeros_like(bias)
     for rows, labels in zip(x.split(PART), y.split(PART), strict=True):
-        logs = torch.addmm(bias, rows, weight.T).log_softmax(1)
-        loss -= logs.gather(1, labels[:, None]).sum()
-        chances = logs.exp_()
-        chances[torch.arange(len(labels)), labels] -= 1
-        slope.addmm_(chances.T, rows)
-        shift += chances.sum(0)
-    weight.grad = slope.div_(len(x)).add_(weight, alpha=penalty)
-    bias.grad = shift.div_(len(x))
+        log_probabilities = torch.addmm(bias, rows, weight.T).log_softmax(1)
+        loss -= log_probabilities.gather(1, labels[:, None]).sum()
+        residuals = log_probabilities.exp_()
+        residuals[torch.arange(len(labels)), labels] -= 1
+        weight_gradient.addmm_(residuals.T, rows)
+        bias_gradient += residuals.sum(0)
+    weight.grad = weight_gradient.div_(len(x)).add_(weight, alpha=penalty)
+    bias.grad = bias_gradient.div_(len(x))
     return loss / len(x) + penalty / 2 * weight.square().sum()
 
 
 def linear(features: Features, *, seed: int = 0) -> Scores:
-    """The share of test samples that multinomial logistic regression on standardised frozen features gets right.
+    """Accuracy of multinomial logistic regression on standardised frozen features.
 
-    The penalty is chosen on a fifth of the training part, stratified by the seed, then the probe is fitted to all of it.
+    The penalty is chosen on a stratified fifth of the training part, then the probe is fitted to all of it.
+
+    Args:
+        features: labelled features.
+        seed: of the split.
     """
     train, labels, test, truth = features.known
     classes = int(max(labels.max(), truth.max())) + 1
-    held = held_out(labels, seed)
-    best, chosen, probe, worse = -1.0, PENALTIES[0], None, 0
-    for penalty in PENALTIES:  # strong to weak, each from the one before; two in a row that are worse end the search
-        probe = fit_probe(train[~held], labels[~held], classes, penalty, rounds=100, start=probe)
-        score = float((probe(train[held]) == labels[held]).mean())
-        worse = 0 if score > best else worse + 1
+    validation = held_out(labels, seed)
+    best, chosen, probe, without_improvement = -1.0, PENALTIES[0], None, 0
+    for penalty in PENALTIES:  # strong to weak, with warm start; stop after two candidates without improvement
+        probe = fit_probe(train[~validation], labels[~validation], classes, penalty, rounds=100, start=probe)
+        score = float((probe(train[validation]) == labels[validation]).mean())
+        without_improvement = 0 if score > best else without_improvement + 1
         if score > best:
             best, chosen = score, penalty
-        if worse == 2:
+        if without_improvement == 2:
             break
     probe = fit_probe(train, labels, classes, chosen)
     score = proportion(probe(test) == truth)
-    words = (
+    protocol = (
         f"multinomial logistic regression on standardised frozen features, L-BFGS; penalty {chosen:g} chosen among "
         f"{len(PENALTIES)} on a stratified fifth of the training part"
     )
     arrays = {name: getattr(probe, name).numpy() for name in ("weight", "bias", "mean", "scale")}
-    return Scores({"top1": score}, words, Readout("linear", "output", arrays, features.classes, {"penalty": chosen, "top1": score.value}))
+    return Scores(
+        {"top1": score}, protocol, Readout("linear", "output", arrays, features.classes, {"penalty": chosen, "top1": score.value})
+    )
 
 
 def held_out(labels: np.ndarray, seed: int) -> np.ndarray:
-    """A fifth of each class; a class of one or two samples stays in the part that is fitted."""
+    """Validation mask: a stratified fifth of the samples; classes of one or two samples stay in the training split.
+
+    Args:
+        labels: classes (N,).
+        seed: of the split.
+
+    Returns:
+        Mask (N,), True for validation samples.
+    """
     held, generator = np.zeros(len(labels), dtype=bool), np.random.default_rng(seed)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)

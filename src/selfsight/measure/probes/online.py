@@ -1,4 +1,4 @@
-"""Measures while a run goes on, on a labelled sample."""
+"""k-NN accuracy during training, on a labelled sample."""
 
 from collections.abc import Callable
 
@@ -15,14 +15,14 @@ __all__ = ["OnlineKnn"]
 
 
 class OnlineKnn:
-    """k-NN of the network in training, every so often: half of a labelled sample votes for the other half.
+    """k-NN accuracy of the network in training: one half of a labelled sample classifies the other half.
 
     Args:
-        sample: a labelled source; at most ``rows`` of its pictures are used.
+        sample: a labelled source.
         size: side of the training images in pixels.
-        every: steps.
-        tell: called with the step and the share that was right.
-        rows: pictures at most.
+        every: steps between evaluations.
+        tell: called with the step and the accuracy.
+        rows: maximum number of images of the sample.
     """
 
     def __init__(self, sample: Source, *, size: int, every: int, tell: Callable[[int, float], None], rows: int = 2000) -> None:
@@ -35,12 +35,12 @@ class OnlineKnn:
 
     @torch.no_grad()
     def on_step(self, moment: StepEvent) -> None:
-        """Measure, if it is time to; the network is put into evaluation mode for it and back."""
+        """Evaluate if due; the network is in evaluation mode meanwhile."""
         step = moment.clock.step
         if (step + 1) % self.every and step != moment.clock.steps - 1:
             return
         method = moment.method
-        was = method.training
+        was_training = method.training
         method.eval()
         device = next(method.parameters()).device
         normalise = getattr(method.recipe, "normalise", None)
@@ -48,7 +48,7 @@ class OnlineKnn:
         for start in range(0, len(self.pictures), 256):
             part = self.pictures.map(lambda tensor, start=start: tensor[start : start + 256].to(device))
             rows.append(method.backbone(central_square(part, self.size, normalise)).pooled.float().cpu())
-        method.train(was)
+        method.train(was_training)
         features, half = torch.cat(rows).numpy(), len(self.labels) // 2
-        guess = vote(features[:half], self.labels[:half], features[half:])
-        self.tell(step, float((guess == self.labels[half:]).mean()))
+        predicted = vote(features[:half], self.labels[:half], features[half:])
+        self.tell(step, float((predicted == self.labels[half:]).mean()))
