@@ -90,7 +90,7 @@ def test_concepts_of_boxes_and_of_values():
     assert grounds.masks(0)[0].tolist() == (mask == 0).tolist()
     with pytest.raises(DataError, match="no masks"):
         region_concepts(Truth(), "x", [])
-    with pytest.raises(DataError, match="what the masks show"):
+    with pytest.raises(DataError, match="classes of the masks"):
         segment_concepts(Truth(masks=[mask]))
 
 

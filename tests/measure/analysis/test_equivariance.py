@@ -112,7 +112,7 @@ def test_local_maps_find_planted_filters(shared, monkeypatch):
 def test_every_kind_of_map_on_hog_and_on_tokens():
     found = equivariance(plain(HOG(size=32), 32), noise(30, 32), noise(10, 32, seed=1), rotated(45))
     assert set(found["blocks"].values) == {"constant", "identity", "permutation", "sparse", "shared", "ridge"}
-    assert "over 9 of 9 places" in found["blocks"].protocol
+    assert "over 9 of 9 positions" in found["blocks"].protocol
     tokens = plain(vit_nano(size=16), 16)
     last = tokens.layers[-1]
     exact = Change("none", lambda pictures: pictures)

@@ -1,14 +1,14 @@
-"""What single units are about: network dissection (Bau et al. 2017, arXiv:1704.05796).
+"""Network dissection: concepts that single units detect (Bau et al. 2017, arXiv:1704.05796).
 
-A unit k is on at a place of a picture where its activation, brought to the size of the masks (bilinear), is above a threshold of its own, and
-a concept c has a mask L_c; over a whole data set::
+A unit k is active at a position of an image where its activation, upsampled to the size of the masks (bilinear), exceeds its threshold.
+A concept c has a mask L_c. Over a data set::
 
-    T_k        with P(a_k > T_k) = 0.005 over all pictures and places of the grid
+    T_k        with P(a_k > T_k) = 0.005 over all images and positions of the grid
     IoU_k,c  = Σ |M_k ∩ L_c| / Σ |M_k ∪ L_c|,   M_k = [a_k > T_k]
 
-A unit is counted in the union only in pictures that show a concept of the same category as c. It detects the concept of its largest IoU if
-that is above 0.04. The same is asked of random directions, ``a Q`` with an orthogonal Q: if concepts belong to units, and not just to
-the space that they span, fewer directions detect any (section 3.2). The last published code takes 0.01 for 0.005.
+The union counts a unit only in images that show a concept of the same category as c. A unit detects the concept of its largest IoU if that
+exceeds 0.04. As control, random directions ``a Q`` with an orthogonal Q are dissected: if concepts align with units, and not just with the
+space that units span, fewer directions detect one (section 3.2). The last published code uses 0.01 instead of 0.005.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -46,7 +46,13 @@ Masks = Bool[np.ndarray, "concept height width"]
 
 @dataclass(frozen=True)
 class Concepts:
-    """Things that masks know, each of a category, such as outlines or textures; ``masks`` gives those of a row."""
+    """Concepts with masks, each of a category such as outlines or textures.
+
+    Attributes:
+        names: of the concepts.
+        categories: of the concepts.
+        masks: function that gives the masks (C, H, W) of a row.
+    """
 
     names: tuple[str, ...]
     categories: tuple[str, ...]
@@ -62,18 +68,18 @@ class Concepts:
 
 def _need_masks(truth: Truth) -> Sequence[np.ndarray]:
     if truth.masks is None:
-        raise DataError("The data set has no masks.", "Give one that has: a world, or a folder with a folder of masks as its truth.")
+        raise DataError("The data set has no masks.", "Use one with masks: a world, or a folder with a folder of masks as its truth.")
     return truth.masks
 
 
 def region_concepts(truth: Truth, category: str, values: Sequence[str], *, ground: bool = False) -> Concepts:
-    """A concept for each value: where the objects are, or the ground, in the pictures whose value it is.
+    """A concept for each value: the object pixels, or the background pixels, of the images that have this value.
 
     Args:
-        truth: masks, of any rows.
-        category: what the values are of.
-        values: one a row; empty where unknown.
-        ground: the value is that of what is no object.
+        truth: ground truth with masks.
+        category: name of the category.
+        values: value of each row; empty if unknown.
+        ground: whether the values describe the background instead of the objects.
 
     Raises:
         DataError: there are no masks.
@@ -81,21 +87,25 @@ def region_concepts(truth: Truth, category: str, values: Sequence[str], *, groun
     masks, names = _need_masks(truth), tuple(sorted({value for value in values if value}))
 
     def of(row: int) -> Masks:
-        there = (np.asarray(masks[row]) == 0) if ground else (np.asarray(masks[row]) > 0)
-        return np.stack([there & (values[row] == name) for name in names])
+        region = (np.asarray(masks[row]) == 0) if ground else (np.asarray(masks[row]) > 0)
+        return np.stack([region & (values[row] == name) for name in names])
 
     return Concepts(names, (category,) * len(names), of)
 
 
 def segment_concepts(truth: Truth, category: str = "object") -> Concepts:
-    """A concept for each class of object: where the objects of the boxes' classes are, or of the picture's where there are no boxes.
+    """A concept for each class: the pixels of its objects by the boxes' classes, or without boxes by the image's label.
+
+    Args:
+        truth: ground truth with masks.
+        category: name of the category.
 
     Raises:
-        DataError: there are no masks, or neither boxes nor labels say of what.
+        DataError: there are no masks, or neither boxes nor labels.
     """
     masks, boxes, labels = _need_masks(truth), truth.boxes, truth.labels
     if boxes is None and labels is None:
-        raise DataError("Nothing says what the masks show.", "Give truth with boxes or labels beside the masks.")
+        raise DataError("The classes of the masks are unknown.", "Use ground truth with boxes or labels beside the masks.")
     count = len(truth.classes)
 
     def of(row: int) -> Masks:
@@ -114,24 +124,25 @@ def segment_concepts(truth: Truth, category: str = "object") -> Concepts:
 
 
 def scene_concepts(truth: Truth) -> Concepts:
-    """What is known of scenes of one object of ``world:shapes``: its outline, its texture, that of the ground, its brightness in three parts."""
+    """Concepts of single-object scenes of ``world:shapes``: outline, texture, background texture, and brightness in three bins."""
     value = truth.attributes["value"]
-    light = [("dark", "middling", "bright")[int(place)] for place in np.searchsorted((0.4, 0.6), value)]
+    light = [("dark", "middling", "bright")[int(bin_index)] for bin_index in np.searchsorted((0.4, 0.6), value)]
     on_objects = region_concepts(truth, "texture", [str(name) for name in truth.attributes["texture_name"]])
-    on_ground = region_concepts(truth, "ground", [str(name) for name in truth.attributes["background_name"]], ground=True)
-    return segment_concepts(truth, "shape") + on_objects + on_ground + region_concepts(truth, "brightness", light)
+    on_background = region_concepts(truth, "ground", [str(name) for name in truth.attributes["background_name"]], ground=True)
+    return segment_concepts(truth, "shape") + on_objects + on_background + region_concepts(truth, "brightness", light)
 
 
 @dataclass(frozen=True)
 class Dissection:
-    """What was found of each unit.
+    """Result of network dissection.
 
     Attributes:
-        thresholds: T_k.
-        ious: of each unit with each concept.
-        names, categories: of the concepts.
-        top: rows of the pictures with the largest activation anywhere, the largest first.
-        protocol: in words.
+        thresholds: T (U,).
+        ious: IoU (U, C) of each unit with each concept.
+        names: of the concepts.
+        categories: of the concepts.
+        top: rows (U, 10) of the images with the largest maximum activation, in descending order.
+        protocol: description of the measurement.
     """
 
     thresholds: Float[np.ndarray, " unit"]
@@ -143,11 +154,11 @@ class Dissection:
 
     @property
     def best(self) -> Int[np.ndarray, " unit"]:
-        """The concept of the largest IoU of each unit."""
+        """Concept of the largest IoU of each unit."""
         return self.ious.argmax(1)
 
     def detectors(self, least: float = IOU) -> dict[int, tuple[str, float]]:
-        """The units that detect a concept, with its name and IoU."""
+        """Units that detect a concept, with the concept's name and IoU; ``least`` is the IoU threshold."""
         best = self.best
         return {
             unit: (self.names[best[unit]], float(self.ious[unit, best[unit]]))
@@ -156,17 +167,22 @@ class Dissection:
         }
 
     def unique(self, least: float = IOU) -> dict[str, int]:
-        """How many different concepts are detected, by category."""
+        """Number of distinct detected concepts by category; ``least`` is the IoU threshold."""
         found = {self.best[unit] for unit in self.detectors(least)}
-        kinds = [self.categories[concept] for concept in found]
-        return {kind: kinds.count(kind) for kind in dict.fromkeys(self.categories)}
+        categories = [self.categories[concept] for concept in found]
+        return {category: categories.count(category) for category in dict.fromkeys(self.categories)}
 
 
 def turned_at_random(units: int, seed: int = 0) -> Float[Tensor, "unit unit"]:
-    """An orthogonal matrix, all as likely (Mezzadri 2007, Notices of the AMS 54)."""
+    """Random orthogonal matrix, uniformly distributed (Mezzadri 2007, Notices of the AMS 54).
+
+    Args:
+        units: number of rows and columns.
+        seed: of the random numbers.
+    """
     drawn = torch.randn(units, units, generator=torch.Generator().manual_seed(key(seed, 0x7012)), dtype=torch.float64)
-    turn, upper = torch.linalg.qr(drawn)
-    return (turn * upper.diagonal().sign()).float()
+    orthogonal, upper = torch.linalg.qr(drawn)
+    return (orthogonal * upper.diagonal().sign()).float()
 
 
 def dissect(
@@ -179,35 +195,36 @@ def dissect(
     turn: Float[Tensor, "unit unit"] | None = None,
     batch: int = 64,
 ) -> Dissection:
-    """Compare each unit of a layer with each concept over a data set, in two passes: thresholds, then overlaps.
+    """IoU of each unit of a layer with each concept over a data set, in two passes: thresholds, then overlaps.
 
     Args:
         phi: the representation, a convolutional network or a vision transformer.
-        source: the data set; its pictures are seen at the size of ``phi``.
-        concepts: masks of its rows, of any size.
-        layer, batch: with places, the last grid by default; pictures at once.
-        quantile: the part of all places where a unit is on.
-        turn: directions to look at instead of units: activations are multiplied by it.
+        source: the data set; images are resized to ``phi.size``.
+        concepts: concepts of its rows, with masks of any size.
+        layer: name of a spatial layer; the last grid by default.
+        quantile: fraction of all positions where a unit is active.
+        turn: matrix that activations are multiplied by, to dissect directions instead of units.
+        batch: images per batch.
 
     Raises:
-        UsageError: the layer has no places.
+        UsageError: the layer has no spatial grid.
     """
     kept, peaks, seen = torch.zeros(0), list[Tensor](), 0
     for grid, _ in _activations(phi, source, layer, turn, batch):
         rows = grid.transpose(0, 1).flatten(1)
         peaks.append(grid.amax((2, 3)))
-        most = int(quantile * len(source) * grid.shape[2] * grid.shape[3]) + 1  # the largest that are on, and the one below them
-        both = torch.cat([kept, rows], 1) if seen else rows
-        kept, seen = both.topk(min(most, both.shape[1]), 1).values, seen + rows.shape[1]
+        most = int(quantile * len(source) * grid.shape[2] * grid.shape[3]) + 1  # the active ones and the next largest
+        largest = torch.cat([kept, rows], 1) if seen else rows
+        kept, seen = largest.topk(min(most, largest.shape[1]), 1).values, seen + rows.shape[1]
     thresholds = kept[:, -1]
-    shared, on, there = _counted(_activations(phi, source, layer, turn, batch), concepts, thresholds)
-    ious = shared / np.maximum(on + there - shared, 1)
-    words = (
+    shared, on, concept_pixels = _counted(_activations(phi, source, layer, turn, batch), concepts, thresholds)
+    ious = shared / np.maximum(on + concept_pixels - shared, 1)
+    protocol = (
         f"IoU over {len(source)} pictures at {layer or 'the last grid'} with {len(concepts.names)} concepts; units on at {quantile:g} of {seen} "
         f"places: above {float(thresholds.min()):.3g} to {float(thresholds.max()):.3g}; upsampled bilinearly{', turned' if turn is not None else ''}"
     )
     top = torch.cat(peaks).topk(min(TOP, len(source)), 0).indices.T.numpy()
-    return Dissection(thresholds.numpy(), ious, concepts.names, concepts.categories, top, words)
+    return Dissection(thresholds.numpy(), ious, concepts.names, concepts.categories, top, protocol)
 
 
 def _activations(
@@ -223,18 +240,18 @@ def _activations(
 def _counted(
     activations: Iterator[tuple[Tensor, np.ndarray]], concepts: Concepts, thresholds: Float[Tensor, " unit"]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels that each unit shares with each concept, those where it is on in pictures with the category, and the concept's own."""
-    kinds = list(dict.fromkeys(concepts.categories))
-    kind = np.array([kinds.index(category) for category in concepts.categories])
+    """Pixels of the intersection of each unit and concept, active pixels in images with the category, and the concept's pixels."""
+    categories = list(dict.fromkeys(concepts.categories))
+    category_of = np.array([categories.index(category) for category in concepts.categories])
     shape = (len(thresholds), len(concepts.names))
-    shared, on, there = np.zeros(shape), np.zeros(shape), np.zeros(shape[1])
+    shared, on, concept_pixels = np.zeros(shape), np.zeros(shape), np.zeros(shape[1])
     for grid, rows in activations:
         masks = torch.from_numpy(np.stack([concepts.masks(int(row)) for row in rows]))
         large = interpolate(grid, masks.shape[2:], mode="bilinear", align_corners=False)
         active, flat = (large > thresholds[:, None, None]).flatten(2).float(), masks.flatten(2).float()
         shared += torch.einsum("bup,bcp->uc", active, flat).double().numpy()
         present = flat.amax(2).numpy()
-        shown = np.stack([present[:, kind == number].max(1) for number in range(len(kinds))], 1)
-        on += (active.sum(2).double().numpy().T @ shown)[:, kind]
-        there += flat.sum((0, 2)).double().numpy()
-    return shared, on, there
+        shows_category = np.stack([present[:, category_of == number].max(1) for number in range(len(categories))], 1)
+        on += (active.sum(2).double().numpy().T @ shows_category)[:, category_of]
+        concept_pixels += flat.sum((0, 2)).double().numpy()
+    return shared, on, concept_pixels

@@ -1,13 +1,12 @@
-"""Whether two networks say the same in other words: the first part of one is stitched to the rest of another.
+"""Equivalence of two networks, measured by stitching the first layers of one to the remaining layers of another.
 
-Φ_A and Φ_B are equivalent at a layer if there is a simple map E with ``Φ_B(x) = E Φ_A(x)`` (Lenc & Vedaldi 2015, arXiv:1411.5908). E is a bank
-of filters 1 x 1, after grids are brought to the same size; it is taught by the task of B, through the rest of B, whose weights stay::
+Φ_A and Φ_B are equivalent at a layer if there is a simple map E with ``Φ_B(x) = E Φ_A(x)`` (Lenc & Vedaldi 2015, arXiv:1411.5908). E is a
+1 x 1 convolution, after grids are resized to the same size. It is trained on the task of B, through the frozen rest of B::
 
     minimise over E   mean cross-entropy(head_B(rest_B(E(first_A(x)))), class of x)
 
-Bars, shares of test pictures that are judged wrong: B as it is; stitched, E as it was drawn; stitched, E the identity (what says nothing
-of equivalence but of the same code); stitched, E taught. Beside them, a floor: A untrained, E taught, which is what the rest of B and a
-bank of filters make of anything.
+Reported are error rates on test images: B itself; stitched with E at random initialisation; stitched with E the identity (tests for the
+same code rather than equivalence); stitched with E trained. A baseline is A untrained with E trained.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,9 +42,9 @@ __all__ = [
 ]
 
 Grid = Float[Tensor, "_ _ _ _"]
-"""Batch, channel, height, width."""
+"""Feature maps (N, C, H, W)."""
 LabelledGrids = tuple[Grid, Int[Tensor, " _"]]
-"""Pictures in [0, 1] and their classes."""
+"""Images in [0, 1] and their classes."""
 GridMap = Callable[[Grid], Grid]
 Head = Callable[[Float[Tensor, "batch dim"]], Float[Tensor, "batch class"]]
 Start = Literal["drawn", "identity"]
@@ -58,13 +57,19 @@ def head_of(readout: Readout) -> Head:
         UsageError: the readout is of another kind.
     """
     if readout.kind != "linear":
-        raise UsageError(f"A readout of kind {readout.kind!r} gives no logits.", "Measure with the linear probe.")
+        raise UsageError(f"A readout of kind {readout.kind!r} gives no logits.", "Use the linear probe.")
     weight, bias, mean, scale = (torch.from_numpy(np.asarray(readout.arrays[name])) for name in ("weight", "bias", "mean", "scale"))
     return lambda rows: (rows - mean.to(rows)) / scale.to(rows) @ weight.to(rows).T + bias.to(rows)
 
 
 def put_back(phi: Representation, output: Tensor, grid: Grid) -> Tensor:
-    """A grid in the form in which a layer returns it, class and register tokens as ``output`` has them."""
+    """Inverse of ``Representation.as_grid``: a grid in the layout in which the layer returns it.
+
+    Args:
+        phi: the representation.
+        output: the layer's output, whose class and register tokens are kept.
+        grid: feature maps (N, C, H, W).
+    """
     if output.ndim == 4:
         return grid.permute(0, 2, 3, 1) if getattr(phi.backbone, "channels_last", False) else grid
     return torch.cat([output[:, : getattr(phi.backbone, "prefix", 0)], grid.flatten(2).transpose(1, 2)], 1)
@@ -72,31 +77,51 @@ def put_back(phi: Representation, output: Tensor, grid: Grid) -> Tensor:
 
 @dataclass(frozen=True)
 class StitchEvaluator:
-    """A network with what reads classes off its pooled features; pictures are in [0, 1]."""
+    """A network with a classifier on its pooled features; images are in [0, 1].
+
+    Attributes:
+        phi: the representation.
+        head: function from pooled features to logits.
+    """
 
     phi: Representation
     head: Head
 
     def logits(self, images: Grid, at: Mapping[str, GridMap] | None = None) -> Float[Tensor, "batch class"]:
-        """What it says of pictures; ``at``: maps that the grids of some layers go through on the way."""
+        """Logits of images.
 
-        def through(layer: str, change: GridMap) -> Callable[[Any], Tensor]:
+        Args:
+            images: (N, C, H, W) in [0, 1].
+            at: maps that are applied to the grids of some layers, by layer.
+
+        Raises:
+            UsageError: a layer does not return a tensor.
+        """
+
+        def edit_of(layer: str, change: GridMap) -> Callable[[Any], Tensor]:
             def edit(output: Any) -> Tensor:
                 if not isinstance(output, Tensor):
-                    raise UsageError(f"The layer {layer!r} returns no tensor.", "Choose a layer inside the network.")
-                before = output.detach()  # nothing below learns
+                    raise UsageError(f"The layer {layer!r} does not return a tensor.", "Choose a layer inside the network.")
+                before = output.detach()  # no gradient into the layers below
                 return put_back(self.phi, before, change(self.phi.as_grid(before, images.shape[-2:], layer)))
 
             return edit
 
-        with capture_activations(self.phi.backbone, edit={layer: through(layer, change) for layer, change in (at or {}).items()}):
+        with capture_activations(self.phi.backbone, edit={layer: edit_of(layer, change) for layer, change in (at or {}).items()}):
             return self.head(self.phi.features(images).pooled)
 
     @torch.no_grad()
     def error(self, images: Grid, labels: Int[Tensor, " sample"], at: Mapping[str, GridMap] | None = None, batch: int = 256) -> Score:
-        """The share of pictures that it gives another class than theirs."""
-        found = torch.cat([self.logits(part, at).argmax(1).cpu() for part in images.split(batch)])
-        return proportion((found != labels).numpy())
+        """Error rate.
+
+        Args:
+            images: (N, C, H, W) in [0, 1].
+            labels: classes (N,).
+            at: maps that are applied to the grids of some layers, by layer.
+            batch: images per batch.
+        """
+        predicted = torch.cat([self.logits(part, at).argmax(1).cpu() for part in images.split(batch)])
+        return proportion((predicted != labels).numpy())
 
 
 def fit_by_task(
@@ -109,56 +134,56 @@ def fit_by_task(
     rate: float = 4e-3,
     seed: int = 0,
 ) -> None:
-    """Teach a module, and nothing else, to give rows their labels.
+    """Train a module, and nothing else, to predict labels.
 
-    Adam on the cross-entropy, its rate up for a tenth of the steps, then down to zero as a cosine.
+    Adam on the cross-entropy, with linear warm-up over a tenth of the steps and cosine decay to zero.
 
     Args:
-        module: what learns.
-        logits: what is said of some rows, through the module.
-        labels: of all rows.
-        steps: how many.
-        batch: rows a step.
-        rate: the highest.
+        module: the module whose parameters are trained.
+        logits: function from row numbers to logits, through the module.
+        labels: classes (N,) of all rows.
+        steps: number of steps.
+        batch: rows per step.
+        rate: maximum learning rate.
         seed: of the order of rows.
     """
     weights = [weight for weight in module.parameters() if weight.requires_grad]
-    learner = torch.optim.Adam(weights, lr=rate)
-    rates = torch.optim.lr_scheduler.LambdaLR(learner, lambda step: rise_and_fall(step, steps))
-    dice = torch.Generator().manual_seed(key(seed, 0x57175))
-    order = torch.cat([torch.randperm(len(labels), generator=dice) for _ in range(steps * batch // len(labels) + 1)])
+    optimiser = torch.optim.Adam(weights, lr=rate)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rise_and_fall(step, steps))
+    generator = torch.Generator().manual_seed(key(seed, 0x57175))
+    order = torch.cat([torch.randperm(len(labels), generator=generator) for _ in range(steps * batch // len(labels) + 1)])
     for step in range(steps):
         rows = order[step * batch : (step + 1) * batch]
-        said = logits(rows)
-        slopes = torch.autograd.grad(cross_entropy(said, labels[rows].to(said.device)), weights)
-        for weight, slope in zip(weights, slopes, strict=True):
-            weight.grad = slope
-        learner.step()
-        rates.step()
-        learner.zero_grad()
+        predicted = logits(rows)
+        gradients = torch.autograd.grad(cross_entropy(predicted, labels[rows].to(predicted.device)), weights)
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = gradient
+        optimiser.step()
+        scheduler.step()
+        optimiser.zero_grad()
 
 
 class Stitch(nn.Module):
-    """Grids of one layer as those of another: brought to its size (bilinear), then filters 1 x 1.
+    """Map from the grid of one layer to that of another: bilinear resizing, then a 1 x 1 convolution.
 
     Args:
         before: channels of the first network's layer.
-        after: channels of the other's.
-        size: height and width of the other's grid.
-        start: weights drawn so that their sums have the spread of one number (He et al. 2015), or the identity: channel for channel, zeros
-            where there are no more.
-        seed: of the drawing.
+        after: channels of the second network's layer.
+        size: height and width of the second network's grid.
+        start: ``drawn``, random weights that keep the variance (He et al. 2015), or ``identity``, channel to channel, with zeros for
+            channels that the first network does not have.
+        seed: of the random weights.
     """
 
     def __init__(self, before: int, after: int, size: tuple[int, int], *, start: Start = "drawn", seed: int = 0) -> None:
         super().__init__()
         self.filters, self.size = nn.Conv2d(before, after, 1), size
-        dice = torch.Generator().manual_seed(key(seed, 0x571))
+        generator = torch.Generator().manual_seed(key(seed, 0x571))
         with torch.no_grad():
             if start == "identity":
                 nn.init.dirac_(self.filters.weight)
             else:
-                self.filters.weight.normal_(0, before**-0.5, generator=dice)
+                self.filters.weight.normal_(0, before**-0.5, generator=generator)
             nn.init.zeros_(self.filters.bias)  # pyright: ignore[reportArgumentType]
 
     def forward(self, grid: Grid) -> Grid:
@@ -169,7 +194,15 @@ class Stitch(nn.Module):
 
 @dataclass(frozen=True)
 class Stitched:
-    """Shares of test pictures that are judged wrong, and the stitch that was taught."""
+    """Error rates on test images, and the trained stitch.
+
+    Attributes:
+        original: of the second network.
+        drawn: stitched, with random weights.
+        identity: stitched, with the identity.
+        taught: stitched, after training.
+        stitch: the trained map.
+    """
 
     original: Score
     drawn: Score
@@ -181,7 +214,7 @@ class Stitched:
 def _joined(
     first: Representation, layer: str, rest: StitchEvaluator, at: str, images: Grid, stitch: Stitch
 ) -> Float[Tensor, "batch class"]:
-    """What the rest of one network says of what the first part of another says."""
+    """Logits of the second network's rest on the first network's grid."""
     with torch.no_grad():
         grid = first.grid(images, layer)
     return rest.logits(images, {at: lambda _: stitch(grid)})
@@ -191,9 +224,19 @@ def _joined(
 def stitched_error(
     first: Representation, layer: str, rest: StitchEvaluator, at: str, stitch: Stitch, test: LabelledGrids, batch: int = 256
 ) -> Score:
-    """The share of test pictures that the two parts, stitched, give another class than theirs."""
-    found = torch.cat([_joined(first, layer, rest, at, part, stitch).argmax(1).cpu() for part in test[0].split(batch)])
-    return proportion((found != test[1]).numpy())
+    """Error rate of two stitched networks.
+
+    Args:
+        first: the network that images enter.
+        layer: its layer whose grid is passed on.
+        rest: the network that classifies.
+        at: its layer whose output is replaced.
+        stitch: map between the two grids.
+        test: images in [0, 1] and their classes.
+        batch: images per batch.
+    """
+    predicted = torch.cat([_joined(first, layer, rest, at, part, stitch).argmax(1).cpu() for part in test[0].split(batch)])
+    return proportion((predicted != test[1]).numpy())
 
 
 def stitching(
@@ -208,31 +251,33 @@ def stitching(
     rate: float = 1e-2,
     seed: int = 0,
 ) -> Stitched:
-    """Stitch the first part of one network, up to a layer, to the rest of another.
+    """Stitch the first layers of one network, up to a layer, to the remaining layers of another.
 
     Args:
-        first: the network that pictures enter; its weights stay.
-        rest: the network that judges, by what comes after its layer ``at``; its weights stay too.
-        train, test: pictures in [0, 1] and their classes, which teach the stitch; others.
-        layer: of the first network, with places.
-        at: the layer of the other whose output is replaced; the same name by default.
-        steps, rate: of 64 pictures each; of their learning, the highest.
-        seed: of the stitch as drawn and of the order of pictures.
+        first: the network that images enter; frozen.
+        rest: the network that classifies, by the layers after ``at``; frozen.
+        train: images in [0, 1] and their classes, to train the stitch.
+        test: images in [0, 1] and their classes, to measure errors.
+        layer: spatial layer of the first network.
+        at: layer of the second network whose output is replaced; by default of the same name.
+        steps: training steps of 64 images each.
+        rate: maximum learning rate.
+        seed: of the random stitch and of the order of images.
 
     Raises:
-        UsageError: there is no such layer, or it has no places.
+        UsageError: there is no such layer, or it has no spatial grid.
     """
     at = at or layer
     with torch.no_grad():
-        here, there = first.grid(train[0][:2], layer), rest.phi.grid(train[0][:2], at)
-    size = (there.shape[2], there.shape[3])
+        first_grid, rest_grid = first.grid(train[0][:2], layer), rest.phi.grid(train[0][:2], at)
+    size = (rest_grid.shape[2], rest_grid.shape[3])
 
-    def judged(stitch: Stitch) -> Score:
+    def error(stitch: Stitch) -> Score:
         return stitched_error(first, layer, rest, at, stitch, test)
 
-    plain, stitch = (
-        Stitch(here.shape[1], there.shape[1], size, start=start, seed=seed).to(rest.phi.device) for start in ("identity", "drawn")
+    identity, stitch = (
+        Stitch(first_grid.shape[1], rest_grid.shape[1], size, start=start, seed=seed).to(rest.phi.device) for start in ("identity", "drawn")
     )
-    drawn = judged(stitch)
+    drawn = error(stitch)
     fit_by_task(stitch, lambda rows: _joined(first, layer, rest, at, train[0][rows], stitch), train[1], steps=steps, rate=rate, seed=seed)
-    return Stitched(rest.error(*test), drawn, judged(plain), judged(stitch), stitch)
+    return Stitched(rest.error(*test), drawn, error(identity), error(stitch), stitch)

@@ -1,4 +1,4 @@
-"""What a network is measured on, and the pictures and layers that are taken where nothing else is asked for."""
+"""Input of an analysis, and the default images and layers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,14 +23,15 @@ NO_LABELS = LabelPair()
 
 @dataclass(frozen=True)
 class AnalysisInput:
-    """What a network is measured on.
+    """Input of an analysis.
 
     Attributes:
-        train, test: pictures that something is fitted to; others.
-        labels: of both.
-        others: networks that it is compared with, by name.
-        layers: names of layers; all that are worth looking at by default.
-        progress: called with what is being done.
+        train: images that something is fitted to.
+        test: images that it is scored on.
+        labels: labels of both.
+        others: networks to compare with, by name.
+        layers: names of layers; by default all that the backbone lists.
+        progress: called with the current step.
     """
 
     train: Source
@@ -42,24 +43,40 @@ class AnalysisInput:
 
 
 def evenly_spaced_rows(source: Source, most: int) -> Int[np.ndarray, " row"]:
-    """Rows drawn evenly from a data set, so many at most."""
+    """Evenly spaced rows of a data set.
+
+    Args:
+        source: the data set.
+        most: maximum number of rows.
+    """
     return np.linspace(0, len(source) - 1, min(most, len(source))).astype(np.int64)
 
 
 def central_images(source: Source, rows: Int[np.ndarray, " row"], size: int) -> Float[Tensor, "row channel size size"]:
-    """Central squares in [0, 1]."""
+    """Central squares of images, in [0, 1].
+
+    Args:
+        source: the data set.
+        rows: rows to read.
+        size: side in pixels.
+    """
     return torch.cat([central_square(load_images(source, part), size) for part in np.array_split(rows, -(-len(rows) // 256))])
 
 
 def spatial_layers(phi: Representation, names: Sequence[str] = ()) -> list[str]:
-    """The layers asked for, or of all those that have places."""
+    """Layers of the given names; by default all that have a spatial grid.
+
+    Args:
+        phi: the representation.
+        names: names of layers.
+    """
     blank = torch.zeros(1, phi.backbone.channels, phi.size, phi.size)
 
-    def has(name: str) -> bool:
+    def is_spatial(name: str) -> bool:
         try:
             return phi.grid(blank, name).ndim == 4
         except UsageError:
             return False
 
     with torch.no_grad():
-        return list(names) or [name for name in phi.layers if has(name)]
+        return list(names) or [name for name in phi.layers if is_spatial(name)]

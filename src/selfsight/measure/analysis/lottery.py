@@ -1,14 +1,14 @@
-"""What the weights that a network starts from decide.
+"""Effect of the initial weights of a network.
 
-*Lottery tickets* (Frankle & Carbin 2019, arXiv:1803.03635): a network that is trained and pruned by size finds a small one that, trained
-alone from the same first weights, does as well::
+*Lottery tickets* (Frankle & Carbin 2019, arXiv:1803.03635): iterative magnitude pruning finds a small subnetwork that, trained from the
+same initial weights, reaches the score of the full network::
 
-    w ← train(w₀ ⊙ m);   m ← m without the fifth of what is left in each layer that is smallest in |w|;   again from w₀ ⊙ m
+    w ← train(w₀ ⊙ m);   m ← m without the fifth of the remaining weights of each layer with the smallest |w|;   restart from w₀ ⊙ m
 
-Beside each ticket stands the same mask on weights that are drawn anew (control): if only the form mattered, it would do as well.
+Each ticket has a control, the same mask on newly drawn weights: if only the structure mattered, it would reach the same score.
 
-*Agreement of clusterings*: features of networks that differ in their first weights alone, clustered, and how far the clusterings agree
-(adjusted for chance), beside the agreement of two clusterings of the same features by other seeds of k-means.
+*Agreement of clusterings*: adjusted mutual information between clusterings of features of networks that differ in their initial weights
+only, next to that of two clusterings of the same features with different seeds of k-means.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,62 +31,75 @@ from selfsight.objectives.assign import kmeans
 __all__ = ["Agreement", "Masks", "Ticket", "cluster_agreement", "lottery", "masked_weights", "prunable", "prune"]
 
 Masks = dict[str, Tensor]
-"""Of each weight that is pruned, by its dotted name: which of its numbers are left."""
+"""Mask of each pruned weight by its dotted name: True where an entry is kept."""
 Train = Callable[[nn.Module], float]
-"""Trains a network in place and gives its score, the higher the better; the order of data and all other chance are its own."""
+"""Trains a network in place and returns its score, higher is better; it controls the order of data and all other randomness."""
 RATE = 0.2
 
 
 def prunable(network: nn.Module) -> tuple[str, ...]:
-    """Names of the weights of convolutions and linear layers, in their order; biases and norms are left alone."""
-    kinds = (nn.Linear, nn.modules.conv._ConvNd)
-    return tuple(f"{name}.weight" if name else "weight" for name, layer in network.named_modules() if isinstance(layer, kinds))
+    """Names of the weights of convolutions and linear layers, in order; biases and norms are not pruned."""
+    types = (nn.Linear, nn.modules.conv._ConvNd)
+    return tuple(f"{name}.weight" if name else "weight" for name, layer in network.named_modules() if isinstance(layer, types))
 
 
 def prune(network: nn.Module, masks: Mapping[str, Tensor], rates: Mapping[str, float]) -> Masks:
-    """The masks without the smallest of the weights that are left, so large a part of each layer, rounded up; one weight at least stays."""
-    weights, left = dict(network.named_parameters()), {}
+    """Remove the smallest remaining weights of each layer from the masks; at least one weight per layer is kept.
+
+    Args:
+        network: the trained network.
+        masks: masks of the pruned weights by name.
+        rates: fraction of the remaining weights to remove by name, rounded up to whole weights.
+    """
+    weights, pruned = dict(network.named_parameters()), {}
     for name, mask in masks.items():
-        sizes = weights[name].detach().abs().masked_fill(~mask, torch.inf).flatten()
+        magnitudes = weights[name].detach().abs().masked_fill(~mask, torch.inf).flatten()
         count = int(mask.sum())
-        gone = sizes.argsort(stable=True)[: min(ceil(rates[name] * count), count - 1)]
-        after = mask.flatten().clone()
-        after[gone] = False
-        left[name] = after.view_as(mask)
-    return left
+        removed = magnitudes.argsort(stable=True)[: min(ceil(rates[name] * count), count - 1)]
+        kept = mask.flatten().clone()
+        kept[removed] = False
+        pruned[name] = kept.view_as(mask)
+    return pruned
 
 
 @contextmanager
 def masked_weights(network: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[None]:
-    """Pruned weights are zero inside a ``with`` and at its end, and get no gradient, so that optimisers that start inside leave them so."""
+    """Keep pruned weights at zero inside a ``with`` block and at its end.
+
+    Their gradients are masked as well, so that optimisers created inside the block do not change them.
+
+    Args:
+        network: the network, changed in place.
+        masks: masks of the pruned weights by name.
+    """
     weights = dict(network.named_parameters())
 
-    def still(mask: Tensor) -> Callable[[Tensor], Tensor]:
-        return lambda slope: slope * mask
+    def gradient_mask(mask: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda gradient: gradient * mask
 
-    def clear() -> None:
+    def apply() -> None:
         with torch.no_grad():
             for name, mask in masks.items():
                 weights[name].mul_(mask)
 
-    clear()
-    hooks = [weights[name].register_hook(still(mask)) for name, mask in masks.items()]
+    apply()
+    hooks = [weights[name].register_hook(gradient_mask(mask)) for name, mask in masks.items()]
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
-        clear()
+        apply()
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """One round.
+    """One pruning round.
 
     Attributes:
-        left: the part of the weights that is left, of those that are pruned.
-        score: of the network trained from its first weights.
-        control: of each network with the same mask, trained from weights drawn anew.
+        left: fraction of the prunable weights that is kept.
+        score: of the network trained from its initial weights.
+        control: scores of networks with the same mask, trained from newly drawn weights.
         masks: of the ticket.
     """
 
@@ -106,49 +119,53 @@ def lottery(
     controls: int = 1,
     seed: int = 0,
 ) -> list[Ticket]:
-    """Train, prune by layer, rewind to the first weights and train again; the first of the tickets is the whole network.
+    """Train, prune each layer, rewind to the initial weights and train again; the first ticket is the full network.
 
     Args:
-        make: a network whose weights are drawn by a seed.
-        train: trains it in place and gives its score.
-        rounds, rate: of pruning; the part of what is left that goes in each.
-        last: the part of the rate that holds for the last layer (a half, as published).
-        controls, seed: networks with the same mask and new weights, for each round; of the first weights.
+        make: function from a seed to a network with random weights.
+        train: trains a network in place and returns its score.
+        rounds: number of pruning rounds.
+        rate: fraction of the remaining weights that each round removes.
+        last: factor of the rate for the last layer (a half, as published).
+        controls: networks with the same mask and new weights per round.
+        seed: of the initial weights.
 
     Raises:
-        UsageError: the network has no weights to prune, or there is no such rate.
+        UsageError: the network has no weights to prune, or the rate is not between 0 and 1.
     """
     network = make(key(seed, 0))
     names = prunable(network)
     if not names or not 0 < rate < 1:
-        raise UsageError(f"{len(names)} layers cannot be pruned by {rate:g}.", "Give convolutions or linear layers, 0 < rate < 1.")
+        raise UsageError(
+            f"{len(names)} layers cannot be pruned by {rate:g}.", "Use a network with convolutions or linear layers, and 0 < rate < 1."
+        )
     first = {name: value.clone() for name, value in network.state_dict().items()}
     masks: Masks = {name: torch.ones_like(network.get_parameter(name), dtype=torch.bool) for name in names}
     rates = dict.fromkeys(names, rate) | {names[-1]: rate * last}
     tickets = []
     for number in range(rounds + 1):
         network.load_state_dict(first)
-        score = _taught(network, masks, train)
-        fresh = [_taught(make(key(seed, 1 + number, 1 + control)), masks, train) for control in range(controls)]
+        score = _masked_score(network, masks, train)
+        fresh = [_masked_score(make(key(seed, 1 + number, 1 + control)), masks, train) for control in range(controls)]
         left = sum(int(mask.sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
         tickets.append(Ticket(left, score, tuple(fresh), masks))
         masks = prune(network, masks, rates)
     return tickets
 
 
-def _taught(network: nn.Module, masks: Mapping[str, Tensor], train: Train) -> float:
-    """The score of a network that is trained with what is pruned at zero."""
+def _masked_score(network: nn.Module, masks: Mapping[str, Tensor], train: Train) -> float:
+    """Score of a network that is trained with its pruned weights at zero."""
     with masked_weights(network, masks):
         return train(network)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Adjusted mutual information of clusterings, 0 at chance and 1 where they are the same.
+    """Adjusted mutual information of clusterings: 0 at chance, 1 if identical.
 
     Attributes:
-        between: of networks of two initialisations each, every pair.
-        within: of the features of each network, two seeds of k-means: what is left to agree with.
+        between: of every pair of networks with different initial weights.
+        within: of two seeds of k-means on the features of each network, as an upper reference.
     """
 
     between: Float[np.ndarray, " pair"]
@@ -156,28 +173,28 @@ class Agreement:
 
 
 def cluster_agreement(features: Sequence[Float[np.ndarray, "sample _"]], clusters: int, *, restarts: int = 3, seed: int = 0) -> Agreement:
-    """How far clusterings agree over initialisations: k-means on unit-length features of the same samples by several networks.
+    """Agreement of k-means clusterings of the same samples across networks, on unit-length features.
 
     Args:
-        features: one row a sample, of each network.
-        clusters: how many.
-        restarts: of k-means; the best counts.
+        features: features (N, D) of each network.
+        clusters: number of clusters.
+        restarts: k-means runs, of which the best is kept.
         seed: of k-means.
 
     Raises:
         UsageError: there are fewer than two networks.
     """
     if len(features) < 2:
-        raise UsageError("Agreement needs the features of two networks or more.", "Train another seed.")
+        raise UsageError("Agreement needs the features of two networks or more.", "Train a network with another seed.")
 
-    def labels(rows: np.ndarray, turn: int) -> np.ndarray:
+    def labels(rows: np.ndarray, run: int) -> np.ndarray:
         unit = normalize(torch.from_numpy(np.array(rows, dtype=np.float32)))
-        return kmeans(unit, clusters, seed=key(seed, turn), restarts=restarts).labels.numpy()
+        return kmeans(unit, clusters, seed=key(seed, run), restarts=restarts).labels.numpy()
 
-    def agreed(left: np.ndarray, right: np.ndarray) -> float:
+    def agreement(left: np.ndarray, right: np.ndarray) -> float:
         return adjusted_mutual_information(contingency(left, right))
 
     found = [labels(rows, 0) for rows in features]
-    between = [agreed(left, right) for left, right in combinations(found, 2)]
-    within = [agreed(one, labels(rows, 1)) for one, rows in zip(found, features, strict=True)]
+    between = [agreement(left, right) for left, right in combinations(found, 2)]
+    within = [agreement(first_labels, labels(rows, 1)) for first_labels, rows in zip(found, features, strict=True)]
     return Agreement(np.array(between), np.array(within))
