@@ -27,7 +27,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
 def added(tmp_path, monkeypatch) -> Iterator[str]:
     """The first block is a file beside the others, the second a line of the table."""
     method, line = BLOCKS
-    entry = eval(line.strip().removesuffix(","), {"Entry": Entry})
+    entry = eval(line.strip().rstrip(","), {"Entry": Entry})
     name, place = entry.name, entry.target
     module = place.partition(":")[0].rpartition(".")[2]
     (tmp_path / f"{module}.py").write_text(method)

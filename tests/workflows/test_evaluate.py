@@ -20,6 +20,7 @@ from selfsight.data.source import Source, Subset
 from selfsight.measure.baselines import channel_statistics, estimate_statistics, pixel_encoder
 from selfsight.measure.probes.knn import knn
 from selfsight.measure.probes.layers import layers
+from selfsight.measure.probes.table import PROBES
 from selfsight.measure.results import Score
 from selfsight.workflows.evaluate.probes import evaluate, select_probes
 
@@ -72,7 +73,7 @@ def test_examination_end_to_end(parts, tmp_path):
 
 
 def test_layers_are_measured_when_asked_for_and_beside_the_untrained(parts, tmp_path, monkeypatch):
-    monkeypatch.setattr(examining, "layers", partial(layers, probe=knn))
+    monkeypatch.setattr("selfsight.measure.probes.layers.layers", partial(layers, probe=knn))
     found = evaluate(phi(), *parts, probes=["layers"], cache=tmp_path)
     names = phi().layers
     assert list(found.scores) == ["layers"]

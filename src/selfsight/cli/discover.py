@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from selfsight.cli.options import DeviceArg, emit, parse
+from selfsight.core.registry import Entry, Registry
 from selfsight.workflows.discover.table import DISCOVERIES
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 LABELS = "labels"
-"""What is not found in pictures, but taken from the explorer."""
+"""What is not found in images, but taken from the explorer."""
+LABEL_METHODS = Registry("way to find labels", "selfsight.explorer.server", (Entry("names", "exports:exported", "names of clusters"),))
 
 
 @dataclass(frozen=True)
@@ -142,10 +144,11 @@ def _asked(read: Discover) -> list[tuple[str, str]]:
     methods += [""] * (len(things) - len(methods))
     asked = []
     for what, method in zip(things, methods, strict=True):
-        registry = None if look_up("discovery", what, (*DISCOVERIES, LABELS)) == LABELS else DISCOVERIES[what].choices
-        if registry is not None:
-            registry.resolve(method or registry.default)
-        asked.append((what, method or (registry.default if registry else LABELS)))
+        registry = LABEL_METHODS if look_up("discovery", what, (*DISCOVERIES, LABELS)) == LABELS else DISCOVERIES[what].choices
+        assert registry is not None
+        method = method or registry.default
+        registry.resolve(method)
+        asked.append((what, method))
     return asked
 
 

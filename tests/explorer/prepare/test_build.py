@@ -28,6 +28,7 @@ from selfsight.explorer.server.opening import (
 )
 from selfsight.explorer.server.pack import Pack
 from selfsight.explorer.server.store import ExplorerStore
+from selfsight.explorer.worker.jobs.maximise import class_target
 from selfsight.explorer.worker.worker import Worker
 
 from explorer_store import Client
@@ -235,9 +236,9 @@ def test_the_untrained_network_reads_no_probe_of_the_trained_one(run, folder, tm
     classes, width = ("a", "b"), worker.run(trained).phi.backbone.dim
     arrays = {"weight": np.ones((2, width)), "bias": np.zeros(2), "mean": np.zeros(width), "scale": np.ones(width)}
     Readout("linear", "output", arrays, classes).save(worker.run(trained).path / "measures" / "linear")
-    assert Worker._class(worker.run(trained), {"class": 1}) == "b"
+    assert class_target(worker.run(trained).path, 1) == "class:b"
     with pytest.raises(UsageError, match="no readout"):
-        Worker._class(worker.run("untrained"), {"class": 1})
+        class_target(worker.run("untrained").path, 1)
 
 
 def test_a_folder_is_found_from_anywhere(tmp_path, monkeypatch):

@@ -1,6 +1,6 @@
 """Discoveries beside baselines: the untrained network, colours and pixels alone, the centre of the image."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,14 @@ __all__ = ["discover", "method_registry"]
 
 Table = dict[str, dict[str, Score]]
 """By measure, then by method: the method first, then its baselines."""
+
+
+SHARED_OPTIONS = ("feature_spec", "classes", "parts", "within", "count", "seed")
+"""Options of a method that its baselines take too."""
+
+
+def _without_caches(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in ("cache", "banks")}
 
 
 def method_registry(what: str) -> Registry[Any]:
@@ -65,10 +73,10 @@ def discover(
     judged = kind.judge(found, source)
     every = {method: judged}
     if judged and floors:
-        options = {name: value for name, value in options.items() if name not in ("cache", "banks")} | dict(kind.fixed(found))
+        options = _without_caches(options) | dict(kind.fixed(found))
         if not entry.model_free:
             every["untrained"] = _untrained(phi, source, partial(kind.baseline, source=source, method=method, **options), progress)
-        look = {name: options[name] for name in ("feature_spec", "classes", "parts", "within", "count", "seed") if name in options}
+        look = {name: value for name, value in options.items() if name in SHARED_OPTIONS}
         every |= {name: kind.baseline(phi, source, name, **look) for name in methods.baselines() if name != method}
     return found, {name: {who: some[name] for who, some in every.items() if name in some} for name in judged}
 

@@ -10,7 +10,7 @@ from selfsight.explain.gallery import Gallery
 from selfsight.explorer.worker.request import JobContext
 from selfsight.workflows.explain import maximise_targets
 
-__all__ = ["maximised", "run"]
+__all__ = ["class_target", "maximised", "run"]
 
 
 def maximised(found: Gallery, out: Path) -> dict[str, Any]:
@@ -23,7 +23,17 @@ def maximised(found: Gallery, out: Path) -> dict[str, Any]:
     return {"files": [f"made-{number}.png" for number in range(len(pictures))], "words": f"its activation: {said}"}
 
 
+def class_target(path: Path, number: int) -> str:
+    """A class of a run's linear probe as a target of explanations.
+
+    Args:
+        path: the folder of the run.
+        number: of the class, from 0.
+    """
+    return f"class:{Readout.load(path / 'measures' / 'linear').classes[number]}"
+
+
 def run(job: JobContext) -> dict[str, Any]:
     """Images optimised for a unit, or for a class of the linear probe."""
-    target = job.request.unit_name or f"class:{Readout.load(job.path / 'measures' / 'linear').classes[job.request.class_index or 0]}"
+    target = job.request.unit_name or class_target(job.path, job.request.class_index or 0)
     return maximised(maximise_targets(job.phi, job.path, [target], progress=job.progress), job.out)
