@@ -4,11 +4,24 @@ import inspect
 import sys
 from dataclasses import is_dataclass
 from pathlib import Path
+from typing import Any
 
+from selfsight.backbones.table import BACKBONES
 from selfsight.cli import VERBS
 from selfsight.cli.options import explained
 from selfsight.core import errors
+from selfsight.core.registry import Registry
+from selfsight.data.readers.table import FILE_READERS, READERS
+from selfsight.discover.images.table import GROUPERS
+from selfsight.discover.objects.table import LOCALISERS
+from selfsight.discover.parts.table import PART_FINDERS
+from selfsight.discover.segments.table import SEGMENTERS
+from selfsight.explain.attribution.table import ATTRIBUTIONS
+from selfsight.explorer.server.job_table import JOBS
+from selfsight.measure.probes.table import LAYER_PROBES, PROBES
 from selfsight.methods.table import METHODS, method_class
+from selfsight.workflows.discover.table import DISCOVERIES
+from selfsight.workflows.evaluate.analyses.table import ANALYSES
 
 HERE = Path(__file__).parent / "look-up"
 
@@ -63,7 +76,34 @@ def codes() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"methods.md": methods, "command-line.md": codes}
+REGISTRIES: dict[str, tuple[Registry[Any], ...]] = {
+    "Methods": (METHODS,),
+    "Backbones": (BACKBONES,),
+    "Attribution methods": (ATTRIBUTIONS,),
+    "Probes": (PROBES, LAYER_PROBES),
+    "Analyses": (ANALYSES,),
+    "Discoveries": (DISCOVERIES,),
+    "Localisers": (LOCALISERS,),
+    "Segmenters": (SEGMENTERS,),
+    "Ways to find parts": (PART_FINDERS,),
+    "Clustering methods": (GROUPERS,),
+    "Kinds of data": (READERS, FILE_READERS),
+    "Jobs of the explorer": (JOBS,),
+}
+
+
+def names() -> str:
+    """Everything that is chosen by name."""
+    lines = ["# Names", "", "Written by `docs/generate.py`; do not edit. Everything that is chosen by name, and what it needs of the data."]
+    for title, registries in REGISTRIES.items():
+        lines += ["", f"## {title}", "", "| name | | also called | needs |", "|---|---|---|---|"]
+        for entry in (entry for registry in registries for entry in registry.values()):
+            kind = " (baseline)" if entry.baseline else " (no network)" if entry.model_free else ""
+            lines.append(f"| `{entry.name}` | {entry.summary}{kind} | {', '.join(entry.aliases)} | {', '.join(entry.needs)} |")
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"names.md": names, "methods.md": methods, "command-line.md": codes}
 
 
 def main() -> int:

@@ -19,6 +19,7 @@ VERBS = {
     "demo": "everything once, in a few minutes, without network or data",
     "doctor": "what this machine can do, and how long a run would take",
     "methods": "the catalogue of ways to learn",
+    "completion": "a script that completes verbs, options and names in your shell",
 }
 
 

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 import tyro
 
 from selfsight.cli.options import DeviceArg, emit, parse
+from selfsight.measure.probes.table import LAYER_PROBES, PROBES
+from selfsight.workflows.evaluate.analyses.table import ANALYSES
 
 __all__ = ["run"]
 
 PROBE_WORDS = (
-    "names with commas between, or all: cluster, geometry, knn, linear, retrieve, reverse, svm. By name alone, for they take minutes: "
-    "layers (a probe a layer), cues (shape or texture), dissect (units and concepts, needs masks), equivariance (features under a flip and a "
-    "turn), similarity (CKA of layers and of runs), stitching (parts of two runs, needs labels), and what a copy can be taught: finetune "
-    "(classes), segment (pixels, needs masks), detect (boxes)"
+    f"names with commas between, or all: {', '.join(f'{name} ({entry.summary})' for name, entry in PROBES.items())}. Only by name, as they "
+    f"take minutes: {', '.join(f'{name} ({entry.summary})' for name, entry in (*LAYER_PROBES.items(), *ANALYSES.items()))}"
 )
 
 
@@ -66,7 +66,6 @@ def run(arguments: list[str]) -> int:
 
 def _one(read: Measure, how: dict[str, Any]) -> int:
     from selfsight.api import Run
-    from selfsight.workflows.evaluate.analyses.table import ANALYSES
     from selfsight.workflows.evaluate.tables import score_table
 
     run = Run(read.runs[0], size=read.size, device=read.device)

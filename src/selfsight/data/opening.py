@@ -5,55 +5,22 @@ import glob as globbing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from selfsight.core.errors import DataError, UsageError
 from selfsight.data.listing import Listing, ListingSubset, display
+from selfsight.data.readers.table import FILE_READERS, READERS
 from selfsight.data.source import Source, Subset, sample_rows
+from selfsight.data.spec import Spec, nearest
 
-__all__ = ["SCHEMES", "Spec", "open_source", "parse", "scan_once", "typical_side"]
+__all__ = ["FORMS", "open_source", "parse", "scan_once", "typical_side"]
 
 Progress = Callable[[int, int], object]
-_FORMS = "a folder, a .tar, a .parquet, shards by glob, digits, photo:NAME, torchvision:NAME, hf:OWNER/NAME or world:NAME"
-
-
-@dataclass(frozen=True)
-class Spec:
-    """A data set's name taken apart: ``scheme:name?option=value&option=value``. Paths have the scheme ``path``."""
-
-    text: str
-    scheme: str
-    name: str
-    options: dict[str, str]
-
-    def allow(self, *known: str) -> None:
-        """Refuse options that nobody reads.
-
-        Raises:
-            UsageError: naming the nearest known option.
-        """
-        for option in self.options:
-            if option not in known:
-                hint = nearest(option, known) or f"Known: {', '.join(known)}."
-                raise UsageError(f"{self.text} has an unknown option {option!r}.", hint)
-
-    def number(self, option: str, default: int) -> int:
-        """An option as a whole number of 0 or more.
-
-        Raises:
-            UsageError: it is something else.
-        """
-        value = self.options.get(option, str(default))
-        if not value.isdecimal():
-            raise UsageError(f"{option}={value} in {self.text} is not a whole number.", f"Write for example {option}={default}.")
-        return int(value)
-
-    def flag(self, option: str, *, default: bool) -> bool:
-        """An option as yes or no."""
-        return self.options.get(option, str(default)).lower() in ("1", "true", "yes")
+FORMS = "; ".join(entry.summary for entry in (*FILE_READERS.values(), *READERS.values()))
+"""All kinds of data, for help texts."""
 
 
 def parse(text: str) -> Spec:
@@ -64,15 +31,9 @@ def parse(text: str) -> Spec:
     options = dict(part.split("=", 1) for part in tail.split("&") if "=" in part) if mark and "=" in tail else {}
     name = name if options else text
     scheme, colon, rest = name.partition(":")
-    if name in SCHEMES:
+    if name in READERS:
         return Spec(text, name, "", options)
-    return Spec(text, scheme, rest, options) if colon and scheme in SCHEMES else Spec(text, "path", name, options)
-
-
-def nearest(word: str, known: tuple[str, ...] | list[str]) -> str:
-    """A question that offers the known word that looks most like this one; empty if none does."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"Did you mean {close[0]}?" if close else ""
+    return Spec(text, scheme, rest, options) if colon and scheme in READERS else Spec(text, "path", name, options)
 
 
 def open_source(
@@ -109,7 +70,7 @@ def open_source(
     parsed = parse(str(spec))
     if limit is not None and limit < 1:
         raise UsageError(f"A limit of {limit} items leaves nothing.", "Give 1 or more.")
-    if parsed.scheme in _MADE:
+    if parsed.scheme in READERS.having("generated"):
         return _made(parsed, size, limit, seed, told=truth is not None or bool(where))
     listing = _with_truth(_listing(parsed), truth, where or parsed.options.get("where", ""))
     return _packed(listing, size, limit, seed, cache, progress)
@@ -119,8 +80,12 @@ def _made(spec: Spec, size: int | None, limit: int | None, seed: int, *, told: b
     """A source that needs no files."""
     if told:
         raise UsageError(f"{spec.text} brings its own truth.", "Give truth and where for folders and archives only.")
-    source = _MADE[spec.scheme](spec, size)
+    source = _generated(spec, size)
     return source if limit is None or limit >= len(source) else Subset(source, sample_rows(len(source), limit, seed))
+
+
+def _generated(spec: Spec, size: int | None) -> Source:
+    return cast("Source", READERS.load(spec.scheme)(spec, size))
 
 
 def _packed(listing: Listing, size: int | None, limit: int | None, seed: int, cache: Path | None, progress: Progress | None) -> Source:
@@ -141,8 +106,8 @@ def typical_side(spec: str | Path) -> int:
         DataError: there is nothing there.
     """
     parsed = parse(str(spec))
-    if parsed.scheme in _MADE:
-        return min(_MADE[parsed.scheme](parsed, None).shape)
+    if parsed.scheme in READERS.having("generated"):
+        return min(_generated(parsed, None).shape)
     from selfsight.data.pack import sample_sides
 
     sides = sample_sides(_listing(parsed))
@@ -189,79 +154,34 @@ def _listing(spec: Spec) -> Listing:
 
 
 def _scan(spec: Spec) -> Listing:
-    if spec.scheme == "hf":
-        from selfsight.data.readers.hub import hub_listing
-
-        return hub_listing(spec)
-    if spec.scheme == "torchvision":
-        from selfsight.data.readers.hub import torchvision_listing
-
-        return torchvision_listing(spec)
+    if spec.scheme in READERS:
+        return cast("Listing", READERS.load(spec.scheme)(spec, None))
     spec.allow("where")
     path = Path(spec.name).expanduser()
     if path.is_dir():
-        from selfsight.data.readers.folder import FolderListing
-
-        return FolderListing(path, spec.text)
+        return FILE_READERS.load("folder")(spec, [path])
     paths = [path] if path.is_file() else sorted(Path(found) for found in globbing.glob(str(path), recursive=True))  # noqa: PTH207 - absolute patterns too
     if not paths:
         raise _unknown(spec, path)
-    return _archive(paths, spec)
-
-
-def _archive(paths: list[Path], spec: Spec) -> Listing:
-    from selfsight.data.readers.archive import ParquetListing, TarListing
-
     endings = {path.suffix.lower() for path in paths}
-    if endings == {".tar"}:
-        return TarListing(paths, spec.text)
-    if endings <= {".parquet", ".pq"}:
-        return ParquetListing(paths, spec.text)
+    for name, entry in FILE_READERS.items():
+        if entry.traits and endings.issubset(entry.traits):
+            return FILE_READERS.load(name)(spec, paths)
     raise UsageError(
         f"{spec.text} names files that are no data set: {', '.join(sorted(ending or 'no extension' for ending in endings))}.",
-        "Give a folder, .tar or .parquet files; one picture alone is photo:PATH.",
+        f"Give {'; '.join(entry.summary for entry in FILE_READERS.values())}; one image alone is photo:PATH.",
     )
 
 
 def _unknown(spec: Spec, path: Path) -> DataError | UsageError:
     scheme, colon, rest = spec.name.partition(":")
     if colon and scheme.isalpha() and len(scheme) > 1:
-        hint = difflib.get_close_matches(scheme, list(SCHEMES), n=1, cutoff=0.5)
+        hint = difflib.get_close_matches(scheme, list(READERS), n=1, cutoff=0.5)
         return UsageError(
             f"{spec.text} names an unknown kind of data, {scheme!r}.",
-            f"Did you mean {hint[0]}:{rest}?" if hint else f"Give {_FORMS}.",
+            f"Did you mean {hint[0]}:{rest}?" if hint else f"Give {FORMS}.",
         )
     beside = [display(entry.name) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    return DataError(f"There is no {display(spec.name)}.", nearest(path.name, beside) or nearest(spec.name, SCHEMES) or f"Give {_FORMS}.")
-
-
-def _digits(spec: Spec, _: int | None) -> Source:
-    from selfsight.data.readers.photo import digits
-
-    return digits(spec)
-
-
-def _photo(spec: Spec, size: int | None) -> Source:
-    from selfsight.data.readers.photo import PhotoSource
-
-    spec.allow("count", "size", "seed", "crop")
-    name, count, side = spec.name, spec.number("count", 10_000), spec.number("size", size or 64)
-    return PhotoSource(name, count=count, size=side, seed=spec.number("seed", 0), crop=spec.flag("crop", default=True), spec=spec.text)
-
-
-def _world(spec: Spec, size: int | None) -> Source:
-    from selfsight.data.worlds.shapes import PRESETS, ShapesWorld
-
-    if spec.name != "shapes":
-        raise UsageError(f"There is no world {spec.name!r}.", "Did you mean world:shapes?")
-    spec.allow("preset", "count", "size", "seed", "split")
-    preset, split = spec.options.get("preset", "learnable"), spec.options.get("split", "train")
-    if preset not in PRESETS:
-        raise UsageError(f"world:shapes has no preset {preset!r}.", nearest(preset, list(PRESETS)) or f"Known: {', '.join(PRESETS)}.")
-    count, side = spec.number("count", 10_000 if split == "train" else 2_000), spec.number("size", size or 32)
-    return ShapesWorld(PRESETS[preset], count=count, size=side, seed=spec.number("seed", 0), split=split, spec=spec.text)
-
-
-_MADE: dict[str, Callable[[Spec, int | None], Source]] = {"digits": _digits, "photo": _photo, "world": _world}
-SCHEMES = ("digits", "hf", "photo", "torchvision", "world")
-"""What may stand before the colon."""
+    return DataError(
+        f"There is no {display(spec.name)}.", nearest(path.name, beside) or nearest(spec.name, tuple(READERS)) or f"Give {FORMS}."
+    )

@@ -11,8 +11,8 @@ from PIL import Image
 from selfsight.core.errors import DataError, MissingExtra, UsageError
 from selfsight.data.decode import Payload, Unreadable
 from selfsight.data.listing import Annotations, Listing, digest
-from selfsight.data.opening import Spec, nearest
 from selfsight.data.source import LazySequence, Rows, Truth
+from selfsight.data.spec import Spec, nearest
 
 __all__ = ["IndexedListing", "hub_listing", "torchvision_listing"]
 
@@ -40,7 +40,7 @@ class IndexedListing:
             yield value if isinstance(value, bytes | Path | Image.Image) else Unreadable(f"a {type(value).__name__} is no picture")
 
 
-def torchvision_listing(spec: Spec) -> Listing:
+def torchvision_listing(spec: Spec, size: int | None = None) -> Listing:  # noqa: ARG001
     """``torchvision:CIFAR10?root=DIR&train=true&download=false``; other options are handed to the data set as they are.
 
     Raises:
@@ -78,7 +78,7 @@ def _plain(value: str) -> str | bool:
     return {"true": True, "false": False}.get(value.lower(), value)
 
 
-def hub_listing(spec: Spec) -> Listing:
+def hub_listing(spec: Spec, size: int | None = None) -> Listing:  # noqa: ARG001
     """``hf:OWNER/NAME?split=train&config=NAME``, through the package datasets and its own cache.
 
     Raises:

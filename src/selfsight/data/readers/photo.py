@@ -9,11 +9,11 @@ import numpy as np
 from selfsight.core.clock import key
 from selfsight.core.errors import DataError, UsageError
 from selfsight.data.decode import Unreadable, decode
-from selfsight.data.opening import Spec, nearest
 from selfsight.data.readers.memory import ArraySource, RenderedSource
 from selfsight.data.source import Rows, Source, Truth
+from selfsight.data.spec import Spec, nearest
 
-__all__ = ["PHOTOGRAPHS", "PhotoSource", "digits", "photograph"]
+__all__ = ["PHOTOGRAPHS", "PhotoSource", "digits", "open_photo", "photograph"]
 
 PHOTOGRAPHS = {
     "astronaut": "astronaut.png",
@@ -56,7 +56,7 @@ def photograph(name: str) -> np.ndarray:
         raise DataError(f"{path} cannot be read: {problem}.", "Give another photograph.") from None
 
 
-def digits(spec: Spec) -> Source:
+def digits(spec: Spec, size: int | None = None) -> Source:  # noqa: ARG001
     """scikit-learn's 1,797 handwritten digits, 8 x 8 brought to 32 x 32, three channels.
 
     ``digits?split=test`` is every fifth of them, ``split=train`` the rest; without a split: all.
@@ -122,3 +122,19 @@ class PhotoSource(RenderedSource):
     def truth(self, rows: Rows) -> Truth:
         """Nothing is known, but that all belong together."""
         return Truth(groups=np.zeros(len(rows), dtype=np.int64))
+
+
+def open_photo(spec: Spec, size: int | None) -> Source:
+    """Random crops of one photograph; options count, size, seed and crop.
+
+    Args:
+        spec: ``photo:NAME`` or ``photo:PATH``.
+        size: side of the crops in pixels; 64 by default.
+
+    Raises:
+        UsageError: an unknown option.
+        DataError: there is no such photograph.
+    """
+    spec.allow("count", "size", "seed", "crop")
+    name, count, side = spec.name, spec.number("count", 10_000), spec.number("size", size or 64)
+    return PhotoSource(name, count=count, size=side, seed=spec.number("seed", 0), crop=spec.flag("crop", default=True), spec=spec.text)

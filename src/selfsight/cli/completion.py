@@ -1,0 +1,117 @@
+"""``selfsight completion``: names and options on the tab key."""
+
+import io
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import redirect_stdout, suppress
+from importlib import import_module
+from typing import Any
+
+from selfsight.core.errors import UsageError
+from selfsight.core.registry import Registry
+
+__all__ = ["candidates", "run"]
+
+SCRIPTS = {
+    "bash": """_selfsight() {
+    local words=("${COMP_WORDS[@]:1:COMP_CWORD-1}")
+    COMPREPLY=($(compgen -W "$(selfsight completion candidates -- "${words[@]}" 2>/dev/null)" -- "${COMP_WORDS[COMP_CWORD]}"))
+}
+complete -o default -F _selfsight selfsight
+""",
+    "zsh": """#compdef selfsight
+_selfsight() {
+    local -a found
+    found=(${(f)"$(selfsight completion candidates -- ${words[2,CURRENT-1]} 2>/dev/null)"})
+    compadd -a found || _files
+}
+compdef _selfsight selfsight
+""",
+    "fish": """complete -c selfsight -a '(selfsight completion candidates -- (commandline -opc)[2..] 2>/dev/null)'
+""",
+}
+
+
+def _registries(verb: str, option: str, words: Sequence[str]) -> Iterable[Registry[Any]]:
+    """The registries that an option's value is a name of; each is imported only when it is asked for."""
+    if verb == "discover":
+        from selfsight.workflows.discover.table import DISCOVERIES
+
+        if option == "--what":
+            return (DISCOVERIES,)
+        what = words[words.index("--what") + 1] if "--what" in words[:-1] else DISCOVERIES.default
+        choices = DISCOVERIES[what].choices if what in DISCOVERIES else None
+        return (choices,) if option == "--method" and choices is not None else ()
+    places = {
+        ("learn", "--method"): ("methods.table:METHODS",),
+        ("learn", "--backbone"): ("backbones.table:BACKBONES",),
+        ("doctor", "--names"): ("backbones.table:BACKBONES",),
+        ("explain", "--methods"): ("explain.attribution.table:ATTRIBUTIONS",),
+        ("measure", "--probes"): (
+            "measure.probes.table:PROBES",
+            "measure.probes.table:LAYER_PROBES",
+            "workflows.evaluate.analyses.table:ANALYSES",
+        ),
+    }
+    found = [place.split(":") for place in places.get((verb, option), ())]
+    return [getattr(import_module(f"selfsight.{module}"), name) for module, name in found]
+
+
+def _options(arguments: list[str]) -> list[str]:
+    """The options that the help text of a verb names."""
+    verb, *rest = arguments
+    text = io.StringIO()
+    with redirect_stdout(text), suppress(SystemExit):
+        import_module(f"selfsight.cli.{verb}").run([*rest, "--help"])
+    return sorted({*re.findall(r"(?<![\w-])--[a-z][a-z0-9.-]*", text.getvalue())})
+
+
+def candidates(words: Sequence[str]) -> list[str]:
+    """What can follow some words of a command line: verbs, names of a registry, or options.
+
+    Args:
+        words: the complete words after ``selfsight``.
+
+    Returns:
+        Candidates; empty where only files can follow.
+    """
+    from selfsight.cli import VERBS
+
+    if not words:
+        return list(VERBS)
+    if words[0] not in VERBS:
+        return []
+    if words[0] == "completion":
+        return list(SCRIPTS)
+    registries = _registries(words[0], words[-1], words) if words[-1].startswith("--") else ()
+    names = [name for registry in registries for name in registry.names()]
+    if names:
+        return names
+    verbs = ("attribute", "sheet", "invert", "maximise", "compare", "diagnose")
+    if words[0] == "explain" and len(words) == 1:
+        return list(verbs)
+    within = [word for word in words[1:2] if words[0] == "explain" and word in verbs]
+    return _options([words[0], *within])
+
+
+def run(arguments: list[str]) -> int:
+    """Print a shell's script, or candidates; return the exit code.
+
+    Raises:
+        UsageError: no such shell.
+    """
+    if arguments[:2] == ["candidates", "--"]:
+        sys.stdout.write("".join(f"{name}\n" for name in candidates(arguments[2:])))
+        return 0
+    if arguments[:1] in ([], ["-h"], ["--help"]):
+        sys.stdout.write(
+            "usage: selfsight completion bash|zsh|fish\n\nPrint a script that completes verbs, options and names on the tab key:\n"
+            '  bash: eval "$(selfsight completion bash)"\n  zsh:  eval "$(selfsight completion zsh)"\n'
+            "  fish: selfsight completion fish | source\n"
+        )
+        return 0
+    if arguments[0] not in SCRIPTS:
+        raise UsageError(f"There is no completion for {arguments[0]!r}.", f"Shells are: {', '.join(SCRIPTS)}.")
+    sys.stdout.write(SCRIPTS[arguments[0]])
+    return 0
