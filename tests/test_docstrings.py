@@ -9,7 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "selfsight"
 ROOMS = ("api.py", "data", "objectives", "measure", "explain", "discover", "workflows")
-UNFINISHED = {"api.py", "data", "measure", "explain", "discover", "workflows"}
+UNFINISHED = {"api.py", "data", "measure/analysis/equivariance.py", "explain", "discover", "workflows"}
 SECTIONS = r"Args|Returns|Yields|Raises|Attributes|Example|Examples|Note|Notes|References|Source"
 CITATION = re.compile(r"arXiv:\d{4}\.\d{4,5}|[A-Z]\w+[^.;]*?\b(19|20)\d\d\b")
 
@@ -95,7 +95,7 @@ def _faults(function: Function, owner: ast.ClassDef | None) -> list[str]:
     return faults + [f"Raises does not name {name}" for name in sorted(_raised(function) - set(_entries(docstring, "Raises") or []))]
 
 
-@pytest.mark.parametrize("file", [file for file in _files(*ROOMS) if file.split("/")[0] not in UNFINISHED])
+@pytest.mark.parametrize("file", [file for file in _files(*ROOMS) if not file.startswith(tuple(UNFINISHED))])
 def test_arguments_and_errors_are_documented(file: str) -> None:
     tree = ast.parse((SOURCE / file).read_text())
     faults = [(f"{file}:{function.lineno} {function.name}", _faults(function, owner)) for function, owner in _public(tree)]

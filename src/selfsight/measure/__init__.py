@@ -1,1 +1,1 @@
-"""Measures: a number, its spread, and the floors beside it."""
+"""Measuring representations: metrics, probes and analyses."""

@@ -1,4 +1,4 @@
-"""Floors: the same score of raw pixels and of the same network untrained. A score that beats neither has not been earned."""
+"""Baselines: the same score of raw pixels and of the untrained network. A representation has to exceed both."""
 
 from collections.abc import Callable, Iterator
 
@@ -21,26 +21,48 @@ UNTRAINED_SEEDS = 3
 
 
 def pixel_encoder(mean: Tensor, std: Tensor) -> Encoder:
-    """The two plain forms of raw pixels at 32 x 32 (antialiased), channel-normalised: as they are, and centred per image."""
+    """Encoder with two forms of raw pixels at 32 x 32 (antialiased): normalised per channel, and also centred per image.
 
-    def encode(pictures: Tensor) -> dict[str, Tensor]:
-        plain = (pictures - mean[:, None, None]) / std[:, None, None]
-        centred = plain - plain.mean((1, 2, 3), keepdim=True)
-        return {"channel-normalised": plain.flatten(1), "channel-normalised, centred per image": centred.flatten(1)}
+    Args:
+        mean: mean (C,) of each channel.
+        std: standard deviation (C,) of each channel.
+    """
+
+    def encode(images: Tensor) -> dict[str, Tensor]:
+        normalised = (images - mean[:, None, None]) / std[:, None, None]
+        centred = normalised - normalised.mean((1, 2, 3), keepdim=True)
+        return {"channel-normalised": normalised.flatten(1), "channel-normalised, centred per image": centred.flatten(1)}
 
     return encode
 
 
 def channel_statistics(source: Source, *, seed: int = 0, count: int = 2000) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel over some pictures of a source, values in [0, 1]."""
+    """Mean and standard deviation of each channel over a sample of images, values in [0, 1].
+
+    Args:
+        source: the data set.
+        seed: of the sample.
+        count: maximum number of images.
+    """
     rows = np.random.default_rng(seed).permutation(len(source))[:count]
-    pictures = central_square(load_images(source, np.sort(rows)), PIXEL_SIDE)
-    return pictures.mean((0, 2, 3)), pictures.std((0, 2, 3)).clamp(min=1e-3)
+    images = central_square(load_images(source, np.sort(rows)), PIXEL_SIDE)
+    return images.mean((0, 2, 3)), images.std((0, 2, 3)).clamp(min=1e-3)
 
 
 @torch.no_grad()
 def estimate_statistics(phi: Representation, source: Source, *, seed: int = 0, count: int = 2048, batch: int = 256) -> bool:
-    """Give batch norms the mean statistics of training pictures (cumulative average); whether there were any batch norms."""
+    """Set the running statistics of batch norms to their cumulative average over training images.
+
+    Args:
+        phi: the representation, changed in place.
+        source: training images.
+        seed: of the sample.
+        count: maximum number of images.
+        batch: approximate number of images per batch.
+
+    Returns:
+        Whether the network has batch norms.
+    """
     norms = [layer for layer in phi.backbone.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     if not norms:
         return False
@@ -58,7 +80,16 @@ def estimate_statistics(phi: Representation, source: Source, *, seed: int = 0, c
 def untrained_networks(
     phi: Representation, source: Source, *, seeds: int = UNTRAINED_SEEDS
 ) -> Iterator[tuple[str, int, Callable[[], Representation]]]:
-    """The plain forms of the untrained network, each for several seeds: batch statistics as initialised, and estimated on training pictures."""
+    """Forms of the untrained network, each with several seeds: batch statistics as initialised, and estimated on training images.
+
+    Args:
+        phi: the representation whose architecture is used.
+        source: training images.
+        seeds: number of random initialisations.
+
+    Yields:
+        Form, seed, and a function that builds the network.
+    """
     has_norms = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in phi.backbone.modules())
     for form in ("batch statistics as initialised", "batch statistics estimated") if has_norms else ("as initialised",):
         for seed in range(seeds):

@@ -1,4 +1,4 @@
-"""Numbers with their spread."""
+"""Features, and scores with their intervals."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,12 +13,18 @@ from selfsight.render.panels import facts, interval, panel, table
 __all__ = ["Features", "Score", "Scores", "proportion", "spread_of_table"]
 
 DRAWS = 1000
-"""Bootstrap draws for the interval of a share."""
+"""Bootstrap samples for the interval of a proportion."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """A value and the bounds of its 95 % bootstrap interval over test samples. Fractions lie in [0, 1]."""
+    """A value with its 95 % bootstrap interval over test samples; fractions lie in [0, 1].
+
+    Attributes:
+        value: of all test samples.
+        low: lower bound of the interval.
+        high: upper bound of the interval.
+    """
 
     value: float
     low: float
@@ -34,12 +40,12 @@ class Score:
 
 @dataclass(frozen=True)
 class Scores:
-    """What one measure says.
+    """Result of one measure.
 
     Attributes:
         values: scores by name.
-        protocol: how it was measured, in words.
-        readout: what was fitted, if anything was.
+        protocol: description of the measurement.
+        readout: the fitted model, if any.
     """
 
     values: dict[str, Score]
@@ -47,16 +53,22 @@ class Scores:
     readout: Readout | None = None
 
     def _repr_html_(self) -> str:
-        rows = [(name, interval(one.value, one.low, one.high)) for name, one in self.values.items()]
+        rows = [(name, interval(score.value, score.low, score.high)) for name, score in self.values.items()]
         return panel("Scores, with 95 % intervals", table(("score", ""), rows), facts({"protocol:": self.protocol}))
 
 
 @dataclass(frozen=True)
 class Features:
-    """Rows of features of a training and a test part, with their labels (-1: unknown).
+    """Features of a training and a test part, with their annotations.
 
-    ``twins``: features of two views of each of some test pictures, for measures of alignment.
-    ``truths``: all that is known of both parts, for measures that ask for more than labels.
+    Attributes:
+        train: features (N, D) of the training part.
+        test: features (M, D) of the test part.
+        train_labels: labels (N,); -1: unknown.
+        test_labels: labels (M,); -1: unknown.
+        classes: names of the classes.
+        twins: features of two views of each of some test images, for alignment.
+        truths: all annotations of both parts, for measures that need more than labels.
     """
 
     train: Float[np.ndarray, "train dim"]
@@ -69,14 +81,19 @@ class Features:
 
     @property
     def known(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Rows and labels of both parts where labels are known."""
+        """Features and labels of the labelled samples of both parts."""
         assert self.train_labels is not None and self.test_labels is not None  # noqa: PT018
         train, test = self.train_labels >= 0, self.test_labels >= 0
         return self.train[train], self.train_labels[train], self.test[test], self.test_labels[test]
 
 
 def proportion(correct: Bool[np.ndarray, " sample"], seed: int = 0) -> Score:
-    """The share of true values, with its bootstrap interval (the binomial distribution of resampled counts)."""
+    """Fraction of true values, with a bootstrap interval (binomial distribution of resampled counts).
+
+    Args:
+        correct: mask (N,).
+        seed: of the interval.
+    """
     count, value = len(correct), float(correct.mean())
     draws = np.random.default_rng(seed).binomial(count, value, DRAWS) / count
     low, high = np.quantile(draws, (0.025, 0.975))
@@ -86,11 +103,18 @@ def proportion(correct: Bool[np.ndarray, " sample"], seed: int = 0) -> Score:
 def spread_of_table(
     table: Int[np.ndarray, "row column"], measures: dict[str, Callable[[np.ndarray], float]], seed: int = 0, draws: int = 200
 ) -> dict[str, Score]:
-    """Scores of a contingency table with bootstrap intervals: samples are drawn again, which draws the cells multinomially."""
+    """Scores of a contingency table with bootstrap intervals; resampling samples resamples the cells multinomially.
+
+    Args:
+        table: contingency table (R, C).
+        measures: functions of a table by name of the score.
+        seed: of the intervals.
+        draws: bootstrap samples.
+    """
     generator, total = np.random.default_rng(seed), int(table.sum())
     drawn = generator.multinomial(total, table.ravel() / total, draws).reshape(draws, *table.shape)
     scores = {}
     for name, measure in measures.items():
-        low, high = np.quantile([measure(one) for one in drawn], (0.025, 0.975))
+        low, high = np.quantile([measure(drawn_table) for drawn_table in drawn], (0.025, 0.975))
         scores[name] = Score(measure(table), float(low), float(high))
     return scores
