@@ -45,6 +45,13 @@ def _inherits_docstring(owner: ast.ClassDef, name: str) -> bool:
     return False
 
 
+def _implements_protocol(function: Function) -> bool:
+    """Whether a protocol within selfsight documents a method of the same name and arguments."""
+    protocols = [node for nodes in CLASSES.values() for node in nodes if any("Protocol" in ast.unparse(base) for base in node.bases)]
+    methods = [node for protocol in protocols for node in protocol.body if isinstance(node, Function) and node.name == function.name]
+    return any(ast.get_docstring(node) and _arguments(node) == _arguments(function) for node in methods)
+
+
 def _public(tree: ast.Module) -> Iterator[tuple[Function, ast.ClassDef | None]]:
     for node in tree.body:
         if isinstance(node, Function) and not node.name.startswith("_"):
@@ -85,7 +92,8 @@ def _faults(function: Function, owner: ast.ClassDef | None) -> list[str]:
     if len(wanted) < 2 or overload:
         return []
     if docstring is None:
-        excused = owner is not None and (function.name.startswith("__") or _inherits_docstring(owner, function.name))
+        inherited = owner is not None and (_inherits_docstring(owner, function.name) or _implements_protocol(function))
+        excused = inherited or function.name.startswith("__")
         return [] if excused else ["no docstring"]
     given = _entries(docstring, "Args")
     if given is None:

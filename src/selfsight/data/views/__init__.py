@@ -1,1 +1,1 @@
-"""How images become views: whole batches at once, on the device that holds them."""
+"""Views: augmentation of whole batches, on the device that holds them."""

@@ -1,4 +1,4 @@
-"""Chance for view recipes: every number is drawn on the CPU, for the whole global batch, from seed, step and a path."""
+"""Random numbers of view recipes: drawn on the CPU for the whole global batch, keyed by seed, step and a path."""
 
 from dataclasses import dataclass
 
@@ -13,10 +13,15 @@ __all__ = ["KeyedRandom"]
 
 @dataclass(frozen=True)
 class KeyedRandom:
-    """Random numbers for the ``n`` images of a global batch at one moment.
+    """Random numbers for the ``n`` images of a global batch at one step.
 
-    ``path`` tells views and operations apart: each has a stream of its own, so that adding an operation
-    to a recipe leaves what the others draw unchanged.
+    Each path, such as an operation of a view, has its own random stream, so that adding an operation to a recipe does not change what the
+    others draw.
+
+    Attributes:
+        n: number of images.
+        clock: seed and step.
+        path: identifies the view and the operation.
     """
 
     n: int
@@ -24,17 +29,23 @@ class KeyedRandom:
     path: tuple[int, ...] = ()
 
     def at(self, *steps: int) -> "KeyedRandom":
-        """The dice of a view, or of an operation of a view."""
+        """The random numbers of a sub-path: a view, or an operation of a view."""
         return KeyedRandom(self.n, self.clock, self.path + steps)
 
     def generator(self) -> torch.Generator:
-        """A generator seeded by the moment and the path."""
+        """A generator seeded by seed, step and path."""
         return torch.Generator().manual_seed(key(self.clock.seed, self.clock.step, *self.path))
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Float[Tensor, "batch ..."]:
-        """Uniform numbers in [low, high), one row an image."""
+        """Uniform numbers in [low, high), one row per image.
+
+        Args:
+            *shape: shape of a row.
+            low: lower bound.
+            high: upper bound.
+        """
         return low + (high - low) * torch.rand(self.n, *shape, generator=self.generator())
 
     def normal(self, *shape: int) -> Float[Tensor, "batch ..."]:
-        """Standard normal numbers, one row an image."""
+        """Standard normal numbers, one row of the given shape per image."""
         return torch.randn(self.n, *shape, generator=self.generator())

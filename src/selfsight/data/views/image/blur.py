@@ -18,10 +18,11 @@ class Blur:
     """Gaussian blur of views.
 
     Attributes:
-        p: the probability that an image is blurred.
-        low, high: the standard deviation in pixels of the view is uniform between them.
-        kernel: length of the kernel in pixels of the view, odd; 0: the odd number nearest above a tenth of the view's side,
-            as SimCLR's (Chen et al. 2020, arXiv:2002.05709).
+        p: probability that an image is blurred.
+        low: minimum standard deviation in pixels of the view.
+        high: maximum standard deviation; it is uniform between the two.
+        kernel: length of the kernel in pixels of the view, odd; 0: a tenth of the view's side, rounded to an odd number,
+            as in SimCLR (Chen et al. 2020, arXiv:2002.05709).
     """
 
     p: float = 0.5
@@ -30,19 +31,25 @@ class Blur:
     kernel: int = 0
 
     def draw(self, dice: KeyedRandom) -> dict[str, Tensor]:
-        """``sigma`` (batch), 0 where there is no blur."""
+        """``sigma`` (N,), 0 for no blur."""
         sigma = dice.at(1).uniform(low=self.low, high=self.high)
         return {"sigma": torch.where(dice.at(2).uniform() < self.p, sigma, 0.0)}
 
     def taps(self, size: int) -> int:
-        """The kernel's length for views of this side."""
+        """Length of the kernel for views of this side."""
         return self.kernel or (size // 10) | 1
 
 
 def gaussian_blur(
     images: Float[Tensor, "batch channel height width"], sigma: Float[Tensor, " batch"], kernel: int
 ) -> Float[Tensor, "batch channel height width"]:
-    """Blur with a standard deviation of its own for each image and reflected borders; equal to torchvision's. 0: no blur."""
+    """Gaussian blur with one standard deviation per image and reflected borders; equal to torchvision's.
+
+    Args:
+        images: (N, C, H, W).
+        sigma: standard deviation (N,) in pixels; 0: no blur.
+        kernel: length of the kernel in pixels, odd.
+    """
     height, width = images.shape[2:]
     reach = kernel // 2
     padded = pad(images, (reach, reach, reach, reach), mode="reflect")

@@ -1,13 +1,13 @@
-"""Changes of colour: composed into one matrix an image, or step by step with torchvision's clamps.
+"""Colour augmentation: composed into one matrix per image, or step by step with torchvision's clamping.
 
-Brightness, contrast, saturation, hue (as a rotation about the grey axis) and greyscale are affine in colour. Contrast
-moves colours away from the mean grey of the picture as it is at that point of the chain, which is itself affine in the
-mean colour m of the view, so the whole chain is ``x -> M x + P m`` with two 3 x 3 matrices an image that are
-known before any pixel is touched. A pixel is clamped to [0, 1] once, at the end.
+Brightness, contrast, saturation, hue (as a rotation about the grey axis) and greyscale are affine in colour. Contrast moves colours away
+from the mean grey of the image at that point of the chain, which is affine in the mean colour m of the view. So the chain is
+``x -> M x + P m`` with two 3 x 3 matrices per image that are known before any pixel is processed. Pixels are clamped to [0, 1] once, at
+the end.
 
-torchvision clamps after every step, and turns hue in HSV, where primary and secondary colours are mapped to each other
-but those between are not rotated. Each function alone agrees with torchvision's to 1e-5 (hue: in the ``exact`` form); the
-composed chain does not. On photographs, values in [0, 1], always jittered, against the exact chain:
+torchvision clamps after every step and shifts hue in HSV, which maps primary and secondary colours to each other but does not rotate those
+in between. Each function alone agrees with torchvision's to 1e-5 (hue: in the ``exact`` form); the composed chain does not. Differences
+from the exact chain on photographs, values in [0, 1], always jittered:
 
 ======================  =====  =======  =========
 jitter                  mean   largest  over 0.01
@@ -18,7 +18,7 @@ jitter                  mean   largest  over 0.01
 .8 .8 .8, no hue        0.006  0.56     11 %
 ======================  =====  =======  =========
 
-Nearly all of it is the hue; the rest are values that a step in between would have clamped.
+Nearly all of the difference is due to hue; the rest are values that torchvision clamps at an intermediate step.
 """
 
 from dataclasses import dataclass
@@ -41,10 +41,12 @@ class Jitter:
     """Random brightness, contrast, saturation and hue, in random order, as torchvision's ``ColorJitter``.
 
     Attributes:
-        brightness, contrast, saturation: the factor is uniform in ``1 - value`` to ``1 + value`` (not below 0).
-        hue: the turn is uniform in ``-hue`` to ``hue`` of the whole circle; at most 0.5.
-        p: the probability that an image is changed at all.
-        exact: clamp after each step and turn hue in HSV, as torchvision does; slower.
+        brightness: the factor is uniform in ``1 - value`` to ``1 + value`` (not below 0).
+        contrast: as for brightness.
+        saturation: as for brightness.
+        hue: the shift is uniform in ``-hue`` to ``hue`` of the full circle; at most 0.5.
+        p: probability that an image is changed.
+        exact: clamp after each step and shift hue in HSV, as torchvision does; slower.
     """
 
     brightness: float = 0.4
@@ -55,7 +57,7 @@ class Jitter:
     exact: bool = False
 
     def draw(self, dice: KeyedRandom) -> dict[str, Tensor]:
-        """``factors`` (batch x 4; 1, 1, 1, 0 where nothing changes) and ``order`` (batch x 4)."""
+        """``factors`` (N, 4; 1, 1, 1, 0 for no change) and ``order`` (N, 4)."""
         spread = torch.tensor([self.brightness, self.contrast, self.saturation, self.hue])
         centre = torch.tensor([1.0, 1.0, 1.0, 0.0])
         low = torch.where(centre > 0, (centre - spread).clamp(min=0), -spread)
@@ -66,7 +68,13 @@ class Jitter:
 
 @dataclass(frozen=True)
 class Chain:
-    """A chain of colour changes of each image of a batch: ``x -> matrix @ x + pull @ mean(x) + shift``."""
+    """Composed colour change of each image of a batch: ``x -> matrix @ x + pull @ mean(x) + shift``.
+
+    Attributes:
+        matrix: (N, C, C).
+        pull: (N, C, C).
+        shift: (N, C).
+    """
 
     matrix: Float[Tensor, "batch channel channel"]
     pull: Float[Tensor, "batch channel channel"]
@@ -77,7 +85,7 @@ class Chain:
         return torch.cat([self.matrix, self.pull @ mean[..., None] + self.shift[..., None]], 2)
 
     def inverted(self, chosen: Bool[Tensor, " batch"]) -> "Chain":
-        """The chain with negatives at its end, ``x -> 1 - x``, for the chosen images."""
+        """The chain followed by inversion, ``x -> 1 - x``, for the chosen images."""
         sign = torch.where(chosen, -1.0, 1.0)
         return Chain(self.matrix * sign[:, None, None], self.pull * sign[:, None, None], self.shift * sign[:, None] + chosen[:, None])
 
@@ -99,32 +107,35 @@ def chain(
     grey: Bool[Tensor, " batch"] | None,
     channels: int = 3,
 ) -> Chain:
-    """The matrices of a colour chain.
+    """Compose a colour chain into matrices.
 
-    ``factors`` are those of brightness, contrast, saturation and hue, ``order`` the order in which they are applied;
-    ``grey`` says which images lose their colour at the end. Without three channels, saturation, hue and grey do nothing.
+    Args:
+        factors: (N, 4), of brightness, contrast, saturation and hue; None: no jitter.
+        order: order (N, 4) in which the factors are applied.
+        grey: whether an image is converted to greyscale at the end (N,).
+        channels: of the images; saturation, hue and grey have no effect unless there are three.
     """
-    given = factors if factors is not None else grey
-    assert given is not None, "a colour chain needs factors or grey"
-    n, device = len(given), given.device
-    weights = _grey(channels, device).expand(channels, channels)  # every row: the grey of a colour
-    one = torch.eye(channels, device=device)
-    matrix, pull = one.expand(n, -1, -1), torch.zeros(n, channels, channels, device=device)
+    present = factors if factors is not None else grey
+    assert present is not None, "a colour chain needs factors or grey"
+    n, device = len(present), present.device
+    weights = _grey(channels, device).expand(channels, channels)  # each row gives the grey value of a colour
+    identity = torch.eye(channels, device=device)
+    matrix, pull = identity.expand(n, -1, -1), torch.zeros(n, channels, channels, device=device)
     if factors is not None and order is not None:
         ratio = factors[..., None, None]
-        steps = (ratio * one)[:, :3].expand(n, 3, channels, channels).clone()
+        steps = (ratio * identity)[:, :3].expand(n, 3, channels, channels).clone()
         if channels == 3:
             steps[:, SATURATION] += (1 - ratio[:, SATURATION]) * weights
             steps = torch.cat([steps, _hue_turn(factors[:, HUE])[:, None]], 1)
         else:
-            steps = torch.cat([steps[:, :2], one.expand(n, 2, -1, -1)], 1)
+            steps = torch.cat([steps[:, :2], identity.expand(n, 2, -1, -1)], 1)
         steps = steps.gather(1, order[..., None, None].expand(n, 4, channels, channels))
-        away = ((1 - factors[:, CONTRAST, None]) * (order == CONTRAST))[..., None, None]
+        contrast_part = ((1 - factors[:, CONTRAST, None]) * (order == CONTRAST))[..., None, None]
         for at in range(4):
             mean_grey = weights @ (matrix + pull)
-            matrix, pull = steps[:, at] @ matrix, steps[:, at] @ pull + away[:, at] * mean_grey
+            matrix, pull = steps[:, at] @ matrix, steps[:, at] @ pull + contrast_part[:, at] * mean_grey
     if grey is not None and channels == 3:
-        last = torch.where(grey[:, None, None], weights, one)
+        last = torch.where(grey[:, None, None], weights, identity)
         matrix, pull = last @ matrix, last @ pull
     return Chain(matrix, pull, matrix.new_zeros(n, channels))
 
@@ -137,9 +148,12 @@ def _lightness(images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "
 def adjust(
     images: Float[Tensor, "batch 3 height width"], what: int, factor: Float[Tensor, " batch"]
 ) -> Float[Tensor, "batch 3 height width"]:
-    """One of torchvision's colour functions on images in [0, 1], clamped, with a factor of its own for each image.
+    """One of torchvision's colour functions, with one factor per image; clamped to [0, 1].
 
-    ``what``: 0 brightness, 1 contrast, 2 saturation, 3 hue (in HSV).
+    Args:
+        images: (N, 3, H, W) in [0, 1].
+        what: 0 brightness, 1 contrast, 2 saturation, 3 hue (in HSV).
+        factor: (N,); for hue the shift as a fraction of the circle.
     """
     if what == HUE:
         return _turned_hue(images, factor)
@@ -152,7 +166,7 @@ def adjust(
 
 
 def _turned_hue(images: Float[Tensor, "batch 3 height width"], turn: Float[Tensor, " batch"]) -> Float[Tensor, "batch 3 height width"]:
-    """Hue turned in HSV, in the closed form ``f(n) = V - V S max(0, min(k, 4 - k, 1))``, ``k = (n + 6 H) mod 6``."""
+    """Hue shifted in HSV, in the closed form ``f(n) = V - V S max(0, min(k, 4 - k, 1))``, ``k = (n + 6 H) mod 6``."""
     red, green, blue = images.unbind(1)
     value, low = images.amax(1), images.amin(1)
     range_ = value - low
@@ -174,7 +188,14 @@ def exact_chain(
     order: Int[Tensor, "batch 4"],
     grey: Bool[Tensor, " batch"] | None,
 ) -> Float[Tensor, "batch 3 height width"]:
-    """The chain of ``chain`` with torchvision's clamps and its hue, step by step, on images in [0, 1]."""
+    """The operations of ``chain`` step by step, with torchvision's clamping and hue.
+
+    Args:
+        images: (N, 3, H, W) in [0, 1].
+        factors: (N, 4), of brightness, contrast, saturation and hue.
+        order: order (N, 4) in which the factors are applied.
+        grey: whether an image is converted to greyscale at the end (N,); None: none.
+    """
     images = images.clone()
     for at in range(4):
         for what in range(4):
@@ -192,7 +213,14 @@ def solarised(
     low: Float[Tensor, " channel"],
     high: Float[Tensor, " channel"],
 ) -> Float[Tensor, "batch channel height width"]:
-    """Values above the middle of their range are mirrored about it, in the chosen images."""
+    """Solarisation of the chosen images, in place: values above the middle of their range are mirrored about it.
+
+    Args:
+        images: (N, C, H, W).
+        chosen: mask (N,).
+        low: smallest value (C,) of each channel.
+        high: largest value (C,) of each channel.
+    """
     rows = torch.nonzero(chosen)[:, 0]
     if len(rows):
         middle = ((low + high) / 2)[:, None, None]

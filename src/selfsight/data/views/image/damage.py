@@ -1,4 +1,4 @@
-"""Damage that is to be undone."""
+"""Corrupted views for denoising, inpainting and reconstruction."""
 
 from dataclasses import dataclass, field, replace
 
@@ -22,18 +22,20 @@ SYMMETRIC = Normalise((0.5,) * 3, (0.5,) * 3)
 
 
 def entire(noise: int) -> OneCrop:
-    """The whole picture, its values in [-1, 1], and a code of so many numbers: what generators learn from."""
+    """The full image with values in [-1, 1], and a noise vector of length ``noise``: input of generative methods."""
     return OneCrop(View(Crop((1.0, 1.0), (1.0, 1.0)), flip=0.0), noise=noise, normalise=SYMMETRIC)
 
 
 @dataclass(frozen=True)
 class Noisy:
-    """A view, and the same view under Gaussian noise (Vincent et al. 2008).
+    """A view with Gaussian noise and the clean view (denoising autoencoder, Vincent et al. 2008).
 
-    Views: two large ones, the damaged first. Hints: ``crop``, ``flip``, ``colour``, with one entry.
+    Views: two large ones, the corrupted first. Hints: ``crop``, ``flip``, ``colour``, with one entry.
 
     Attributes:
-        deviation: of the noise, in units of the normalised pixels; 0: both views are the same.
+        view: augmentation.
+        deviation: standard deviation of the noise, in units of the normalised pixels; 0: both views are equal.
+        normalise: mean and standard deviation of the pixels.
     """
 
     view: View = PLAIN
@@ -41,7 +43,6 @@ class Noisy:
     normalise: Normalise = SYMMETRIC
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
-        """The parameters of the view, and the noise."""
         dice = KeyedRandom(n, clock, (0,))
         values = self.view.draw(dice)
         if self.deviation:
@@ -49,7 +50,6 @@ class Noisy:
         return Drawn(values, frame)
 
     def make(self, images: Images, drawn: Drawn) -> Views:
-        """Damaged and clean."""
         values = dict(drawn.values)
         damage: Tensor | None = values.pop("damage", None)
         clean, hints = self.view.make(images, values, drawn.frame.size, self.normalise)
@@ -59,14 +59,16 @@ class Noisy:
 
 @dataclass(frozen=True)
 class Holed:
-    """A view with a square hole, and the same view whole (Pathak et al. 2016, arXiv:1604.07379).
+    """A view with a square hole and the intact view (context encoder, Pathak et al. 2016, arXiv:1604.07379).
 
-    Views: two large ones, the damaged first; the hole holds the mean colour. Hints: ``hole`` (batch x 1 x 4: left, top, right,
-    bottom as fractions of the view), ``crop``, ``flip``, ``colour``.
+    Views: two large ones, the corrupted first; the hole has the mean colour. Hints: ``hole`` (N, 1, 4; left, top, right, bottom as
+    fractions of the view), ``crop``, ``flip``, ``colour``.
 
     Attributes:
-        side: of the hole, as a share of the view's.
-        anywhere: the hole lies anywhere; if not, in the middle.
+        view: augmentation.
+        side: side of the hole as a fraction of the view's.
+        anywhere: whether the hole has a random position instead of the centre.
+        normalise: mean and standard deviation of the pixels.
     """
 
     view: View = PLAIN
@@ -75,32 +77,30 @@ class Holed:
     normalise: Normalise = SYMMETRIC
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
-        """The parameters of the view, and the place of the hole."""
         dice = KeyedRandom(n, clock, (0,))
         corner = dice.at(_DAMAGE).uniform(2) if self.anywhere else torch.full((n, 2), 0.5)
         corner = corner * (1 - self.side)
         return Drawn(self.view.draw(dice) | {"hole": torch.cat([corner, corner + self.side], 1)}, frame)
 
     def make(self, images: Images, drawn: Drawn) -> Views:
-        """Damaged and clean."""
         values = dict(drawn.values)
         hole = values.pop("hole").to(images.pixels.device)
         clean, hints = self.view.make(images, values, drawn.frame.size, self.normalise)
-        kept = {name: value[:, None] for name, value in (hints | {"hole": hole}).items()}
-        return Views((cut_out(clean, hole), clean), index=images.index, hints=kept)
+        all_hints = {name: value[:, None] for name, value in (hints | {"hole": hole}).items()}
+        return Views((cut_out(clean, hole), clean), index=images.index, hints=all_hints)
 
 
 @dataclass(frozen=True)
 class Scrambled:
-    """Two views, patches of which are noise, and the same views whole (SiT, Atito et al. 2021, arXiv:2104.03602).
+    """Two views in which patches are replaced by noise, and the two intact views (SiT, Atito et al. 2021, arXiv:2104.03602).
 
-    Views: four large ones, the damaged pair first. Hints: ``mask`` (batch x 2 x patches, true where noise), ``quarters`` and the rest
-    of ``TwoCrops``.
+    Views: four large ones, the corrupted pair first. Hints: ``mask`` (N, 2, patches; true for noise), ``quarters`` and the others of
+    ``TwoCrops``.
 
     Attributes:
-        crops: how the views are made; turns by right angles are told by ``quarters``.
-        mask: which patches are noise.
-        deviation: of the noise, in units of the normalised pixels.
+        crops: recipe of the two views; ``quarters`` is the number of right angles that they are rotated by.
+        mask: distribution of the replaced patches.
+        deviation: standard deviation of the noise, in units of the normalised pixels.
     """
 
     crops: TwoCrops = field(default_factory=lambda: TwoCrops(replace(SIMCLR_SMALL, turn=0.75), replace(SIMCLR_SMALL, turn=0.75)))
@@ -109,19 +109,17 @@ class Scrambled:
 
     @property
     def normalise(self) -> Normalise:
-        """That of the views."""
+        """Normalisation of the views."""
         return self.crops.normalise
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
-        """The parameters of the views, the masks, and the noise."""
         drawn, cells = self.crops.draw(n, clock, frame), frame.size // frame.stride
-        dices = [KeyedRandom(n, clock, (view, _DAMAGE)) for view in range(2)]
-        hidden = torch.stack([self.mask.draw(dice, cells) for dice in dices], 1)
-        noise = torch.stack([dice.at(1).normal(frame.channels, frame.size, frame.size) for dice in dices], 1)
+        generators = [KeyedRandom(n, clock, (view, _DAMAGE)) for view in range(2)]
+        hidden = torch.stack([self.mask.draw(dice, cells) for dice in generators], 1)
+        noise = torch.stack([dice.at(1).normal(frame.channels, frame.size, frame.size) for dice in generators], 1)
         return Drawn({**drawn.values, "mask": hidden, "damage": noise}, frame)
 
     def make(self, images: Images, drawn: Drawn) -> Views:
-        """Damaged and clean."""
         values = dict(drawn.values)
         device, cells = images.pixels.device, drawn.frame.size // drawn.frame.stride
         hidden, noise = values.pop("mask").to(device), values.pop("damage").to(device)

@@ -1,4 +1,4 @@
-"""What is hidden: patches of a grid, and rectangles of pixels."""
+"""Masks of patches, and rectangles of pixels."""
 
 from dataclasses import dataclass
 from math import log
@@ -14,25 +14,35 @@ __all__ = ["Blocks", "CutOut", "Mask", "RandomPatches", "cut_out", "inside"]
 
 @dataclass(frozen=True)
 class RandomPatches:
-    """Hides a fixed share of the patches, chosen at random (MAE, He et al. 2021, arXiv:2111.06377)."""
+    """Masks a fixed fraction of the patches at random (MAE, He et al. 2021, arXiv:2111.06377).
+
+    Attributes:
+        ratio: fraction of masked patches.
+    """
 
     ratio: float = 0.75
 
     def draw(self, dice: KeyedRandom, side: int) -> Bool[Tensor, "batch patches"]:
-        """True where a patch is hidden, row by row; every image hides equally many."""
+        """Mask (N, side²), True for masked patches, in raster order; every image has equally many.
+
+        Args:
+            dice: random numbers.
+            side: patches per side.
+        """
         rank = dice.at(1).uniform(side * side).argsort(1).argsort(1)
         return rank < round(self.ratio * side * side)
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """Hides rectangles of patches until the wanted share is reached (BEiT, Bao et al. 2021, arXiv:2106.08254).
+    """Masks rectangles of patches until the target fraction is reached (BEiT, Bao et al. 2021, arXiv:2106.08254).
 
     Attributes:
-        low, high: the hidden share is uniform between them; equal: every image hides equally many patches.
-        smallest: patches in the smallest rectangle.
+        low: minimum of the masked fraction.
+        high: maximum of the masked fraction; it is uniform between the two. If equal, every image has equally many masked patches.
+        smallest: minimum number of patches per rectangle.
         aspect: the ratio of height to width is log-uniform between this and its inverse.
-        p: the probability that an image hides anything (iBOT, Zhou et al. 2021, arXiv:2111.07832: 0.5).
+        p: probability that an image is masked (iBOT, Zhou et al. 2021, arXiv:2111.07832: 0.5).
     """
 
     low: float = 0.4
@@ -42,13 +52,18 @@ class Blocks:
     p: float = 1.0
 
     def draw(self, dice: KeyedRandom, side: int) -> Bool[Tensor, "batch patches"]:
-        """True where a patch is hidden, row by row. The share is met exactly: single patches fill or thin the last block."""
+        """Mask (N, side²), True for masked patches, in raster order; single patches are added or removed to meet the fraction exactly.
+
+        Args:
+            dice: random numbers.
+            side: patches per side.
+        """
         target = (dice.at(1).uniform(low=self.low, high=self.high) * side * side).round()
         target = torch.where(dice.at(2).uniform() < self.p, target, 0.0)
         tie = dice.at(3).uniform(side * side)
         tries = 16
         shape, place = dice.at(4).uniform(tries, 2), dice.at(5).uniform(tries, 2)
-        rank = torch.full((dice.n, side * side), float(tries))  # the block that hides a patch first
+        rank = torch.full((dice.n, side * side), float(tries))  # number of the first block that covers a patch
         line = torch.arange(side)
         for number in range(tries):
             hidden = (rank < tries).sum(1)
@@ -68,20 +83,33 @@ Mask = RandomPatches | Blocks
 
 @dataclass(frozen=True)
 class CutOut:
-    """Fills one square with the mean colour (DeVries and Taylor 2017, arXiv:1708.04552); ``side`` is a share of the view's."""
+    """Fills one square with the mean colour (DeVries and Taylor 2017, arXiv:1708.04552).
+
+    Attributes:
+        side: side of the square as a fraction of the view's.
+        p: probability that an image is changed.
+    """
 
     side: float = 0.25
     p: float = 0.5
 
     def draw(self, dice: KeyedRandom) -> dict[str, Tensor]:
-        """``cut``: left, top, right, bottom as fractions of the view, cut off at its border; an empty box where nothing is cut."""
+        """``cut`` (N, 4): left, top, right, bottom as fractions of the view, clipped at its border; an empty box for unchanged images."""
         centre = dice.at(1).uniform(2)
         box = torch.cat([centre - self.side / 2, centre + self.side / 2], 1).clamp(0, 1)
         return {"cut": torch.where(dice.at(2).uniform(1) < self.p, box, 0.0)}
 
 
 def inside(images: Num[Tensor, "batch channel height width"], boxes: Float[Tensor, "batch 4"]) -> Bool[Tensor, "batch 1 height width"]:
-    """Whether the middle of a pixel lies in a rectangle; boxes are left, top, right, bottom as fractions of the image."""
+    """Mask of the pixels whose centre lies in a rectangle.
+
+    Args:
+        images: (N, C, H, W), of which only the shape is used.
+        boxes: left, top, right, bottom (N, 4) as fractions of the image.
+
+    Returns:
+        (N, 1, H, W).
+    """
     height, width = images.shape[2:]
     across = (torch.arange(width, device=images.device) + 0.5) / width
     down = (torch.arange(height, device=images.device) + 0.5) / height
@@ -92,5 +120,11 @@ def inside(images: Num[Tensor, "batch channel height width"], boxes: Float[Tenso
 def cut_out(
     images: Num[Tensor, "batch channel height width"], boxes: Float[Tensor, "batch 4"], fill: float = 0.0
 ) -> Num[Tensor, "batch channel height width"]:
-    """Images with one rectangle filled; see ``inside``."""
+    """Images with one rectangle filled.
+
+    Args:
+        images: (N, C, H, W).
+        boxes: left, top, right, bottom (N, 4) as fractions of the image.
+        fill: value of the filled pixels.
+    """
     return images.masked_fill(inside(images, boxes), fill)

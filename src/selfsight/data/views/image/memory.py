@@ -1,4 +1,4 @@
-"""Memory of dead tensors, used again: on CPUs the first touch of fresh memory costs more than the arithmetic of a view."""
+"""Reuse of released buffers: on CPUs the first write to newly allocated memory costs more than computing a view."""
 
 import weakref
 from math import prod
@@ -15,13 +15,13 @@ _idle: list[np.ndarray] = []
 
 
 def lend(*shape: int) -> Float[Tensor, "..."]:
-    """An uninitialised float32 tensor on the CPU, in memory that an earlier one of this size left when the last of its users died.
+    """An uninitialised float32 tensor on the CPU, in a buffer released by an earlier tensor of this size if there is one.
 
-    The tensor is an ordinary one: its memory is taken back only when no tensor shares it any more. A few idle pieces are kept.
+    A buffer is reused only after all tensors that share it are garbage-collected. A limited number of released buffers is kept.
     """
     size = prod(shape)
-    place = next((number for number in reversed(range(len(_idle))) if len(_idle[number]) == size), None)
-    base = np.empty(size, np.float32) if place is None else _idle.pop(place)
+    index = next((number for number in reversed(range(len(_idle))) if len(_idle[number]) == size), None)
+    base = np.empty(size, np.float32) if index is None else _idle.pop(index)
     held = base[:]
     weakref.finalize(held, _take_back, base).atexit = False
     return torch.from_numpy(held).view(shape)

@@ -1,4 +1,4 @@
-"""Puzzles: an image cut into tiles, whose order or neighbourhood is to be told."""
+"""Puzzles: images cut into tiles whose order or relative position has to be predicted."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,15 +22,20 @@ _ORDER, _SHIFT = 20, 21
 
 
 def tile_side(frame: Frame, across: int, gap: float) -> int:
-    """The side of a tile in pixels: a cell of the puzzle less the gap (a share of the cell), in whole cells of the backbone.
+    """Side of a tile in pixels: a puzzle cell less the gap, rounded down to a multiple of the backbone's stride.
+
+    Args:
+        frame: size of the image and stride of the backbone.
+        across: tiles per side.
+        gap: fraction of the cell that is left out.
 
     Raises:
-        UsageError: a tile would be smaller than one cell of the backbone.
+        UsageError: a tile would be smaller than the backbone's stride.
     """
     side = int(frame.size / across * (1 - gap)) // frame.stride * frame.stride
     if side == 0:
         raise UsageError(
-            f"A puzzle of {across} x {across} tiles leaves {frame.size // across} of {frame.size} pixels a tile, gap included; "
+            f"A puzzle of {across} x {across} tiles leaves {frame.size // across} of {frame.size} pixels per tile, gap included; "
             f"the backbone's stride is {frame.stride}.",
             "Use larger images, fewer tiles or a smaller gap.",
         )
@@ -40,10 +45,16 @@ def tile_side(frame: Frame, across: int, gap: float) -> int:
 def cut_tiles(
     images: Num[Tensor, "batch channel side side"], across: int, tile: int, shift: Float[Tensor, "batch tiles 2"]
 ) -> Num[Tensor, "batch tiles channel tile tile"]:
-    """Square tiles of an ``across`` x ``across`` puzzle, row by row.
+    """Cut square tiles of an ``across`` x ``across`` puzzle, in raster order.
 
-    ``shift`` in [0, 1) says where in its cell each tile is cut (x, y): the gap and its jitter keep a network
-    from joining edges instead of recognising parts.
+    Args:
+        images: (N, C, S, S).
+        across: tiles per side.
+        tile: side of a tile in pixels.
+        shift: position (N, T, 2) of each tile in its cell (x, y), in [0, 1); gap and jitter keep a network from matching edges.
+
+    Returns:
+        (N, T, C, tile, tile).
     """
     channels, side = images.shape[1], images.shape[2]
     cell = side // across
@@ -52,25 +63,28 @@ def cut_tiles(
     line = torch.arange(tile, device=images.device)
     rows, columns = start[..., 1, None] + line, start[..., 0, None] + line
     flat = (rows[..., :, None] * side + columns[..., None, :]).flatten(1)
-    taken = images.flatten(2).gather(2, flat[:, None].expand(-1, channels, -1))
-    return taken.view(len(images), channels, across * across, tile, tile).transpose(1, 2)
+    tiles = images.flatten(2).gather(2, flat[:, None].expand(-1, channels, -1))
+    return tiles.view(len(images), channels, across * across, tile, tile).transpose(1, 2)
 
 
 @lru_cache
 def permutation_set(count: int, length: int = 9, seed: int = 0) -> Int[Tensor, "count length"]:
-    """``count`` orders of ``length`` things, each as far as possible from those before it in Hamming distance.
+    """Permutations that are far apart in Hamming distance, chosen greedily (Noroozi and Favaro 2016, arXiv:1603.09246).
 
-    Greedy, as Noroozi and Favaro 2016 (arXiv:1603.09246), over all orders or 20,000 random ones if there are more.
+    Args:
+        count: number of permutations.
+        length: number of elements; above 7 the candidates are 20,000 random permutations, otherwise all.
+        seed: of the candidates and of the first choice.
 
     Raises:
-        UsageError: there are fewer orders than that.
+        UsageError: there are fewer candidates than ``count``.
     """
     if length <= 7:
         pool = torch.tensor(list(permutations(range(length))))
     else:
         pool = torch.rand(20_000, length, generator=torch.Generator().manual_seed(key(seed, length))).argsort(1)
     if count > len(pool):
-        raise UsageError(f"There are no {count} orders of {length} tiles to choose from, but {len(pool)}.", "Ask for fewer.")
+        raise UsageError(f"There are {len(pool)} permutations of {length} tiles to choose from, not {count}.", "Use fewer permutations.")
     chosen = [key(seed, count) % len(pool)]
     nearest = torch.full((len(pool),), length + 1)
     for _ in range(count - 1):
@@ -81,12 +95,19 @@ def permutation_set(count: int, length: int = 9, seed: int = 0) -> Int[Tensor, "
 
 @dataclass(frozen=True)
 class Jigsaw:
-    """The tiles of an image in one of a set of orders (Noroozi and Favaro 2016, arXiv:1603.09246).
+    """The tiles of an image in one order of a set of permutations (Noroozi and Favaro 2016, arXiv:1603.09246).
 
-    Views: ``across``² large ones, the tiles in shuffled order. Hints: ``permutation`` (batch x 1, which order), ``order``
-    (batch x tiles, which tile each view is), ``crop``, ``flip``, ``colour`` of the picture that was cut. ``even``: each channel
-    of each tile has mean zero and deviation one, so that tiles are not told by their brightness. ``whole``: the picture itself is
-    the one large view, and the tiles are small ones (PIRL).
+    Views: ``across``² large ones, the tiles in shuffled order. Hints: ``permutation`` (N, 1; index of the permutation), ``order`` (N,
+    tiles; tile that each view shows), ``crop``, ``flip``, ``colour`` of the image that was cut.
+
+    Attributes:
+        view: augmentation.
+        across: tiles per side.
+        orders: number of permutations.
+        gap: fraction of each cell that is left out.
+        even: standardise each channel of each tile, so that brightness does not identify tiles.
+        whole: the image is the one large view and the tiles are small views (PIRL).
+        normalise: mean and standard deviation of the pixels.
     """
 
     view: View = PLAIN
@@ -98,14 +119,12 @@ class Jigsaw:
     normalise: Normalise = IMAGENET
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
-        """The parameters of the view, the order, and where each tile is cut."""
         dice, tiles = KeyedRandom(n, clock, (0,)), self.across**2
         which = (dice.at(_ORDER).uniform(1) * self.orders).long()
         drawn = {"permutation": which, "order": permutation_set(self.orders, tiles)[which[:, 0]]}
         return Drawn(self.view.draw(dice) | {"shift": dice.at(_SHIFT).uniform(tiles, 2), **_named(drawn)}, frame)
 
     def make(self, images: Images, drawn: Drawn) -> Views:
-        """The tiles as large views."""
         device = images.pixels.device
         picture, hints = self.view.make(images, drawn.values, drawn.frame.size, self.normalise)
         tile = tile_side(drawn.frame, self.across, self.gap)
@@ -122,9 +141,15 @@ class Jigsaw:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The middle tile of nine and one of its eight neighbours (Doersch et al. 2015, arXiv:1505.05192).
+    """The centre tile of nine and one of its eight neighbours (Doersch et al. 2015, arXiv:1505.05192).
 
-    Views: two large ones. Hints: ``neighbour`` (batch x 1: 0 to 7, row by row), ``crop``, ``flip``, ``colour``. ``even`` as for ``Jigsaw``.
+    Views: two large ones. Hints: ``neighbour`` (N, 1; 0 to 7 in raster order), ``crop``, ``flip``, ``colour``.
+
+    Attributes:
+        view: augmentation.
+        gap: fraction of each cell that is left out.
+        even: as for ``Jigsaw``.
+        normalise: mean and standard deviation of the pixels.
     """
 
     view: View = PLAIN
@@ -133,19 +158,17 @@ class Neighbours:
     normalise: Normalise = IMAGENET
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
-        """The parameters of the view, which neighbour, and where each tile is cut."""
         dice = KeyedRandom(n, clock, (0,))
         which = {"neighbour": (dice.at(_ORDER).uniform(1) * 8).long()}
         return Drawn(self.view.draw(dice) | {"shift": dice.at(_SHIFT).uniform(9, 2), **_named(which)}, frame)
 
     def make(self, images: Images, drawn: Drawn) -> Views:
-        """Middle tile and neighbour."""
         device = images.pixels.device
         picture, hints = self.view.make(images, drawn.values, drawn.frame.size, self.normalise)
         tiles = cut_tiles(picture, 3, tile_side(drawn.frame, 3, self.gap), drawn.values["shift"].to(device))
         tiles = _even(tiles) if self.even else tiles
         which = drawn.values["puzzle neighbour"].to(device)
-        place = which[:, 0] + (which[:, 0] >= 4)  # the middle is no neighbour of itself
+        place = which[:, 0] + (which[:, 0] >= 4)  # skip the centre tile
         other = tiles[torch.arange(len(tiles), device=device), place]
         hints = {name: value[:, None] for name, value in hints.items()} | {"neighbour": which}
         return Views((tiles[:, 4].contiguous(), other), index=images.index, hints=hints)
@@ -153,11 +176,16 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class Overlapping:
-    """Overlapping square tiles of an image, row by row (CPC, van den Oord et al. 2018, arXiv:1807.03748).
+    """Overlapping square tiles of an image, in raster order (CPC, van den Oord et al. 2018, arXiv:1807.03748).
 
-    Views: ``across``² large ones, each ``share`` as wide as the picture in whole cells of the backbone. Hints: ``crop``, ``flip``,
-    ``colour`` of the picture that was cut. ``even`` as for ``Jigsaw``: the light and the colour cast that all tiles of a picture
-    share would tell them from other pictures' tiles.
+    Views: ``across``² large ones. Hints: ``crop``, ``flip``, ``colour`` of the image that was cut.
+
+    Attributes:
+        view: augmentation.
+        across: tiles per side.
+        share: side of a tile as a fraction of the image's, rounded to a multiple of the backbone's stride.
+        even: as for ``Jigsaw``; brightness and colour cast that all tiles of an image share would identify the image.
+        normalise: mean and standard deviation of the pixels.
     """
 
     view: View = PLAIN
@@ -167,11 +195,9 @@ class Overlapping:
     normalise: Normalise = IMAGENET
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
-        """The parameters of the view."""
         return Drawn(self.view.draw(KeyedRandom(n, clock, (0,))), frame)
 
     def make(self, images: Images, drawn: Drawn) -> Views:
-        """The tiles as large views."""
         size, stride = drawn.frame.size, drawn.frame.stride
         picture, hints = self.view.make(images, drawn.values, size, self.normalise)
         side = max(round(size * self.share / stride), 1) * stride
@@ -187,5 +213,5 @@ def _even(tiles: Float[Tensor, "batch tiles channel tile tile"]) -> Float[Tensor
 
 
 def _named(values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The puzzle's own parameters, apart from the view's (a colour jitter has an ``order`` too)."""
+    """Prefix the puzzle's parameters to keep them apart from the view's (colour jitter has an ``order`` too)."""
     return {f"puzzle {name}": value for name, value in values.items()}

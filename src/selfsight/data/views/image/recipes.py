@@ -1,8 +1,8 @@
-"""View recipes: frozen dataclass trees that say how images become views.
+"""View recipes: trees of frozen dataclasses that define how images become views.
 
-Orders of operations are those of the published pipelines: crop, flip, colour jitter, greyscale, blur, solarise, normalise.
-Blur is folded into the crop, before the colours: a blur's weights sum to one and colour changes are affine in each
-pixel, so that the two commute exactly as long as nothing is clamped (contrast then uses the mean of the blurred view).
+The order of operations is that of the published pipelines: crop, flip, colour jitter, greyscale, blur, solarise, normalise. Blur is merged
+into the crop, before colours: its weights sum to one and colour changes are affine per pixel, so the two commute exactly without clamping
+(contrast then uses the mean of the blurred view).
 """
 
 from collections.abc import Mapping
@@ -48,16 +48,18 @@ _CROP, _FLIP, _JITTER, _GREY, _BLUR, _SOLARISE, _CUT, _MASK, _NOISE, _TURN, _INV
 
 @dataclass(frozen=True)
 class View:
-    """One view of an image.
+    """Augmentation of one view.
 
     Attributes:
-        crop: where it is cut.
-        flip: the probability of exchanging left and right.
-        grey: the probability of losing colour.
-        solarise: the probability of mirroring bright values.
-        invert: the probability of becoming a negative, after the changes of colour; for pictures whose light says nothing.
-        turn: the probability of a turn by one, two or three right angles, alike; for pictures that have no up.
-        jitter, blur, cut: changes of colour, blur and a filled square; ``None``: never.
+        crop: random resized crop.
+        flip: probability of a horizontal flip.
+        jitter: colour jitter; None: never.
+        grey: probability of greyscale.
+        blur: Gaussian blur; None: never.
+        solarise: probability of solarisation.
+        cut: filled square; None: never.
+        turn: probability of a rotation by 90, 180 or 270 degrees, equally likely; for images without orientation.
+        invert: probability of inverted colours, after other colour changes; for images whose polarity has no meaning.
     """
 
     crop: Crop = _ANYWHERE
@@ -71,41 +73,52 @@ class View:
     invert: float = 0.0
 
     def draw(self, dice: KeyedRandom) -> dict[str, Tensor]:
-        """The parameters of this view for a global batch, one row an image."""
+        """Random parameters of this view for a global batch, one row per image."""
         drawn = self.crop.draw(dice.at(_CROP))
         for salt, part in ((_JITTER, self.jitter), (_BLUR, self.blur), (_CUT, self.cut)):
             drawn |= part.draw(dice.at(salt)) if part is not None else {}
-        chances = ((_FLIP, "flip"), (_GREY, "grey"), (_SOLARISE, "solarise"), (_INVERT, "invert"))
-        for salt, name in chances:
+        probabilities = ((_FLIP, "flip"), (_GREY, "grey"), (_SOLARISE, "solarise"), (_INVERT, "invert"))
+        for salt, name in probabilities:
             p = getattr(self, name)
             drawn |= {name: dice.at(salt).uniform() < p} if p else {}
         if self.turn:
-            chance = dice.at(_TURN).uniform()
-            drawn["quarters"] = torch.where(chance < self.turn, (chance / self.turn * 3).long().clamp(max=2) + 1, 0)
+            number = dice.at(_TURN).uniform()
+            drawn["quarters"] = torch.where(number < self.turn, (number / self.turn * 3).long().clamp(max=2) + 1, 0)
         return drawn
 
     def make(
         self, images: Images, drawn: Mapping[str, Tensor], size: int, normalise: Normalise
     ) -> tuple[Float[Tensor, "batch channel size size"], dict[str, Tensor]]:
-        """Normalised pixels and hints (``crop``, ``flip``, ``quarters`` anticlockwise, ``colour``; one row an image)."""
+        """Apply the augmentation.
+
+        Args:
+            images: a batch of images.
+            drawn: parameters from ``draw``.
+            size: side of the view in pixels.
+            normalise: mean and standard deviation of the pixels.
+
+        Returns:
+            Normalised pixels (N, C, size, size) and hints, one row per image: ``crop``, ``flip``, ``quarters`` (right angles
+            anticlockwise), ``colour``.
+        """
         device = images.pixels.device
         drawn = {name: value.to(device) for name, value in drawn.items()}
         extent = extents(images)
         boxes = self.crop.boxes(drawn["area"], drawn["ratio"], drawn["place"], extent)
         flip, sigma = drawn.get("flip"), drawn.get("sigma")
-        late = self.jitter is not None and self.jitter.exact and images.pixels.shape[1] == 3
-        placing = Placing(boxes, flip, None if late else sigma, self.blur.taps(size) if self.blur else 1)
+        exact = self.jitter is not None and self.jitter.exact and images.pixels.shape[1] == 3
+        placing = Placing(boxes, flip, None if exact else sigma, self.blur.taps(size) if self.blur else 1)
         finishing = _Finishing(self, drawn, images, size, normalise)
-        made = resample(images.pixels, placing, size, finishing.exactly if late else finishing.at_once)
-        made = cut_out(made, drawn["cut"]) if self.cut is not None else made
+        pixels = resample(images.pixels, placing, size, finishing.exactly if exact else finishing.at_once)
+        pixels = cut_out(pixels, drawn["cut"]) if self.cut is not None else pixels
         flipped = torch.zeros(len(images), dtype=torch.bool, device=device) if flip is None else flip
         quarters = drawn["quarters"] if self.turn else torch.zeros(len(images), dtype=torch.long, device=device)
-        made = some_turned(made, quarters) if self.turn else made
-        return made, {"crop": relative(boxes, extent), "flip": flipped, "quarters": quarters, "colour": finishing.affine()}
+        pixels = some_turned(pixels, quarters) if self.turn else pixels
+        return pixels, {"crop": relative(boxes, extent), "flip": flipped, "quarters": quarters, "colour": finishing.affine()}
 
 
 class _Finishing:
-    """Colours and normalises rows of a view as soon as they are resampled, and remembers the mean colours it saw."""
+    """Applies colour changes and normalisation to blocks of a view as soon as they are resampled, and stores their mean colours."""
 
     def __init__(self, view: View, drawn: Mapping[str, Tensor], images: Images, size: int, normalise: Normalise) -> None:
         channels, device = images.pixels.shape[1], images.pixels.device
@@ -115,9 +128,9 @@ class _Finishing:
         self.low, self.high = -self.mean / self.std, (1 - self.mean) / self.std
         self.range = list(zip(self.low.tolist(), self.high.tolist(), strict=True))
         self.plain = "factors" not in drawn and "grey" not in drawn
-        one = torch.eye(channels, device=device).expand(len(images), -1, -1)
+        identity = torch.eye(channels, device=device).expand(len(images), -1, -1)
         self.chain = (
-            Chain(one, torch.zeros_like(one), torch.zeros_like(one[..., 0]))
+            Chain(identity, torch.zeros_like(identity), torch.zeros_like(identity[..., 0]))
             if self.plain
             else chain(drawn.get("factors"), drawn.get("order"), drawn.get("grey"), channels)
         )
@@ -161,7 +174,7 @@ class _Finishing:
         return solarised(made, self.drawn["solarise"][rows], self.low, self.high) if "solarise" in self.drawn else made
 
     def affine(self) -> Float[Tensor, "batch channel channel+1"]:
-        """What the chain does to a colour in [0, 1]: matrix and offset (of the unclamped chain)."""
+        """Matrix and offset that the (unclamped) chain applies to a colour in [0, 1]."""
         mean = torch.cat(self.means)[..., 0] if self.means else torch.zeros_like(self.chain.matrix[..., 0])
         return self.chain.affine(mean)
 
@@ -185,14 +198,14 @@ def _draw(views: tuple[View, ...], n: int, clock: Clock) -> dict[str, Tensor]:
 def _make(
     views: tuple[tuple[View, int], ...], images: Images, values: Mapping[str, Tensor], normalise: Normalise
 ) -> tuple[tuple[Tensor, ...], dict[str, Num[Tensor, "batch view ..."]]]:
-    """The pixels of views of given sides, and their hints with one entry a view."""
+    """Pixels of views of the given sides, and their hints with one entry per view."""
     made = [view.make(images, _under(str(number), values), side, normalise) for number, (view, side) in enumerate(views)]
     hints = {name: torch.stack([parts[name] for _, parts in made], 1) for name in made[0][1]}
     return tuple(pixels for pixels, _ in made), hints
 
 
 def _hidden(mask: Mask | None, n: int, clock: Clock, frame: Frame, views: int) -> dict[str, Tensor]:
-    """Masks of the patches of ``views`` large views, drawn apart."""
+    """Independent masks of the patches of ``views`` large views."""
     if mask is None:
         return {}
     side = frame.size // frame.stride
@@ -204,38 +217,44 @@ def _kept(values: Mapping[str, Tensor], device: torch.device) -> dict[str, Tenso
 
 
 PLAIN = View(Crop((0.2, 1.0)))
-"""Crop and flip only, as MAE's (He et al. 2021, arXiv:2111.06377)."""
+"""Crop and flip only, as in MAE (He et al. 2021, arXiv:2111.06377)."""
 
 SIMCLR = View(Crop(), jitter=Jitter(0.8, 0.8, 0.8, 0.2), grey=0.2, blur=Blur(0.5))
-"""SimCLR's at ImageNet scale (Chen et al. 2020, arXiv:2002.05709)."""
+"""SimCLR for ImageNet (Chen et al. 2020, arXiv:2002.05709)."""
 
 SIMCLR_SMALL = View(Crop((0.2, 1.0)), jitter=Jitter(0.4, 0.4, 0.4, 0.1), grey=0.2)
-"""For images of 96 pixels and less: milder colours, larger crops, no blur."""
+"""For images of up to 96 pixels: weaker colour jitter, larger crops, no blur."""
 
 BYOL_FIRST = View(Crop(), jitter=Jitter(0.4, 0.4, 0.2, 0.1), grey=0.2, blur=Blur(1.0))
 BYOL_SECOND = replace(BYOL_FIRST, blur=Blur(0.1), solarise=0.2)
-"""The two unlike views of BYOL (Grill et al. 2020, arXiv:2006.07733), also Barlow Twins' (arXiv:2103.03230)."""
+"""The two asymmetric views of BYOL (Grill et al. 2020, arXiv:2006.07733), also of Barlow Twins (arXiv:2103.03230)."""
 
 DINO_FIRST = replace(BYOL_FIRST, crop=Crop((0.4, 1.0)))
 DINO_SECOND = replace(BYOL_SECOND, crop=Crop((0.4, 1.0)))
 DINO_SMALL = replace(BYOL_FIRST, crop=Crop((0.05, 0.4)), blur=Blur(0.5))
-"""The two large views of DINO and its small ones (Caron et al. 2021, arXiv:2104.14294)."""
+"""The two large and the small views of DINO (Caron et al. 2021, arXiv:2104.14294)."""
 
 
 @dataclass(frozen=True)
 class TwoCrops:
-    """Two views of each image. Hints: ``crop`` (left, top, right, bottom as fractions), ``flip``, ``colour`` (3 x 4)."""
+    """Two large views of each image.
+
+    Hints, with one entry per view: ``crop`` (left, top, right, bottom as fractions), ``flip``, ``colour`` (3, 4).
+
+    Attributes:
+        first: augmentation of the first view.
+        second: augmentation of the second view.
+        normalise: mean and standard deviation of the pixels.
+    """
 
     first: View = SIMCLR
     second: View = SIMCLR
     normalise: Normalise = IMAGENET
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
-        """The parameters of both views."""
         return Drawn(_draw((self.first, self.second), n, clock), frame)
 
     def make(self, images: Images, drawn: Drawn) -> Views:
-        """Two large views."""
         size = drawn.frame.size
         large, hints = _make(((self.first, size), (self.second, size)), images, drawn.values, self.normalise)
         return Views(large, index=images.index, hints=hints)
@@ -243,10 +262,18 @@ class TwoCrops:
 
 @dataclass(frozen=True)
 class MultiCrop:
-    """Two large views and ``count`` small ones (SwAV, Caron et al. 2020, arXiv:2006.09882; colours of DINO).
+    """Two large views and several small ones (SwAV, Caron et al. 2020, arXiv:2006.09882; colours of DINO).
 
-    The side of a small view is ``small_size`` of the large one's, rounded to whole cells of the backbone, at least two.
-    Hints as ``TwoCrops``, large views first; ``mask`` for the large views if one is asked for (iBOT, DINOv2).
+    Hints as for ``TwoCrops``, large views first, and ``mask`` for the large views if there is one.
+
+    Attributes:
+        first: augmentation of the first large view.
+        second: augmentation of the second large view.
+        small: augmentation of the small views.
+        count: number of small views.
+        small_size: side of a small view as a fraction of a large one's, rounded to a multiple of the backbone's stride, at least two.
+        mask: masked patches of the large views (iBOT, DINOv2); none by default.
+        normalise: mean and standard deviation of the pixels.
     """
 
     first: View = DINO_FIRST
@@ -262,15 +289,13 @@ class MultiCrop:
         return self.first, self.second, *(self.small,) * self.count
 
     def side(self, frame: Frame) -> int:
-        """The side of a small view in pixels."""
+        """Side of a small view in pixels."""
         return min(max(2, round(frame.size * self.small_size / frame.stride)) * frame.stride, frame.size)
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
-        """The parameters of all views."""
         return Drawn(_draw(self._all, n, clock) | _hidden(self.mask, n, clock, frame, 2), frame)
 
     def make(self, images: Images, drawn: Drawn) -> Views:
-        """Two large views and the small ones."""
         sides = (drawn.frame.size,) * 2 + (self.side(drawn.frame),) * self.count
         made, hints = _make(tuple(zip(self._all, sides, strict=True)), images, drawn.values, self.normalise)
         kept = _kept(drawn.values, images.pixels.device)
@@ -279,13 +304,14 @@ class MultiCrop:
 
 @dataclass(frozen=True)
 class OneCrop:
-    """One view of each image. Hints: ``crop``, ``flip``, ``colour``; ``mask`` and ``noise`` if asked for.
+    """One large view of each image. Hints: ``crop``, ``flip``, ``colour``; ``mask`` and ``noise`` if set.
 
     Attributes:
-        view: how it is made.
-        mask: which patches are hidden (batch x 1 x patches, true where hidden).
-        noise: length of the standard normal vector that each image is given (batch x 1 x length); 0: none.
-        sobel: show edges (two channels) in place of colours (DeepCluster).
+        view: augmentation.
+        mask: masked patches (N, 1, patches; true for masked); none by default.
+        noise: length of a standard normal vector per image (N, 1, length); 0: none.
+        sobel: replace colours by edges (two channels; DeepCluster).
+        normalise: mean and standard deviation of the pixels.
     """
 
     view: View = PLAIN
@@ -295,14 +321,12 @@ class OneCrop:
     normalise: Normalise = IMAGENET
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
-        """The parameters of the view, its mask and its noise."""
         values = _draw((self.view,), n, clock) | _hidden(self.mask, n, clock, frame, 1)
         if self.noise:
             values["noise"] = KeyedRandom(n, clock, (0, _NOISE)).normal(1, self.noise)
         return Drawn(values, frame)
 
     def make(self, images: Images, drawn: Drawn) -> Views:
-        """One large view."""
         (made,), hints = _make(((self.view, drawn.frame.size),), images, drawn.values, self.normalise)
         kept = _kept(drawn.values, images.pixels.device)
         return Views((sobel(made) if self.sobel else made,), index=images.index, hints=hints | kept)
@@ -310,20 +334,22 @@ class OneCrop:
 
 @dataclass(frozen=True)
 class FourTurns:
-    """One view of each image in its four right-angle turns (RotNet, Gidaris et al. 2018, arXiv:1803.07728).
+    """One view of each image in its four rotations by right angles (RotNet, Gidaris et al. 2018, arXiv:1803.07728).
 
-    Hints: ``turn`` (batch x 4: 0 to 3 quarters anticlockwise), and of the view before it is turned ``crop``, ``flip``, ``colour``.
+    Hints: ``turn`` (N, 4; 0 to 3 right angles anticlockwise), and ``crop``, ``flip``, ``colour`` of the view before rotation.
+
+    Attributes:
+        view: augmentation.
+        normalise: mean and standard deviation of the pixels.
     """
 
     view: View = PLAIN
     normalise: Normalise = IMAGENET
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
-        """The parameters of the view; turns are not drawn, all four are made."""
         return Drawn(_draw((self.view,), n, clock), frame)
 
     def make(self, images: Images, drawn: Drawn) -> Views:
-        """Four large views."""
         (made,), hints = _make(((self.view, drawn.frame.size),), images, drawn.values, self.normalise)
         turns = torch.arange(4, device=made.device).expand(len(images), 4)
         hints = {name: value.expand(-1, 4, *value.shape[2:]) for name, value in hints.items()}
@@ -335,17 +361,36 @@ def _small_view(least: float, most: float, turn: float, invert: float) -> View:
 
 
 def small_crops(least: float = 0.2, turn: float = 0.0, invert: float = 0.0) -> TwoCrops:
-    """Two crops for images of 96 pixels and less, of at least this share of the area."""
+    """Two crops for images of up to 96 pixels.
+
+    Args:
+        least: minimum area of a crop as a fraction of the image's.
+        turn: probability of a rotation by a multiple of 90 degrees.
+        invert: probability of inverted colours.
+    """
     view = _small_view(least, 1.0, turn, invert)
     return TwoCrops(view, view)
 
 
 def small_multi_crop(count: int = 2, least: float = 0.3, turn: float = 0.0, invert: float = 0.0) -> MultiCrop:
-    """Two large and some small crops for images of 96 pixels and less; small views are half as wide and a third the area."""
+    """Two large and some small crops for images of up to 96 pixels; small views have half the side and a third of the area.
+
+    Args:
+        count: number of small crops.
+        least: minimum area of a large crop as a fraction of the image's.
+        turn: probability of a rotation by a multiple of 90 degrees.
+        invert: probability of inverted colours.
+    """
     large, small = _small_view(least, 1.0, turn, invert), _small_view(least / 3, least + 0.1, turn, invert)
     return MultiCrop(large, large, small, count, small_size=0.5)
 
 
 def small_one_crop(least: float = 0.2, turn: float = 0.0, invert: float = 0.0) -> OneCrop:
-    """One mildly cropped and coloured view for images of 96 pixels and less."""
+    """One weakly augmented crop for images of up to 96 pixels.
+
+    Args:
+        least: minimum area of the crop as a fraction of the image's.
+        turn: probability of a rotation by a multiple of 90 degrees.
+        invert: probability of inverted colours.
+    """
     return OneCrop(_small_view(least, 1.0, turn, invert))

@@ -1,4 +1,4 @@
-"""The weight matrices of antialiased resampling, with flip and Gaussian blur folded in."""
+"""Weight matrices of antialiased resampling, including flip and Gaussian blur."""
 
 import torch
 from jaxtyping import Bool, Float, Num
@@ -6,23 +6,31 @@ from torch import Tensor
 
 __all__ = ["dense_weights", "gaussian_band", "window_weights"]
 
-_NOTHING = 1e-12  # products with subnormal numbers would take a hundred times as long
+_NOTHING = 1e-12  # products with subnormal numbers are about a hundred times slower
 
 
 def gaussian_band(sigma: Float[Tensor, " batch"], kernel: int, rows: int) -> Float[Tensor, "batch rows padded"]:
-    """Blur of ``rows`` neighbouring values as a matrix on those values with half a kernel more on either side.
+    """Gaussian blur of ``rows`` neighbouring values, as a matrix on these values with half a kernel more on either side.
 
-    The kernel is torchvision's: samples of the bell curve, ``kernel`` of them (odd), scaled to sum 1. ``sigma`` 0: identity.
+    The kernel is torchvision's: samples of the Gaussian, normalised to sum 1.
+
+    Args:
+        sigma: standard deviation (N,) in pixels; 0: identity.
+        kernel: length of the kernel, odd.
+        rows: number of outputs.
+
+    Returns:
+        (N, rows, rows + kernel - 1).
     """
     reach = kernel // 2
     offset = torch.arange(-reach, reach + 1, device=sigma.device)
-    bell = torch.exp(-0.5 * (offset / sigma.clamp(min=1e-3)[:, None]) ** 2)
-    bell = torch.where(sigma[:, None] > 0, bell, (offset == 0).to(bell.dtype))
-    bell = torch.where(bell < _NOTHING, 0.0, bell)
-    bell = bell / bell.sum(1, keepdim=True)
+    gaussian = torch.exp(-0.5 * (offset / sigma.clamp(min=1e-3)[:, None]) ** 2)
+    gaussian = torch.where(sigma[:, None] > 0, gaussian, (offset == 0).to(gaussian.dtype))
+    gaussian = torch.where(gaussian < _NOTHING, 0.0, gaussian)
+    gaussian = gaussian / gaussian.sum(1, keepdim=True)
     across = torch.arange(rows + 2 * reach, device=sigma.device) - torch.arange(rows, device=sigma.device)[:, None]
     inside = (across >= 0) & (across < kernel)
-    return torch.where(inside, bell[:, across.clamp(0, kernel - 1)], 0.0)
+    return torch.where(inside, gaussian[:, across.clamp(0, kernel - 1)], 0.0)
 
 
 def window_weights(
@@ -39,14 +47,26 @@ def window_weights(
 ) -> Float[Tensor, "batch block rows taps"]:
     """Weights of blocks of ``rows`` outputs, each on a window of ``taps`` pixels.
 
-    An axis of ``length`` pixels becomes ``size`` outputs; output i is the mean of the pixels around ``(i + 1/2) scale``
-    under a triangle of half-width ``max(scale, 1)``, scale being ``length / size``; pixels outside the axis do not count.
-    Window b begins at pixel ``starts[b]`` of the axis. Outputs past ``size`` mean nothing. ``flip``: outputs in reverse
-    order. ``mirrored``: outputs in reverse order, from pixels that were reversed already.
+    Output i is the mean of the pixels around ``(i + 1/2) scale`` under a triangle of half-width ``max(scale, 1)``, with scale
+    ``length / size``; pixels outside the axis are ignored. Outputs beyond ``size`` are undefined.
+
+    Args:
+        starts: first pixel (N, B) of each window on its axis.
+        length: pixels (N,) of the axis that is resampled.
+        taps: pixels per window.
+        rows: outputs per block.
+        size: number of outputs.
+        flip: whether outputs are in reverse order (N,).
+        mirrored: whether outputs are in reverse order, from pixels that are already reversed (N,).
+        sigma: standard deviation (N,) of the blur in outputs; none by default.
+        kernel: length of the blur's kernel in outputs, odd.
+
+    Returns:
+        (N, B, rows, taps).
     """
     device, reach = starts.device, (kernel // 2 if sigma is not None else 0)
     index = torch.arange(starts.shape[1], device=device)[:, None] * rows + torch.arange(-reach, rows + reach, device=device)
-    index = (size - 1 - (size - 1 - index.abs()).abs()).clamp_(min=0).float()  # reflected at both ends, as the blur's border is
+    index = (size - 1 - (size - 1 - index.abs()).abs()).clamp_(min=0).float()  # reflected at both ends, as the border of the blur
     backwards = flip if flip is not None else mirrored
     if backwards is not None:
         index = torch.where(backwards[:, None, None], size - 1 - index, index)
@@ -54,11 +74,11 @@ def window_weights(
     centre = (index + 0.5) * scale
     position = starts[..., None].float() + torch.arange(taps, device=device)
     inside = (position >= 0) & (position < length[:, None, None])
-    if mirrored is not None:  # from the other end, so that rounding is that of the unmirrored axis
+    if mirrored is not None:  # from the other end, so that rounding equals that of the unmirrored axis
         position = torch.where(mirrored[:, None, None], length[:, None, None] - 1 - position, position)
     distance = (position + 0.5)[:, :, None] - centre[..., None]
     weight = (1 - distance.abs_() / scale.clamp(min=1)[..., None]).clamp_(min=0) * inside[:, :, None]
-    weight = weight / weight.sum(-1, keepdim=True).clamp_(min=1e-6)  # rows past the last output may see nothing
+    weight = weight / weight.sum(-1, keepdim=True).clamp_(min=1e-6)  # rows beyond the last output may have no pixel
     if sigma is None:
         return weight
     return torch.matmul(gaussian_band(sigma, kernel, rows)[:, None], weight)
@@ -73,6 +93,19 @@ def dense_weights(
     sigma: Float[Tensor, " batch"] | None = None,
     kernel: int = 1,
 ) -> Float[Tensor, "batch size pixels"]:
-    """Weights of all ``size`` outputs on all ``pixels`` of an axis, of which ``low`` to ``low + length`` is resampled."""
+    """Weights of all outputs on all pixels of an axis.
+
+    Args:
+        low: first pixel (N,) of the resampled part.
+        length: pixels (N,) of the resampled part.
+        pixels: length of the axis.
+        size: number of outputs.
+        flip: whether outputs are in reverse order (N,).
+        sigma: standard deviation (N,) of the blur in outputs; none by default.
+        kernel: length of the blur's kernel in outputs, odd.
+
+    Returns:
+        (N, size, pixels).
+    """
     start = -low[:, None]
     return window_weights(start, length, taps=pixels, rows=size, size=size, flip=flip, sigma=sigma, kernel=kernel)[:, 0]
