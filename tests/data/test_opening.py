@@ -157,7 +157,7 @@ def test_parquet(tmp_path: Path):
     assert open_source(tmp_path / "plain.pq", cache=tmp_path / "c").truth(np.array([0])).classes == ("0", "1", "2")
     assert len(open_source(tmp_path / "0.parquet", where="licence=cc0,label=bee", cache=tmp_path / "c")) == 2
     pq.write_table(pa.table({"words": ["a"]}), tmp_path / "words.parquet")
-    with pytest.raises(DataError, match="no column of pictures"):
+    with pytest.raises(DataError, match="no image column"):
         open_source(tmp_path / "words.parquet")
 
 

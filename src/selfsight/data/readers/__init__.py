@@ -1,1 +1,1 @@
-"""Readers: listings of files, archives and hubs, and sources that are made in memory."""
+"""Readers: listings of folders, archives and hubs, and sources that are generated in memory."""

@@ -1,4 +1,4 @@
-"""Pictures inside archives: tar files as WebDataset writes them, and Parquet tables as Hugging Face writes them."""
+"""Images inside archives: tar files in WebDataset format, and Parquet tables in Hugging Face format."""
 
 import json
 import tarfile
@@ -24,11 +24,11 @@ def _stamp(paths: Sequence[Path]) -> str:
 class TarListing:
     """Uncompressed tar files, in the given order.
 
-    Members that share a path up to the first dot of the name are one sample: ``a/7.jpg`` with ``a/7.cls`` (a class number)
-    or ``a/7.json`` (attributes; ``label`` or ``cls`` is the class).
+    Members that share a path up to the first dot of the name are one sample: ``a/7.jpg`` with ``a/7.cls`` (class number) or ``a/7.json``
+    (attributes; ``label`` or ``cls`` is the class).
 
     Raises:
-        DataError: not a tar file, or no picture in it.
+        DataError: not a tar file, or it has no images.
     """
 
     def __init__(self, paths: Sequence[Path], spec: str) -> None:
@@ -37,17 +37,17 @@ class TarListing:
         self._places: list[tuple[int, int, int]] = []
         self._names: list[str] = []
         rows: list[dict[str, Any]] = []
-        several = len(self.paths) > 1
+        multiple_files = len(self.paths) > 1
         for shard, path in enumerate(self.paths):
-            prefix = f"{path.name}/" if several else ""
-            for name, place, nearby_files in _members(path):
+            prefix = f"{path.name}/" if multiple_files else ""
+            for name, position, annotations in _members(path):
                 self._names.append(display(prefix + name))
-                self._places.append((shard, *place))
-                rows.append(nearby_files)
+                self._places.append((shard, *position))
+                rows.append(annotations)
         if not rows:
-            raise DataError(f"There is no picture in {spec}.", "It should hold STEM.jpg beside STEM.cls or STEM.json.")
+            raise DataError(f"There are no images in {spec}.", "It should contain STEM.jpg beside STEM.cls or STEM.json.")
         truth = columns_truth(_columns(rows), ())
-        self.annotations = Annotations(truth if truth.labels is not None or several else class_folders(self._names))
+        self.annotations = Annotations(truth if truth.labels is not None or multiple_files else class_folders(self._names))
 
     @property
     def names(self) -> Sequence[str]:
@@ -71,25 +71,25 @@ class TarListing:
 
 
 def _members(path: Path) -> list[tuple[str, tuple[int, int], dict[str, Any]]]:
-    pictures: dict[str, tuple[str, tuple[int, int]]] = {}
-    nearby_files: dict[str, dict[str, Any]] = {}
+    images: dict[str, tuple[str, tuple[int, int]]] = {}
+    annotations: dict[str, dict[str, Any]] = {}
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
-                where = PurePosixPath(member.name)
-                stem, _, extension = where.name.partition(".")
-                key, extension = str(where.with_name(stem or where.name)), extension.lower()
-                if not member.isfile() or where.name.startswith("."):
+                member_path = PurePosixPath(member.name)
+                stem, _, extension = member_path.name.partition(".")
+                key, extension = str(member_path.with_name(stem or member_path.name)), extension.lower()
+                if not member.isfile() or member_path.name.startswith("."):
                     continue
                 if f".{extension.rpartition('.')[2]}" in IMAGE_SUFFIXES:
-                    pictures.setdefault(key, (member.name, (member.offset_data, member.size)))
+                    images.setdefault(key, (member.name, (member.offset_data, member.size)))
                 elif extension in ("cls", "json", "txt") and (file := archive.extractfile(member)):
-                    nearby_files.setdefault(key, {}).update(_side_file(extension, file.read()))
+                    annotations.setdefault(key, {}).update(_side_file(extension, file.read()))
     except tarfile.TarError as problem:
         raise DataError(
             f"{path} cannot be read as a tar archive: {problem}.", "Unpack compressed archives first; check the download."
         ) from None
-    return [(name, place, nearby_files.get(key, {})) for key, (name, place) in pictures.items()]
+    return [(name, position, annotations.get(key, {})) for key, (name, position) in images.items()]
 
 
 def _side_file(extension: str, content: bytes) -> dict[str, Any]:
@@ -113,18 +113,23 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def columns_truth(columns: Mapping[str, Sequence[Any]], classes: Sequence[str]) -> Truth:
-    """Labels and attributes from named columns: ``label`` as numbers or as names; every other column is an attribute."""
+    """Ground truth from named columns: ``label`` as numbers or as names; every other column is an attribute.
+
+    Args:
+        columns: values (N,) by name of the column; None where missing.
+        classes: names of the classes; by default from the labels.
+    """
     attributes = {name: _column(values) for name, values in columns.items() if name != "label"}
     if "label" not in columns:
         return Truth(attributes=attributes)
     labels = list(columns["label"])
     if any(isinstance(label, str) for label in labels):
         classes = classes or sorted({str(label) for label in labels if label is not None})
-        number = {name: place for place, name in enumerate(classes)}
+        number = {name: index for index, name in enumerate(classes)}
         numbers = [-1 if label is None else number.get(str(label), -1) for label in labels]
     else:
         numbers = [-1 if label is None else int(label) for label in labels]
-        classes = classes or [str(place) for place in range(max(numbers, default=-1) + 1)]
+        classes = classes or [str(index) for index in range(max(numbers, default=-1) + 1)]
     return Truth(labels=np.array(numbers, dtype=np.int64), classes=tuple(classes), attributes=attributes)
 
 
@@ -138,12 +143,12 @@ def _column(values: Sequence[Any]) -> np.ndarray:
 
 
 class ParquetListing:
-    """Parquet tables, in the given order: a column of pictures (bytes, or {bytes, path}), perhaps ``label``, perhaps more.
+    """Parquet tables, in the given order: a column of images (bytes, or {bytes, path}), optionally ``label`` and other columns.
 
-    Class names come from the schema's metadata: ``classes`` (separated by commas) or Hugging Face's features; else digits.
+    Class names are read from the schema's metadata: ``classes`` (separated by commas) or Hugging Face's features; otherwise numbers.
 
     Raises:
-        DataError: not a Parquet file, or no column of pictures.
+        DataError: not a Parquet file, or it has no image column or no row.
     """
 
     def __init__(self, paths: Sequence[Path], spec: str) -> None:
@@ -154,7 +159,7 @@ class ParquetListing:
         self.fingerprint = _stamp(self.paths)
         try:
             schemas = [pq.read_schema(path) for path in self.paths]
-            self.column = _picture_column(schemas[0], spec)
+            self.column = _image_column(schemas[0], spec)
             plain = [entry.name for entry in schemas[0] if _is_scalar(entry.type)]
             tables = [pq.read_table(path, columns=plain) for path in self.paths]
             self._groups = [_group_sizes(path) for path in self.paths]
@@ -163,7 +168,7 @@ class ParquetListing:
         columns = pa.concat_tables(tables, promote_options="default").to_pydict() if plain else {}
         self._rows = sum(sum(sizes) for sizes in self._groups)
         if not self._rows:
-            raise DataError(f"There is no row in {spec}.", "Give a table with at least one picture.")
+            raise DataError(f"There is no row in {spec}.", "Use a table with at least one image.")
         self._names = _row_names(columns, self._rows)
         self.annotations = Annotations(columns_truth(_renamed(columns, self.column), _class_names(schemas[0])))
 
@@ -176,16 +181,16 @@ class ParquetListing:
 
         groups = [(shard, group, size) for shard, sizes in enumerate(self._groups) for group, size in enumerate(sizes)]
         starts = np.concatenate([[0], np.cumsum([size for _, _, size in groups])])
-        held, values = -1, None
+        loaded, values = -1, None
         for row in rows:
-            place = int(np.searchsorted(starts, row, side="right")) - 1
-            if place != held:
-                shard, group, _ = groups[place]
+            group_index = int(np.searchsorted(starts, row, side="right")) - 1
+            if group_index != loaded:
+                shard, group, _ = groups[group_index]
                 with pq.ParquetFile(self.paths[shard]) as file:
                     values = file.read_row_group(group, columns=[self.column]).column(0)
-                held = place
+                loaded = group_index
             assert values is not None
-            value = values[int(row - starts[place])].as_py()
+            value = values[int(row - starts[group_index])].as_py()
             content = value.get("bytes") if isinstance(value, dict) else value
             yield content if content else Unreadable("no bytes in this row")
 
@@ -194,10 +199,10 @@ def _group_sizes(path: Path) -> list[int]:
     import pyarrow.parquet as pq
 
     metadata = pq.read_metadata(path)
-    return [metadata.row_group(place).num_rows for place in range(metadata.num_row_groups)]
+    return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
 
 
-def _picture_column(schema: Any, spec: str) -> str:
+def _image_column(schema: Any, spec: str) -> str:
     import pyarrow.types as types
 
     def fits(kind: Any) -> bool:
@@ -208,8 +213,8 @@ def _picture_column(schema: Any, spec: str) -> str:
         if name in fitting:
             return name
     raise DataError(
-        f"{spec} has no column of pictures; its columns are {', '.join(schema.names)}.",
-        "A column 'image' must hold encoded bytes, or structs with a field 'bytes'.",
+        f"{spec} has no image column; its columns are {', '.join(schema.names)}.",
+        "A column 'image' must contain encoded bytes, or structs with a field 'bytes'.",
     )
 
 
@@ -220,9 +225,9 @@ def _is_scalar(kind: Any) -> bool:
     return any(test(kind) for test in tests)
 
 
-def _renamed(columns: Mapping[str, list[Any]], pictures: str) -> dict[str, list[Any]]:
-    """``labels``, ``fine_label`` and ``class`` serve as ``label`` where there is none."""
-    columns = {name: values for name, values in columns.items() if name != pictures}
+def _renamed(columns: Mapping[str, list[Any]], image_column: str) -> dict[str, list[Any]]:
+    """Use ``labels``, ``fine_label`` or ``class`` as ``label`` if there is none."""
+    columns = {name: values for name, values in columns.items() if name != image_column}
     if "label" not in columns:
         for other in ("labels", "fine_label", "class"):
             if other in columns:

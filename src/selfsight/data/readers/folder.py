@@ -1,4 +1,4 @@
-"""A folder of pictures, nested as it likes; sub-folders of the first level are classes if every picture lies in one."""
+"""A folder of images, nested to any depth; sub-folders of the first level are classes if every image lies in one."""
 
 import os
 from collections import Counter
@@ -17,7 +17,7 @@ __all__ = ["IMAGE_SUFFIXES", "FolderListing", "class_folders"]
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2", ".avif", ".ico")
 )
-"""Endings of files that are tried; whether they are pictures is decided by their content."""
+"""Suffixes of candidate files; whether they are images is decided by their content."""
 
 _TEXTS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".md", ".html", ".yaml", ".yml", ".py", ".cls", ".svg", ".pdf")
 _OTHERS = frozenset((*_TEXTS, ".npy", ".npz", ".pt", ".pth", ".zip", ".gz", ".tar", ".parquet", ".mp4", ".wav"))
@@ -27,14 +27,14 @@ Found = tuple[str, int, int]
 
 
 class FolderListing:
-    """All pictures below a folder, in the order of their paths.
+    """All images below a folder, sorted by path.
 
     Args:
         root: the folder.
-        spec: what the user called it.
+        spec: the user's name for it.
 
     Raises:
-        DataError: there is no picture; the message counts what there was instead.
+        DataError: there are no images; the message counts what was found instead.
     """
 
     def __init__(self, root: Path, spec: str) -> None:
@@ -42,7 +42,7 @@ class FolderListing:
         skipped: Counter[str] = Counter()
         found = sorted(_scan(self.root, skipped))
         if not found:
-            raise DataError(f"There is no picture in {display(str(root))}.", _reasons(skipped))
+            raise DataError(f"There are no images in {display(str(root))}.", _reasons(skipped))
         self.skipped = dict(skipped)
         self._paths = [path for path, _, _ in found]
         self._names = [display(path) for path in self._paths]
@@ -59,27 +59,27 @@ class FolderListing:
 
 
 def _scan(root: str, skipped: Counter[str]) -> Iterator[Found]:
-    """Relative path, size and time of every candidate. A folder is entered once, however many links lead to it."""
-    waiting, seen = [""], set()
-    while waiting:
-        here = waiting.pop()
+    """Relative path, size and time of every candidate file. A folder is visited once, even if several links lead to it."""
+    pending, seen = [""], set()
+    while pending:
+        folder = pending.pop()
         try:
-            state = os.stat(os.path.join(root, here))  # noqa: PTH116, PTH118 - a million entries: strings, not Paths
+            state = os.stat(os.path.join(root, folder))  # noqa: PTH116, PTH118 - a million entries: strings, not Paths
             if (state.st_dev, state.st_ino) in seen:
                 skipped["links to a folder seen before"] += 1
                 continue
             seen.add((state.st_dev, state.st_ino))
-            with os.scandir(os.path.join(root, here)) as entries:  # noqa: PTH118
+            with os.scandir(os.path.join(root, folder)) as entries:  # noqa: PTH118
                 ordered = sorted(entries, key=lambda entry: entry.name)
         except OSError as problem:
             skipped[f"unreadable folders ({problem.strerror or problem})"] += 1
             continue
         for entry in ordered:
-            relative = f"{here}/{entry.name}" if here else entry.name
+            relative = f"{folder}/{entry.name}" if folder else entry.name
             if entry.name.startswith(".") or entry.name == "__MACOSX":
                 skipped["hidden files"] += 1
             elif _is_folder(entry):
-                waiting.append(relative)
+                pending.append(relative)
             elif found := _file(entry, relative, skipped):
                 yield found
 
@@ -98,7 +98,7 @@ def _file(entry: os.DirEntry[str], relative: str, skipped: Counter[str]) -> Foun
             skipped["broken links and special files"] += 1
             return None
         if extension not in IMAGE_SUFFIXES and (extension in _OTHERS or not _looks_like_image(entry.path)):
-            skipped[f"files that are no pictures ({extension or 'no extension'})"] += 1
+            skipped[f"files that are not images ({extension or 'no extension'})"] += 1
             return None
         state = entry.stat()
     except OSError as problem:
@@ -114,15 +114,15 @@ def _looks_like_image(path: str) -> bool:
 
 def _reasons(skipped: Counter[str]) -> str:
     if not skipped:
-        return "The folder is empty: give a folder with pictures in it or below it."
+        return "The folder is empty: use a folder with images in it or below it."
     return "Found instead: " + ", ".join(f"{count} {reason}" for reason, count in skipped.most_common(8)) + "."
 
 
 def class_folders(names: Sequence[str]) -> Truth:
-    """Labels from the first part of each path, if every picture lies in a sub-folder and there are two or more of them."""
-    firsts = [PurePath(name).parts[0] if "/" in name else "" for name in names]
-    classes = sorted(set(firsts))
+    """Labels from the first part of each path, if every image lies in a sub-folder and there are at least two."""
+    folders = [PurePath(name).parts[0] if "/" in name else "" for name in names]
+    classes = sorted(set(folders))
     if len(classes) < 2 or "" in classes:
         return Truth()
-    number = {name: place for place, name in enumerate(classes)}
-    return Truth(labels=np.array([number[first] for first in firsts], dtype=np.int64), classes=tuple(classes))
+    number = {name: index for index, name in enumerate(classes)}
+    return Truth(labels=np.array([number[folder] for folder in folders], dtype=np.int64), classes=tuple(classes))

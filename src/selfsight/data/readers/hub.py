@@ -1,4 +1,4 @@
-"""Data sets that other packages know: torchvision's and the Hugging Face hub's. Nothing is fetched unless asked."""
+"""Data sets of torchvision and of the Hugging Face hub. Nothing is downloaded unless requested."""
 
 import inspect
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,15 @@ __all__ = ["IndexedListing", "hub_listing", "torchvision_listing"]
 
 
 class IndexedListing:
-    """A data set that gives (picture, ...) by number."""
+    """A data set that returns (image, ...) by index.
+
+    Args:
+        dataset: object with ``__len__`` and ``__getitem__``.
+        spec: the user's name for it.
+        fingerprint: changes when the data do.
+        annotations: labels and attributes.
+        column: index or name of the image in an item.
+    """
 
     def __init__(self, dataset: Any, spec: str, fingerprint: str, annotations: Annotations, column: str | int) -> None:
         self.dataset, self.spec, self.fingerprint = dataset, spec, fingerprint
@@ -37,38 +45,42 @@ class IndexedListing:
                 continue
             if isinstance(value, dict):
                 value = value.get("bytes") or Path(value.get("path") or "")
-            yield value if isinstance(value, bytes | Path | Image.Image) else Unreadable(f"a {type(value).__name__} is no picture")
+            yield value if isinstance(value, bytes | Path | Image.Image) else Unreadable(f"a {type(value).__name__} is not an image")
 
 
 def torchvision_listing(spec: Spec, size: int | None = None) -> Listing:  # noqa: ARG001
-    """``torchvision:CIFAR10?root=DIR&train=true&download=false``; other options are handed to the data set as they are.
+    """``torchvision:CIFAR10?root=DIR&train=true&download=false``; other options are passed to the data set unchanged.
+
+    Args:
+        spec: what the user wrote, taken apart.
+        size: not used; all readers take it.
 
     Raises:
-        UsageError: torchvision has no such data set, or it does not take these options.
-        DataError: it is not below ``root`` and was not to be downloaded.
+        UsageError: torchvision has no such data set, or it does not accept these options.
+        DataError: it is not below ``root`` and download is off.
     """
     from torchvision import datasets
 
-    kind = getattr(datasets, spec.name, None)
-    if kind is None or not isinstance(kind, type):
+    dataset_class = getattr(datasets, spec.name, None)
+    if dataset_class is None or not isinstance(dataset_class, type):
         raise UsageError(f"torchvision has no data set {spec.name!r}.", nearest(spec.name, list(datasets.__all__)))
     options: dict[str, Any] = {"root": "data"} | {name: _plain(value) for name, value in spec.options.items()}
-    known = inspect.signature(kind).parameters
+    parameters = inspect.signature(dataset_class).parameters
     for name in options:
-        if name not in known and not (name == "root" and "root" not in spec.options):
-            raise UsageError(f"torchvision's {spec.name} has no option {name!r}.", f"It has: {', '.join(known)}.")
+        if name not in parameters and not (name == "root" and "root" not in spec.options):
+            raise UsageError(f"torchvision's {spec.name} has no option {name!r}.", f"It has: {', '.join(parameters)}.")
     try:
-        dataset = kind(**{name: value for name, value in options.items() if name in known})
+        dataset = dataset_class(**{name: value for name, value in options.items() if name in parameters})
     except (RuntimeError, FileNotFoundError) as problem:
         raise DataError(
             f"torchvision's {spec.name} is not below {options['root']}: {problem}",
-            "Say where it is with root=, or add &download=true.",
+            "Set its folder with root=, or add &download=true.",
         ) from None
     labels = getattr(dataset, "targets", getattr(dataset, "labels", None))
     truth = Truth()
     if labels is not None and len(labels) == len(dataset):
         numbers = np.asarray(labels).astype(np.int64).reshape(len(dataset), -1)[:, 0]
-        classes = getattr(dataset, "classes", None) or [str(place) for place in range(int(numbers.max()) + 1)]
+        classes = getattr(dataset, "classes", None) or [str(number) for number in range(int(numbers.max()) + 1)]
         truth = Truth(labels=numbers, classes=tuple(str(name) for name in classes))
     fingerprint = digest((spec.name, repr(sorted(options.items())), str(len(dataset))))
     return IndexedListing(dataset, spec.text, fingerprint, Annotations(truth), 0)
@@ -79,11 +91,15 @@ def _plain(value: str) -> str | bool:
 
 
 def hub_listing(spec: Spec, size: int | None = None) -> Listing:  # noqa: ARG001
-    """``hf:OWNER/NAME?split=train&config=NAME``, through the package datasets and its own cache.
+    """``hf:OWNER/NAME?split=train&config=NAME``, with the package datasets and its cache.
+
+    Args:
+        spec: what the user wrote, taken apart.
+        size: not used; all readers take it.
 
     Raises:
         MissingExtra: the package is not installed.
-        DataError: no such data set, no network, or no pictures in it.
+        DataError: no such data set, no network, or it has no images.
     """
     spec.allow("split", "config", "where")
     try:
@@ -96,7 +112,7 @@ def hub_listing(spec: Spec, size: int | None = None) -> Listing:  # noqa: ARG001
         raise DataError(f"{spec.text} cannot be opened: {problem}", "Check the name and the network.") from None
     column = next((name for name, kind in dataset.features.items() if type(kind).__name__ == "Image"), None)
     if column is None:
-        raise DataError(f"{spec.text} has no pictures; its columns are {', '.join(dataset.features)}.", "Give a data set of images.")
+        raise DataError(f"{spec.text} has no images; its columns are {', '.join(dataset.features)}.", "Use a data set of images.")
     dataset = dataset.cast_column(column, datasets.Image(decode=False))
     truth = Truth()
     if "label" in dataset.features:

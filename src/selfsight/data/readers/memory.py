@@ -1,4 +1,4 @@
-"""Sources that need no cache: arrays in memory, and pictures that are made when they are read."""
+"""Sources without a cache file: arrays in memory, and images that are rendered when read."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,13 +13,13 @@ __all__ = ["ArraySource", "RenderedSource"]
 
 
 class ArraySource:
-    """Pictures of one size that are in memory already.
+    """Images of one size in memory.
 
     Args:
-        images: all pictures, 0 to 255.
-        truth: what is known of them.
-        spec: what they were opened from.
-        names: one a picture; numbers if left out.
+        images: all images (N, 3, H, W), 0 to 255.
+        truth: their ground truth.
+        spec: the user's name for the data set.
+        names: one per image; numbers by default.
     """
 
     def __init__(
@@ -46,21 +46,20 @@ class ArraySource:
         return ()
 
     def read(self, rows: Rows) -> Batch:
-        """Pictures of these rows."""
         return Batch(self.images[rows], np.asarray(rows, dtype=np.int64))
 
     def truth(self, rows: Rows) -> Truth:
-        """What is known of these rows."""
         return self._truth.take(rows)
 
 
 class RenderedSource:
-    """Pictures made when they are first read, and kept as uint8 while all of them fit one gigabyte.
+    """Images that are rendered when first read, and cached as uint8 if all of them fit into one gigabyte.
 
-    A subclass gives ``render(rows)`` (row x 3 x height x width, uint8), a pure function of each row alone, and ``truth``.
+    A subclass implements ``render(rows)`` (row x 3 x height x width, uint8), a pure function of each row alone, ``identity`` and
+    ``truth``.
 
     Attributes:
-        count: pictures.
+        count: number of images.
         shape: their height and width in pixels.
     """
 
@@ -82,7 +81,7 @@ class RenderedSource:
         return digest((type(self).__name__, repr(self.identity())))
 
     def identity(self) -> object:
-        """All that decides the pixels; its ``repr`` is what the fingerprint is made of."""
+        """Everything that determines the pixels; its ``repr`` is part of the fingerprint."""
         raise NotImplementedError
 
     @property
@@ -94,15 +93,14 @@ class RenderedSource:
         return ()
 
     def render(self, rows: Rows) -> np.ndarray:
-        """Make these pictures."""
+        """Render these rows (row x 3 x height x width, uint8)."""
         raise NotImplementedError
 
     def truth(self, rows: Rows) -> Truth:
-        """What is known of these rows."""
         raise NotImplementedError
 
     def read(self, rows: Rows) -> Batch:
-        """Pictures of these rows, made now or remembered."""
+        """Images of these rows, rendered or cached."""
         rows = np.asarray(rows, dtype=np.int64)
         if self.count * 3 * self.shape[0] * self.shape[1] > self.MOST_KEPT:
             return Batch(self.render(rows), rows)

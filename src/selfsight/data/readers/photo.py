@@ -1,4 +1,4 @@
-"""Small real data that come with the libraries: scikit-learn's digits and scikit-image's photographs."""
+"""Small real data that come with installed libraries: scikit-learn's digits and scikit-image's photographs."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,11 +31,11 @@ PHOTOGRAPHS = {
     "retina": "retina.jpg",
     "rocket": "rocket.jpg",
 }
-"""Photographs inside scikit-image's wheel, which no network is needed for."""
+"""Photographs inside scikit-image's wheel, available without a network."""
 
 
 def photograph(name: str) -> np.ndarray:
-    """A photograph (3 x height x width, uint8) by its name, or by the path of a file.
+    """A photograph (3, H, W, uint8) by its name, or by the path of a file.
 
     Raises:
         UsageError: no such photograph.
@@ -53,13 +53,20 @@ def photograph(name: str) -> np.ndarray:
     try:
         return decode(path)[0]
     except Unreadable as problem:
-        raise DataError(f"{path} cannot be read: {problem}.", "Give another photograph.") from None
+        raise DataError(f"{path} cannot be read: {problem}.", "Use another photograph.") from None
 
 
 def digits(spec: Spec, size: int | None = None) -> Source:  # noqa: ARG001
-    """scikit-learn's 1,797 handwritten digits, 8 x 8 brought to 32 x 32, three channels.
+    """scikit-learn's 1,797 handwritten digits, 8 x 8 resized to 32 x 32, with three channels.
 
     ``digits?split=test`` is every fifth of them, ``split=train`` the rest; without a split: all.
+
+    Args:
+        spec: what the user wrote, taken apart.
+        size: not used; all readers take it.
+
+    Raises:
+        UsageError: no such split.
     """
     import torch
     from sklearn.datasets import load_digits
@@ -67,7 +74,7 @@ def digits(spec: Spec, size: int | None = None) -> Source:  # noqa: ARG001
     spec.allow("split")
     split = spec.options.get("split", "all")
     if split not in ("all", "train", "test"):
-        raise UsageError(f"digits has no split {split!r}.", "Give train, test or all.")
+        raise UsageError(f"digits has no split {split!r}.", "Use train, test or all.")
     found: Any = load_digits()
     small = torch.from_numpy(found.images / 16 * 255)[:, None]
     large = torch.nn.functional.interpolate(small, size=(32, 32), mode="bilinear", antialias=True).round().to(torch.uint8)
@@ -78,24 +85,24 @@ def digits(spec: Spec, size: int | None = None) -> Source:  # noqa: ARG001
 
 
 class PhotoSource(RenderedSource):
-    """One photograph, as often as wanted, for learning from a single image: each row is a square cut from it by the seed.
+    """Random crops of a single photograph, for learning from one image.
 
     Args:
         name: a photograph of scikit-image, or a path.
-        count: pictures.
-        size: training size; pictures are ``ceil(4/3 size)`` pixels on a side.
-        seed: of the cuts.
-        crop: cut squares of a quarter of the largest square's area or more; otherwise every row is the largest central square.
-        spec: what the user called it.
+        count: number of crops.
+        size: training size; crops are ``ceil(4/3 size)`` pixels on a side.
+        seed: of the crops.
+        crop: random squares of at least a quarter of the largest square's area; otherwise every row is the largest central square.
+        spec: the user's name for the data set.
 
     Raises:
-        UsageError: no such photograph, or no size or count.
+        UsageError: no such photograph, or size or count is below 1.
         DataError: it cannot be read.
     """
 
     def __init__(self, name: str, *, count: int, size: int = 64, seed: int = 0, crop: bool = True, spec: str = "photo") -> None:
         if count < 1 or size < 1:
-            raise UsageError(f"{spec} asks for {count} pictures of {size} px.", "Give 1 or more of each.")
+            raise UsageError(f"{spec} has {count} images of {size} px.", "Both numbers must be 1 or more.")
         side = -(-size * 4 // 3)
         super().__init__(spec, count, (side, side))
         self.name, self.seed, self.crop = name, seed, crop
@@ -105,22 +112,22 @@ class PhotoSource(RenderedSource):
         return (self.name, self.count, self.shape, self.seed, self.crop, self.photograph.shape, int(self.photograph.sum()))
 
     def render(self, rows: Rows) -> np.ndarray:
-        """Cut and shrink, antialiased."""
+        """Crop and resize, antialiased."""
         from PIL import Image
 
-        whole = Image.fromarray(self.photograph.transpose(1, 2, 0))
-        longest = min(whole.size)
+        photograph_image = Image.fromarray(self.photograph.transpose(1, 2, 0))
+        largest = min(photograph_image.size)
         out = np.empty((len(rows), 3, *self.shape), dtype=np.uint8)
-        for place, row in enumerate(rows):
-            chance = np.random.Generator(np.random.PCG64(key(self.seed, int(row)))).random(3) if self.crop else np.array([1, 0.5, 0.5])
-            side = longest * np.sqrt(0.25 + 0.75 * chance[0])
-            left, top = (np.array(whole.size) - side) * chance[1:]
-            box = (left, top, min(left + side, whole.width), min(top + side, whole.height))
-            out[place] = np.asarray(whole.resize(self.shape, Image.Resampling.BILINEAR, box=box)).transpose(2, 0, 1)
+        for index, row in enumerate(rows):
+            numbers = np.random.Generator(np.random.PCG64(key(self.seed, int(row)))).random(3) if self.crop else np.array([1, 0.5, 0.5])
+            side = largest * np.sqrt(0.25 + 0.75 * numbers[0])
+            left, top = (np.array(photograph_image.size) - side) * numbers[1:]
+            box = (left, top, min(left + side, photograph_image.width), min(top + side, photograph_image.height))
+            out[index] = np.asarray(photograph_image.resize(self.shape, Image.Resampling.BILINEAR, box=box)).transpose(2, 0, 1)
         return out
 
     def truth(self, rows: Rows) -> Truth:
-        """Nothing is known, but that all belong together."""
+        """All rows belong to one group; there are no labels."""
         return Truth(groups=np.zeros(len(rows), dtype=np.int64))
 
 

@@ -1,1 +1,1 @@
-"""Rendered scenes of which everything is known."""
+"""Rendered scenes with complete ground truth."""

@@ -1,4 +1,4 @@
-"""What is true of rendered scenes, worked out when it is asked for."""
+"""Ground truth of rendered scenes, computed on demand."""
 
 from typing import NamedTuple
 
@@ -22,18 +22,23 @@ class _Maps(NamedTuple):
 
 
 def world_truth(world: ShapesWorld, rows: np.ndarray) -> Truth:
-    """Everything about these rows; maps and boxes are made block by block when they are looked at."""
+    """Complete ground truth of these rows; maps and boxes are rendered lazily, block by block.
+
+    Args:
+        world: the rendered source.
+        rows: rows of the source.
+    """
     scenes = world.scenes(rows)
-    each = _Blocks(world, rows)
-    places = np.arange(len(rows))
+    blocks = _Blocks(world, rows)
+    positions = np.arange(len(rows))
     return Truth(
         labels=scenes.shape[:, 0].numpy(),
         classes=outlines.NAMES,
         attributes=_attributes(scenes, world.size),
-        boxes=LazySequence(each.boxes, places),
-        masks=LazySequence(each.masks, places),
-        parts=LazySequence(each.parts, places),
-        keypoints=LazySequence(each.keypoints, places),
+        boxes=LazySequence(blocks.boxes, positions),
+        masks=LazySequence(blocks.masks, positions),
+        parts=LazySequence(blocks.parts, positions),
+        keypoints=LazySequence(blocks.keypoints, positions),
     )
 
 
@@ -58,7 +63,7 @@ def _attributes(scenes: Scenes, size: int) -> dict[str, np.ndarray]:
 
 
 class _Blocks:
-    """The maps of some rows, sixty-four at a time, the last block remembered."""
+    """Maps of some rows, rendered 64 at a time; the last block is cached."""
 
     def __init__(self, world: ShapesWorld, rows: np.ndarray) -> None:
         self.world, self.rows, self._number = world, rows, -1
@@ -91,21 +96,21 @@ class _Blocks:
 def _maps(scenes: Scenes, size: int) -> _Maps:
     masks = torch.zeros(len(scenes.count), size, size, dtype=torch.uint8)
     parts = torch.zeros_like(masks)
-    for place in range(scenes.shape.shape[1]):
-        thrown = cast(scenes, place, size)
-        over = thrown.cover > 0.5
-        masks = torch.where(over, place + 1, masks).to(torch.uint8)
-        parts = torch.where(over, 2 * place + 1 + (thrown.maps[3] > 0.5), parts).to(torch.uint8)
+    for number in range(scenes.shape.shape[1]):
+        projected = cast(scenes, number, size)
+        covered = projected.cover > 0.5
+        masks = torch.where(covered, number + 1, masks).to(torch.uint8)
+        parts = torch.where(covered, 2 * number + 1 + (projected.maps[3] > 0.5), parts).to(torch.uint8)
     hidden = bar(scenes, size) > 0.5
-    flat, pieces = masks.masked_fill(hidden, 0).numpy(), parts.masked_fill(hidden, 0).numpy()
+    flat, visible_parts = masks.masked_fill(hidden, 0).numpy(), parts.masked_fill(hidden, 0).numpy()
     rows = range(len(flat))
     boxes = [_boxes(flat[row], scenes.shape[row, : int(scenes.count[row])].numpy()) for row in rows]
     points = [_keypoints(scenes, row, flat[row]) for row in rows]
-    return _Maps(boxes, list(flat), list(pieces), points)
+    return _Maps(boxes, list(flat), list(visible_parts), points)
 
 
 def _boxes(mask: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """One row an object; an object of which nothing is seen has an empty box at the origin."""
+    """One row per object; an object that is not visible has an empty box at the origin."""
     boxes = np.zeros((len(classes), 5), dtype=np.float32)
     for number, label in enumerate(classes):
         down, across = np.nonzero(mask == number + 1)
@@ -115,15 +120,15 @@ def _boxes(mask: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 
 def _keypoints(scenes: Scenes, row: int, mask: np.ndarray) -> np.ndarray:
-    """The landmarks of every object; visible where the object itself is seen at that pixel."""
+    """Landmarks of every object; visible where the object itself is visible at that pixel."""
     size, found = len(mask), []
     for number in range(int(scenes.count[row])):
-        wider = float(scenes.squash[row, number])
-        landmarks = np.array(outlines.OUTLINES[outlines.NAMES[int(scenes.shape[row, number])]].landmarks) * (wider, 1 / wider)
+        stretch = float(scenes.squash[row, number])
+        landmarks = np.array(outlines.OUTLINES[outlines.NAMES[int(scenes.shape[row, number])]].landmarks) * (stretch, 1 / stretch)
         angle, scale = float(scenes.angle[row, number]), float(scenes.scale[row, number]) / 2
-        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-        middle = np.array([float(scenes.x[row, number]), float(scenes.y[row, number])])
-        points = (middle + scale * landmarks @ turn) * size
+        rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        centre = np.array([float(scenes.x[row, number]), float(scenes.y[row, number])])
+        points = (centre + scale * landmarks @ rotation) * size
         column, line = points.astype(np.int64).clip(0, size - 1).T
         inside = ((points >= 0) & (points < size)).all(axis=1)
         found.append(np.column_stack([points, inside & (mask[line, column] == number + 1)]))

@@ -1,4 +1,4 @@
-"""Ten outlines as maps of signed distance, with their parts and landmarks, in a frame where the object spans -1 to 1."""
+"""Ten outlines as signed distance maps, with parts and landmarks, in coordinates where the object spans -1 to 1."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch import Tensor
 __all__ = ["NAMES", "OUTLINES", "REACH", "TILE", "Outline", "atlas"]
 
 REACH = 1.3
-"""The maps cover -1.3 to 1.3 in both directions."""
+"""The maps cover -1.3 to 1.3 along both axes."""
 
 TILE = 128
 _FINE = 6
@@ -23,7 +23,14 @@ Plane = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Outline:
-    """A shape: what is inside, which of it is the second part, and points that have a name. x goes right, y down."""
+    """A shape; x points right, y down.
+
+    Attributes:
+        inside: whether a point is inside.
+        second: whether a point belongs to the second part.
+        landmarks: named points.
+        parts: names of the two parts.
+    """
 
     inside: Plane
     second: Plane
@@ -128,9 +135,10 @@ NAMES = tuple(OUTLINES)
 
 @lru_cache(maxsize=1)
 def atlas() -> Float[Tensor, "1 4 height width"]:
-    """All outlines, one below the other, in tiles of 128 x 128: signed distance (negative inside), slope of the rounded
-    surface along x and along y, and whether this is the second part (1) or the first (0).
-    """  # noqa: D205 - one sentence
+    """All outlines, one below the other, in tiles of 128 x 128.
+
+    The channels are signed distance (negative inside), slope of the rounded surface along x and along y, and part (0 first, 1 second).
+    """
     from scipy.ndimage import distance_transform_edt, gaussian_filter
 
     fine = TILE * _FINE

@@ -1,11 +1,11 @@
-"""``world:shapes``: lit, textured objects on textured grounds, of which everything is known.
+"""``world:shapes``: lit, textured objects on textured backgrounds, with complete ground truth.
 
-Version 1, frozen. Every scene is a pure function of (preset, seed, split, row, size): sample i is the same whatever the count.
+Version 1, frozen. Every scene is a pure function of (preset, seed, split, row, size): sample i is the same for any count.
 
-How hard the default preset is, at 32 px with 10,000 scenes of seed 501 and 2,000 of seed 502, weighted k-NN (k 20, T 0.07) but
-for the second last: pixels 28.6 %, an untrained residual network of 1.2 M parameters 22.1 %, the same network taught the labels
-for four epochs 99.8 %, SimCLR for eight epochs (crops of half the area or more, batch 256) 46.4 %. What makes it hard for pixels
-is the slope of the light, which the colour changes and crops of a method do not tell scenes apart by.
+Difficulty of the default preset at 32 px, with 10,000 scenes of seed 501 and 2,000 of seed 502, by weighted k-NN (k 20, T 0.07): pixels
+28.6 %, an untrained residual network of 1.2 M parameters 22.1 %, SimCLR after eight epochs (crops of at least half the area, batch 256)
+46.4 %; the same network trained with labels for four epochs classifies 99.8 % itself. Pixels are a weak feature mainly because of the
+lighting gradient, to which methods with colour augmentation and crops are invariant.
 """
 
 from dataclasses import dataclass
@@ -30,25 +30,25 @@ Span = tuple[float | int, float | int]
 
 @dataclass(frozen=True)
 class Preset:
-    """How scenes are made. Spans are (least, most), drawn evenly.
+    """Distribution of scenes. Ranges are (minimum, maximum) of uniform distributions.
 
     Attributes:
-        objects: how many.
+        objects: number of objects.
         scale: span of an object, as a fraction of the image's side.
-        turn: largest turn to either side, in radians.
-        squash: largest stretch along one of the object's own axes, at the cost of the other, as a logarithm.
-        jitter: how far objects stray from the middle of their place, as a fraction of what keeps them inside.
+        turn: maximum rotation to either side, in radians.
+        squash: maximum stretch along one of the object's axes, with the inverse along the other, as a logarithm.
+        jitter: maximum offset of objects from the centre of their cell, as a fraction of what keeps them inside.
         ground: brightness of the background, 0 to 1.
-        contrast: by how much an object is brighter or darker.
-        saturation: of the colours of object and ground, 0 to 1; hues are free.
+        contrast: difference in brightness between object and background.
+        saturation: of the colours of object and background, 0 to 1; hues are uniform.
         grain: strength of the object's texture, as a standard deviation of brightness.
-        ground_grain: the same of the background.
-        tint: how much of the textures' own colour is kept, 0 to 1.
+        ground_grain: strength of the background's texture.
+        tint: fraction of the textures' own colour that is kept, 0 to 1.
         relief: strength of the shading of objects by a light from the side.
-        slope: how much brighter the side that faces the light is than the far one.
-        tone: largest difference in brightness between an object's two parts, to either side.
-        occluder: probability that a bar lies in front.
-        cue: probability that the background's texture and hue are those of the class (a shortcut).
+        slope: difference in brightness between the side that faces the light and the opposite one.
+        tone: maximum difference in brightness between an object's two parts, in either direction.
+        occluder: probability of a bar in front.
+        cue: probability that the background's texture and hue depend on the class (a shortcut).
     """
 
     objects: tuple[int, int] = (1, 1)
@@ -84,29 +84,36 @@ PRESETS = {
         relief=0.12, slope=(0.1, 0.3),
     ),
 }  # fmt: skip
-"""The first is the default; ``coloured`` teaches joint-embedding methods the ground instead of the shape."""
+"""The first is the default; with ``coloured``, joint-embedding methods learn the background instead of the shape."""
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """What is drawn for some scenes; the object comes second. Lengths are in fractions of the image's side.
+    """Parameters of some scenes, with objects in the second dimension. Lengths are fractions of the image's side.
 
     Attributes:
-        count: objects in the scene.
+        count: number of objects in the scene.
         shape: class of each object.
-        x, y: centres.
-        scale: spans.
-        angle: turns, clockwise, in radians.
-        squash: factors by which they are wider, and less high, than they were.
-        value, hue, saturation: colours of the objects.
-        texture: of the objects.
-        tone: by how much their second part is brighter than the first.
-        light: direction that light comes from, in radians.
+        x: horizontal position of the centre.
+        y: vertical position of the centre.
+        scale: span.
+        angle: clockwise rotation in radians.
+        squash: horizontal stretch, with the inverse vertically.
+        value: brightness of the object.
+        hue: of the object.
+        saturation: of the object.
+        texture: of the object.
+        grain: strength of the object's texture.
+        tone: difference in brightness between the second part and the first.
+        light: direction of the light in radians.
         slope: difference in brightness between the two sides.
-        grain: strength of the objects' texture.
-        ground_value, ground_hue, ground_saturation, background, ground_grain: the same of the background.
-        offset: where textures are cut (background first).
-        bar: whether there is an occluder, its direction, distance from the middle, half width and brightness.
+        ground_value: brightness of the background.
+        ground_hue: hue of the background.
+        ground_saturation: saturation of the background.
+        background: texture of the background.
+        ground_grain: strength of the background's texture.
+        offset: position and rotation of the textures (background first).
+        bar: whether there is an occluder, its direction, distance from the centre, half width and brightness.
     """
 
     count: Int[Tensor, " batch"]
@@ -137,7 +144,13 @@ _PER_SCENE, _PER_OBJECT = 20, 17
 
 
 def chances(seed: int, rows: Rows, count: int) -> Float[np.ndarray, "row count"]:
-    """Even numbers in [0, 1), a pure function of seed, row and column: SplitMix64, as ``core.clock.key``."""
+    """Uniform numbers in [0, 1), a pure function of seed, row and column (SplitMix64, as ``core.clock.key``).
+
+    Args:
+        seed: of the numbers.
+        rows: row numbers (N,).
+        count: numbers per row.
+    """
     state = np.full((len(rows), 1), key(seed), dtype=np.uint64)
     for part in (rows.astype(np.uint64)[:, None], np.arange(count, dtype=np.uint64)[None]):
         state = (state ^ part) + np.uint64(0x9E3779B97F4A7C15)
@@ -148,7 +161,14 @@ def chances(seed: int, rows: Rows, count: int) -> Float[np.ndarray, "row count"]
 
 
 def draw(preset: Preset, seed: int, split: str, rows: Rows) -> Scenes:
-    """Draw scenes; row by row they do not depend on each other."""
+    """Draw the parameters of scenes, independently for each row.
+
+    Args:
+        preset: distribution of the scenes.
+        seed: of the random numbers.
+        split: key of ``SPLITS``.
+        rows: row numbers (N,).
+    """
     most = preset.objects[1]
     numbers = chances(key(seed, SPLITS[split], VERSION), rows, _PER_SCENE + most * _PER_OBJECT)
     scene, each = torch.from_numpy(numbers[:, :_PER_SCENE]).float(), torch.from_numpy(numbers[:, _PER_SCENE:]).float()
@@ -157,17 +177,17 @@ def draw(preset: Preset, seed: int, split: str, rows: Rows) -> Scenes:
     shape = (each[..., 0] * len(outlines.NAMES)).long()
     scale, angle = _span(preset.scale, each[..., 1]), (2 * each[..., 2] - 1) * preset.turn
     squash = torch.exp((2 * each[..., 16] - 1) * preset.squash)
-    x, y = _places(preset, scene, each, scale)
+    x, y = _centres(preset, scene, each, scale)
     ground = _span(preset.ground, scene[:, 1])
     step = _span(preset.contrast, each[..., 5])
     up = torch.where(each[..., 6] < 0.5, 1.0, -1.0)
-    up = torch.where((ground[:, None] + up * step - 0.5).abs() > 0.45, -up, up)  # the other way where there is no room
+    up = torch.where((ground[:, None] + up * step - 0.5).abs() > 0.45, -up, up)  # the opposite sign if brightness would leave its range
     background = (scene[:, 4] * len(textures.NAMES)).long()
     ground_hue = scene[:, 2]
     if preset.cue and split != "decorrelated":
-        told = scene[:, 5] < preset.cue
-        background = torch.where(told, shape[:, 0], background)
-        ground_hue = torch.where(told, (shape[:, 0] + 0.5 * scene[:, 2]) / len(outlines.NAMES), ground_hue)
+        has_cue = scene[:, 5] < preset.cue
+        background = torch.where(has_cue, shape[:, 0], background)
+        ground_hue = torch.where(has_cue, (shape[:, 0] + 0.5 * scene[:, 2]) / len(outlines.NAMES), ground_hue)
     bar = torch.stack([(scene[:, 7] < preset.occluder).float(), *(scene[:, 8:12].unbind(1))], dim=1)
     return Scenes(
         count, shape, x, y, scale, angle, squash,
@@ -184,42 +204,51 @@ def _span(span: Span, chance: Tensor) -> Tensor:
     return span[0] + (span[1] - span[0]) * chance
 
 
-def _places(preset: Preset, scene: Tensor, each: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Centres: one object anywhere inside, several each in a cell of a square of cells, in an order of their own."""
+def _centres(preset: Preset, scene: Tensor, each: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Centres: a single object anywhere inside; several objects in different cells of a square grid, in random order."""
     most = preset.objects[1]
     cells = 1 if most == 1 else int(np.ceil(np.sqrt(most)))
     order = each[..., 14].argsort(dim=1) if most > 1 else torch.zeros(len(each), 1, dtype=torch.long)
     shift = (scene[:, 16:17] * cells * cells).long()
     cell = (order + shift) % (cells * cells)
-    room = (1 / cells - scale).clamp(min=0) / 2 * preset.jitter
-    x = (cell % cells + 0.5) / cells + (2 * each[..., 3] - 1) * room
-    y = (cell // cells + 0.5) / cells + (2 * each[..., 4] - 1) * room
+    slack = (1 / cells - scale).clamp(min=0) / 2 * preset.jitter
+    x = (cell % cells + 0.5) / cells + (2 * each[..., 3] - 1) * slack
+    y = (cell // cells + 0.5) / cells + (2 * each[..., 4] - 1) * slack
     return x, y
 
 
 def paint(preset: Preset, scenes: Scenes, size: int) -> Float[Tensor, "batch 3 height width"]:
-    """Pixels in [0, 1] of scenes, objects one over the other."""
+    """Render scenes to pixels in [0, 1], objects in order from back to front.
+
+    Args:
+        preset: distribution that the scenes were drawn from.
+        scenes: parameters of N scenes.
+        size: side in pixels.
+
+    Returns:
+        (N, 3, size, size).
+    """
     axis = (torch.arange(size) + 0.5) / size
     texels = textures.tile_side(size)
     across = axis[None, None, :].expand(len(scenes.count), size, size)
     down = across.transpose(1, 2)
     image = _colour(scenes.ground_value, scenes.ground_hue, scenes.ground_saturation)
     image = image + _grain(preset.tint, scenes.background, scenes.ground_grain, scenes.offset[:, 0], across * size, down * size, texels)
-    for place in range(scenes.shape.shape[1]):
-        thrown = cast(scenes, place, size)
-        maps = thrown.maps
-        turn = scenes.angle[:, place]
-        fall = torch.cos(scenes.light - turn)[:, None, None] * maps[1] + torch.sin(scenes.light - turn)[:, None, None] * maps[2]
-        body = _colour(scenes.value[:, place], scenes.hue[:, place], scenes.saturation[:, place])
-        stretch = (scenes.scale[:, place] * size / 2)[:, None, None]
+    for number in range(scenes.shape.shape[1]):
+        projected = cast(scenes, number, size)
+        maps = projected.maps
+        turn = scenes.angle[:, number]
+        shading = torch.cos(scenes.light - turn)[:, None, None] * maps[1] + torch.sin(scenes.light - turn)[:, None, None] * maps[2]
+        body = _colour(scenes.value[:, number], scenes.hue[:, number], scenes.saturation[:, number])
+        stretch = (scenes.scale[:, number] * size / 2)[:, None, None]
         grain = _grain(
-            preset.tint, scenes.texture[:, place], scenes.grain[:, place], scenes.offset[:, 1 + place],
-            thrown.u * stretch, thrown.v * stretch, texels,
+            preset.tint, scenes.texture[:, number], scenes.grain[:, number], scenes.offset[:, 1 + number],
+            projected.u * stretch, projected.v * stretch, texels,
         )  # fmt: skip
-        body = body + grain + (scenes.tone[:, place, None, None] * (maps[3] - 0.5) - preset.relief * fall)[:, None]
-        image = image + thrown.cover[:, None] * (body - image)
-    glow = torch.cos(scenes.light)[:, None, None] * (across - 0.5) + torch.sin(scenes.light)[:, None, None] * (down - 0.5)
-    image = image + (scenes.slope[:, None, None] * glow)[:, None]
+        body = body + grain + (scenes.tone[:, number, None, None] * (maps[3] - 0.5) - preset.relief * shading)[:, None]
+        image = image + projected.cover[:, None] * (body - image)
+    gradient = torch.cos(scenes.light)[:, None, None] * (across - 0.5) + torch.sin(scenes.light)[:, None, None] * (down - 0.5)
+    image = image + (scenes.slope[:, None, None] * gradient)[:, None]
     image = torch.lerp(image, scenes.bar[:, 4, None, None, None], bar(scenes, size)[:, None])
     return image.clamp(0, 1)
 
@@ -244,12 +273,13 @@ def _colour(value: Tensor, hue: Tensor, saturation: Tensor) -> Float[Tensor, "ba
 
 @dataclass(frozen=True)
 class Cast:
-    """One object of each scene on the image.
+    """One object of each scene, projected onto the image.
 
     Attributes:
-        u, v: its own coordinates, in which it spans -1 to 1.
-        cover: how much of each pixel it covers, 0 to 1; nothing where the scene has fewer objects.
-        maps: the maps of its outline, see ``outlines.atlas``.
+        u: horizontal object coordinate, -1 to 1 over the object.
+        v: vertical object coordinate.
+        cover: fraction of each pixel that the object covers; 0 where the scene has fewer objects.
+        maps: maps of its outline, see ``outlines.atlas``.
     """
 
     u: Float[Tensor, "batch height width"]
@@ -259,14 +289,20 @@ class Cast:
 
 
 def cast(scenes: Scenes, place: int, size: int) -> Cast:
-    """Put the object of this number on images of ``size`` pixels."""
+    """Project one object of each scene onto images.
+
+    Args:
+        scenes: parameters of N scenes.
+        place: index of the object.
+        size: side in pixels.
+    """
     axis = (torch.arange(size) + 0.5) / size
     radius = scenes.scale[:, place] / 2
     x = (axis[None, None, :] - scenes.x[:, place, None, None]) / radius[:, None, None]
     y = (axis[None, :, None] - scenes.y[:, place, None, None]) / radius[:, None, None]
     cosine, sine = torch.cos(scenes.angle[:, place])[:, None, None], torch.sin(scenes.angle[:, place])[:, None, None]
-    wider = scenes.squash[:, place, None, None]
-    u, v = (cosine * x + sine * y) / wider, (cosine * y - sine * x) * wider
+    stretch = scenes.squash[:, place, None, None]
+    u, v = (cosine * x + sine * y) / stretch, (cosine * y - sine * x) * stretch
     maps = _outline(scenes.shape[:, place], u, v)
     cover = (0.5 - maps[0] * (radius * size)[:, None, None]).clamp(0, 1)
     return Cast(u, v, cover * (place < scenes.count)[:, None, None], maps)
@@ -282,7 +318,12 @@ def _outline(which: Tensor, u: Tensor, v: Tensor) -> Float[Tensor, "4 batch heig
 
 
 def bar(scenes: Scenes, size: int) -> Float[Tensor, "batch height width"]:
-    """How much of each pixel the occluder covers, 0 to 1."""
+    """Fraction of each pixel that the occluder covers.
+
+    Args:
+        scenes: parameters of N scenes.
+        size: side in pixels.
+    """
     axis = (torch.arange(size) + 0.5) / size - 0.5
     turn = (scenes.bar[:, 1] * torch.pi)[:, None, None]
     distance = torch.cos(turn) * axis[None, None, :] + torch.sin(turn) * axis[None, :, None]
@@ -291,31 +332,31 @@ def bar(scenes: Scenes, size: int) -> Float[Tensor, "batch height width"]:
 
 
 class ShapesWorld(RenderedSource):
-    """Scenes of one preset as a source. One core renders about 8,000 images a second at 32 px and 600 at 96 px.
+    """Scenes of one preset as a source. One core renders about 8,000 images per second at 32 px and 600 at 96 px.
 
-    Truth: ``labels`` (class of the first object), ``boxes``, ``masks``, ``parts`` (2k - 1 and 2k are the two parts of object
-    k), ``keypoints`` (object after object), and attributes: x and y (pixels), scale, angle (radians, clockwise), value, hue,
-    texture of the first object; background, ground, light, objects and occluder of the scene.
+    Ground truth: ``labels`` (class of the first object), ``boxes``, ``masks``, ``parts`` (2k - 1 and 2k are the two parts of object k),
+    ``keypoints`` (object after object), and attributes: x and y (pixels), scale, angle (radians, clockwise), value, hue, texture of the
+    first object; background, ground, light, objects and occluder of the scene.
 
     Args:
-        preset: how scenes are made.
-        count: scenes.
+        preset: distribution of the scenes.
+        count: number of scenes.
         size: side in pixels.
-        seed: of all chance.
+        seed: of all random numbers.
         split: train, test, val or, for a preset with a cue, decorrelated; they share no scene.
-        spec: what the user called it.
+        spec: the user's name for the data set.
 
     Raises:
-        UsageError: no such split, or no size or count.
+        UsageError: no such split, or size or count is too small.
     """
 
     def __init__(
         self, preset: Preset, *, count: int, size: int = 32, seed: int = 0, split: str = "train", spec: str = "world:shapes"
     ) -> None:
         if split not in SPLITS or (split == "decorrelated" and not preset.cue):
-            raise UsageError(f"{spec} has no split {split!r}.", "Give train, val or test; decorrelated for preset=shortcut alone.")
+            raise UsageError(f"{spec} has no split {split!r}.", "Use train, val or test; decorrelated with preset=shortcut only.")
         if count < 1 or size < 8:
-            raise UsageError(f"{spec} asks for {count} scenes of {size} px.", "Give 1 or more scenes of 8 px or more.")
+            raise UsageError(f"{spec} has {count} scenes of {size} px.", "Use 1 or more scenes of 8 px or more.")
         super().__init__(spec, count, (size, size))
         self.preset, self.size, self.seed, self.split = preset, size, seed, split
 
@@ -323,22 +364,22 @@ class ShapesWorld(RenderedSource):
         return (VERSION, self.preset, self.count, self.size, self.seed, self.split)
 
     def scenes(self, rows: Rows) -> Scenes:
-        """What was drawn for these rows."""
+        """Parameters of these rows' scenes."""
         return draw(self.preset, self.seed, self.split, np.asarray(rows, dtype=np.int64))
 
     def render(self, rows: Rows) -> np.ndarray:
-        """Paint these rows."""
-        parts = [paint(self.preset, self.scenes(part), self.size) for part in _pieces(rows, self.size)]
+        """Render these rows."""
+        parts = [paint(self.preset, self.scenes(part), self.size) for part in _portions(rows, self.size)]
         return (torch.cat(parts) * 255).round().to(torch.uint8).numpy()
 
     def truth(self, rows: Rows) -> Truth:
-        """Everything about these rows."""
+        """Complete ground truth of these rows."""
         from selfsight.data.worlds.known import world_truth
 
         return world_truth(self, np.asarray(rows, dtype=np.int64))
 
 
-def _pieces(rows: Rows, size: int) -> list[np.ndarray]:
-    """Rows in portions that keep the working memory near 100 MB."""
+def _portions(rows: Rows, size: int) -> list[np.ndarray]:
+    """Split rows into portions that keep the working memory near 100 MB."""
     rows = np.asarray(rows, dtype=np.int64)
     return np.array_split(rows, max(1, -(-len(rows) * size * size // 262_144)))
