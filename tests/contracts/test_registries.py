@@ -63,6 +63,7 @@ import numpy as np, torch
 import selfsight
 from selfsight.cli import main
 from selfsight.cli.completion import candidates
+from selfsight.core.errors import SelfsightError
 
 out = Path(sys.argv[1])
 def said(*words):
@@ -83,7 +84,7 @@ found["learn"] = [code, text[-300:]]
 run = selfsight.Run(out / "run", device="cpu")
 scores = run.measure(train=data, test=data, probes=["added_probe", "added_analysis"], floors=False).scores
 found["scores"] = {name: next(iter(values.values())).value for name, values in scores.items()}
-found["maps"] = sorted(run.attribute([f"{data}#0"], methods=["added_attribution"]).maps)
+found["maps"] = sorted(run.explain([f"{data}#0"], methods=["added_attribution"]).maps)
 for what, method in {"boxes": "added_localiser", "segments": "added_segmenter", "clusters": "added_grouper", "parts": "added_part_finder"}.items():
     more = {"count": 2} if what == "clusters" else {"classes": 2} if what == "segments" else {"parts": 2} if what == "parts" else {}
     run.discover(data, what=what, method=method, floors=False, **more)
@@ -91,14 +92,14 @@ from selfsight.explorer.server.job_table import JOBS
 found["job"] = JOBS.load("added_job")(SimpleNamespace(request=SimpleNamespace(network="n")))["network"]
 found["help"] = {"measure": said("measure", "--help")[1], "discover": said("discover", "--help")[1], "explain": said("explain", "--help")[1]}
 found["complete"] = {" ".join(words): candidates(words) for words in (["learn", "--method"], ["learn", "--backbone"], ["measure", "--probes"],
-    ["explain", "attribute", "--methods"], ["discover", "--what", "boxes", "--method"], ["discover", "--what", "segments", "--method"],
+    ["explain", "attribute", "--method"], ["discover", "--what", "boxes", "--method"], ["discover", "--what", "segments", "--method"],
     ["discover", "--what", "clusters", "--method"], ["discover", "--what", "parts", "--method"])}
 found["near"] = {
     "method": said("learn", data, "--method", "added_methd")[1],
     "backbone": said("learn", data, "--backbone", "added_backbon")[1],
     "probe": said("measure", str(out / "run"), "--train", data, "--test", data, "--probes", "added_prob")[1],
     "analysis": said("measure", str(out / "run"), "--train", data, "--test", data, "--probes", "added_analysi")[1],
-    "attribution": said("explain", "attribute", str(out / "run"), f"{data}#0", "--methods", "added_attributio")[1],
+    "attribution": said("explain", "attribute", str(out / "run"), f"{data}#0", "--method", "added_attributio")[1],
     "localiser": said("discover", str(out / "run"), data, "--method", "added_localise")[1],
     "segmenter": said("discover", str(out / "run"), data, "--what", "segments", "--method", "added_segmente")[1],
     "grouper": said("discover", str(out / "run"), data, "--what", "clusters", "--method", "added_groupe")[1],
@@ -107,7 +108,7 @@ found["near"] = {
 }
 try:
     JOBS.resolve("added_jo")
-except selfsight.SelfsightError as problem:
+except SelfsightError as problem:
     found["near"]["job"] = problem.remedy
 found["names"] = runpy.run_path(sys.argv[2])["names"]()
 print(json.dumps(found))

@@ -8,7 +8,18 @@ import numpy as np
 
 from selfsight.render.figures import PALETTE
 
-__all__ = ["DRAWN", "draw_network_measure", "png_of"]
+__all__ = [
+    "Drawing",
+    "draw_bars",
+    "draw_cues",
+    "draw_dissection",
+    "draw_equivariance",
+    "draw_network_measure",
+    "draw_similarity",
+    "draw_stitching",
+    "draw_transfer",
+    "png_of",
+]
 
 Values = Mapping[str, Mapping[str, float]]
 """Scores by name: value, low, high."""
@@ -25,20 +36,24 @@ def png_of(figure: Any) -> bytes:
     return buffer.getvalue()
 
 
-def draw_network_measure(name: str, scores: Values, untrained: Values, title: str) -> bytes:
-    """One picture of a measure of a network, as PNG.
+Drawing = Callable[[Any, Values, Values], None]
+"""Draws into a matplotlib figure: scores of the network, and of the untrained one (empty where it was not measured)."""
+
+
+def draw_network_measure(draw: Drawing, scores: Values, untrained: Values, title: str) -> bytes:
+    """One figure of an analysis, as PNG.
 
     Args:
-        name: of ``DRAWN``.
+        draw: how, such as ``draw_bars``.
         scores: of the network.
-        untrained: of its floor; empty where it was not measured.
-        title: above it.
+        untrained: of the untrained network; empty where it was not measured.
+        title: above the figure.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-    DRAWN[name](figure, scores, untrained)
+    draw(figure, scores, untrained)
     return png_of(figure)
 
 
@@ -51,7 +66,7 @@ def _unique(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _equivariance(figure: Any, scores: Values, untrained: Values) -> None:
+def draw_equivariance(figure: Any, scores: Values, untrained: Values) -> None:
     """A panel a change, a line a map over layers; the untrained network below."""
     parts = [name.split("/") for name in scores]
     changes, layers, kinds = (_unique([part[place] for part in parts]) for place in range(3))
@@ -70,7 +85,7 @@ def _equivariance(figure: Any, scores: Values, untrained: Values) -> None:
     figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
 
 
-def _similarity(figure: Any, scores: Values, untrained: Values) -> None:
+def draw_similarity(figure: Any, scores: Values, untrained: Values) -> None:
     """A table of layers by layers, of the network itself and with each other one."""
     own = [name.split("/") for name in scores if name.count("/") == 1]
     inside = _unique([part for pair in own for part in pair])
@@ -120,7 +135,8 @@ def _key(figure: Any, *, untrained: bool) -> None:
     figure.legend(handles=shown, loc="outside upper right", frameon=False, fontsize=9, ncols=2)
 
 
-def _cues(figure: Any, scores: Values, untrained: Values) -> None:
+def draw_cues(figure: Any, scores: Values, untrained: Values) -> None:
+    """Shape bias and coverage, and the use of the arrangement of tiles."""
     figure.set_size_inches(9.6, 2.9)
     _key(figure, untrained=bool(untrained))
     titles = {"conflict": "Objects of two cues", "whole": "Wholes told from shuffled parts"}
@@ -132,7 +148,7 @@ def _cues(figure: Any, scores: Values, untrained: Values) -> None:
         _plain(axes, title)
 
 
-def _dissection(figure: Any, scores: Values, untrained: Values) -> None:
+def draw_dissection(figure: Any, scores: Values, untrained: Values) -> None:
     """A panel a category: the largest IoU of any unit with each of its concepts."""
     layers = _unique([name.split("/")[0] for name in scores])
     kinds = _unique([name.split("/")[1].split(" ")[0] for name in scores if "detectors among" not in name and "best IoU" not in name])
@@ -148,7 +164,7 @@ def _dissection(figure: Any, scores: Values, untrained: Values) -> None:
             _plain(axes, kind if len(layers) == 1 else f"{layer}: {kind}")
 
 
-def _stitching(figure: Any, scores: Values, untrained: Values) -> None:
+def draw_stitching(figure: Any, scores: Values, untrained: Values) -> None:
     """A panel for each other network: three bars a layer."""
     parts = [name.split("/") for name in scores if "/" in name]
     others = _unique([part[0] for part in parts])
@@ -170,7 +186,7 @@ def _stitching(figure: Any, scores: Values, untrained: Values) -> None:
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
 
 
-def _taught(figure: Any, scores: Values, untrained: Values) -> None:
+def draw_transfer(figure: Any, scores: Values, untrained: Values) -> None:
     """A bar a score."""
     figure.set_size_inches(7.2, 0.42 * len(scores) + 1.1)
     _key(figure, untrained=bool(untrained))
@@ -180,13 +196,14 @@ def _taught(figure: Any, scores: Values, untrained: Values) -> None:
     _plain(axes, "A copy of the network, taught further")
 
 
-DRAWN: dict[str, Callable[[Any, Values, Values], None]] = {
-    "cues": _cues,
-    "detect": _taught,
-    "dissect": _dissection,
-    "equivariance": _equivariance,
-    "finetune": _taught,
-    "segment": _taught,
-    "similarity": _similarity,
-    "stitching": _stitching,
-}
+def draw_bars(figure: Any, scores: Values, untrained: Values) -> None:
+    """A bar for each score, with its interval and the untrained network's value.
+
+    Args:
+        figure: a matplotlib figure.
+        scores: value, low and high by name.
+        untrained: the same of the untrained network; may be empty.
+    """
+    figure.set_size_inches(7.2, 0.42 * len(scores) + 1.1)
+    _key(figure, untrained=bool(untrained))
+    _bars(figure.subplots(), scores, untrained, {name: name.replace("/", ", ") for name in scores})

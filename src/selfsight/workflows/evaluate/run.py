@@ -64,7 +64,9 @@ def _save(found: EvaluationResult, folder: Path, name: str, train: Source, test:
         plain = found.only([probe]).to_json()
         (folder / f"{probe}.json").write_text(json.dumps(about | plain, indent=1) + "\n")
         floor = plain["floors"].get("untrained", {}).get(probe, {})
-        (folder / f"{probe}.png").write_bytes(draw_network_measure(probe, plain["scores"][probe], floor, f"{probe}: {name}"))
+        (folder / f"{probe}.png").write_bytes(
+            draw_network_measure(ANALYSES.load(probe).draw, plain["scores"][probe], floor, f"{probe}: {name}")
+        )
 
 
 def compare_representations(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from selfsight.core.representation import Representation
 from selfsight.measure.analysis.inputs import AnalysisInput
 from selfsight.measure.results import Scores
+from selfsight.render.charts import Drawing, draw_bars
 
 __all__ = ["FEW", "SMALL", "Analysis", "last_of", "named"]
 
@@ -20,10 +21,12 @@ class Analysis:
     Attributes:
         measure: from a network and its input to scores.
         main: which of its scores appear in a table of several networks; all by default.
+        draw: draws its scores into a figure; bars by default.
     """
 
     measure: Callable[[Representation, AnalysisInput], Scores]
     main: Callable[[Sequence[str]], list[str]] = list
+    draw: Drawing = draw_bars
 
 
 def named(*endings: str) -> Callable[[Sequence[str]], list[str]]:

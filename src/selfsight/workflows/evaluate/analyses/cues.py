@@ -7,6 +7,7 @@ from selfsight.core.representation import Representation
 from selfsight.measure.analysis.cues import cue_conflict, global_statistics
 from selfsight.measure.analysis.inputs import AnalysisInput, central_images, evenly_spaced_rows
 from selfsight.measure.results import Scores
+from selfsight.render.charts import draw_cues
 from selfsight.workflows.evaluate.analyses.analysis import FEW, SMALL, Analysis, named
 
 __all__ = ["CUES"]
@@ -39,4 +40,4 @@ def _cues(phi: Representation, asked: AnalysisInput) -> Scores:
     return Scores(values, words)
 
 
-CUES = Analysis(_cues, named("bias", "coverage", "whole/features"))
+CUES = Analysis(_cues, named("bias", "coverage", "whole/features"), draw_cues)

@@ -8,6 +8,7 @@ from selfsight.measure.analysis.dissect import Concepts, dissect, region_concept
 from selfsight.measure.analysis.equivariance import mean_score
 from selfsight.measure.analysis.inputs import AnalysisInput, evenly_spaced_rows, spatial_layers
 from selfsight.measure.results import Score, Scores, proportion
+from selfsight.render.charts import draw_dissection
 from selfsight.workflows.evaluate.analyses.analysis import FEW, Analysis, named
 
 __all__ = ["DISSECTION", "concepts_of"]
@@ -45,4 +46,4 @@ def _dissection(phi: Representation, asked: AnalysisInput) -> Scores:
     return Scores(values, f"{words}; {about}")
 
 
-DISSECTION = Analysis(_dissection, named("among units", "mean"))
+DISSECTION = Analysis(_dissection, named("among units", "mean"), draw_dissection)

@@ -4,6 +4,7 @@ from selfsight.core.representation import Representation
 from selfsight.measure.analysis.equivariance import equivariance, flipped, rotated
 from selfsight.measure.analysis.inputs import AnalysisInput, central_images, evenly_spaced_rows, spatial_layers
 from selfsight.measure.results import Score, Scores
+from selfsight.render.charts import draw_equivariance
 from selfsight.workflows.evaluate.analyses.analysis import FEW, Analysis, last_of
 
 __all__ = ["EQUIVARIANCE"]
@@ -31,4 +32,4 @@ def _equivariance(phi: Representation, asked: AnalysisInput) -> Scores:
     return Scores(values, about)
 
 
-EQUIVARIANCE = Analysis(_equivariance, last_of("identity", "permutation", "ridge"))
+EQUIVARIANCE = Analysis(_equivariance, last_of("identity", "permutation", "ridge"), draw_equivariance)

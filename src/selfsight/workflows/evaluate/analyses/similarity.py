@@ -12,6 +12,7 @@ from selfsight.data.source import Subset
 from selfsight.measure.analysis.inputs import AnalysisInput, evenly_spaced_rows
 from selfsight.measure.analysis.similarity import similarity_table
 from selfsight.measure.results import Score, Scores
+from selfsight.render.charts import draw_similarity
 from selfsight.workflows.evaluate.analyses.analysis import Analysis
 
 __all__ = ["SIMILARITY"]
@@ -52,4 +53,4 @@ def _outputs(names: Sequence[str]) -> list[str]:
     return [name for name in names if name.startswith(f"{OUTPUT}/") and name.endswith(f"/{OUTPUT}")]
 
 
-SIMILARITY = Analysis(_similarity, _outputs)
+SIMILARITY = Analysis(_similarity, _outputs, draw_similarity)

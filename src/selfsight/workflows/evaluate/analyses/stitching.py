@@ -11,6 +11,7 @@ from selfsight.measure.analysis.equivalence import StitchEvaluator, head_of, sti
 from selfsight.measure.analysis.inputs import AnalysisInput, central_images, spatial_layers
 from selfsight.measure.probes.linear import linear
 from selfsight.measure.results import Features, Scores
+from selfsight.render.charts import draw_stitching
 from selfsight.workflows.evaluate.analyses.analysis import FEW, Analysis, last_of
 
 __all__ = ["STITCHING"]
@@ -57,4 +58,4 @@ def _stitching(phi: Representation, asked: AnalysisInput) -> Scores:
     return Scores(values, words)
 
 
-STITCHING = Analysis(_stitching, last_of("learned"))
+STITCHING = Analysis(_stitching, last_of("learned"), draw_stitching)
