@@ -49,11 +49,11 @@ class IndexedListing:
 
 
 def torchvision_listing(spec: Spec, size: int | None = None) -> Listing:  # noqa: ARG001
-    """``torchvision:CIFAR10?root=DIR&train=true&download=false``; other options are passed to the data set unchanged.
+    """A data set of torchvision.
 
     Args:
-        spec: what the user wrote, taken apart.
-        size: not used; all readers take it.
+        spec: ``torchvision:CIFAR10?root=DIR&train=true&download=false``; other options are passed to the data set unchanged.
+        size: unused.
 
     Raises:
         UsageError: torchvision has no such data set, or it does not accept these options.
@@ -91,11 +91,11 @@ def _plain(value: str) -> str | bool:
 
 
 def hub_listing(spec: Spec, size: int | None = None) -> Listing:  # noqa: ARG001
-    """``hf:OWNER/NAME?split=train&config=NAME``, with the package datasets and its cache.
+    """A data set of the Hugging Face hub, with the package datasets and its cache.
 
     Args:
-        spec: what the user wrote, taken apart.
-        size: not used; all readers take it.
+        spec: ``hf:OWNER/NAME?split=train&config=NAME``.
+        size: unused.
 
     Raises:
         MissingExtra: the package is not installed.

@@ -59,11 +59,9 @@ def photograph(name: str) -> np.ndarray:
 def digits(spec: Spec, size: int | None = None) -> Source:  # noqa: ARG001
     """scikit-learn's 1,797 handwritten digits, 8 x 8 resized to 32 x 32, with three channels.
 
-    ``digits?split=test`` is every fifth of them, ``split=train`` the rest; without a split: all.
-
     Args:
-        spec: what the user wrote, taken apart.
-        size: not used; all readers take it.
+        spec: ``digits?split=test`` is every fifth of them, ``split=train`` the rest; without a split: all.
+        size: unused.
 
     Raises:
         UsageError: no such split.
