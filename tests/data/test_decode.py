@@ -94,9 +94,9 @@ def test_extreme_shapes():
     ("content", "reason"),
     [
         (b"", "empty"),
-        (b"hello", "not a picture"),
+        (b"hello", "not an image"),
         (bomb(), "too many pixels"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
     ],
 )
 def test_refusals_say_why(content: bytes, reason: str):

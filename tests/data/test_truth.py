@@ -132,7 +132,7 @@ def test_masks(pictures: Path, tmp_path: Path):
 def test_nothing_that_fits(pictures: Path, tmp_path: Path):
     path = tmp_path / "other.csv"
     path.write_text("file,label\nelse.png,1\n")
-    with pytest.raises(DataError, match="knows none of the 4"):
+    with pytest.raises(DataError, match="mentions none of the 4"):
         opened(pictures, path)
     path.write_text("label\n1\n")
     with pytest.raises(DataError, match="column of files"):
@@ -140,7 +140,7 @@ def test_nothing_that_fits(pictures: Path, tmp_path: Path):
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(DataError, match="cannot be read"):
         opened(pictures, tmp_path / "x.json")
-    with pytest.raises(DataError, match="known kind"):
+    with pytest.raises(DataError, match="known format"):
         opened(pictures, tmp_path / "nowhere")
     with pytest.raises(UsageError, match="own truth"):
         open_source("digits", truth=path)

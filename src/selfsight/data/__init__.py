@@ -1,1 +1,1 @@
-"""Images and what is true of them; views of them. Nothing here knows how features are learnt."""
+"""Data sets, their ground truth, and views of images. Independent of how features are learnt."""

@@ -1,4 +1,4 @@
-"""What a place holds, before anything is decoded: names, encoded bytes, and the truth in original pixels."""
+"""Listings: names, encoded bytes and ground truth of a data set before decoding."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,24 +14,24 @@ __all__ = ["Annotations", "Listing", "ListingSubset", "digest", "display"]
 
 @dataclass(frozen=True)
 class Annotations:
-    """The truth of a whole listing.
+    """Ground truth of a listing.
 
     Attributes:
-        truth: in pixels of the original pictures.
-        fractions: boxes are fractions of the picture's width and height instead of pixels (YOLO).
+        truth: in pixels of the original images.
+        fractions: whether boxes are fractions of the image's width and height instead of pixels (YOLO).
     """
 
     truth: Truth = field(default_factory=Truth)
     fractions: bool = False
 
     def take(self, rows: Rows) -> "Annotations":
-        """The same of these rows."""
+        """The annotations of these rows."""
         return replace(self, truth=self.truth.take(rows))
 
 
 @runtime_checkable
 class Listing(Protocol):
-    """Encoded pictures in a fixed order. It pickles."""
+    """Encoded images in a fixed order. It can be pickled."""
 
     spec: str
     fingerprint: str
@@ -41,12 +41,18 @@ class Listing(Protocol):
     def names(self) -> Sequence[str]: ...
 
     def payloads(self, rows: Rows) -> Iterator[Payload | Unreadable]:
-        """What to decode for these rows, in their order; ascending rows are read fastest."""
+        """Data to decode for these rows, in their order; ascending rows are read fastest."""
         ...
 
 
 class ListingSubset:
-    """Some rows of a listing, as a listing of its own."""
+    """Some rows of a listing, as a listing.
+
+    Args:
+        listing: the full listing.
+        rows: its rows.
+        annotations: of the full listing, if not its own.
+    """
 
     def __init__(self, listing: Listing, rows: Rows, annotations: Annotations | None = None) -> None:
         self.listing, self.rows, self.spec = listing, rows, listing.spec
@@ -65,8 +71,8 @@ def digest(parts: Iterable[str | bytes]) -> str:
     """Sixteen hexadecimal digits that change when a part does."""
     state = sha256()
     for part in parts:
-        piece = part if isinstance(part, bytes) else part.encode("utf-8", "surrogateescape")
-        state.update(len(piece).to_bytes(8, "little") + piece)
+        encoded = part if isinstance(part, bytes) else part.encode("utf-8", "surrogateescape")
+        state.update(len(encoded).to_bytes(8, "little") + encoded)
     return state.hexdigest()[:16]
 
 

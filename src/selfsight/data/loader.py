@@ -1,4 +1,4 @@
-"""The order in which pictures are learnt from, as a pure function of the seed, and their delivery ahead of need."""
+"""Order of training images, as a pure function of the seed, and prefetching."""
 
 import os
 import queue
@@ -27,54 +27,65 @@ _PATIENCE = 300.0
 
 
 def load_images(source: Source, rows: Rows) -> Images:
-    """Pictures of these rows as tensors on the CPU."""
+    """Images of some rows as tensors on the CPU.
+
+    Args:
+        source: the data set.
+        rows: its rows.
+    """
     batch = source.read(rows)
     extent = None if batch.extent is None else torch.from_numpy(np.ascontiguousarray(batch.extent))
     return Images(torch.from_numpy(np.ascontiguousarray(batch.images)), torch.from_numpy(batch.index), extent)
 
 
 class Loader:
-    """Batches of a source, each epoch in an order of its own. The last images of an epoch that fill no batch are left out.
+    """Shuffled batches of a source. The last images of an epoch that do not fill a batch are omitted.
 
     Args:
         source: the data set.
-        batch: images in the global batch (all processes together); a smaller source makes it smaller.
+        batch: images in the global batch (all processes together); reduced to the size of a smaller source.
         seed: of the order.
-        workers: processes that read; 0: one thread of this process. The batches are the same.
+        workers: reading processes; 0: one thread of this process. The batches are the same.
 
     Attributes:
-        batch: images in the global batch, as it came out.
-        steps_per_epoch: whole batches in the source.
+        batch: images in the global batch after reduction.
+        steps_per_epoch: full batches in the source.
 
     Raises:
         DataError: the source has fewer than two images.
-        UsageError: the batch is smaller than two, or workers are negative.
+        UsageError: the batch is smaller than two, or workers is negative.
     """
 
     def __init__(self, source: Source, *, batch: int, seed: int, workers: int = 0) -> None:
         if batch < 2 or workers < 0:
-            raise UsageError(f"A batch of {batch} with {workers} workers cannot be meant.", "Give a batch of 2 or more.")
+            raise UsageError(
+                f"A batch of {batch} with {workers} workers is not possible.", "Use a batch of 2 or more, and 0 or more workers."
+            )
         if len(source) < 2:
-            raise DataError(f"{source.spec} has {len(source)} image.", "Learning needs 2 or more; one alone is photo:PATH.")
+            raise DataError(f"{source.spec} has {len(source)} image.", "Training needs 2 or more; use photo:PATH for a single image.")
         self.source, self.seed, self.workers = source, seed, workers
         self.batch = min(batch, len(source))
         self.steps_per_epoch = len(source) // self.batch
 
     def rows(self, step: int) -> Int[np.ndarray, "batch"]:
-        """The rows of the global batch at a step: a slice of ``randperm(n, key(seed, epoch))``."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        return _order(len(self.source), self.seed, epoch)[place * self.batch : (place + 1) * self.batch]
+        """Rows of the global batch at a step: a slice of ``randperm(n, key(seed, epoch))``."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        return _order(len(self.source), self.seed, epoch)[position * self.batch : (position + 1) * self.batch]
 
     def batches(self, start: int, steps: int, rank: int = 0, world: int = 1) -> Iterator[Images]:
-        """One process's share of the global batches ``start`` to ``start + steps``, in order, read ahead.
+        """One process's parts of the global batches, in order, with prefetching.
 
-        Process ``rank`` of ``world`` gets the chunk that ``torch.chunk`` would give it.
+        Args:
+            start: first step.
+            steps: number of steps.
+            rank: number of this process; it gets the chunk that ``torch.chunk`` would give it.
+            world: number of processes.
 
         Raises:
-            UsageError: the global batch is no multiple of the number of processes.
+            UsageError: the global batch is not a multiple of the number of processes.
         """
         if self.batch % world:
-            raise UsageError(f"A batch of {self.batch} does not divide among {world} processes.", f"Give a multiple of {world}.")
+            raise UsageError(f"A batch of {self.batch} cannot be divided among {world} processes.", f"Use a multiple of {world}.")
         reads = _Steps(self, rank, world)
         if self.workers:
             return _by_workers(reads, range(start, start + steps), self.workers)
@@ -87,24 +98,31 @@ def _order(n: int, seed: int, epoch: int) -> np.ndarray:
 
 
 class _Steps(Dataset[Images]):
-    """One process's share of each global batch, by step."""
+    """One process's part of each global batch, by step."""
 
     def __init__(self, loader: Loader, rank: int, world: int) -> None:
         self.loader, self.rank, self.world = loader, rank, world
 
     def __getitem__(self, index: int) -> Images:
-        share = self.loader.batch // self.world
-        return load_images(self.loader.source, self.loader.rows(index)[self.rank * share : (self.rank + 1) * share])
+        part = self.loader.batch // self.world
+        return load_images(self.loader.source, self.loader.rows(index)[self.rank * part : (self.rank + 1) * part])
 
 
 def sequential(source: Source, batch: int, rank: int = 0, world: int = 1) -> Iterator[Images]:
-    """All images once, in order, read ahead; process ``rank`` of ``world`` gets the ``rank``-th of equal contiguous parts."""
+    """All images once, in order, with prefetching.
+
+    Args:
+        source: the data set.
+        batch: images per batch.
+        rank: number of this process; it gets the ``rank``-th of equal contiguous parts.
+        world: number of processes.
+    """
     own_rows = np.array_split(np.arange(len(source)), world)[rank]
     return _ahead(lambda start: load_images(source, own_rows[start : start + batch]), range(0, len(own_rows), batch))
 
 
 def _ahead(read: Callable[[int], Item], order: Iterable[int]) -> Iterator[Item]:
-    """What ``read`` makes of each number, made by one thread that stays two ahead and ends with the iteration."""
+    """Results of ``read`` for each number, computed by a thread that stays two ahead and ends with the iteration."""
     ready: queue.Queue[tuple[Item | None, BaseException | None] | None] = queue.Queue(_AHEAD)
     stop = threading.Event()
 
@@ -122,7 +140,7 @@ def _ahead(read: Callable[[int], Item], order: Iterable[int]) -> Iterator[Item]:
                 if stop.is_set():
                     return
                 put((read(number), None))
-        except BaseException as problem:  # noqa: BLE001 - handed to the thread that waits, which raises it
+        except BaseException as problem:  # noqa: BLE001 - passed to the waiting thread, which raises it
             put((None, problem))
         put(None)
 
@@ -140,7 +158,7 @@ def _ahead(read: Callable[[int], Item], order: Iterable[int]) -> Iterator[Item]:
 
 
 def _init_worker(_: int) -> None:
-    """One thread for a process that reads; and it ends when the one that it reads for has ended, even by SIGKILL."""
+    """Use one thread in a reading process, and end the process when its parent has ended, even by SIGKILL."""
     torch.set_num_threads(1)
     parent = parent_process()
     assert parent is not None
@@ -149,11 +167,11 @@ def _init_worker(_: int) -> None:
 
 def _end_after(parent: BaseProcess) -> None:
     parent.join()
-    os._exit(1)  # no clean-up: what would be cleaned up belonged to the dead process
+    os._exit(1)  # no clean-up: the resources belonged to the dead process
 
 
 def _by_workers(reads: _Steps, order: range, workers: int) -> Iterator[Images]:
-    """The same, read by processes that are forked from a clean server, so that no thread's lock is copied."""
+    """As ``_ahead``, with processes that are forked from a clean server, so that no thread's lock is copied."""
     loader = DataLoader(
         reads,
         batch_size=None,
@@ -163,7 +181,7 @@ def _by_workers(reads: _Steps, order: range, workers: int) -> Iterator[Images]:
         prefetch_factor=_AHEAD,
         timeout=_PATIENCE,
         worker_init_fn=_init_worker,
-        generator=torch.Generator().manual_seed(0),  # workers' own seeds are not used; the global generator stays untouched
+        generator=torch.Generator().manual_seed(0),  # workers' seeds are not used; this keeps the global generator unchanged
     )
     try:
         yield from loader
@@ -171,6 +189,6 @@ def _by_workers(reads: _Steps, order: range, workers: int) -> Iterator[Images]:
         if "DataLoader" not in str(problem):
             raise
         raise EnvironmentFault(
-            f"A process that reads images died or went silent: {str(problem).splitlines()[0]}",
-            "Try fewer workers (0 reads in a thread), or a machine with more memory.",
+            f"A process that reads images ended or does not respond: {str(problem).splitlines()[0]}",
+            "Use fewer workers (0 reads in a thread), or a machine with more memory.",
         ) from problem

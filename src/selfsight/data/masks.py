@@ -1,4 +1,4 @@
-"""Masks from files and from outlines, as numbers of objects in the pixels of the original picture."""
+"""Masks from image files and from polygons, as object numbers in the pixels of the original image."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,19 +11,19 @@ __all__ = ["polygons_mask", "read_mask"]
 
 
 def read_mask(path: Path | None) -> np.ndarray:
-    """Object numbers (height x width) of a picture of them; a picture of black and white is 0 and 1.
+    """Object numbers (H, W) of a mask file; a black and white image becomes 0 and 1.
 
-    Palettes give their indices, colours one number each in the order of their brightness. Without a file: one pixel of 0.
+    Palette images give their indices; colours are numbered in the order of their RGB value. Without a file: one pixel of 0.
     """
     if path is None:
         return np.zeros((1, 1), dtype=np.uint8)
-    with Image.open(path) as picture:
-        if picture.mode in ("P", "L", "1") or picture.mode.startswith("I"):
-            values = np.asarray(picture)
+    with Image.open(path) as image:
+        if image.mode in ("P", "L", "1") or image.mode.startswith("I"):
+            values = np.asarray(image)
         else:
-            colours = np.asarray(picture.convert("RGB")).astype(np.int64)
+            colours = np.asarray(image.convert("RGB")).astype(np.int64)
             values = colours @ np.array([65536, 256, 1])
-        if picture.mode != "P" and picture.mode != "1":
+        if image.mode != "P" and image.mode != "1":
             values = _binary(values)
     values = values.astype(np.int64)
     if values.max(initial=0) > 65535:
@@ -32,7 +32,7 @@ def read_mask(path: Path | None) -> np.ndarray:
 
 
 def _binary(values: np.ndarray) -> np.ndarray:
-    """Black and white, perhaps with the greys of compression between them, is 0 and 1."""
+    """Map black and white, with some grey from compression, to 0 and 1; other values are unchanged."""
     highest = int(values.max(initial=0))
     if highest not in (255, 65535, 0xFFFFFF):
         return values
@@ -41,18 +41,23 @@ def _binary(values: np.ndarray) -> np.ndarray:
 
 
 def polygons_mask(shapes: Sequence[Any], boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Object numbers (height x width) of COCO segmentations: lists of polygons, or uncompressed run lengths.
+    """Object numbers (H, W) of COCO segmentations: lists of polygons, or uncompressed run lengths.
 
-    Large objects are drawn first, so that small ones stay visible. A compressed run length falls back to the object's box.
+    Large objects are drawn first, so that small ones stay visible. For a compressed run length the object's box is drawn.
+
+    Args:
+        shapes: segmentation of each object.
+        boxes: left, top, right, bottom (N, 4 or more) of each object in pixels.
+        size: height and width of the image in pixels.
     """
     out = np.zeros(size, dtype=np.uint8 if len(shapes) < 256 else np.uint16)
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     for number in np.argsort(-areas, kind="stable"):
-        out[_one(shapes[number], boxes[number], size)] = number + 1
+        out[_object_mask(shapes[number], boxes[number], size)] = number + 1
     return out
 
 
-def _one(shape: Any, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _object_mask(shape: Any, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if isinstance(shape, dict) and isinstance(shape.get("counts"), list):
         values = np.arange(len(shape["counts"])) % 2
         height, width = shape["size"]

@@ -1,8 +1,8 @@
-"""The packed cache: every picture of a listing decoded once, shrunk, and laid end to end in one memory-mapped file.
+"""Packed cache: every image of a listing decoded once, downscaled, and stored consecutively in one memory-mapped file.
 
-A pack is a folder: ``pixels.bin`` (raw red, green, blue planes, or JPEG where raw ones would not fit the budget), ``table.npy``
-(where each row lies, its size, its own size, and which row stands in for it) and ``pack.json``. It is built beside its place
-and moved there whole, so a pack that exists is complete; it is checked when opened, and built again if it is damaged.
+A pack is a folder: ``pixels.bin`` (raw RGB planes, or JPEG if raw pixels exceed the budget), ``table.npy`` (position, size, original size
+and source row of each image) and ``pack.json``. It is built in a temporary folder and moved in one step, so an existing pack is complete;
+it is checked when opened, and rebuilt if it is damaged.
 """
 
 import io
@@ -42,7 +42,7 @@ __all__ = [
 
 VERSION = 1
 BUDGET = 20 * 10**9
-"""Bytes on disk that the raw form of one pack may take."""
+"""Maximum bytes on disk of the raw form of one pack."""
 
 DEFAULT_SIDE = 299
 COLUMNS = ("start", "length", "height", "width", "own height", "own width", "row")
@@ -53,22 +53,25 @@ Packed = tuple[bytes, int, int, int, int]
 
 
 def pack_side(size: int | None) -> int:
-    """The longest side in pixels of packed pictures for a training size: four thirds of it; without one 299."""
+    """Longest side in pixels of packed images for a training size: four thirds of it, or 299 without one."""
     return DEFAULT_SIDE if size is None else -(-size * 4 // 3)
 
 
 def cache_folder(cache: Path | None = None) -> Path:
-    """Where packs are kept: the argument, else ``$SELFSIGHT_CACHE``, else ``~/.cache/selfsight``."""
+    """Folder of packs: the argument, else ``$SELFSIGHT_CACHE``, else ``~/.cache/selfsight``."""
     return cache or Path(os.environ.get("SELFSIGHT_CACHE") or Path.home() / ".cache" / "selfsight")
 
 
 class Pack:
-    """An open pack; pickles as its path.
+    """An open pack; it is pickled as its path.
+
+    Args:
+        folder: of the pack.
 
     Attributes:
-        table: one row a picture; for the columns see ``COLUMNS``.
+        table: one row per image; for the columns see ``COLUMNS``.
         form: raw or jpeg.
-        bad: (name, reason) of the pictures that could not be read.
+        bad: (name, reason) of the unreadable images.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -87,16 +90,16 @@ class Pack:
         self.uniform = bool((self.table[:, 2:4] == self.shape).all())
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Pictures of these rows (row x 3 x height x width), padded with zeros on the right and below."""
+        """Images of these rows (row x 3 x H x W), padded with zeros on the right and below."""
         entries = self.table[rows]
         if self.form == "raw" and self.uniform:
             size = 3 * self.shape[0] * self.shape[1]
             return self.bytes.reshape(-1, 3, *self.shape)[entries[:, 0] // size]
         out = np.zeros((len(rows), 3, *self.shape), dtype=np.uint8)
-        for place, (start, length, height, width, *_) in enumerate(entries.tolist()):
-            piece = self.bytes[start : start + length]
-            pixels = piece.reshape(3, height, width) if self.form == "raw" else decode(piece.tobytes())[0]
-            out[place, :, :height, :width] = pixels
+        for index, (start, length, height, width, *_) in enumerate(entries.tolist()):
+            encoded = self.bytes[start : start + length]
+            pixels = encoded.reshape(3, height, width) if self.form == "raw" else decode(encoded.tobytes())[0]
+            out[index, :, :height, :width] = pixels
         return out
 
     def __getstate__(self) -> dict[str, Path]:
@@ -108,7 +111,7 @@ class Pack:
 
 
 def _check(table: np.ndarray, content: np.ndarray) -> int:
-    """A checksum of the table and of 64 blocks spread over the pixels: cheap, and it notices holes and lost ends."""
+    """A cheap checksum of the table and of 64 blocks spread over the pixels; it detects holes and truncation."""
     state = zlib.crc32(np.ascontiguousarray(table).tobytes())
     for start in np.linspace(0, max(len(content) - 65536, 0), 64, dtype=np.int64):
         state = zlib.crc32(content[start : start + 65536].tobytes(), state)
@@ -116,86 +119,91 @@ def _check(table: np.ndarray, content: np.ndarray) -> int:
 
 
 def open_pack(listing: Listing, side: int, *, cache: Path | None = None, budget: int = BUDGET, progress: Progress | None = None) -> Pack:
-    """The pack of a listing, built if it is not there or damaged.
+    """The pack of a listing, built if it is missing or damaged.
 
     Args:
-        listing: what to pack.
-        side: longest side in pixels; smaller pictures keep their exact pixels.
+        listing: images to pack.
+        side: longest side in pixels; smaller images keep their exact pixels.
         cache: see ``cache_folder``.
-        budget: bytes that the raw form may take; beyond them pictures are kept as JPEG.
-        progress: called with (pictures done, pictures) now and then.
+        budget: maximum bytes of the raw form; above it images are stored as JPEG.
+        progress: called with (images done, images) from time to time.
 
     Raises:
-        DataError: more than a tenth of the pictures cannot be read.
+        DataError: more than a tenth of the images cannot be read.
         EnvironmentFault: the cache cannot be written.
     """
-    place = cache_folder(cache) / "packs" / digest((listing.fingerprint, f"{side} {VERSION} {budget}"))
-    if pack := _sound(place):
+    folder = cache_folder(cache) / "packs" / digest((listing.fingerprint, f"{side} {VERSION} {budget}"))
+    if pack := _open_intact(folder):
         return pack
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(place.parent)
-        building = Path(tempfile.mkdtemp(prefix="building-", dir=place.parent))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(folder.parent)
+        building = Path(tempfile.mkdtemp(prefix="building-", dir=folder.parent))
         try:
             _build(listing, side, building, budget, progress)
-            return _move(building, place)
+            return _move(building, folder)
         finally:
             shutil.rmtree(building, ignore_errors=True)
     except OSError as problem:
         raise EnvironmentFault(
-            f"The packed cache cannot be written below {place.parent}: {problem.strerror or problem}.",
-            "Free some space, or name another folder with SELFSIGHT_CACHE.",
+            f"The packed cache cannot be written below {folder.parent}: {problem.strerror or problem}.",
+            "Free disk space, or set another folder with SELFSIGHT_CACHE.",
         ) from problem
 
 
-def _sound(place: Path) -> Pack | None:
+def _open_intact(folder: Path) -> Pack | None:
     try:
-        return Pack(place)
+        return Pack(folder)
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError):
         return None
 
 
-def _move(building: Path, place: Path) -> Pack:
-    """Put a finished pack in its place; another process may have been faster, and a damaged one may be in the way."""
-    if place.exists() and (pack := _sound(place)):
+def _move(building: Path, folder: Path) -> Pack:
+    """Move a finished pack to its folder; another process may have been faster, or a damaged pack may be there."""
+    if folder.exists() and (pack := _open_intact(folder)):
         return pack
-    if place.exists():
-        place.rename(building.with_name(f"{building.name}-damaged"))
+    if folder.exists():
+        folder.rename(building.with_name(f"{building.name}-damaged"))
         shutil.rmtree(building.with_name(f"{building.name}-damaged"), ignore_errors=True)
     try:
-        building.replace(place)
+        building.replace(folder)
     except OSError:
-        if not _sound(place):
+        if not _open_intact(folder):
             raise
-    return Pack(place)
+    return Pack(folder)
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what was left by builders that were killed more than a day ago."""
-    for left in folder.glob("building-*"):
-        if time.time() - left.stat().st_mtime > 86_400:
-            shutil.rmtree(left, ignore_errors=True)
+    """Remove temporary folders of builders that were killed more than a day ago."""
+    for leftover in folder.glob("building-*"):
+        if time.time() - leftover.stat().st_mtime > 86_400:
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def sample_sides(listing: Listing, count: int = 64) -> Int[np.ndarray, "picture 2"]:
-    """Upright height and width in pixels of some pictures spread over the listing, by their headers alone; perhaps none."""
+    """Upright height and width (N, 2) in pixels of a sample of images, from their headers; unreadable ones are omitted.
+
+    Args:
+        listing: the images.
+        count: maximum size of the sample, evenly spaced over the listing.
+    """
     rows = np.unique(np.linspace(0, len(listing.names) - 1, count).astype(np.int64))
     found = []
     with _quiet():
         for payload in listing.payloads(rows):
             try:
                 if not isinstance(payload, Unreadable):
-                    picture, size = header(payload)
+                    image, size = header(payload)
                     found.append(size)
-                    if picture is not payload:
-                        picture.close()
+                    if image is not payload:
+                        image.close()
             except Unreadable:
                 continue
     return np.array(found, dtype=np.int64).reshape(-1, 2)
 
 
 def _quiet() -> warnings.catch_warnings:
-    """Pillow's warnings say what ``bad`` says, or nothing that matters; its bomb warning is turned into a refusal."""
+    """Suppress Pillow's warnings: errors are recorded in ``bad``, and decompression bombs are rejected."""
     return warnings.catch_warnings(action="ignore")
 
 
@@ -226,7 +234,7 @@ def _build(listing: Listing, side: int, folder: Path, budget: int, progress: Pro
             if progress and (row % 64 == 63 or row == count - 1):
                 progress(row + 1, count)
         _flush(file)
-    for row in sorted(bad, reverse=True):  # downwards: a run of bad rows takes over the next readable one
+    for row in sorted(bad, reverse=True):  # descending: consecutive bad rows take the next readable one
         table[row] = table[(row + 1) % count] if row + 1 < count else table[min(set(range(count)) - set(bad))]
     _describe(folder, table, form, [(listing.names[row], reason) for row, reason in sorted(bad.items())])
 
@@ -251,18 +259,18 @@ def _refuse_many(listing: Listing, bad: dict[int, str]) -> None:
         return
     lines = "\n".join(f"  {listing.names[row]!r}: {reason}" for row, reason in list(bad.items())[:10])
     raise DataError(
-        f"More than a tenth of the {count} pictures in {listing.spec} cannot be read; the first {min(len(bad), 10)}:\n{lines}",
+        f"More than a tenth of the {count} images in {listing.spec} cannot be read; the first {min(len(bad), 10)}:\n{lines}",
         "Remove or repair them.",
     )
 
 
 def _decoded(listing: Listing, side: int, form: Form) -> Iterator[Packed | Unreadable]:
-    """Every picture in order, decoded by two threads that stay a few pictures ahead."""
+    """Every image in order, decoded by two threads that stay a few images ahead."""
     ahead: deque[Future[Packed | Unreadable]] = deque()
     with ThreadPoolExecutor(2, thread_name_prefix="decode") as pool:
         try:
             for payload in listing.payloads(np.arange(len(listing.names))):
-                ahead.append(pool.submit(_one, payload, side, form))
+                ahead.append(pool.submit(_decode_one, payload, side, form))
                 if len(ahead) >= 16:
                     yield ahead.popleft().result()
             while ahead:
@@ -272,7 +280,7 @@ def _decoded(listing: Listing, side: int, form: Form) -> Iterator[Packed | Unrea
                 waiting.cancel()
 
 
-def _one(payload: Payload | Unreadable, side: int, form: Form) -> Packed | Unreadable:
+def _decode_one(payload: Payload | Unreadable, side: int, form: Form) -> Packed | Unreadable:
     if isinstance(payload, Unreadable):
         return payload
     try:

@@ -1,4 +1,4 @@
-"""A listing with its pack: the source that folders, archives and downloads become."""
+"""A listing with its pack: the source made of folders, archives and downloads."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,17 +14,17 @@ __all__ = ["PackedSource"]
 
 
 class PackedSource:
-    """Pictures from the packed cache, their truth in the pixels of the packed pictures.
+    """Images from the packed cache, with ground truth in the pixels of the packed images.
 
     Args:
-        listing: what there is.
-        side: longest side in pixels of the packed pictures.
-        cache: where packs are kept.
-        budget: bytes that raw pixels may take on disk.
+        listing: the images.
+        side: longest side in pixels of the packed images.
+        cache: folder of packs; see ``pack.cache_folder``.
+        budget: maximum bytes of raw pixels on disk.
         progress: called with (done, all) while a pack is built.
 
     Raises:
-        DataError: more than a tenth of the pictures cannot be read.
+        DataError: more than a tenth of the images cannot be read.
         EnvironmentFault: the cache cannot be written.
     """
 
@@ -53,30 +53,34 @@ class PackedSource:
         return self.pack.bad
 
     def read(self, rows: Rows) -> Batch:
-        """Pictures of these rows; a row that could not be read shows the next one that could."""
+        """Images of these rows; an unreadable row is replaced by the next readable one."""
         rows = np.asarray(rows, dtype=np.int64)
         extent = None if self.pack.uniform else self.pack.table[rows, 2:4]
         return Batch(np.ascontiguousarray(self.pack.read(rows)), rows, extent, own=self.pack.table[rows, 4:6])
 
     def truth(self, rows: Rows) -> Truth:
-        """What is known of the pictures that ``read`` returns for these rows, in their pixels."""
+        """Ground truth of the images that ``read`` returns for these rows, in their pixels."""
         table = self.pack.table[rows]
         return _fitted(self._annotations.take(table[:, 6]), table, self.shape)
 
 
 def _fitted(annotations: Annotations, table: np.ndarray, shape: tuple[int, int]) -> Truth:
-    """Truth in original pixels (or fractions) brought to the packed pictures, of which ``table`` gives both sizes."""
+    """Convert ground truth from original pixels (or fractions) to the packed images; ``table`` has both sizes."""
     truth = annotations.truth
     own = table[:, [5, 4]].astype(np.float64)
     packed = table[:, [3, 2]].astype(np.float64)
     scale = packed if annotations.fractions else packed / own
     changes: dict[str, object] = {}
     if truth.boxes is not None:
-        turned = [np.concatenate([box[:, :4] * np.tile(by, 2), box[:, 4:]], axis=1) for box, by in zip(truth.boxes, scale, strict=True)]
-        changes["boxes"] = [box.astype(np.float32) for box in turned]
+        scaled = [
+            np.concatenate([box[:, :4] * np.tile(factor, 2), box[:, 4:]], axis=1) for box, factor in zip(truth.boxes, scale, strict=True)
+        ]
+        changes["boxes"] = [box.astype(np.float32) for box in scaled]
     if truth.keypoints is not None:
         points = zip(truth.keypoints, scale, strict=True)
-        changes["keypoints"] = [np.concatenate([point[:, :2] * by, point[:, 2:]], axis=1).astype(np.float32) for point, by in points]
+        changes["keypoints"] = [
+            np.concatenate([point[:, :2] * factor, point[:, 2:]], axis=1).astype(np.float32) for point, factor in points
+        ]
     for name in ("masks", "parts"):
         maps = getattr(truth, name)
         if maps is not None:
@@ -85,7 +89,7 @@ def _fitted(annotations: Annotations, table: np.ndarray, shape: tuple[int, int])
 
 
 class _Placed:
-    """Number maps shrunk to their packed picture (nearest) and laid on a background of zeros."""
+    """Number maps resized to their packed image (nearest neighbour) and padded with zeros."""
 
     def __init__(self, maps: Sequence[np.ndarray], extent: np.ndarray, shape: tuple[int, int]) -> None:
         self.maps, self.extent, self.shape = maps, extent, shape

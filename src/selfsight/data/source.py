@@ -1,4 +1,4 @@
-"""Data sets: images by row, and, apart from them, the truth that only measures may read."""
+"""Data sets: images by row, and, separately, the ground truth that only measures may read."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,14 +15,14 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures as they are read. No label is here.
+    """Images as read, without labels.
 
     Attributes:
-        images: 0 to 255, red green blue, channel first; padded with zeros on the right and below where pictures differ.
-        index: which samples of the source these are.
-        extent: true height and width of each picture in pixels, from the top left corner; ``None``: nothing is padded.
-        companions: what came with the pictures (sound, flow, text), one row a picture.
-        own: height and width of each picture before it was made smaller for the pack; ``None``: it was not.
+        images: 0 to 255, RGB, channel first; padded with zeros on the right and below if sizes differ.
+        index: rows of the source.
+        extent: true height and width of each image in pixels, from the top left corner; None: no padding.
+        companions: data that belong to the images (sound, flow, text), one row per image.
+        own: height and width of each file's image before it was resized for the pack; None: it was not.
     """
 
     images: UInt8[np.ndarray, "batch channel height width"]
@@ -33,7 +33,12 @@ class Batch:
 
 
 class LazySequence(Sequence[Item]):
-    """A sequence whose items are made when they are asked for, such as masks that are read from files."""
+    """A sequence whose items are made on access, such as masks that are read from files.
+
+    Args:
+        make: function from a row number to an item.
+        rows: row number of each item.
+    """
 
     def __init__(self, make: Callable[[int], Item], rows: Sequence[int] | np.ndarray) -> None:
         self._make, self._rows = make, np.asarray(rows, dtype=np.int64)
@@ -52,28 +57,28 @@ class LazySequence(Sequence[Item]):
         return (self._make(int(row)) for row in self._rows)
 
     def take(self, rows: np.ndarray) -> "LazySequence[Item]":
-        """The items that ``make`` has for these row numbers."""
+        """The items of these row numbers."""
         return LazySequence(self._make, rows)
 
     def at(self, places: np.ndarray) -> "LazySequence[Item]":
-        """The items at these places of the sequence, still unmade."""
+        """The items at these positions of the sequence, still lazy."""
         return LazySequence(self._make, self._rows[places])
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known of some samples: whatever there is. ``None`` or empty: unknown.
+    """Ground truth of some samples. None or empty: unknown.
 
     Attributes:
         labels: class numbers; -1 where unknown.
         classes: names of the classes.
-        attributes: named columns, one value a sample.
-        boxes: for each sample, one row an object: left, top, right, bottom in pixels (right and bottom exclusive), class number.
-        crowds: for each sample, which boxes are around many objects; ``None``: none.
-        masks: for each sample, one object number a pixel (0 is background); object k is row k - 1 of ``boxes``.
-        parts: for each sample, one part number a pixel (0 is none).
-        keypoints: for each sample, one row a point: x, y in pixels, visible (0 or 1).
-        groups: which samples belong together (a video, a person); -1 where none.
+        attributes: columns by name, one value per sample.
+        boxes: for each sample, one row per object: left, top, right, bottom in pixels (right and bottom exclusive), class number.
+        crowds: for each sample, which boxes contain many objects; None: none.
+        masks: for each sample, an object number per pixel (0 is background); object k is row k - 1 of ``boxes``.
+        parts: for each sample, a part number per pixel (0 is none).
+        keypoints: for each sample, one row per point: x, y in pixels, visible (0 or 1).
+        groups: samples that belong together (a video, a person); -1 for none.
     """
 
     labels: Int[np.ndarray, "batch"] | None = None
@@ -87,9 +92,9 @@ class Truth:
     groups: Int[np.ndarray, "batch"] | None = None
 
     def take(self, rows: Rows) -> "Truth":
-        """What is known of these rows, in their order; nothing lazy is read."""
+        """Ground truth of these rows, in their order; lazy items stay lazy."""
 
-        def some(items: Sequence[np.ndarray] | None) -> Sequence[np.ndarray] | None:
+        def selected(items: Sequence[np.ndarray] | None) -> Sequence[np.ndarray] | None:
             if items is None or isinstance(items, LazySequence):
                 return None if items is None else items.at(rows)
             return [items[int(row)] for row in rows]
@@ -98,25 +103,25 @@ class Truth:
             self,
             labels=None if self.labels is None else self.labels[rows],
             attributes={name: column[rows] for name, column in self.attributes.items()},
-            boxes=some(self.boxes),
-            crowds=some(self.crowds),
-            masks=some(self.masks),
-            parts=some(self.parts),
-            keypoints=some(self.keypoints),
+            boxes=selected(self.boxes),
+            crowds=selected(self.crowds),
+            masks=selected(self.masks),
+            parts=selected(self.parts),
+            keypoints=selected(self.keypoints),
             groups=None if self.groups is None else self.groups[rows],
         )
 
 
 @runtime_checkable
 class Source(Protocol):
-    """A data set. It pickles, so that worker processes can read it.
+    """A data set. It can be pickled, so that worker processes can read it.
 
     Attributes:
-        spec: what it was opened from.
+        spec: the user's name for it.
         fingerprint: changes when the data do.
         shape: height and width in pixels of what ``read`` returns; the same for every batch.
-        names: one name a sample (a relative path, a row), distinct, always valid UTF-8.
-        bad: samples that could not be read and were replaced: (name, reason), each once.
+        names: one name per sample (a relative path, a row), unique and valid UTF-8.
+        bad: unreadable samples that were replaced: (name, reason), each once.
     """
 
     @property
@@ -137,18 +142,23 @@ class Source(Protocol):
     def bad(self) -> Sequence[tuple[str, str]]: ...
 
     def read(self, rows: Rows) -> Batch:
-        """Pictures of these rows, in their order."""
+        """Images of these rows, in their order."""
         ...
 
     def truth(self, rows: Rows) -> Truth:
-        """What is known of these rows. Only measures may ask."""
+        """Ground truth of these rows; only for measures."""
         ...
 
 
 def sample_rows(n: int, limit: int, seed: int) -> Rows:
-    """``limit`` of ``n`` rows drawn without replacement by the seed, in ascending order; all of them if there are no more.
+    """Random rows without replacement, in ascending order; a pure function of its arguments.
 
-    A pure function of its arguments: files are often sorted by class, so the first rows would be a poor sample.
+    Files are often sorted by class, so the first rows would be a biased sample.
+
+    Args:
+        n: number of rows.
+        limit: maximum size of the sample.
+        seed: of the sample.
     """
     from selfsight.core.clock import key
 
@@ -159,7 +169,12 @@ def sample_rows(n: int, limit: int, seed: int) -> Rows:
 
 
 class Subset:
-    """Some rows of a source, as a source of its own: row ``i`` here is row ``rows[i]`` there."""
+    """Some rows of a source as a source: row ``i`` of the subset is row ``rows[i]`` of the source.
+
+    Args:
+        source: the data set.
+        rows: its rows.
+    """
 
     def __init__(self, source: Source, rows: Rows) -> None:
         self.source, self.rows = source, np.asarray(rows, dtype=np.int64)
@@ -191,9 +206,8 @@ class Subset:
         return [(name, reason) for name, reason in self.source.bad if name in mine]
 
     def read(self, rows: Rows) -> Batch:
-        """Pictures of these rows of the subset, numbered as the subset numbers them."""
+        """Images of these rows of the subset; ``index`` counts the subset's rows."""
         return replace(self.source.read(self.rows[rows]), index=np.asarray(rows, dtype=np.int64))
 
     def truth(self, rows: Rows) -> Truth:
-        """What is known of these rows of the subset."""
         return self.source.truth(self.rows[rows])

@@ -1,6 +1,6 @@
-"""Readers of truth that lies beside the pictures: CSV tables, COCO JSON, folders of VOC XML, YOLO text and masks.
+"""Readers of ground truth: CSV tables, COCO JSON, folders of VOC XML, YOLO text and masks.
 
-Each gives the truth of the pictures in the order of their names; a picture that a reader knows nothing of stays unknown.
+Each returns the ground truth of the images in the order of their names; images that a file does not mention stay unknown.
 """
 
 import csv
@@ -29,18 +29,18 @@ Known = TypeVar("Known")
 
 
 def read_truth(path: Path, names: Sequence[str], before: Annotations | None = None) -> Annotations:
-    """The truth that a file or folder holds of the pictures of these names.
+    """Read the ground truth of images from a file or folder.
 
-    The kind is told by the content: a ``.csv`` or ``.tsv`` table; a ``.json`` file in COCO's form; a folder with ``.xml`` (VOC),
-    with ``.txt`` (YOLO) or with pictures (masks, one a picture, of the same stem).
+    The format is recognised by the content: a ``.csv`` or ``.tsv`` table; a ``.json`` file in COCO format; a folder with ``.xml`` (VOC),
+    with ``.txt`` (YOLO) or with images (masks, one per image, of the same stem).
 
     Args:
         path: the file or folder.
-        names: of the pictures.
-        before: what was known without it; kept where the reader says nothing.
+        names: of the images.
+        before: annotations known without it; kept unless the reader replaces them.
 
     Raises:
-        DataError: there is nothing of a known kind, it is damaged, or it knows none of the pictures.
+        DataError: the format is unknown, the file is damaged, or it mentions none of the images.
     """
     known = (before or Annotations()).truth
     reader = _reader(path)
@@ -48,7 +48,7 @@ def read_truth(path: Path, names: Sequence[str], before: Annotations | None = No
         found = reader(path, _Finder(names))
     except (ValueError, KeyError, TypeError, IndexError, OSError, ElementTree.ParseError) as problem:
         raise DataError(
-            f"The truth in {path} cannot be read: {problem!r}.", "Check that it is a whole CSV, COCO, VOC or YOLO file."
+            f"The ground truth in {path} cannot be read: {problem!r}.", "Check that it is a complete CSV, COCO, VOC or YOLO file."
         ) from None
     changes = {name: value for name in found.truth.__dataclass_fields__ if not _empty(value := getattr(found.truth, name))}
     if "attributes" in changes:
@@ -62,19 +62,19 @@ def _empty(value: object) -> bool:
 
 def _reader(path: Path) -> Callable[[Path, "_Finder"], Annotations]:
     if path.is_file():
-        kind = {".csv": _table, ".tsv": _table, ".json": _coco}.get(path.suffix.lower())
+        reader = {".csv": _table, ".tsv": _table, ".json": _coco}.get(path.suffix.lower())
     else:
         endings = {entry.suffix.lower() for entry in path.rglob("*")} if path.is_dir() else set()
-        kind = _voc if ".xml" in endings else _masks if endings & IMAGE_SUFFIXES else _yolo if ".txt" in endings else None
-    if kind is None:
+        reader = _voc if ".xml" in endings else _masks if endings & IMAGE_SUFFIXES else _yolo if ".txt" in endings else None
+    if reader is None:
         raise DataError(
-            f"{path} holds no truth of a known kind.", "Give a .csv, a COCO .json, or a folder of VOC .xml, YOLO .txt or masks."
+            f"{path} has no ground truth in a known format.", "Use a .csv, a COCO .json, or a folder of VOC .xml, YOLO .txt or masks."
         )
-    return kind
+    return reader
 
 
 class _Finder:
-    """Rows by whatever a file calls a picture: its whole path, the end of it, its name, or its name without the ending."""
+    """Rows by the name that a file uses for an image: full path, end of the path, file name, or stem."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names
@@ -88,40 +88,42 @@ class _Finder:
             ):
                 self._loose[alias] = -1 if self._loose.get(alias, row) != row else row
 
-    def __call__(self, called: str) -> int | None:
-        """The row, or ``None``; a name that several pictures share finds none of them."""
-        plain = called.replace("\\", "/").removeprefix("./")
-        where = PurePosixPath(plain)
-        if plain in self._exact:
-            return self._exact[plain]
-        for alias in (plain, str(where.with_suffix("")) if where.name else plain, where.name, where.stem):
+    def __call__(self, name: str) -> int | None:
+        """The row, or None; an ambiguous name has no row."""
+        normalised = name.replace("\\", "/").removeprefix("./")
+        path = PurePosixPath(normalised)
+        if normalised in self._exact:
+            return self._exact[normalised]
+        for alias in (normalised, str(path.with_suffix("")) if path.name else normalised, path.name, path.stem):
             row = self._loose.get(alias, -1)
             if row >= 0:
                 return row
         return None
 
     def spread(self, found: Mapping[int, Known], absent: Known, path: Path) -> list[Known]:
-        """One value a picture.
+        """One value per image.
 
         Raises:
-            DataError: not one of the pictures was found.
+            DataError: none of the images was found.
         """
         if not found:
             raise DataError(
-                f"{path} knows none of the {len(self.names)} pictures.", f"Its names must match, for example {self.names[0]!r}."
+                f"{path} mentions none of the {len(self.names)} images.", f"Its names must match, for example {self.names[0]!r}."
             )
         return [found.get(row, absent) for row in range(len(self.names))]
 
 
 def _table(path: Path, find: _Finder) -> Annotations:
-    """A table with a heading: a column of files, perhaps a class (number or name), perhaps a group, all else attributes."""
+    """A table with a header: a column of files, optionally a class (number or name) and a group; all other columns are attributes."""
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
         rows, heading = list(reader), [name for name in reader.fieldnames or [] if name]
     lower = {name.lower(): name for name in heading}
     files = next((lower[name] for name in _FILES if name in lower), None)
     if files is None:
-        raise DataError(f"{path} has no column of files; its columns are {', '.join(heading)}.", f"Name it one of: {', '.join(_FILES)}.")
+        raise DataError(
+            f"{path} has no column of files; its columns are {', '.join(heading)}.", f"Use one of the names: {', '.join(_FILES)}."
+        )
     found = {row: entry for entry in rows if (row := find(entry[files] or "")) is not None}
     ordered = find.spread(found, {}, path)
     columns = {name: [entry.get(name) or "" for entry in ordered] for name in heading if name != files}
@@ -133,7 +135,7 @@ def _table(path: Path, find: _Finder) -> Annotations:
 
 
 def _names_of(columns: Mapping[str, list[str]], lower: Mapping[str, str], label: str) -> dict[str, str]:
-    """Class names by class number, from a column that says one name for each number."""
+    """Class names by class number, from a column with one name for each number."""
     for name in _CLASSES:
         if name in lower and lower[name] in columns:
             pairs = set(zip(columns[label], columns[lower[name]], strict=True))
@@ -142,22 +144,22 @@ def _names_of(columns: Mapping[str, list[str]], lower: Mapping[str, str], label:
     return {}
 
 
-def _labels(values: list[str], named: Mapping[str, str]) -> Truth:
+def _labels(values: list[str], names: Mapping[str, str]) -> Truth:
     if not all(value.lstrip("-").isdigit() for value in values if value):
         numbers, classes = _numbered(values)
         return Truth(labels=numbers, classes=classes)
     numbers = np.array([int(value) if value else -1 for value in values], dtype=np.int64)
-    return Truth(labels=numbers, classes=tuple(named.get(str(place), str(place)) for place in range(int(numbers.max(initial=-1)) + 1)))
+    return Truth(labels=numbers, classes=tuple(names.get(str(number), str(number)) for number in range(int(numbers.max(initial=-1)) + 1)))
 
 
 def _numbered(values: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     classes = tuple(sorted({value for value in values if value}))
-    number = {name: place for place, name in enumerate(classes)}
+    number = {name: index for index, name in enumerate(classes)}
     return np.array([number.get(value, -1) for value in values], dtype=np.int64), classes
 
 
 def _typed(values: list[str]) -> np.ndarray:
-    """Numbers where all that is there are numbers, else text."""
+    """Numbers if all values are numbers or missing, else text."""
     try:
         return np.array([float(value) if value else np.nan for value in values]) if any(values) else np.array(values, dtype=object)
     except ValueError:
@@ -165,16 +167,16 @@ def _typed(values: list[str]) -> np.ndarray:
 
 
 def _coco(path: Path, find: _Finder) -> Annotations:
-    """Boxes and masks (polygons or plain run lengths) of COCO instances; the class of a picture is that of its largest box."""
+    """Boxes and masks (polygons or uncompressed run lengths) of COCO instances; an image has the class of its largest box."""
     content = json.loads(path.read_text(encoding="utf-8"))
-    order = {entry["id"]: place for place, entry in enumerate(sorted(content.get("categories", []), key=lambda entry: entry["id"]))}
+    order = {entry["id"]: index for index, entry in enumerate(sorted(content.get("categories", []), key=lambda entry: entry["id"]))}
     classes = tuple(entry["name"] for entry in sorted(content.get("categories", []), key=lambda entry: entry["id"]))
-    pictures = {entry["id"]: (row, entry) for entry in content["images"] if (row := find(entry["file_name"])) is not None}
-    objects: dict[int, list[dict[str, Any]]] = {row: [] for row, _ in pictures.values()}
-    sizes = {row: (entry.get("height", 0), entry.get("width", 0)) for row, entry in pictures.values()}
+    images = {entry["id"]: (row, entry) for entry in content["images"] if (row := find(entry["file_name"])) is not None}
+    objects: dict[int, list[dict[str, Any]]] = {row: [] for row, _ in images.values()}
+    sizes = {row: (entry.get("height", 0), entry.get("width", 0)) for row, entry in images.values()}
     for entry in content.get("annotations", []):
-        if entry["image_id"] in pictures and "bbox" in entry:
-            objects[pictures[entry["image_id"]][0]].append(entry)
+        if entry["image_id"] in images and "bbox" in entry:
+            objects[images[entry["image_id"]][0]].append(entry)
     ordered = find.spread(objects, [], path)
 
     def box(entry: Mapping[str, Any]) -> tuple[float, ...]:
@@ -192,7 +194,7 @@ def _coco(path: Path, find: _Finder) -> Annotations:
 
 
 def _presence(boxes: Sequence[np.ndarray], classes: tuple[str, ...], name: str) -> dict[str, np.ndarray]:
-    """Whether each picture shows people, where the classes can say so."""
+    """Whether each image shows the named class, if it is among the classes; as the attribute ``people``."""
     return {"people": np.array([int((box[:, 4] == classes.index(name)).any()) for box in boxes])} if name in classes else {}
 
 
@@ -206,7 +208,7 @@ def _largest(boxes: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _voc(path: Path, find: _Finder) -> Annotations:
-    """One XML a picture; pixels count from 1 there, and right and bottom are inside the box."""
+    """One XML file per image; pixels count from 1, and right and bottom are inclusive."""
     found: dict[int, list[tuple[str, tuple[float, ...]]]] = {}
     for file in sorted(path.rglob("*.xml")):
         root = ElementTree.parse(file).getroot()
@@ -226,30 +228,30 @@ def _voc_box(entry: ElementTree.Element) -> tuple[float, ...]:
 
 
 def _yolo(path: Path, find: _Finder) -> Annotations:
-    """One text a picture, a line an object: class number, centre x, centre y, width, height in fractions of the picture."""
-    listed = [file for name in ("classes.txt", "obj.names") for file in path.rglob(name)]
-    classes = tuple(line.strip() for line in listed[0].read_text().splitlines() if line.strip()) if listed else ()
+    """One text file per image, one line per object: class number, centre x, centre y, width, height as fractions of the image."""
+    class_files = [file for name in ("classes.txt", "obj.names") for file in path.rglob(name)]
+    classes = tuple(line.strip() for line in class_files[0].read_text().splitlines() if line.strip()) if class_files else ()
     found: dict[int, np.ndarray] = {}
     for file in sorted(path.rglob("*.txt")):
         row = find(file.stem)
-        if row is not None and file not in listed:
+        if row is not None and file not in class_files:
             lines = [[float(word) for word in line.split()[:5]] for line in file.read_text().splitlines() if line.strip()]
             found[row] = _boxes([(x - w / 2, y - h / 2, x + w / 2, y + h / 2, kind) for kind, x, y, w, h in lines])
     boxes = find.spread(found, np.zeros((0, 5), dtype=np.float32), path)
-    most = max((int(box[:, 4].max()) for box in boxes if len(box)), default=-1)
-    classes = classes or tuple(str(place) for place in range(most + 1))
+    largest = max((int(box[:, 4].max()) for box in boxes if len(box)), default=-1)
+    classes = classes or tuple(str(number) for number in range(largest + 1))
     return Annotations(Truth(labels=_largest(boxes), classes=classes, boxes=boxes), fractions=True)
 
 
 def _masks(path: Path, find: _Finder) -> Annotations:
-    """One picture of object numbers a picture, of the same name but for the ending (and for ``_mask``, ``_gt`` or ``_seg``)."""
+    """One image of object numbers per image, with the same stem (or with ``_mask``, ``_gt`` or ``_seg`` appended)."""
     found: dict[int, Path] = {}
     for file in sorted(path.rglob("*")):
         if file.suffix.lower() in IMAGE_SUFFIXES:
-            called = str(file.relative_to(path).with_suffix(""))
-            row = find(called)
+            stem = str(file.relative_to(path).with_suffix(""))
+            row = find(stem)
             for ending in ("_mask", "_gt", "_seg", "-mask"):
-                row = find(called.removesuffix(ending)) if row is None else row
+                row = find(stem.removesuffix(ending)) if row is None else row
             if row is not None:
                 found[row] = file
     files = find.spread(dict(found), None, path)
@@ -257,27 +259,32 @@ def _masks(path: Path, find: _Finder) -> Annotations:
 
 
 def kept_rows(truth: Truth, where: str, count: int) -> np.ndarray:
-    """The rows that fulfil all conditions of ``licence=cc0|cc-by,people=0``; ``label`` compares class names.
+    """Rows that fulfil all conditions of a filter such as ``licence=cc0|cc-by,people=0``; ``label`` compares class names.
+
+    Args:
+        truth: ground truth with attributes.
+        where: the filter.
+        count: number of rows.
 
     Raises:
-        UsageError: a condition cannot be read, or no such attribute is known.
+        UsageError: a condition cannot be parsed, or there is no such attribute.
     """
     keep = np.ones(count, dtype=bool)
     for condition in where.split(","):
         name, sign, wanted = (part.strip() for part in condition.partition("="))
         if not sign or not name:
-            raise UsageError(f"{condition!r} is no condition.", "Write for example licence=cc0,people=0.")
+            raise UsageError(f"{condition!r} is not a condition.", "Write for example licence=cc0,people=0.")
         column = truth.attributes.get(name)
         if column is None and name == "label" and truth.labels is not None:
             column = np.array([truth.classes[label] if 0 <= label < len(truth.classes) else "" for label in truth.labels], dtype=object)
         if column is None:
-            raise UsageError(f"Nothing is known of {name!r}.", f"Known: {', '.join(truth.attributes) or 'no attribute'}.")
+            raise UsageError(f"There is no attribute {name!r}.", f"Attributes: {', '.join(truth.attributes) or 'none'}.")
         keep &= np.isin([_canonical(value) for value in column], [_canonical(value) for value in wanted.split("|")])
     return np.flatnonzero(keep)
 
 
 def _canonical(value: object) -> str:
-    """One spelling a value: numbers as numbers, yes and no as 1 and 0, text without case."""
+    """Normalise a value: numbers as numbers, yes and no as 1 and 0, text without case."""
     text = str(value).strip().casefold()
     text = {"true": "1", "yes": "1", "false": "0", "no": "0"}.get(text, text)
     try:
