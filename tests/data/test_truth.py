@@ -40,7 +40,7 @@ def test_csv(pictures: Path, tmp_path: Path):
     assert list(opened(pictures, path, where="licence=cc0|by")[0].names) == ["0.png", "1.png", "3.png"]
     with pytest.raises(UsageError, match="licence"):
         opened(pictures, path, where="license=cc0")
-    with pytest.raises(DataError, match="No picture"):
+    with pytest.raises(DataError, match="No image"):
         opened(pictures, path, where="licence=gpl")
 
 
@@ -142,5 +142,5 @@ def test_nothing_that_fits(pictures: Path, tmp_path: Path):
         opened(pictures, tmp_path / "x.json")
     with pytest.raises(DataError, match="known format"):
         opened(pictures, tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="own truth"):
+    with pytest.raises(UsageError, match="own ground truth"):
         open_source("digits", truth=path)

@@ -219,4 +219,4 @@ def test_a_bank_shows_its_layers(tmp_path) -> None:
     )
     page = Page(bank._repr_html_())
     assert page.cells[2:] == [[EVIL, "5"], ["output", "7"]]
-    assert page.words.startswith(f"What is said of 3 picturesdata {EVIL}")
+    assert page.words.startswith(f"Features of 3 imagesdata {EVIL}")

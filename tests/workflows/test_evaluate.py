@@ -157,7 +157,7 @@ def test_bank_is_written_used_again_and_refused(parts, tmp_path, monkeypatch):
     other = get_bank(phi(seed=1), train, tmp_path)
     assert other.path != bank.path
     assert get_bank(found, parts[1], tmp_path).path != bank.path
-    with pytest.raises(UsageError, match=r"does not hold the layer 'stages.9'") as refusal:
+    with pytest.raises(UsageError, match=r"does not contain the layer 'stages.9'") as refusal:
         bank.pooled("stages.9")
     assert OUTPUT in refusal.value.remedy
     with pytest.raises(UsageError, match="not a bank"):

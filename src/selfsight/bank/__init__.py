@@ -1,1 +1,1 @@
-"""What a representation says of a data set, kept: the hinge between learning and judging."""
+"""Banks: cached features of a representation on a data set."""

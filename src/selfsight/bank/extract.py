@@ -1,4 +1,4 @@
-"""Extract features of a data set, all layers in one pass, streamed to disk."""
+"""Extraction of features: all layers in one pass, streamed to disk."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from selfsight.data.views.image.geometry import central_square
 __all__ = ["Encoder", "extract_features", "fingerprint", "get_bank", "make_encoder", "stream_features"]
 
 Encoder = Callable[[Float[Tensor, "batch channel height width"]], Mapping[str, Float[Tensor, "batch dim"]]]
-"""From images in [0, 1] to named vectors."""
+"""Function from images (N, C, H, W) in [0, 1] to features (N, D) by layer."""
 
 
 def stream_features(
@@ -30,15 +30,18 @@ def stream_features(
     device: torch.device | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Iterator[dict[str, Float[np.ndarray, "batch dim"]]]:
-    """Encode the central square of every image, in order, without gradients; yields float32 rows by name, a batch at a time.
+    """Encode the central square of every image, in order, without gradients.
 
     Args:
         source: the data set.
-        encoder: from images to named vectors.
+        encoder: function from images to features by layer.
         size: side of the square in pixels.
-        batch: images at a time.
-        device: where the encoder runs.
-        progress: called with (images done, images in all).
+        batch: images per batch.
+        device: device of the encoder.
+        progress: called with (images done, images).
+
+    Yields:
+        Float32 features by layer, batch by batch.
     """
     done = 0
     for images in sequential(source, batch):
@@ -60,7 +63,19 @@ def extract_features(
     device: torch.device | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> dict[str, Float[np.ndarray, "sample dim"]]:
-    """The rows of ``stream_features``, joined in memory; for data sets whose features fit there."""
+    """The features of ``stream_features``, concatenated in memory.
+
+    Args:
+        source: the data set.
+        encoder: function from images to features by layer.
+        size: side of the central square in pixels.
+        batch: images per batch.
+        device: device of the encoder.
+        progress: called with (images done, images).
+
+    Returns:
+        Features (N, D) by layer.
+    """
     kept: dict[str, list[np.ndarray]] = {}
     for found in stream_features(source, encoder, size=size, batch=batch, device=device, progress=progress):
         for name, rows in found.items():
@@ -87,39 +102,39 @@ def get_bank(
     bf16: bool = False,
     progress: Callable[[int, int], object] | None = None,
 ) -> Bank:
-    """The bank (cached features) of a representation on a source; extracted where ``folder`` does not hold it yet.
+    """The bank (cached features) of a representation on a source; missing layers are extracted.
 
-    Layers that the bank holds already are kept when others are added. Banks of another precision stand beside each other.
+    Layers in the bank are kept when others are added. Each precision has a bank of its own.
 
     Args:
         phi: the representation.
         source: the data set.
-        folder: where banks are kept; the bank's own name is a digest of weights, data, size and precision.
-        layers: layers kept beside the network's output.
-        half: store float16 in place of float32.
-        bf16: compute in bfloat16 where the network allows.
-        progress: called with (images done, images in all).
+        folder: folder of all banks; a bank's name is a digest of weights, data, size and precision.
+        layers: layers to store besides the network's output.
+        half: store float16 instead of float32.
+        bf16: compute in bfloat16 where the network supports it.
+        progress: called with (images done, images).
     """
-    mark, kind, precision = fingerprint(phi), "float16" if half else "float32", "bf16" if bf16 else "fp32"
-    path = folder / f"{mark}-{source.fingerprint}-{phi.size}-{precision}{'-half' if half else ''}"
+    weights, dtype, precision = fingerprint(phi), "float16" if half else "float32", "bf16" if bf16 else "fp32"
+    path = folder / f"{weights}-{source.fingerprint}-{phi.size}-{precision}{'-half' if half else ''}"
     if (path / "origin.json").is_file():
         bank = Bank(path)
         if set(layers) <= set(bank.layers):
             return bank
         layers = tuple(dict.fromkeys((*(name for name in bank.layers if name != OUTPUT), *layers)))
-    about = {"representation": phi.name, "weights": mark, "data": source.spec, "fingerprint": source.fingerprint, "size": phi.size}
-    with BankWriter(path, len(source), kind) as writer:
+    origin = {"representation": phi.name, "weights": weights, "data": source.spec, "fingerprint": source.fingerprint, "size": phi.size}
+    with BankWriter(path, len(source), dtype) as writer:
         for found in stream_features(source, make_encoder(phi, layers, bf16=bf16), size=phi.size, device=phi.device, progress=progress):
             writer.add(found)
-        return writer.finish(list(source.names), about | {"kind": kind, "precision": precision})
+        return writer.finish(list(source.names), origin | {"kind": dtype, "precision": precision})
 
 
 def make_encoder(phi: Representation, layers: Sequence[str] = (), *, bf16: bool = False) -> Encoder:
-    """An encoder of the network's output and of layers, by one forward pass of each batch.
+    """An encoder of the network's output and of layers, with one forward pass per batch.
 
     Args:
         phi: the representation.
-        layers: names of layers beside the output.
+        layers: names of layers besides the output.
         bf16: compute in bfloat16.
     """
 

@@ -1,4 +1,4 @@
-"""Banks on disk: one memory-mapped array a layer, a table of items, and where they came from. Torch-free."""
+"""Banks on disk: one memory-mapped array per layer, a table of samples, and metadata. Torch-free."""
 
 import json
 import shutil
@@ -18,17 +18,17 @@ from selfsight.render.panels import facts, panel, table
 __all__ = ["OUTPUT", "Bank", "BankWriter", "write_bank"]
 
 OUTPUT = "output"
-"""The layer name of the network's own pooled vector."""
+"""Layer name of the network's pooled output."""
 
 
 class Bank:
-    """What Φ says of a source, on disk.
+    """Features of a representation on a source, on disk.
 
     Args:
         path: the bank's folder.
 
     Attributes:
-        layers: names of the layers kept.
+        layers: names of the stored layers.
         origin: representation, data, size and precision that it was made with.
 
     Raises:
@@ -44,35 +44,35 @@ class Bank:
 
     @property
     def items(self) -> pa.Table:
-        """One row a sample: its name."""
+        """One row per sample: its name."""
         return pq.read_table(self.path / "items.parquet")
 
     def __len__(self) -> int:
         return int(self.origin["count"])
 
     def pooled(self, layer: str | None = None) -> Float[np.ndarray, "sample dim"]:
-        """The vectors of a layer, memory-mapped; by default the network's own output.
+        """Features of a layer, memory-mapped; by default the network's output.
 
         Raises:
-            UsageError: the layer was not kept.
+            UsageError: the layer is not in the bank.
         """
         name = layer or OUTPUT
         if name not in self.layers:
-            raise UsageError(f"The bank does not hold the layer {name!r}.", f"It holds: {', '.join(self.layers)}.")
+            raise UsageError(f"The bank does not contain the layer {name!r}.", f"It contains: {', '.join(self.layers)}.")
         return np.load(self.path / f"{name}.npy", mmap_mode="r")
 
     def _repr_html_(self) -> str:
         rows = [(layer, int(np.prod(self.pooled(layer).shape[1:]))) for layer in self.layers]
         about = {name: value for name, value in self.origin.items() if name not in ("layers", "count")}
-        return panel(f"What is said of {len(self):,} pictures", facts(about), table(("layer", "numbers a picture"), rows))
+        return panel(f"Features of {len(self):,} images", facts(about), table(("layer", "features per image"), rows))
 
 
 class BankWriter:
-    """Writes a bank batch by batch into memory-mapped arrays; inside a ``with``, whole or not at all.
+    """Writes a bank batch by batch into memory-mapped arrays; inside a ``with`` block, all or nothing.
 
     Args:
         path: the bank's folder.
-        count: samples in all.
+        count: number of samples.
         kind: float16 or float32.
     """
 
@@ -86,17 +86,22 @@ class BankWriter:
         return self
 
     def add(self, rows: Mapping[str, Float[np.ndarray, "batch ..."]]) -> None:
-        """The next samples' vectors by layer."""
+        """Add the next samples' features by layer."""
         size = len(next(iter(rows.values())))
-        for name, some in rows.items():
+        for name, values in rows.items():
             if name not in self._arrays:
-                file, shape = self._temporary / f"{name}.npy", (self.count, *some.shape[1:])
+                file, shape = self._temporary / f"{name}.npy", (self.count, *values.shape[1:])
                 self._arrays[name] = np.lib.format.open_memmap(file, "w+", np.dtype(self.kind), shape)
-            self._arrays[name][self.done : self.done + size] = some
+            self._arrays[name][self.done : self.done + size] = values
         self.done += size
 
     def finish(self, names: Sequence[str], origin: Mapping[str, Any]) -> Bank:
-        """Put the bank in its place."""
+        """Move the bank to its folder.
+
+        Args:
+            names: of the samples.
+            origin: metadata.
+        """
         layers = list(self._arrays)
         for array in self._arrays.values():
             array.flush()
@@ -109,7 +114,14 @@ class BankWriter:
 
 
 def write_bank(path: Path, layers: Mapping[str, np.ndarray], names: Sequence[str], origin: Mapping[str, Any]) -> Bank:
-    """Write a bank of arrays in memory, whole or not at all."""
+    """Write a bank from arrays in memory, all or nothing.
+
+    Args:
+        path: the bank's folder.
+        layers: features (N, D) by layer.
+        names: of the samples.
+        origin: metadata.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=".partial-"))
     try:
@@ -121,7 +133,7 @@ def write_bank(path: Path, layers: Mapping[str, np.ndarray], names: Sequence[str
 
 
 def _placed(temporary: Path, path: Path, layers: list[str], names: Sequence[str], origin: Mapping[str, Any]) -> Bank:
-    """Add the table of samples and the origin, and move the folder to its place."""
+    """Write the table of samples and the metadata, and move the folder to its place."""
     pq.write_table(pa.table({"name": list(names)}), temporary / "items.parquet")
     content = dict(origin) | {"layers": layers, "count": len(names)}
     (temporary / "origin.json").write_text(json.dumps(content, indent=1) + "\n")

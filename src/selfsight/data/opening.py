@@ -1,4 +1,4 @@
-"""One function that opens any data set by what it is called."""
+"""Open any data set by its name."""
 
 import difflib
 import glob as globbing
@@ -20,11 +20,11 @@ __all__ = ["FORMS", "open_source", "parse", "scan_once", "typical_side"]
 
 Progress = Callable[[int, int], object]
 FORMS = "; ".join(entry.summary for entry in (*FILE_READERS.values(), *READERS.values()))
-"""All kinds of data, for help texts."""
+"""All kinds of data sets, for help texts."""
 
 
 def parse(text: str) -> Spec:
-    """Take a spec apart. What exists on disk is a path, whatever characters its name holds."""
+    """Parse a spec. An existing file or folder is a path, whatever characters its name contains."""
     if Path(text).exists():
         return Spec(text, "path", text, {})
     name, mark, tail = text.rpartition("?")
@@ -53,33 +53,33 @@ def open_source(
         spec: a folder; a ``.tar`` or ``.parquet`` file or several by glob; ``digits``; ``photo:astronaut?count=10000``;
             ``torchvision:CIFAR10?root=DIR&train=true``; ``hf:OWNER/NAME?split=train``;
             ``world:shapes?preset=learnable&count=10000&size=32&seed=0&split=train``.
-        limit: draw this many items at random by the seed.
-        seed: of that draw.
-        size: training size in pixels. Files are packed with a longest side of 4/3 of it (299 without it); worlds have it.
-        cache: where pictures are packed; ``$SELFSIGHT_CACHE`` or ``~/.cache/selfsight`` without it.
-        truth: what is known of a folder's or archive's pictures: a CSV table, COCO JSON, a folder of VOC XML, YOLO text or masks.
+        limit: maximum number of items, sampled at random; all by default.
+        seed: of that sample.
+        size: training size in pixels. Files are packed with a longest side of 4/3 of it (299 by default); worlds are rendered in it.
+        cache: folder of packs; by default ``$SELFSIGHT_CACHE`` or ``~/.cache/selfsight``.
+        truth: ground truth of a folder or archive: a CSV table, COCO JSON, a folder of VOC XML, YOLO text or masks.
         where: keep items with these attributes, as ``licence=cc0|by,people=0``; also an option of the spec.
-        progress: called with (done, all) while a cache is built.
+        progress: called with (done, all) while a pack is built.
 
     Raises:
-        UsageError: the spec or an option cannot be meant.
-        DataError: there is nothing there, or more than a tenth of it cannot be read.
+        UsageError: the spec or an option is invalid.
+        DataError: there is no such data set, or more than a tenth of its images cannot be read.
         MissingExtra: ``hf:`` without the package datasets.
         EnvironmentFault: the cache cannot be written.
     """
     parsed = parse(str(spec))
     if limit is not None and limit < 1:
-        raise UsageError(f"A limit of {limit} items leaves nothing.", "Give 1 or more.")
+        raise UsageError(f"A limit of {limit} items is not possible.", "Use 1 or more.")
     if parsed.scheme in READERS.having("generated"):
-        return _made(parsed, size, limit, seed, told=truth is not None or bool(where))
+        return _made(parsed, size, limit, seed, annotated=truth is not None or bool(where))
     listing = _with_truth(_listing(parsed), truth, where or parsed.options.get("where", ""))
     return _packed(listing, size, limit, seed, cache, progress)
 
 
-def _made(spec: Spec, size: int | None, limit: int | None, seed: int, *, told: bool) -> Source:
-    """A source that needs no files."""
-    if told:
-        raise UsageError(f"{spec.text} brings its own truth.", "Give truth and where for folders and archives only.")
+def _made(spec: Spec, size: int | None, limit: int | None, seed: int, *, annotated: bool) -> Source:
+    """A source without files."""
+    if annotated:
+        raise UsageError(f"{spec.text} has its own ground truth.", "Use truth and where with folders and archives only.")
     source = _generated(spec, size)
     return source if limit is None or limit >= len(source) else Subset(source, sample_rows(len(source), limit, seed))
 
@@ -99,11 +99,11 @@ def _packed(listing: Listing, size: int | None, limit: int | None, seed: int, ca
 
 
 def typical_side(spec: str | Path) -> int:
-    """The median shorter side in pixels of a data set's pictures, from a few headers: what a training size is chosen by.
+    """Median shorter side in pixels of a data set's images, from a sample of headers; used to choose a training size.
 
     Raises:
-        UsageError: the spec cannot be meant.
-        DataError: there is nothing there.
+        UsageError: the spec is invalid.
+        DataError: there is no such data set.
     """
     parsed = parse(str(spec))
     if parsed.scheme in READERS.having("generated"):
@@ -115,7 +115,7 @@ def typical_side(spec: str | Path) -> int:
 
 
 def _with_truth(listing: Listing, truth: str | Path | None, where: str) -> Listing:
-    """The listing with the truth of a file beside it, without the rows that the filter drops."""
+    """The listing with the ground truth of a file, without the rows that the filter rejects."""
     if truth is None and not where:
         return listing
     from selfsight.data.truth import kept_rows, read_truth
@@ -125,7 +125,7 @@ def _with_truth(listing: Listing, truth: str | Path | None, where: str) -> Listi
     if where:
         rows = kept_rows(annotations.truth, where, len(rows))
         if not len(rows):
-            raise DataError(f"No picture of {listing.spec} fulfils {where!r}.", "Loosen the filter.")
+            raise DataError(f"No image of {listing.spec} fulfils {where!r}.", "Use a less strict filter.")
     return ListingSubset(listing, rows, annotations)
 
 
@@ -134,7 +134,7 @@ _SCANS: ContextVar[dict[str, Listing] | None] = ContextVar("_SCANS", default=Non
 
 @contextmanager
 def scan_once() -> Iterator[None]:
-    """Inside a ``with``, what a folder, an archive or a hub holds is listed once, however often it is opened by the same name."""
+    """Inside a ``with`` block, scan each folder, archive or hub once, even if it is opened several times by the same name."""
     outer = _SCANS.get()
     mark = _SCANS.set({} if outer is None else outer)
     try:
@@ -144,7 +144,7 @@ def scan_once() -> Iterator[None]:
 
 
 def _listing(spec: Spec) -> Listing:
-    """What a data set holds, before anything is decoded."""
+    """The listing of a data set, cached inside ``scan_once``."""
     scans = _SCANS.get()
     if scans is None:
         return _scan(spec)
@@ -168,8 +168,8 @@ def _scan(spec: Spec) -> Listing:
         if entry.traits and endings.issubset(entry.traits):
             return FILE_READERS.load(name)(spec, paths)
     raise UsageError(
-        f"{spec.text} names files that are no data set: {', '.join(sorted(ending or 'no extension' for ending in endings))}.",
-        f"Give {'; '.join(entry.summary for entry in FILE_READERS.values())}; one image alone is photo:PATH.",
+        f"{spec.text} matches files that are not a data set: {', '.join(sorted(ending or 'no extension' for ending in endings))}.",
+        f"Use {'; '.join(entry.summary for entry in FILE_READERS.values())}; for a single image use photo:PATH.",
     )
 
 
@@ -178,10 +178,10 @@ def _unknown(spec: Spec, path: Path) -> DataError | UsageError:
     if colon and scheme.isalpha() and len(scheme) > 1:
         hint = difflib.get_close_matches(scheme, list(READERS), n=1, cutoff=0.5)
         return UsageError(
-            f"{spec.text} names an unknown kind of data, {scheme!r}.",
-            f"Did you mean {hint[0]}:{rest}?" if hint else f"Give {FORMS}.",
+            f"{spec.text} has an unknown scheme, {scheme!r}.",
+            f"Did you mean {hint[0]}:{rest}?" if hint else f"Use one of: {FORMS}.",
         )
     beside = [display(entry.name) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     return DataError(
-        f"There is no {display(spec.name)}.", nearest(path.name, beside) or nearest(spec.name, tuple(READERS)) or f"Give {FORMS}."
+        f"There is no {display(spec.name)}.", nearest(path.name, beside) or nearest(spec.name, tuple(READERS)) or f"Use one of: {FORMS}."
     )

@@ -1,4 +1,4 @@
-"""Names of data sets, taken apart."""
+"""Parsed names of data sets."""
 
 import difflib
 from dataclasses import dataclass
@@ -10,7 +10,14 @@ __all__ = ["Spec", "nearest"]
 
 @dataclass(frozen=True)
 class Spec:
-    """A data set's name taken apart: ``scheme:name?option=value&option=value``. Paths have the scheme ``path``."""
+    """A parsed name of a data set: ``scheme:name?option=value&option=value``. Paths have the scheme ``path``.
+
+    Attributes:
+        text: the unparsed name.
+        scheme: of the reader.
+        name: the part between colon and question mark, or the path.
+        options: values by name.
+    """
 
     text: str
     scheme: str
@@ -18,10 +25,10 @@ class Spec:
     options: dict[str, str]
 
     def allow(self, *known: str) -> None:
-        """Refuse options that nobody reads.
+        """Reject unknown options.
 
         Raises:
-            UsageError: naming the nearest known option.
+            UsageError: an option is unknown; the message names the most similar one.
         """
         for option in self.options:
             if option not in known:
@@ -31,8 +38,12 @@ class Spec:
     def number(self, option: str, default: int) -> int:
         """An option as a whole number of 0 or more.
 
+        Args:
+            option: its name.
+            default: its value if it is not given.
+
         Raises:
-            UsageError: it is something else.
+            UsageError: it is not such a number.
         """
         value = self.options.get(option, str(default))
         if not value.isdecimal():
@@ -40,11 +51,21 @@ class Spec:
         return int(value)
 
     def flag(self, option: str, *, default: bool) -> bool:
-        """An option as yes or no."""
+        """An option as a boolean: ``1``, ``true`` and ``yes`` are true.
+
+        Args:
+            option: its name.
+            default: its value if it is not given.
+        """
         return self.options.get(option, str(default)).lower() in ("1", "true", "yes")
 
 
 def nearest(word: str, known: tuple[str, ...] | list[str]) -> str:
-    """A question that offers the known word that looks most like this one; empty if none does."""
+    """A question that suggests the most similar known word; empty if none is similar.
+
+    Args:
+        word: what the user typed.
+        known: the known words.
+    """
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"Did you mean {close[0]}?" if close else ""

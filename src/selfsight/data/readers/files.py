@@ -1,4 +1,4 @@
-"""Folders and archives by their spec."""
+"""Listings of folders and archives by their spec."""
 
 from pathlib import Path
 
@@ -14,11 +14,11 @@ def open_folder(spec: Spec, paths: list[Path]) -> Listing:
     """A folder of images.
 
     Args:
-        spec: what the user wrote.
-        paths: the folder, alone.
+        spec: the parsed spec.
+        paths: the folder, as the only item.
 
     Raises:
-        DataError: it holds no image.
+        DataError: it has no images.
     """
     return FolderListing(paths[0], spec.text)
 
@@ -27,23 +27,23 @@ def open_tar(spec: Spec, paths: list[Path]) -> Listing:
     """Uncompressed tar files.
 
     Args:
-        spec: what the user wrote.
+        spec: the parsed spec.
         paths: of the files, in order.
 
     Raises:
-        DataError: a file is no tar file, or there is no image in them.
+        DataError: a file is not a tar file, or there are no images.
     """
     return TarListing(paths, spec.text)
 
 
 def open_parquet(spec: Spec, paths: list[Path]) -> Listing:
-    """Parquet files with a column of images.
+    """Parquet files with an image column.
 
     Args:
-        spec: what the user wrote.
+        spec: the parsed spec.
         paths: of the files, in order.
 
     Raises:
-        DataError: a file is no Parquet file, or there is no column of images.
+        DataError: a file is not a Parquet file, or there is no image column.
     """
     return ParquetListing(paths, spec.text)
