@@ -56,7 +56,7 @@ def test_all_methods_are_those_that_can_explain_the_network() -> None:
     left = found.to_json()["left out"]
     assert set(left) == {"deconvnet", "guided", "excitation", "contrastive_excitation"}
     assert set(found.maps) | set(left) == set(ATTRIBUTIONS)
-    assert sum("is left out" in words for words in said) == 4
+    assert sum("is skipped" in words for words in said) == 4
     with pytest.raises(UsageError):
         explain(phi, pictures(1), direction(torch.ones(phi.backbone.dim)), ["gradient", "guided"])
 

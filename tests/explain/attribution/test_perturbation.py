@@ -8,15 +8,15 @@ from torch.testing import assert_close
 from selfsight.core.errors import UsageError
 from selfsight.explain.attribution import saliency as attribution
 from selfsight.explain.attribution.perturbation import (
-    area_penalty,
-    between,
+    _area_penalty,
+    _between,
+    _span_of,
     extremal,
     extremal_channels,
     extremal_perturbation,
     meaningful_perturbation,
     pyramid,
     smooth_mask,
-    span_of,
 )
 from selfsight.explain.attribution.saliency import part_kept
 from selfsight.explain.targets import Target, unit
@@ -58,7 +58,7 @@ def test_a_score_that_the_blur_raises_is_still_raised_and_its_area_met() -> None
     assert found.share.isnan().all()
     raised = (found.kept - found.whole[:, None]) / (found.nothing - found.whole)[:, None]
     assert (raised > 0.7).all()  # the mask lies where nothing counts, though it could cover the square
-    assert span_of(found.whole, found.nothing).min() > 0
+    assert _span_of(found.whole, found.nothing).min() > 0
     level = part_kept(torch.tensor([[1.0, 3.0], [1.0, 1.0]]), torch.tensor([3.0, 0.0]), torch.tensor([1.0, 0.0]))
     assert level[0].tolist() == [0.0, 1.0]
     assert level[1].isnan().all()
@@ -86,7 +86,7 @@ def test_a_mask_is_one_where_all_is_open_and_smooth_elsewhere() -> None:
 def test_the_penalty_is_nothing_for_a_binary_mask_of_that_area() -> None:
     mask = torch.zeros(2, 100)
     mask[:, :20] = 1
-    assert area_penalty(mask[:, torch.randperm(100)], torch.tensor([0.2, 0.3])).tolist() == pytest.approx([0.0, 0.1])
+    assert _area_penalty(mask[:, torch.randperm(100)], torch.tensor([0.2, 0.3])).tolist() == pytest.approx([0.0, 0.1])
 
 
 def test_between_the_levels_is_the_image_at_one_and_its_blur_at_nothing() -> None:
@@ -94,7 +94,7 @@ def test_between_the_levels_is_the_image_at_one_and_its_blur_at_nothing() -> Non
     levels = pyramid(images)
     assert torch.equal(levels[:, -1], images)
     for value, expected in ((1.0, levels[:, -1]), (0.0, levels[:, 0]), (0.5, (levels[:, 3] + levels[:, 4]) / 2)):
-        assert_close(between(levels, torch.full((2, 1, 16, 16), value)), expected)
+        assert_close(_between(levels, torch.full((2, 1, 16, 16), value)), expected)
 
 
 def test_on_the_mean_colour_nothing_is_left_of_the_image() -> None:
@@ -102,7 +102,7 @@ def test_on_the_mean_colour_nothing_is_left_of_the_image() -> None:
     levels = pyramid(images, "mean")
     assert torch.equal(levels[:, -1], images)
     assert not levels[:, 0].any()
-    assert_close(between(levels, torch.full((2, 1, 16, 16), 0.3)), 0.3 * images)
+    assert_close(_between(levels, torch.full((2, 1, 16, 16), 0.3)), 0.3 * images)
     phi, shown, target = spot(32)
     found = extremal_perturbation(phi, shown, target, areas=(0.1,), substrate="mean", steps=60)
     assert_close(found.nothing, target.score(phi, torch.zeros(2, 3, 32, 32), torch.arange(2)))

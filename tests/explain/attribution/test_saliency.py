@@ -27,7 +27,7 @@ def test_grad_cam_and_the_linear_approximation_are_captums(layer: str) -> None:
     given = phi.normalise(images)
     cam = captum.LayerGradCam(net, net[int(layer)]).attribute(given, target=1, relu_attributions=True)
     expected = captum.LayerAttribution.interpolate(cam, (16, 16), interpolate_mode="bilinear")
-    found = ours.saliency(phi, images, logit(), at=f"module.{layer}", combine=ours.positive_sum)
+    found = ours.saliency(phi, images, logit(), at=f"module.{layer}", combine=ours._positive_sum)
     assert torch.equal(found, expected.detach())
     linear = captum.LayerGradientXActivation(net, net[int(layer)]).attribute(given, target=1).sum(1, keepdim=True)
     expected = captum.LayerAttribution.interpolate(linear, (16, 16), interpolate_mode="bilinear")
@@ -38,8 +38,8 @@ def test_the_deepest_map_is_found_behind_a_classifier_without_one() -> None:
     phi, images = phi_of(chain()), pictures()
     assert ours.maps_before(phi, logit())[-1] == "module.7"
     assert ours.maps_before(phi, direction(torch.ones(8), layer="module.3"))[-1] == "module.3"
-    found = ours.saliency(phi, images, logit(), at=None, combine=ours.positive_sum)
-    assert torch.equal(found, ours.saliency(phi, images, logit(), at="module.7", combine=ours.positive_sum))
+    found = ours.saliency(phi, images, logit(), at=None, combine=ours._positive_sum)
+    assert torch.equal(found, ours.saliency(phi, images, logit(), at="module.7", combine=ours._positive_sum))
     vit = untrained("vit_tiny", size=32, seed=0)
     assert ours.maps_before(vit, direction(torch.ones(vit.backbone.dim)))[-1] == vit.layers[-2]
     with pytest.raises(UsageError, match="no layer with a map"):
@@ -91,7 +91,7 @@ def test_occlusion_covers_every_place_of_any_shape() -> None:
     phi = phi_of(chain())
     tall = torch.rand(2, 3, 24, 13)
     assert ours.occlusion(phi, tall, logit(), window=5, stride=4).isfinite().all()
-    with pytest.raises(UsageError, match="none covers"):
+    with pytest.raises(UsageError, match="exceeds the window"):
         ours.occlusion(phi, tall, logit(), window=2, stride=4)
 
 
@@ -149,7 +149,7 @@ def test_a_layer_whose_channels_come_last_is_explained() -> None:
     assert captured[layer].shape == (2, 16, 16, 8)
     (slope,) = torch.autograd.grad(score, captured[layer])
     expected = (captured[layer] * slope.mean((1, 2), keepdim=True)).sum(3).clamp(min=0)
-    found = ours.saliency(phi, images, direction(torch.ones(16)), at=layer, combine=ours.positive_sum)
+    found = ours.saliency(phi, images, direction(torch.ones(16)), at=layer, combine=ours._positive_sum)
     assert_close(found, ours.enlarged(expected[:, None], (32, 32)).detach())
     assert_close(code(phi, images, layer).score(phi, given), torch.ones(2))
 

@@ -1,14 +1,14 @@
-"""Networks run backwards: the gradient, the deconvolutional network and guided backpropagation, one engine with a switch at the rectifiers.
+"""Backward passes with modified rectifiers: gradient, deconvolutional network and guided backpropagation.
 
-With x the input of a rectifier and p what comes from above, what goes on below is
+With x the input of a rectifier and p the gradient that arrives at its output, the gradient at its input is
 
     gradient (Simonyan et al. 2013, arXiv:1312.6034)            p · 1[x > 0]
     deconvolutional network (Zeiler & Fergus 2013, 1311.2901)   p · 1[p > 0]
     guided (Springenberg et al. 2014, arXiv:1412.6806)          p · 1[x > 0] · 1[p > 0]
 
-Max pooling keeps its switches and everything else is transposed, in all three (Mahendran & Vedaldi 2016, "Salient deconvolutional
-networks"). The switch is thrown at the functions that a network calls, in this thread and for the length of a ``with``: modules,
-``F.relu``, ``x.relu()``, ``clamp``, in place or used twice are all the same to it, and the network itself is never touched.
+In all three, max pooling uses its switches and all other operations are transposed (Mahendran & Vedaldi 2016, "Salient deconvolutional
+networks"). The rule applies to the functions that the network calls, in the current thread and inside a ``with`` block. It covers
+modules, ``F.relu``, ``x.relu()`` and ``clamp``, also in place or called repeatedly; the network itself is not modified.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -31,27 +31,27 @@ __all__ = ["Reversed", "Rule", "Switches", "jacobian_bytes", "reverse", "ruled",
 
 Rule = Literal["gradient", "deconvnet", "guided"]
 Clamp = tuple[Tensor, float | None, float | None, bool]
-"""A rectifier's input, its lower and upper bound, and whether it works in place."""
+"""Input of a rectifier, its lower and upper bound, and whether it works in place."""
 
 
-def _relu(given: Tensor, inplace: bool = False) -> Clamp:  # noqa: FBT001, FBT002
-    return given, 0.0, None, inplace
+def _relu(tensor: Tensor, inplace: bool = False) -> Clamp:  # noqa: FBT001, FBT002
+    return tensor, 0.0, None, inplace
 
 
-def _relu6(given: Tensor, inplace: bool = False) -> Clamp:  # noqa: FBT001, FBT002
-    return given, 0.0, 6.0, inplace
+def _relu6(tensor: Tensor, inplace: bool = False) -> Clamp:  # noqa: FBT001, FBT002
+    return tensor, 0.0, 6.0, inplace
 
 
-def _hardtanh(given: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Clamp:  # noqa: FBT001, FBT002
-    return given, min_val, max_val, inplace
+def _hardtanh(tensor: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Clamp:  # noqa: FBT001, FBT002
+    return tensor, min_val, max_val, inplace
 
 
-def _clamp(given: Tensor, min: Any = None, max: Any = None) -> Clamp:
-    return given, min, max, False
+def _clamp(tensor: Tensor, min: Any = None, max: Any = None) -> Clamp:
+    return tensor, min, max, False
 
 
-def _threshold(given: Tensor, threshold: float, value: float, inplace: bool = False) -> Clamp:  # noqa: FBT001, FBT002
-    return given, threshold if threshold == value else None, None, inplace
+def _threshold(tensor: Tensor, threshold: float, value: float, inplace: bool = False) -> Clamp:  # noqa: FBT001, FBT002
+    return tensor, threshold if threshold == value else None, None, inplace
 
 
 _RECTIFIERS: Mapping[str, Callable[..., Clamp]] = {
@@ -66,14 +66,14 @@ _RECTIFIERS: Mapping[str, Callable[..., Clamp]] = {
 }
 
 
-def _rectifier(function: Callable[..., Any], given: tuple[Any, ...], named: Mapping[str, Any]) -> Clamp | None:
-    """What a call rectifies, if it cuts off at zero; a name that ends in ``_`` works in place."""
+def _rectifier(function: Callable[..., Any], args: tuple[Any, ...], named: Mapping[str, Any]) -> Clamp | None:
+    """The arguments of a call that clamps at zero, otherwise None; a function name that ends in ``_`` works in place."""
     name = getattr(function, "__name__", "")
     reads = _RECTIFIERS.get(name) or _RECTIFIERS.get(name.removesuffix("_"))
     if reads is None:
         return None
-    named = {"given" if word == "input" else word: value for word, value in named.items()}
-    tensor, low, high, inplace = reads(*given, **named)
+    named = {"tensor" if key == "input" else key: value for key, value in named.items()}
+    tensor, low, high, inplace = reads(*args, **named)
     plain = isinstance(low, int | float) and low == 0 and (high is None or isinstance(high, int | float))
     return (tensor, 0.0, high, inplace or name.endswith("_")) if plain else None
 
@@ -82,18 +82,18 @@ class _Rectify(torch.autograd.Function):
     """A rectifier whose backward pass follows a rule."""
 
     @staticmethod
-    def forward(ctx: Any, given: Tensor, high: float | None, rule: str, inplace: bool) -> Tensor:  # noqa: FBT001
+    def forward(ctx: Any, inputs: Tensor, high: float | None, rule: str, inplace: bool) -> Tensor:  # noqa: FBT001
         if inplace:
-            ctx.mark_dirty(given)
-        output = given.clamp_(0, high) if inplace else given.clamp(0, high)
+            ctx.mark_dirty(inputs)
+        output = inputs.clamp_(0, high) if inplace else inputs.clamp(0, high)
         ctx.rule = rule
         if rule == "guided":
             ctx.save_for_backward((output > 0) if high is None else (output > 0) & (output < high))
         return output
 
     @staticmethod
-    def backward(ctx: Any, *above: Tensor) -> Any:
-        positive = above[0].clamp(min=0)
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        positive = gradients[0].clamp(min=0)
         if ctx.rule == "guided":
             positive = torch.where(ctx.saved_tensors[0], positive, 0)
         return positive, None, None, None
@@ -105,19 +105,19 @@ class _Ruled(TorchFunctionMode):
         self.rule, self.changed = rule, 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = _rectifier(func, args, kwargs or {})
-        if found is None:
+        rectifier = _rectifier(func, args, kwargs or {})
+        if rectifier is None:
             return func(*args, **(kwargs or {}))
         self.changed += 1
-        return _Rectify.apply(found[0], found[2], self.rule, found[3])
+        return _Rectify.apply(rectifier[0], rectifier[2], self.rule, rectifier[3])
 
 
 @contextmanager
 def ruled(rule: Rule) -> Iterator[None]:
-    """Forward passes inside the ``with`` run backwards by a rule, in this thread.
+    """Apply a rule to the rectifiers of all forward passes inside a ``with`` block, in the current thread.
 
     Raises:
-        UsageError: the rule changes rectifiers, and none was met: the result would be the plain gradient under another name.
+        UsageError: the rule changes rectifiers and the network has none, so that the result would be the plain gradient.
     """
     if rule == "gradient":
         yield
@@ -133,11 +133,12 @@ def ruled(rule: Rule) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Reversed:
-    """One backward pass: what the layers said, what came back to them, and the scores it began from.
+    """One backward pass: activations of layers, their gradients, and the scores.
 
     Attributes:
-        score: the target's number, of each image.
-        outputs, derivatives: by layer; ``""`` is the normalised images.
+        score: the target's score of each image.
+        outputs: activations by layer; ``""`` is the normalised images.
+        derivatives: gradients of the score by layer.
     """
 
     score: Float[Tensor, " batch"]
@@ -155,38 +156,45 @@ def reverse(
     rows: Int[Tensor, " batch"] | None = None,
     normalised: bool = False,
 ) -> Reversed:
-    """Run the network forwards, then backwards from a target, by a rule; the network is left as it was.
+    """Run a forward pass and a backward pass from a target; the network is not modified.
 
     Args:
         phi: the representation.
-        images: images, or with ``normalised`` what the network is given.
-        target: where the backward pass begins.
-        at: layers where its value is kept; ``""``: the normalised images.
-        rule: what rectifiers do.
-        rows: the image that each row shows, for targets that differ from image to image.
-        normalised: the images are normalised already.
+        images: images ``(B, C, H, W)``, uint8 or in [0, 1]; already normalised with ``normalised``.
+        target: the score that is differentiated.
+        at: layers whose activations and gradients are returned; ``""``: the normalised images.
+        rule: backward rule of the rectifiers.
+        rows: ``(B,)`` index of the image that each row shows, for targets that differ between images.
+        normalised: whether the images are normalised already.
 
     Raises:
-        UsageError: a layer is not there, the target does not depend on it, or a rule has nothing to change.
+        UsageError: a layer does not exist, the target does not depend on it, or the rule finds no rectifier.
     """
-    given = (images if normalised else phi.normalise(images)).detach().requires_grad_()
+    inputs = (images if normalised else phi.normalise(images)).detach().requires_grad_()
     names = [name for name in at if name]
     with eval_mode(phi.backbone), torch.enable_grad(), ruled(rule), capture_activations(phi.backbone, *names) as captured:
-        score = target.score(phi, given, rows)
-        outputs = {name: tensor_of(captured[name]) if name else given for name in at if name in captured or not name}
-        found = torch.autograd.grad(score.sum(), list(outputs.values()), allow_unused=True) if outputs and score.requires_grad else ()
-    reached = {name: value for name, value in zip(outputs, found, strict=False) if value is not None}
-    lost = [name or "the images" for name in at if name not in reached]
-    if lost:
-        raise UsageError(f"{target.name} does not depend on {lost[0]}.", "Choose a layer that comes before what the target reads.")
-    kept = {name: value.detach() for name, value in outputs.items()}
-    return Reversed(score.detach(), kept, reached)
+        score = target.score(phi, inputs, rows)
+        outputs = {name: tensor_of(captured[name]) if name else inputs for name in at if name in captured or not name}
+        gradients = torch.autograd.grad(score.sum(), list(outputs.values()), allow_unused=True) if outputs and score.requires_grad else ()
+    reached = {name: value for name, value in zip(outputs, gradients, strict=False) if value is not None}
+    unreachable = [name or "the images" for name in at if name not in reached]
+    if unreachable:
+        raise UsageError(f"{target.name} does not depend on {unreachable[0]}.", "Choose a layer before the one that the target reads.")
+    return Reversed(score.detach(), {name: value.detach() for name, value in outputs.items()}, reached)
 
 
 def jacobian_bytes(phi: Representation, layer: str, *, size: int | None = None) -> tuple[int, int]:
-    """Bytes of a layer's whole Jacobian for one image, and of the one product with it that a backward pass needs, in float32.
+    """Size of a layer's full Jacobian for one image, and of one vector-Jacobian product, in bytes of float32.
 
-    A backward pass never makes the Jacobian: it multiplies a vector by it (Vedaldi's lectures, "back-propagation").
+    A backward pass computes only the product and never forms the Jacobian (Vedaldi's lectures, "back-propagation").
+
+    Args:
+        phi: the representation.
+        layer: dotted name of the layer.
+        size: side of the square image in pixels; None: the size that the network was trained with.
+
+    Returns:
+        Bytes of the Jacobian, and bytes of the product.
     """
     side = size or phi.size
     with eval_mode(phi.backbone), torch.no_grad(), capture_activations(phi.backbone, layer) as captured:
@@ -198,9 +206,12 @@ def jacobian_bytes(phi: Representation, layer: str, *, size: int | None = None) 
 
 @dataclass(frozen=True)
 class Switches:
-    """All that a backward pass has to know of an image: where rectifiers were open, and which place each maximum came from.
+    """Masks of the rectifiers and switches of the max pools of one forward pass, which determine the backward pass.
 
-    ``windows``: how many places each pool chose from.
+    Attributes:
+        open: per rectifier, True where its input is passed on.
+        places: per max pool, the flat index of the position of each maximum.
+        windows: positions per pooling window.
     """
 
     open: list[Tensor] = field(default_factory=list)
@@ -209,18 +220,18 @@ class Switches:
 
     @property
     def bits(self) -> int:
-        """Bits that hold them: one a rectified number, and for a maximum the logarithm of its window."""
+        """Bits that store them: one per rectified value, and the logarithm of the window size per maximum."""
         chosen = sum(where.numel() * (window - 1).bit_length() for where, window in zip(self.places, self.windows, strict=True))
         return sum(mask.numel() for mask in self.open) + chosen
 
 
 class _Recorded(TorchFunctionMode):
-    """Notes the switches of a forward pass, or with ``replay`` imposes them on another image."""
+    """Records the switches of a forward pass, or with ``replay`` applies recorded switches to another image."""
 
-    def __init__(self, found: Switches, *, replay: bool) -> None:
+    def __init__(self, switches: Switches, *, replay: bool) -> None:
         super().__init__()
-        self.found, self.replay = found, replay
-        self._masks, self._places = iter(found.open), iter(found.places)
+        self.switches, self.replay = switches, replay
+        self._masks, self._places = iter(switches.open), iter(switches.places)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -231,37 +242,42 @@ class _Recorded(TorchFunctionMode):
             return self._pool(*args, **kwargs)
         return func(*args, **kwargs)
 
-    def _rectify(self, given: Tensor, low: float | None, high: float | None, inplace: bool) -> Tensor:  # noqa: FBT001
+    def _rectify(self, inputs: Tensor, low: float | None, high: float | None, inplace: bool) -> Tensor:  # noqa: FBT001
         if self.replay:
-            return given.mul_(next(self._masks)) if inplace else given * next(self._masks)
-        self.found.open.append((given > 0) if high is None else (given > 0) & (given < high))
-        return given.clamp_(low, high) if inplace else given.clamp(low, high)
+            return inputs.mul_(next(self._masks)) if inplace else inputs * next(self._masks)
+        self.switches.open.append((inputs > 0) if high is None else (inputs > 0) & (inputs < high))
+        return inputs.clamp_(low, high) if inplace else inputs.clamp(low, high)
 
-    def _pool(self, given: Tensor, kernel_size: Any, stride: Any = None, *rest: Any, **named: Any) -> Tensor:
+    def _pool(self, inputs: Tensor, kernel_size: Any, stride: Any = None, *rest: Any, **named: Any) -> Tensor:
         named.pop("return_indices", None)
         if not self.replay:
-            pooled, where = max_pool2d(given, kernel_size, stride, *rest[:3], return_indices=True, **named)
-            self.found.places.append(where)
-            self.found.windows.append(kernel_size**2 if isinstance(kernel_size, int) else kernel_size[0] * kernel_size[1])
+            pooled, indices = max_pool2d(inputs, kernel_size, stride, *rest[:3], return_indices=True, **named)
+            self.switches.places.append(indices)
+            self.switches.windows.append(kernel_size**2 if isinstance(kernel_size, int) else kernel_size[0] * kernel_size[1])
             return pooled
-        where = next(self._places)
-        return given.flatten(2).gather(2, where.flatten(2)).view(where.shape)
+        indices = next(self._places)
+        return inputs.flatten(2).gather(2, indices.flatten(2)).view(indices.shape)
 
 
 def switches(phi: Representation, images: Num[Tensor, "batch channel height width"]) -> Switches:
-    """The masks of all rectifiers and the switches of all max pools, for some images."""
-    found = Switches()
-    with eval_mode(phi.backbone), torch.no_grad(), _Recorded(found, replay=False):
+    """Masks of all rectifiers and switches of all max pools.
+
+    Args:
+        phi: the representation.
+        images: images ``(B, C, H, W)``, uint8 or in [0, 1].
+    """
+    recorded = Switches()
+    with eval_mode(phi.backbone), torch.no_grad(), _Recorded(recorded, replay=False):
         phi.backbone(phi.normalise(images))
-    return found
+    return recorded
 
 
 @contextmanager
 def same_switches(found: Switches) -> Iterator[None]:
-    """Forward passes inside the ``with`` have the switches of other images, in this thread.
+    """Apply recorded switches to all forward passes inside a ``with`` block, in the current thread.
 
-    A network of convolutions, rectifiers and pools is then affine, and its gradient is that of the images the switches are of,
-    whatever it is shown: masks and switches are all that the reversed network knows of an image.
+    A network of convolutions, rectifiers and max pools is then affine, and its gradient for any input is that of the recorded images:
+    a reversed network depends on an image through its masks and switches alone.
     """
     with _Recorded(found, replay=True):
         yield

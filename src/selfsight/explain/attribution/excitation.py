@@ -1,11 +1,11 @@
-"""Excitation backpropagation (Zhang et al. 2016, arXiv:1608.00507): the winners of each layer share what comes from above.
+"""Excitation backpropagation (Zhang et al. 2016, arXiv:1608.00507).
 
-A layer hands its relevance down in proportion to what each input adds to it with a positive weight,
+Each layer distributes relevance to its inputs in proportion to their positively weighted contributions,
 
     p_i = x_i Σ_j w⁺_ij p_j / Σ_k x_k w⁺_kj
 
-with biases left out; average pools do the same with equal weights, sums of branches with the branches, batch norm hands it on, and
-rectifiers and max pools run backwards as ever. What arrives sums to what set out, wherever inputs are not negative.
+without biases. Average pools use equal weights, sums of branches distribute by the value of each branch, and batch norm passes relevance
+on unchanged. Rectifiers and max pools run backwards as usual. The total relevance is conserved where inputs are not negative.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,41 +25,41 @@ from selfsight.explain.targets import Target
 __all__ = ["contrastive_excitation", "excitation"]
 
 TINY = 1e-20
-"""Keeps a share of nothing from being divided by nothing."""
+"""Added to denominators that can be zero."""
 
 
 class _Share(torch.autograd.Function):
-    """A linear operation; on the way back its inputs share what comes from above as their positive contributions do."""
+    """A linear operation whose backward pass distributes relevance in proportion to positive contributions."""
 
     @staticmethod
-    def forward(ctx: Any, given: Tensor, run: Callable[[Tensor], Tensor], share: Callable[[Tensor], Tensor]) -> Tensor:
-        ctx.save_for_backward(given)
+    def forward(ctx: Any, inputs: Tensor, run: Callable[[Tensor], Tensor], share: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.save_for_backward(inputs)
         ctx.share = share
-        return run(given)
+        return run(inputs)
 
     @staticmethod
-    def backward(ctx: Any, *above: Tensor) -> Any:
-        given = ctx.saved_tensors[0].detach().requires_grad_()
+    def backward(ctx: Any, *relevance: Tensor) -> Any:
+        inputs = ctx.saved_tensors[0].detach().requires_grad_()
         with torch.enable_grad():
-            sums = ctx.share(given)
-        (down,) = torch.autograd.grad(sums, given, above[0] / (sums.detach() + TINY))
-        return given.detach() * down, None, None
+            sums = ctx.share(inputs)
+        (down,) = torch.autograd.grad(sums, inputs, relevance[0] / (sums.detach() + TINY))
+        return inputs.detach() * down, None, None
 
 
 class _Pass(torch.autograd.Function):
-    """Something that relevance goes through unchanged."""
+    """An operation that passes relevance on unchanged."""
 
     @staticmethod
-    def forward(ctx: Any, given: Tensor, output: Tensor) -> Tensor:  # noqa: ARG004
+    def forward(ctx: Any, inputs: Tensor, output: Tensor) -> Tensor:  # noqa: ARG004
         return output.clone()
 
     @staticmethod
-    def backward(ctx: Any, *above: Tensor) -> Any:  # noqa: ARG004
-        return above[0], None
+    def backward(ctx: Any, *relevance: Tensor) -> Any:  # noqa: ARG004
+        return relevance[0], None
 
 
 class _Split(torch.autograd.Function):
-    """A sum of two branches, which share what comes from above as they share the sum."""
+    """A sum of two branches whose backward pass distributes relevance in proportion to the branches."""
 
     @staticmethod
     def forward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:
@@ -67,46 +67,45 @@ class _Split(torch.autograd.Function):
         return first + second
 
     @staticmethod
-    def backward(ctx: Any, *above: Tensor) -> Any:
+    def backward(ctx: Any, *relevance: Tensor) -> Any:
         first, second = ctx.saved_tensors
-        each = above[0] / _away(first + second)
-        return (first * each).sum_to_size(first.shape), (second * each).sum_to_size(second.shape)
+        ratio = relevance[0] / _nonzero(first + second)
+        return (first * ratio).sum_to_size(first.shape), (second * ratio).sum_to_size(second.shape)
 
 
-def _away(values: Tensor) -> Tensor:
-    """The same numbers, none of them zero."""
+def _nonzero(values: Tensor) -> Tensor:
+    """The values, with zeros replaced by a tiny number."""
     return torch.where(values == 0, TINY, values)
 
 
 def _weighted(
-    function: Callable[..., Tensor], given: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **named: Any
+    function: Callable[..., Tensor], inputs: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **named: Any
 ) -> Tensor:
     positive = weight.clamp(min=0)
-    return _Share.apply(given, lambda x: function(x, weight, bias, *rest, **named), lambda x: function(x, positive, None, *rest, **named))
+    return _Share.apply(inputs, lambda x: function(x, weight, bias, *rest, **named), lambda x: function(x, positive, None, *rest, **named))
 
 
-def _pooled(function: Callable[..., Tensor], given: Tensor, *rest: Any, **named: Any) -> Tensor:
-    return _Share.apply(given, lambda x: function(x, *rest, **named), lambda x: function(x, *rest, **named))
+def _pooled(function: Callable[..., Tensor], inputs: Tensor, *rest: Any, **named: Any) -> Tensor:
+    return _Share.apply(inputs, lambda x: function(x, *rest, **named), lambda x: function(x, *rest, **named))
 
 
-def _added(function: Callable[..., Tensor], given: Any, other: Any, **named: Any) -> Any:
-    first, second = (isinstance(each, Tensor) for each in (given, other))
-    if not (first and second) or named:
-        return function(given, other, **named)
+def _added(function: Callable[..., Tensor], left: Any, right: Any, **named: Any) -> Any:
+    if not (isinstance(left, Tensor) and isinstance(right, Tensor)) or named:
+        return function(left, right, **named)
     if getattr(function, "__name__", "") in ("add_", "__iadd__"):
-        return given.copy_(_Split.apply(given.clone(), other))
-    return _Split.apply(given, other)
+        return left.copy_(_Split.apply(left.clone(), right))
+    return _Split.apply(left, right)
 
 
-def _handed_on(function: Callable[..., Tensor], given: Tensor, *rest: Any, **named: Any) -> Tensor:
-    return _Pass.apply(given, function(given.detach(), *rest, **named))
+def _passed_on(function: Callable[..., Tensor], inputs: Tensor, *rest: Any, **named: Any) -> Tensor:
+    return _Pass.apply(inputs, function(inputs.detach(), *rest, **named))
 
 
 _SHARES: Mapping[str, Callable[..., Any]] = {
     **dict.fromkeys(("conv2d", "linear"), _weighted),
     **dict.fromkeys(("avg_pool2d", "adaptive_avg_pool2d", "mean"), _pooled),
     **dict.fromkeys(("add", "add_", "__add__", "__radd__", "__iadd__"), _added),
-    "batch_norm": _handed_on,
+    "batch_norm": _passed_on,
 }
 _NOT_DEFINED = ("gelu", "silu", "softmax", "layer_norm", "scaled_dot_product_attention")
 
@@ -134,63 +133,71 @@ def excitation(
 ) -> Maps:
     """Excitation backpropagation from a target to a layer, summed over channels.
 
-    It begins at what the target reads, x, with the shares ``x ⊙ g⁺ / Σ x ⊙ g⁺``, g the target's gradient there: for a class of a
-    linear probe that is one step of the rule through the probe.
+    It starts at the target's input x with the relevance ``x ⊙ g⁺ / Σ x ⊙ g⁺``, where g is the gradient of the target at x. For a class
+    of a linear probe this is one step of the rule through the probe.
 
     Args:
-        phi, images, target: as for ``saliency``.
-        at: the layer; None: the last but one of those that have a map and come before what the target reads.
-        contrast: a layer where what comes from the opposite target (-g) is taken away, and only what is left goes on
-            (contrastive excitation backpropagation).
+        phi: the representation.
+        images: images ``(B, C, H, W)``, uint8 or in [0, 1].
+        target: the score that is explained.
+        at: the layer; None: the last but one of the layers with a feature map before the one that the target reads.
+        contrast: a layer where the relevance of the opposite target (-g) is subtracted before relevance passes on (contrastive
+            excitation backpropagation); None: no contrast.
 
     Raises:
-        UsageError: the network's layers have no such rule.
+        UsageError: the rule is not defined for a layer of the network.
     """
     layer = at if at is not None else _before(phi, target)[-2]
     maps = []
     for rows, part in parts(images, phi.device):
-        found = _relevance(phi, part, target, rows, layer, contrast)
-        found = found if layer == "" else phi.as_grid(found, part.shape[-2:], layer)
-        maps.append(enlarged(found.sum(1, keepdim=True).clamp(min=0), part.shape[-2:]))
+        relevance = _relevance(phi, part, target, rows, layer, contrast)
+        relevance = relevance if layer == "" else phi.as_grid(relevance, part.shape[-2:], layer)
+        maps.append(enlarged(relevance.sum(1, keepdim=True).clamp(min=0), part.shape[-2:]))
     return torch.cat(maps)
 
 
 def contrastive_excitation(
     phi: Representation, images: Num[Tensor, "batch channel height width"], target: Target, *, at: str | None = None
 ) -> Maps:
-    """Contrastive excitation backpropagation: what speaks for the target less what speaks against it, from the last layer on.
+    """Contrastive excitation backpropagation: relevance of the target minus that of its opposite, from the last layer on.
 
-    For a target that is a number of the output itself nothing speaks against it: leave the classifier out of the network, and give
-    its row as a ``direction``.
+    A target that is a component of the network's own output has no opposite: remove the classifier from the network and pass its weight
+    row as a ``direction``.
+
+    Args:
+        phi: the representation.
+        images: images ``(B, C, H, W)``, uint8 or in [0, 1].
+        target: the score that is explained.
+        at: the layer; None: as for ``excitation``.
     """
     return excitation(phi, images, target, at=at, contrast=_before(phi, target)[-1])
 
 
 def _before(phi: Representation, target: Target) -> tuple[str, ...]:
-    """The layers with a map that come before what the target reads; the first twice where it is the only one."""
-    found = tuple(name for name in maps_before(phi, target) if name != target.layer) or ("",)
-    return found if len(found) > 1 else found * 2
+    """Layers with a feature map before the one that the target reads; a single layer is repeated."""
+    layers = tuple(name for name in maps_before(phi, target) if name != target.layer) or ("",)
+    return layers if len(layers) > 1 else layers * 2
 
 
 def _relevance(phi: Representation, images: Tensor, target: Target, rows: Tensor, layer: str, contrast: str | None) -> Tensor:
-    """What arrives at a layer; for a contrast, where it is not negative."""
-    given = phi.normalise(images).detach().requires_grad_()
+    """Relevance at a layer; with a contrast its difference."""
+    inputs = phi.normalise(images).detach().requires_grad_()
     kept = [name for name in (layer, contrast, target.layer) if name]
     with eval_mode(phi.backbone), torch.enable_grad(), capture_activations(phi.backbone, *kept) as captured:
         with _Excited():
-            pooled = phi.backbone(given).pooled
+            pooled = phi.backbone(inputs).pooled
         top = tensor_of(captured[target.layer]) if target.layer else pooled
         read = top.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(target.pick(target.read_from(phi, read, given.shape[-2:]), rows).sum(), read)
-        low = tensor_of(captured[layer]) if layer else given
+        (gradient,) = torch.autograd.grad(target.pick(target.read_from(phi, read, inputs.shape[-2:]), rows).sum(), read)
+        lower = tensor_of(captured[layer]) if layer else inputs
         if contrast is None or contrast == layer:
-            return torch.autograd.grad(top, low, _start(read, slope))[0]
+            return torch.autograd.grad(top, lower, _start(read, gradient))[0]
         middle = tensor_of(captured[contrast])
-        both = [torch.autograd.grad(top, middle, _start(read, sign * slope), retain_graph=True)[0] for sign in (1, -1)]
-        return torch.autograd.grad(middle, low, both[0] - both[1])[0]
+        relevances = [torch.autograd.grad(top, middle, _start(read, sign * gradient), retain_graph=True)[0] for sign in (1, -1)]
+        return torch.autograd.grad(middle, lower, relevances[0] - relevances[1])[0]
 
 
-def _start(read: Tensor, slope: Tensor) -> Tensor:
-    shares = read.detach() * slope.clamp(min=0)
-    total = shares.flatten(1).sum(1).view(-1, *(1,) * (shares.ndim - 1))
-    return shares / torch.where(total == 0, 1, total)
+def _start(read: Tensor, gradient: Tensor) -> Tensor:
+    relevance = read.detach() * gradient.clamp(min=0)
+    total = relevance.flatten(1).sum(1).view(-1, *(1,) * (relevance.ndim - 1))
+    return relevance / torch.where(total == 0, 1, total)

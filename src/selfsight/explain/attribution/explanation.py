@@ -1,4 +1,4 @@
-"""What came out of an explanation: raw maps, kept as they are; ranges and signs are shown, never changed."""
+"""Attribution maps of several methods for some images. Maps are kept raw: range and sign are changed for display only."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,9 +23,9 @@ from selfsight.render.sheet import Tile, finite_or_none, save_result, sheet, uni
 __all__ = ["HIDDEN", "Explanation", "explain", "score_drop"]
 
 HIDDEN = 0.1
-"""The part of an image that is hidden to see how far the score falls."""
+"""Fraction of an image that is blurred to measure the drop of the score."""
 WIDE = 8
-"""Methods beside each other on a sheet."""
+"""Methods per row of a sheet."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Explanation:
 
     Attributes:
         images: pixels, 0 to 255.
-        names: what to call the images.
+        names: names of the images.
         maps: raw maps of each method (batch, 1, height, width).
-        target: what was explained.
-        scores: the target's number of each image.
-        falls: for each method the part of the score that is lost when the tenth of the places with the highest values is blurred.
-        facts: the representation, and how it was done.
+        target: name of the explained score.
+        scores: the target's score of each image.
+        falls: per method, the fraction of the score that is lost when the tenth of the pixels with the highest values is blurred.
+        facts: the representation and the settings.
     """
 
     images: UInt8[Tensor, "batch 3 height width"]
@@ -51,11 +51,11 @@ class Explanation:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """All but the pictures, for JSON."""
-        about = {
+        """Everything except the images and maps, for JSON."""
+        methods = {
             method: [
-                {"low": float(one.min()), "high": float(one.max()), "fall": finite_or_none(fallen)}
-                for one, fallen in zip(maps, self.falls[method], strict=True)
+                {"low": float(values.min()), "high": float(values.max()), "fall": finite_or_none(fall)}
+                for values, fall in zip(maps, self.falls[method], strict=True)
             ]
             for method, maps in self.maps.items()
         }
@@ -64,17 +64,21 @@ class Explanation:
             "images": list(self.names),
             "scores": [float(score) for score in self.scores],
             "hidden": HIDDEN,
-            "methods": about,
+            "methods": methods,
             **self.facts,
         }
 
     def save(self, folder: Path) -> list[Path]:
-        """Write ``sheet.png``, ``maps.npz`` (one array a method, and the images) and ``explanation.json``."""
+        """Write ``sheet.png``, ``maps.npz`` (one array per method, and the images) and ``explanation.json``.
+
+        Args:
+            folder: where the files are written.
+        """
         arrays = {name: maps.cpu().numpy() for name, maps in self.maps.items()}
         return save_result(folder, self._repr_png_(), ("maps", {"images": self.images.numpy(), **arrays}), ("explanation", self.to_json()))
 
     def _repr_png_(self) -> bytes:
-        """A sheet: a row an image, a column a method; more methods than fit beside each other stand below, beside the images again."""
+        """A sheet with a row per image and a column per method; methods beyond the width follow in further rows that repeat the image."""
         rows, methods, names = {}, list(self.maps), unique_names(self.names)
         for start in range(0, max(len(methods), 1), WIDE):
             for row, name in enumerate(names):
@@ -82,24 +86,24 @@ class Explanation:
         return sheet(rows)
 
     def _repr_html_(self) -> str:
-        numbers = {name: [float(one) for one in some] for name, some in ({"score": self.scores} | dict(self.falls)).items()}
-        told = table(("image", *numbers), [(name, *some) for name, *some in zip(self.names, *numbers.values(), strict=True)])
-        words = "the part of the score that is lost when the tenth of the places with the highest values is blurred"
-        about = facts({**self.facts, "under each method:": words})
-        return panel(f"What {self.target} rests on", about, inlined(self._repr_png_(), "maps of the images"), told)
+        numbers = {name: [float(value) for value in values] for name, values in ({"score": self.scores} | dict(self.falls)).items()}
+        scores_table = table(("image", *numbers), [(name, *row) for name, *row in zip(self.names, *numbers.values(), strict=True)])
+        meaning = "fraction of the score that is lost when the tenth of the pixels with the highest values is blurred"
+        about = facts({**self.facts, "value per method:": meaning})
+        return panel(f"Attribution of {self.target}", about, inlined(self._repr_png_(), "attribution maps of the images"), scores_table)
 
     def _row(self, row: int, methods: Sequence[str]) -> list[Tile]:
-        """The image and some maps; above the first image's their names."""
+        """The image and some maps as tiles; the tiles of the first row have titles."""
 
-        def title(words: str) -> str:
-            return words.replace("_", " ") if row == 0 else ""
+        def title(method: str) -> str:
+            return method.replace("_", " ") if row == 0 else ""
 
-        found = [Tile(self.images[row].permute(1, 2, 0).numpy(), f"{self.scores[row]:.3g}", title=title(self.target))]
+        tiles = [Tile(self.images[row].permute(1, 2, 0).numpy(), f"{self.scores[row]:.3g}", title=title(self.target))]
         for name in methods:
-            one = self.maps[name][row, 0].float().cpu().numpy()
-            words = f"{one.min():.1e} … {one.max():.1e}\n{_percent('fall', self.falls[name][row])}"
-            found.append(Tile(overlay(found[0].picture, one), words, title=title(name)))
-        return found
+            values = self.maps[name][row, 0].float().cpu().numpy()
+            caption = f"{values.min():.1e} … {values.max():.1e}\n{_percent('fall', self.falls[name][row])}"
+            tiles.append(Tile(overlay(tiles[0].picture, values), caption, title=title(name)))
+        return tiles
 
 
 def _percent(word: str, value: Tensor) -> str:
@@ -107,9 +111,16 @@ def _percent(word: str, value: Tensor) -> str:
 
 
 def overlay(picture: UInt8[np.ndarray, "height width 3"], one: Float[np.ndarray, "height width"]) -> Float[np.ndarray, "height width 3"]:
-    """A map over its picture in grey: what speaks for the target in orange, what speaks against it in blue.
+    """Draw a map over its image in grey: positive values in orange, negative values in blue.
 
-    Full colour stands for the value that 99 % of the absolute values stay below; a map that is the same everywhere has none.
+    Full colour stands for the 99 % quantile of the absolute values; a constant map has no colour.
+
+    Args:
+        picture: the image ``(H, W, 3)``, 0 to 255.
+        one: the map ``(H, W)``.
+
+    Returns:
+        An image ``(H, W, 3)`` in [0, 1].
     """
     grey = (picture @ np.array([0.299, 0.587, 0.114]) / 255)[..., None] * 0.55 + 0.35
     level = one - one.min() if one.min() >= 0 else one
@@ -121,22 +132,30 @@ def overlay(picture: UInt8[np.ndarray, "height width 3"], one: Float[np.ndarray,
 
 def score_drop(
     phi: Representation,
-    given: Float[Tensor, "batch channel height width"],
+    inputs: Float[Tensor, "batch channel height width"],
     target: Target,
     maps: Maps,
     *,
     part: float = HIDDEN,
 ) -> Float[Tensor, " batch"]:
-    """How much of the score is lost when the places with the highest values are blurred: 1 if all that the whole blur loses.
+    """Fraction of the score that is lost when the pixels with the highest values are blurred; 1: as much as blurring the whole image.
 
-    NaN where the whole blur loses nothing.
+    Args:
+        phi: the representation.
+        inputs: normalised images ``(B, C, H, W)``.
+        target: the score.
+        maps: attribution maps ``(B, 1, H, W)``.
+        part: fraction of the pixels that is blurred.
+
+    Returns:
+        ``(B,)``; NaN where blurring the whole image does not lower the score.
     """
-    soft = blurred(given, BLUR)
+    blurry = blurred(inputs, BLUR)
     count = max(round(part * maps[0].numel()), 1)
     hidden = torch.zeros_like(maps).flatten(1).scatter(1, maps.flatten(1).topk(count, 1).indices, 1.0).view_as(maps)
-    whole, nothing = scores(phi, given, target), scores(phi, soft, target)
-    left = scores(phi, torch.where(hidden.bool(), soft, given), target)
-    return 1 - part_kept(left, whole, nothing)
+    full, baseline = scores(phi, inputs, target), scores(phi, blurry, target)
+    remaining = scores(phi, torch.where(hidden.bool(), blurry, inputs), target)
+    return 1 - part_kept(remaining, full, baseline)
 
 
 def explain(
@@ -153,26 +172,26 @@ def explain(
 
     Args:
         phi: the representation.
-        images: images in [0, 1] or 0 to 255.
-        target: what is explained.
-        methods: names of ``ATTRIBUTIONS``; ``["all"]``: all that can explain this network.
-        names: what to call the images.
-        facts: what to keep with the result.
-        progress: called with what is being done.
+        images: images ``(B, 3, H, W)``, uint8 or in [0, 1].
+        target: the score that is explained.
+        methods: names in ``ATTRIBUTIONS``; ``["all"]``: every method that supports this network.
+        names: names of the images; empty: numbered.
+        facts: settings to store with the result.
+        progress: called with a line per step.
 
     Raises:
-        UsageError: a method does not exist, or cannot explain this network.
+        UsageError: a method does not exist, or does not support this network.
     """
     maps, refused = _maps(phi, images, target, methods, progress)
-    given = phi.normalise(images)
+    inputs = phi.normalise(images)
     pixels = images if not images.is_floating_point() else (images * 255).round()
     return Explanation(
         pixels.to(torch.uint8).cpu(),
         tuple(names) or tuple(f"image {number}" for number in range(len(images))),
         maps,
         target.name,
-        scores(phi, given, target),
-        {name: score_drop(phi, given, target, one) for name, one in maps.items()},
+        scores(phi, inputs, target),
+        {name: score_drop(phi, inputs, target, values) for name, values in maps.items()},
         {"representation": phi.name, "architecture": phi.spec, **({"left out": refused} if refused else {}), **(facts or {})},
     )
 
@@ -180,18 +199,20 @@ def explain(
 def _maps(
     phi: Representation, images: Tensor, target: Target, methods: Sequence[str], progress: ProgressCallback
 ) -> tuple[dict[str, Maps], dict[str, str]]:
-    """Maps by method; where all were asked for, also what refused and why."""
-    every = list(methods) == ["all"]
-    chosen: dict[str, Any] = {ATTRIBUTIONS.resolve(name).name: ATTRIBUTIONS.load(name) for name in (ATTRIBUTIONS if every else methods)}
+    """Maps by method, and with ``all`` the methods that do not support the network and why."""
+    all_methods = list(methods) == ["all"]
+    functions: dict[str, Any] = {
+        ATTRIBUTIONS.resolve(name).name: ATTRIBUTIONS.load(name) for name in (ATTRIBUTIONS if all_methods else methods)
+    }
     maps: dict[str, Maps] = {}
     refused: dict[str, str] = {}
-    for name, method in chosen.items():
+    for name, method in functions.items():
         progress(f"{name} of {len(images)} images")
         try:
             maps[name] = method(phi, images, target)
         except UsageError as problem:
-            if not every:
+            if not all_methods:
                 raise
             refused[name] = problem.cause
-            progress(f"{name} is left out: {problem.cause}")
+            progress(f"{name} is skipped: {problem.cause}")
     return maps, refused

@@ -1,7 +1,7 @@
-"""Attribution: how much each place of an image has to do with what a representation says of it.
+"""Attribution methods: how much each pixel contributes to the score of a target.
 
-Every method is a function of a representation, images and a target that gives raw maps (batch, 1, height, width): range and sign are
-the method's own, and are only changed for display.
+Every method is a function of a representation, images and a target. It returns raw maps (batch, 1, height, width), whose range and sign
+depend on the method and are changed for display only.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +21,7 @@ from selfsight.explain.attribution.backprop import Rule, reverse
 from selfsight.explain.targets import Target
 
 __all__ = [
+    "Images",
     "Maps",
     "attention_rollout",
     "deconvnet",
@@ -42,79 +43,78 @@ __all__ = [
 ]
 
 Maps = Float[Tensor, "batch 1 height width"]
+Images = Num[Tensor, "batch channel height width"]
+Inputs = Float[Tensor, "batch channel height width"]  # normalised
 Combine = Callable[[Tensor, Tensor], Tensor]
-"""From what a layer said and what came back to it (both batch, channel, rows, columns) to one number a place."""
+"""From activations and gradients of a layer (both batch, channel, rows, columns) to one value per position."""
 CHUNK, FEWEST = 128, 4
-"""Images that are given to the network at once, at most and on a processor at least."""
-PLACES = {"cpu": 1 << 15}
-"""Their pixels: fewer images where they are large. On a processor so many that what layers say stays in its caches."""
-MANY = 1 << 21
-"""The same for other devices."""
+"""Images per forward pass: at most, and at least on a CPU."""
+PLACES, MANY = {"cpu": 1 << 15}, 1 << 21
+"""Pixels per forward pass, on a CPU so that activations fit its caches; on other devices."""
 
 
-def largest(_: Tensor, derivative: Tensor) -> Tensor:
-    """The largest absolute derivative over channels (Simonyan et al. 2013, arXiv:1312.6034)."""
+def _largest(_: Tensor, derivative: Tensor) -> Tensor:
+    """Largest absolute gradient over channels (Simonyan et al. 2013, arXiv:1312.6034)."""
     return derivative.abs().amax(1, keepdim=True)
 
 
-def product(output: Tensor, derivative: Tensor) -> Tensor:
-    """``Σ_c x_c ∂f/∂x_c``, signed: the target's linear approximation at each place."""
+def _product(output: Tensor, derivative: Tensor) -> Tensor:
+    """``Σ_c x_c ∂f/∂x_c``, signed: the linear approximation of the target at each position."""
     return (output * derivative).sum(1, keepdim=True)
 
 
-def positive_sum(output: Tensor, derivative: Tensor) -> Tensor:
+def _positive_sum(output: Tensor, derivative: Tensor) -> Tensor:
     """``max(Σ_c x_c mean_u ∂f/∂x_c(u), 0)`` (Grad-CAM, Selvaraju et al. 2017, arXiv:1610.02391)."""
     return (output * derivative.mean((2, 3), keepdim=True)).sum(1, keepdim=True).clamp(min=0)
 
 
 def maps_before(phi: Representation, target: Target) -> tuple[str, ...]:
-    """The layers with more than one place that the target can depend on, shallow to deep.
+    """Layers with a feature map of more than one position that the target can depend on, shallow to deep.
 
-    Where a class token is read from the last block, the patches of that block have no part in it and it is left out.
+    Where the class token of the last block is read, the patch tokens of that block do not contribute and the block is left out.
+
+    Args:
+        phi: the representation.
+        target: the score.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no such layer.
     """
     blank = torch.zeros(1, phi.backbone.channels, phi.size, phi.size, device=phi.device)
     with torch.no_grad(), eval_mode(phi.backbone), capture_activations(phi.backbone, *phi.layers) as captured:
         phi.features(blank)
-    found = [name for name in phi.layers if name in captured and tensor_of(captured[name]).ndim in (3, 4)]
-    found = [name for name in found if phi.as_grid(tensor_of(captured[name]), blank.shape[-2:], name)[0, 0].numel() > 1]
-    if target.layer in found:
-        found = found[: found.index(target.layer) + 1]
+    layers = [name for name in phi.layers if name in captured and tensor_of(captured[name]).ndim in (3, 4)]
+    layers = [name for name in layers if phi.as_grid(tensor_of(captured[name]), blank.shape[-2:], name)[0, 0].numel() > 1]
+    if target.layer in layers:
+        layers = layers[: layers.index(target.layer) + 1]
     elif target.layer is None and getattr(phi.backbone, "prefix", 0) and getattr(phi.backbone, "pool", "cls") == "cls":
-        found = found[:-1]
-    if not found:
+        layers = layers[:-1]
+    if not layers:
         raise UsageError(
-            f"{phi.name} has no layer with a map that {target.name} depends on.", "Name one (at=…), or explain the pixels: gradient."
+            f"{phi.name} has no layer with a map that {target.name} depends on.",
+            "Set at to a layer, or use gradient, which explains pixels.",
         )
-    return tuple(found)
+    return tuple(layers)
 
 
 def saliency(
-    phi: Representation,
-    images: Num[Tensor, "batch channel height width"],
-    target: Target,
-    *,
-    at: str | None = "",
-    rule: Rule = "gradient",
-    combine: Combine = largest,
+    phi: Representation, images: Images, target: Target, *, at: str | None = "", rule: Rule = "gradient", combine: Combine = _largest
 ) -> Maps:
-    """What comes back to a layer from the target, as one number a place; maps of layers are enlarged bilinearly.
+    """Gradient of the target at a layer, reduced to one value per position; maps of layers are upsampled bilinearly.
 
     Args:
         phi: the representation.
-        images: images in [0, 1] or 0 to 255.
-        target: what is explained.
-        at: the layer; ``""``: the normalised images; None: the deepest that has a map.
-        rule: what rectifiers do on the way back.
-        combine: from channels to one number.
+        images: images ``(B, C, H, W)``, uint8 or in [0, 1].
+        target: the score that is explained.
+        at: the layer; ``""``: the normalised images; None: the deepest layer with a feature map.
+        rule: backward rule of the rectifiers.
+        combine: reduction from activations and gradients to one value per position.
     """
     layer = maps_before(phi, target)[-1] if at is None else at
     maps = []
     for rows, part in parts(images, phi.device):
-        found = reverse(phi, part, target, at=(layer,), rule=rule, rows=rows)
-        output, derivative = found.outputs[layer], found.derivatives[layer]
+        passed = reverse(phi, part, target, at=(layer,), rule=rule, rows=rows)
+        output, derivative = passed.outputs[layer], passed.derivatives[layer]
         if layer:
             output, derivative = (phi.as_grid(each, part.shape[-2:], layer) for each in (output, derivative))
         maps.append(enlarged(combine(output, derivative), part.shape[-2:]))
@@ -124,19 +124,30 @@ def saliency(
 gradient = saliency
 deconvnet = partial(saliency, rule="deconvnet")
 guided = partial(saliency, rule="guided")
-gradient_times_input = partial(saliency, combine=product)
-linear_approximation = partial(saliency, at=None, combine=product)
-grad_cam = partial(saliency, at=None, combine=positive_sum)
+gradient_times_input = partial(saliency, combine=_product)
+linear_approximation = partial(saliency, at=None, combine=_product)
+grad_cam = partial(saliency, at=None, combine=_positive_sum)
 
 
 def at_once(size: Sequence[int], device: torch.device) -> int:
-    """How many images of a size (height, width) are given to a network on that device at once."""
-    fewest, places = (FEWEST, PLACES[device.type]) if device.type in PLACES else (1, MANY)
-    return min(CHUNK, max(fewest, places // (size[0] * size[1])))
+    """Number of images per forward pass.
+
+    Args:
+        size: height and width in pixels.
+        device: device of the network.
+    """
+    minimum, pixels = (FEWEST, PLACES[device.type]) if device.type in PLACES else (1, MANY)
+    return min(CHUNK, max(minimum, pixels // (size[0] * size[1])))
 
 
 def parts(images: Tensor, device: torch.device, chunk: int = 0) -> Iterator[tuple[Int[Tensor, " part"], Tensor]]:
-    """Images some at a time, with their numbers: as many as suit a network on the device, or ``chunk``."""
+    """Iterate over pairs of indices and images, in batches.
+
+    Args:
+        images: images ``(N, …)``, or any tensor of rows.
+        device: device of the network, which determines the batch size.
+        chunk: batch size; 0: by the device and the image size.
+    """
     chunk = chunk or at_once(images.shape[-2:], device)
     for start in range(0, len(images), chunk):
         part = images[start : start + chunk]
@@ -144,125 +155,138 @@ def parts(images: Tensor, device: torch.device, chunk: int = 0) -> Iterator[tupl
 
 
 def enlarged(maps: Float[Tensor, "batch 1 rows columns"], size: tuple[int, ...]) -> Maps:
-    """Maps of a layer in the size of the images."""
+    """Upsample maps bilinearly to the size of the images.
+
+    Args:
+        maps: maps of a layer ``(B, 1, rows, columns)``.
+        size: height and width in pixels.
+    """
     return maps if tuple(maps.shape[-2:]) == tuple(size) else interpolate(maps, tuple(size), mode="bilinear")
 
 
 def part_kept(
     score: Float[Tensor, "batch *more"], whole: Float[Tensor, " batch"], nothing: Float[Tensor, " batch"]
 ) -> Float[Tensor, "batch *more"]:
-    """A score from nothing (0) to that of the whole image (1); NaN where the image has no more of it than nothing."""
+    """Rescale scores to 0 at the baseline and 1 at the full image; NaN where the image does not score above its baseline.
+
+    Args:
+        score: ``(B, …)`` scores.
+        whole: ``(B,)`` scores of the full images.
+        nothing: ``(B,)`` scores of the baselines.
+    """
     whole, nothing = (each.view(-1, *(1,) * (score.ndim - 1)) for each in (whole, nothing))
     return (score - nothing) / torch.where(whole > nothing, whole - nothing, torch.nan)
 
 
 @torch.no_grad()
-def scores(
-    phi: Representation,
-    given: Float[Tensor, "batch channel height width"],
-    target: Target,
-    rows: Int[Tensor, " batch"] | None = None,
-) -> Float[Tensor, " batch"]:
-    """The target's number for many normalised images, some at a time."""
-    rows = torch.arange(len(given)) if rows is None else rows
+def scores(phi: Representation, inputs: Inputs, target: Target, rows: Int[Tensor, " batch"] | None = None) -> Float[Tensor, " batch"]:
+    """The target's score of normalised images, in batches.
+
+    Args:
+        phi: the representation.
+        inputs: normalised images ``(B, C, H, W)``.
+        target: the score.
+        rows: ``(B,)`` index of the image that each row shows; None: in order.
+    """
+    rows = torch.arange(len(inputs)) if rows is None else rows
     with eval_mode(phi.backbone):
-        return torch.cat([target.score(phi, part, rows[places]) for places, part in parts(given, phi.device)])
+        return torch.cat([target.score(phi, part, rows[indices]) for indices, part in parts(inputs, phi.device)])
 
 
 def integrated_gradients(
-    phi: Representation,
-    images: Num[Tensor, "batch channel height width"],
-    target: Target,
-    *,
-    error: float = 0.01,
-    steps: int = 32,
-    most: int = 1024,
+    phi: Representation, images: Images, target: Target, *, error: float = 0.01, steps: int = 32, most: int = 1024
 ) -> Maps:
     """Integrated gradients from the mean colour (Sundararajan et al. 2017, arXiv:1703.01365), summed over channels.
 
-    ``(x - x') ∫ ∂f/∂x(x' + α (x - x')) dα``; its sum is f(x) - f(x'). Steps are doubled until it is, but for a share ``error`` of
-    the difference, or there are ``most``.
+    ``(x - x') ∫ ∂f/∂x(x' + α (x - x')) dα``; its sum is f(x) - f(x'). The number of steps is doubled until the sum is within a fraction
+    ``error`` of that difference, or ``most`` is reached.
 
     Args:
-        phi, images, target: as for ``saliency``.
-        error: the share of the difference that may be missing.
-        steps, most: nodes of the first Gauss-Legendre rule, and of the last.
+        phi: the representation.
+        images: images ``(B, C, H, W)``, uint8 or in [0, 1].
+        target: the score that is explained.
+        error: tolerated fraction of f(x) - f(x') that is missing.
+        steps: nodes of the first Gauss-Legendre rule.
+        most: maximum number of nodes.
     """
-    given = phi.normalise(images)
-    whole = scores(phi, given, target) - scores(phi, torch.zeros_like(given), target)
-    maps = torch.empty_like(given[:, :1])
-    left = torch.arange(len(given))
-    while len(left):
-        found = path_integral(phi, given[left], target, steps=steps, rows=left)
-        maps[left] = found.sum(1, keepdim=True).to(maps.dtype)
-        missing = (found.double().sum((1, 2, 3)) - whole[left].double()).abs()
-        left = left[(missing > error * whole[left].double().abs()).cpu()] if steps < most else left[:0]
+    inputs = phi.normalise(images)
+    difference = scores(phi, inputs, target) - scores(phi, torch.zeros_like(inputs), target)
+    maps = torch.empty_like(inputs[:, :1])
+    pending = torch.arange(len(inputs))
+    while len(pending):
+        integral = path_integral(phi, inputs[pending], target, steps=steps, rows=pending)
+        maps[pending] = integral.sum(1, keepdim=True).to(maps.dtype)
+        missing = (integral.double().sum((1, 2, 3)) - difference[pending].double()).abs()
+        pending = pending[(missing > error * difference[pending].double().abs()).cpu()] if steps < most else pending[:0]
         steps *= 2
     return maps
 
 
 def path_integral(
-    phi: Representation,
-    given: Float[Tensor, "batch channel height width"],
-    target: Target,
-    *,
-    steps: int = 50,
-    rows: Int[Tensor, " batch"] | None = None,
-) -> Float[Tensor, "batch channel height width"]:
-    """``x ∫ ∂f/∂x(αx) dα`` of normalised images by a Gauss-Legendre rule, summed in double precision."""
+    phi: Representation, inputs: Inputs, target: Target, *, steps: int = 50, rows: Int[Tensor, " batch"] | None = None
+) -> Inputs:
+    """``x ∫ ∂f/∂x(αx) dα`` of normalised images by a Gauss-Legendre rule, summed in double precision.
+
+    Args:
+        phi: the representation.
+        inputs: normalised images ``(B, C, H, W)``.
+        target: the score.
+        steps: nodes of the rule.
+        rows: ``(B,)`` index of the image that each row shows; None: in order.
+    """
     nodes, weights = (torch.from_numpy(values) / 2 for values in np.polynomial.legendre.leggauss(steps))
-    rows = torch.arange(len(given)) if rows is None else rows
-    total = torch.zeros_like(given, dtype=torch.float64)
-    places, each = torch.meshgrid(torch.arange(len(given)), torch.arange(steps), indexing="ij")
-    for _, pair in parts(torch.stack([places.flatten(), each.flatten()], 1), phi.device, at_once(given.shape[-2:], phi.device)):
+    rows = torch.arange(len(inputs)) if rows is None else rows
+    total = torch.zeros_like(inputs, dtype=torch.float64)
+    image_grid, node_grid = torch.meshgrid(torch.arange(len(inputs)), torch.arange(steps), indexing="ij")
+    for _, pair in parts(torch.stack([image_grid.flatten(), node_grid.flatten()], 1), phi.device, at_once(inputs.shape[-2:], phi.device)):
         image, node = pair.unbind(1)
-        alpha = (nodes[node] + 0.5).to(given)[:, None, None, None]
-        found = reverse(phi, alpha * given[image], target, rows=rows[image], normalised=True).derivatives[""]
-        total.index_add_(0, image.to(total.device), found.double() * weights[node].to(total)[:, None, None, None])
-    return (total * given).to(given.dtype)
+        alpha = (nodes[node] + 0.5).to(inputs)[:, None, None, None]
+        gradients = reverse(phi, alpha * inputs[image], target, rows=rows[image], normalised=True).derivatives[""]
+        total.index_add_(0, image.to(total.device), gradients.double() * weights[node].to(total)[:, None, None, None])
+    return (total * inputs).to(inputs.dtype)
 
 
 def smooth_grad(
-    phi: Representation,
-    images: Num[Tensor, "batch channel height width"],
-    target: Target,
-    *,
-    samples: int = 25,
-    noise: float = 0.15,
-    seed: int = 0,
-    spread: bool = False,
+    phi: Representation, images: Images, target: Target, *, samples: int = 25, noise: float = 0.15, seed: int = 0, spread: bool = False
 ) -> Maps:
-    """The mean of gradients in noise (Smilkov et al. 2017, arXiv:1706.03825), largest absolute value over channels.
+    """Mean gradient under Gaussian noise (SmoothGrad, Smilkov et al. 2017, arXiv:1706.03825), largest absolute value over channels.
 
     Args:
-        phi, images, target: as for ``saliency``.
-        samples: how many.
-        noise: its standard deviation, in parts of an image's range after normalisation.
-        seed: of the noise.
-        spread: the variance in place of the mean, summed over channels (VarGrad, Adebayo et al. 2018, arXiv:1810.03307).
+        phi: the representation.
+        images: images ``(B, C, H, W)``, uint8 or in [0, 1].
+        target: the score that is explained.
+        samples: number of noise samples.
+        noise: standard deviation as a fraction of the range of the normalised image.
+        seed: seed of the noise.
+        spread: return the variance, summed over channels, instead (VarGrad, Adebayo et al. 2018, arXiv:1810.03307).
     """
-    given = phi.normalise(images)
-    sigma = noise * (given.amax((1, 2, 3), keepdim=True) - given.amin((1, 2, 3), keepdim=True))
-    first, second = (torch.zeros_like(given, dtype=torch.float64) for _ in range(2))
+    inputs = phi.normalise(images)
+    sigma = noise * (inputs.amax((1, 2, 3), keepdim=True) - inputs.amin((1, 2, 3), keepdim=True))
+    first, second = (torch.zeros_like(inputs, dtype=torch.float64) for _ in range(2))
     for sample in range(samples):
-        dice = torch.Generator().manual_seed(key(seed, 0x56, sample))
-        shown = given + sigma * torch.randn(given.shape, generator=dice).to(given)
-        found = torch.cat(
-            [reverse(phi, part, target, rows=rows, normalised=True).derivatives[""] for rows, part in parts(shown, phi.device)]
+        generator = torch.Generator().manual_seed(key(seed, 0x56, sample))
+        noisy = inputs + sigma * torch.randn(inputs.shape, generator=generator).to(inputs)
+        gradients = torch.cat(
+            [reverse(phi, part, target, rows=rows, normalised=True).derivatives[""] for rows, part in parts(noisy, phi.device)]
         ).double()
-        first, second = first + found / samples, second + found.square() / samples
+        first, second = first + gradients / samples, second + gradients.square() / samples
     if spread:
-        return (second - first.square()).sum(1, keepdim=True).to(given.dtype)
-    return first.abs().amax(1, keepdim=True).to(given.dtype)
+        return (second - first.square()).sum(1, keepdim=True).to(inputs.dtype)
+    return first.abs().amax(1, keepdim=True).to(inputs.dtype)
 
 
 var_grad = partial(smooth_grad, spread=True)
 
 
-def attention_rollout(phi: Representation, images: Num[Tensor, "batch channel height width"], target: Target) -> Maps:  # noqa: ARG001
-    """How much of each patch is in the pooled vector if attention were all (Abnar & Zuidema 2020, arXiv:2005.00928); the target is not asked.
+def attention_rollout(phi: Representation, images: Images, target: Target) -> Maps:  # noqa: ARG001
+    """Attention from each patch to the pooled vector through all blocks (Abnar & Zuidema 2020, arXiv:2005.00928), for any target.
 
-    ``R = Π (A + 1)/2`` over blocks, A the mean over heads; the class token's row, or the mean of the patches' rows.
+    ``R = Π (A + 1)/2`` over blocks, A the mean over heads; the row of the class token, or the mean of the rows of the patches.
+
+    Args:
+        phi: the representation, a vision transformer.
+        images: images ``(B, C, H, W)``, uint8 or in [0, 1].
+        target: not used.
 
     Raises:
         UsageError: the network has no attention.
@@ -272,100 +296,104 @@ def attention_rollout(phi: Representation, images: Num[Tensor, "batch channel he
     blocks = sum(hasattr(module, "qkv") for module in phi.backbone.modules())
     for _, part in parts(images, phi.device):
         with eval_mode(phi.backbone):
-            rolled = phi.attention(part, 0).mean(1)
-            one = torch.eye(rolled.shape[-1]).to(rolled)
-            rolled = (rolled + one) / 2
+            rollout = phi.attention(part, 0).mean(1)
+            identity = torch.eye(rollout.shape[-1]).to(rollout)
+            rollout = (rollout + identity) / 2
             for block in range(1, blocks):
-                rolled = (phi.attention(part, block).mean(1) + one) / 2 @ rolled
-        read = rolled[:, :1] if prefix and getattr(phi.backbone, "pool", "cls") == "cls" else rolled[:, prefix:].mean(1, keepdim=True)
-        maps.append(enlarged(phi.as_grid(read.transpose(1, 2), part.shape[-2:]), part.shape[-2:]))
+                rollout = (phi.attention(part, block).mean(1) + identity) / 2 @ rollout
+        pooled = rollout[:, :1] if prefix and getattr(phi.backbone, "pool", "cls") == "cls" else rollout[:, prefix:].mean(1, keepdim=True)
+        maps.append(enlarged(phi.as_grid(pooled.transpose(1, 2), part.shape[-2:]), part.shape[-2:]))
     return torch.cat(maps)
 
 
-def occlusion(
-    phi: Representation,
-    images: Num[Tensor, "batch channel height width"],
-    target: Target,
-    *,
-    window: int | float = 0.2,
-    stride: int | float = 0.1,
-) -> Maps:
-    """The fall of the score when a window is painted in the mean colour, the mean over the windows that cover a place.
-
-    (Zeiler & Fergus 2013, arXiv:1311.2901.) The last windows are cut off at the border.
+def occlusion(phi: Representation, images: Images, target: Target, *, window: int | float = 0.2, stride: int | float = 0.1) -> Maps:
+    """Mean score drop when windows over a pixel are filled with the mean colour (Zeiler & Fergus 2013, arXiv:1311.2901).
 
     Args:
-        phi, images, target: as for ``saliency``.
-        window, stride: in pixels, or below one in parts of the shorter side.
+        phi: the representation.
+        images: images ``(B, C, H, W)``, uint8 or in [0, 1].
+        target: the score that is explained.
+        window: side of the window in pixels, or below 1 as a fraction of the shorter side; clipped at the border.
+        stride: distance between windows, in the same units.
+
+    Raises:
+        UsageError: the stride exceeds the window.
     """
-    given = phi.normalise(images)
-    height, width = given.shape[-2:]
+    inputs = phi.normalise(images)
+    height, width = inputs.shape[-2:]
     side, step = (max(1, round(value * min(height, width))) if value < 1 else int(value) for value in (window, stride))
     if step > side:
-        raise UsageError(f"A stride of {step} leaves places between windows of {side} that none covers.", "Give a smaller stride.")
+        raise UsageError(f"The stride {step} exceeds the window {side}, so that some pixels are not covered.", "Use a smaller stride.")
     tops, lefts = (torch.arange(-(-max(length - side, 0) // step) + 1) * step for length in (height, width))
     windows = torch.cartesian_prod(tops, lefts)
     down, across = torch.arange(height), torch.arange(width)
     covered = ((down >= windows[:, :1]) & (down < windows[:, :1] + side))[:, :, None] & (
         (across >= windows[:, 1:]) & (across < windows[:, 1:] + side)
     )[:, None, :]
-    covered = covered.to(given.device)
-    falls = perturbed_scores(phi, given, target, lambda image, mask: given[image] * ~covered[mask][:, None], len(windows))
-    falls = scores(phi, given, target)[:, None] - falls
-    maps = falls.double() @ covered.flatten(1).double() / covered.sum(0).flatten()
-    return maps.to(given.dtype).view(-1, 1, height, width)
+    covered = covered.to(inputs.device)
+    drops = perturbed_scores(phi, inputs, target, lambda image, mask: inputs[image] * ~covered[mask][:, None], len(windows))
+    drops = scores(phi, inputs, target)[:, None] - drops
+    maps = drops.double() @ covered.flatten(1).double() / covered.sum(0).flatten()
+    return maps.to(inputs.dtype).view(-1, 1, height, width)
 
 
 def perturbed_scores(
-    phi: Representation,
-    given: Float[Tensor, "batch channel height width"],
-    target: Target,
-    make: Callable[[Tensor, Tensor], Tensor],
-    masks: int,
+    phi: Representation, inputs: Inputs, target: Target, make: Callable[[Tensor, Tensor], Tensor], masks: int
 ) -> Float[Tensor, "batch mask"]:
-    """The target's number for every image under every mask, many of both at once."""
-    pairs, chunk = torch.cartesian_prod(torch.arange(len(given)), torch.arange(masks)), at_once(given.shape[-2:], phi.device)
+    """Scores of every image under every mask, in batches.
+
+    Args:
+        phi: the representation.
+        inputs: normalised images ``(B, C, H, W)``.
+        target: the score.
+        make: function from image indices and mask indices to perturbed images.
+        masks: number of masks.
+    """
+    pairs, chunk = torch.cartesian_prod(torch.arange(len(inputs)), torch.arange(masks)), at_once(inputs.shape[-2:], phi.device)
     with torch.no_grad(), eval_mode(phi.backbone):
-        found = [target.score(phi, make(*pair.to(given.device).unbind(1)), pair[:, 0]) for _, pair in parts(pairs, phi.device, chunk)]
-    return torch.cat(found).view(len(given), masks)
+        scored = [target.score(phi, make(*pair.to(inputs.device).unbind(1)), pair[:, 0]) for _, pair in parts(pairs, phi.device, chunk)]
+    return torch.cat(scored).view(len(inputs), masks)
 
 
 def rise(
-    phi: Representation,
-    images: Num[Tensor, "batch channel height width"],
-    target: Target,
-    *,
-    masks: int = 2000,
-    grid: int = 7,
-    keep: float = 0.5,
-    seed: int = 0,
+    phi: Representation, images: Images, target: Target, *, masks: int = 2000, grid: int = 7, keep: float = 0.5, seed: int = 0
 ) -> Maps:
-    """The mean score of the random masks that keep a place (RISE, Petsiuk et al. 2018, arXiv:1806.07421).
+    """Mean score of the random masks that keep a pixel (RISE, Petsiuk et al. 2018, arXiv:1806.07421).
 
-    ``Σ_i (f(x ⊙ M_i) - f̄) M_i / (N keep) + f̄``, M a random binary grid enlarged bilinearly and shifted, f̄ the mean of f over the
-    masks; what is not kept has the mean colour. In expectation this is the published ``Σ_i f M_i / (N keep)``; without f̄ a score that is
-    high whatever is hidden, such as a cosine, draws how often each place happened to be kept.
+    ``Σ_i (f(x ⊙ M_i) - f̄) M_i / (N keep) + f̄``, with M a random binary grid that is upsampled bilinearly and shifted, and f̄ the mean of f
+    over the masks; removed regions have the mean colour. Its expectation is the published ``Σ_i f M_i / (N keep)``; without f̄, scores that
+    are high under every mask, such as a cosine, would show how often each pixel happened to be kept.
 
     Args:
-        phi, images, target: as for ``saliency``.
-        masks: how many; the same for all images.
-        grid: cells a side.
-        keep: the probability that a cell is kept.
-        seed: of the masks.
+        phi: the representation.
+        images: images ``(B, C, H, W)``, uint8 or in [0, 1].
+        target: the score that is explained.
+        masks: number of masks, shared by all images.
+        grid: cells per side.
+        keep: probability that a cell is kept.
+        seed: seed of the masks.
     """
-    given = phi.normalise(images)
-    shown = random_masks(masks, tuple(given.shape[-2:]), grid, keep, seed).to(given)
-    said = perturbed_scores(phi, given, target, lambda image, mask: given[image] * shown[mask][:, None], masks)
-    level = said.to(given).mean(1, keepdim=True)
-    return ((said.to(given) - level) @ shown.flatten(1) / (masks * keep) + level).view(-1, 1, *given.shape[-2:])
+    inputs = phi.normalise(images)
+    mask_values = random_masks(masks, tuple(inputs.shape[-2:]), grid, keep, seed).to(inputs)
+    masked_scores = perturbed_scores(phi, inputs, target, lambda image, mask: inputs[image] * mask_values[mask][:, None], masks)
+    mean = masked_scores.to(inputs).mean(1, keepdim=True)
+    return ((masked_scores.to(inputs) - mean) @ mask_values.flatten(1) / (masks * keep) + mean).view(-1, 1, *inputs.shape[-2:])
 
 
 def random_masks(count: int, size: tuple[int, ...], grid: int, keep: float, seed: int) -> Float[Tensor, "mask height width"]:
-    """RISE's masks: a cell of the grid is kept with a probability; enlarged to one cell more than the image, and cut at random."""
-    dice = torch.Generator().manual_seed(key(seed, 0x215E))
+    """Masks of RISE: cells of a grid are kept at random, upsampled to one cell more than the image, and cropped at random.
+
+    Args:
+        count: number of masks.
+        size: height and width in pixels.
+        grid: cells per side.
+        keep: probability that a cell is kept.
+        seed: seed of the masks.
+    """
+    generator = torch.Generator().manual_seed(key(seed, 0x215E))
     cells = [-(-length // grid) for length in size]
-    coarse = (torch.rand(count, 1, grid, grid, generator=dice) < keep).float()
+    coarse = (torch.rand(count, 1, grid, grid, generator=generator) < keep).float()
     large = interpolate(coarse, [(grid + 1) * cell for cell in cells], mode="bilinear")[:, 0]
-    shifts = [torch.randint(cell, (count,), generator=dice) for cell in cells]
+    shifts = [torch.randint(cell, (count,), generator=generator) for cell in cells]
     down, across = (shift[:, None] + torch.arange(length) for shift, length in zip(shifts, size, strict=True))
     return large[torch.arange(count)[:, None, None], down[:, :, None], across[:, None, :]]
