@@ -166,7 +166,7 @@ def test_explanations_show_their_sheet_and_numbers() -> None:
         Explanation(images, (EVIL, "b"), maps, EVIL, torch.tensor([2.0, 3.0]), {EVIL: torch.tensor([0.5, torch.nan])})._repr_html_()
     )
     assert page.cells[1:] == [["image", "score", EVIL], [EVIL, "2.000", "0.500"], ["b", "3.000", "–"]]
-    assert page.words.startswith(f"What {EVIL} rests on")
+    assert page.words.startswith(f"Attribution of {EVIL}")
     assert page.pictures[0].width > 100
     gallery = Page(Gallery({EVIL: [Tile(np.zeros((4, 4, 3), np.uint8), EVIL, {}, EVIL)]}, {"made by": EVIL})._repr_html_())
     assert f"made by {EVIL}" in gallery.words

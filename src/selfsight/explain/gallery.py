@@ -1,4 +1,4 @@
-"""Pictures that came out of an explanation, in rows, with words under each."""
+"""Rows of synthesised or reconstructed images with captions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,58 +22,62 @@ __all__ = ["Gallery", "inversions", "maximisers"]
 
 @dataclass(frozen=True)
 class Gallery:
-    """Rows of pictures.
+    """Rows of images.
 
     Attributes:
-        rows: by name, from left to right.
-        facts: the representation, and how it was done.
+        rows: tiles by row name, left to right.
+        facts: the representation and the settings.
     """
 
     rows: Mapping[str, Sequence[Tile]]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """All but the pictures, for JSON."""
-        rows = {name: [{"words": one.words, **one.facts} for one in row] for name, row in self.rows.items()}
+        """Everything except the images, for JSON."""
+        rows = {name: [{"words": tile.words, **tile.facts} for tile in tiles] for name, tiles in self.rows.items()}
         return {"rows": rows, **self.facts}
 
     def save(self, folder: Path) -> list[Path]:
-        """Write ``sheet.png``, ``pictures.npz`` (one array a row) and ``gallery.json``."""
-        arrays = {f"row_{number}": np.stack([one.picture for one in row]) for number, row in enumerate(self.rows.values())}
+        """Write ``sheet.png``, ``pictures.npz`` (one array per row) and ``gallery.json``.
+
+        Args:
+            folder: where the files are written.
+        """
+        arrays = {f"row_{number}": np.stack([tile.picture for tile in tiles]) for number, tiles in enumerate(self.rows.values())}
         return save_result(folder, self._repr_png_(), ("pictures", arrays), ("gallery", self.to_json()))
 
     def _repr_png_(self) -> bytes:
-        """A sheet."""
+        """The rows as one image."""
         return sheet(self.rows)
 
     def _repr_html_(self) -> str:
         rows = ", ".join(self.rows)
-        return panel("Pictures in rows", facts(self.facts), inlined(self._repr_png_(), f"rows of pictures: {rows}"))
+        return panel("Gallery", facts(self.facts), inlined(self._repr_png_(), f"rows of images: {rows}"))
 
 
-def _levels(picture: Float[Tensor, "3 height width"] | UInt8[Tensor, "3 height width"]) -> UInt8[np.ndarray, "height width 3"]:
-    """A picture in [0, 1] or in levels, as levels."""
-    levels = (picture * 255).round() if picture.is_floating_point() else picture
+def _levels(image: Float[Tensor, "3 height width"] | UInt8[Tensor, "3 height width"]) -> UInt8[np.ndarray, "height width 3"]:
+    """Images in [0, 1] or 0 to 255 as uint8 (height, width, 3)."""
+    levels = (image * 255).round() if image.is_floating_point() else image
     return levels.clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
 def inversions(
     images: Num[Tensor, "batch 3 height width"], found: Mapping[str, Inversion], *, names: Sequence[str] = (), **facts: Any
 ) -> Gallery:
-    """Each image beside what its layers have kept of it, shallow to deep.
+    """Each image next to its reconstructions from layers, shallow to deep.
 
     Args:
-        images: the pictures.
-        found: what came out for each layer.
-        names: what to call the images.
-        facts: what to keep with the result.
+        images: the original images ``(B, 3, H, W)``, uint8 or in [0, 1].
+        found: inversions by layer.
+        names: names of the images; empty: numbered.
+        facts: settings to store with the result.
     """
     rows: dict[str, list[Tile]] = {}
     for number, name in enumerate(unique_names(names or [f"image {number}" for number in range(len(images))])):
         rows[name] = [Tile(_levels(images[number]), "the image")]
-        for layer, each in found.items():
-            for picture, missed in zip(each.pictures[number], each.errors[number].tolist(), strict=True):
-                rows[name].append(Tile(_levels(picture), f"{layer}\nerror {missed:.2f}", {"error": missed}))
+        for layer, inversion in found.items():
+            for picture, error in zip(inversion.pictures[number], inversion.errors[number].tolist(), strict=True):
+                rows[name].append(Tile(_levels(picture), f"{layer}\nerror {error:.2f}", {"error": error}))
     return Gallery(rows, {"layers": list(found), **facts})
 
 
@@ -88,13 +92,24 @@ def maximisers(
     diverse: float = 0.0,
     seed: int = 0,
 ) -> Gallery:
-    """A row of pictures for each target; see ``maximise``."""
+    """A row of maximally activating synthetic images for each target; see ``maximise``.
+
+    Args:
+        phi: the representation.
+        targets: scores that are maximised.
+        count: images per target.
+        writing: parameterisation of the images.
+        steps: number of steps of Adam.
+        rate: learning rate.
+        diverse: weight of the diversity term.
+        seed: seed of the noise and the transformations.
+    """
     rows = {}
     for target in targets:
-        found: Maximised = maximise(phi, target, count=count, writing=writing, steps=steps, rate=rate, diverse=diverse, seed=seed)
-        numbers = zip(found.pictures, found.scores.tolist(), found.shifted.tolist(), strict=True)
+        result: Maximised = maximise(phi, target, count=count, writing=writing, steps=steps, rate=rate, diverse=diverse, seed=seed)
+        values = zip(result.pictures, result.scores.tolist(), result.shifted.tolist(), strict=True)
         rows[target.name] = [
-            Tile(_levels(picture), f"{score:.3g}\nshifted {least:.3g}", {"score": score, "shifted": least})
-            for picture, score, least in numbers
+            Tile(_levels(picture), f"{score:.3g}\nshifted {shifted:.3g}", {"score": score, "shifted": shifted})
+            for picture, score, shifted in values
         ]
     return Gallery(rows, {"representation": phi.name, "writing": type(writing).__name__.lower(), "steps": steps, "seed": seed})

@@ -64,7 +64,7 @@ def test_pictures_that_cannot_be_learnt_from_are_refused() -> None:
     for pictures in (torch.rand(1, 3, 16, 16), torch.rand(4, 3, 16, 24)):
         with pytest.raises(UsageError, match="cannot be learnt"):
             learn_inverter(PHI, pictures, None)
-    with pytest.raises(UsageError, match="paints 16 px"):
+    with pytest.raises(UsageError, match="of 16 px"):
         invert_learned(PHI, torch.rand(1, 3, 24, 24), Inverter(8, cells=0, size=16))
 
 

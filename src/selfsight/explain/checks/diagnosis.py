@@ -1,4 +1,4 @@
-"""Is a network right for the right reason? For each image the smallest part that is enough, and what the object and the rest keep alone."""
+"""Evidence check: the smallest region of each image that keeps the score, and the scores of the object and the background alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,14 +28,14 @@ class Diagnosis:
 
     Attributes:
         images: pixels, 0 to 255.
-        names: what to call them.
-        masks: the smallest mask that keeps enough of the score; the largest that was tried where none does.
-        areas: its area.
-        share: the part of the score that it keeps; NaN where the image has no more of it than its substrate.
-        enough: the part that was asked for.
-        alone: the part of the score that the object keeps alone; None where no object is known.
-        without: the part that everything else keeps.
-        objects: where the objects are.
+        names: names of the images.
+        masks: the smallest mask that keeps enough of the score; the largest one tried if none does.
+        areas: area of that mask as a fraction.
+        share: fraction of the score that it keeps; NaN where the image does not score above its baseline.
+        enough: fraction that was required.
+        alone: fraction of the score that the object alone keeps; None without object masks.
+        without: fraction that the background alone keeps.
+        objects: object masks.
         facts: the target and the representation.
     """
 
@@ -52,18 +52,18 @@ class Diagnosis:
 
     @property
     def suspects(self) -> Int[Tensor, " image"]:
-        """Images that keep more of the score without the object than by it alone, those by most first.
+        """Images whose background alone keeps more of the score than the object alone, largest difference first.
 
-        That is asked of the object itself, not of the mask: where several parts are enough, the search may find any of them.
+        It compares object and background, not the mask: where several regions suffice, the search may find any of them.
         """
         if self.alone is None or self.without is None:
             return torch.zeros(0, dtype=torch.int64)
-        astray = (self.without - self.alone).nan_to_num(-torch.inf)
-        order = astray.argsort(descending=True, stable=True)
-        return order[astray[order] > 0]
+        difference = (self.without - self.alone).nan_to_num(-torch.inf)
+        order = difference.argsort(descending=True, stable=True)
+        return order[difference[order] > 0]
 
     def to_json(self) -> dict[str, Any]:
-        """All but the pictures, for JSON."""
+        """Everything except images and masks, for JSON."""
         rows = [
             {"image": name, "area": float(area), "share": finite_or_none(share)} | self._shown(row)
             for row, (name, area, share) in enumerate(zip(self.names, self.areas, self.share, strict=True))
@@ -77,48 +77,61 @@ class Diagnosis:
         return {"object alone": finite_or_none(self.alone[row]), "without it": finite_or_none(self.without[row])}
 
     def _order(self) -> list[int]:
-        """Suspects, then all others."""
-        first = self.suspects.tolist()
-        return [*first, *(row for row in range(len(self.images)) if row not in first)]
+        """Suspects first, then all other images."""
+        suspects = self.suspects.tolist()
+        return [*suspects, *(row for row in range(len(self.images)) if row not in suspects)]
 
     def gallery(self, most: int = 24) -> Gallery:
-        """Each image beside what is enough of it, suspects first; the object is drawn around."""
-        order, wide = self._order()[:most], 6
+        """Each image next to its smallest sufficient region, suspects first; the object is outlined.
+
+        Args:
+            most: maximum number of images.
+        """
+        order, columns = self._order()[:most], 6
         rows: dict[str, list[Tile]] = {}
-        for start in range(0, len(order), wide // 2):
-            line: list[Tile] = []
-            for row in order[start : start + wide // 2]:
+        for start in range(0, len(order), columns // 2):
+            tiles: list[Tile] = []
+            for row in order[start : start + columns // 2]:
                 picture = self.images[row].float()
-                dimmed = picture * self.masks[row] + (picture * 0.15 + 100) * (1 - self.masks[row])
-                kept = f"keeps {100 * float(self.share[row]):.0f} %" if bool(self.share[row].isfinite()) else "keeps –"
-                words = f"{100 * float(self.areas[row]):.0f} % {kept}"
-                words += "".join(f"\n{name} {'–' if part is None else f'{100 * part:.0f} %'}" for name, part in self._shown(row).items())
-                line += [Tile(self.images[row].permute(1, 2, 0).numpy(), self.names[row][-24:]), Tile(self._outlined(dimmed, row), words)]
-            rows[f"{start // (wide // 2) + 1}"] = line
+                masked = picture * self.masks[row] + (picture * 0.15 + 100) * (1 - self.masks[row])
+                kept_text = f"keeps {100 * float(self.share[row]):.0f} %" if bool(self.share[row].isfinite()) else "keeps –"
+                caption = f"{100 * float(self.areas[row]):.0f} % {kept_text}"
+                caption += "".join(
+                    f"\n{name} {'–' if fraction is None else f'{100 * fraction:.0f} %'}" for name, fraction in self._shown(row).items()
+                )
+                tiles += [
+                    Tile(self.images[row].permute(1, 2, 0).numpy(), self.names[row][-24:]),
+                    Tile(self._outlined(masked, row), caption),
+                ]
+            rows[f"{start // (columns // 2) + 1}"] = tiles
         return Gallery(rows, self.facts)
 
     def _outlined(self, picture: Tensor, row: int) -> Any:
         levels = picture.clamp(0, 255).to(torch.uint8)
         if self.objects is not None:
-            inside = self.objects[row]
-            edge = torch.zeros_like(inside)
-            edge[1:] |= inside[1:] != inside[:-1]
-            edge[:, 1:] |= inside[:, 1:] != inside[:, :-1]
+            mask = self.objects[row]
+            edge = torch.zeros_like(mask)
+            edge[1:] |= mask[1:] != mask[:-1]
+            edge[:, 1:] |= mask[:, 1:] != mask[:, :-1]
             levels[:, edge] = torch.tensor([[213], [94], [0]], dtype=torch.uint8)
         return levels.permute(1, 2, 0).numpy()
 
     def save(self, folder: Path) -> list[Path]:
-        """Write ``sheet.png``, ``pictures.npz`` and ``gallery.json``; the last with every image's numbers."""
+        """Write ``sheet.png``, ``pictures.npz`` and ``gallery.json``, which holds the values of every image.
+
+        Args:
+            folder: where the files are written.
+        """
         gallery = self.gallery()
         return Gallery(gallery.rows, self.to_json()).save(folder)
 
     def _repr_html_(self) -> str:
-        plain = self.to_json()
-        rows = [tuple(plain["images"][row].values()) for row in self._order()]
+        values = self.to_json()
+        rows = [tuple(values["images"][row].values()) for row in self._order()]
         suspects = None if self.alone is None else f"{len(self.suspects)} of {len(self.images)}"
         about = facts({**self.facts, "enough": self.enough, "evidence outside the object": suspects})
-        shown = inlined(self.gallery()._repr_png_(), "images beside what is enough of them")
-        return panel("The smallest part that is enough", about, table(list(plain["images"][0]), rows, most=24), shown)
+        inline = inlined(self.gallery()._repr_png_(), "images next to their smallest sufficient regions")
+        return panel("Smallest sufficient regions", about, table(list(values["images"][0]), rows, most=24), inline)
 
 
 def diagnose(
@@ -133,27 +146,32 @@ def diagnose(
     steps: int = 100,
     substrate: Substrate = "mean",
 ) -> Diagnosis:
-    """For each image the smallest mask that keeps enough of the score, by extremal perturbation of all images and areas at once.
+    """For each image, the smallest mask that keeps enough of the score, by extremal perturbation of all images and areas at once.
 
     Args:
-        phi, images, target: as for ``saliency``.
-        objects: where the objects are, if it is known.
-        names: what to call the images.
-        areas: parts of the image that are tried, from small to large.
-        enough: the part of the score that has to be kept, from the substrate (0) to the whole image (1).
-        steps: of the search.
-        substrate: what stands where a mask does not show the image; a blurred background keeps its hue, which may be the cue.
+        phi: the representation.
+        images: images ``(B, 3, H, W)``, uint8 or in [0, 1].
+        target: the score that is explained.
+        objects: object masks ``(B, H, W)``, if known.
+        names: names of the images; empty: numbered.
+        areas: fractions of the image that are tried.
+        enough: required fraction of the score, from the baseline (0) to the full image (1).
+        steps: maximum number of optimisation steps.
+        substrate: baseline of hidden regions; a blurred background keeps its colours, which may be the cue.
+
+    Raises:
+        UsageError: an area is not between 0 and 1.
     """
-    tried = tuple(sorted(areas))
-    found = extremal_perturbation(phi, images, target, areas=tried, steps=steps, substrate=substrate)
-    rows, chosen = torch.arange(len(images), device=found.share.device), _smallest(found.share >= enough)
-    alone, without = (None, None) if objects is None else _apart(phi, images, target, objects, substrate)
+    areas_sorted = tuple(sorted(areas))
+    perturbation = extremal_perturbation(phi, images, target, areas=areas_sorted, steps=steps, substrate=substrate)
+    rows, chosen = torch.arange(len(images), device=perturbation.share.device), _smallest(perturbation.share >= enough)
+    alone, without = (None, None) if objects is None else _object_and_background(phi, images, target, objects, substrate)
     return Diagnosis(
         _levels(images),
         tuple(names) or tuple(f"image {row}" for row in range(len(images))),
-        found.masks[rows, chosen].cpu(),
-        found.visible[rows, chosen].cpu(),
-        found.share[rows, chosen].cpu(),
+        perturbation.masks[rows, chosen].cpu(),
+        perturbation.visible[rows, chosen].cpu(),
+        perturbation.share[rows, chosen].cpu(),
         enough,
         alone,
         without,
@@ -162,9 +180,9 @@ def diagnose(
     )
 
 
-def _smallest(good: Bool[Tensor, "batch area"]) -> Int[Tensor, " batch"]:
-    """The first area that is good for each image; the last where none is."""
-    return torch.where(good.any(1), good.int().argmax(1), good.shape[1] - 1)
+def _smallest(sufficient: Bool[Tensor, "batch area"]) -> Int[Tensor, " batch"]:
+    """Index of the first sufficient area of each image; the last where none suffices."""
+    return torch.where(sufficient.any(1), sufficient.int().argmax(1), sufficient.shape[1] - 1)
 
 
 def _levels(images: Num[Tensor, "batch 3 height width"]) -> UInt8[Tensor, "batch 3 height width"]:
@@ -172,13 +190,13 @@ def _levels(images: Num[Tensor, "batch 3 height width"]) -> UInt8[Tensor, "batch
 
 
 @torch.no_grad()
-def _apart(
+def _object_and_background(
     phi: Representation, images: Tensor, target: Target, objects: Bool[Tensor, "batch height width"], substrate: Substrate
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-    """The part of the score that the object keeps alone, and the part that all else keeps without it."""
-    given, inside = phi.normalise(images), objects[:, None].to(phi.device)
-    other = pyramid(given, substrate)[:, 0]
-    whole, nothing = scores(phi, given, target), scores(phi, other, target)
-    both = [scores(phi, torch.where(shown, given, other), target) for shown in (inside, ~inside)]
-    kept = part_kept(torch.stack(both, 1), whole, nothing).cpu()
+    """Fraction of the score that the object alone keeps, and that the background alone keeps."""
+    inputs, objects_mask = phi.normalise(images), objects[:, None].to(phi.device)
+    baseline = pyramid(inputs, substrate)[:, 0]
+    whole, nothing = scores(phi, inputs, target), scores(phi, baseline, target)
+    pair = [scores(phi, torch.where(visible, inputs, baseline), target) for visible in (objects_mask, ~objects_mask)]
+    kept = part_kept(torch.stack(pair, 1), whole, nothing).cpu()
     return kept[:, 0], kept[:, 1]

@@ -1,4 +1,4 @@
-"""Does a map depend on what it should? On the unit that is explained, on the weights, and not on a shift of all inputs."""
+"""Sanity checks of attribution maps: dependence on the explained unit and on the weights, invariance to an input shift."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -22,14 +22,24 @@ Method = Callable[[Representation, Tensor, Target], Maps]
 
 
 def correlation(one: Maps, other: Maps) -> Float[Tensor, " batch"]:
-    """Pearson's correlation of two maps of each image; zero where one is the same everywhere."""
+    """Pearson correlation between two maps of each image; zero where one is constant.
+
+    Args:
+        one: maps ``(B, 1, H, W)``.
+        other: maps of the same shape.
+    """
     left, right = (each.flatten(1).double() - each.flatten(1).double().mean(1, keepdim=True) for each in (one, other))
     scale = (left.square().sum(1) * right.square().sum(1)).sqrt()
     return ((left * right).sum(1) / torch.where(scale == 0, 1, scale)).float()
 
 
 def rank_correlation(one: Maps, other: Maps) -> Float[Tensor, " batch"]:
-    """Spearman's correlation, ties in the order of the places."""
+    """Spearman correlation between two maps of each image, ties in pixel order.
+
+    Args:
+        one: maps ``(B, 1, H, W)``.
+        other: maps of the same shape.
+    """
     return correlation(*(each.flatten(1).argsort(dim=1, stable=True).argsort(1)[:, None, None].float() for each in (one, other)))
 
 
@@ -42,45 +52,50 @@ def neuron_sensitivity(
     others: int = 8,
     seed: int = 0,
 ) -> Float[Tensor, " batch"]:
-    """How much the map of the strongest unit is that of any unit: the mean correlation with the maps of other units, drawn at random.
+    """Mean correlation between the map of the strongest unit and maps of random other units.
 
-    One where a method does not care which unit it is asked about (Mahendran & Vedaldi 2016, "Salient deconvolutional networks").
+    1 for a method that ignores which unit is explained (Mahendran & Vedaldi 2016, "Salient deconvolutional networks").
 
     Args:
         phi: the representation.
-        images: images.
+        images: images ``(B, C, H, W)``, uint8 or in [0, 1].
         target: any unit of the layer.
         method: an attribution method.
-        others: units that are compared with the strongest.
-        seed: of the draw.
+        others: number of units that are compared with the strongest.
+        seed: seed of the draw.
     """
     with torch.no_grad():
-        numbers = target.numbers(phi, phi.normalise(images))
-    first = numbers.argmax(1)
+        values = target.numbers(phi, phi.normalise(images))
+    first = values.argmax(1)
     strongest = method(phi, images, target.at(first))
-    dice = torch.Generator().manual_seed(key(seed, 0x5E))
-    found = []
+    generator = torch.Generator().manual_seed(key(seed, 0x5E))
+    correlations = []
     for _ in range(others):
-        step = torch.randint(1, numbers.shape[1], (len(images),), generator=dice).to(first.device)
-        found.append(correlation(strongest, method(phi, images, target.at((first + step) % numbers.shape[1]))))
-    return torch.stack(found).mean(0)
+        step = torch.randint(1, values.shape[1], (len(images),), generator=generator).to(first.device)
+        correlations.append(correlation(strongest, method(phi, images, target.at((first + step) % values.shape[1]))))
+    return torch.stack(correlations).mean(0)
 
 
 def randomised(phi: Representation, layers: int, *, seed: int = 0) -> Representation:
-    """The same network with its deepest ``layers`` of ``phi.layers``, and all that was registered after them, as they were drawn.
+    """Replace the weights of the deepest layers, and of all modules registered after them, by random initial weights.
+
+    Args:
+        phi: the representation.
+        layers: number of ``phi.layers`` to replace, from the deepest.
+        seed: seed of the weights.
 
     Raises:
-        UsageError: there are not so many.
+        UsageError: the network has fewer layers.
     """
     if not 0 <= layers <= len(phi.layers):
-        raise UsageError(f"{phi.name} has {len(phi.layers)} layers, and {layers} should be drawn anew.", "Give fewer.")
+        raise UsageError(f"{phi.name} has {len(phi.layers)} layers, and {layers} were to be drawn anew.", "Use at most that many.")
     backbone: Any = deepcopy(phi.backbone)
     fresh = untrained_twin(phi, seed=seed).backbone.state_dict()
     kept = phi.layers[: len(phi.layers) - layers]
     state = backbone.state_dict()
-    dropped = tuple(f"{layer}." for layer in phi.layers[len(kept) :])
-    first = next((place for place, name in enumerate(state) if name.startswith(dropped)), len(state)) if kept else 0
-    backbone.load_state_dict({name: fresh[name] if place >= first else state[name] for place, name in enumerate(state)})
+    replaced = tuple(f"{layer}." for layer in phi.layers[len(kept) :])
+    first = next((index for index, name in enumerate(state) if name.startswith(replaced)), len(state)) if kept else 0
+    backbone.load_state_dict({name: fresh[name] if index >= first else state[name] for index, name in enumerate(state)})
     return Representation(
         backbone, mean=phi.mean, std=phi.std, size=phi.size, name=f"{phi.name}, {layers} layers drawn anew", spec=phi.spec
     )
@@ -94,27 +109,36 @@ def cascade(
     *,
     seed: int = 0,
 ) -> list[dict[str, float]]:
-    """How maps change while layers are drawn anew, from the deepest on (Adebayo et al. 2018, arXiv:1810.03292).
+    """Cascading randomisation: change of the maps while layers are replaced from the deepest on (Adebayo et al. 2018, arXiv:1810.03292).
 
-    Gives for 0, 1, 2, … layers Spearman's correlation with the first map, of the values and of their absolute values; the mean over
-    images. A method whose maps stay alike does not explain what the network has learnt.
+    A method whose maps hardly change does not explain what the network has learnt.
+
+    Args:
+        phi: the representation.
+        images: images ``(B, C, H, W)``, uint8 or in [0, 1].
+        target: the score.
+        method: an attribution method.
+        seed: seed of the weights.
+
+    Returns:
+        For 0, 1, 2, … layers the Spearman correlation with the first map, of values and of absolute values, averaged over images.
     """
     first = method(phi, images, target)
-    found = []
+    correlations = []
     for layers in range(len(phi.layers) + 1):
         maps = method(randomised(phi, layers, seed=seed), images, target)
-        found.append(
+        correlations.append(
             {
                 "layers": float(layers),
                 "signed": float(rank_correlation(first, maps).mean()),
                 "absolute": float(rank_correlation(first.abs(), maps.abs()).mean()),
             }
         )
-    return found
+    return correlations
 
 
 class _Shifted(Backbone):
-    """A network that takes a constant from its inputs first."""
+    """A network that subtracts a constant from its inputs."""
 
     def __init__(self, inner: Backbone, shift: Tensor) -> None:
         super().__init__()
@@ -122,7 +146,7 @@ class _Shifted(Backbone):
         self.dim, self.stride, self.channels = inner.dim, inner.stride, inner.channels
         self.layers = tuple(f"inner.{name}" for name in inner.layers)
         self.prefix, self.pool, self.channels_last = (
-            getattr(inner, name, usual) for name, usual in (("prefix", 0), ("pool", "mean"), ("channels_last", False))
+            getattr(inner, name, default) for name, default in (("prefix", 0), ("pool", "mean"), ("channels_last", False))
         )
 
     def forward(self, images: Float[Tensor, "batch channel *size"]) -> Features:
@@ -130,7 +154,12 @@ class _Shifted(Backbone):
 
 
 def shifted(phi: Representation, shift: Float[Tensor, " channel"]) -> Representation:
-    """The same function of images that are all a constant brighter after normalisation, padding included."""
+    """The same function on images that are brighter by a constant after normalisation, padding included.
+
+    Args:
+        phi: the representation.
+        shift: ``(C,)`` constant per channel, in normalised units.
+    """
     inner = phi.backbone
     return Representation(
         _Shifted(inner, shift[:, None, None].to(phi.device)), mean=phi.mean, std=phi.std, size=phi.size, name=f"{phi.name}, shifted"
@@ -145,15 +174,23 @@ def shift_sensitivity(
     *,
     shift: float = 1.0,
 ) -> Float[Tensor, " batch"]:
-    """How far maps move when a constant is added to all inputs and taken away by the network (Kindermans et al. 2017, arXiv:1711.00867).
+    """Change of the maps when a constant is added to the inputs and subtracted by the network (Kindermans et al. 2017, arXiv:1711.00867).
 
-    The norm of the difference in parts of the map's; zero for a method that explains the function alone.
+    Args:
+        phi: the representation.
+        images: images ``(B, C, H, W)``, uint8 or in [0, 1].
+        target: the score.
+        method: an attribution method.
+        shift: the constant, in normalised units.
+
+    Returns:
+        ``(B,)`` norm of the difference relative to the norm of the map; zero for a method that depends on the function alone.
     """
-    moved = torch.full((phi.backbone.channels,), shift)
-    other = shifted(phi, moved)
-    other.mean = tuple(mean - shift * std for mean, std in zip(phi.mean, phi.std, strict=True))
+    shifts = torch.full((phi.backbone.channels,), shift)
+    shifted_phi = shifted(phi, shifts)
+    shifted_phi.mean = tuple(mean - shift * std for mean, std in zip(phi.mean, phi.std, strict=True))
     inner = target if target.layer is None else replace(target, layer=f"inner.{target.layer}")
-    before, after = method(phi, images, target), method(other, images, inner)
+    before, after = method(phi, images, target), method(shifted_phi, images, inner)
     return (before - after).flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1).clamp(min=1e-12)
 
 
@@ -170,15 +207,17 @@ def infidelity(
     """``E (I · m - (f(x) - f(x - I)))²`` for Gaussian I (Yeh et al. 2019, arXiv:1901.09392).
 
     Args:
-        phi, images, target: as for ``saliency``.
-        maps: attributions of each input, signed (batch, channel, height, width).
-        noise: the standard deviation of I, after normalisation.
-        samples: how many.
-        seed: of the noise.
+        phi: the representation.
+        images: images ``(B, C, H, W)``, uint8 or in [0, 1].
+        target: the score f.
+        maps: signed attributions m of each input value ``(B, C, H, W)``.
+        noise: standard deviation of I, in normalised units.
+        samples: number of samples of I.
+        seed: seed of the noise.
     """
-    given = phi.normalise(images)
-    dice = torch.Generator().manual_seed(key(seed, 0x1F))
-    shifts = noise * torch.randn(samples, *given.shape[1:], generator=dice).to(given)
-    after = perturbed_scores(phi, given, target, lambda image, sample: given[image] - shifts[sample], samples)
-    expected = torch.einsum("bchw,schw->bs", maps.to(given), shifts)
-    return (expected - (scores(phi, given, target)[:, None] - after)).square().mean(1)
+    inputs = phi.normalise(images)
+    generator = torch.Generator().manual_seed(key(seed, 0x1F))
+    shifts = noise * torch.randn(samples, *inputs.shape[1:], generator=generator).to(inputs)
+    perturbed = perturbed_scores(phi, inputs, target, lambda image, sample: inputs[image] - shifts[sample], samples)
+    expected = torch.einsum("bchw,schw->bs", maps.to(inputs), shifts)
+    return (expected - (scores(phi, inputs, target)[:, None] - perturbed)).square().mean(1)

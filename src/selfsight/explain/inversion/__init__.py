@@ -1,1 +1,1 @@
-"""Inversion: images that have the features of a given image."""
+"""Inversion: reconstruct images from their features."""

@@ -1,7 +1,7 @@
-"""Learned inversion: a network that gives pictures for a layer's features, in one pass.
+"""Learned inversion: a decoder that reconstructs images from a layer's features in one pass.
 
-What it gives is near the mean of all pictures with such features, and so blurred, unless it is also asked to have these features and
-to look like a picture (Dosovitskiy & Brox 2016, arXiv:1506.02753 and 1602.02644).
+With a pixel loss alone its output approaches the mean of all images with the same features, which is blurred; a feature loss and an
+adversarial loss counteract this (Dosovitskiy & Brox 2016, arXiv:1506.02753 and 1602.02644).
 """
 
 import json
@@ -29,20 +29,20 @@ from selfsight.render.panels import facts, panel
 __all__ = ["Inverter", "invert_learned", "learn_inverter"]
 
 START = 4
-"""Places a side that a vector is first spread over."""
+"""Side of the first feature map for vectors, in cells."""
 
 
 class Inverter(nn.Module):
-    """From standardised features to pictures: each level twice as large as the one before.
+    """A decoder from standardised features to images; each level doubles the resolution.
 
     Args:
         dim: length of a feature vector.
-        cells: places a side of the map; 0: one vector.
-        size: side of the pictures in pixels.
-        width: channels of the largest level; twice as many at each smaller one, 256 at most.
+        cells: side of the feature map in cells; 0: one vector.
+        size: side of the images in pixels.
+        width: channels of the last level, doubled at each level before, at most 256.
 
     Attributes:
-        layer: whose features; None: the pooled output.
+        layer: layer of the features; None: the pooled output.
     """
 
     mean: Tensor
@@ -62,21 +62,21 @@ class Inverter(nn.Module):
         self.register_buffer("std", torch.ones(dim))
 
     def _repr_html_(self) -> str:
-        return panel("Paints pictures for features", facts({**self.about, "layer": self.layer or "output"}))
+        return panel("Learned inverter", facts({**self.about, "layer": self.layer or "output"}))
 
     def standardised(self, features: Float[Tensor, "batch dim *cells"]) -> Float[Tensor, "batch dim *cells"]:
-        """Each feature around its mean, in its standard deviations."""
+        """Features standardised per dimension."""
         shape = (-1,) + (1,) * (features.ndim - 2)
         return (features - self.mean.view(shape)) / self.std.view(shape)
 
     def forward(self, codes: Float[Tensor, "batch dim *cells"]) -> Float[Tensor, "batch 3 height width"]:
-        """Pictures in [0, 1] of standardised features."""
-        shown = self.enter(codes)
-        shown = leaky_relu(shown, 0.2).unflatten(1, (-1, START, START)) if codes.ndim == 2 else shown
+        """Images in [0, 1] from standardised features."""
+        features = self.enter(codes)
+        features = leaky_relu(features, 0.2).unflatten(1, (-1, START, START)) if codes.ndim == 2 else features
         for block in self.levels:
-            shown = block(interpolate(shown, scale_factor=2.0, mode="nearest"))
-        found = self.colours(shown).sigmoid()
-        return found if found.shape[-1] == self.size else interpolate(found, (self.size,) * 2, mode="bilinear", antialias=True)
+            features = block(interpolate(features, scale_factor=2.0, mode="nearest"))
+        images = self.colours(features).sigmoid()
+        return images if images.shape[-1] == self.size else interpolate(images, (self.size,) * 2, mode="bilinear", antialias=True)
 
     def save(self, folder: Path) -> None:
         """Write ``inverter.safetensors`` and ``inverter.json``."""
@@ -86,20 +86,20 @@ class Inverter(nn.Module):
 
     @property
     def code(self) -> tuple[int, ...]:
-        """The shape of the features of one picture."""
+        """Shape of the features of one image."""
         return (len(self.mean), *([self.about["cells"]] * 2 if self.about["cells"] else []))
 
     @classmethod
     def load(cls, folder: Path) -> "Inverter":
-        """Read what ``save`` wrote."""
-        about = json.loads((folder / "inverter.json").read_text())
-        found = cls(about.pop("dim"), **about)
-        found.load_state_dict(load_file(folder / "inverter.safetensors"))
-        return found.eval()
+        """Load an inverter that ``save`` wrote."""
+        options = json.loads((folder / "inverter.json").read_text())
+        inverter = cls(options.pop("dim"), **options)
+        inverter.load_state_dict(load_file(folder / "inverter.safetensors"))
+        return inverter.eval()
 
 
-class _Judge(nn.Sequential):
-    """Says of each part of a picture whether it is real (above zero) or painted."""
+class _Discriminator(nn.Sequential):
+    """Patch discriminator: positive logits for real patches."""
 
     def __init__(self, width: int = 32) -> None:
         super().__init__(
@@ -121,82 +121,98 @@ def learn_inverter(
     seed: int = 0,
     progress: ProgressCallback = no_progress,
 ) -> Inverter:
-    """An inverter of a layer: ``|g(Φ(x)) - x|²/N + alike |Φ(g(Φ(x))) - Φ(x)|² / |Φ(x)|² + real L``, L that of a judge of pictures.
+    """Train an inverter: ``|g(Φ(x)) - x|²/N + alike |Φ(g(Φ(x))) - Φ(x)|² / |Φ(x)|² + real L``, L the adversarial loss.
 
     Args:
-        phi, layer: the representation, and its layer; None: the pooled output.
-        pictures: squares to learn from, in [0, 1] or 0 to 255.
-        steps, batch, rate: of AdamW; the rate falls to nothing by a cosine.
-        alike, real: weights of the features, and of looking real (0: no judge).
-        width, seed, progress: channels of the largest level; of the weights and the batches; called with how it stands.
+        phi: the representation.
+        pictures: square training images ``(N, 3, S, S)``, uint8 or in [0, 1].
+        layer: the layer; None: the pooled output.
+        steps: number of steps of AdamW.
+        batch: batch size.
+        rate: learning rate, with cosine decay to zero.
+        alike: weight of the feature loss.
+        real: weight of the adversarial loss; 0: no discriminator.
+        width: channels of the last level.
+        seed: seed of the weights and the batches.
+        progress: called with the loss every 250 steps.
 
     Raises:
-        UsageError: there are fewer than two pictures, or they are not square.
+        UsageError: there are fewer than two images, or they are not square.
     """
-    inverter, judge = _untrained(phi, pictures, layer, width, seed)
-    painter, critic = (torch.optim.AdamW(net.parameters(), lr=rate, betas=(0.5, 0.99)) for net in (inverter, judge))
-    calendar = torch.optim.lr_scheduler.CosineAnnealingLR(painter, steps)
+    inverter, discriminator = _untrained(phi, pictures, layer, width, seed)
+    optimiser, discriminator_optimiser = (
+        torch.optim.AdamW(net.parameters(), lr=rate, betas=(0.5, 0.99)) for net in (inverter, discriminator)
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     with eval_mode(phi.backbone):
         for step in range(steps):
-            wanted = _batch(pictures, batch, key(seed, 0x1F8, step)).to(phi.device)
-            painted, loss = _painted(phi, inverter, wanted, alike)
-            step_of(painter, loss + real * deceive(judge(painted)) if real else loss)
+            originals = _batch(pictures, batch, key(seed, 0x1F8, step)).to(phi.device)
+            reconstructions, loss = _reconstructed(phi, inverter, originals, alike)
+            step_of(optimiser, loss + real * deceive(discriminator(reconstructions)) if real else loss)
             if real:
-                step_of(critic, tell_apart(judge(wanted), judge(painted.detach())))
-            calendar.step()
+                step_of(discriminator_optimiser, tell_apart(discriminator(originals), discriminator(reconstructions.detach())))
+            schedule.step()
             if (step + 1) % 250 == 0:
                 progress(f"step {step + 1} of {steps}, loss {float(loss.detach()):.4f}")
     return inverter.eval()
 
 
-def _painted(phi: Representation, inverter: Inverter, wanted: Tensor, alike: float) -> tuple[Tensor, Tensor]:
-    """What is painted for the features of pictures, and its loss in pixels and features."""
+def _reconstructed(phi: Representation, inverter: Inverter, originals: Tensor, alike: float) -> tuple[Tensor, Tensor]:
+    """Reconstructions of images, and their loss in pixels and features."""
     with torch.no_grad():
-        aim = features_of(phi, wanted, inverter.layer)
-    painted = inverter(inverter.standardised(aim))
-    loss = mse_loss(painted, wanted)
-    return painted, loss + alike * _missed(phi, painted, inverter.layer, aim).mean() if alike else loss
+        features = features_of(phi, originals, inverter.layer)
+    reconstructions = inverter(inverter.standardised(features))
+    loss = mse_loss(reconstructions, originals)
+    return reconstructions, loss + alike * _relative_error(phi, reconstructions, inverter.layer, features).mean() if alike else loss
 
 
 def _batch(pictures: Tensor, count: int, seed: int) -> Tensor:
-    """Some of the pictures, in [0, 1]."""
-    found = pictures[torch.randint(len(pictures), (count,), generator=torch.Generator().manual_seed(seed))]
-    return found if found.is_floating_point() else found / 255
+    """A random batch of images in [0, 1]."""
+    images = pictures[torch.randint(len(pictures), (count,), generator=torch.Generator().manual_seed(seed))]
+    return images if images.is_floating_point() else images / 255
 
 
-def _untrained(phi: Representation, pictures: Tensor, layer: str | None, width: int, seed: int) -> tuple[Inverter, _Judge]:
-    """An inverter that knows the mean and spread of features, and a judge, both untrained."""
+def _untrained(phi: Representation, pictures: Tensor, layer: str | None, width: int, seed: int) -> tuple[Inverter, _Discriminator]:
+    """An untrained inverter with the mean and standard deviation of the features, and an untrained discriminator."""
     if len(pictures) < 2 or pictures.shape[2] != pictures.shape[3]:
-        raise UsageError(f"An inverter cannot be learnt from pictures of {tuple(pictures.shape)}.", "Give two square pictures at least.")
+        raise UsageError(f"An inverter cannot be learnt from images of shape {tuple(pictures.shape)}.", "Use at least two square images.")
     with torch.random.fork_rng(devices=[]), torch.no_grad(), eval_mode(phi.backbone):
         torch.manual_seed(key(seed, 0x1F7))
-        found = torch.cat([features_of(phi, part, layer).cpu() for _, part in parts(pictures[:500], phi.device)])
-        cells = found.shape[-1] if found.ndim == 4 else 0
-        inverter, judge = Inverter(found.shape[1], cells=cells, size=pictures.shape[2], width=width, layer=layer), _Judge()
-        rows = found.transpose(0, 1).flatten(1)
+        features = torch.cat([features_of(phi, part, layer).cpu() for _, part in parts(pictures[:500], phi.device)])
+        cells = features.shape[-1] if features.ndim == 4 else 0
+        inverter, discriminator = (
+            Inverter(features.shape[1], cells=cells, size=pictures.shape[2], width=width, layer=layer),
+            _Discriminator(),
+        )
+        rows = features.transpose(0, 1).flatten(1)
         inverter.mean.copy_(rows.mean(1))
         inverter.std.copy_(rows.std(1).clamp(min=1e-3 * float(rows.std())))
-    return inverter.to(phi.device), judge.to(phi.device)
+    return inverter.to(phi.device), discriminator.to(phi.device)
 
 
-def _missed(phi: Representation, pictures: Tensor, layer: str | None, aim: Tensor) -> Float[Tensor, " batch"]:
+def _relative_error(phi: Representation, pictures: Tensor, layer: str | None, reference: Tensor) -> Float[Tensor, " batch"]:
     """``|Φ(x) - Φ0|² / |Φ0|²``."""
-    square = aim.flatten(1).square().sum(1).clamp(min=1e-12)
-    return (features_of(phi, pictures, layer) - aim).flatten(1).square().sum(1) / square
+    square = reference.flatten(1).square().sum(1).clamp(min=1e-12)
+    return (features_of(phi, pictures, layer) - reference).flatten(1).square().sum(1) / square
 
 
 def invert_learned(phi: Representation, images: Num[Tensor, "batch 3 side side2"], inverter: Inverter) -> Inversion:
-    """Pictures for the features of others, by a learned inverter, and how far their features are from those.
+    """Reconstruct images from their features with a learned inverter.
+
+    Args:
+        phi: the representation.
+        images: images ``(B, 3, S, S)``, uint8 or in [0, 1].
+        inverter: by ``learn_inverter``.
 
     Raises:
-        UsageError: the pictures have another size than those that it has learnt from.
+        UsageError: the size of the images is not that of the inverter.
     """
     if tuple(images.shape[2:]) != (inverter.size,) * 2:
-        raise UsageError(f"The inverter paints {inverter.size} px, and the pictures are {tuple(images.shape[2:])}.", "Give that size.")
+        raise UsageError(f"The inverter is for images of {inverter.size} px, not {tuple(images.shape[2:])}.", "Use images of that size.")
     pictures, errors = [], []
     with torch.no_grad(), eval_mode(phi.backbone):
         for _, part in parts(images, phi.device):
-            aim = features_of(phi, part, inverter.layer)
-            pictures.append(inverter(inverter.standardised(aim)))
-            errors.append(_missed(phi, pictures[-1], inverter.layer, aim).sqrt())
+            features = features_of(phi, part, inverter.layer)
+            pictures.append(inverter(inverter.standardised(features)))
+            errors.append(_relative_error(phi, pictures[-1], inverter.layer, features).sqrt())
     return Inversion(torch.cat(pictures)[:, None], torch.cat(errors)[:, None], inverter.layer)

@@ -1,4 +1,4 @@
-"""Several networks beside each other: what their units of the same rank like most."""
+"""Maximally activating synthetic images of units of the same rank in several networks."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,19 +19,30 @@ __all__ = ["compare_units", "layer_at", "ranked_units", "responses"]
 
 
 def layer_at(phi: Representation, depth: float) -> str:
-    """The layer at a depth between 0 (the first worth looking at) and 1 (the last)."""
+    """The layer at a relative depth.
+
+    Args:
+        phi: the representation.
+        depth: 0: the first of ``phi.layers``, 1: the last.
+    """
     return phi.layers[round(depth * (len(phi.layers) - 1))]
 
 
 def responses(phi: Representation, images: Num[Tensor, "batch channel height width"], layer: str) -> Float[Tensor, "batch unit"]:
-    """What each unit says of each image: the mean over places."""
+    """Mean activation of each unit over positions.
+
+    Args:
+        phi: the representation.
+        images: images ``(B, C, H, W)``, uint8 or in [0, 1].
+        layer: dotted name.
+    """
     with torch.no_grad(), eval_mode(phi.backbone):
         return torch.cat([unit(layer, 0).numbers(phi, phi.normalise(part)).cpu() for _, part in parts(images, phi.device)])
 
 
-def ranked_units(said: Float[Tensor, "batch unit"]) -> Int[Tensor, " unit"]:
-    """Units by how much they tell images apart: the variance of what they say in parts of its mean square, the largest first."""
-    return (said.var(0, correction=0) / said.square().mean(0).clamp(min=1e-12)).argsort(descending=True, stable=True)
+def ranked_units(activations: Float[Tensor, "batch unit"]) -> Int[Tensor, " unit"]:
+    """Units by how well they distinguish images: variance of the activation divided by its mean square, in descending order."""
+    return (activations.var(0, correction=0) / activations.square().mean(0).clamp(min=1e-12)).argsort(descending=True, stable=True)
 
 
 def compare_units(
@@ -44,33 +55,37 @@ def compare_units(
     steps: int = 200,
     seed: int = 0,
 ) -> Gallery:
-    """A row a network, a column a rank: the picture that the unit of this rank likes most, at the same depth of each.
+    """A row per network and a column per rank: the synthetic image that maximises the unit of this rank, at the same relative depth.
 
     Args:
-        networks: by name.
-        images: real images for each network, by which its units are ranked.
-        depth: between 0 (the first layer worth looking at) and 1 (the last).
-        ranks: of units, from 0.
-        writing, steps, seed: as for ``maximise``.
+        networks: representations by name.
+        images: real images of each network, by which its units are ranked.
+        depth: 0: the first of ``phi.layers``, 1: the last.
+        ranks: ranks of the units, from 0.
+        writing: parameterisation of the images.
+        steps: number of steps of Adam.
+        seed: seed of the noise and the transformations.
 
     Raises:
-        UsageError: a layer has fewer units.
+        UsageError: a layer has too few units.
     """
     rows: dict[str, list[Tile]] = {}
     for name, phi in networks.items():
         layer = layer_at(phi, depth)
-        said = responses(phi, images[name], layer)
-        if max(ranks) >= said.shape[1]:
-            raise UsageError(f"{layer} of {name} has {said.shape[1]} units, and rank {max(ranks)} was asked for.", "Ranks begin at 0.")
-        units = ranked_units(said)[torch.tensor(ranks)]
-        found = maximise(phi, unit(layer, units), count=len(ranks), writing=writing, steps=steps, seed=seed)
-        above = (found.scores.cpu()[None] > said[:, units]).float().mean(0)
+        activations = responses(phi, images[name], layer)
+        if max(ranks) >= activations.shape[1]:
+            raise UsageError(
+                f"{layer} of {name} has {activations.shape[1]} units, so rank {max(ranks)} does not exist.", "Ranks start at 0."
+            )
+        units = ranked_units(activations)[torch.tensor(ranks)]
+        result = maximise(phi, unit(layer, units), count=len(ranks), writing=writing, steps=steps, seed=seed)
+        above = (result.scores.cpu()[None] > activations[:, units]).float().mean(0)
         rows[name] = [
             Tile(
                 picture.permute(1, 2, 0).numpy(),
                 f"{layer}/{int(number)}\n{float(score):.3g}: above {100 * float(part):.0f} % of the images",
                 {"unit": float(number), "score": float(score), "above": float(part)},
             )
-            for picture, number, score, part in zip(found.pictures, units, found.scores, above, strict=True)
+            for picture, number, score, part in zip(result.pictures, units, result.scores, above, strict=True)
         ]
     return Gallery(rows, {"depth": depth, "ranks": list(ranks), "steps": steps, "seed": seed})
