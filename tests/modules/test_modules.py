@@ -146,7 +146,7 @@ def test_prototypes_come_back_to_unit_length():
 
 def test_assignments_are_saved_and_grow():
     table = Assignments()
-    with pytest.raises(UsageError, match="Nothing is remembered"):
+    with pytest.raises(UsageError, match="table of samples is empty"):
         table[torch.tensor([0])]
     table.set(torch.tensor([4, 0, 2]), torch.tensor([7, 8, 9]))
     assert table[torch.tensor([0, 2, 4, 1])].tolist() == [8, 9, 7, -1]
@@ -161,7 +161,7 @@ def test_assignments_are_saved_and_grow():
 
 def test_memory_takes_its_own_rows_after_the_step():
     bank = Memory(2, keep=0.5)
-    with pytest.raises(UsageError, match="Nothing is remembered"):
+    with pytest.raises(UsageError, match="table of samples is empty"):
         bank[torch.tensor([0])]
     bank.set(torch.tensor([3, 0]), torch.tensor([[0.0, 2.0], [5.0, 0.0]]))
     assert bank.rows.tolist() == [[1, 0], [0, 0], [0, 0], [0, 1]]

@@ -1,1 +1,1 @@
-"""Modules that methods are made of; those with upkeep do it themselves."""
+"""Modules that methods are composed of, including those with state that is updated after a step."""

@@ -1,4 +1,4 @@
-"""Which cluster every sample belongs to."""
+"""Cluster assignments of samples."""
 
 import torch
 from jaxtyping import Int
@@ -10,7 +10,7 @@ __all__ = ["Assignments"]
 
 
 class Assignments(SampleTable):
-    """One cluster number a sample; the table is saved with the method."""
+    """One cluster number per sample; the table is saved with the method."""
 
     labels: Tensor
     grown = "labels"
@@ -20,7 +20,12 @@ class Assignments(SampleTable):
         self.register_buffer("labels", torch.zeros(0, dtype=torch.long))
 
     def set(self, index: Int[Tensor, " sample"], labels: Int[Tensor, " sample"]) -> None:
-        """Samples ``index`` belong to clusters ``labels``; samples not named belong to none (-1)."""
+        """Assign samples to clusters; samples that are not named get -1.
+
+        Args:
+            index: samples (N,).
+            labels: their clusters (N,).
+        """
         table = torch.full((int(index.max()) + 1,), -1, dtype=torch.long, device=labels.device)
         table[index] = labels
         self.labels = table

@@ -1,4 +1,4 @@
-"""A clustering of the data set, to compare embeddings with."""
+"""A clustering of the data set that embeddings are compared with."""
 
 import torch
 from jaxtyping import Float, Int
@@ -11,10 +11,10 @@ __all__ = ["Clusters"]
 
 
 class Clusters(nn.Module):
-    """The cluster of every sample, the clusters' unit-length centres, and a temperature for each.
+    """The cluster of every sample, the clusters' unit-length centres, and a temperature per cluster.
 
     Args:
-        most: clusters that there can be; centres without a cluster lie at the origin.
+        most: maximum number of clusters; unused centres are zero.
         dim: length of a centre.
     """
 
@@ -29,7 +29,7 @@ class Clusters(nn.Module):
 
     @property
     def known(self) -> bool:
-        """Whether there is a clustering yet."""
+        """Whether a clustering has been set."""
         return len(self.assigned.labels) > 0
 
     def set(
@@ -39,7 +39,14 @@ class Clusters(nn.Module):
         centroids: Float[Tensor, "cluster dim"],
         widths: Float[Tensor, " cluster"],
     ) -> None:
-        """Take a clustering; centres without a cluster get the mean temperature."""
+        """Set a clustering; unused centres get the mean temperature.
+
+        Args:
+            index: samples (N,).
+            labels: their clusters (N,).
+            centroids: centres (K, D); normalised here.
+            widths: temperatures (K,).
+        """
         self.assigned.set(index, labels)
         self.centres.zero_()[: len(centroids)] = normalize(centroids)
         self.widths.fill_(float(widths.mean()))[: len(widths)] = widths

@@ -1,4 +1,4 @@
-"""A dictionary of small pictures."""
+"""Codebook of patches."""
 
 import torch
 from jaxtyping import Float, Int
@@ -8,7 +8,7 @@ __all__ = ["Codebook"]
 
 
 class Codebook(nn.Module):
-    """Rows to which others are likened: each becomes the number of the nearest. It does not learn by gradient.
+    """Vector quantisation: each input becomes the index of its nearest row. Not trained by gradients.
 
     Args:
         codes: number of rows.

@@ -1,4 +1,4 @@
-"""Context that runs down a picture."""
+"""Autoregressive context over the rows of a grid."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -8,11 +8,11 @@ __all__ = ["DownwardContext"]
 
 
 class DownwardContext(nn.Module):
-    """What is known at a place from its row and those above it: masked convolutions (van den Oord et al. 2018, arXiv:1807.03748, section 3.3).
+    """Masked convolutions over the same row and those above (van den Oord et al. 2018, arXiv:1807.03748, section 3.3).
 
     Args:
-        dim: channels, which stay as many.
-        depth: residual layers, each of which looks one row further up and one column further to both sides.
+        dim: number of channels of input and output.
+        depth: residual layers; each extends the receptive field by one row upwards and one column to both sides.
     """
 
     def __init__(self, dim: int, *, depth: int = 3) -> None:

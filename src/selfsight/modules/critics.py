@@ -1,4 +1,4 @@
-"""Critics: networks that tell real pictures from made ones."""
+"""Discriminators (critics) of generative adversarial networks."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -7,15 +7,13 @@ __all__ = ["Critic"]
 
 
 class Critic(nn.Module):
-    """Strided 4 x 4 convolutions and leaky rectifiers down to a few numbers (after Radford et al. 2015, arXiv:1511.06434).
-
-    Batch norm stands between the layers but the first.
+    """Strided 4 x 4 convolutions with leaky ReLU (after Radford et al. 2015, arXiv:1511.06434), with batch norm in all but the first layer.
 
     Args:
-        size: side of the pictures in pixels.
-        channels: channels of the pictures.
-        width: channels after the first layer; they double.
-        out: numbers that are said of a picture.
+        size: side of the images in pixels.
+        channels: of the images.
+        width: channels after the first layer; they double with each one.
+        out: number of outputs per image.
     """
 
     def __init__(self, *, size: int, channels: int, width: int = 64, out: int = 1) -> None:
@@ -28,5 +26,5 @@ class Critic(nn.Module):
             before, after, side = after, after * 2, side // 2
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * side * side, out))
 
-    def forward(self, pictures: Float[Tensor, "batch channel size size"]) -> Float[Tensor, "batch out"]:
-        return self.layers(pictures)
+    def forward(self, images: Float[Tensor, "batch channel size size"]) -> Float[Tensor, "batch out"]:
+        return self.layers(images)

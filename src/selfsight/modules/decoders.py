@@ -1,4 +1,4 @@
-"""Decoders: from features back to pixels."""
+"""Decoders from features to pixels."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,17 +13,17 @@ __all__ = ["CodeDecoder", "ConvDecoder", "PatchDecoder"]
 
 
 class PatchDecoder(nn.Module):
-    """A light transformer that paints hidden patches (He et al. 2021, arXiv:2111.06377).
+    """Lightweight transformer that reconstructs masked patches (He et al. 2021, arXiv:2111.06377).
 
-    Visible tokens are put back in their places, a learnt token stands in the hidden ones, fixed sine-cosine positions
-    are added, and every place is painted.
+    Visible tokens are put at their positions, masked positions get a learnt mask token, fixed sine-cosine position embeddings are added,
+    and all patches are predicted.
 
     Args:
-        backbone: whose tokens come in; its patch and grid give the places.
-        cells: patches along one side of the image.
+        backbone: network whose tokens are the input.
+        cells: patches per side of the image.
         depth: number of blocks.
-        width: length of a token inside.
-        out: numbers in a painted patch.
+        width: token dimension of the decoder.
+        out: values per predicted patch.
     """
 
     places: Tensor
@@ -46,7 +46,15 @@ class PatchDecoder(nn.Module):
 
 
 def sine_positions(cells: int, dim: int) -> Float[Tensor, "1 patch dim"]:
-    """Fixed two-dimensional positions: half the numbers for the row, half for the column, sines then cosines."""
+    """Fixed two-dimensional sine-cosine position embeddings: half of the dimensions for the row, half for the column.
+
+    Args:
+        cells: positions per side.
+        dim: length of an embedding, a multiple of four.
+
+    Returns:
+        (1, cells², dim).
+    """
     rates = 10_000 ** (-torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
     angles = torch.arange(cells, dtype=torch.float64)[:, None] * rates
     axis = torch.cat([angles.sin(), angles.cos()], 1)
@@ -55,16 +63,16 @@ def sine_positions(cells: int, dim: int) -> Float[Tensor, "1 patch dim"]:
 
 
 class ConvDecoder(nn.Module):
-    """From a vector to a picture by transposed 4 x 4 convolutions (Radford et al. 2015, arXiv:1511.06434).
+    """Decoder from a vector to an image by transposed 4 x 4 convolutions (Radford et al. 2015, arXiv:1511.06434).
 
     Args:
         dim: length of the vector.
-        size: side of the picture in pixels: 4 to 7 times a power of two, such as 28, 32, 96 or 224.
-        channels: channels of the picture; its values lie in [-1, 1].
+        size: side of the image in pixels: 4 to 7 times a power of two, such as 28, 32, 96 or 224.
+        channels: of the image; its values lie in [-1, 1].
         width: channels before the last layer; they double towards the vector.
 
     Raises:
-        UsageError: the size is another.
+        UsageError: any other size.
     """
 
     def __init__(self, dim: int, *, size: int, channels: int, width: int = 64) -> None:
@@ -72,7 +80,9 @@ class ConvDecoder(nn.Module):
         doublings = (size // 4).bit_length() - 1
         cells = size >> max(doublings, 0)
         if doublings < 1 or cells << doublings != size:
-            raise UsageError(f"A picture of {size} px cannot be painted by doubling.", "Use 28, 32, 48, 64, 96, 128, 160 or 224 px.")
+            raise UsageError(
+                f"An image of {size} px cannot be decoded by upsampling by two.", "Use 28, 32, 48, 64, 96, 128, 160 or 224 px."
+            )
         before = width * 2 ** (doublings - 1)
         layers: list[nn.Module] = [nn.ConvTranspose2d(dim, before, cells, bias=False), nn.BatchNorm2d(before), nn.ReLU(inplace=True)]
         for _ in range(doublings - 1):
@@ -93,13 +103,13 @@ class ConvDecoder(nn.Module):
 
 
 class CodeDecoder(nn.Module):
-    """A short code of pooled features, and the picture painted from it.
+    """A bottleneck of pooled features and a decoder to an image.
 
     Args:
         dim: length of the pooled features.
-        code: numbers in the code.
-        size: side of the picture in pixels; see ``ConvDecoder``.
-        channels: channels of the picture; its values lie in [-1, 1].
+        code: length of the code.
+        size: side of the image in pixels; see ``ConvDecoder``.
+        channels: of the image; its values lie in [-1, 1].
         width: channels of the decoder before its last layer.
     """
 

@@ -1,4 +1,4 @@
-"""A network that does not learn."""
+"""A frozen network."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -10,11 +10,12 @@ __all__ = ["Frozen"]
 
 
 class Frozen(nn.Module):
-    """A representation that is asked about views which were normalised for another; always in evaluation mode, without gradient.
+    """A representation applied to views with another normalisation; always in evaluation mode and without gradients.
 
     Args:
         phi: the representation.
-        mean, std: per-channel normalisation of the views that it is asked about.
+        mean: mean of the views' normalisation, per channel.
+        std: standard deviation of the views' normalisation, per channel.
     """
 
     def __init__(self, phi: Representation, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
@@ -26,11 +27,11 @@ class Frozen(nn.Module):
 
     def forward(self, views: Float[Tensor, "batch channel height width"]) -> Features:
         scale, shift = (views.new_tensor(values)[:, None, None] for values in (self.scale, self.shift))
-        seen = views * scale + shift
-        if seen.shape[-1] != self.size:
-            seen = interpolate(seen, (self.size, self.size), mode="bilinear", antialias=True)
-        found = self.network(seen)
-        return Features(found.pooled.detach(), found.grid.detach())
+        images = views * scale + shift
+        if images.shape[-1] != self.size:
+            images = interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
+        features = self.network(images)
+        return Features(features.pooled.detach(), features.grid.detach())
 
     def train(self, mode: bool = True) -> "Frozen":  # noqa: FBT001, FBT002
         return super().train(mode=False)

@@ -10,10 +10,12 @@ __all__ = ["Steady", "UnitLinear", "linear", "mlp", "prototype_head"]
 
 
 def mlp(*widths: int, norm: bool = True, final: Literal["none", "norm", "plain norm"] = "none") -> nn.Sequential:
-    """Linear layers with batch norm and rectifiers between them.
+    """Multilayer perceptron: linear layers with batch norm and ReLU between them.
 
-    ``norm``: batch norm in the hidden layers (their linear parts then have no bias).
-    ``final``: batch norm after the last layer too, with or (``plain norm``) without a learnt scale and shift.
+    Args:
+        *widths: dimensions of input, hidden layers and output.
+        norm: batch norm in the hidden layers, whose linear parts then have no bias.
+        final: batch norm after the last layer, with (``norm``) or without (``plain norm``) learnt scale and shift.
     """
     layers: list[nn.Module] = []
     pairs = list(pairwise(widths))
@@ -27,13 +29,18 @@ def mlp(*widths: int, norm: bool = True, final: Literal["none", "norm", "plain n
 
 
 class Steady(nn.Sequential):
-    """Layers that learn at the highest rate from the first step to the last (SimSiam's predictor)."""
+    """Layers with a constant learning rate, at its maximum (SimSiam's predictor)."""
 
     steady = True
 
 
 def linear(before: int, after: int) -> nn.Linear:
-    """A linear classifier with small normal weights and no bias at the start."""
+    """A linear classifier, initialised with small normal weights and zero bias.
+
+    Args:
+        before: input dimension.
+        after: output dimension.
+    """
     layer = nn.Linear(before, after)
     nn.init.normal_(layer.weight, std=0.01)
     nn.init.zeros_(layer.bias)
@@ -41,7 +48,12 @@ def linear(before: int, after: int) -> nn.Linear:
 
 
 class UnitLinear(nn.Module):
-    """Cosines with unit-length rows: the last layer of DINO's head, weight-normalised with its gain fixed at one."""
+    """Cosine similarities with unit-length rows: last layer of DINO's head, weight-normalised with gain one.
+
+    Args:
+        before: input dimension.
+        after: number of rows.
+    """
 
     undecayed = True
 
@@ -54,9 +66,14 @@ class UnitLinear(nn.Module):
 
 
 def prototype_head(before: int, prototypes: int, *, hidden: int = 2048, bottleneck: int = 256, norm: bool = False) -> nn.Sequential:
-    """DINO's head (Caron et al. 2021, arXiv:2104.14294): three linear layers with GELU, unit length, unit-length prototypes.
+    """DINO's head (Caron et al. 2021, arXiv:2104.14294): three linear layers with GELU, normalisation, unit-length prototypes.
 
-    ``norm``: batch norm before each GELU (the linear parts before them then have no bias).
+    Args:
+        before: input dimension.
+        prototypes: number of outputs.
+        hidden: dimension of the hidden layers.
+        bottleneck: dimension of the normalised vector.
+        norm: batch norm before each GELU; the linear parts before it then have no bias.
     """
     layers: list[nn.Module] = []
     for width in (before, hidden):

@@ -1,4 +1,4 @@
-"""A bank of one embedding a sample."""
+"""Memory bank of one embedding per sample."""
 
 from collections.abc import Iterable
 
@@ -17,9 +17,9 @@ __all__ = ["BeginsFull", "Memory"]
 
 
 class Memory(SampleTable, Part):  # pyright: ignore[reportIncompatibleMethodOverride]
-    """One unit-length embedding a sample (Wu et al. 2018, arXiv:1805.01978): ``v ← m v + (1 - m) z``, back at unit length.
+    """Memory bank of unit-length embeddings (Wu et al. 2018, arXiv:1805.01978): ``v ← m v + (1 - m) z``, normalised again.
 
-    What is noted during forward enters after the step, from all processes. It takes four bytes a number of every sample.
+    Embeddings that are noted during forward, on all processes, are written after the step. It takes 4 · dim bytes per sample.
 
     Args:
         dim: length of an embedding.
@@ -36,13 +36,23 @@ class Memory(SampleTable, Part):  # pyright: ignore[reportIncompatibleMethodOver
         self._noted: list[tuple[Tensor, Tensor]] = []
 
     def set(self, index: Int[Tensor, " sample"], rows: Float[Tensor, "sample dim"]) -> None:
-        """Samples ``index`` are remembered as ``rows``; samples not named as zeros."""
+        """Set the embeddings of samples; samples that are not named get zeros.
+
+        Args:
+            index: samples (N,).
+            rows: their embeddings (N, D); normalised here.
+        """
         table = torch.zeros(int(index.max()) + 1, rows.shape[1], dtype=self.rows.dtype, device=rows.device)
         table[index] = normalize(rows).to(table.dtype)
         self.rows = table
 
     def drawn(self, count: int, clock: Clock) -> Float[Tensor, "row dim"] | None:
-        """``count`` of the embeddings, with replacement, the same on every process; nothing for 0."""
+        """Random embeddings with replacement, the same on every process; None for a count of 0.
+
+        Args:
+            count: number of embeddings.
+            clock: seed and step.
+        """
         if not count:
             return None
         generator = torch.Generator().manual_seed(key(clock.seed, clock.step, 0xBA))
@@ -50,7 +60,12 @@ class Memory(SampleTable, Part):  # pyright: ignore[reportIncompatibleMethodOver
 
     @torch.no_grad()
     def note(self, index: Int[Tensor, " batch"], rows: Float[Tensor, "batch dim"]) -> None:
-        """These embeddings enter after the step."""
+        """Update these embeddings after the step.
+
+        Args:
+            index: samples (N,).
+            rows: their embeddings (N, D); normalised here.
+        """
         self._noted.append((all_gather_with_grad(index), all_gather_with_grad(normalize(rows.detach()))))
 
     @torch.no_grad()
@@ -65,20 +80,20 @@ class Memory(SampleTable, Part):  # pyright: ignore[reportIncompatibleMethodOver
 
 
 class BeginsFull(Method):
-    """A method whose memory begins as what the untrained network says of every sample."""
+    """A method whose memory bank is initialised with the untrained network's embeddings."""
 
     memory: Memory
     projector: nn.Module
 
     def due(self, clock: Clock) -> bool:
-        """Once, before the first step."""
+        """True before the first step only."""
         return clock.step == 0
 
     def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
-        """Fill the memory."""
+        """Fill the memory bank."""
         self.memory.set(*extract(self.remembers))
         return []
 
     def remembers(self, images: Float[Tensor, "batch channel *size"]) -> Float[Tensor, "batch dim"]:
-        """What is remembered of images."""
+        """Embeddings of images for the memory bank."""
         return self.projector(self.backbone(images).pooled)

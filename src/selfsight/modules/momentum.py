@@ -1,4 +1,4 @@
-"""A slow copy of a network."""
+"""Momentum encoder."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -14,20 +14,20 @@ __all__ = ["Momentum"]
 
 
 class Momentum(Part):
-    """A copy of a network that trails it as a moving average and takes no gradient: ``θ' ← m θ' + (1 - m) θ``.
+    """An exponential moving average of a network, without gradients: ``θ' ← m θ' + (1 - m) θ``.
 
-    Parameters only are averaged; the copy's batch statistics are its own, taken in its own forward passes.
+    Only parameters are averaged; batch norm statistics are the copy's own.
 
     Args:
-        leader: the network that is followed.
-        rate: the momentum m.
-        calm: the copy's dropout and stochastic depth rest.
+        leader: the network that is averaged.
+        rate: m.
+        eval_mode: switch off dropout and stochastic depth in the copy.
     """
 
     def __init__(self, leader: Chain, rate: Schedule, *, eval_mode: bool = False) -> None:
         super().__init__()
-        self.rate, self.leader, self.eval_mode = rate, leader, eval_mode  # a Chain is no Module: nothing is registered twice
-        self.followers = nn.ModuleList(_at_rest(deepcopy(link)) for link in leader.links)
+        self.rate, self.leader, self.eval_mode = rate, leader, eval_mode  # a Chain is not a Module, so nothing is registered twice
+        self.followers = nn.ModuleList(_frozen(deepcopy(link)) for link in leader.links)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ class Momentum(Part):
 
     @torch.no_grad()
     def each(self, views: Sequence[Tensor]) -> list[Tensor]:
-        """What the copy says of every view."""
+        """Outputs of the copy for every view."""
         return run_each(self.followers, views)
 
     @torch.no_grad()
@@ -53,5 +53,5 @@ class Momentum(Part):
         return self
 
 
-def _at_rest(module: nn.Module) -> nn.Module:
+def _frozen(module: nn.Module) -> nn.Module:
     return module.requires_grad_(requires_grad=False)

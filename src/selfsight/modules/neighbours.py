@@ -1,4 +1,4 @@
-"""Who is like whom in a data set."""
+"""Nearest neighbours of samples."""
 
 import torch
 from jaxtyping import Float, Int
@@ -11,7 +11,7 @@ __all__ = ["Neighbours"]
 
 
 class Neighbours(SampleTable):
-    """The samples nearest to each sample by cosine; the table is saved with the method."""
+    """The nearest samples of each sample by cosine similarity; the table is saved with the method."""
 
     nearest: Tensor
     grown = "nearest"
@@ -22,12 +22,18 @@ class Neighbours(SampleTable):
 
     @torch.no_grad()
     def set(self, index: Int[Tensor, " sample"], rows: Float[Tensor, "sample dim"], count: int) -> None:
-        """Find the ``count`` nearest of each of these rows; samples not named are their own neighbours."""
+        """Find the nearest neighbours of samples; samples that are not named are their own neighbours.
+
+        Args:
+            index: samples (N,).
+            rows: their embeddings (N, D).
+            count: number of neighbours.
+        """
         unit, count = normalize(rows), min(count, len(rows) - 1)
         table = torch.arange(int(index.max()) + 1, device=index.device)[:, None].repeat(1, count)
-        places = torch.arange(len(unit), device=index.device)
-        for part in places.split(4096):
-            likeness = unit[part] @ unit.T
-            likeness[torch.arange(len(part)), part] = -2.0
-            table[index[part]] = index[likeness.topk(count).indices]
+        positions = torch.arange(len(unit), device=index.device)
+        for part in positions.split(4096):
+            similarity = unit[part] @ unit.T
+            similarity[torch.arange(len(part)), part] = -2.0
+            table[index[part]] = index[similarity.topk(count).indices]
         self.nearest = table

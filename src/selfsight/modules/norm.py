@@ -1,4 +1,4 @@
-"""Batch norm over the global batch, whole or in groups, on any device."""
+"""Batch norm over the global batch, or over groups of it, on any device."""
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ __all__ = ["GlobalBatchNorm1d", "GlobalBatchNorm2d", "SplitBatchNorm2d", "split_
 
 
 class _Global(nn.modules.batchnorm._BatchNorm):
-    """Statistics are those of all processes' rows; torch's own synchronised layer refuses tensors on the CPU."""
+    """Uses statistics over all processes; torch's SyncBatchNorm does not support tensors on the CPU."""
 
     groups: int = 1
     interleaved: bool = False
@@ -21,13 +21,13 @@ class _Global(nn.modules.batchnorm._BatchNorm):
         if world_size() == 1:
             return self._by_groups(input)
         member = self._member(len(input), input.device)
-        places = input[0, 0].numel()
+        positions = input[0, 0].numel()
         rows = input.flatten(2) if input.ndim > 2 else input[..., None]
-        wide = rows if rows.dtype == torch.float64 else rows.float()
-        sums = torch.stack([wide.sum(2), wide.square().sum(2)], 1)
-        each = sums.new_zeros(self.groups, 2, input.shape[1]).index_add(0, member, sums)
-        count = len(input) * world_size() * places / self.groups
-        mean, square = (all_reduce_sum(each) / count).unbind(1)
+        float_rows = rows if rows.dtype == torch.float64 else rows.float()
+        sums = torch.stack([float_rows.sum(2), float_rows.square().sum(2)], 1)
+        group_sums = sums.new_zeros(self.groups, 2, input.shape[1]).index_add(0, member, sums)
+        count = len(input) * world_size() * positions / self.groups
+        mean, square = (all_reduce_sum(group_sums) / count).unbind(1)
         variance = (square - mean.square()).clamp(min=0)
         self._remember(mean.mean(0), variance.mean(0), count)
         shape = (-1, input.shape[1], *[1] * (input.ndim - 2))
@@ -38,32 +38,32 @@ class _Global(nn.modules.batchnorm._BatchNorm):
         return (input * scale[member].view(shape) + shift[member].view(shape)).to(input.dtype)
 
     def _by_groups(self, input: Tensor) -> Tensor:
-        """The same in one process, group by group with torch's own kernel."""
-        means, variances, made = [], [], []
+        """The same in one process, group by group with torch's kernel."""
+        means, variances, normalised = [], [], []
         for group in range(self.groups):
             rows = slice(group, None, self.groups) if self.interleaved else self._run(group, len(input))
             mean, variance = torch.zeros_like(self.running_mean), torch.ones_like(self.running_var)  # pyright: ignore[reportArgumentType]
-            made.append(batch_norm(input[rows], mean, variance, self.weight, self.bias, training=True, momentum=1.0, eps=self.eps))
+            normalised.append(batch_norm(input[rows], mean, variance, self.weight, self.bias, training=True, momentum=1.0, eps=self.eps))
             means.append(mean)
             variances.append(variance)
-        places = input[0, 0].numel() * len(input) / self.groups
-        biased = torch.stack(variances).mean(0) * (places - 1) / places
-        self._remember(torch.stack(means).mean(0), biased, places)
+        positions = input[0, 0].numel() * len(input) / self.groups
+        biased = torch.stack(variances).mean(0) * (positions - 1) / positions
+        self._remember(torch.stack(means).mean(0), biased, positions)
         if not self.interleaved:
-            return torch.cat(made)
+            return torch.cat(normalised)
         joined = torch.empty_like(input)
-        for group, rows in enumerate(made):
+        for group, rows in enumerate(normalised):
             joined[group :: self.groups] = rows
         return joined
 
     def _run(self, group: int, count: int) -> slice:
-        """The rows of a group that is a run of rows."""
+        """Rows of a contiguous group."""
         return slice(-(-group * count // self.groups), -(-(group + 1) * count // self.groups))
 
     def _member(self, count: int, device: torch.device) -> Tensor:
-        """The group of each of this process's rows, by its place in the global batch."""
-        place = torch.arange(rank() * count, (rank() + 1) * count, device=device)
-        return place % self.groups if self.interleaved else place * self.groups // (count * world_size())
+        """The group of each of this process's rows, by its position in the global batch."""
+        position = torch.arange(rank() * count, (rank() + 1) * count, device=device)
+        return position % self.groups if self.interleaved else position * self.groups // (count * world_size())
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor, count: float) -> None:
@@ -77,19 +77,19 @@ class _Global(nn.modules.batchnorm._BatchNorm):
 
 
 class GlobalBatchNorm1d(_Global, nn.BatchNorm1d):
-    """Batch norm of vectors over the rows of all processes."""
+    """Batch norm of vectors with statistics over all processes."""
 
 
 class GlobalBatchNorm2d(_Global, nn.BatchNorm2d):
-    """Batch norm of feature maps over the rows of all processes."""
+    """Batch norm of feature maps with statistics over all processes."""
 
 
 class SplitBatchNorm2d(GlobalBatchNorm2d):
-    """Batch norm in groups of the *global* batch, as if each group were on a device of its own (He et al. 2019, arXiv:1911.05722, section 3.3)."""
+    """Batch norm in groups of the *global* batch, as if on one device per group (He et al. 2019, arXiv:1911.05722, section 3.3)."""
 
 
 def unite_batch_norms(module: nn.Module) -> None:
-    """Make every batch norm inside a module take the statistics of all processes; parameters and buffers stay the same objects."""
+    """Make every batch norm of a module use statistics over all processes; parameters and buffers stay the same objects."""
     for layer in module.modules():
         if type(layer) is nn.BatchNorm1d:
             layer.__class__ = GlobalBatchNorm1d
@@ -100,8 +100,12 @@ def unite_batch_norms(module: nn.Module) -> None:
 def split_batch_norms(module: nn.Module, groups: int, *, interleaved: bool = False) -> None:
     """Split the batch norms of a convolutional network into groups of the global batch.
 
-    ``interleaved``: row i belongs to group i mod ``groups`` instead of to a run of rows; a network that sees keys so and
-    one that sees queries in runs cannot tell a pair by its shared statistics, which is what shuffling is for.
+    Args:
+        module: changed in place.
+        groups: number of groups.
+        interleaved: row i belongs to group i mod ``groups`` instead of to a contiguous group. With interleaved keys and contiguous
+            queries, shared
+            statistics do not identify the pair (MoCo's shuffling).
     """
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):

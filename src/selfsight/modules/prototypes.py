@@ -1,4 +1,4 @@
-"""Cluster centres that learn."""
+"""Learnt cluster centres."""
 
 import torch
 from jaxtyping import Float
@@ -12,9 +12,13 @@ __all__ = ["Prototypes"]
 
 
 class Prototypes(Part):
-    """Unit-length rows whose products with unit-length embeddings are cosines (Caron et al. 2020, arXiv:2006.09882).
+    """Unit-length prototypes, whose products with unit-length embeddings are cosine similarities (Caron et al. 2020, arXiv:2006.09882).
 
-    They are brought back to unit length after every step; no gradient flows through that.
+    They are normalised after every step, without gradient.
+
+    Args:
+        count: number of prototypes.
+        dim: length of a prototype.
     """
 
     undecayed = True
@@ -28,7 +32,7 @@ class Prototypes(Part):
 
     @torch.no_grad()
     def set(self, rows: Float[Tensor, "some dim"]) -> None:
-        """The first prototypes are these, the rest point nowhere."""
+        """Set the first prototypes to these rows and the others to zero."""
         self.weight.zero_()[: len(rows)] = rows
 
     @torch.no_grad()

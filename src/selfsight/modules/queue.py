@@ -1,4 +1,4 @@
-"""The last rows that were seen."""
+"""Queue of recent embeddings."""
 
 import torch
 from jaxtyping import Float
@@ -11,10 +11,14 @@ __all__ = ["Queue"]
 
 
 class Queue(Part):
-    """First in, first out: at most ``size`` rows of unit length, at the start none (He et al. 2019, arXiv:1911.05722).
+    """First in, first out queue of unit-length embeddings, initially empty (He et al. 2019, arXiv:1911.05722).
 
-    What is noted during forward enters after the step, so that today's keys are not yet negatives. The paper's code begins
-    with random rows; against those any image is easily told, all are drawn to one point, and short runs recover late or not at all.
+    Rows that are noted during forward are added after the step, so that the current keys are not negatives. The paper's code starts with
+    random rows: these are trivial negatives, embeddings collapse towards one point, and short runs recover late or not at all.
+
+    Args:
+        size: maximum number of embeddings.
+        dim: length of an embedding.
     """
 
     rows: Tensor
@@ -29,16 +33,16 @@ class Queue(Part):
         self._noted: list[Tensor] = []
 
     def read(self) -> Float[Tensor, "rows dim"]:
-        """A copy of the rows that there are."""
+        """A copy of the stored rows."""
         return self.rows[: int(self.seen)].clone()
 
     @property
     def full(self) -> bool:
-        """Whether there are as many rows as it can hold."""
+        """Whether the queue has reached its size."""
         return int(self.seen) >= len(self.rows)
 
     def note(self, rows: Float[Tensor, "batch dim"]) -> None:
-        """These rows enter after the step."""
+        """Add these rows after the step."""
         self._noted.append(rows.detach())
 
     @torch.no_grad()
@@ -48,8 +52,8 @@ class Queue(Part):
         noted = torch.cat(self._noted)
         size, count = len(self.rows), len(noted)
         newest = noted[-size:].to(self.rows.dtype)
-        places = (int(self.cursor) + count - len(newest) + torch.arange(len(newest), device=self.rows.device)) % size
-        self.rows[places] = newest
+        positions = (int(self.cursor) + count - len(newest) + torch.arange(len(newest), device=self.rows.device)) % size
+        self.rows[positions] = newest
         self.cursor.fill_((int(self.cursor) + count) % size)
         self.seen.add_(count)
         self.discard()

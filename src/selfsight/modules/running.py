@@ -1,4 +1,4 @@
-"""A mean that remembers."""
+"""Running mean."""
 
 import torch
 from jaxtyping import Float
@@ -13,9 +13,12 @@ __all__ = ["RunningMean"]
 
 
 class RunningMean(Part):
-    """An exponential moving average of the global batch's mean: ``c ← keep c + (1 - keep) mean`` (Caron et al. 2021, arXiv:2104.14294, eq. 4).
+    """Exponential moving average of the global batch's mean: ``c ← keep c + (1 - keep) mean`` (Caron et al. 2021, arXiv:2104.14294, eq. 4).
 
-    It begins at zero, or, where ``first`` says so, at the first mean that it is given.
+    Args:
+        dim: length of the vector.
+        keep: weight of the old value.
+        first: start with the first mean instead of zero.
     """
 
     value: Tensor
@@ -28,20 +31,25 @@ class RunningMean(Part):
 
     @torch.no_grad()
     def note(self, rows: Float[Tensor, "row dim"]) -> None:
-        """The mean of these rows, over all processes, enters after the step."""
+        """Add the mean of these rows, over all processes, after the step."""
         self._noted.append(all_reduce_mean(rows.to(self.value.dtype).mean(0)))
 
     @torch.no_grad()
     def sharpened(self, logits: Float[Tensor, "row dim"], temperature: float) -> Float[Tensor, "row dim"]:
-        """``softmax((logits - c) / τ)``: the target of a teacher whose centre this is. The logits' mean enters after the step."""
+        """Centred and sharpened target ``softmax((logits - c) / τ)`` of a teacher; the logits' mean is added after the step.
+
+        Args:
+            logits: of the teacher (N, D).
+            temperature: τ.
+        """
         self.note(logits)
         return softmax((logits - self.value) / temperature, 1)
 
     @torch.no_grad()
     def after_step(self, clock: Clock) -> None:
         if self._noted:
-            begins = self.first and not bool(self.value.any())
-            self.value.lerp_(torch.stack(self._noted).mean(0), 1.0 if begins else 1 - self.keep)
+            is_first = self.first and not bool(self.value.any())
+            self.value.lerp_(torch.stack(self._noted).mean(0), 1.0 if is_first else 1 - self.keep)
         self.discard()
 
     def discard(self) -> None:

@@ -1,4 +1,4 @@
-"""Tables with a row for every sample of a data set."""
+"""Tables with one row per sample of a data set."""
 
 from typing import Any, ClassVar
 
@@ -12,7 +12,12 @@ __all__ = ["SampleTable", "uniform_hash"]
 
 
 def uniform_hash(index: Int[Tensor, " batch"], salt: int = 0) -> Float[Tensor, " batch"]:
-    """A number in [0, 1) for each sample, by its index and the salt alone (a 32-bit mixing hash): the same on every process."""
+    """A uniform number in [0, 1) for each sample, by a 32-bit mixing hash of index and salt; the same on every process.
+
+    Args:
+        index: samples (N,).
+        salt: selects independent numbers.
+    """
     mixed = (index * 2_654_435_761 + salt % 2**31 * 40_503) % 2**32
     for factor in (2_246_822_519, 3_266_489_917):
         mixed = (mixed ^ mixed >> 15) * factor % 2**32
@@ -20,14 +25,14 @@ def uniform_hash(index: Int[Tensor, " batch"], salt: int = 0) -> Float[Tensor, "
 
 
 class SampleTable(nn.Module):
-    """Buffers whose first side is the data set's: a saved one brings its own length with it."""
+    """Buffers whose first dimension is the data set's size; loading a state changes it to the saved one."""
 
     grown: ClassVar[str]
 
     def __getitem__(self, index: Int[Tensor, " batch"]) -> Num[Tensor, "batch ..."]:
         table: Tensor = getattr(self, self.grown)
         if not len(table):
-            raise UsageError("Nothing is remembered of any sample yet.", "Call the method's relabel once before its first step.")
+            raise UsageError("The table of samples is empty.", "Call the method's relabel once before its first step.")
         return table[index]
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -1,4 +1,4 @@
-"""A student and its slow copy that speak of pictures and of patches."""
+"""Student and momentum teacher with outputs for images and for patches."""
 
 from typing import Literal
 
@@ -17,13 +17,15 @@ __all__ = ["TokenTeacher"]
 
 
 class TokenTeacher(nn.Module):
-    """DINO's head for whole pictures and for patches, the slow copy of network and heads, and a centre for each kind.
+    """DINO heads for images and patches, the momentum copy of network and heads, and a centre for each output.
 
     Args:
         backbone: the student's network.
-        prototypes, hidden, bottleneck: of each head; see ``prototype_head``.
-        momentum: of the slow copy.
-        heads: ``shared`` by pictures and patches (iBOT), or ``apart`` (DINOv2).
+        prototypes: outputs of each head; see ``prototype_head``.
+        hidden: dimension of each head's hidden layers.
+        bottleneck: dimension of each head's normalised vector.
+        momentum: of the teacher.
+        heads: ``shared`` by images and patches (iBOT), or ``apart`` (DINOv2).
         norm: batch norm in the heads.
     """
 
@@ -40,8 +42,8 @@ class TokenTeacher(nn.Module):
     ) -> None:
         super().__init__()
         count = 1 if heads == "shared" else 2
-        made = (prototype_head(backbone.dim, prototypes, hidden=hidden, bottleneck=bottleneck, norm=norm) for _ in range(count))
-        self.heads = nn.ModuleList(made)
+        heads_made = (prototype_head(backbone.dim, prototypes, hidden=hidden, bottleneck=bottleneck, norm=norm) for _ in range(count))
+        self.heads = nn.ModuleList(heads_made)
         self.slow = Momentum(Chain(backbone, *self.heads), momentum, eval_mode=True)
         self.centres = nn.ModuleList(RunningMean(prototypes) for _ in range(2))
 
@@ -51,12 +53,12 @@ class TokenTeacher(nn.Module):
         return tuple(head[-1] for head in self.heads)  # pyright: ignore[reportIndexIssue]
 
     def student(self, tokens: Tokens) -> tuple[Float[Tensor, "batch prototype"], Float[Tensor, "place prototype"]]:
-        """Logits of pictures and of all their patches, picture after picture."""
+        """Logits of images (N, K) and of all their patches (N · P, K), the patches of one image after those of another."""
         return self.heads[0](tokens.cls), self.heads[-1](tokens.patches.flatten(0, 1))
 
     @torch.no_grad()
     def teacher(self, view: Tensor) -> tuple[Float[Tensor, "batch prototype"], Float[Tensor, "place prototype"]]:
-        """What the slow copy says of whole pictures and of their patches."""
+        """The teacher's logits of images and of their patches."""
         network, *heads = self.slow.followers
         tokens: Tokens = network.tokens(view)  # pyright: ignore[reportCallIssue]
         return heads[0](tokens.cls), heads[-1](tokens.patches.flatten(0, 1))
@@ -64,6 +66,11 @@ class TokenTeacher(nn.Module):
     def sharpened(
         self, logits: tuple[Float[Tensor, "batch prototype"], Float[Tensor, "place prototype"]], temperature: float
     ) -> tuple[Float[Tensor, "batch prototype"], Float[Tensor, "place prototype"]]:
-        """The targets: centred and sharpened. Centres of the global batch; means enter after the step."""
-        whole, local = (centre.sharpened(rows, temperature) for centre, rows in zip(self.centres, logits, strict=True))  # pyright: ignore[reportCallIssue]
-        return whole, local
+        """Centred and sharpened targets, with centres of the global batch that are updated after the step.
+
+        Args:
+            logits: of images and of patches.
+            temperature: τ.
+        """
+        images, patches = (centre.sharpened(rows, temperature) for centre, rows in zip(self.centres, logits, strict=True))  # pyright: ignore[reportCallIssue]
+        return images, patches
