@@ -11,13 +11,13 @@ from torch import Tensor
 
 from selfsight.bank.store import OUTPUT, Bank, BankWriter
 from selfsight.core.representation import Representation
+from selfsight.data.evaluation_view import EvaluationView
 from selfsight.data.loader import sequential
 from selfsight.data.source import Source
-from selfsight.data.views.image.geometry import central_square
 
 __all__ = ["Encoder", "extract_features", "fingerprint", "get_bank", "make_encoder", "stream_features"]
 
-Encoder = Callable[[Float[Tensor, "batch channel height width"]], Mapping[str, Float[Tensor, "batch dim"]]]
+Encoder = Callable[[Float[Tensor, "batch channel *size"]], Mapping[str, Float[Tensor, "batch dim"]]]
 """Function from images (N, C, H, W) in [0, 1] to features (N, D) by layer."""
 
 
@@ -43,11 +43,10 @@ def stream_features(
     Yields:
         Float32 features by layer, batch by batch.
     """
-    done = 0
+    done, view = 0, EvaluationView(source, size, device)
     for images in sequential(source, batch):
         with torch.inference_mode():
-            moved = images.map(lambda tensor: tensor.to(device)) if device else images
-            found = {name: rows.float().cpu().numpy() for name, rows in encoder(central_square(moved, size)).items()}
+            found = {name: rows.float().cpu().numpy() for name, rows in encoder(view.of(images)).items()}
         done += len(images)
         if progress:
             progress(done, len(source))
@@ -140,7 +139,7 @@ def make_encoder(phi: Representation, layers: Sequence[str] = (), *, bf16: bool 
 
     def encode(images: Tensor) -> dict[str, Tensor]:
         with torch.autocast(phi.device.type, torch.bfloat16, enabled=bf16):
-            output, inner = phi.pooled_layers(images.contiguous(memory_format=torch.channels_last), layers)
+            output, inner = phi.pooled_layers(images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images, layers)
             return {OUTPUT: output} | inner
 
     return encode

@@ -51,6 +51,7 @@ class Backbone(nn.Module, ABC):
         dim: length of the pooled vector.
         stride: pixels between neighbouring cells of the last grid; input sizes are multiples of it.
         channels: channels of the input.
+        modality: what it takes: ``image``, ``clip`` (N, C, T, H, W) or ``sound`` (N, C, mel, time).
         layers: dotted names of the layers worth looking at, shallow to deep.
     """
 
@@ -58,6 +59,7 @@ class Backbone(nn.Module, ABC):
     stride: int
     channels: int
     layers: tuple[str, ...]
+    modality: str = "image"
 
     @abstractmethod
     def forward(self, images: Float[Tensor, "batch channel *size"]) -> Features:
@@ -180,26 +182,26 @@ class Representation:
         """Where the network is."""
         return next(self.backbone.parameters()).device
 
-    def normalise(self, images: Num[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
+    def normalise(self, images: Num[Tensor, "batch channel *size"]) -> Float[Tensor, "batch channel *size"]:
         """What the network is given: ``(x - mean) / std`` of x in [0, 1], in the precision of the network."""
         pixels = images.to(self.device)
         pixels = pixels / 255 if not pixels.is_floating_point() else pixels
         pixels = pixels.to(next(self.backbone.parameters()).dtype)
-        mean, std = (pixels.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        mean, std = (pixels.new_tensor(values).reshape(-1, *(1,) * (pixels.ndim - 2)) for values in (self.mean, self.std))
         return (pixels - mean) / std
 
-    def features(self, images: Num[Tensor, "batch channel height width"]) -> Features:
+    def features(self, images: Num[Tensor, "batch channel *size"]) -> Features:
         """Pooled vector and last grid, with the gradient of the images where they ask for one."""
         return self.backbone(self.normalise(images))
 
-    def pooled(self, images: Num[Tensor, "batch channel height width"], layer: str | None = None) -> Float[Tensor, "batch dim"]:
+    def pooled(self, images: Num[Tensor, "batch channel *size"], layer: str | None = None) -> Float[Tensor, "batch dim"]:
         """One vector an image: the network's own, or the mean over places (or the class token) at a layer."""
         if layer is None:
             return self.features(images).pooled
         return self._pool(self._layer_output(images, layer), images.shape[-2:], layer)
 
     def pooled_layers(
-        self, images: Num[Tensor, "batch channel height width"], layers: Sequence[str] = ()
+        self, images: Num[Tensor, "batch channel *size"], layers: Sequence[str] = ()
     ) -> tuple[Float[Tensor, "batch dim"], dict[str, Float[Tensor, "batch layer_dim"]]]:
         """The network's own vector of each image, and that of every layer by name, from one forward pass.
 
@@ -216,15 +218,15 @@ class Representation:
 
     def _pool(self, output: Tensor, size: Sequence[int], layer: str) -> Float[Tensor, "batch dim"]:
         """One vector an image of what a layer returned for images of some size (height, width)."""
-        if output.ndim == 4:
-            return self.as_grid(output, size, layer).mean((2, 3))
+        if output.ndim in (4, 5):
+            return self.as_grid(output, size, layer).flatten(2).mean(2)
         if output.ndim == 3:
             prefix = getattr(self.backbone, "prefix", 0)
             cls = prefix and getattr(self.backbone, "pool", "cls") == "cls"
             return output[:, 0] if cls else output[:, prefix:].mean(1)
         return output
 
-    def grid(self, images: Num[Tensor, "batch channel height width"], layer: str | None = None) -> Float[Tensor, "batch dim *cells"]:
+    def grid(self, images: Num[Tensor, "batch channel *size"], layer: str | None = None) -> Float[Tensor, "batch dim *cells"]:
         """One vector a place, of the last grid or at a layer; class and register tokens are left out.
 
         Raises:
@@ -234,12 +236,14 @@ class Representation:
             return self.features(images).grid
         return self.as_grid(self._layer_output(images, layer), images.shape[-2:], layer)
 
-    def as_grid(self, output: Tensor, size: Sequence[int], layer: str = "") -> Float[Tensor, "batch dim rows columns"]:
+    def as_grid(self, output: Tensor, size: Sequence[int], layer: str = "") -> Float[Tensor, "batch dim *cells"]:
         """What a layer returned for images of some size (height, width), one vector a place; class and register tokens left out.
 
         Raises:
             UsageError: the layer has no places.
         """
+        if output.ndim == 5:
+            return output
         if output.ndim == 4:
             return output.permute(0, 3, 1, 2) if getattr(self.backbone, "channels_last", False) else output
         if output.ndim == 3:
@@ -248,7 +252,7 @@ class Representation:
             return patches.transpose(1, 2).unflatten(2, (rows, columns))
         raise UsageError(f"The layer {layer!r} returns one vector an image and has no places.", "Use pooled() there.")
 
-    def attention(self, images: Num[Tensor, "batch channel height width"], block: int = -1) -> Float[Tensor, "batch head token token2"]:
+    def attention(self, images: Num[Tensor, "batch channel *size"], block: int = -1) -> Float[Tensor, "batch head token token2"]:
         """Attention of a block: rows look at columns and sum to one; prefix tokens come first.
 
         Works under fused attention too, for queries and keys are computed again from what the block was given.
@@ -261,7 +265,7 @@ class Representation:
         return (queries * layer.scale @ keys.transpose(2, 3)).softmax(3)
 
     def facet(
-        self, images: Num[Tensor, "batch channel height width"], facet: Literal["query", "key", "value"] = "key", block: int = -1
+        self, images: Num[Tensor, "batch channel *size"], facet: Literal["query", "key", "value"] = "key", block: int = -1
     ) -> Float[Tensor, "batch dim rows columns"]:
         """Queries, keys or values of an attention block, the heads one after the other, one vector a place; prefix tokens left out.
 

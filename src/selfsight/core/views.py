@@ -15,25 +15,32 @@ __all__ = ["Images", "Views"]
 
 @dataclass(frozen=True)
 class Images:
-    """A batch of pictures before any view is made of them.
+    """A batch of images, clips or sounds before augmentation.
 
     Attributes:
-        pixels: uint8 (0 to 255), or floating point in [0, 1].
-        index: which samples of the source these are.
-        extent: true height and width of each picture, in pixels from the top left corner;
-            what lies outside is padding. ``None``: the pictures fill the tensor.
+        pixels: images (N, C, H, W) or clips (N, C, T, H, W), uint8 (0 to 255) or floating point in [0, 1]; or log-mel spectrograms
+            (N, C, mel, T), floating point.
+        index: row numbers of the samples in the source.
+        extent: true height and width of each image in pixels, from the top left corner; what lies outside is padding. ``None``: no padding.
+        streams: what accompanies them: sound, flow, text.
+        modality: ``image``, ``clip`` or ``sound``.
     """
 
-    pixels: Num[Tensor, "batch channel height width"]
+    pixels: Num[Tensor, "batch channel *size"]
     index: Int[Tensor, "batch"]
     extent: Int[Tensor, "batch 2"] | None = None
+    streams: Mapping[str, Num[Tensor, "batch ..."]] = field(default_factory=dict)
+    modality: str = "image"
 
     def __len__(self) -> int:
         return self.pixels.shape[0]
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Images":
         """The same batch with a function applied to each of its tensors: moved, sliced, pinned."""
-        return Images(change(self.pixels), change(self.index), None if self.extent is None else change(self.extent))
+        extent = None if self.extent is None else change(self.extent)
+        return Images(
+            change(self.pixels), change(self.index), extent, {name: change(one) for name, one in self.streams.items()}, self.modality
+        )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from jaxtyping import Int
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from selfsight.core.clock import key
@@ -27,15 +28,25 @@ _PATIENCE = 300.0
 
 
 def load_images(source: Source, rows: Rows) -> Images:
-    """Images of some rows as tensors on the CPU.
+    """Samples as tensors on the CPU.
+
+    uint16 becomes floating point in [0, 1]; all else keeps its type.
 
     Args:
         source: the data set.
-        rows: its rows.
+        rows: row numbers.
     """
     batch = source.read(rows)
     extent = None if batch.extent is None else torch.from_numpy(np.ascontiguousarray(batch.extent))
-    return Images(torch.from_numpy(np.ascontiguousarray(batch.images)), torch.from_numpy(batch.index), extent)
+    pixels, *others = (_tensor(values) for values in batch.streams.values())
+    names = list(batch.streams)[1:]
+    return Images(pixels, torch.from_numpy(batch.index), extent, dict(zip(names, others, strict=True)), batch.modality)
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    if values.dtype == np.uint16:
+        values = values.astype(np.float32) / 65_535
+    return torch.from_numpy(np.ascontiguousarray(values))
 
 
 class Loader:

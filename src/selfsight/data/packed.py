@@ -56,7 +56,7 @@ class PackedSource:
         """Images of these rows; an unreadable row is replaced by the next readable one."""
         rows = np.asarray(rows, dtype=np.int64)
         extent = None if self.pack.uniform else self.pack.table[rows, 2:4]
-        return Batch(np.ascontiguousarray(self.pack.read(rows)), rows, extent, own=self.pack.table[rows, 4:6])
+        return Batch({"image": np.ascontiguousarray(self.pack.read(rows))}, rows, extent, own=self.pack.table[rows, 4:6])
 
     def truth(self, rows: Rows) -> Truth:
         """Ground truth of the images that ``read`` returns for these rows, in their pixels."""

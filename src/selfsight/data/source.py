@@ -5,31 +5,45 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, SupportsIndex, TypeVar, overload, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Integer, UInt8
+from jaxtyping import Bool, Float, Int, Integer, Num
 
-__all__ = ["Batch", "LazySequence", "Rows", "Source", "Subset", "Truth", "sample_rows"]
+__all__ = ["MODALITIES", "Batch", "LazySequence", "Rows", "Source", "Subset", "Truth", "sample_rows"]
 
 Rows = Integer[np.ndarray, "row"]
 Item = TypeVar("Item")
 
 
+MODALITIES = ("image", "clip", "sound")
+"""Streams that can be learned from: images (N, C, H, W), clips (N, C, T, H, W), log-mel spectrograms (N, C, mel, T)."""
+
+
 @dataclass(frozen=True)
 class Batch:
-    """Images as read, without labels.
+    """Samples as they are read. It holds no labels.
 
     Attributes:
-        images: 0 to 255, RGB, channel first; padded with zeros on the right and below if sizes differ.
-        index: rows of the source.
-        extent: true height and width of each image in pixels, from the top left corner; None: no padding.
-        companions: data that belong to the images (sound, flow, text), one row per image.
-        own: height and width of each file's image before it was resized for the pack; None: it was not.
+        streams: arrays by name, one row per sample; the first is what is learned from, an ``image``, a ``clip`` or a ``sound``, and others
+            accompany it (flow, text, the sound of a clip). Images and clips are uint8 (0 to 255), uint16 (0 to 65,535) or floating point in
+            [0, 1]; they are padded with zeros on the right and below where sizes differ.
+        index: row numbers of the samples in the source.
+        extent: true height and width of each image in pixels, from the top left corner; ``None``: nothing is padded.
+        own: height and width of each image before it was resized for the cache; ``None``: it was not resized.
     """
 
-    images: UInt8[np.ndarray, "batch channel height width"]
+    streams: Mapping[str, Num[np.ndarray, "batch ..."]]
     index: Int[np.ndarray, "batch"]
     extent: Int[np.ndarray, "batch 2"] | None = None
-    companions: Mapping[str, np.ndarray] = field(default_factory=dict)
     own: Int[np.ndarray, "batch 2"] | None = None
+
+    @property
+    def modality(self) -> str:
+        """The name of the stream that is learned from."""
+        return next(iter(self.streams))
+
+    @property
+    def images(self) -> Num[np.ndarray, "batch channel *size"]:
+        """The stream that is learned from."""
+        return self.streams[self.modality]
 
 
 class LazySequence(Sequence[Item]):

@@ -17,9 +17,9 @@ from selfsight.core.errors import DataError, Diverged
 from selfsight.core.method import Accompanied, Frame, Freezes, Method, Outcome, Supervised, Turn, Turns
 from selfsight.core.schedule import rise_and_fall
 from selfsight.core.views import Images, Views
+from selfsight.data.evaluation_view import central_view
 from selfsight.data.loader import Loader, load_images
 from selfsight.data.source import Source
-from selfsight.data.views.image.geometry import central_square
 from selfsight.engine.hardware import Hardware
 from selfsight.engine.optimisers import make_optimiser
 
@@ -105,7 +105,8 @@ class Plan:
         pieces = []
         for piece in range(self.accumulate):
             cut = partial(_piece, number=piece, of=self.accumulate)
-            made = [method.recipe.make(group.map(hardware.move).map(cut), values.map(cut).map(hardware.move)) for group, values in drawn]
+            groups = [(group.map(hardware.move).map(cut), values.map(cut).map(hardware.move)) for group, values in drawn]
+            made = [replace(method.recipe.make(group, values), streams=group.streams) for group, values in groups]
             pieces.append(self.with_labels(method, joined(made).map(hardware.layout)))
         return pieces
 
@@ -226,7 +227,7 @@ class Plan:
         with torch.no_grad(), hardware.autocast():
             for part in np.array_split(shares[rank()], max(len(shares[0]) // max(self.batch, EXTRACT_BATCH), 1)):
                 moved = load_images(loader.source, part).map(hardware.move)
-                rows.append(network(hardware.layout(central_square(moved, self.frame.size, normalise))).float())
+                rows.append(network(hardware.layout(central_view(moved, self.frame.size, normalise))).float())
                 indices.append(moved.index)
         method.train(was)
         index, features = all_gather_with_grad(torch.cat(indices)), all_gather_with_grad(torch.cat(rows))

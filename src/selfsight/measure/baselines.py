@@ -10,9 +10,8 @@ from selfsight.backbones.loading import untrained_twin
 from selfsight.bank.extract import Encoder
 from selfsight.core.clock import key
 from selfsight.core.representation import Representation
-from selfsight.data.loader import load_images
+from selfsight.data.evaluation_view import evaluation_view
 from selfsight.data.source import Source
-from selfsight.data.views.image.geometry import central_square
 
 __all__ = ["PIXEL_SIDE", "UNTRAINED_SEEDS", "estimate_statistics", "pixel_encoder", "untrained_networks"]
 
@@ -29,24 +28,27 @@ def pixel_encoder(mean: Tensor, std: Tensor) -> Encoder:
     """
 
     def encode(images: Tensor) -> dict[str, Tensor]:
-        normalised = (images - mean[:, None, None]) / std[:, None, None]
-        centred = normalised - normalised.mean((1, 2, 3), keepdim=True)
+        shape = (-1, *(1,) * (images.ndim - 2))
+        normalised = (images - mean.reshape(shape)) / std.reshape(shape)
+        centred = normalised - normalised.mean(tuple(range(1, images.ndim)), keepdim=True)
         return {"channel-normalised": normalised.flatten(1), "channel-normalised, centred per image": centred.flatten(1)}
 
     return encode
 
 
-def channel_statistics(source: Source, *, seed: int = 0, count: int = 2000) -> tuple[Tensor, Tensor]:
+def channel_statistics(source: Source, *, size: int = PIXEL_SIDE, seed: int = 0, count: int = 2000) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel over a sample of images, values in [0, 1].
 
     Args:
         source: the data set.
+        size: side of the images in pixels; time steps of sounds.
         seed: of the sample.
         count: maximum number of images.
     """
     rows = np.random.default_rng(seed).permutation(len(source))[:count]
-    images = central_square(load_images(source, np.sort(rows)), PIXEL_SIDE)
-    return images.mean((0, 2, 3)), images.std((0, 2, 3)).clamp(min=1e-3)
+    images = evaluation_view(source, size)(np.sort(rows))
+    rest = (0, *range(2, images.ndim))
+    return images.mean(rest), images.std(rest).clamp(min=1e-3)
 
 
 @torch.no_grad()
@@ -72,7 +74,7 @@ def estimate_statistics(phi: Representation, source: Source, *, seed: int = 0, c
     phi.backbone.train()
     rows = np.random.default_rng(seed).permutation(len(source))[:count]
     for part in np.array_split(rows, max(len(rows) // batch, 1)):
-        phi.features(central_square(load_images(source, part).map(lambda tensor: tensor.to(phi.device)), phi.size))
+        phi.features(evaluation_view(source, phi)(part))
     phi.backbone.eval()
     return True
 

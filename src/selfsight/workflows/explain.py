@@ -19,10 +19,11 @@ from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
 from selfsight.core.views import Images
 from selfsight.data.decode import Unreadable, decode
+from selfsight.data.evaluation_view import central_view, evaluation_view
 from selfsight.data.loader import load_images
 from selfsight.data.opening import open_source
 from selfsight.data.source import Source
-from selfsight.data.views.image.geometry import central_square, resize_whole
+from selfsight.data.views.image.geometry import resize_whole
 from selfsight.explain.attribution.explanation import Explanation, explain
 from selfsight.explain.checks.diagnosis import Diagnosis, diagnose
 from selfsight.explain.gallery import Gallery, inversions, maximisers
@@ -121,7 +122,7 @@ def _rows(text: str, phi: Representation) -> list[_Found]:
 
 def _fitted(pixels: Tensor, phi: Representation, *, whole: bool) -> Tensor:
     if not whole:
-        return central_square(Images(pixels[None], torch.zeros(1, dtype=torch.int64)), phi.size)[0]
+        return central_view(Images(pixels[None], torch.zeros(1, dtype=torch.int64)), phi.size)[0]
     return resize_whole(pixels, phi.size, phi.backbone.stride)
 
 
@@ -214,7 +215,7 @@ def sample_images(phi: Representation, path: Path, like: str | None, most: int) 
     """Central squares of at most ``most`` evenly spaced images of ``like``, by default of what the run was trained on."""
     source = learnt_from(path, phi.name) if like is None else open_source(like, size=phi.size)
     rows = np.linspace(0, len(source) - 1, min(most, len(source))).astype(np.int64)
-    return torch.cat([central_square(load_images(source, part), phi.size) for part in np.array_split(rows, -(-len(rows) // 500))])
+    return torch.cat([evaluation_view(source, phi.size)(part) for part in np.array_split(rows, -(-len(rows) // 500))])
 
 
 def explain_images(

@@ -41,7 +41,7 @@ class Spots:
         for place, row in enumerate(rows):
             top, left = self.places[row]
             images[place, self.kinds[row], top : top + 8, left : left + 8] = 200
-        return Batch(images, np.asarray(rows))
+        return Batch({"image": images}, np.asarray(rows))
 
     def truth(self, rows) -> Truth:
         return Truth()

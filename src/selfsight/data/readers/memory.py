@@ -1,41 +1,57 @@
 """Sources without a cache file: arrays in memory, and images that are rendered when read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Num
 
+from selfsight.core.errors import UsageError
 from selfsight.data.listing import digest
-from selfsight.data.source import Batch, LazySequence, Rows, Truth
+from selfsight.data.source import MODALITIES, Batch, LazySequence, Rows, Truth
 
-__all__ = ["ArraySource", "RenderedSource"]
+__all__ = ["ArraySource", "RenderedSource", "StreamSource"]
 
 
-class ArraySource:
-    """Images of one size in memory.
+class StreamSource:
+    """Images, clips or sounds in memory, with what accompanies them.
 
     Args:
-        images: all images (N, 3, H, W), 0 to 255.
+        streams: arrays by name, one row per sample. The first is learned from: ``image`` (N, C, H, W), ``clip`` (N, C, T, H, W) or ``sound``
+            (N, C, mel, T); any number of channels. Integers are uint8 or uint16; floating point is in [0, 1] for images and clips.
         truth: their ground truth.
         spec: the user's name for the data set.
-        names: one per image; numbers by default.
+        names: one per sample; numbers by default.
+
+    Raises:
+        UsageError: the first stream is no image, clip or sound, or the streams differ in length.
     """
 
     def __init__(
-        self, images: UInt8[np.ndarray, "sample 3 height width"], truth: Truth | None = None, *, spec: str = "array",
+        self, streams: Mapping[str, Num[np.ndarray, "sample ..."]], truth: Truth | None = None, *, spec: str = "array",
         names: Sequence[str] | None = None,
     ) -> None:  # fmt: skip
-        self.images, self.spec, self._truth = np.ascontiguousarray(images), spec, truth or Truth()
-        self._names = LazySequence(str, range(len(images))) if names is None else names
-        self.fingerprint = digest((spec, str(images.shape), self.images.tobytes()))
+        self.streams = {name: np.ascontiguousarray(values) for name, values in streams.items()}
+        self.modality, first = next(iter(self.streams.items()), ("", np.zeros(0)))
+        if self.modality not in MODALITIES or first.ndim != (5 if self.modality == "clip" else 4):
+            raise UsageError(
+                f"The first stream is {self.modality!r} with {first.ndim} dimensions.",
+                "Give image (N, C, H, W), clip (N, C, T, H, W) or sound (N, C, mel, T) first.",
+            )
+        if len({len(values) for values in self.streams.values()}) > 1:
+            raise UsageError("The streams differ in length.", "Every stream has one row per sample.")
+        self.spec, self._truth = spec, truth or Truth()
+        self._names = LazySequence(str, range(len(first))) if names is None else names
+        about = [f"{name} {values.shape} {values.dtype}" for name, values in self.streams.items()]
+        self.fingerprint = digest((spec, *about, *(values.tobytes() for values in self.streams.values())))
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.streams[self.modality])
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.images.shape[2], self.images.shape[3]
+        height, width = self.streams[self.modality].shape[-2:]
+        return height, width
 
     @property
     def names(self) -> Sequence[str]:
@@ -46,10 +62,29 @@ class ArraySource:
         return ()
 
     def read(self, rows: Rows) -> Batch:
-        return Batch(self.images[rows], np.asarray(rows, dtype=np.int64))
+        return Batch({name: values[rows] for name, values in self.streams.items()}, np.asarray(rows, dtype=np.int64))
 
     def truth(self, rows: Rows) -> Truth:
         return self._truth.take(rows)
+
+
+class ArraySource(StreamSource):
+    """Images of one size in memory.
+
+    Args:
+        images: all images (N, C, H, W): uint8 (0 to 255), uint16 (0 to 65,535) or floating point in [0, 1].
+        truth: their ground truth.
+        spec: the user's name for the data set.
+        names: one per image; numbers by default.
+    """
+
+    def __init__(
+        self, images: Num[np.ndarray, "sample channel height width"], truth: Truth | None = None, *, spec: str = "array",
+        names: Sequence[str] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__({"image": images}, truth, spec=spec, names=names)
+        self.images = self.streams["image"]
+        self.fingerprint = digest((spec, str(images.shape), self.images.tobytes()))
 
 
 class RenderedSource:
@@ -103,7 +138,7 @@ class RenderedSource:
         """Images of these rows, rendered or cached."""
         rows = np.asarray(rows, dtype=np.int64)
         if self.count * 3 * self.shape[0] * self.shape[1] > self.MOST_KEPT:
-            return Batch(self.render(rows), rows)
+            return Batch({"image": self.render(rows)}, rows)
         if self._kept is None:
             self._kept = np.empty((self.count, 3, *self.shape), dtype=np.uint8)
             self._made = np.zeros(self.count, dtype=bool)
@@ -112,7 +147,7 @@ class RenderedSource:
             if len(part):
                 self._kept[part] = self.render(part)
                 self._made[part] = True
-        return Batch(self._kept[rows], rows)
+        return Batch({"image": self._kept[rows]}, rows)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_kept", "_made")}

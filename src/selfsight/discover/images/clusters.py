@@ -17,9 +17,8 @@ from selfsight.bank.nearest import nearest
 from selfsight.bank.store import OUTPUT
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
-from selfsight.data.loader import load_images
+from selfsight.data.evaluation_view import evaluation_view
 from selfsight.data.source import Source
-from selfsight.data.views.image.geometry import central_square
 from selfsight.discover.images.grouping import Choice, choose_count, group
 from selfsight.discover.images.sheets import cluster_sheet, draw_choice
 from selfsight.discover.images.table import PIXELS
@@ -276,9 +275,7 @@ def image_vectors(phi: Representation, source: Source, method: str = "", banks: 
 def _small(source: Source, side: int) -> Float[np.ndarray, "picture value"]:
     """All pictures' central squares, so many pixels wide, as vectors."""
     rows = np.arange(len(source))
-    return torch.cat(
-        [central_square(load_images(source, part), side).flatten(1) for part in np.array_split(rows, max(len(rows) // 256, 1))]
-    ).numpy()
+    return torch.cat([evaluation_view(source, side)(part).flatten(1) for part in np.array_split(rows, max(len(rows) // 256, 1))]).numpy()
 
 
 def _known(rows: Int[np.ndarray, " member"], nearness: Float[np.ndarray, " picture"], above: Float[np.ndarray, " dim"]) -> Cluster:
@@ -292,7 +289,7 @@ def thumbnails(source: Source, rows: Int[np.ndarray, " row"], side: int = THUMB)
     """Small pictures by row: their central squares, so many pixels wide."""
     found: dict[int, np.ndarray] = {}
     for part in np.array_split(rows, max(len(rows) // 64, 1)) if len(rows) else []:
-        squares = (central_square(load_images(source, part), side) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        squares = (evaluation_view(source, side)(part) * 255).round().byte().permute(0, 2, 3, 1).numpy()
         found |= dict(zip(part.tolist(), squares, strict=True))
     return found
 

@@ -9,9 +9,8 @@ import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from selfsight.data.loader import load_images
+from selfsight.data.evaluation_view import evaluation_view
 from selfsight.data.source import Source
-from selfsight.data.views.image.geometry import central_square
 
 __all__ = ["Picture", "as_bytes", "central_squares", "heated", "save_heatmaps", "save_sheet"]
 
@@ -24,7 +23,7 @@ LEAST = 0.3
 
 def central_squares(source: Source, rows: np.ndarray, size: int) -> Float[torch.Tensor, "row channel size size2"]:
     """What a network sees of pictures: their middles."""
-    return central_square(load_images(source, rows), size)
+    return evaluation_view(source, size)(rows)
 
 
 def as_bytes(pixels: Float[torch.Tensor, "channel height width"]) -> Picture:

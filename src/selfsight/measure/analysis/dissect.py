@@ -23,9 +23,8 @@ from torch.nn.functional import interpolate
 from selfsight.core.clock import key
 from selfsight.core.errors import DataError
 from selfsight.core.representation import Representation
-from selfsight.data.loader import load_images
+from selfsight.data.evaluation_view import evaluation_view
 from selfsight.data.source import Source, Truth
-from selfsight.data.views.image.geometry import central_square
 
 __all__ = [
     "IOU",
@@ -233,7 +232,7 @@ def _activations(
     for start in range(0, len(source), batch):
         rows = np.arange(start, min(start + batch, len(source)))
         with torch.no_grad():
-            grid = phi.grid(central_square(load_images(source, rows), phi.size), layer).float().cpu()
+            grid = phi.grid(evaluation_view(source, phi)(rows), layer).float().cpu()
         yield grid if turn is None else torch.einsum("bchw,cd->bdhw", grid, turn), rows
 
 

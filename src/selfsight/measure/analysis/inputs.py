@@ -11,9 +11,8 @@ from torch import Tensor
 from selfsight.core.errors import UsageError
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
-from selfsight.data.loader import load_images
+from selfsight.data.evaluation_view import evaluation_view
 from selfsight.data.source import Source
-from selfsight.data.views.image.geometry import central_square
 from selfsight.measure.probes.layers import LabelPair
 
 __all__ = ["AnalysisInput", "central_images", "evenly_spaced_rows", "spatial_layers"]
@@ -60,7 +59,7 @@ def central_images(source: Source, rows: Int[np.ndarray, " row"], size: int) -> 
         rows: rows to read.
         size: side in pixels.
     """
-    return torch.cat([central_square(load_images(source, part), size) for part in np.array_split(rows, -(-len(rows) // 256))])
+    return torch.cat([evaluation_view(source, size)(part) for part in np.array_split(rows, -(-len(rows) // 256))])
 
 
 def spatial_layers(phi: Representation, names: Sequence[str] = ()) -> list[str]:

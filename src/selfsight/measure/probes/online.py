@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from selfsight.data.evaluation_view import central_view
 from selfsight.data.loader import load_images
 from selfsight.data.source import Source
-from selfsight.data.views.image.geometry import central_square
 from selfsight.engine.observe import StepEvent
 from selfsight.measure.probes.knn import vote
 
@@ -47,7 +47,7 @@ class OnlineKnn:
         rows = []
         for start in range(0, len(self.pictures), 256):
             part = self.pictures.map(lambda tensor, start=start: tensor[start : start + 256].to(device))
-            rows.append(method.backbone(central_square(part, self.size, normalise)).pooled.float().cpu())
+            rows.append(method.backbone(central_view(part, self.size, normalise)).pooled.float().cpu())
         method.train(was_training)
         features, half = torch.cat(rows).numpy(), len(self.labels) // 2
         predicted = vote(features[:half], self.labels[:half], features[half:])

@@ -26,11 +26,12 @@ from selfsight.core.clock import Clock, key
 from selfsight.core.errors import DataError
 from selfsight.core.method import Frame
 from selfsight.core.representation import Representation
+from selfsight.data.evaluation_view import evaluation_view
 from selfsight.data.loader import load_images
 from selfsight.data.source import Source, sample_rows
 from selfsight.data.views.image.blur import Blur
 from selfsight.data.views.image.colour import Jitter
-from selfsight.data.views.image.geometry import Crop, Normalise, central_square
+from selfsight.data.views.image.geometry import Crop, Normalise
 from selfsight.data.views.image.recipes import OneCrop, View
 from selfsight.measure.results import Features, Score, Scores
 
@@ -174,7 +175,7 @@ def detect_copies(
     originals, copies = [], []
     with torch.inference_mode():
         for part in _parts(rows):
-            originals.append(encoder(central_square(load_images(source, part).map(lambda tensor: tensor.to(phi.device)), phi.size))[OUTPUT])
+            originals.append(encoder(evaluation_view(source, phi)(part))[OUTPUT])
         for number, part in enumerate(_parts(rows[chosen_queries])):
             drawn = recipe.draw(len(part), Clock(seed=key(seed, 0xC0B1), step=number), Frame(phi.size, 1))
             copies.append(encoder(recipe.make(load_images(source, part), drawn).large[0].clamp(0, 1).to(phi.device))[OUTPUT])

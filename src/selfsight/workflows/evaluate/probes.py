@@ -22,8 +22,7 @@ from selfsight.core.representation import Representation
 from selfsight.core.views import Images
 from selfsight.data.loader import load_images
 from selfsight.data.source import Source, Truth
-from selfsight.data.views.image.geometry import Normalise
-from selfsight.data.views.image.recipes import PLAIN, TwoCrops
+from selfsight.data.views.alignment import ALIGNMENT_VIEWS
 from selfsight.measure.analysis.inputs import AnalysisInput
 from selfsight.measure.baselines import PIXEL_SIDE, channel_statistics, pixel_encoder, untrained_networks
 from selfsight.measure.probes.geometry import ROWS
@@ -37,8 +36,6 @@ from selfsight.workflows.evaluate.analyses.table import ANALYSES
 __all__ = ["EvaluationResult", "evaluate", "select_probes"]
 
 LOWER_IS_BETTER = {"alignment", "uniformity"}
-ALIGNMENT_VIEWS = TwoCrops(PLAIN, PLAIN, Normalise((0.0,) * 3, (1.0,) * 3))
-"""The two crops of a picture whose features shall be aligned; pixels in [0, 1]."""
 NETWORK_SEEDS = 2
 VERSION = 2
 """Raised when a probe or a floor changes, so that cached floors are made again."""
@@ -138,10 +135,12 @@ class _Parts:
         found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
         for number, part in enumerate(np.array_split(np.sort(rows), max(len(rows) // 256, 1))):
             pictures: Images = load_images(self.test, part)
-            drawn = ALIGNMENT_VIEWS.draw(len(part), Clock(seed=key(0, 0x7121), step=number), Frame(size, 1))
-            left, right = ALIGNMENT_VIEWS.make(pictures, drawn).large
+            recipe = ALIGNMENT_VIEWS[pictures.modality]
+            drawn = recipe.draw(len(part), Clock(seed=key(0, 0x7121), step=number), Frame(size, 1))
+            left, right = recipe.make(pictures, drawn).large
             with torch.inference_mode():
-                pair = [encoder(view.clamp(0, 1).to(device) if device else view.clamp(0, 1)) for view in (left, right)]
+                views = (left, right) if pictures.modality == "sound" else (left.clamp(0, 1), right.clamp(0, 1))
+                pair = [encoder(view.to(device) if device else view) for view in views]
             for name in pair[0]:
                 found.setdefault(name, []).append((pair[0][name].float().cpu().numpy(), pair[1][name].float().cpu().numpy()))
         return {name: (np.concatenate([a for a, _ in rows]), np.concatenate([b for _, b in rows])) for name, rows in found.items()}
@@ -314,8 +313,9 @@ def _untrained(phi: Representation, parts: _Parts, names: Sequence[str], bf16: b
 
 
 def _pixels(phi: Representation, parts: _Parts, names: Sequence[str], bf16: bool) -> Forms:  # noqa: ARG001, FBT001
-    encoder = pixel_encoder(*channel_statistics(parts.train))
-    features = parts.features(encoder, PIXEL_SIDE)
+    size = phi.size if phi.backbone.modality == "sound" else PIXEL_SIDE  # a spectrogram is compared at its full length
+    encoder = pixel_encoder(*channel_statistics(parts.train, size=size))
+    features = parts.features(encoder, size)
     return {form: [{name: PROBES.load(name)(found).values for name in names}] for form, found in features.items()}
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from selfsight.core.errors import UsageError
 from selfsight.core.views import Images
-from selfsight.data.views.image.geometry import central_square
+from selfsight.data.evaluation_view import central_view
 from selfsight.explorer.worker.request import JobContext
 
 __all__ = ["run"]
@@ -32,6 +32,6 @@ def run(job: JobContext) -> dict[str, Any]:
         left, top, right, bottom = (round(part * side) for part, side in zip(request.box, levels.shape[1::-1] * 2, strict=True))
         levels = levels[min(top, bottom - 1) : max(bottom, top + 1), min(left, right - 1) : max(right, left + 1)]
     pixels = torch.from_numpy(np.ascontiguousarray(levels)).permute(2, 0, 1)[None]
-    view = central_square(Images(pixels, torch.zeros(1, dtype=torch.long)), job.phi.size)
+    view = central_view(Images(pixels, torch.zeros(1, dtype=torch.long)), job.phi.size)
     vector = job.phi.pooled(view, request.inner_layer)[0].float().cpu().numpy()
     return {"vector": [round(float(value), 6) for value in vector], "network": request.network, "layer": request.layer, "files": []}
