@@ -138,7 +138,7 @@ def test_a_place_without_a_neighbour_does_no_harm():
 
 def test_what_cannot_be_done_is_refused():
     graph = affinity_graph(blocks([3, 3], 1.0, 0.1))
-    with pytest.raises(UsageError, match="6 vectors are asked of 6 places") as refusal:
+    with pytest.raises(UsageError, match="6 vectors cannot be computed for 6 locations") as refusal:
         spectrum(graph, 6)
     assert "1 to 5" in refusal.value.remedy
     with pytest.raises(UsageError, match="does not hold"):

@@ -1,1 +1,1 @@
-"""Dense features: one vector a location, their affinities, eigenvectors, correspondences and propagation."""
+"""Dense features: one vector per location, their affinities, eigenvectors, correspondences and propagation."""

@@ -1,4 +1,4 @@
-"""How alike the places of a picture are: by features of any layer and facet, and by colour."""
+"""Affinities between the locations of an image: by features of any layer and facet, and by colour."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ Affinity = Float[Tensor, "batch place place"]
 DenseFeatures = Float[Tensor, "batch dim rows columns"]
 
 NEIGHBOURS = ((20, 2.0), (10, 0.1))
-"""Of a colour: how many, and what a picture's side counts beside the range of a colour (Melas-Kyriazi et al. 2022)."""
+"""Colour neighbours: their number, and the weight of position relative to colour (Melas-Kyriazi et al. 2022)."""
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A symmetric affinity W of places, as what a spectral method needs of it.
+    """A symmetric affinity matrix W of locations, as spectral methods use it.
 
     Attributes:
-        times: ``x W`` for rows x (batch, row, place): memory is read along its lines, which is twice as fast as ``W x``.
-        degrees: the sums of its rows, (batch, place), none below 0.
-        dense: the matrix, where it is held.
+        times: function from rows x to ``x W`` (batch, row, place); it reads W row by row, which is twice as fast as ``W x``.
+        degrees: row sums (batch, place), not negative.
+        dense: the matrix, if it is stored.
     """
 
     times: Callable[[Tensor], Tensor]
@@ -46,90 +46,99 @@ def location_features(
     facet: Facet = "auto",
     block: int = -1,
 ) -> DenseFeatures:
-    """One vector a place.
+    """Dense features: one vector per location.
 
     Args:
         phi: the representation.
-        images: whose sides are multiples of the network's stride.
-        layer: a layer's output, instead of a facet.
-        facet: of an attention block: keys (as most that find objects use), queries, values; token: the network's last grid;
-            auto: keys where there is attention, else the last grid.
-        block: which block, from the end with -1.
+        images: images ``(B, C, H, W)``, uint8 or in [0, 1]; sides are multiples of the network's stride.
+        layer: output of this layer instead of a facet.
+        facet: of an attention block: keys (the usual choice for object discovery), queries or values; token: the last feature map;
+            auto: keys if the network has attention, otherwise the last feature map.
+        block: index of the block; negative from the end.
+
+    Returns:
+        Features ``(B, D, rows, columns)``.
 
     Raises:
-        UsageError: the network has no such layer, block or facet.
+        UsageError: the network does not have the layer, block or facet.
     """
     if layer is not None and facet not in ("auto", "token"):
-        raise UsageError(f"The layer {layer!r} has no {facet}s to choose.", "Name a layer, or a facet and a block.")
+        raise UsageError(f"The layer {layer!r} has no {facet}s to choose.", "Set either a layer, or a facet and a block.")
     if layer is not None or facet == "token" or (facet == "auto" and not phi.has_attention):
         return phi.grid(images, layer)
     return phi.facet(images, "key" if facet == "auto" else facet, block)
 
 
 def cosines(features: DenseFeatures) -> Affinity:
-    """``W_ij = cos(f_i, f_j)``, negative ones and all."""
+    """Cosine similarities ``W_ij = cos(f_i, f_j)``, including negative ones."""
     unit = normalize(features.flatten(2), dim=1)
     return unit.transpose(1, 2) @ unit
 
 
 def affinity_graph(weights: Affinity) -> Graph:
-    """A graph of a matrix, whose negative weights are taken as none."""
-    kept = weights.clamp(min=0)
-    return Graph(lambda given: given @ kept, kept.sum(2), kept)
+    """The graph of an affinity matrix, with negative weights set to zero."""
+    positive = weights.clamp(min=0)
+    return Graph(lambda rows: rows @ positive, positive.sum(2), positive)
 
 
 def chunked_graph(features: DenseFeatures, rows: int = 2048) -> Graph:
-    """The graph of positive cosines, made again for every product, some rows at a time: for pictures of many places."""
+    """The graph of positive cosines, recomputed block by block for every product instead of stored; for many locations.
+
+    Args:
+        features: dense features ``(B, D, rows, columns)``.
+        rows: locations per block.
+    """
     unit = normalize(features.flatten(2), dim=1)
 
-    def times(given: Tensor) -> Tensor:
+    def times(vectors: Tensor) -> Tensor:
         blocks = unit.split(rows, 2)
-        return torch.cat([given @ (unit.transpose(1, 2) @ block).clamp(min=0) for block in blocks], 2)
+        return torch.cat([vectors @ (unit.transpose(1, 2) @ block).clamp(min=0) for block in blocks], 2)
 
     return Graph(times, times(torch.ones_like(unit[:, :1]))[:, 0])
 
 
 def nystrom_graph(features: DenseFeatures, count: int, *, seed: int = 0) -> Graph:
-    """Positive cosines of all places to some, and from these to all: Nyström's ``W ≈ C M⁺ Cᵀ`` (Fowlkes et al. 2004, IEEE PAMI 26).
+    """Nyström approximation ``W ≈ C M⁺ Cᵀ`` of positive cosines with landmark locations (Fowlkes et al. 2004, IEEE PAMI 26).
 
-    Exact where all places are landmarks. ``M⁺`` drops directions below 1e-5 of the largest.
+    Exact if all locations are landmarks. ``M⁺`` discards directions below 1e-5 of the largest eigenvalue.
 
     Args:
-        features: one vector a place.
-        count: how many landmarks, drawn once for all pictures.
-        seed: of the draw.
+        features: dense features ``(B, D, rows, columns)``.
+        count: number of landmarks, the same for all images.
+        seed: seed of the draw.
     """
     unit = normalize(features.flatten(2), dim=1)
-    drawn = torch.randperm(unit.shape[2], generator=torch.Generator().manual_seed(seed))[:count].sort().values.to(unit.device)
-    some = unit[:, :, drawn]
-    columns = (unit.transpose(1, 2) @ some).clamp(min=0)
-    inverse = torch.linalg.pinv((some.transpose(1, 2) @ some).clamp(min=0).double(), rtol=1e-5, hermitian=True).to(unit.dtype)
+    indices = torch.randperm(unit.shape[2], generator=torch.Generator().manual_seed(seed))[:count].sort().values.to(unit.device)
+    landmarks = unit[:, :, indices]
+    columns = (unit.transpose(1, 2) @ landmarks).clamp(min=0)
+    inverse = torch.linalg.pinv((landmarks.transpose(1, 2) @ landmarks).clamp(min=0).double(), rtol=1e-5, hermitian=True).to(unit.dtype)
 
-    def times(given: Tensor) -> Tensor:
-        return given @ columns @ inverse @ columns.transpose(1, 2)
+    def times(vectors: Tensor) -> Tensor:
+        return vectors @ columns @ inverse @ columns.transpose(1, 2)
 
     return Graph(times, times(torch.ones_like(unit[:, :1]))[:, 0].clamp(min=0))
 
 
 def colour_affinity(images: Float[Tensor, "batch 3 height width"], rows: int, columns: int) -> Affinity:
-    """Neighbours in colour and place, counted: of the matting Laplacian with nearest neighbours (Chen, Li & Tang 2013).
+    """Nearest-neighbour affinity in colour and position, as in KNN matting (Chen, Li & Tang 2013).
 
-    ``W_ij`` counts how often i is among the nearest of j and j among those of i (each its own nearest too) in two graphs over
-    (red, green, blue, s x, s y): 20 neighbours with s = 2 and 10 with s = 0.1, as Melas-Kyriazi et al. 2022 (arXiv:2205.07839)
-    use it. All weights of a picture of N > 20 places sum to 60 N.
+    ``W_ij`` counts how often i is among the nearest neighbours of j and j among those of i (each its own neighbour too) in two graphs over
+    (red, green, blue, s x, s y): 20 neighbours with s = 2 and 10 with s = 0.1, as in Melas-Kyriazi et al. 2022 (arXiv:2205.07839). All
+    weights of an image of N > 20 locations sum to 60 N.
 
     Args:
-        images: in [0, 1]; they are averaged over each place.
-        rows, columns: of places.
+        images: images ``(B, 3, H, W)`` in [0, 1], averaged over each location.
+        rows: rows of locations.
+        columns: columns of locations.
     """
-    small = adaptive_avg_pool2d(images.float(), (rows, columns)).flatten(2).transpose(1, 2)
+    colours = adaptive_avg_pool2d(images.float(), (rows, columns)).flatten(2).transpose(1, 2)
     down, across = (torch.linspace(0, 1, count, device=images.device) for count in (rows, columns))
-    places = torch.cartesian_prod(down, across).flip(1).expand(len(images), -1, 2)
+    positions = torch.cartesian_prod(down, across).flip(1).expand(len(images), -1, 2)
     count = rows * columns
-    found = torch.zeros(len(images), count, count, device=images.device)
-    for most, weight in NEIGHBOURS:
-        points = torch.cat([small, weight * places], 2)
-        near = torch.cdist(points, points).topk(min(most, count), dim=2, largest=False).indices
-        one = torch.zeros_like(found).scatter_(2, near, 1.0)
-        found += one + one.transpose(1, 2)
-    return found
+    affinity = torch.zeros(len(images), count, count, device=images.device)
+    for neighbours, weight in NEIGHBOURS:
+        points = torch.cat([colours, weight * positions], 2)
+        nearest = torch.cdist(points, points).topk(min(neighbours, count), dim=2, largest=False).indices
+        adjacency = torch.zeros_like(affinity).scatter_(2, nearest, 1.0)
+        affinity += adjacency + adjacency.transpose(1, 2)
+    return affinity

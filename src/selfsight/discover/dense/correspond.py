@@ -1,4 +1,4 @@
-"""The same point in two pictures: dense descriptors, best buddies, and points carried from one to the other."""
+"""Correspondences between images: dense descriptors, best-buddy pairs, and transfer of points."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,54 +18,73 @@ __all__ = ["best_buddies", "log_binned", "points_of", "token_stride", "transfer"
 
 @contextmanager
 def token_stride(phi: Representation, stride: int) -> Iterator[None]:
-    """While it lasts a vision transformer has a token every ``stride`` pixels, from patches that overlap (Amir et al. 2021, arXiv:2112.05814).
+    """Overlapping patches for a vision transformer inside a ``with`` block (Amir et al. 2021, arXiv:2112.05814).
 
-    Pictures are continued at their borders, so that token i has its middle at ``stride (i + ½)``, as without overlap. At the
-    network's own stride nothing changes. Sides have to be multiples of the patch.
+    Images are extended at their borders, so that token i is centred at ``stride (i + ½)``, as without overlap. The network's own stride
+    changes nothing. The sides of images must be multiples of the patch size.
+
+    Args:
+        phi: the representation, a vision transformer.
+        stride: pixels between neighbouring tokens, a divisor of the patch size.
 
     Raises:
-        UsageError: the network has no patches, or their side is no multiple of ``stride``.
+        UsageError: the network has no patches, or their size is not a multiple of ``stride``.
     """
     backbone: Any = phi.backbone
     conv = next((module for name, module in backbone.named_modules() if "patch_embed" in name and isinstance(module, nn.Conv2d)), None)
     if conv is None or not phi.has_attention:
-        raise UsageError(f"{phi.name} has no patches that could overlap.", "Ask a vision transformer, or look at a larger --side.")
-    patch, before = conv.kernel_size[0], (conv.stride, backbone.stride)
+        raise UsageError(f"{phi.name} has no patches that could overlap.", "Use a vision transformer, or a larger --side.")
+    patch, original = conv.kernel_size[0], (conv.stride, backbone.stride)
     if stride < 1 or patch % stride:
         raise UsageError(f"Patches of {patch} px cannot begin every {stride} px.", f"Choose a divisor of {patch}.")
     low = (patch - stride) // 2
-    around = (low, patch - stride - low) * 2
-    hook = conv.register_forward_pre_hook(lambda _, given: (pad(given[0], around, mode="replicate"),))
+    padding = (low, patch - stride - low) * 2
+    hook = conv.register_forward_pre_hook(lambda _, args: (pad(args[0], padding, mode="replicate"),))
     try:
         conv.stride, backbone.stride = (stride, stride), stride
         yield
     finally:
         hook.remove()
-        conv.stride, backbone.stride = before
+        conv.stride, backbone.stride = original
 
 
 def log_binned(features: Float[Tensor, "batch dim rows columns"], rings: int = 2) -> Float[Tensor, "batch bins rows columns"]:
-    """A place and what lies around it, ever coarser with distance (Amir et al. 2021, arXiv:2112.05814): ``(1 + 8 rings) dim`` numbers.
+    """Log-binned descriptors: each location with its surroundings, coarser with distance (Amir et al. 2021, arXiv:2112.05814).
 
-    Ring k is the mean over ``3^k`` x ``3^k`` places, at the eight neighbours that are ``3^k`` places off; beyond the border the
-    nearest place stands in.
+    Ring k is the mean over ``3^k`` x ``3^k`` locations at the eight neighbours at a distance of ``3^k``; the border is replicated.
+
+    Args:
+        features: dense features ``(B, D, rows, columns)``.
+        rings: number of rings.
+
+    Returns:
+        ``(B, (1 + 8 rings) D, rows, columns)``.
     """
     rows, columns = features.shape[2:]
-    found = [features]
+    descriptors = [features]
     for ring in range(rings):
         step = 3**ring
-        middle = avg_pool2d(features, step, 1, step // 2, count_include_pad=False) if ring else features
+        pooled = avg_pool2d(features, step, 1, step // 2, count_include_pad=False) if ring else features
         for down in (-step, 0, step):
             for across in (-step, 0, step):
                 if down or across:
                     y = (torch.arange(rows) + down).clamp(0, rows - 1)
                     x = (torch.arange(columns) + across).clamp(0, columns - 1)
-                    found.append(middle[:, :, y[:, None], x])
-    return torch.cat(found, 1)
+                    descriptors.append(pooled[:, :, y[:, None], x])
+    return torch.cat(descriptors, 1)
 
 
 def points_of(places: Int[np.ndarray, " point"], shape: tuple[int, int], size: tuple[int, int]) -> Float[np.ndarray, "point 2"]:
-    """The middle (x, y) in pixels of places, counted along rows, of a grid over a picture of some size (height, width)."""
+    """Centres of locations in pixels.
+
+    Args:
+        places: flat indices of the locations, row by row.
+        shape: rows and columns of locations.
+        size: height and width of the image in pixels.
+
+    Returns:
+        ``(point, 2)`` x and y.
+    """
     down, across = np.divmod(np.asarray(places), shape[1])
     return np.stack([(across + 0.5) * size[1] / shape[1], (down + 0.5) * size[0] / shape[0]], 1)
 
@@ -77,29 +96,36 @@ def best_buddies(
     seen: tuple[Bool[Tensor, " place"], Bool[Tensor, " place2"]] | None = None,
     most: int | None = None,
 ) -> Int[np.ndarray, "pair 2"]:
-    """Places of two pictures each of which is the other's nearest by cosine, the most alike first (Amir et al. 2021).
+    """Mutual nearest neighbours of two images by cosine similarity, the most similar pair first (Amir et al. 2021).
 
     Args:
-        left, right: features of places.
-        seen: which places count, such as those of an object; all by default.
-        most: so many pairs at most, spread out: k-means over the joined features makes so many groups, and the most alike of each
-            is taken.
+        left: features ``(D, place)`` of the first image.
+        right: features ``(D, place2)`` of the second image.
+        seen: masks of the locations that are considered, such as those of an object; None: all.
+        most: maximum number of pairs, spread out: k-means over the joined features, and the most similar pair of each cluster; None: all.
+
+    Returns:
+        ``(pair, 2)`` location indices in both images.
     """
-    alike = normalize(left, dim=0).T @ normalize(right, dim=0)
+    similarity = normalize(left, dim=0).T @ normalize(right, dim=0)
     if seen is not None:
-        alike = alike.masked_fill(~(seen[0][:, None] & seen[1]), -torch.inf)
-    there, back = alike.argmax(1), alike.argmax(0)
-    own = torch.arange(len(there), device=there.device)
-    mutual = (back[there] == own) & alike[own, there].isfinite()
-    pairs, value = torch.stack([own, there], 1)[mutual], alike[own, there][mutual]
+        similarity = similarity.masked_fill(~(seen[0][:, None] & seen[1]), -torch.inf)
+    nearest, back = similarity.argmax(1), similarity.argmax(0)
+    indices = torch.arange(len(nearest), device=nearest.device)
+    mutual = (back[nearest] == indices) & similarity[indices, nearest].isfinite()
+    pairs, pair_similarity = torch.stack([indices, nearest], 1)[mutual], similarity[indices, nearest][mutual]
     if most is not None and len(pairs) > most:
         from selfsight.objectives.assign import kmeans
 
         joined = torch.cat([normalize(left[:, pairs[:, 0]], dim=0), normalize(right[:, pairs[:, 1]], dim=0)]).T
         group = kmeans(joined.float(), most).labels
-        best = [int(torch.where(group == one, value, -torch.inf).argmax()) for one in range(most) if bool((group == one).any())]
-        pairs, value = pairs[best], value[best]
-    return pairs[value.argsort(descending=True, stable=True)].cpu().numpy()
+        best = [
+            int(torch.where(group == number, pair_similarity, -torch.inf).argmax())
+            for number in range(most)
+            if bool((group == number).any())
+        ]
+        pairs, pair_similarity = pairs[best], pair_similarity[best]
+    return pairs[pair_similarity.argsort(descending=True, stable=True)].cpu().numpy()
 
 
 def transfer(
@@ -108,20 +134,24 @@ def transfer(
     right: Float[Tensor, "dim rows2 columns2"],
     sizes: tuple[tuple[int, int], tuple[int, int]],
 ) -> Float[np.ndarray, "point 2"]:
-    """Where points of one picture lie in another: the pixel whose feature is most alike by cosine.
+    """Transfer points to another image: the pixel with the most similar feature by cosine.
 
-    The feature of a point is interpolated from the middles of the places around it. Cosines with the other picture's places are
-    upsampled to its pixels; the middle of the pixel with the largest is given.
+    The feature of a point is interpolated between location centres. Cosines with the locations of the other image are upsampled to its
+    pixels; the result is the centre of the best pixel.
 
     Args:
-        points: x and y in pixels of the first picture.
-        left, right: features of both.
+        points: ``(point, 2)`` x and y in pixels of the first image.
+        left: features ``(D, rows, columns)`` of the first image.
+        right: features ``(D, rows2, columns2)`` of the second image.
         sizes: (height, width) of both in pixels.
+
+    Returns:
+        ``(point, 2)`` x and y in pixels of the second image.
     """
     (height, width), (height2, width2) = sizes
-    at = torch.from_numpy(np.asarray(points, dtype=np.float64) / (width, height) * 2 - 1).to(left)
-    asked = grid_sample(left[None], at[None, None], mode="bilinear", padding_mode="border", align_corners=False)[0, :, 0]
-    alike = torch.einsum("dp,drc->prc", normalize(asked, dim=0), normalize(right, dim=0))
-    fine = interpolate(alike[None], (height2, width2), mode="bilinear")[0]
-    best = fine.flatten(1).argmax(1).cpu().numpy()
+    grid = torch.from_numpy(np.asarray(points, dtype=np.float64) / (width, height) * 2 - 1).to(left)
+    queries = grid_sample(left[None], grid[None, None], mode="bilinear", padding_mode="border", align_corners=False)[0, :, 0]
+    similarity = torch.einsum("dp,drc->prc", normalize(queries, dim=0), normalize(right, dim=0))
+    upsampled = interpolate(similarity[None], (height2, width2), mode="bilinear")[0]
+    best = upsampled.flatten(1).argmax(1).cpu().numpy()
     return np.stack([best % width2 + 0.5, best // width2 + 0.5], 1)

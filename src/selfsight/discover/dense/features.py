@@ -1,4 +1,4 @@
-"""Pictures as discoveries look at them: whole, at one scale, with what the representation says of every place."""
+"""Dense features of the images of a data set, computed in batches of one shape at one scale."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -26,22 +26,24 @@ __all__ = ["FeatureBatch", "FeatureSpec", "Size", "iter_feature_batches"]
 Size = tuple[int, int]
 SPECTRUM = ("values", "vectors", "degrees", "residual")
 _Read = tuple[int, Tensor, Size, Size]
-"""A row, its pixels, the size of its file and that of what was read."""
+"""A row, its pixels, the size of the image file, and the size of the image as read."""
 
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """How pictures are looked at.
+    """Settings of dense features.
 
     Attributes:
-        size: the shorter side in pixels; None: that of the network. The other keeps the proportions; both are rounded to strides.
-        layer, facet, block: which features; see ``affinity.location_features``.
-        centred: whether the mean over a picture's places is taken off; None: where there is no attention, for what comes out of a
-            rectifier points one way everywhere.
-        colour: the weight of likeness in colour and place beside that of features.
-        vectors: eigenvectors that are found after the constant one.
-        stride: pixels from one token of a vision transformer to the next (``correspond.token_stride``); None: its own.
-        rings: of what lies around a place, joined to its vector (``correspond.log_binned``).
+        size: shorter side in pixels; None: that of the network. The aspect ratio is kept; both sides are rounded to the stride.
+        layer: see ``affinity.location_features``.
+        facet: see ``affinity.location_features``.
+        block: see ``affinity.location_features``.
+        centred: subtract the mean over the locations of an image; None: if the network has no attention, because features after a rectifier
+            share a direction.
+        colour: weight of the affinity in colour and position relative to that of features.
+        vectors: number of eigenvectors after the constant one.
+        stride: pixels between tokens of a vision transformer (``correspond.token_stride``); None: its own.
+        rings: rings of surroundings that are appended to each vector (``correspond.log_binned``).
     """
 
     size: int | None = None
@@ -57,17 +59,17 @@ class FeatureSpec:
 
 @dataclass(frozen=True)
 class FeatureBatch:
-    """Some pictures of one shape; all that is asked about them is worked out once.
+    """Images of one shape; all derived quantities are computed once.
 
     Attributes:
         phi: the representation.
         pixels: (batch, 3, height, width) in [0, 1], sides multiples of the stride.
-        feature_spec: how.
-        rows: which of the data set they are.
-        sizes: (height, width) of the picture files in pixels.
-        read: (height, width) as the data set gives them, in whose pixels it knows the truth.
-        names: what they are called.
-        kept: where their eigenvectors are kept, if anywhere.
+        spec: settings of the features.
+        rows: rows in the data set.
+        sizes: (height, width) of the image files in pixels.
+        read: (height, width) of the images as read, in whose pixels annotations are given.
+        names: names of the images.
+        cache: where eigenvectors are cached; None: nowhere.
     """
 
     phi: Representation
@@ -84,44 +86,44 @@ class FeatureBatch:
 
     @cached_property
     def features(self) -> DenseFeatures:
-        """One vector a place."""
-        look = self.spec
+        """Dense features, one vector per location."""
+        spec = self.spec
         with self._at_stride():
-            found = location_features(self.phi, self.pixels, layer=look.layer, facet=look.facet, block=look.block).float()
-        found = log_binned(found, look.rings) if look.rings else found
-        centred = not self.phi.has_attention if look.centred is None else look.centred
-        return found - found.mean((2, 3), keepdim=True) if centred else found
+            features = location_features(self.phi, self.pixels, layer=spec.layer, facet=spec.facet, block=spec.block).float()
+        features = log_binned(features, spec.rings) if spec.rings else features
+        centred = not self.phi.has_attention if spec.centred is None else spec.centred
+        return features - features.mean((2, 3), keepdim=True) if centred else features
 
     def _at_stride(self) -> AbstractContextManager[None]:
         return token_stride(self.phi, self.spec.stride) if self.spec.stride else nullcontext()
 
     def small(self, most: int) -> list[UInt8[np.ndarray, "height width 3"]]:
-        """The first pictures, to be shown."""
+        """Thumbnails of the first images."""
         return list((self.pixels[:most] * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
 
     @cached_property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns of places."""
-        kept = self.cache.read("spectrum", self.rows) if self.cache else None
-        rows, columns = self.features.shape[2:] if kept is None else kept["shape"].tolist()
+        """Rows and columns of locations."""
+        cached = self.cache.read("spectrum", self.rows) if self.cache else None
+        rows, columns = self.features.shape[2:] if cached is None else cached["shape"].tolist()
         return rows, columns
 
     @cached_property
     def cosines(self) -> Float[Tensor, "batch place place"]:
-        """How alike the features of places are."""
+        """Cosine similarities between the features of locations."""
         return cosines(self.features)
 
     @cached_property
     def spectrum(self) -> Spectrum:
-        """The smoothest eigenvectors over the places (Melas-Kyriazi et al. 2022, arXiv:2205.07839)."""
+        """Smoothest eigenvectors over locations (Melas-Kyriazi et al. 2022, arXiv:2205.07839)."""
         if self.cache is None:
             return self._compute_spectrum()
-        kept = self.cache.get_or_compute(
-            "spectrum", self.rows, self._arrays, fits=lambda found: found["values"].shape[1] > self._vectors(found["shape"])
+        cached = self.cache.get_or_compute(
+            "spectrum", self.rows, self._arrays, fits=lambda arrays: arrays["values"].shape[1] > self._vectors(arrays["shape"])
         )
-        wanted = self._vectors(kept["shape"]) + 1
-        values, vectors, degrees, residual = (torch.from_numpy(kept[name]).to(self.pixels.device) for name in SPECTRUM)
-        return Spectrum(values[:, :wanted], vectors[:, :wanted], degrees, residual)
+        count = self._vectors(cached["shape"]) + 1
+        values, vectors, degrees, residual = (torch.from_numpy(cached[name]).to(self.pixels.device) for name in SPECTRUM)
+        return Spectrum(values[:, :count], vectors[:, :count], degrees, residual)
 
     def _vectors(self, shape: Sequence[int] | np.ndarray) -> int:
         return min(self.spec.vectors, int(np.prod(shape)) - 1)
@@ -133,60 +135,60 @@ class FeatureBatch:
         return spectrum(affinity_graph(weights), self._vectors(self.features.shape[2:]))
 
     def _arrays(self) -> Arrays:
-        found = self._compute_spectrum()
-        return {name: getattr(found, name).cpu().numpy() for name in SPECTRUM} | {"shape": np.array(self.features.shape[2:])}
+        result = self._compute_spectrum()
+        return {name: getattr(result, name).cpu().numpy() for name in SPECTRUM} | {"shape": np.array(self.features.shape[2:])}
 
     @cached_property
     def attention(self) -> Float[Tensor, "batch head rows columns"]:
-        """How much the class token looks at each place, by head.
+        """Attention of the class token to each location, per head.
 
         Raises:
             UsageError: the network has no attention, or no class token.
         """
         prefix = getattr(self.phi.backbone, "prefix", 0)
         if self.phi.has_attention and not prefix:
-            raise UsageError(f"{self.phi.name} has no class token that looks at places.", "Use cut, fiedler, lost or mask_cut.")
+            raise UsageError(f"{self.phi.name} has no class token that attends to locations.", "Use cut, fiedler, lost or mask_cut.")
         with self._at_stride():
-            feature_batch = self.phi.attention(self.pixels, self.spec.block)[:, :, 0, prefix:]
+            weights = self.phi.attention(self.pixels, self.spec.block)[:, :, 0, prefix:]
             rows, columns = (side // self.phi.backbone.stride for side in self.pixels.shape[2:])
-        return feature_batch.float().unflatten(2, (rows, columns))
+        return weights.float().unflatten(2, (rows, columns))
 
 
 def iter_feature_batches(
     phi: Representation, source: Source, spec: FeatureSpec, *, rows: Rows | None = None, cache: Path | None = None, batch: int = 16
 ) -> Iterator[FeatureBatch]:
-    """The pictures of a source in batches of one shape, in their order.
+    """Iterate over the images of a data set, in batches of one shape and in order.
 
     Args:
         phi: the representation.
         source: the data set.
-        feature_spec: how they are looked at.
-        rows: which of them; all by default.
-        kept: a folder in which what is worked out is kept, for any number of representations and data sets.
-        batch: how many at once at most.
+        spec: settings of the features.
+        rows: rows to read; None: all.
+        cache: folder of cached results, for any number of representations and data sets; None: no cache.
+        batch: maximum batch size.
     """
-    wanted = np.arange(len(source)) if rows is None else rows
-    names, waiting = source.names, list[_Read]()
+    indices = np.arange(len(source)) if rows is None else rows
+    names, pending = source.names, list[_Read]()
     store = DiskCache(cache / _cache_key(phi, source, spec)) if cache else None
-    for row in wanted:
-        given = source.read(np.array([row]))
-        height, width = given.images.shape[2:] if given.extent is None else given.extent[0].tolist()
-        pixels = torch.from_numpy(np.ascontiguousarray(given.images[0, :, :height, :width]))
-        one = resize_whole(pixels, spec.size or phi.size, phi.backbone.stride)
-        if waiting and (len(waiting) == batch or waiting[0][1].shape != one.shape):
-            yield _make_batch(phi, spec, waiting, names, store)
-            waiting = []
-        own = (height, width) if given.own is None else (int(given.own[0, 0]), int(given.own[0, 1]))
-        waiting.append((int(row), one, own, (height, width)))
-    if waiting:
-        yield _make_batch(phi, spec, waiting, names, store)
+    for row in indices:
+        item = source.read(np.array([row]))
+        height, width = item.images.shape[2:] if item.extent is None else item.extent[0].tolist()
+        pixels = torch.from_numpy(np.ascontiguousarray(item.images[0, :, :height, :width]))
+        image = resize_whole(pixels, spec.size or phi.size, phi.backbone.stride)
+        if pending and (len(pending) == batch or pending[0][1].shape != image.shape):
+            yield _make_batch(phi, spec, pending, names, store)
+            pending = []
+        file_size = (height, width) if item.own is None else (int(item.own[0, 0]), int(item.own[0, 1]))
+        pending.append((int(row), image, file_size, (height, width)))
+    if pending:
+        yield _make_batch(phi, spec, pending, names, store)
 
 
-def _cache_key(phi: Representation, source: Source, look: FeatureSpec) -> str:
-    """Of everything that eigenvectors follow from but their number."""
-    return cache_key(fingerprint(phi), source.fingerprint, replace(look, vectors=0), phi.backbone.stride)
+def _cache_key(phi: Representation, source: Source, spec: FeatureSpec) -> str:
+    """Key of everything that determines eigenvectors except their number."""
+    return cache_key(fingerprint(phi), source.fingerprint, replace(spec, vectors=0), phi.backbone.stride)
 
 
-def _make_batch(phi: Representation, look: FeatureSpec, some: list[_Read], names: Sequence[str], kept: DiskCache | None) -> FeatureBatch:
-    rows, pixels, sizes, read = zip(*some, strict=True)
-    return FeatureBatch(phi, torch.stack(pixels).to(phi.device), look, rows, sizes, read, tuple(str(names[row]) for row in rows), kept)
+def _make_batch(phi: Representation, spec: FeatureSpec, items: list[_Read], names: Sequence[str], store: DiskCache | None) -> FeatureBatch:
+    rows, pixels, sizes, read = zip(*items, strict=True)
+    return FeatureBatch(phi, torch.stack(pixels).to(phi.device), spec, rows, sizes, read, tuple(str(names[row]) for row in rows), store)

@@ -1,4 +1,4 @@
-"""Masks carried from the first frame of a video to the others, by likeness of places."""
+"""Video object segmentation: masks propagated from the first frame by feature similarity."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -17,9 +17,18 @@ __all__ = ["carried", "propagate", "window"]
 
 
 def window(rows: int, columns: int, radius: int) -> Bool[Tensor, "place place"]:
-    """Which places lie at most ``radius`` rows and columns apart."""
-    places = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
-    return (places[:, None] - places[None]).abs().amax(2) <= radius
+    """Pairs of locations that are at most ``radius`` rows and columns apart.
+
+    Args:
+        rows: rows of locations.
+        columns: columns of locations.
+        radius: in locations.
+
+    Returns:
+        ``(place, place)`` mask.
+    """
+    positions = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
+    return (positions[:, None] - positions[None]).abs().amax(2) <= radius
 
 
 def carried(
@@ -31,21 +40,22 @@ def carried(
     most: int = 5,
     temperature: float = 0.1,
 ) -> Float[Tensor, "object asked"]:
-    """The labels of a frame's places from those of frames before: ``y_q = Σ w_qk y_k``, ``w ∝ exp(cos / τ)`` over the ``most`` alike.
+    """Soft labels of a frame from earlier frames: ``y_q = Σ w_qk y_k``, ``w ∝ exp(cos / τ)`` over the ``most`` nearest neighbours.
 
     Args:
-        query, keys: unit-length features of this frame, and of those before.
-        labels: soft labels of those.
-        near: which places a place may feature_spec at, in every frame.
-        most: how many of all frames' places together count.
+        query: unit-length features ``(D, asked)`` of this frame.
+        keys: unit-length features of earlier frames.
+        labels: soft labels ``(object, place)`` of earlier frames.
+        near: ``(asked, place)`` which locations may correspond, the same for every earlier frame.
+        most: number of neighbours over all earlier frames.
         temperature: τ.
     """
-    alike = torch.cat([query.T @ key for key in keys], 1)
-    alike = alike.masked_fill(~near.repeat(1, len(keys)), -torch.inf)
-    best = alike.topk(min(most, alike.shape[1]), 1)
-    weights = (best.values / temperature).softmax(1)
-    known = torch.cat(list(labels), 1)
-    return (known[:, best.indices] * weights).sum(2)
+    similarity = torch.cat([query.T @ key for key in keys], 1)
+    similarity = similarity.masked_fill(~near.repeat(1, len(keys)), -torch.inf)
+    nearest = similarity.topk(min(most, similarity.shape[1]), 1)
+    weights = (nearest.values / temperature).softmax(1)
+    values = torch.cat(list(labels), 1)
+    return (values[:, nearest.indices] * weights).sum(2)
 
 
 @torch.no_grad()
@@ -60,22 +70,29 @@ def propagate(
     most: int = 5,
     temperature: float = 0.1,
 ) -> Iterator[Int[np.ndarray, "tall wide"]]:
-    """The mask of every frame from that of the first (Jabri et al. 2020, arXiv:2006.14613, as DINO measures it, arXiv:2104.14294).
+    """Propagate a mask through a video (Jabri et al. 2020, arXiv:2006.14613, as DINO evaluates it, arXiv:2104.14294).
 
-    Each frame asks the first and the ``context`` before it. Soft labels are upsampled, stretched to [0, 1], and the largest wins.
+    Neighbours come from the first frame and the ``context`` previous ones. Soft labels are upsampled and rescaled to [0, 1]; the largest
+    one is taken.
 
     Args:
-        phi, feature_spec: the representation; at which scale, and which features.
-        frames: pictures with values from 0 to 255, all of one size.
-        first: of the first frame: 0 is ground, then objects.
-        context, radius: frames before; rows and columns that a place may have moved.
-        most, temperature: see ``carried``.
+        phi: the representation.
+        frames: frames ``(3, H, W)``, 0 to 255, of one size.
+        first: mask of the first frame: 0 is background, then objects.
+        feature_spec: scale and features; None: the defaults.
+        context: number of previous frames.
+        radius: maximum motion in locations.
+        most: number of neighbours.
+        temperature: τ of ``carried``.
+
+    Yields:
+        The mask of each frame.
 
     Raises:
-        UsageError: the mask is not of the frames' size, or it is empty.
+        UsageError: the mask is empty or does not have the size of the frames.
     """
     if not first.any():
-        raise UsageError("The first mask is empty: there is nothing to carry on.", "Give a mask with an object.")
+        raise UsageError("The first mask is empty: there is nothing to propagate.", "Use a mask with an object.")
     feature_spec, size = feature_spec or FeatureSpec(), first.shape
     start = one_hot(torch.from_numpy(first.astype(np.int64)), int(first.max()) + 1).permute(2, 0, 1).float()
     keys, labels, near = list[Tensor](), list[Tensor](), torch.ones(0, 0, dtype=torch.bool)
@@ -86,23 +103,25 @@ def propagate(
             keys, labels = [rows], [adaptive_avg_pool2d(start, shape).flatten(1).to(rows)]
             yield first
             continue
-        now = carried(rows, keys, labels, near, most=most, temperature=temperature)
-        keys, labels = _recent(keys, rows, context), _recent(labels, now, context)
-        yield _hard(now.unflatten(1, shape), size)
+        soft = carried(rows, keys, labels, near, most=most, temperature=temperature)
+        keys, labels = _recent(keys, rows, context), _recent(labels, soft, context)
+        yield _hard(soft.unflatten(1, shape), size)
 
 
 def _described(phi: Representation, frame: Tensor, feature_spec: FeatureSpec, size: tuple[int, ...]) -> tuple[Tensor, tuple[int, int]]:
-    """Unit-length features of a frame's places, and how many there are down and across."""
+    """Unit-length features of a frame's locations, and the numbers of rows and columns."""
     if frame.shape[1:] != size:
-        raise UsageError(f"A frame of {tuple(frame.shape[1:])} px does not fit the mask's {size}.", "Give frames and mask of one size.")
-    picture = resize_whole(frame, feature_spec.size or phi.size, phi.backbone.stride)[None].to(phi.device)
-    grid = FeatureBatch(phi, picture, feature_spec).features[0]
+        raise UsageError(
+            f"A frame of {tuple(frame.shape[1:])} px does not fit the mask of {size} px.", "Use frames and a mask of one size."
+        )
+    image = resize_whole(frame, feature_spec.size or phi.size, phi.backbone.stride)[None].to(phi.device)
+    grid = FeatureBatch(phi, image, feature_spec).features[0]
     return normalize(grid.flatten(1), dim=0), (grid.shape[1], grid.shape[2])
 
 
-def _recent(before: list[Tensor], now: Tensor, context: int) -> list[Tensor]:
-    """The first, and the last few with this one."""
-    return [before[0], *[*before[1:], now][-context:]] if context else before[:1]
+def _recent(entries: list[Tensor], new: Tensor, context: int) -> list[Tensor]:
+    """The first entry, and the last ``context`` including the new one."""
+    return [entries[0], *[*entries[1:], new][-context:]] if context else entries[:1]
 
 
 def _hard(soft: Float[Tensor, "object rows columns"], size: tuple[int, int]) -> Int[np.ndarray, "height width"]:

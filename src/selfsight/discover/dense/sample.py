@@ -1,4 +1,4 @@
-"""A fair sample of a stream of rows, for what has to be fitted on more than can be held."""
+"""Reservoir sample of a stream of rows."""
 
 from dataclasses import dataclass, field
 
@@ -8,12 +8,12 @@ from torch import Tensor
 __all__ = ["MAX_ROWS", "ReservoirSample"]
 
 MAX_ROWS = 50_000
-"""Rows that anything is fitted on at most, drawn by the seed."""
+"""Maximum number of rows."""
 
 
 @dataclass
 class ReservoirSample:
-    """At most ``MAX_ROWS`` rows of a stream, each as likely as any, in the order in which they came."""
+    """A uniform sample of at most ``MAX_ROWS`` rows of a stream, in stream order."""
 
     seed: int
     parts: list[tuple[Tensor, ...]] = field(default_factory=list)
@@ -23,18 +23,18 @@ class ReservoirSample:
         self.generator = torch.Generator().manual_seed(self.seed)
 
     def add(self, *columns: Tensor) -> None:
-        """Rows that go together, such as vectors and their labels."""
+        """Add rows, as columns that belong together, such as vectors and their labels."""
         self.parts.append(tuple(column.cpu() for column in columns))
         self.lots = torch.cat([self.lots, torch.rand(len(columns[0]), generator=self.generator)])
         if len(self.lots) > 2 * MAX_ROWS:
             self._thin()
 
     def rows(self) -> tuple[Tensor, ...]:
-        """The rows that were drawn, by column; none where none was added."""
+        """The sampled rows, by column; empty if nothing was added."""
         self._thin()
         return self.parts[0] if self.parts else ()
 
     def _thin(self) -> None:
-        kept = self.lots.argsort()[:MAX_ROWS].sort().values
-        self.parts = [tuple(torch.cat(column)[kept] for column in zip(*self.parts, strict=True))] if self.parts else []
-        self.lots = self.lots[kept]
+        indices = self.lots.argsort()[:MAX_ROWS].sort().values
+        self.parts = [tuple(torch.cat(column)[indices] for column in zip(*self.parts, strict=True))] if self.parts else []
+        self.lots = self.lots[indices]
