@@ -90,7 +90,7 @@ class Losses(Observer):
         self.values: list[float] = []
 
     def on_step(self, event: StepEvent) -> None:
-        self.values.append(float(event.steps[-1].outcome.loss.detach()))
+        self.values.append(sum(event.losses.values()))
 
 
 class Companied(SimCLR):

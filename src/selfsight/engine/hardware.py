@@ -43,7 +43,9 @@ class Hardware:
         """Move a method to the device and make it ready for several processes; call this before the optimiser is made."""
         method.to(self.device)
         if self.channels_last:
-            method.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+            for weight in method.parameters():  # those of 2-D convolutions
+                if weight.ndim == 4:
+                    weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         placed: nn.Module = method
         if world_size() > 1:
             unite_batch_norms(method)
