@@ -6,7 +6,8 @@ import pytest
 from selfsight.core.errors import UsageError
 from selfsight.data.opening import open_source
 from selfsight.data.worlds import outlines
-from selfsight.data.worlds.shapes import PRESETS, ShapesWorld
+from selfsight.data.worlds.shapes import PRESETS
+from selfsight.data.worlds.world import ShapesWorld
 
 ROWS = np.arange(40)
 

@@ -1,13 +1,13 @@
 """Ground truth of rendered scenes, computed on demand."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 
-from selfsight.data.source import LazySequence, Truth
+from selfsight.data.source import LazySequence, Rows, Truth
 from selfsight.data.worlds import outlines, textures
-from selfsight.data.worlds.shapes import Scenes, ShapesWorld, bar, cast
+from selfsight.data.worlds.shapes import Scenes, bar, cast
 
 __all__ = ["world_truth"]
 
@@ -21,7 +21,17 @@ class _Maps(NamedTuple):
     keypoints: list[np.ndarray]
 
 
-def world_truth(world: ShapesWorld, rows: np.ndarray) -> Truth:
+class World(Protocol):
+    """What the ground truth is made from: the scenes of some rows, and the side of the images in pixels."""
+
+    size: int
+
+    def scenes(self, rows: Rows) -> Scenes:
+        """Parameters of these rows' scenes."""
+        ...
+
+
+def world_truth(world: World, rows: np.ndarray) -> Truth:
     """Complete ground truth of these rows; maps and boxes are rendered lazily, block by block.
 
     Args:
@@ -65,7 +75,7 @@ def _attributes(scenes: Scenes, size: int) -> dict[str, np.ndarray]:
 class _Blocks:
     """Maps of some rows, rendered 64 at a time; the last block is cached."""
 
-    def __init__(self, world: ShapesWorld, rows: np.ndarray) -> None:
+    def __init__(self, world: World, rows: np.ndarray) -> None:
         self.world, self.rows, self._number = world, rows, -1
         self._last: _Maps | None = None
 

@@ -3,7 +3,8 @@
 from selfsight.core.errors import UsageError
 from selfsight.data.source import Source
 from selfsight.data.spec import Spec, nearest
-from selfsight.data.worlds.shapes import PRESETS, ShapesWorld
+from selfsight.data.worlds.shapes import PRESETS
+from selfsight.data.worlds.world import ShapesWorld
 
 __all__ = ["open_world"]
 
