@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "selfsight"
-ROOMS = ("api.py", "objectives", "measure", "explain", "discover", "workflows")
+ROOMS = ("api.py", "data", "objectives", "measure", "explain", "discover", "workflows")
 UNFINISHED = {"api.py", "measure/analysis/equivariance.py", "explain", "discover", "workflows"}
 SECTIONS = r"Args|Returns|Yields|Raises|Attributes|Example|Examples|Note|Notes|References|Source"
 CITATION = re.compile(r"arXiv:\d{4}\.\d{4,5}|[A-Z]\w+[^.;]*?\b(19|20)\d\d\b")

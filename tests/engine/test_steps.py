@@ -113,7 +113,7 @@ def test_diverged_run_exits_with_4(tmp_path, capsys):
     out = tmp_path / "run"
     assert main([*words, "--device", "cpu", "--precision", "fp32", "--out", str(out), "--training.rate", "inf"]) == 4
     assert '"diverged"' in (out / "STATUS.json").read_text()
-    assert "not a number for 3 steps in a row" in capsys.readouterr().err
+    assert "not finite for 3 steps in a row" in capsys.readouterr().err
 
 
 def test_gradient_is_clipped_to_its_norm():

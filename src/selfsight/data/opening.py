@@ -179,9 +179,9 @@ def _unknown(spec: Spec, path: Path) -> DataError | UsageError:
         hint = difflib.get_close_matches(scheme, list(READERS), n=1, cutoff=0.5)
         return UsageError(
             f"{spec.text} has an unknown scheme, {scheme!r}.",
-            f"Did you mean {hint[0]}:{rest}?" if hint else f"Use one of: {FORMS}.",
+            f"Did you mean {hint[0]}:{rest}?" if hint else f"Give {FORMS}.",
         )
     beside = [display(entry.name) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     return DataError(
-        f"There is no {display(spec.name)}.", nearest(path.name, beside) or nearest(spec.name, tuple(READERS)) or f"Use one of: {FORMS}."
+        f"There is no {display(spec.name)}.", nearest(path.name, beside) or nearest(spec.name, tuple(READERS)) or f"Give {FORMS}."
     )

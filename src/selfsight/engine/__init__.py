@@ -1,1 +1,1 @@
-"""The loop, and what stands around it: plans, optimisers, hardware, checkpoints, runs, observers."""
+"""Training loop, plans, optimisers, hardware, checkpoints, run folders and observers."""

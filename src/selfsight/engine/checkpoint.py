@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there."""
+"""Checkpoints, written atomically."""
 
 import hashlib
 import json
@@ -32,7 +32,12 @@ def _sync(path: Path) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old or the new one, never half."""
+    """Write a text file so that readers see either the old or the new content.
+
+    Args:
+        path: of the file.
+        text: its content.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
@@ -43,14 +48,20 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.chmod(0o644)
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)  # after a failure: it is no longer there otherwise
+        temporary.unlink(missing_ok=True)  # only present after a failure
     _sync(path.parent)
 
 
 def write_weights(tensors: dict[str, torch.Tensor], path: Path, words: dict[str, str] | None = None) -> None:
-    """A safetensors file that others may read."""
+    """Write a safetensors file that is readable by all users.
+
+    Args:
+        tensors: by name.
+        path: of the file.
+        words: metadata.
+    """
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path, metadata=words)
-    path.chmod(0o644)  # safetensors leaves 0600
+    path.chmod(0o644)  # safetensors writes with mode 0600
 
 
 def _sums(folder: Path) -> dict[str, str]:
@@ -58,10 +69,20 @@ def _sums(folder: Path) -> dict[str, str]:
 
 
 def save_checkpoint(folder: Path, method: Method, optimiser: Optimizer, clock: Clock, *, keep: int = 2) -> Path:
-    """Write ``step_N`` (N steps are done), point ``last.json`` to it, and delete all but the newest ``keep``.
+    """Write ``step_N`` (after N steps), point ``last.json`` to it, and delete old checkpoints.
+
+    Args:
+        folder: of the checkpoints.
+        method: the method.
+        optimiser: its optimiser.
+        clock: of the last step.
+        keep: number of checkpoints to keep.
+
+    Returns:
+        The checkpoint's folder.
 
     Raises:
-        EnvironmentFault: the disk is full or read-only; the checkpoints that were there are untouched.
+        EnvironmentFault: the disk is full or read-only; earlier checkpoints are unchanged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     done = clock.step + 1
@@ -79,12 +100,12 @@ def save_checkpoint(folder: Path, method: Method, optimiser: Optimizer, clock: C
         temporary.replace(target)
         _sync(folder)
         write_atomically(folder / "last.json", json.dumps({"checkpoint": target.name}))
-    except Exception as error:  # torch and safetensors raise their own kinds of error for a full disk
+    except Exception as error:  # torch and safetensors raise different errors for a full disk
         shutil.rmtree(temporary, ignore_errors=True)
         free = shutil.disk_usage(folder).free
         raise EnvironmentFault(
             f"The checkpoint of step {done} could not be written: {error}",
-            f"{free / 2**20:.0f} MiB are free; make room and use --resume.",
+            f"{free / 2**20:.0f} MiB are free; free disk space and use --resume.",
         ) from error
     for old in sorted(folder.glob("step_*"))[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
@@ -92,29 +113,45 @@ def save_checkpoint(folder: Path, method: Method, optimiser: Optimizer, clock: C
 
 
 def newest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Path | None:
-    """The newest checkpoint whose files are whole, by their checksums; ``None`` where there is none. Leftovers are removed."""
+    """The newest checkpoint with correct checksums; None if there is none. Incomplete ones are removed.
+
+    Args:
+        folder: of the checkpoints.
+        warn: called with a message if a newer checkpoint is damaged.
+    """
     for stray in folder.glob(".partial-*"):
         shutil.rmtree(stray, ignore_errors=True)
     found = sorted(folder.glob("step_*"), reverse=True)
     for path in found:
-        if _whole(path):
+        if _intact(path):
             if path != found[0]:
                 lost = int(found[0].name.split("_")[1]) - int(path.name.split("_")[1])
-                warn(f"{found[0].name} is damaged (its checksums differ); going back to {path.name}: {lost} steps are done again")
+                warn(f"{found[0].name} is damaged (wrong checksums); continuing from {path.name}: {lost} steps are repeated")
             return path
     return None
 
 
-def _whole(path: Path) -> bool:
-    """Whether the files of a checkpoint are those that its manifest names."""
+def _intact(path: Path) -> bool:
+    """Whether the files of a checkpoint match its manifest."""
     try:
         return json.loads((path / "manifest.json").read_text()) == _sums(path)
-    except (OSError, ValueError):  # not there, or no JSON
+    except (OSError, ValueError):  # missing, or not JSON
         return False
 
 
 def load_checkpoint(path: Path, method: Method) -> tuple[int, dict[str, Any]]:
-    """Fill a method from a checkpoint; return the steps that are done and the optimiser's state."""
+    """Load a method's state from a checkpoint.
+
+    Args:
+        path: of the checkpoint.
+        method: filled in place.
+
+    Returns:
+        Number of steps done, and the optimiser's state.
+
+    Raises:
+        EnvironmentFault: another version of selfsight wrote the checkpoint.
+    """
     method.load_state_dict(load_file(path / "method.safetensors"))
     clock = json.loads((path / "clock.json").read_text())
     if clock["schema"] != SCHEMA:

@@ -1,4 +1,4 @@
-"""The loop."""
+"""Training loop."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,7 +20,12 @@ __all__ = ["fit", "labels_of"]
 
 
 def labels_of(method: Method, source: Source) -> Tensor | None:
-    """The class of every sample, for a labelled baseline; nothing for any other method, which cannot see it."""
+    """Labels of all samples for a supervised method; None for any other method.
+
+    Args:
+        method: the method.
+        source: the data set.
+    """
     known = source.truth(np.arange(len(source))).labels if isinstance(method, Supervised) else None
     return None if known is None else torch.from_numpy(np.asarray(known, dtype=np.int64))
 
@@ -35,9 +40,19 @@ def fit(
     start: int = 0,
     restore: Callable[[Optimizer], None] | None = None,
 ) -> Optimizer:
-    """Minimise the method's losses over the loader, as the plan says, from step ``start`` on; return the optimiser.
+    """Train a method.
 
-    ``restore`` is given the optimiser before the first step, to fill it from a checkpoint.
+    Args:
+        method: the method, trained in place.
+        loader: batches of training images.
+        plan: steps, batch and optimiser settings.
+        hardware: device and precision.
+        observers: called after every step.
+        start: first step.
+        restore: called with the optimiser before the first step, to load its state.
+
+    Returns:
+        The optimiser.
     """
     placed = hardware.place(method)  # before the optimiser is made
     optimiser = plan.optimiser(method)

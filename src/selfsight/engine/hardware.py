@@ -1,4 +1,4 @@
-"""The one small door to the machine: device, precision, memory layout, processes."""
+"""Device, precision, memory layout and processes."""
 
 import ctypes
 import os
@@ -25,7 +25,7 @@ Precision = Literal["bf16", "fp32"]
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where and how numbers are computed.
+    """Device and numerical settings.
 
     Attributes:
         device: cpu, cuda or mps.
@@ -40,7 +40,7 @@ class Hardware:
     compile: bool = False
 
     def place(self, method: Method) -> nn.Module:
-        """Move a method to the device and make it ready for several processes; call this before the optimiser is made."""
+        """Move a method to the device and wrap it for several processes; call this before the optimiser is made."""
         method.to(self.device)
         if self.channels_last:
             for weight in method.parameters():  # those of 2-D convolutions
@@ -55,7 +55,7 @@ class Hardware:
         return torch.compile(placed) if self.compile else placed  # pyright: ignore[reportReturnType]
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The context in which a method's forward runs."""
+        """Context of a method's forward pass."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def move(self, tensor: Tensor) -> Tensor:
@@ -63,13 +63,13 @@ class Hardware:
         return tensor.to(self.device, non_blocking=True)
 
     def layout(self, tensor: Tensor) -> Tensor:
-        """A batch of pictures in the layout that convolutions like."""
-        pictures = self.channels_last and tensor.ndim == 4 and tensor.is_floating_point()
-        return tensor.contiguous(memory_format=torch.channels_last) if pictures else tensor
+        """A batch of images in the memory layout that is fast for convolutions."""
+        is_images = self.channels_last and tensor.ndim == 4 and tensor.is_floating_point()
+        return tensor.contiguous(memory_format=torch.channels_last) if is_images else tensor
 
 
 def fast_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 is faster than float32 there."""
+    """Whether bfloat16 is faster than float32 on the device."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     if device.type != "cpu":
@@ -81,10 +81,10 @@ def fast_bf16(device: torch.device) -> bool:
 
 
 def keep_memory() -> bool:
-    """Let this process keep the memory that it frees, where the C library is glibc; say whether it does.
+    """Let this process keep memory that it frees (glibc only); returns whether that is in effect.
 
-    By default every large tensor is a mapping of its own, given back when it is freed, and each step of training on a
-    processor takes its activations afresh, page fault by page fault: a sixth of the time of a small network's step.
+    By default every large tensor is a memory mapping that is released when freed, so each training step on a CPU allocates its activations
+    anew with page faults, about a sixth of the step time of a small network.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -96,10 +96,10 @@ def keep_memory() -> bool:
 
 
 def find_device(device: str = "auto") -> torch.device:
-    """A device by its name; auto: CUDA's where there is one, else the processor.
+    """A device by its name; auto: CUDA if available, else the CPU.
 
     Raises:
-        EnvironmentFault: the device is not there.
+        EnvironmentFault: the device is not available.
     """
     available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
     name = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
@@ -110,10 +110,15 @@ def find_device(device: str = "auto") -> torch.device:
 
 
 def choose_hardware(device: str = "auto", precision: str = "auto", *, compile: bool = False) -> Hardware:
-    """The machine as asked for, or the best that is there. On a processor this process keeps the memory that it frees.
+    """The requested hardware, or the best available. On a CPU this process keeps the memory that it frees.
+
+    Args:
+        device: cpu, cuda, mps or auto.
+        precision: bf16, fp32 or auto (bf16 if it is faster).
+        compile: whether the method's forward is compiled.
 
     Raises:
-        EnvironmentFault: the device is not there.
+        EnvironmentFault: the device is not available.
     """
     if device == "auto" and not torch.cuda.is_available() and torch.backends.mps.is_available():
         device = "mps"
@@ -128,7 +133,7 @@ def choose_hardware(device: str = "auto", precision: str = "auto", *, compile: b
 
 
 class processes:  # noqa: N801
-    """``with processes(device):`` joins the other processes that torchrun started, and leaves them at the end."""
+    """``with processes(device):`` joins the process group of torchrun, and leaves it at the end."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

@@ -1,4 +1,4 @@
-"""Observers: they may look, they may not touch."""
+"""Observers of training steps; they must not change anything."""
 
 import json
 import sys
@@ -24,7 +24,15 @@ __all__ = ["Observer", "Progress", "Recorder", "StepEvent", "describe"]
 
 @dataclass(frozen=True)
 class StepEvent:
-    """The end of a step: one ``StepResult`` for each turn, the batch, and what was trained."""
+    """The end of a step.
+
+    Attributes:
+        clock: of the step.
+        turns: one result per turn.
+        batch: the images.
+        method: the method in training.
+        optimiser: its optimiser.
+    """
 
     clock: Clock
     turns: tuple[StepResult, ...]
@@ -34,29 +42,29 @@ class StepEvent:
 
     @property
     def losses(self) -> dict[str, float]:
-        """All turns' named terms."""
+        """Named loss terms of all turns."""
         return {name: float(value.detach()) for turn in self.turns for name, value in turn.outcome.losses.items()}
 
     @property
     def diagnostics(self) -> dict[str, torch.Tensor]:
-        """All turns' signs."""
+        """Diagnostic values of all turns."""
         return {name: value for turn in self.turns for name, value in turn.outcome.diagnostics.items()}
 
 
 @runtime_checkable
 class Observer(Protocol):
-    """Anything that is told of every step."""
+    """Called after every step."""
 
     def on_step(self, moment: StepEvent) -> None:
-        """A step has ended."""
+        """Called at the end of a step."""
         ...
 
 
 def describe(moment: StepEvent) -> dict[str, Any]:
-    """A record of a step: numbers only, the same on every machine that computes the same. Spread and rank are over all processes.
+    """A record of a step: numbers only, reproducible. Spread and rank are over all processes.
 
-    An assignment p says as much of the image as ``I = H(mean p) - mean H(p)``, the mutual information of image and cluster in
-    nats (Bridle et al. 1991): zero where every image gets the same shares, be they one cluster or all alike.
+    The information of an assignment p is ``I = H(mean p) - mean H(p)``, the mutual information of image and cluster in nats (Bridle et al.
+    1991): zero if all images have the same assignment, be it one cluster or uniform.
     """
     clock, losses, diagnostics = moment.clock, moment.losses, moment.diagnostics
     record: dict[str, Any] = {"step": clock.step, "epoch": clock.epoch, "loss": sum(losses.values()), **losses}
@@ -67,13 +75,13 @@ def describe(moment: StepEvent) -> dict[str, Any]:
         rows = rows[:512]
         record |= {"spread": float(embedding_spread(rows)), "effective_rank": float(effective_rank(rows))}
     if "assignment" in diagnostics:
-        shares = all_gather_with_grad(diagnostics["assignment"].float())
-        mean = shares.mean(0)
-        overall, each = torch.special.entr(mean).sum(), torch.special.entr(shares).sum(1).mean()
+        assignments = all_gather_with_grad(diagnostics["assignment"].float())
+        mean = assignments.mean(0)
+        overall, mean_entropy = torch.special.entr(mean).sum(), torch.special.entr(assignments).sum(1).mean()
         record |= {
             "largest_share": float(mean.max()),
-            "assignment_entropy": float(each),
-            "assignment_information": float(overall - each),
+            "assignment_entropy": float(mean_entropy),
+            "assignment_information": float(overall - mean_entropy),
             "clusters_used": float(overall.exp()),
         }
     record |= {name: float(diagnostics[name]) for name in ("accuracy", "chance") if name in diagnostics}
@@ -81,9 +89,15 @@ def describe(moment: StepEvent) -> dict[str, Any]:
 
 
 class Recorder:
-    """Writes ``metrics.jsonl``, reproducible to the bit, and ``timing.jsonl``, which is not.
+    """Writes ``metrics.jsonl``, bitwise reproducible, and ``timing.jsonl``, which is not.
 
-    A failed write (a full disk) does not end the run: the lines are kept and tried again, with one warning.
+    After a failed write (a full disk) the run continues: lines are kept and written later, with one warning.
+
+    Args:
+        folder: of the files.
+        every: steps between records.
+        waited: returns seconds spent waiting for data since the last record.
+        views: views per image.
     """
 
     def __init__(self, folder: Path, *, every: int = 10, waited: Callable[[], float] = lambda: 0.0, views: int = 2) -> None:
@@ -93,7 +107,7 @@ class Recorder:
         self._listeners: list[Callable[[dict[str, Any], dict[str, Any]], None]] = []
 
     def subscribe(self, listener: Callable[[dict[str, Any], dict[str, Any]], None]) -> None:
-        """Call this with every record and its timing."""
+        """Call a function with every record and its timing."""
         self._listeners.append(listener)
 
     def on_step(self, moment: StepEvent) -> None:
@@ -101,7 +115,7 @@ class Recorder:
         step = moment.clock.step
         if step % self.every and step != moment.clock.steps - 1:
             return
-        record = describe(moment)  # on every process: it communicates
+        record = describe(moment)  # on every process, because it communicates
         now = time.perf_counter()
         seconds = now - self._clock
         timing = {
@@ -126,7 +140,9 @@ class Recorder:
             self._pending[name] = ""
         except OSError as error:
             if not self._warned:
-                Console(stderr=True).print(f"warning: {name} could not be written ({error}); it is kept and tried again", markup=False)
+                Console(stderr=True).print(
+                    f"warning: {name} could not be written ({error}); its lines are kept and written later", markup=False
+                )
             self._warned = True
 
 
@@ -141,7 +157,13 @@ def _memory() -> float:
 
 
 class Progress:
-    """One line of progress on standard error: rewritten on a terminal, a new line now and then elsewhere."""
+    """A progress line on standard error: rewritten on a terminal, otherwise a new line from time to time.
+
+    Args:
+        steps: number of steps.
+        every_seconds: minimum interval between lines, unless on a terminal.
+        stream: output stream.
+    """
 
     def __init__(self, steps: int, *, every_seconds: float = 10.0, stream: IO[str] | None = None) -> None:
         self.steps = steps
@@ -151,7 +173,12 @@ class Progress:
         self._started, self._first, self._shown = time.perf_counter(), -1, 0.0
 
     def on_record(self, record: dict[str, Any], timing: dict[str, Any]) -> None:
-        """Show a record."""
+        """Show a record.
+
+        Args:
+            record: of a step.
+            timing: of the same step.
+        """
         now, step = time.perf_counter(), record["step"]
         if self._first < 0:
             self._started, self._first = now, step

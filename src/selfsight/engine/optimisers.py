@@ -1,4 +1,4 @@
-"""Optimisers, with weight decay and adaptation left off biases, norms and prototypes."""
+"""Optimisers, without weight decay and adaptation for biases, norms and prototypes."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -13,15 +13,16 @@ __all__ = ["LARS", "make_optimiser"]
 
 
 class LARS(Optimizer):
-    """Layer-wise adaptive rate scaling (You et al. 2017, arXiv:1708.03888), as SimCLR and its successors use it.
+    """Layer-wise adaptive rate scaling (You et al. 2017, arXiv:1708.03888), as in SimCLR.
 
-    For a tensor w with gradient g: ``g ← g + decay w``, ``g ← g η |w| / |g|`` where both norms are positive, then
-    momentum: ``v ← momentum v + g``, ``w ← w - lr v``. Groups with ``adapt = False`` take plain momentum steps without decay.
+    For a tensor w with gradient g: ``g ← g + decay w``, ``g ← g η |w| / |g|`` if both norms are positive, then momentum:
+    ``v ← momentum v + g``, ``w ← w - lr v``. Groups with ``adapt = False`` use plain momentum without decay.
 
     Args:
-        groups: parameters, or groups of them with ``decay`` and ``adapt``.
+        groups: parameters, or groups of them with ``weight_decay`` and ``adapt``.
         lr: learning rate.
         momentum: momentum.
+        decay: weight decay.
         trust: η.
     """
 
@@ -32,49 +33,56 @@ class LARS(Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One step."""
         if closure is not None:
-            raise ValueError("LARS takes no closure: compute the gradient before calling step().")
+            raise ValueError("LARS takes no closure; compute the gradient before calling step().")
         for group in self.param_groups:
             moved = [parameter for parameter in group["params"] if parameter.grad is not None]
             if moved:
                 self._move(moved, group)
 
-    def _move(self, moved: list[Tensor], group: dict[str, Any]) -> None:
-        gradients = [parameter.grad for parameter in moved if parameter.grad is not None]
+    def _move(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if group["adapt"]:
-            gradients = torch._foreach_add(gradients, moved, alpha=group["weight_decay"])
-            sizes, slopes = torch._foreach_norm(moved), torch._foreach_norm(gradients)
+            gradients = torch._foreach_add(gradients, parameters, alpha=group["weight_decay"])
+            norms, gradient_norms = torch._foreach_norm(parameters), torch._foreach_norm(gradients)
             ratios = [
-                torch.where((size > 0) & (slope > 0), group["trust"] * size / slope, 1.0) for size, slope in zip(sizes, slopes, strict=True)
+                torch.where((norm > 0) & (gradient_norm > 0), group["trust"] * norm / gradient_norm, 1.0)
+                for norm, gradient_norm in zip(norms, gradient_norms, strict=True)
             ]
             gradients = torch._foreach_mul(gradients, ratios)
-        velocities = [self.state[parameter].setdefault("velocity", torch.zeros_like(parameter)) for parameter in moved]
+        velocities = [self.state[parameter].setdefault("velocity", torch.zeros_like(parameter)) for parameter in parameters]
         torch._foreach_mul_(velocities, group["momentum"])
         torch._foreach_add_(velocities, gradients)
-        torch._foreach_add_(moved, velocities, alpha=-group["lr"])
+        torch._foreach_add_(parameters, velocities, alpha=-group["lr"])
 
 
 def _groups(method: nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Up to four groups: what decays, and biases, norms, tokens, positions and prototypes, which do not; each moving or steady in its rate."""
+    """Up to four groups: with or without decay (biases, norms, tokens, positions, prototypes), with scheduled or constant learning rate."""
     modules = list(method.modules())
-    spared = {id(own) for module in modules if getattr(module, "undecayed", False) for own in module.parameters(recurse=False)}
-    steady = {id(own) for module in modules if getattr(module, "steady", False) for own in module.parameters()}
+    undecayed = {
+        id(parameter) for module in modules if getattr(module, "undecayed", False) for parameter in module.parameters(recurse=False)
+    }
+    steady = {id(parameter) for module in modules if getattr(module, "steady", False) for parameter in module.parameters()}
     sorted_by: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in method.named_parameters():
         if parameter.requires_grad:
             small = parameter.ndim < 2 or name.endswith(("_token", "_tokens", "pos_embed", "blank"))
-            kind = (id(parameter) in steady, small or id(parameter) in spared)
-            sorted_by.setdefault(kind, []).append(parameter)
+            group = (id(parameter) in steady, small or id(parameter) in undecayed)
+            sorted_by.setdefault(group, []).append(parameter)
     return [
-        {"params": moved, "weight_decay": 0.0 if small else decay, "adapt": not small, "steady": even}
-        for (even, small), moved in sorted(sorted_by.items())
+        {"params": parameters, "weight_decay": 0.0 if small else decay, "adapt": not small, "steady": constant}
+        for (constant, small), parameters in sorted(sorted_by.items())
     ]
 
 
 def make_optimiser(method: nn.Module, training: Training) -> Optimizer:
     """The optimiser of a training recipe; the plan sets its learning rate before every step.
 
-    Modules with ``steady = True`` keep the highest rate from the first step to the last (SimSiam's predictor), those with
-    ``undecayed = True`` do not decay.
+    Modules with ``steady = True`` keep the maximum learning rate (SimSiam's predictor), those with ``undecayed = True`` have no weight
+    decay.
+
+    Args:
+        method: the method.
+        training: optimiser, learning rate and weight decay.
     """
     groups = _groups(method, training.decay)
     if training.optimiser == "adamw":

@@ -1,4 +1,4 @@
-"""How a method is trained: how long, how fast, in what pieces; and one step of it."""
+"""Training plan: number of steps, learning rate, gradient accumulation; and a single step."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,14 +26,21 @@ from selfsight.engine.optimisers import make_optimiser
 __all__ = ["Plan", "StepResult", "joined", "turns_of"]
 
 PATIENCE = 3
-"""Steps in a row that may fail before a run is given up."""
+"""Consecutive steps with non-finite gradients after which a run is stopped."""
 EXTRACT_BATCH = 256
-"""Images at least that pass through a network at once where nothing is learnt."""
+"""Minimum number of images per batch for passes without gradients."""
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one optimiser step says: the outcome, whether it was taken, the gradient's norm and the learning rate."""
+    """Result of one optimiser step.
+
+    Attributes:
+        outcome: of the forward pass.
+        healthy: whether the step was taken, as its gradient was finite.
+        norm: of the gradient before clipping.
+        rate: learning rate.
+    """
 
     outcome: Outcome
     healthy: bool
@@ -42,23 +49,24 @@ class StepResult:
 
 
 def turns_of(method: Method) -> tuple[Turn, ...]:
-    """The moves of one step; a method that is no game makes one, in which everything may move."""
+    """The turns of one step; a method without turns has one, in which all parameters are trained."""
     return method.turns() if isinstance(method, Turns) else (Turn("", (method,)),)
 
 
 @dataclass
 class Plan:
-    """How a method is trained.
+    """Settings and state of a training run.
 
     Attributes:
         seed: of the run.
-        steps: optimiser steps.
-        batch: images of the global batch.
+        steps: number of optimiser steps.
+        batch: images in the global batch.
         training: optimiser, learning rate and weight decay.
-        frame: the picture that views are made for.
-        accumulate: pieces that the batch is cut into, to save memory.
-        labels: the class of every sample of the data; filled for labelled baselines alone.
-        source: where companions are read from; filled for methods that ask for them.
+        frame: size of the views.
+        accumulate: number of parts that the batch is split into, to save memory.
+        labels: labels of all samples; for supervised methods only.
+        source: the data set; for methods that use companion images only.
+        failures: consecutive steps with non-finite gradients.
     """
 
     seed: int
@@ -74,19 +82,25 @@ class Plan:
 
     @property
     def highest(self) -> float:
-        """The learning rate after warm-up."""
+        """Maximum learning rate, after warm-up."""
         return self.training.rate * self.batch / self.training.reference_batch
 
     def rate(self, step: int) -> float:
-        """The learning rate of a step: a line up, then half a cosine down."""
+        """Learning rate of a step: linear warm-up, then cosine decay."""
         return self.highest * rise_and_fall(step, self.steps, self.training.warmup, self.training.final)
 
     def optimiser(self, placed: nn.Module) -> Optimizer:
-        """The optimiser, made after the method was placed."""
+        """The optimiser; made after the method was placed on its device."""
         return make_optimiser(placed, self.training)
 
     def iter_batches(self, loader: Loader, hardware: Hardware, start: int = 0) -> Iterator[tuple[Clock, Images]]:
-        """Clock and batch of each step from ``start`` on. The order of an epoch is a pure function of seed and epoch."""
+        """Clock and batch of each step; the order of an epoch is a pure function of seed and epoch.
+
+        Args:
+            loader: batches of training images.
+            hardware: device and precision.
+            start: first step.
+        """
         batches = loader.batches(start, self.steps - start, rank=rank(), world=world_size())
         for step, batch in enumerate(batches, start):
             clock = Clock(self.seed, step, self.steps, loader.steps_per_epoch)
@@ -94,24 +108,35 @@ class Plan:
             yield clock, batch.map(hardware.move)
 
     def views(self, method: Method, batch: Images, clock: Clock, hardware: Hardware) -> list[Views]:
-        """The views of this process's rows, in as many pieces as the batch is cut into.
+        """Views of this process's rows, one entry per part of the batch, with companion views or labels if the method uses them.
 
-        With companions' views for methods that ask for them, and labels for labelled baselines alone.
+        Args:
+            method: the method.
+            batch: images of this process.
+            clock: of the step.
+            hardware: device and precision.
         """
         drawn = [
-            (group, method.recipe.draw(self.batch, moment, self.frame).map(local_rows))
-            for group, moment in self.groups(method, batch, clock)
+            (group, method.recipe.draw(self.batch, group_clock, self.frame).map(local_rows))
+            for group, group_clock in self.groups(method, batch, clock)
         ]
-        pieces = []
-        for piece in range(self.accumulate):
-            cut = partial(_piece, number=piece, of=self.accumulate)
-            groups = [(group.map(hardware.move).map(cut), values.map(cut).map(hardware.move)) for group, values in drawn]
-            made = [replace(method.recipe.make(group, values), streams=group.streams) for group, values in groups]
-            pieces.append(self.with_labels(method, joined(made).map(hardware.layout)))
-        return pieces
+        parts = []
+        for part in range(self.accumulate):
+            cut = partial(_part, number=part, of=self.accumulate)
+            made_views = [
+                method.recipe.make(group.map(hardware.move).map(cut), values.map(cut).map(hardware.move)) for group, values in drawn
+            ]
+            parts.append(self.with_labels(method, joined(made_views).map(hardware.layout)))
+        return parts
 
     def groups(self, method: Method, batch: Images, clock: Clock) -> list[tuple[Images, Clock]]:
-        """The batch, and its companions if the method asks for them, each with the moment that its chance comes from."""
+        """The batch, and companion images if the method uses them, each with the clock of its random numbers.
+
+        Args:
+            method: the method.
+            batch: images of this process.
+            clock: of the step.
+        """
         if not isinstance(method, Accompanied):
             return [(batch, clock)]
         assert self.source is not None
@@ -119,7 +144,11 @@ class Plan:
         return [(batch, clock), (others, replace(clock, seed=key(clock.seed, 0xAC)))]
 
     def with_labels(self, method: Method, views: Views) -> Views:
-        """The views with their samples' labels, if the method is a labelled baseline.
+        """Views with their samples' labels if the method is supervised.
+
+        Args:
+            method: the method.
+            views: of a part of the batch.
 
         Raises:
             DataError: the data have no labels.
@@ -127,7 +156,7 @@ class Plan:
         if not isinstance(method, Supervised):
             return views
         if self.labels is None:
-            raise DataError(f"{type(method).__name__} learns from labels, and these data have none.", "Choose a method without labels.")
+            raise DataError(f"{type(method).__name__} needs labels, and the data set has none.", "Choose a method without labels.")
         assert views.index is not None
         return replace(views, hints={**views.hints, "label": self.labels.to(views.index.device)[views.index][:, None]})
 
@@ -141,17 +170,26 @@ class Plan:
         clock: Clock,
         hardware: Hardware,
     ) -> StepResult:
-        """Forward, backward, other players' gradients dropped, clip, step. A step that is not finite is not taken.
+        """One optimiser step: forward, backward, removal of gradients of other turns, clipping, update. Non-finite steps are skipped.
+
+        Args:
+            method: the method.
+            placed: the method as wrapped by ``Hardware.place``.
+            optimiser: its optimiser.
+            views: of each part of the batch.
+            turn: parameters to update.
+            clock: of the step.
+            hardware: device and precision.
 
         Raises:
-            Diverged: several steps in a row were not finite.
+            Diverged: several consecutive steps were not finite.
         """
         self._remember(method)
         optimiser.zero_grad(set_to_none=True)
         outcomes = []
-        for piece in views:
+        for part in views:
             with hardware.autocast():
-                outcome = placed(piece, clock.at(turn.name))
+                outcome = placed(part, clock.at(turn.name))
             (outcome.loss / len(views)).backward()
             outcomes.append(outcome)
         self._drop(method, turn, clock)
@@ -168,7 +206,7 @@ class Plan:
         return StepResult(outcomes[-1] if len(outcomes) == 1 else _mean(outcomes), healthy, norm, rate)
 
     def _drop(self, method: Method, turn: Turn, clock: Clock) -> None:
-        """Only this turn's players keep their gradient, and none of them that rests."""
+        """Remove the gradients of parameters that are not in this turn or are frozen."""
         if isinstance(method, Turns):
             players = {id(parameter) for player in turn.players for parameter in player.parameters()}
             for parameter in method.parameters():
@@ -179,15 +217,15 @@ class Plan:
                 parameter.grad = None
 
     def _norm(self, method: Method) -> float:
-        """The gradient's norm before clipping; clipping scales the gradient where the training recipe asks for it."""
-        moved = [parameter for parameter in method.parameters() if parameter.grad is not None]
-        norm = nn.utils.get_total_norm([parameter.grad for parameter in moved if parameter.grad is not None])
-        if self.training.clip and moved:
-            nn.utils.clip_grads_with_norm_(moved, self.training.clip, norm)
+        """The gradient's norm before clipping; clips the gradient if the training recipe says so."""
+        parameters = [parameter for parameter in method.parameters() if parameter.grad is not None]
+        norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+        if self.training.clip and parameters:
+            nn.utils.clip_grads_with_norm_(parameters, self.training.clip, norm)
         return float(norm)
 
     def _remember(self, method: Method) -> None:
-        """Keep the batch statistics, in case the step has to be undone."""
+        """Save the batch norm statistics, to undo a step."""
         live = _statistics(method)
         if len(self._saved) != len(live):
             self._saved = [tensor.clone() for tensor in live]
@@ -199,47 +237,59 @@ class Plan:
             torch._foreach_copy_(_statistics(method), self._saved)
         self.failures += 1
         if self.failures >= PATIENCE:
-            index = [int(i) for piece in views if piece.index is not None for i in piece.index]
+            index = [int(i) for part in views if part.index is not None for i in part.index]
             raise Diverged(
-                f"The loss or its gradient was not a number for {PATIENCE} steps in a row, up to step {clock.step}; the last batch "
-                f"held the samples {index}.",
-                "Lower the learning rate (--training.rate), use --precision fp32, or look at those samples.",
+                f"The loss or its gradient was not finite for {PATIENCE} steps in a row, up to step {clock.step}; the last batch "
+                f"had the samples {index}.",
+                "Lower the learning rate (--training.rate), use --precision fp32, or check these samples.",
             )
 
     def forget(self, optimiser: Optimizer, modules: Iterable[nn.Module]) -> None:
-        """The optimiser forgets what it remembers of modules that were made anew."""
+        """Delete the optimiser's state of modules that were initialised anew.
+
+        Args:
+            optimiser: the optimiser.
+            modules: the new modules.
+        """
         for module in modules:
             for parameter in module.parameters():
                 optimiser.state.pop(parameter, None)
 
     def extract(self, method: Method, loader: Loader, hardware: Hardware, network: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """Central views of all training images through a network, in order of index, on every process.
+        """Features of central views of all training images, in order of index, on every process; in evaluation mode.
 
-        Batch statistics are those remembered (evaluation mode).
+        Args:
+            method: the method.
+            loader: gives the data set.
+            hardware: device and precision.
+            network: function from views to features.
+
+        Returns:
+            Index (N,) and features (N, D).
         """
         count = len(loader.source)
-        shares = (np.arange(-(-count // world_size()) * world_size()) % count).reshape(
+        parts = (np.arange(-(-count // world_size()) * world_size()) % count).reshape(
             world_size(), -1
-        )  # equal shares: rows repeat at the end
-        was, normalise = method.training, getattr(method.recipe, "normalise", None)
+        )  # equal parts: rows are repeated at the end
+        was_training, normalise = method.training, getattr(method.recipe, "normalise", None)
         method.eval()
         indices, rows = [], []
         with torch.no_grad(), hardware.autocast():
-            for part in np.array_split(shares[rank()], max(len(shares[0]) // max(self.batch, EXTRACT_BATCH), 1)):
-                moved = load_images(loader.source, part).map(hardware.move)
-                rows.append(network(hardware.layout(central_view(moved, self.frame.size, normalise))).float())
+            for rows_of_batch in np.array_split(parts[rank()], max(len(parts[0]) // max(self.batch, EXTRACT_BATCH), 1)):
+                moved = load_images(loader.source, rows_of_batch).map(hardware.move)
+                rows.append(network(hardware.layout(central_square(moved, self.frame.size, normalise))).float())
                 indices.append(moved.index)
-        method.train(was)
+        method.train(was_training)
         index, features = all_gather_with_grad(torch.cat(indices)), all_gather_with_grad(torch.cat(rows))
         order = index.argsort(stable=True)
         index, features = index[order], features[order]
         first = torch.ones_like(index, dtype=torch.bool)
-        first[1:] = index[1:] != index[:-1]  # rows that were repeated
+        first[1:] = index[1:] != index[:-1]  # drop repeated rows
         return index[first], features[first]
 
 
 def joined(made: Sequence[Views]) -> Views:
-    """The first views, and after its large views those of the others."""
+    """The first views with the large views of the others appended."""
     first, *rest = made
     return replace(first, large=first.large + tuple(view for views in rest for view in views.large)) if rest else first
 
@@ -248,12 +298,12 @@ def _statistics(method: nn.Module) -> list[Tensor]:
     return [buffer for name, buffer in method.named_buffers() if name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
 
 
-def _piece(tensor: Tensor, number: int, of: int) -> Tensor:
+def _part(tensor: Tensor, number: int, of: int) -> Tensor:
     return tensor.chunk(of)[number] if of > 1 else tensor
 
 
 def _mean(outcomes: Sequence[Outcome]) -> Outcome:
-    """The mean losses of the pieces of a batch, with the signs of the last."""
+    """Mean losses over the parts of a batch, with the diagnostics of the last part."""
     names = outcomes[0].losses
     means = {name: torch.stack([outcome.losses[name].detach() for outcome in outcomes]).mean() for name in names}
     return Outcome(means, outcomes[-1].diagnostics)

@@ -1,4 +1,4 @@
-"""The run directory: what is in it, who may write to it, and how it stands."""
+"""Run folder: its files, locking, and status."""
 
 import json
 import os
@@ -22,7 +22,11 @@ __all__ = ["RunFolder", "Saver", "Signals"]
 
 
 class RunFolder:
-    """A run on disk. Every path in it is relative to it."""
+    """A run on disk.
+
+    Args:
+        path: of the folder.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -30,22 +34,27 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of checkpoints."""
+        """Folder of the checkpoints."""
         return self.path / "checkpoints"
 
     def read(self, name: str) -> dict[str, Any]:
-        """A JSON file of the run.
+        """Read a JSON file of the run.
 
         Raises:
-            UsageError: it is not there.
+            UsageError: it does not exist.
         """
         file = self.path / name
         if not file.is_file():
-            raise UsageError(f"{self.path} is not a run: it has no {name}.", "Give the folder that selfsight learn wrote.")
+            raise UsageError(f"{self.path} is not a run: it has no {name}.", "Use the folder that selfsight learn wrote.")
         return json.loads(file.read_text())
 
     def write(self, name: str, content: object) -> None:
-        """Write a JSON file of the run, whole or not at all."""
+        """Write a JSON file of the run atomically.
+
+        Args:
+            name: of the file.
+            content: its content.
+        """
         write_atomically(self.path / name, json.dumps(content, indent=1) + "\n")
 
     @property
@@ -54,18 +63,34 @@ class RunFolder:
         return (self.path / "config.json").is_file()
 
     def status(self, status: str, reason: str = "", **more: Any) -> None:
-        """Say how the run stands: running, finished, preempted, diverged, collapsed or failed."""
+        """Write the status.
+
+        Args:
+            status: running, finished, preempted, diverged, collapsed or failed.
+            reason: explanation.
+            **more: further fields.
+        """
         if rank() == 0:
             self.write("STATUS.json", {"status": status, "reason": reason} | more)
 
     def begin(
         self, config: dict[str, Any], origin: dict[str, Any], *, resume: bool, overwrite: bool, progress: Callable[[str], None]
     ) -> Path | None:
-        """Make the run's folder, or go on with it; return the checkpoint to go on from, if there is one.
+        """Create the run's folder, or continue the run.
+
+        Args:
+            config: options of the run.
+            origin: versions and machine.
+            resume: continue an existing run.
+            overwrite: replace an existing run.
+            progress: called with messages.
+
+        Returns:
+            The checkpoint to continue from; None to start anew.
 
         Raises:
-            UsageError: there is a run and neither ``resume`` nor ``overwrite`` was asked for, or another process writes to it.
-            ResumeMismatch: the run was made with other options.
+            UsageError: there is a run and neither ``resume`` nor ``overwrite`` is set, or another process writes to it.
+            ResumeMismatch: the run has other options.
         """
         if rank():
             return newest_checkpoint(self.checkpoints, progress) if resume and self.checkpoints.is_dir() else None
@@ -84,10 +109,14 @@ class RunFolder:
         return None
 
     def refuse(self, *, resume: bool, overwrite: bool) -> None:
-        """Refuse to touch a run that is there, unless that was asked for.
+        """Check that there is no run, or that it may be changed.
+
+        Args:
+            resume: continue an existing run.
+            overwrite: replace an existing run.
 
         Raises:
-            UsageError: it was not.
+            UsageError: there is a run and neither is set.
         """
         if self.exists and not (resume or overwrite):
             raise UsageError(
@@ -100,7 +129,7 @@ class RunFolder:
         return json.loads(file.read_text())["status"] if file.is_file() else "without a status"
 
     def _clear(self) -> None:
-        """Delete a run, and nothing that is not one."""
+        """Delete a run; a folder that is not a run is never deleted."""
         if any(self.path.iterdir()) and not self.exists:
             raise UsageError(f"{self.path} is not empty and not a run.", "Choose another --out; nothing was deleted.")
         shutil.rmtree(self.path)
@@ -115,23 +144,23 @@ class RunFolder:
         before = self.read("origin.json")
         changed = [name for name in BITWISE if before.get(name) != origin.get(name)]
         if changed:
-            progress(f"the continuation will not be identical to the bit: {', '.join(changed)} changed since the run began")
+            progress(f"the continuation will not be bitwise identical: {', '.join(changed)} changed since the start of the run")
         return newest_checkpoint(self.checkpoints, progress) if self.checkpoints.is_dir() else None
 
     def cut(self, done: int) -> list[dict[str, Any]]:
-        """Cut the records after ``done`` steps, which are going to be written again; return those that stay."""
+        """Remove the records after ``done`` steps, which will be written again; returns the remaining ones."""
         kept: list[dict[str, Any]] = []
         for name in ("metrics.jsonl", "timing.jsonl"):
             file = self.path / name
             lines = file.read_text().splitlines() if file.is_file() else []
-            whole = [line for line in lines if line.endswith("}") and json.loads(line)["step"] < done]
+            valid = [line for line in lines if line.endswith("}") and json.loads(line)["step"] < done]
             if rank() == 0:
-                write_atomically(file, "".join(f"{line}\n" for line in whole))
-            kept = [json.loads(line) for line in whole] if name == "metrics.jsonl" else kept
+                write_atomically(file, "".join(f"{line}\n" for line in valid))
+            kept = [json.loads(line) for line in valid] if name == "metrics.jsonl" else kept
         return kept
 
     def _lock(self) -> None:
-        """Take the run for this process; a lock of a dead process on this host is taken over.
+        """Lock the run for this process; a lock of a dead process on this host is replaced.
 
         Raises:
             UsageError: another process has it.
@@ -150,7 +179,7 @@ class RunFolder:
             )
 
     def release(self) -> None:
-        """Let the run go."""
+        """Remove the lock."""
         if self._locked:
             (self.path / ".lock").unlink(missing_ok=True)
 
@@ -161,7 +190,7 @@ def _here() -> dict[str, Any]:
 
 def _alive(holder: dict[str, Any]) -> bool:
     if holder.get("host") != socket.gethostname():
-        return True  # it cannot be asked
+        return True  # unknown
     try:
         os.kill(int(holder["pid"]), 0)
     except ProcessLookupError:
@@ -172,7 +201,7 @@ def _alive(holder: dict[str, Any]) -> bool:
 
 
 class Signals:
-    """Turns SIGTERM and Ctrl-C into a flag that is read between steps; a second one ends at once."""
+    """Turns SIGTERM and Ctrl-C into a flag that is read between steps; a second signal ends the process at once."""
 
     def __init__(self) -> None:
         self.caught: signal.Signals | None = None
@@ -182,7 +211,7 @@ class Signals:
         for name in (signal.SIGTERM, signal.SIGINT):
             try:
                 self._before[name] = signal.signal(name, self._catch)
-            except ValueError:  # not the main thread: signals are somebody else's affair
+            except ValueError:  # only the main thread can handle signals
                 break
         return self
 
@@ -196,22 +225,29 @@ class Signals:
             signal.signal(name, signal.SIG_DFL)
 
     def received(self) -> bool:
-        """Whether any process was told to stop: asked of all of them, so that all stop after the same step."""
+        """Whether any process received a signal; the same on all processes, so that all stop after the same step."""
         return any_process(self.caught is not None)
 
 
 class Saver:
-    """Writes checkpoints as steps go by, and one more when a signal asks the run to stop."""
+    """Writes checkpoints at intervals, and one when a signal stops the run.
+
+    Args:
+        folder: the run.
+        signals: signal flags.
+        every: steps between checkpoints.
+        keep: number of checkpoints to keep.
+    """
 
     def __init__(self, folder: RunFolder, signals: Signals, *, every: int, keep: int = 2) -> None:
         self.folder, self.signals, self.every, self.keep = folder, signals, every, keep
 
     def on_step(self, moment: StepEvent) -> None:
-        """Save if it is time to.
+        """Save a checkpoint if due.
 
         Raises:
-            Preempted: SIGTERM came.
-            Interrupted: Ctrl-C came.
+            Preempted: SIGTERM was received.
+            Interrupted: Ctrl-C was received.
         """
         done = moment.clock.step + 1
         stop = self.signals.received()
@@ -222,7 +258,7 @@ class Saver:
 
     def _stop(self, clock: Clock) -> None:
         words = f"Stopped after step {clock.step + 1} of {clock.steps}; everything is saved in {self.folder.path}."
-        again = f"Go on with: selfsight learn --again {self.folder.path} --resume"
+        again = f"Continue with: selfsight learn --again {self.folder.path} --resume"
         if self.signals.caught == signal.SIGINT:
             raise Interrupted(words, again)
         raise Preempted(words, again)

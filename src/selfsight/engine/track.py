@@ -1,4 +1,4 @@
-"""Trackers: extras that are told what ``metrics.jsonl`` is told."""
+"""Export of records to trackers."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,10 +10,10 @@ __all__ = ["TensorBoard"]
 
 
 class TensorBoard:
-    """Writes every number of a record, and the rates, for TensorBoard.
+    """Writes all numbers of records and timings for TensorBoard.
 
     Args:
-        folder: where the event files go.
+        folder: of the event files.
 
     Raises:
         MissingExtra: the package tensorboard is not installed.
@@ -27,7 +27,12 @@ class TensorBoard:
         self.writer = SummaryWriter(str(folder))
 
     def on_record(self, record: dict[str, Any], timing: dict[str, Any]) -> None:
-        """Write a record."""
+        """Write a record.
+
+        Args:
+            record: of a step.
+            timing: of the same step.
+        """
         step = record["step"]
         for name, value in record.items():
             if name != "step":

@@ -39,6 +39,12 @@ class PatchDecoder(nn.Module):
         nn.init.normal_(self.blank, std=0.02)
 
     def forward(self, visible: Float[Tensor, "batch shown dim"], hidden: Bool[Tensor, "batch patch"]) -> Float[Tensor, "batch patch value"]:
+        """Predict all patches (N, P, V).
+
+        Args:
+            visible: tokens (N, S, D) of the visible patches, in raster order.
+            hidden: mask (N, P), True for masked patches.
+        """
         entered = self.enter(visible)
         tokens = self.blank.to(entered.dtype).expand(len(hidden), hidden.shape[1], -1).clone()
         tokens[~hidden] = entered.flatten(0, 1)

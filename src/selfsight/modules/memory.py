@@ -90,7 +90,6 @@ class BeginsFull(Method):
         return clock.step == 0
 
     def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
-        """Fill the memory bank."""
         self.memory.set(*extract(self.remembers))
         return []
 
