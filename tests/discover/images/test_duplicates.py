@@ -51,8 +51,8 @@ def test_planted_duplicates_are_found_and_the_best_chosen(folder, run, capsys):
     words = ["discover", str(run), str(folder), "--what", "duplicates,selection", "--kinds", "4", "--count", "12"]
     assert main(words) == 0
     said = capsys.readouterr().out
-    assert "groups of near-duplicates: 2; pictures to keep: 40 of 43" in said
-    assert "pictures to label: 12 of 43 (4 central, 4 diverse, 4 doubtful)" in said
+    assert "groups of near-duplicates: 2; images to keep: 40 of 43" in said
+    assert "images to label: 12 of 43 (4 central, 4 diverse, 4 doubtful)" in said
     assert len(list((run / "banks").iterdir())) == 1  # features are worked out once for both
 
     place = run / "discoveries" / "duplicates"
@@ -87,10 +87,10 @@ def test_they_are_found_from_python(folder, run):
         assert [{found.names[row] for row in rows} for rows in found.groups] == COPIES
         assert {found.names[row] for row in range(43)} - {found.names[row] for row in found.unique()} == LEFT
         assert scores == {}
-        assert all(words in found._repr_html_() for words in ("pictures to keep: 40 of 43", "03.png", "data:image/png;base64"))
+        assert all(words in found._repr_html_() for words in ("images to keep: 40 of 43", "03.png", "data:image/png;base64"))
     few, _ = opened.discover(folder, what="selection", classes=3, count=1)
     assert [why for _, why in few.chosen] == ["central"]
-    assert all(words in few._repr_html_() for words in ("pictures to label: 1 of 43", few.names[few.chosen[0][0]], "data:image/png;base64"))
+    assert all(words in few._repr_html_() for words in ("images to label: 1 of 43", few.names[few.chosen[0][0]], "data:image/png;base64"))
     with pytest.raises(UsageError, match="0 pictures holds none"):
         opened.discover(folder, what="selection", count=0)
 

@@ -1,6 +1,6 @@
 """Ground truth of rendered scenes, computed on demand."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ class _Maps(NamedTuple):
     keypoints: list[np.ndarray]
 
 
+@runtime_checkable
 class World(Protocol):
     """What the ground truth is made from: the scenes of some rows, and the side of the images in pixels."""
 

@@ -1,4 +1,4 @@
-"""From pictures to labels: which are there more than once, and which are most worth a label."""
+"""Near-duplicates, and selection of images for labelling."""
 
 import csv
 import json
@@ -23,23 +23,23 @@ from selfsight.render.tiles import SHOWN, page
 __all__ = ["Duplicates", "Selection", "find_duplicates"]
 
 BESIDE = 8
-"""Pictures of a group that are shown beside the one that is kept."""
+"""Images of a group shown next to the one that is kept."""
 SAME = 40
-"""Pictures chosen for one reason that are shown."""
+"""Images shown per reason of selection."""
 CELL, ACROSS = 132, 10
-"""Side of a square of the sheet of a selection in pixels, and squares in a row."""
+"""Cell size of the sheet of a selection in pixels, and cells per row."""
 Pictures = Mapping[int, UInt8[np.ndarray, "_ _ 3"]]
 
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Groups of nearly the same picture.
+    """Groups of near-duplicates.
 
     Attributes:
-        names: of all pictures.
-        groups: rows of the same picture, the first of which is kept.
-        pictures: small copies, by row.
-        facts: how it was done.
+        names: names of all images.
+        groups: rows of near-duplicates; the first one is kept.
+        pictures: thumbnails by row.
+        facts: the settings.
     """
 
     names: tuple[str, ...]
@@ -48,24 +48,24 @@ class Duplicates:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def unique(self) -> list[int]:
-        """Rows of the pictures to keep: the first of each group, and all that are in none."""
-        left = {row for rows in self.groups for row in rows[1:]}
-        return [row for row in range(len(self.names)) if row not in left]
+        """Rows of the images to keep: the first of each group, and all images without duplicates."""
+        removed = {row for rows in self.groups for row in rows[1:]}
+        return [row for row in range(len(self.names)) if row not in removed]
 
     def counts(self) -> dict[str, Any]:
-        """How many groups there are, and pictures to keep."""
+        """Number of groups, and of images to keep."""
         return {"groups": len(self.groups), "kept": len(self.unique())}
 
     def words(self) -> str:
-        """The same in a line."""
-        return f"groups of near-duplicates: {len(self.groups):,}; pictures to keep: {len(self.unique()):,} of {len(self.names):,}"
+        """The counts as one line."""
+        return f"groups of near-duplicates: {len(self.groups):,}; images to keep: {len(self.unique()):,} of {len(self.names):,}"
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but pictures."""
+        """Everything except thumbnails."""
         return {"info": dict(self.facts), **self.counts(), "duplicates": [[self.names[row] for row in rows] for rows in self.groups]}
 
     def save(self, folder: Path) -> list[Path]:
-        """Write ``duplicates.csv`` (a line a picture of a group), ``unique.txt`` (paths to keep), ``duplicates.json`` and a sheet."""
+        """Write ``duplicates.csv`` (a line per image of a group), ``unique.txt`` (paths to keep), ``duplicates.json`` and a sheet."""
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "duplicates.csv").open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
@@ -78,33 +78,33 @@ class Duplicates:
         return [folder / name for name in ("duplicates.png", "duplicates.json", "duplicates.csv", "unique.txt")]
 
     def _repr_png_(self) -> bytes:
-        """A row a group: the picture that is kept, and the others."""
+        """A row per group: the image that is kept, and the others."""
         rows: list[Any] = []
         for number, group in enumerate(self.groups[:SHOWN]):
-            more = len(group) - 1 - BESIDE
-            words = [f"{number}", f"{len(group):,} pictures", *([f"{more:,} not shown"] if more > 0 else [])]
-            shown = [[self.pictures[row] for row in some if row in self.pictures] for some in (group[:1], group[1 : BESIDE + 1])]
-            rows.append((words, *shown))
+            hidden = len(group) - 1 - BESIDE
+            caption = [f"{number}", f"{len(group):,} images", *([f"{hidden:,} not shown"] if hidden > 0 else [])]
+            thumbnails = [[self.pictures[row] for row in members if row in self.pictures] for members in (group[:1], group[1 : BESIDE + 1])]
+            rows.append((caption, *thumbnails))
         if not rows or len(self.groups) > SHOWN:
             rows.append(([f"{len(self.groups) - SHOWN:,} more" if rows else "none", *(["in duplicates.csv"] if rows else [])], [], []))
-        return cluster_sheet(rows, (1, min(max((len(group) - 1 for group in self.groups), default=1), BESIDE)), ("kept", "left out"))
+        return cluster_sheet(rows, (1, min(max((len(group) - 1 for group in self.groups), default=1), BESIDE)), ("kept", "removed"))
 
     def _repr_html_(self) -> str:
         rows = [(number, self.names[group[0]], len(group) - 1) for number, group in enumerate(self.groups)]
-        told = table(("group", "kept", "left out"), rows)
-        return panel(self.words(), facts(self.facts), told, inlined(self._repr_png_(), "groups of near-duplicates"))
+        groups = table(("group", "kept", "removed"), rows)
+        return panel(self.words(), facts(self.facts), groups, inlined(self._repr_png_(), "groups of near-duplicates"))
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The pictures that are most worth a label.
+    """Images selected for labelling.
 
     Attributes:
-        names: of all pictures.
+        names: names of all images.
         chosen: rows and reasons: ``central``, ``diverse`` or ``doubtful``.
-        clusters: of all pictures.
-        pictures: small copies, by row.
-        facts: how it was done.
+        clusters: cluster of every image.
+        pictures: thumbnails by row.
+        facts: the settings.
     """
 
     names: tuple[str, ...]
@@ -114,34 +114,34 @@ class Selection:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def counts(self) -> dict[str, Any]:
-        """How many pictures were chosen, and for which reason."""
+        """Number of selected images, in total and by reason."""
         return {"chosen": len(self.chosen), "why": dict(Counter(why for _, why in self.chosen))}
 
     def words(self) -> str:
-        """The same in a line."""
+        """The counts as one line."""
         reasons = ", ".join(f"{count:,} {why}" for why, count in Counter(why for _, why in self.chosen).items())
-        return f"pictures to label: {len(self.chosen):,} of {len(self.names):,} ({reasons})"
+        return f"images to label: {len(self.chosen):,} of {len(self.names):,} ({reasons})"
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but pictures."""
-        some = [{"file": self.names[row], "why": why, "cluster": int(self.clusters[row])} for row, why in self.chosen]
-        return {"info": dict(self.facts), "selection": some}
+        """Everything except thumbnails."""
+        selection = [{"file": self.names[row], "why": why, "cluster": int(self.clusters[row])} for row, why in self.chosen]
+        return {"info": dict(self.facts), "selection": selection}
 
     def save(self, folder: Path) -> list[Path]:
-        """Write ``selection.csv`` (a line a picture), ``selection.txt`` (paths), ``selection.json`` and a sheet."""
+        """Write ``selection.csv`` (a line per image), ``selection.txt`` (paths), ``selection.json`` and a sheet."""
         folder.mkdir(parents=True, exist_ok=True)
-        plain = self.to_json()
+        result = self.to_json()
         with (folder / "selection.csv").open("w", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, ("file", "why", "cluster"))
             table.writeheader()
-            table.writerows(plain["selection"])
+            table.writerows(result["selection"])
         (folder / "selection.txt").write_text("".join(f"{self.names[row]}\n" for row, _ in self.chosen), encoding="utf-8")
-        (folder / "selection.json").write_text(json.dumps(plain) + "\n")
+        (folder / "selection.json").write_text(json.dumps(result) + "\n")
         (folder / "selection.png").write_bytes(self._repr_png_())
         return [folder / name for name in ("selection.png", "selection.json", "selection.csv", "selection.txt")]
 
     def _repr_png_(self) -> bytes:
-        """Pictures with their reasons and clusters below them, reason by reason."""
+        """Thumbnails with reasons and clusters, grouped by reason."""
         tiles = []
         for reason in dict.fromkeys(why for _, why in self.chosen):
             rows = [row for row, why in self.chosen if why == reason and row in self.pictures]
@@ -150,8 +150,8 @@ class Selection:
 
     def _repr_html_(self) -> str:
         rows = [(self.names[row], why, int(self.clusters[row])) for row, why in self.chosen]
-        told = table(("picture", "why", "cluster"), rows)
-        return panel(self.words(), facts(self.facts), inlined(self._repr_png_(), "pictures to label, with reasons"), told)
+        selection = table(("image", "why", "cluster"), rows)
+        return panel(self.words(), facts(self.facts), inlined(self._repr_png_(), "images to label, with reasons"), selection)
 
 
 def find_duplicates(
@@ -163,19 +163,20 @@ def find_duplicates(
     alike: float = 0.99,
     progress: ProgressCallback = no_progress,
 ) -> Duplicates:
-    """Groups of nearly the same picture: ten nearest neighbours whose pixels correlate, and theirs in turn.
+    """Groups of near-duplicates: ten nearest neighbours whose pixels correlate, transitively.
 
     Args:
-        phi, source: what looks, and at what.
-        method: neighbours by what the representation says (``features``), or by ``pixels``.
-        banks: a folder in which features are kept.
-        alike: the correlation of pixels from which neighbours are the same picture.
-        progress: called with what is being done.
+        phi: the representation.
+        source: the data set.
+        method: nearest neighbours by ``features`` or by ``pixels``.
+        banks: folder of cached features; None: no cache.
+        alike: pixel correlation from which neighbours are near-duplicates.
+        progress: called with a line per step.
     """
-    progress(f"duplicates: {len(source):,} pictures")
+    progress(f"duplicates: {len(source):,} images")
     rows = image_vectors(phi, source, method, banks)
-    _, around = nearest(rows, rows, NEIGHBOURS, exclude_self=True)
-    groups = near_duplicates(source, around, alike)
-    shown = np.array([row for group in groups[:SHOWN] for row in group[: BESIDE + 1]], dtype=np.int64)
-    about = {"method": method, "alike": alike, "representation": phi.name, "data": source.spec}
-    return Duplicates(tuple(str(name) for name in source.names), groups, thumbnails(source, shown), about)
+    _, neighbours = nearest(rows, rows, NEIGHBOURS, exclude_self=True)
+    groups = near_duplicates(source, neighbours, alike)
+    shown_rows = np.array([row for group in groups[:SHOWN] for row in group[: BESIDE + 1]], dtype=np.int64)
+    settings = {"method": method, "alike": alike, "representation": phi.name, "data": source.spec}
+    return Duplicates(tuple(str(name) for name in source.names), groups, thumbnails(source, shown_rows), settings)

@@ -1,4 +1,4 @@
-"""Sheets of pictures: a row a cluster or group, or tiles with captions; and the curve by which the number of clusters was chosen."""
+"""Sheets of thumbnails by cluster or group, tiles with captions, and the plot of the choice of the number of clusters."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -19,29 +19,29 @@ Pictures = Sequence[UInt8[np.ndarray, "_ _ 3"]]
 def cluster_sheet(
     rows: Sequence[tuple[Sequence[str], Pictures, Pictures]],
     counts: tuple[int, int],
-    heads: tuple[str, str] = ("near the middle", "far from it"),
+    heads: tuple[str, str] = ("near the centre", "far from it"),
 ) -> bytes:
-    """A row a cluster, as PNG: words, then so many pictures of one kind, and after a gap so many of another.
+    """A row per cluster as PNG: caption, then two groups of thumbnails.
 
     Args:
-        rows: words, pictures of the one kind, and of the other.
-        counts: how many of each kind there is room for.
-        heads: what stands above the pictures of each kind.
+        rows: caption lines, thumbnails of the first group, thumbnails of the second group.
+        counts: columns of each group.
+        heads: header of each group.
     """
     width = WORDS + (sum(counts) + 1) * (TILE + GAP) - TILE // 2
     head = 34
     sheet = Image.new("RGB", (width, head + max(len(rows), 1) * (TILE + GAP) + GAP), "white")
     draw, large, small = ImageDraw.Draw(sheet), ImageFont.load_default(15), ImageFont.load_default(12)
-    apart = WORDS + counts[0] * (TILE + GAP) + TILE // 2
-    for left, words in zip((WORDS, apart), heads, strict=True):
-        draw.text((left, 10), words, PALE, small)
-    for place, (words, typical, far) in enumerate(rows):
-        top = head + place * (TILE + GAP)
-        for line, word in enumerate(words):
+    second_left = WORDS + counts[0] * (TILE + GAP) + TILE // 2
+    for left, header in zip((WORDS, second_left), heads, strict=True):
+        draw.text((left, 10), header, PALE, small)
+    for index, (caption, typical, far) in enumerate(rows):
+        top = head + index * (TILE + GAP)
+        for line, text in enumerate(caption):
             draw.text(
-                (GAP + 4, top + 4 + (22 if line else 0) + max(line - 1, 0) * 17), word, PALE if line else INK, small if line else large
+                (GAP + 4, top + 4 + (22 if line else 0) + max(line - 1, 0) * 17), text, PALE if line else INK, small if line else large
             )
-        for left, pictures in ((WORDS, typical), (apart, far)):
+        for left, pictures in ((WORDS, typical), (second_left, far)):
             for number, picture in enumerate(pictures):
                 tile = Image.fromarray(picture).resize((TILE, TILE), Image.Resampling.LANCZOS)
                 sheet.paste(tile, (left + number * (TILE + GAP), top))
@@ -51,17 +51,22 @@ def cluster_sheet(
 
 
 def captioned(picture: UInt8[np.ndarray, "_ _ 3"], words: Sequence[str]) -> Image.Image:
-    """A picture with lines of words below it, the first of them dark."""
+    """A thumbnail with lines of text below it, the first one dark.
+
+    Args:
+        picture: the thumbnail ``(H, W, 3)``.
+        words: lines of text.
+    """
     tile = Image.new("RGB", (TILE, TILE + 4 + 15 * len(words)), "white")
     tile.paste(Image.fromarray(picture).resize((TILE, TILE), Image.Resampling.LANCZOS))
     draw, font = ImageDraw.Draw(tile), ImageFont.load_default(12)
-    for line, word in enumerate(words):
-        draw.text((TILE // 2, TILE + 3 + 15 * line), word, PALE if line else INK, font, anchor="ma")
+    for line, text in enumerate(words):
+        draw.text((TILE // 2, TILE + 3 + 15 * line), text, PALE if line else INK, font, anchor="ma")
     return tile
 
 
 def draw_choice(choice: Choice) -> bytes:
-    """Silhouette and spread over the number of clusters, the chosen one marked, as PNG."""
+    """Plot of silhouette and spread over the number of clusters, with the chosen one marked, as PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 3.4), dpi=120, layout="constrained")
@@ -75,7 +80,7 @@ def draw_choice(choice: Choice) -> bytes:
     left.set_ylabel("silhouette")
     right = left.twinx()
     right.plot(choice.counts, choice.spread, "s--", color="#d55e00", markersize=3, label="spread (right)")
-    right.set_ylabel("spread: mean of 1 - cos to the middle")
+    right.set_ylabel("spread: mean of 1 - cos to the centre")
     lines = [line for axes in (left, right) for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
     left.legend(lines, [str(line.get_label()) for line in lines], frameon=False, loc="upper right", fontsize=9)
     for axes in (left, right):
