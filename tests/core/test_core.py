@@ -128,7 +128,7 @@ class Foreign:
     ],
 )
 def test_foreign_classes_are_refused(name):
-    with pytest.raises(UsageError, match="not a kind of option"):
+    with pytest.raises(UsageError, match="not a class of options"):
         from_json({"is": name, "x": 1})
 
 

@@ -146,7 +146,7 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, whole, damage
     said: list[str] = []
     summary = run_training(wishes("moco"), out, RunPolicy(resume=True, progress=said.append))
     assert summary["images"] == (STEPS - 4) * 8
-    assert any("step_00000008 is damaged" in words and "4 steps are done again" in words for words in said)
+    assert any("step_00000008 is damaged" in words and "4 steps are repeated" in words for words in said)
     assert not list((out / "checkpoints").glob(".partial-*"))
     assert kept(out) == kept(whole("moco"))
 

@@ -1,1 +1,1 @@
-"""The words everyone speaks. Some files here need torch and some do not, so this package imports nothing."""
+"""Shared definitions. Some files need torch and some do not, so this package imports nothing."""

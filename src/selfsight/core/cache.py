@@ -1,4 +1,4 @@
-"""What was worked out for batches of pictures, on disk: found once, used by all that follows, and by a search that was broken off."""
+"""Disk cache of values computed for batches of images; it is shared by later computations and survives interruption."""
 
 import hashlib
 import os
@@ -13,30 +13,40 @@ __all__ = ["Arrays", "DiskCache", "cache_key"]
 
 Arrays = Mapping[str, np.ndarray]
 VERSION = 1
-"""Raised when what is kept is worked out or written in another way, so that it is made again."""
+"""To be incremented when cached values are computed or stored differently, so that old ones are ignored."""
 
 
-def cache_key(*about: Any) -> str:
-    """A short digest of what is told by its ``repr``."""
-    return hashlib.sha256(repr((VERSION, *about)).encode()).hexdigest()[:20]
+def cache_key(*values: Any) -> str:
+    """A short digest of the arguments' ``repr``."""
+    return hashlib.sha256(repr((VERSION, *values)).encode()).hexdigest()[:20]
 
 
 @dataclass(frozen=True)
 class DiskCache:
-    """A folder of one ``.npz`` for each batch of pictures and thing that was worked out, each written whole or not at all.
+    """A folder with one ``.npz`` file per batch of images and value, each written atomically.
 
     Attributes:
-        folder: of one representation, data set and way to look.
+        folder: of one representation, data set and setting.
     """
 
     folder: Path
 
     def file(self, name: str, rows: tuple[int, ...]) -> Path:
-        """Where something about a batch is kept."""
+        """Path of a cached value.
+
+        Args:
+            name: of the value.
+            rows: of the batch.
+        """
         return self.folder / f"{name}-{rows[0]:08d}-{cache_key(rows)[:12]}.npz"
 
     def read(self, name: str, rows: tuple[int, ...]) -> Arrays | None:
-        """What is kept of a batch; ``None`` where nothing is."""
+        """A cached value; None if there is none.
+
+        Args:
+            name: of the value.
+            rows: of the batch.
+        """
         file = self.file(name, rows)
         if not file.is_file():
             return None
@@ -46,14 +56,21 @@ class DiskCache:
     def get_or_compute(
         self, name: str, rows: tuple[int, ...], make: Callable[[], Arrays], *, fits: Callable[[Arrays], bool] = bool
     ) -> Arrays:
-        """What is kept of a batch, made and kept where nothing is that ``fits``."""
+        """A cached value; computed and stored if there is none.
+
+        Args:
+            name: of the value.
+            rows: of the batch.
+            make: computes the value.
+            fits: whether a cached value is usable; by default if it is not empty.
+        """
         found = self.read(name, rows)
         if found is not None and fits(found):
             return found
-        made, file = make(), self.file(name, rows)
+        computed, file = make(), self.file(name, rows)
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_name(f".{file.name}.{os.getpid()}")
         with partial.open("wb") as target:
-            np.savez(target, allow_pickle=False, **made)
+            np.savez(target, allow_pickle=False, **computed)
         partial.replace(file)
-        return made
+        return computed

@@ -1,4 +1,4 @@
-"""What a method says of itself, and the settings that it was published or tuned with."""
+"""Metadata of methods, and settings for training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,16 +12,16 @@ Kind = Literal["aligning", "discriminative", "clustering", "generative", "labell
 
 @dataclass(frozen=True)
 class Card:
-    """Who a method is.
+    """Metadata of a method.
 
     Attributes:
-        family: the folder that it lives in.
-        kind: aligning (views agree), discriminative (a transformation is predicted), clustering, generative, or labelled (a baseline
-            that is told the classes).
+        family: its folder.
+        kind: aligning (views agree), discriminative (a transformation is predicted), clustering, generative, or labelled (a supervised
+            baseline).
         paper: authors, year and arXiv number.
-        decks: the lecture decks that teach it.
-        probe: the measure that decides whether it has learnt, chosen before it was tried.
-        coupled: whether its loss couples the images of a batch, so that accumulating smaller batches changes it.
+        decks: lecture decks that cover it.
+        probe: the measure that decides whether it has learnt, fixed in advance.
+        coupled: whether its loss couples the images of a batch, so that gradient accumulation changes it.
     """
 
     family: Family
@@ -34,19 +34,19 @@ class Card:
 
 @dataclass(frozen=True)
 class Training:
-    """How a method is optimised.
+    """Optimiser settings.
 
-    The learning rate is ``rate * global_batch / reference_batch``; it rises over the first ``warmup`` of the run
-    and falls on half a cosine to ``final`` times itself.
+    The learning rate is ``rate * global_batch / reference_batch``, with linear warm-up over the first ``warmup`` of the run and cosine
+    decay to ``final`` times the maximum.
 
     Attributes:
         optimiser: sgd, lars or adamw.
         rate: learning rate at the reference batch.
-        reference_batch: images in the batch that ``rate`` is meant for.
-        decay: weight decay; left off biases, norms and prototypes.
+        reference_batch: batch size that ``rate`` refers to.
+        decay: weight decay; not applied to biases, norms and prototypes.
         warmup: fraction of the run.
-        final: the last learning rate as a fraction of the highest.
-        clip: largest norm of the gradient; 0 leaves it alone.
+        final: last learning rate as a fraction of the maximum.
+        clip: maximum norm of the gradient; 0: no clipping.
         momentum: of SGD and LARS.
         betas: of AdamW.
     """
@@ -67,18 +67,32 @@ SMALL_ADAMW = Training("adamw", rate=4e-3, decay=0.04, warmup=0.1, clip=5.0)
 
 
 def small_sgd(rate: float) -> Training:
-    """For short runs of a small network with batches of 32 to 128."""
+    """SGD for short runs of a small network with batches of 32 to 128."""
     return Training("sgd", rate=rate, decay=5e-4, warmup=0.05)
 
 
 def gan_adam(batch: int, first: float, second: float, rate: float = 2e-4) -> Training:
-    """For networks that play against each other (Radford et al. 2015, arXiv:1511.06434): a constant rate, no decay."""
+    """Adam for adversarial networks (Radford et al. 2015, arXiv:1511.06434): constant learning rate, no weight decay.
+
+    Args:
+        batch: reference batch.
+        first: β₁.
+        second: β₂.
+        rate: learning rate.
+    """
     return Training("adamw", rate=rate, reference_batch=batch, decay=0.0, warmup=0.0, final=1.0, betas=(first, second))
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Options and optimisation for images of 96 px or less and batches that fit a laptop; other values are the paper's."""
+    """Settings for images of up to 96 px and batches that fit a laptop; all other values are the paper's.
+
+    Attributes:
+        training: optimiser settings.
+        options: options of the method.
+        batch: images in the global batch.
+        backbone: name of the backbone.
+    """
 
     training: Training = field(default_factory=Training)
     options: Mapping[str, object] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Time and chance: where a run stands, and the number from which its randomness is drawn."""
+"""Position of a run in time, and seeds of random numbers."""
 
 from dataclasses import dataclass, replace
 
@@ -8,10 +8,14 @@ _WORD = (1 << 64) - 1
 
 
 def key(seed: int, *parts: int) -> int:
-    """A seed for a generator, as a pure function of where it is used: SplitMix64 over the parts (Steele et al. 2014).
+    """A seed for a generator, as a pure function of its arguments: SplitMix64 over the parts (Steele et al. 2014).
 
-    Chance is made where it is needed from ``key(seed, step)``, so that nothing has to be saved
-    and a resumed run draws what the uninterrupted one would have drawn.
+    Random numbers are generated where they are needed from ``key(seed, step)``, so that no generator state has to be saved and a resumed
+    run draws the same numbers as an uninterrupted one.
+
+    Args:
+        seed: of the run.
+        *parts: identify the use, such as the step.
     """
     state = seed & _WORD
     for part in (0x5EED, *parts):
@@ -24,14 +28,14 @@ def key(seed: int, *parts: int) -> int:
 
 @dataclass(frozen=True)
 class Clock:
-    """Where a run stands. There is no generator here: generators are made where they are used, from ``key(seed, step)``.
+    """Position of a run. It has no generator: generators are created where they are used, from ``key(seed, step)``.
 
     Attributes:
-        seed: the run's seed.
+        seed: of the run.
         step: optimiser steps done before this one, from 0.
-        steps: optimiser steps of the whole run.
-        steps_per_epoch: optimiser steps in one pass over the data.
-        turn: whose turn it is in a game between networks; empty when there is no game.
+        steps: optimiser steps of the run.
+        steps_per_epoch: optimiser steps per pass over the data.
+        turn: name of the turn, for methods with several optimisation turns per step; otherwise empty.
     """
 
     seed: int = 0
@@ -42,12 +46,12 @@ class Clock:
 
     @property
     def epoch(self) -> int:
-        """The pass over the data, from 0."""
+        """Number of the pass over the data, from 0."""
         return self.step // self.steps_per_epoch
 
     @property
     def progress(self) -> float:
-        """The fraction of the run that is done, from 0 to 1."""
+        """Completed fraction of the run, from 0 to 1."""
         return min(self.step / max(self.steps, 1), 1.0)
 
     @property
@@ -56,5 +60,5 @@ class Clock:
         return self.step % self.steps_per_epoch == 0
 
     def at(self, turn: str) -> "Clock":
-        """The same moment, in a player's turn."""
+        """The same position, in a turn."""
         return self if turn == self.turn else replace(self, turn=turn)

@@ -1,8 +1,8 @@
-"""Three words for several processes, and one for this process's share.
+"""Communication between processes.
 
-The rule: *the mean over processes of the returned losses is the loss of the global batch, and every differentiable
-communication sums gradients in its backward.* Averaging the gradients of all processes is then the gradient of that loss.
-With one process each word is the identity.
+The rule: *the mean over processes of the returned losses is the loss of the global batch, and every differentiable communication sums
+gradients in its backward.* Averaging the gradients of all processes then gives the gradient of that loss. With one process each function
+is the identity.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ __all__ = ["all_gather_with_grad", "all_reduce_mean", "all_reduce_sum", "any_pro
 
 
 def world_size() -> int:
-    """The number of processes."""
+    """Number of processes."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -53,7 +53,7 @@ class _AllReduceSum(torch.autograd.Function):
 
 
 def all_gather_with_grad(rows: Tensor) -> Tensor:
-    """The rows of all processes, in their order: ``n`` rows become ``n * world_size``. Backward: gradients summed, own rows kept."""
+    """Rows of all processes, in order: ``n`` rows become ``n * world_size``. Backward: gradients are summed, own rows returned."""
     return _AllGather.apply(rows) if world_size() > 1 else rows  # pyright: ignore[reportReturnType]
 
 
@@ -63,12 +63,12 @@ def all_reduce_sum(value: Tensor) -> Tensor:
 
 
 def all_reduce_mean(value: Tensor) -> Tensor:
-    """The mean over processes of a value that each has computed from equally many rows."""
+    """The mean over processes of a value computed from equally many rows on each."""
     return all_reduce_sum(value) / world_size()
 
 
 def any_process(flag: bool) -> bool:  # noqa: FBT001
-    """Whether any process says yes."""
+    """Whether the flag is true on any process."""
     if world_size() == 1:
         return flag
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -76,5 +76,5 @@ def any_process(flag: bool) -> bool:  # noqa: FBT001
 
 
 def local_rows(rows: Tensor) -> Tensor:
-    """This process's rows of something that was made for the global batch."""
+    """This process's rows of a tensor of the global batch."""
     return rows.chunk(world_size())[rank()] if world_size() > 1 else rows

@@ -1,4 +1,4 @@
-"""Edges of pictures: needed by views and by networks, which do not know each other."""
+"""Sobel filter; shared by views and networks."""
 
 import torch
 from jaxtyping import Float
@@ -9,6 +9,6 @@ __all__ = ["sobel"]
 
 
 def sobel(images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch 2 height width"]:
-    """Horizontal and vertical edges of the mean of the channels, as DeepCluster's input (Caron et al. 2018, arXiv:1807.05520)."""
+    """Horizontal and vertical edges of the mean of the channels, as in DeepCluster's input (Caron et al. 2018, arXiv:1807.05520)."""
     across = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]], device=images.device, dtype=images.dtype)
     return conv2d(images.mean(1, keepdim=True), torch.stack([across, across.T])[:, None], padding=1)

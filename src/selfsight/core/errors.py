@@ -1,15 +1,15 @@
-"""Everything that can go wrong, and the exit code that says so.
+"""Exceptions and their exit codes.
 
 ::
 
     SelfsightError            1
-    ├── UsageError            2   an option, a name or a combination that cannot be meant
+    ├── UsageError            2   an invalid option, name or combination
     │   ├── ResumeMismatch    2   the run was made with other options
-    │   └── MissingHint       2   a method needs something that its view recipe did not record
-    ├── DataError             3   the data cannot be read, or too little of it
-    ├── Diverged              4   the loss stopped being a number
-    ├── Collapsed             4   the representation lost its information
-    ├── EnvironmentFault      5   a missing extra, a full disk, a device that is not there
+    │   └── MissingHint       2   a method needs a hint that its view recipe does not record
+    ├── DataError             3   the data cannot be read, or there is too little of it
+    ├── Diverged              4   the loss is not finite
+    ├── Collapsed             4   the representation has collapsed
+    ├── EnvironmentFault      5   a missing extra, a full disk, an unavailable device
     │   └── MissingExtra      5   an optional package is not installed
     ├── Preempted            75   stopped by a signal; resumable
     └── Interrupted         130   stopped by Ctrl-C; resumable
@@ -33,7 +33,7 @@ __all__ = [
 
 
 class SelfsightError(Exception):
-    """What happened in one line, and what to do about it in another."""
+    """An error with one line for the cause and one for the remedy."""
 
     exit_code: ClassVar[int] = 1
 
@@ -43,17 +43,17 @@ class SelfsightError(Exception):
 
 
 class UsageError(SelfsightError):
-    """An option, a name or a combination that cannot be meant."""
+    """An option, a name or a combination is invalid."""
 
     exit_code = 2
 
 
 class ResumeMismatch(UsageError):
-    """The run to be continued was made with other options."""
+    """The run to continue was made with other options."""
 
 
 class MissingHint(UsageError):
-    """A method needs something that its view recipe did not record."""
+    """A method needs a hint that its view recipe does not record."""
 
 
 class DataError(SelfsightError):
@@ -63,19 +63,19 @@ class DataError(SelfsightError):
 
 
 class Diverged(SelfsightError):
-    """The loss stopped being a number and did not recover."""
+    """The loss was not finite for several steps."""
 
     exit_code = 4
 
 
 class Collapsed(SelfsightError):
-    """The representation lost its information and the user asked to be stopped by that."""
+    """The representation has collapsed, and the user requested to stop in that case."""
 
     exit_code = 4
 
 
 class EnvironmentFault(SelfsightError):
-    """The machine cannot do what was asked: a full disk, a device that is not there."""
+    """The machine cannot do what was requested: a full disk, an unavailable device."""
 
     exit_code = 5
 
@@ -91,12 +91,12 @@ class MissingExtra(EnvironmentFault):
 
 
 class Preempted(SelfsightError):
-    """A signal asked the run to stop; it saved itself and can be resumed."""
+    """A signal stopped the run; it was saved and can be resumed."""
 
     exit_code = 75
 
 
 class Interrupted(SelfsightError):
-    """Ctrl-C asked the run to stop; it saved itself and can be resumed."""
+    """Ctrl-C stopped the run; it was saved and can be resumed."""
 
     exit_code = 130

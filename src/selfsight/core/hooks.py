@@ -1,4 +1,4 @@
-"""Listen to the layers of a network, or change what they say, by dotted name and for as long as a ``with`` lasts."""
+"""Capture or edit the activations of layers by dotted name, inside a ``with`` block."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -18,8 +18,12 @@ Edit = Callable[[Any], Any]
 def find_layer(module: nn.Module, name: str) -> nn.Module:
     """The layer of a dotted name.
 
+    Args:
+        module: the network.
+        name: dotted name.
+
     Raises:
-        UsageError: there is none; the message offers the nearest.
+        UsageError: there is none; the message suggests the most similar name.
     """
     layers = dict(module.named_modules())
     if name not in layers:
@@ -35,29 +39,34 @@ def find_layer(module: nn.Module, name: str) -> nn.Module:
 def capture_activations(
     module: nn.Module, *retain: str, edit: Mapping[str, Edit] | None = None, inputs: bool = False
 ) -> Iterator[dict[str, Any]]:
-    """Retain the outputs of some layers, and edit those of others, inside a ``with``.
+    """Capture the outputs of some layers, and edit those of others, inside a ``with`` block.
 
-    The dictionary that it gives holds, after a forward pass, the output of each retained layer by name (the last, if the
-    layer ran several times). ``edit`` maps names to functions from a layer's output to what it shall be instead.
-    ``inputs``: retain the first positional input of the layers instead of their output.
+    Hooks are removed at the end, even after an exception. Forward passes in other threads are neither captured nor edited.
 
-    Everything is restored at the end, even after an exception. Forward passes of other threads are neither heard nor edited.
+    Args:
+        module: the network.
+        *retain: dotted names of layers to capture.
+        edit: functions from a layer's output to its replacement, by name of the layer.
+        inputs: capture the layers' first positional input instead of their output.
+
+    Yields:
+        Captured activations by layer, filled by forward passes (the last one, if a layer runs several times).
 
     Raises:
-        UsageError: a layer is not there.
+        UsageError: there is no such layer.
     """
     own_thread = threading.get_ident()
     captured: dict[str, Any] = {}
 
-    def listen(name: str) -> Callable[..., None]:
-        def hook(layer: nn.Module, given: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001
+    def capture(name: str) -> Callable[..., None]:
+        def hook(layer: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001
             if threading.get_ident() == own_thread:
-                captured[name] = given[0] if inputs else output
+                captured[name] = arguments[0] if inputs else output
 
         return hook
 
     def change(function: Edit) -> Callable[..., Any]:
-        def hook(layer: nn.Module, given: tuple[Any, ...], output: Any) -> Any:  # noqa: ARG001
+        def hook(layer: nn.Module, arguments: tuple[Any, ...], output: Any) -> Any:  # noqa: ARG001
             return function(output) if threading.get_ident() == own_thread else None
 
         return hook
@@ -66,13 +75,13 @@ def capture_activations(
         for name, function in (edit or {}).items():
             stack.callback(find_layer(module, name).register_forward_hook(change(function)).remove)
         for name in retain:
-            stack.callback(find_layer(module, name).register_forward_hook(listen(name)).remove)
+            stack.callback(find_layer(module, name).register_forward_hook(capture(name)).remove)
         yield captured
 
 
 @contextmanager
 def eval_mode(network: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode inside a ``with``; every module is in the mode that it had afterwards."""
+    """Set a network to evaluation mode inside a ``with`` block; the modes of all modules are restored afterwards."""
     training = [module for module in network.modules() if module.training]
     for module in training:
         module.training = False
@@ -84,7 +93,7 @@ def eval_mode(network: nn.Module) -> Iterator[None]:
 
 
 def tensor_of(output: Any) -> Tensor:
-    """The tensor in what a layer returned."""
+    """The tensor in a layer's output."""
     while not isinstance(output, Tensor):
         output = getattr(output, "grid", None) if hasattr(output, "grid") else output[0]
     return output

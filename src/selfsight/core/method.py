@@ -1,4 +1,4 @@
-"""Methods and view recipes: the two things that make a way of learning."""
+"""Interfaces of methods and view recipes."""
 
 import inspect
 from abc import ABC, abstractmethod
@@ -37,7 +37,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Frame:
-    """The picture that views are made for: side in pixels, pixels between cells of the backbone's grid, channels."""
+    """Size of the views.
+
+    Attributes:
+        size: side in pixels.
+        stride: pixels between cells of the backbone's grid.
+        channels: number of channels.
+    """
 
     size: int
     stride: int
@@ -46,7 +52,12 @@ class Frame:
 
 @dataclass(frozen=True)
 class Drawn:
-    """The random parameters of a global batch of views, on the CPU: one row an image in every tensor."""
+    """Random parameters of a global batch of views, on the CPU, one row per image in every tensor.
+
+    Attributes:
+        values: parameters by name.
+        frame: size of the views.
+    """
 
     values: Mapping[str, Num[Tensor, "batch ..."]]
     frame: Frame
@@ -61,22 +72,33 @@ class Recipe(Protocol):
     """How images become views. Implementations are frozen dataclasses."""
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
-        """Parameters of the whole global batch of ``n`` images, on the CPU, from ``key(clock.seed, clock.step)``."""
+        """Random parameters of the global batch, on the CPU, from ``key(clock.seed, clock.step)``.
+
+        Args:
+            n: images in the global batch.
+            clock: seed and step.
+            frame: size of the views.
+        """
         ...
 
     def make(self, images: Images, drawn: Drawn) -> Views:
-        """Pixels, on the device of the images, for this process's rows."""
+        """Views of this process's images, on their device.
+
+        Args:
+            images: this process's images.
+            drawn: their parameters.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one forward pass says.
+    """Result of a forward pass.
 
     Attributes:
-        losses: named terms, already weighted; their sum is minimised.
-        signs: detached values for observers: ``embedding`` (batch x dim), ``assignment`` (batch x cluster probabilities),
-            ``accuracy``, ``chance`` (the loss of a network that knows nothing, such as ln K).
+        losses: named, weighted terms; their sum is minimised.
+        diagnostics: detached values for observers: ``embedding`` (N, D), ``assignment`` (cluster probabilities, (N, K)), ``accuracy``,
+            ``chance`` (loss of an uninformed prediction, such as ln K).
     """
 
     losses: dict[str, Float[Tensor, ""]]
@@ -90,9 +112,9 @@ class Outcome:
 
 
 class Method(nn.Module, ABC):
-    """Turns the views of a batch into the terms of a loss.
+    """Computes the loss terms of the views of a batch.
 
-    A subclass's ``__init__`` takes the backbone and then keywords with defaults; it keeps each keyword under its own name.
+    A subclass's ``__init__`` takes the backbone and then keywords with defaults; each keyword is stored under its own name.
     """
 
     card: ClassVar[Card]
@@ -107,21 +129,37 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        """The loss of this process's rows of a global batch."""
+        """Loss of this process's rows of a global batch.
+
+        Args:
+            views: of this process's images.
+            clock: position of the run.
+        """
 
     def through(self, views: Sequence[Num[Tensor, "batch channel *size"]], *links: nn.Module) -> list[Float[Tensor, "batch dim"]]:
-        """The pooled features of every view, after the links; see ``run_each``."""
+        """Pooled features of every view after some modules; see ``run_each``.
+
+        Args:
+            views: images (N, C, ...) of each view.
+            *links: modules after the backbone.
+        """
         return run_each((self.backbone, *links), views)
 
     def options(self) -> dict[str, Any]:
-        """The keywords that would build this method again."""
+        """Keyword arguments that build this method again."""
         names = inspect.signature(type(self)).parameters
         return {name: getattr(self, name) for name in names if name != "backbone"}
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One move in a game between networks: who moves, and how often before the next."""
+    """One of several optimisation turns of a step.
+
+    Attributes:
+        name: of the turn.
+        players: modules whose parameters are updated.
+        steps: optimiser steps of this turn before the next.
+    """
 
     name: str
     players: tuple[nn.Module, ...]
@@ -129,87 +167,113 @@ class Turn:
 
 
 Extract = Callable[[Callable[[Tensor], Tensor]], tuple[Tensor, Tensor]]
-"""Passes over the training data with a network; returns the sample indices and the outputs, both in order of index."""
+"""Runs a function on all training images; returns the samples' indices and its outputs, both in order of index."""
 
 
 @runtime_checkable
 class Relabels(Protocol):
-    """A method that makes its own labels by passes over the data (DeepCluster, SeLa)."""
+    """A method that makes pseudo-labels by passes over the data (DeepCluster, SeLa)."""
 
     def due(self, clock: Clock) -> bool:
-        """Whether labels are to be made before this step."""
+        """Whether labels are made before this step."""
         ...
 
     def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
-        """Make labels; return the modules that were made anew, so that the optimiser forgets them."""
+        """Make labels.
+
+        Args:
+            extract: runs a function on all training images.
+            clock: position of the run.
+
+        Returns:
+            Modules that were initialised anew, whose optimiser state is deleted.
+        """
         ...
 
 
 @runtime_checkable
 class Turns(Protocol):
-    """A method that is a game between networks; ``forward`` is called once a turn, with ``clock.turn``."""
+    """A method with several optimisation turns per step; ``forward`` is called once per turn, with ``clock.turn``."""
 
     def turns(self) -> tuple[Turn, ...]:
-        """The moves of one step, in order."""
+        """The turns of one step, in order."""
         ...
 
 
 @runtime_checkable
 class Freezes(Protocol):
-    """A method some of whose modules rest for a while (the prototypes of SwAV and DINO in the first epoch)."""
+    """A method with modules that are frozen for a while (the prototypes of SwAV and DINO in the first epoch)."""
 
     def frozen(self, clock: Clock) -> tuple[nn.Module, ...]:
-        """The modules that do not move in this step."""
+        """The modules that are not updated in this step."""
         ...
 
 
 @runtime_checkable
 class Accompanied(Protocol):
-    """A method that sees other samples beside those of the batch (SCAN's neighbours); their large views come after the batch's own."""
+    """A method that uses other samples besides those of the batch (SCAN's neighbours); their large views follow the batch's own."""
 
     def companions(self, index: Int[Tensor, " batch"], clock: Clock) -> Int[Tensor, " batch"]:
-        """Another sample for each of these."""
+        """Another sample for each sample.
+
+        Args:
+            index: samples (N,) of the batch.
+            clock: position of the run.
+        """
         ...
 
 
 @runtime_checkable
 class Supervised(Protocol):
-    """A labelled baseline: it alone is handed labels, as the hint ``label`` (batch x 1; -1 where unknown)."""
+    """A supervised baseline: the only kind that gets labels, as the hint ``label`` (N, 1; -1 where unknown)."""
 
     supervised: ClassVar[Literal[True]]
 
 
 def hint(views: Views, name: str, method: str) -> Tensor:
-    """A hint that a method cannot do without.
+    """A hint that a method requires.
+
+    Args:
+        views: of the batch.
+        name: of the hint.
+        method: name of the method, for the message.
 
     Raises:
-        MissingHint: the recipe did not record it.
+        MissingHint: the recipe does not record it.
     """
     if name not in views.hints:
         known = ", ".join(sorted(views.hints)) or "none"
         raise MissingHint(
-            f"{method} needs the hint {name!r} and was given: {known}.", "Use the method's default recipe, or one that records it."
+            f"{method} needs the hint {name!r}; available are: {known}.", "Use the method's default recipe, or one that records it."
         )
     return views.hints[name]
 
 
 def sample_index(views: Views, method: str) -> Int[Tensor, " batch"]:
-    """Which samples a batch holds, for a method that remembers every one of them.
+    """Indices of a batch's samples, for a method with a memory of all samples.
+
+    Args:
+        views: of the batch.
+        method: name of the method, for the message.
 
     Raises:
-        MissingHint: the views do not say.
+        MissingHint: the views have no index.
     """
     if views.index is None:
-        raise MissingHint(f"{method} needs Views.index, for it remembers every sample.", "Make the views with their index.")
+        raise MissingHint(f"{method} needs Views.index, because it stores values of every sample.", "Make views with an index.")
     return views.index
 
 
 def two_views(views: Views, method: str) -> tuple[Tensor, Tensor]:
-    """The two large views that a method tells apart: damaged and clean, for one.
+    """The two large views of a batch.
+
+    Args:
+        views: of the batch.
+        method: name of the method, for the message.
 
     Raises:
-        MissingHint: there are not two.
+        MissingHint: there are not exactly two.
     """
     if len(views.large) != 2:
-        raise MissingHint(f"{method} needs two large views and was given {len(views.large)}.", "Use the method's default recipe.")
+        raise MissingHint(f"{method} needs two large views, not {len(views.large)}.", "Use the method's default recipe.")
     return views.large

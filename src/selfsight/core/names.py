@@ -9,16 +9,16 @@ __all__ = ["look_up", "unused_name"]
 
 
 def look_up(kind: str, name: str, names: Collection[str], otherwise: str = "") -> str:
-    """The name itself, where it is one of ``names``.
+    """Check that a name is known, and return it.
 
     Args:
         kind: what is named, such as ``method``.
         name: what was typed.
-        names: those that there are.
-        otherwise: the remedy where no name is near; by default all names.
+        names: the known names.
+        otherwise: remedy if no name is similar; by default all names.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: the name is unknown.
     """
     if name in names:
         return name
@@ -29,8 +29,13 @@ def look_up(kind: str, name: str, names: Collection[str], otherwise: str = "") -
 
 
 def unused_name(name: str, taken: Collection[str]) -> str:
-    """The name, with as many underscores behind it as tell it from those taken; capital letters tell nothing."""
-    used = {one.casefold() for one in taken}
+    """The name with underscores appended until it is not taken; case is ignored.
+
+    Args:
+        name: the wanted name.
+        taken: names in use.
+    """
+    used = {other.casefold() for other in taken}
     while name.casefold() in used:
         name += "_"
     return name

@@ -1,4 +1,4 @@
-"""Where a result came from."""
+"""Provenance of a result."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ from typing import Any
 __all__ = ["BITWISE", "origin"]
 
 BITWISE = ("torch", "threads", "processor", "compile", "precision", "device")
-"""What has to be the same for a resumed run to go on to the bit."""
+"""Fields that have to be equal for a resumed run to be bitwise identical."""
 
 _PACKAGES = ("selfsight", "torch", "torchvision", "timm", "numpy", "scikit-learn", "safetensors")
 
@@ -33,7 +33,7 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """The commit of the package's own checkout, if it stands in one."""
+    """The commit of the package's checkout, if it is in one."""
     here = Path(__file__).parent
     try:
         found = subprocess.run(
@@ -50,7 +50,7 @@ def _commit() -> str:
 
 
 def origin(**more: Any) -> dict[str, Any]:
-    """Versions, commit and machine, and whatever else is given (seed, hardware, data fingerprint)."""
+    """Versions, commit and machine, and other fields (seed, hardware, data fingerprint)."""
     versions = {name: _version(name) for name in _PACKAGES}
     return {
         "selfsight": versions["selfsight"],

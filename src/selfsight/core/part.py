@@ -1,4 +1,4 @@
-"""Parts: modules that look after themselves."""
+"""Modules with state that is updated after a step."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -14,18 +14,18 @@ __all__ = ["Chain", "Part", "parts_of"]
 
 
 class Part(nn.Module, ABC):
-    """A module with upkeep of its own: it notes during ``forward`` what it learns at the end of the step."""
+    """A module with its own update rule: it notes values during ``forward`` and applies them after the step."""
 
     @abstractmethod
     def after_step(self, clock: Clock) -> None:
-        """The optimiser has stepped: take what was noted during forward (a queue's keys, a centre's mean)."""
+        """Apply the values noted during forward (a queue's keys, a running mean); called after the optimiser's step."""
 
     def discard(self) -> None:
-        """The step was skipped: forget what was noted."""
+        """Discard the noted values; called if the step was skipped."""
 
 
 class Chain:
-    """A network that runs through several modules. It owns nothing, so that a state dict holds every tensor once."""
+    """A sequence of modules that owns none of them, so that a state dict contains every tensor once."""
 
     def __init__(self, *links: nn.Module) -> None:
         self.links = links
@@ -35,7 +35,12 @@ class Chain:
 
 
 def run_chain(links: Any, images: Tensor) -> Tensor:
-    """Each link on the output of the one before; a backbone's features go on as their pooled vector."""
+    """Apply modules one after another; a backbone's features are passed on as their pooled vector.
+
+    Args:
+        links: the modules.
+        images: input of the first one.
+    """
     value: Any = images
     for link in links:
         value = link(value)
@@ -44,16 +49,20 @@ def run_chain(links: Any, images: Tensor) -> Tensor:
 
 
 def run_each(links: Iterable[nn.Module], views: Sequence[Tensor]) -> list[Tensor]:
-    """What the links say of every view, in order; the numbers are those of one view after another.
+    """Outputs of a sequence of modules for every view, equal to those of one view after another.
 
-    Views of one size pass through a link together, in fewer and larger kernels, unless it compares the rows of a batch: batch norm
-    is to see a view at a time, because joined views share statistics and learn differently.
+    Views of one size pass a module together, in fewer and larger kernels, unless it contains batch norm: joint statistics of several views
+    would change training.
+
+    Args:
+        links: the modules.
+        views: input of each view.
     """
     values = list(views)
     for link in links:
-        compares = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in link.modules())
-        runs = [[value] for value in values] if compares else [list(run) for _, run in groupby(values, lambda value: value.shape)]
-        values = [said for run in runs for said in run_chain((link,), torch.cat(run) if len(run) > 1 else run[0]).chunk(len(run))]
+        has_batch_norm = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in link.modules())
+        runs = [[value] for value in values] if has_batch_norm else [list(run) for _, run in groupby(values, lambda value: value.shape)]
+        values = [output for run in runs for output in run_chain((link,), torch.cat(run) if len(run) > 1 else run[0]).chunk(len(run))]
     return values
 
 

@@ -1,4 +1,4 @@
-"""What is being done, in words, for whoever listens."""
+"""Progress messages."""
 
 from collections.abc import Callable
 
@@ -8,4 +8,4 @@ ProgressCallback = Callable[[str], None]
 
 
 def no_progress(words: str) -> None:
-    """Say nothing."""
+    """Ignore a message."""

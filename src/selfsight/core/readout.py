@@ -1,4 +1,4 @@
-"""What a measure fitted, for others to read: a probe's weights, centroids. Torch-free."""
+"""Fitted models of measures: a probe's weights, centroids. Torch-free."""
 
 import json
 from dataclasses import dataclass, field
@@ -14,13 +14,13 @@ __all__ = ["Readout"]
 
 @dataclass(frozen=True)
 class Readout:
-    """Arrays by name, with words.
+    """A fitted linear probe or set of centroids.
 
     Attributes:
         kind: linear or centroids.
-        layer: the layer that it reads.
-        arrays: ``weight`` (class x dim), ``bias`` (class), ``mean`` and ``scale`` (dim) of a linear probe, applied to
-            ``(x - mean) / scale``; ``centroids`` (cluster x dim).
+        layer: the layer that it is fitted to.
+        arrays: ``weight`` (K, D), ``bias`` (K,), ``mean`` and ``scale`` (D,) of a linear probe, applied to ``(x - mean) / scale``; or
+            ``centroids`` (K, D).
         classes: names of the classes.
         facts: settings and scores.
     """
@@ -35,19 +35,19 @@ class Readout:
         """Write ``path.npz`` and ``path.json``."""
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path.with_suffix(".npz"), **self.arrays)  # pyright: ignore[reportArgumentType]
-        words = {"kind": self.kind, "layer": self.layer, "classes": list(self.classes), "facts": self.facts}
-        path.with_suffix(".json").write_text(json.dumps(words, indent=1) + "\n")
+        content = {"kind": self.kind, "layer": self.layer, "classes": list(self.classes), "facts": self.facts}
+        path.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> "Readout":
         """Read what ``save`` wrote.
 
         Raises:
-            UsageError: it is not there.
+            UsageError: it does not exist.
         """
         if not path.with_suffix(".json").is_file():
             raise UsageError(f"There is no readout {path}.", "Measure the run first: selfsight measure RUN --train DATA --test DATA")
-        words = json.loads(path.with_suffix(".json").read_text())
+        content = json.loads(path.with_suffix(".json").read_text())
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        return cls(words["kind"], words["layer"], arrays, tuple(words["classes"]), words["facts"])
+        return cls(content["kind"], content["layer"], arrays, tuple(content["classes"]), content["facts"])

@@ -1,4 +1,4 @@
-"""Tables of what can be chosen by name. They import nothing until an entry is loaded, so that help and completion need no torch."""
+"""Tables of entries that are selected by name. Nothing is imported until an entry is loaded, so help and completion need no torch."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ class Entry:
 
     Attributes:
         name: what users type.
-        target: where it is, as ``module:attribute`` below the registry's package.
+        target: location as ``module:attribute`` below the registry's package.
         summary: one line for help texts and tables.
-        aliases: other names that are accepted.
-        needs: annotations that the data must have, such as ``labels``, ``masks`` or ``boxes``.
-        model_free: it uses pixels alone and no representation.
-        baseline: others are compared with it.
-        traits: further properties; the registry's own documentation says which there are.
-        choices: the registry that its ``method`` is chosen from, for what can be done by several methods.
+        aliases: alternative names.
+        needs: required annotations of the data, such as ``labels``, ``masks`` or ``boxes``.
+        model_free: whether it uses pixels only and no representation.
+        baseline: whether it is a baseline for the other entries.
+        traits: further properties, described at the registry.
+        choices: registry of its ``method`` option, for entries with several methods.
     """
 
     name: str
@@ -44,10 +44,10 @@ class Registry(Mapping[str, Entry], Generic[T]):
 
     Args:
         kind: what the entries are, in singular, for messages: ``localiser``.
-        package: the package that targets are relative to.
+        package: package that targets are relative to.
         entries: the rows.
-        default: the name that is taken where none is given; the first by default.
-        remedy: the advice where no name is similar to what was typed; by default all names.
+        default: name of the default entry; the first by default.
+        remedy: advice if no name is similar to what was typed; by default all names.
     """
 
     def __init__(self, kind: str, package: str, entries: tuple[Entry, ...], *, default: str = "", remedy: str = "") -> None:
@@ -68,13 +68,13 @@ class Registry(Mapping[str, Entry], Generic[T]):
         """The entry of a name or alias.
 
         Raises:
-            UsageError: there is none; the message offers the most similar name.
+            UsageError: there is none; the message suggests the most similar name.
         """
         aliases = {alias: entry.name for entry in self.entries.values() for alias in entry.aliases}
         return self.entries[aliases.get(look_up(self.kind, name, (*self.entries, *aliases), self.remedy), name)]
 
     def load(self, name: str) -> T:
-        """Import and return what a name or alias stands for.
+        """Import and return the target of a name or alias.
 
         Raises:
             UsageError: there is none.
@@ -84,7 +84,7 @@ class Registry(Mapping[str, Entry], Generic[T]):
         return cast("T", getattr(import_module(f"{self.package}.{module}"), attribute))
 
     def names(self) -> tuple[str, ...]:
-        """All names that are accepted: the default first, then the others in order, then aliases."""
+        """All accepted names: the default first, then the others in order, then aliases."""
         others = [name for name in self.entries if name != self.default]
         return (self.default, *others, *(alias for entry in self.entries.values() for alias in entry.aliases))
 

@@ -1,4 +1,4 @@
-"""Backbones, which are trained, and representations, which are looked at."""
+"""Backbones, which are trained, and representations, which are evaluated."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -29,7 +29,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Features:
-    """What a backbone says of a batch: one vector an image, and one vector a place."""
+    """Output of a backbone.
+
+    Attributes:
+        pooled: one vector per image.
+        grid: one vector per position.
+    """
 
     pooled: Float[Tensor, "batch dim"]
     grid: Float[Tensor, "batch dim2 *cells"]
@@ -37,7 +42,13 @@ class Features:
 
 @dataclass(frozen=True)
 class Tokens:
-    """What a token backbone says of a batch, before pooling."""
+    """Output of a token backbone before pooling.
+
+    Attributes:
+        cls: class token.
+        registers: register tokens.
+        patches: patch tokens, in raster order.
+    """
 
     cls: Float[Tensor, "batch dim"]
     registers: Float[Tensor, "batch register dim"]
@@ -51,8 +62,8 @@ class Backbone(nn.Module, ABC):
         dim: length of the pooled vector.
         stride: pixels between neighbouring cells of the last grid; input sizes are multiples of it.
         channels: channels of the input.
-        modality: what it takes: ``image``, ``clip`` (N, C, T, H, W) or ``sound`` (N, C, mel, time).
-        layers: dotted names of the layers worth looking at, shallow to deep.
+        modality: kind of input: ``image``, ``clip`` (N, C, T, H, W) or ``sound`` (N, C, mel, time).
+        layers: dotted names of the main layers, shallow to deep.
     """
 
     dim: int
@@ -67,7 +78,7 @@ class Backbone(nn.Module, ABC):
 
 
 class TokenBackbone(Backbone, ABC):
-    """A backbone made of tokens, which may be dropped (MAE) or replaced (SimMIM, iBOT). Masked methods ask for this type."""
+    """A backbone of tokens, which can be dropped (MAE) or replaced (SimMIM, iBOT); required by masked methods."""
 
     prefix: int
     """Class and register tokens before the patches."""
@@ -80,10 +91,12 @@ class TokenBackbone(Backbone, ABC):
         keep: Bool[Tensor, "batch patch"] | None = None,
         replace: tuple[Bool[Tensor, "batch patch"], Float[Tensor, " dim"]] | None = None,
     ) -> Tokens:
-        """The tokens of normalised images.
+        """Tokens of normalised images.
 
-        ``keep``: only these patches enter the network; every row must keep the same number.
-        ``replace``: these patches are replaced by a vector before the first block.
+        Args:
+            images: (N, C, ...).
+            keep: mask (N, P) of the patches that enter the network, equally many per image; all by default.
+            replace: mask (N, P) of patches and the vector (D,) that replaces them before the first block.
         """
 
 
@@ -91,35 +104,60 @@ BackboneType = TypeVar("BackboneType", bound=Backbone)
 
 
 class ColourBackbone(Backbone, ABC):
-    """A backbone that takes light and colour apart and sees some of it. Methods that guess what it does not see ask for this type."""
+    """A backbone that uses a part of the L*a*b* channels; required by methods that predict the others."""
 
     @abstractmethod
     def lab(self, images: Float[Tensor, "batch 3 *size"]) -> Float[Tensor, "batch 3 *size"]:
-        """L*a*b* of normalised images, in its own units."""
+        """L*a*b* of normalised images, in the network's units."""
 
 
 class SplitBackbone(ColourBackbone, ABC):
-    """A backbone of two halves that see different channels; its features are those of both."""
+    """A backbone of two halves with different input channels, whose features are concatenated."""
 
     @abstractmethod
     def halves(self, images: Float[Tensor, "batch 3 *size"]) -> tuple[Features, Features]:
-        """What each half says of normalised images."""
+        """Features of each half for normalised images."""
 
 
 def need_colour(backbone: Backbone, method: str) -> ColourBackbone:
-    """The backbone, for a method that guesses colours; UsageError if it sees all."""
-    cause = f"{method} guesses the colours that the network does not see, and {type(backbone).__name__} sees all."
-    return _need(backbone, ColourBackbone, cause, "Choose one that sees light alone, such as --backbone 'channels?network=resnet_tiny'.")
+    """The backbone, checked to be a ``ColourBackbone``.
+
+    Args:
+        backbone: the network.
+        method: name of the method, for the message.
+
+    Raises:
+        UsageError: the network uses all colours.
+    """
+    cause = f"{method} predicts the colours that the network does not use, and {type(backbone).__name__} uses all."
+    return _need(backbone, ColourBackbone, cause, "Choose one that uses lightness only, such as --backbone 'channels?network=resnet_tiny'.")
 
 
 def need_halves(backbone: Backbone, method: str) -> SplitBackbone:
-    """The backbone, for a method that compares its halves; UsageError if it has none."""
+    """The backbone, checked to be a ``SplitBackbone``.
+
+    Args:
+        backbone: the network.
+        method: name of the method, for the message.
+
+    Raises:
+        UsageError: the network has no halves.
+    """
     cause = f"{method} compares two halves of a network, and {type(backbone).__name__} has none."
-    return _need(backbone, SplitBackbone, cause, "Choose one that has, such as --backbone 'channel_split?network=resnet_tiny'.")
+    return _need(backbone, SplitBackbone, cause, "Choose one with halves, such as --backbone 'channel_split?network=resnet_tiny'.")
 
 
 def need_tokens(backbone: Backbone, method: str, doing: str) -> TokenBackbone:
-    """The backbone, for a method that drops or replaces its tokens; UsageError if it has none."""
+    """The backbone, checked to be a ``TokenBackbone``.
+
+    Args:
+        backbone: the network.
+        method: name of the method, for the message.
+        doing: verb for the message, such as ``drops``.
+
+    Raises:
+        UsageError: the network has no tokens.
+    """
     cause = f"{method} {doing} tokens, and {type(backbone).__name__} has none."
     return _need(backbone, TokenBackbone, cause, "Choose a vision transformer, such as --backbone vit_tiny.")
 
@@ -131,10 +169,14 @@ def _need(backbone: Backbone, kind: type[BackboneType], cause: str, remedy: str)
 
 
 def grid_dim(backbone: Backbone, layer: str | None = None) -> int:
-    """How many numbers the last grid, or that of an inner layer, has at a place.
+    """Number of channels of the last grid, or of an inner layer's grid.
+
+    Args:
+        backbone: the network.
+        layer: name of a layer; the last grid by default.
 
     Raises:
-        UsageError: the layer has no places.
+        UsageError: the layer has no spatial grid.
     """
     side = 4 * backbone.stride
     blank = next(backbone.parameters()).new_zeros(1, backbone.channels, side, side)
@@ -142,21 +184,22 @@ def grid_dim(backbone: Backbone, layer: str | None = None) -> int:
         grid = backbone(blank).grid
     found = tensor_of(captured[layer]) if layer else grid
     if found.ndim != 4:
-        raise UsageError(f"The layer {layer!r} has no map of places.", "Choose a layer of a convolutional network.")
+        raise UsageError(f"The layer {layer!r} has no spatial grid.", "Choose a layer of a convolutional network.")
     return found.shape[1]
 
 
 class Representation:
-    """A network that is looked at, not trained: Φ.
+    """A network in evaluation mode with its input normalisation: Φ.
 
-    Images are given as uint8 (0 to 255) or floating point in [0, 1]; they are normalised here.
+    Images are uint8 (0 to 255) or floating point in [0, 1]; they are normalised here.
 
     Args:
-        backbone: the network; it is put into evaluation mode.
-        mean, std: per-channel normalisation that it was trained with.
-        size: side of the images it was trained with, in pixels.
-        name: what to call it.
-        spec: the name by which its architecture can be built again; empty if there is none.
+        backbone: the network; it is set to evaluation mode.
+        mean: per-channel mean of the training normalisation.
+        std: per-channel standard deviation of the training normalisation.
+        size: side of the training images in pixels.
+        name: display name.
+        spec: name by which its architecture can be built again; empty if there is none.
     """
 
     def __init__(
@@ -174,16 +217,16 @@ class Representation:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Dotted names of the layers worth looking at, shallow to deep."""
+        """Dotted names of the main layers, shallow to deep."""
         return self.backbone.layers
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         return next(self.backbone.parameters()).device
 
     def normalise(self, images: Num[Tensor, "batch channel *size"]) -> Float[Tensor, "batch channel *size"]:
-        """What the network is given: ``(x - mean) / std`` of x in [0, 1], in the precision of the network."""
+        """The network's input ``(x - mean) / std`` for x in [0, 1], in the precision of the network."""
         pixels = images.to(self.device)
         pixels = pixels / 255 if not pixels.is_floating_point() else pixels
         pixels = pixels.to(next(self.backbone.parameters()).dtype)
@@ -191,11 +234,16 @@ class Representation:
         return (pixels - mean) / std
 
     def features(self, images: Num[Tensor, "batch channel *size"]) -> Features:
-        """Pooled vector and last grid, with the gradient of the images where they ask for one."""
+        """Pooled vector and last grid; differentiable with respect to the images."""
         return self.backbone(self.normalise(images))
 
     def pooled(self, images: Num[Tensor, "batch channel *size"], layer: str | None = None) -> Float[Tensor, "batch dim"]:
-        """One vector an image: the network's own, or the mean over places (or the class token) at a layer."""
+        """One vector per image: the network's output, or the spatial mean (or class token) at a layer.
+
+        Args:
+            images: uint8 (0 to 255), or floating point in [0, 1].
+            layer: dotted name; the output by default.
+        """
         if layer is None:
             return self.features(images).pooled
         return self._pool(self._layer_output(images, layer), images.shape[-2:], layer)
@@ -203,7 +251,7 @@ class Representation:
     def pooled_layers(
         self, images: Num[Tensor, "batch channel *size"], layers: Sequence[str] = ()
     ) -> tuple[Float[Tensor, "batch dim"], dict[str, Float[Tensor, "batch layer_dim"]]]:
-        """The network's own vector of each image, and that of every layer by name, from one forward pass.
+        """The network's output and the pooled vectors of several layers, from one forward pass.
 
         Args:
             images: uint8 (0 to 255), or floating point in [0, 1].
@@ -217,7 +265,7 @@ class Representation:
             return output, {layer: self._pool(tensor_of(captured[layer]), images.shape[-2:], layer) for layer in layers}
 
     def _pool(self, output: Tensor, size: Sequence[int], layer: str) -> Float[Tensor, "batch dim"]:
-        """One vector an image of what a layer returned for images of some size (height, width)."""
+        """One vector per image from a layer's output for images of a size (height, width)."""
         if output.ndim in (4, 5):
             return self.as_grid(output, size, layer).flatten(2).mean(2)
         if output.ndim == 3:
@@ -227,20 +275,29 @@ class Representation:
         return output
 
     def grid(self, images: Num[Tensor, "batch channel *size"], layer: str | None = None) -> Float[Tensor, "batch dim *cells"]:
-        """One vector a place, of the last grid or at a layer; class and register tokens are left out.
+        """One vector per position, of the last grid or at a layer, without class and register tokens.
+
+        Args:
+            images: uint8 (0 to 255), or floating point in [0, 1].
+            layer: dotted name; the last grid by default.
 
         Raises:
-            UsageError: the layer has no places.
+            UsageError: the layer has no spatial grid.
         """
         if layer is None:
             return self.features(images).grid
         return self.as_grid(self._layer_output(images, layer), images.shape[-2:], layer)
 
     def as_grid(self, output: Tensor, size: Sequence[int], layer: str = "") -> Float[Tensor, "batch dim *cells"]:
-        """What a layer returned for images of some size (height, width), one vector a place; class and register tokens left out.
+        """Convert a layer's output to a grid (N, D, h, w), without class and register tokens.
+
+        Args:
+            output: of the layer.
+            size: height and width of the images in pixels.
+            layer: its name, for the message.
 
         Raises:
-            UsageError: the layer has no places.
+            UsageError: the layer has no spatial grid.
         """
         if output.ndim == 5:
             return output
@@ -250,15 +307,19 @@ class Representation:
             patches = output[:, getattr(self.backbone, "prefix", 0) :]
             rows, columns = (side // self.backbone.stride for side in size)
             return patches.transpose(1, 2).unflatten(2, (rows, columns))
-        raise UsageError(f"The layer {layer!r} returns one vector an image and has no places.", "Use pooled() there.")
+        raise UsageError(f"The layer {layer!r} returns one vector per image and has no spatial grid.", "Use pooled() for this layer.")
 
     def attention(self, images: Num[Tensor, "batch channel *size"], block: int = -1) -> Float[Tensor, "batch head token token2"]:
-        """Attention of a block: rows look at columns and sum to one; prefix tokens come first.
+        """Attention weights of a block: rows are queries and sum to one; prefix tokens come first.
 
-        Works under fused attention too, for queries and keys are computed again from what the block was given.
+        Independent of fused attention, as queries and keys are computed again from the block's input.
+
+        Args:
+            images: uint8 (0 to 255), or floating point in [0, 1].
+            block: number of the block; negative numbers count from the end.
 
         Raises:
-            UsageError: the network has no attention blocks.
+            UsageError: the network has no such attention block.
         """
         layer, queries, keys, _ = self._attention_inputs(images, block)
         queries, keys = getattr(layer, "q_norm", _identity)(queries), getattr(layer, "k_norm", _identity)(keys)
@@ -267,10 +328,15 @@ class Representation:
     def facet(
         self, images: Num[Tensor, "batch channel *size"], facet: Literal["query", "key", "value"] = "key", block: int = -1
     ) -> Float[Tensor, "batch dim rows columns"]:
-        """Queries, keys or values of an attention block, the heads one after the other, one vector a place; prefix tokens left out.
+        """Queries, keys or values of an attention block, with heads concatenated, as a grid without prefix tokens.
+
+        Args:
+            images: uint8 (0 to 255), or floating point in [0, 1].
+            facet: which of the three.
+            block: number of the block; negative numbers count from the end.
 
         Raises:
-            UsageError: the network has no attention blocks.
+            UsageError: the network has no such attention block.
         """
         _, *found = self._attention_inputs(images, block)
         heads = found[("query", "key", "value").index(facet)]
@@ -283,14 +349,12 @@ class Representation:
 
     @torch.no_grad()
     def _attention_inputs(self, images: Tensor, block: int) -> tuple[Any, Tensor, Tensor, Tensor]:
-        """An attention layer with its queries, keys and values (batch, head, token, dim), from what it was given."""
+        """An attention layer with its queries, keys and values (batch, head, token, dim), computed from its input."""
         names = [name for name, module in self.backbone.named_modules() if hasattr(module, "qkv")]
         if not names:
-            raise UsageError(f"{self.name} has no attention.", "Ask a vision transformer.")
+            raise UsageError(f"{self.name} has no attention.", "Use a vision transformer.")
         if not -len(names) <= block < len(names):
-            raise UsageError(
-                f"There is no block {block}: {self.name} has {len(names)}.", "Blocks are counted from 0, from the end with -1."
-            )
+            raise UsageError(f"There is no block {block}: {self.name} has {len(names)}.", "Blocks are counted from 0; -1 is the last one.")
         layer: Any = find_layer(self.backbone, names[block])
         with capture_activations(self.backbone, names[block], inputs=True) as captured:
             self.features(images)

@@ -1,4 +1,4 @@
-"""Values that change while a run goes on: a closed union of frozen dataclasses, so that they can be saved, compared and typed."""
+"""Schedules: values that depend on the progress of a run, as frozen dataclasses that can be saved and compared."""
 
 from dataclasses import dataclass
 from math import cos, pi
@@ -11,7 +11,7 @@ __all__ = ["Constant", "Cosine", "Schedule", "Steps", "Warmup", "falls_due", "pa
 
 @dataclass(frozen=True)
 class Constant:
-    """Always the same value."""
+    """A constant value."""
 
     value: float
 
@@ -24,7 +24,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Cosine:
-    """Half a cosine wave from ``start`` to ``end`` over the whole run: ``end + (start - end) (1 + cos(pi p)) / 2``."""
+    """Half a cosine wave from ``start`` to ``end`` over the run: ``end + (start - end) (1 + cos(pi p)) / 2``."""
 
     start: float
     end: float
@@ -38,7 +38,7 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Warmup:
-    """A straight line from ``start`` to ``end`` over the first ``until`` of the run (a fraction), then ``end``."""
+    """Linear from ``start`` to ``end`` over the first ``until`` of the run (a fraction), then ``end``."""
 
     start: float
     end: float
@@ -53,7 +53,7 @@ class Warmup:
 
 @dataclass(frozen=True)
 class Steps:
-    """``values[i]`` from the fraction ``at[i - 1]`` of the run on; one value more than fractions."""
+    """Piecewise constant: ``values[i]`` from the fraction ``at[i - 1]`` of the run on; one value more than fractions."""
 
     values: tuple[float, ...]
     at: tuple[float, ...]
@@ -62,7 +62,7 @@ class Steps:
         if len(self.values) != len(self.at) + 1:
             raise UsageError(
                 f"A step schedule with {len(self.values)} values needs {len(self.values) - 1} fractions, not {len(self.at)}.",
-                "Give one fraction of the run for each change of value.",
+                "Use one fraction of the run for each change of value.",
             )
 
     def __call__(self, clock: Clock) -> float:
@@ -76,7 +76,14 @@ Schedule = Constant | Cosine | Warmup | Steps
 
 
 def rise_and_fall(step: int, steps: int, warmup: float = 0.1, final: float = 0.0) -> float:
-    """What a rate is of its highest at a step: a line up over a fraction of the steps, then half a cosine down to ``final``."""
+    """Learning rate as a fraction of its maximum: linear warm-up, then cosine decay.
+
+    Args:
+        step: from 0.
+        steps: number of steps of the run.
+        warmup: fraction of the steps.
+        final: value at the end.
+    """
     warm = round(warmup * steps)
     if step < warm:
         return (step + 1) / warm
@@ -84,13 +91,18 @@ def rise_and_fall(step: int, steps: int, warmup: float = 0.1, final: float = 0.0
 
 
 def falls_due(clock: Clock, times: int) -> bool:
-    """Whether this is one of the steps ``(i / times)² steps``, which are close at first and far apart at last; the first is one."""
+    """Whether this is one of the steps ``(i / times)² steps``, which get sparser during the run; the first step is one.
+
+    Args:
+        clock: position of the run.
+        times: number of such steps.
+    """
     now, before = (int(times * (step / clock.steps) ** 0.5) for step in (clock.step, max(clock.step - 1, 0)))
     return clock.step == 0 or now > before
 
 
 def parse_schedule(text: str) -> Schedule:
-    """Read what is typed on the command line: ``0.99`` is constant, ``0.996..1.0`` a cosine.
+    """Parse a schedule: ``0.99`` is constant, ``0.996..1.0`` a cosine.
 
     Raises:
         UsageError: the text is neither.

@@ -1,4 +1,4 @@
-"""Options as plain data: frozen dataclass trees to JSON and back, without giving a file the power to import anything."""
+"""Options as plain data: trees of frozen dataclasses to JSON and back; files cannot cause imports of other packages."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -27,7 +27,11 @@ _MOVED = {
 
 
 def to_json(value: object) -> Any:
-    """The value as JSON: numbers, strings, lists and objects; a dataclass becomes an object that names its class."""
+    """A value as JSON: numbers, strings, lists and objects; a dataclass becomes an object with the name of its class.
+
+    Raises:
+        UsageError: the value has another type.
+    """
     if is_dataclass(value) and not isinstance(value, type):
         name = f"{type(value).__module__}:{type(value).__qualname__}"
         return {_TAG: name} | {item.name: to_json(getattr(value, item.name)) for item in fields(value)}
@@ -44,7 +48,7 @@ def to_json(value: object) -> Any:
 
 
 def from_json(value: Any) -> Any:
-    """What ``to_json`` was given; lists come back as tuples. Only dataclasses of this package are made.
+    """Inverse of ``to_json``; lists become tuples. Only dataclasses of this package are created.
 
     Raises:
         UsageError: the data names a class that is not a dataclass of this package.
@@ -59,12 +63,18 @@ def from_json(value: Any) -> Any:
     module = _MOVED.get(module + colon, module + colon).removesuffix(":")
     kind = getattr(import_module(module), name, None) if module.startswith(_PACKAGE) else None
     if not (isinstance(kind, type) and is_dataclass(kind)):
-        raise UsageError(f"{value[_TAG]!r} is not a kind of option.", "Only dataclasses of selfsight can stand in a configuration.")
+        raise UsageError(f"{value[_TAG]!r} is not a class of options.", "Only dataclasses of selfsight are allowed in a configuration.")
     return kind(**{name: from_json(item) for name, item in value.items() if name != _TAG})
 
 
 def differences(old: object, new: object, path: str = "") -> list[str]:
-    """One line for every place where two plain values differ, as ``path: old -> new``."""
+    """One line ``path: old -> new`` for every difference of two plain values.
+
+    Args:
+        old: plain value.
+        new: plain value.
+        path: prefix of the paths.
+    """
     if isinstance(old, dict) and isinstance(new, dict):
         names = sorted(old.keys() | new.keys())
         return [line for name in names for line in differences(old.get(name), new.get(name), f"{path}.{name}" if path else name)]

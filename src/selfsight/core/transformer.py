@@ -1,4 +1,4 @@
-"""The transformer block, which backbones and decoders share."""
+"""Transformer block, shared by backbones and decoders."""
 
 import torch
 from jaxtyping import Float
@@ -9,7 +9,12 @@ __all__ = ["Attention", "Block", "DropPath"]
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention."""
+    """Multi-head self-attention.
+
+    Args:
+        dim: token dimension.
+        heads: number of heads.
+    """
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -24,7 +29,11 @@ class Attention(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (Huang et al. 2016, arXiv:1603.09382): a residual branch is left out for some images."""
+    """Stochastic depth (Huang et al. 2016, arXiv:1603.09382): a residual branch is dropped for random images.
+
+    Args:
+        rate: drop probability.
+    """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -38,7 +47,13 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and a two-layer perceptron, each behind a norm and beside a shortcut."""
+    """Pre-norm transformer block: attention and a two-layer perceptron, each with a residual connection.
+
+    Args:
+        dim: token dimension.
+        heads: number of heads.
+        drop_path: drop probability of the residual branches.
+    """
 
     def __init__(self, dim: int, heads: int, drop_path: float = 0.0) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Images as they are read, and views as a method sees them."""
+"""Batches of images, and of their views."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -36,7 +36,7 @@ class Images:
         return self.pixels.shape[0]
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Images":
-        """The same batch with a function applied to each of its tensors: moved, sliced, pinned."""
+        """The same batch with a function applied to each tensor: moved, sliced, pinned."""
         extent = None if self.extent is None else change(self.extent)
         return Images(
             change(self.pixels), change(self.index), extent, {name: change(one) for name, one in self.streams.items()}, self.modality
@@ -45,18 +45,19 @@ class Images:
 
 @dataclass(frozen=True)
 class Views:
-    """Everything a method may see of a batch. There is no label here, on purpose. The batch comes first in every tensor.
+    """Input of a method; without labels, on purpose. The batch is the first dimension of every tensor.
 
     Attributes:
-        large: full-size views; (h, w) for pictures, (t, h, w) for clips, (mel, t) for sounds.
+        large: full-size views; (h, w) for images, (t, h, w) for clips, (mel, t) for sounds.
         small: views of lower resolution (multi-crop).
-        index: which samples these are: memory banks look them up.
-        hints: how each view was made (crop boxes, colour matrices, turns, permutations, masks, noise), one row an image,
-            then one entry a view.
-        streams: what came with the images: sound, flow, text.
+        index: row numbers of the samples, for memory banks.
+        hints: parameters of the views (crop boxes, colour matrices, rotations, permutations, masks, noise): one row per image, then one
+            entry per
+            view.
+        streams: accompanying data: sound, flow, text.
 
     Raises:
-        UsageError: the tensors do not agree on the number of images.
+        UsageError: the tensors have different numbers of images.
     """
 
     large: tuple[Num[Tensor, "batch channel *size"], ...]
@@ -69,7 +70,9 @@ class Views:
         index = () if self.index is None else (self.index,)
         sizes = {len(part) for part in (*self.large, *self.small, *index, *self.hints.values(), *self.streams.values())}
         if len(sizes) > 1:
-            raise UsageError(f"The views of a batch disagree on its size: {sorted(sizes)}.", "Every tensor of Views has one row an image.")
+            raise UsageError(
+                f"The views of a batch have different numbers of images: {sorted(sizes)}.", "Every tensor of Views has one row per image."
+            )
 
     @property
     def all(self) -> tuple[Num[Tensor, "batch channel *size"], ...]:
@@ -80,7 +83,7 @@ class Views:
         return len(self.large[0])
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Views":
-        """The same views with a function applied to each tensor: moved, cast, sliced. The one place where that is done."""
+        """The same views with a function applied to each tensor: moved, cast, sliced."""
 
         def apply(value: Any) -> Any:
             if isinstance(value, Tensor):

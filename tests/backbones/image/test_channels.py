@@ -76,7 +76,7 @@ def test_grey_pictures_and_plain_networks_are_refused():
     with pytest.raises(UsageError, match="no light and colour"):
         build_backbone("seen", size=16, channels=1)
     plain = build_backbone("resnet_tiny", size=16)
-    with pytest.raises(UsageError, match="sees all"):
+    with pytest.raises(UsageError, match="uses all"):
         need_colour(plain, "Colorize")
     with pytest.raises(UsageError, match="two halves"):
         need_halves(plain, "CMC")
