@@ -14,6 +14,10 @@ from selfsight.report.page import write_report
 
 LOSSES = [3.25, 2.5, 1.125]
 SCORES = {
+    "train": "world:a",
+    "train_images": 480,
+    "test": "world:b",
+    "test_images": 120,
     "scores": {"knn": {"top1": {"value": 0.625, "low": 0.5, "high": 0.75}}},
     "floors": {
         "untrained": {"knn": {"top1": {"value": 0.375, "low": 0.3, "high": 0.45}}},

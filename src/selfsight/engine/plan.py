@@ -276,7 +276,7 @@ class Plan:
         with torch.no_grad(), hardware.autocast():
             for rows_of_batch in np.array_split(parts[rank()], max(len(parts[0]) // max(self.batch, EXTRACT_BATCH), 1)):
                 moved = load_images(loader.source, rows_of_batch).map(hardware.move)
-                rows.append(network(hardware.layout(central_square(moved, self.frame.size, normalise))).float())
+                rows.append(network(hardware.layout(central_view(moved, self.frame.size, normalise))).float())
                 indices.append(moved.index)
         method.train(was_training)
         index, features = all_gather_with_grad(torch.cat(indices)), all_gather_with_grad(torch.cat(rows))
