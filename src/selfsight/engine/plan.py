@@ -17,6 +17,7 @@ from selfsight.core.errors import DataError, Diverged
 from selfsight.core.method import Accompanied, Frame, Freezes, Method, Outcome, Supervised, Turn, Turns
 from selfsight.core.schedule import rise_and_fall
 from selfsight.core.views import Images, Views
+from selfsight.data.evaluation_view import central_view
 from selfsight.data.loader import Loader, load_images
 from selfsight.data.source import Source
 from selfsight.engine.hardware import Hardware
