@@ -1,4 +1,4 @@
-"""Representations by name: a run's, a timm model's, and their untrained twins."""
+"""Representations by name: of a run, of timm, or untrained."""
 
 import json
 from pathlib import Path
@@ -16,16 +16,16 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def load_representation(spec: str | Path, *, size: int | None = None) -> Representation:
-    """The representation of a run, of ``timm:NAME`` with its published weights, or of ``untrained:NAME`` without any.
+    """The representation of a run, of a timm model with its published weights, or of an untrained network.
 
     Args:
-        spec: a run's folder (of a run that still trains its newest checkpoint is taken) or that of a checkpoint,
-            ``timm:NAME``, ``timm:local-dir:PATH`` or ``untrained:NAME``.
-        size: side of the images in pixels, for models; by default 224, of untrained ones 96.
+        spec: folder of a run (for a run in progress its newest checkpoint) or of a checkpoint, ``timm:NAME``, ``timm:local-dir:PATH`` or
+            ``untrained:NAME``.
+        size: side of the images in pixels, for models only; by default 224, for untrained ones 96.
 
     Raises:
-        UsageError: it is neither.
-        EnvironmentFault: published weights are asked for and cannot be had here.
+        UsageError: it is none of these.
+        EnvironmentFault: published weights are not available on this machine.
     """
     text = str(spec)
     if text.startswith("timm:"):
@@ -46,15 +46,15 @@ def load_representation(spec: str | Path, *, size: int | None = None) -> Represe
 
 
 def _learnt(folder: Path) -> tuple[Path, Path]:
-    """The run that is meant, and the file with its weights: in the end, so far, or at the checkpoint that is named.
+    """Folder of the run, and its weights file: final, of the newest checkpoint, or of the given checkpoint.
 
     Raises:
-        UsageError: the folder is no run's, or there are no weights yet.
+        UsageError: the folder is not of a run, or there are no weights yet.
     """
     run = folder.parents[1] if (folder / "method.safetensors").is_file() else folder
     if not (run / "export" / "config.json").is_file():
         raise UsageError(
-            f"{folder} is no run: it has no export/config.json.", "Give a run's folder, or a model as timm:NAME or untrained:NAME."
+            f"{folder} is not a run: it has no export/config.json.", "Use a run's folder, or a model as timm:NAME or untrained:NAME."
         )
     last = run / "checkpoints" / "last.json"
     newest = run / "checkpoints" / json.loads(last.read_text())["checkpoint"] if last.is_file() else run
@@ -66,7 +66,7 @@ def _learnt(folder: Path) -> tuple[Path, Path]:
 
 
 def _backbone(weights: Path) -> dict[str, torch.Tensor]:
-    """The backbone's weights, of a file that may hold a whole method's."""
+    """The backbone's weights, from a file that may contain a whole method's."""
     found = load_file(weights)
     if weights.name != "method.safetensors":
         return found
@@ -74,7 +74,13 @@ def _backbone(weights: Path) -> dict[str, torch.Tensor]:
 
 
 def untrained(spec: str, *, size: int = 32, seed: int = 0) -> Representation:
-    """A backbone with random weights, drawn by the seed."""
+    """A backbone with random weights.
+
+    Args:
+        spec: name of the backbone.
+        size: side of the images in pixels.
+        seed: of the weights.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = build_backbone(spec, size=size)
@@ -82,13 +88,17 @@ def untrained(spec: str, *, size: int = 32, seed: int = 0) -> Representation:
 
 
 def untrained_twin(phi: Representation, seed: int) -> Representation:
-    """The same architecture with random weights, drawn by the seed; its batch statistics are still those of initialisation.
+    """The same architecture with random weights; its batch statistics are those of initialisation.
+
+    Args:
+        phi: the representation.
+        seed: of the weights.
 
     Raises:
-        UsageError: the representation's architecture has no name to build it from.
+        UsageError: the architecture cannot be built by name.
     """
     if not phi.spec:
-        raise UsageError(f"{phi.name} cannot be built again without its weights.", "Give wrap() the function that builds it.")
+        raise UsageError(f"{phi.name} cannot be built without its weights.", "Pass the function that builds it to wrap().")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = build_backbone(phi.spec, size=phi.size, channels=phi.backbone.channels)

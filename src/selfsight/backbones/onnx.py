@@ -1,4 +1,4 @@
-"""Networks for ONNX runtimes."""
+"""Export of networks to ONNX."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +13,7 @@ __all__ = ["export_onnx"]
 
 
 class _Plain(nn.Module):
-    """A backbone that returns a tuple, for exporters."""
+    """A backbone with a tuple as output, for exporters."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -25,7 +25,11 @@ class _Plain(nn.Module):
 
 
 def export_onnx(phi: Representation, target: Path) -> Path:
-    """Write a network as one file: normalised images in, vectors and the last grid out; any batch size.
+    """Write a network as one file: normalised images in, pooled vectors and last grid out; any batch size.
+
+    Args:
+        phi: the representation.
+        target: path of the file.
 
     Raises:
         MissingExtra: the packages onnx and onnxscript are not installed.

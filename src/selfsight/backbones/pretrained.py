@@ -1,4 +1,4 @@
-"""Networks of others as backbones: timm's models by name, and any torch module."""
+"""External networks as backbones: timm models by name, and any torch module."""
 
 import json
 import socket
@@ -22,10 +22,11 @@ class TimmBackbone(Backbone):
     """A timm model without its classifier.
 
     Attributes:
-        prefix: class and register tokens before the patches; 0 for convolutional networks.
-        pool: ``"cls"`` if the pooled vector is the class token's, else ``"mean"``.
-        channels_last: its layers return maps whose last axis is that of the channels.
-        mean, std: the normalisation that its published weights were trained with.
+        prefix: number of class and register tokens before the patches; 0 for convolutional networks.
+        pool: ``"cls"`` if the pooled vector is the class token, else ``"mean"``.
+        channels_last: whether its layers return feature maps with the channels as last axis.
+        mean: per-channel mean of the normalisation of its published weights.
+        std: per-channel standard deviation of the normalisation of its published weights.
     """
 
     def __init__(self, model: Any) -> None:
@@ -47,18 +48,25 @@ class TimmBackbone(Backbone):
 
     def forward(self, images: Float[Tensor, "batch channel *size"]) -> Features:
         model: Any = self.model
-        places = model.forward_features(images)
-        pooled = model.forward_head(places, pre_logits=True)
-        if places.ndim == 3:
-            return Features(pooled, _cells(places[:, self.prefix :], tuple(images.shape[-2:])))
-        return Features(pooled, places.permute(0, 3, 1, 2) if self.channels_last else places)
+        features = model.forward_features(images)
+        pooled = model.forward_head(features, pre_logits=True)
+        if features.ndim == 3:
+            return Features(pooled, _cells(features[:, self.prefix :], tuple(images.shape[-2:])))
+        return Features(pooled, features.permute(0, 3, 1, 2) if self.channels_last else features)
 
 
 class ModuleBackbone(Backbone):
     """Any torch module whose output is a feature map (4 axes), tokens (3) or a vector (2).
 
-    Pooled is the mean over places, or the vector. A module that has ``num_prefix_tokens`` says how many tokens come before the
-    patches; otherwise those that are too many for a square are left out.
+    The pooled vector is the spatial mean, or the vector itself. The number of tokens before the patches is the module's
+    ``num_prefix_tokens`` if it has this attribute; otherwise tokens in excess of a square are skipped.
+
+    Args:
+        module: the module.
+        size: side of its images in pixels.
+
+    Raises:
+        UsageError: its output has another number of axes.
     """
 
     def __init__(self, module: nn.Module, *, size: int) -> None:
@@ -70,7 +78,7 @@ class ModuleBackbone(Backbone):
             output = tensor_of(module(torch.zeros(1, self.channels, size, size, dtype=weight.dtype, device=weight.device)))
         if output.ndim not in (2, 3, 4):
             raise UsageError(
-                f"The module returns {output.ndim} axes.", "Wrap one that returns a feature map, tokens or one vector an image."
+                f"The module returns {output.ndim} axes.", "Wrap one that returns a feature map, tokens or one vector per image."
             )
         if output.ndim == 3:
             square = int(output.shape[1] ** 0.5) ** 2
@@ -92,27 +100,27 @@ def timm_backbone(name: str, *, pretrained: bool, size: int | None = None, **opt
     """A timm model as a backbone.
 
     Args:
-        name: its name in timm, or ``local-dir:PATH`` of a folder with ``config.json`` and weights in timm's form.
+        name: its name in timm, or ``local-dir:PATH`` of a folder with ``config.json`` and weights in timm's format.
         pretrained: load its published weights.
-        size: side of the images in pixels, for models that are built for one size; by default their own.
-        options: handed on to timm.
+        size: side of the images in pixels, for models with a fixed size; by default their own.
+        **options: passed to timm.
 
     Raises:
         UsageError: timm has no model of that name.
-        EnvironmentFault: the weights are neither here nor to be had.
+        EnvironmentFault: the weights are neither on this machine nor can be downloaded.
     """
     import timm
 
     if name.startswith(_LOCAL):
         file = Path(name.removeprefix(_LOCAL)) / "config.json"
         if not file.is_file():
-            raise UsageError(f"{file} does not exist.", "Give a folder that timm wrote, with config.json and the weights.")
+            raise UsageError(f"{file} does not exist.", "Use a folder written by timm, with config.json and the weights.")
         config = json.loads(file.read_text())
         fixed = config.get("pretrained_cfg", config).get("fixed_input_size", False)
     else:
         if not timm.is_model(name):
             near = timm.list_models(f"*{name.partition('.')[0][:6]}*")[:5]
-            raise UsageError(f"timm has no model {name!r}.", f"Some that it has: {', '.join(near) or 'see timm.list_models()'}.")
+            raise UsageError(f"timm has no model {name!r}.", f"Similar models: {', '.join(near) or 'see timm.list_models()'}.")
         published = timm.get_pretrained_cfg(name)
         fixed = bool(published and published.fixed_input_size)
     if fixed and size:
@@ -130,7 +138,7 @@ def timm_backbone(name: str, *, pretrained: bool, size: int | None = None, **opt
 
 
 def _created(name: str, *, fixed: bool, **options: Any) -> Any:
-    """Timm's model; of one that was built for one size the embeddings of places are resampled for others where timm can do that."""
+    """Create a timm model; position embeddings of models with a fixed size are resampled where timm supports it."""
     import timm
 
     try:
@@ -142,7 +150,11 @@ def _created(name: str, *, fixed: bool, **options: Any) -> Any:
 
 
 def _cached_weights(name: str) -> dict[str, Any]:
-    """Options that make timm read the copy on this machine, if there is one; a refusal at once where there is no network either."""
+    """Options that make timm read a local copy, if there is one.
+
+    Raises:
+        EnvironmentFault: there is neither a copy nor a network.
+    """
     import timm
     from huggingface_hub import try_to_load_from_cache
 
@@ -164,20 +176,20 @@ def _cached_weights(name: str) -> dict[str, Any]:
 
 def _no_weights(name: str, reason: str) -> EnvironmentFault:
     return EnvironmentFault(
-        f"The weights of {name} cannot be had: {reason}.",
-        "Connect to the network once, so that a copy is kept, or give timm:local-dir:PATH of a folder with the weights.",
+        f"The weights of {name} are not available: {reason}.",
+        "Connect to the network once to download them, or use timm:local-dir:PATH with a folder of the weights.",
     )
 
 
 def wrap_backbone(module: nn.Module, *, size: int) -> Backbone:
-    """Any torch module as a backbone: ours as it is, timm's without its classifier, another as ``ModuleBackbone``.
+    """Any torch module as a backbone: own ones unchanged, timm's without classifier, others as ``ModuleBackbone``.
 
     Args:
-        module: from normalised images to a feature map, tokens or one vector an image.
+        module: maps normalised images to a feature map, tokens or one vector per image.
         size: side of its images in pixels.
 
     Raises:
-        UsageError: it returns something else.
+        UsageError: it has another output.
     """
     if isinstance(module, Backbone):
         return module
@@ -187,22 +199,22 @@ def wrap_backbone(module: nn.Module, *, size: int) -> Backbone:
 
 
 def _cells(patches: Float[Tensor, "batch patch dim"], size: tuple[int, ...]) -> Float[Tensor, "batch dim rows columns"]:
-    """Tokens laid out as the image is: as many rows and columns as its shape and their number allow."""
+    """Arrange tokens in rows and columns according to the image's aspect ratio."""
     count, (height, width) = patches.shape[1], size
     rows = round((count * height / width) ** 0.5)
     if rows == 0 or count % rows:
-        raise UsageError(f"{count} patches do not tile an image of {height} x {width} pixels.", "Use images of a size that they do.")
+        raise UsageError(f"{count} patches do not tile an image of {height} x {width} pixels.", "Use images of another size.")
     return patches.transpose(1, 2).unflatten(2, (rows, count // rows))
 
 
 def _input_channels(module: nn.Module) -> int:
-    """Channels that the first convolution takes; 3 if there is none."""
+    """Input channels of the first convolution; 3 if there is none."""
     first = next((part for part in module.modules() if isinstance(part, nn.Conv2d | nn.Conv3d)), None)
     return 3 if first is None else first.in_channels
 
 
 def _plain_layers(backbone: nn.Module, name: str) -> tuple[str, ...]:
-    """A module's children, those of its lists and sequences one by one."""
+    """A module's children; those of its lists and sequences one by one."""
     found: list[str] = []
     for child, part in backbone.get_submodule(name).named_children():
         listed = isinstance(part, nn.Sequential | nn.ModuleList)

@@ -1,4 +1,4 @@
-"""What a backbone costs: parameters, multiply-adds, images a second."""
+"""Cost of a backbone: parameters, multiply-adds, throughput."""
 
 import time
 from dataclasses import dataclass
@@ -14,7 +14,13 @@ __all__ = ["Profile", "multiply_adds", "profile"]
 
 @dataclass(frozen=True)
 class Profile:
-    """Parameters; multiply-adds of one image's forward pass; images a second forward, at a batch."""
+    """Cost of a backbone.
+
+    Attributes:
+        parameters: number of parameters.
+        multiply_adds: of one image's forward pass.
+        images_per_second: throughput of the forward pass.
+    """
 
     parameters: int
     multiply_adds: int
@@ -23,10 +29,14 @@ class Profile:
 
 @torch.no_grad()
 def multiply_adds(backbone: Backbone, size: int) -> int:
-    """Multiply-adds of one square image: convolutions, linear layers and the products inside attention.
+    """Multiply-adds of one square image: convolutions, linear layers and the matrix products of attention.
 
-    A convolution costs ``out cells x out channels x kernel x in channels / groups``; a linear layer ``rows x in x out``;
-    attention of n tokens of length d another ``2 n² d``. Norms, activations and pooling are not counted.
+    A convolution costs ``out cells x out channels x kernel x in channels / groups``; a linear layer ``rows x in x out``; attention of n
+    tokens of length d another ``2 n² d``. Norms, activations and pooling are not counted.
+
+    Args:
+        backbone: the network.
+        size: side of the image in pixels.
     """
     counted = 0
 
@@ -50,11 +60,11 @@ def multiply_adds(backbone: Backbone, size: int) -> int:
             handles.append(module.register_forward_hook(linear))
         elif hasattr(module, "qkv"):
             handles.append(module.register_forward_hook(attention))
-    was = backbone.training
+    was_training = backbone.training
     try:
         backbone.eval()(next(backbone.parameters()).new_zeros(1, backbone.channels, size, size))
     finally:
-        backbone.train(was)
+        backbone.train(was_training)
         for handle in handles:
             handle.remove()
     return counted
@@ -62,7 +72,15 @@ def multiply_adds(backbone: Backbone, size: int) -> int:
 
 @torch.inference_mode()
 def profile(backbone: Backbone, size: int, *, batch: int = 32, seconds: float = 1.0, bf16: bool = False) -> Profile:
-    """Count and time a backbone at an image size (pixels)."""
+    """Count and time a backbone.
+
+    Args:
+        backbone: the network; set to evaluation mode.
+        size: side of the images in pixels.
+        batch: images per forward pass.
+        seconds: minimum duration of the measurement.
+        bf16: compute in bfloat16.
+    """
     device = next(backbone.parameters()).device
     backbone = backbone.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     images = torch.randn(batch, backbone.channels, size, size, device=device).contiguous(memory_format=torch.channels_last)

@@ -73,7 +73,7 @@ def test_channels_that_are_not_there_are_refused(digits):
 
 
 def test_grey_pictures_and_plain_networks_are_refused():
-    with pytest.raises(UsageError, match="no light and colour"):
+    with pytest.raises(UsageError, match="lightness and colour"):
         build_backbone("seen", size=16, channels=1)
     plain = build_backbone("resnet_tiny", size=16)
     with pytest.raises(UsageError, match="uses all"):

@@ -31,7 +31,7 @@ def test_is_scikit_images(cell: int, orientations: int) -> None:
 def test_shares_of_a_gradient_are_one() -> None:
     network = HOG(size=16)
     down, across = torch.randn(2, 1, 1, 5, 5)
-    assert_close(network._shares(down, across).sum(1), torch.ones(1, 5, 5))
+    assert_close(network._direction_weights(down, across).sum(1), torch.ones(1, 5, 5))
 
 
 def test_is_a_representation_by_name() -> None:

@@ -1,4 +1,4 @@
-"""Networks that see light alone, or colour alone, or each with a half of its own."""
+"""Networks on some channels of a colour space, and pairs of networks on complementary channels."""
 
 from typing import Literal
 
@@ -18,7 +18,7 @@ _MIDDLE, _SCALE = (50.0, 0.0, 0.0), (25.0, 25.0, 25.0)
 
 
 class Colours(nn.Module):
-    """From images that were normalised with ImageNet's mean and deviation to L*a*b*: L between -2 and 2, a and b likewise."""
+    """Converts images normalised with ImageNet's statistics to L*a*b*, shifted and scaled to about [-2, 2]."""
 
     mean: Tensor
     std: Tensor
@@ -35,12 +35,12 @@ class Colours(nn.Module):
 
 
 class ChannelSubset(ColourBackbone):
-    """A network that sees some channels of a colour space.
+    """A network on some channels of a colour space.
 
     Args:
-        network: what looks; it takes as many channels as are seen.
+        network: the network; its input has as many channels as are selected.
         space: ``lab`` or ``rgb``.
-        channels: which channels of the space are seen.
+        channels: numbers of the selected channels.
     """
 
     def __init__(self, network: Backbone, space: Space, channels: tuple[int, ...]) -> None:
@@ -58,10 +58,11 @@ class ChannelSubset(ColourBackbone):
 
 
 class ChannelSplit(SplitBackbone):
-    """Two networks, each of which sees what the other does not; their features side by side.
+    """Two networks on complementary channels, with concatenated features.
 
     Args:
-        first, second: the halves, whose grids are alike.
+        first: the first half.
+        second: the second half, with a grid of the same size.
     """
 
     def __init__(self, first: ChannelSubset, second: ChannelSubset) -> None:
@@ -82,10 +83,10 @@ class ChannelSplit(SplitBackbone):
 
 
 def _channels(text: int | str) -> tuple[int, ...]:
-    """``0`` or ``12``: which of three channels.
+    """Parse channel numbers: ``0`` or ``12``.
 
     Raises:
-        UsageError: the text names others, or none, or all.
+        UsageError: the text does not name one or two of three channels.
     """
     digits = sorted({int(digit) for digit in str(text) if digit in "012"})
     if not 0 < len(digits) < 3 or len(digits) != len(str(text)):
@@ -96,8 +97,19 @@ def _channels(text: int | str) -> tuple[int, ...]:
 def channels(
     *, size: int = 32, channels: int = 3, network: str = "resnet_tiny", space: Space = "lab", keep: int | str = 0
 ) -> ChannelSubset:
-    """A network that is given some channels (``keep``: digits) of a colour space; by default the lightness alone."""
-    _need_colour_pictures(channels)
+    """A network on some channels of a colour space; by default lightness only.
+
+    Args:
+        size: side of the training images in pixels.
+        channels: channels of the images; has to be 3.
+        network: name of the network.
+        space: ``lab`` or ``rgb``.
+        keep: numbers of the selected channels as digits.
+
+    Raises:
+        UsageError: the images have other than three channels, or ``keep`` does not name one or two of them.
+    """
+    _need_colour_images(channels)
     digits = _channels(keep)
     return ChannelSubset(build_backbone(network, size=size, channels=len(digits)), space, digits)
 
@@ -105,14 +117,25 @@ def channels(
 def channel_split(
     *, size: int = 32, channels: int = 3, network: str = "resnet_tiny", space: Space = "lab", first: int | str = 0
 ) -> ChannelSplit:
-    """Two networks: one is given some channels (``first``: digits) of a colour space, the other the rest; by default lightness and colour."""
-    _need_colour_pictures(channels)
+    """Two networks on complementary channels of a colour space; by default lightness and colour.
+
+    Args:
+        size: side of the training images in pixels.
+        channels: channels of the images; has to be 3.
+        network: name of each network.
+        space: ``lab`` or ``rgb``.
+        first: channel numbers of the first network as digits; the second gets the others.
+
+    Raises:
+        UsageError: the images have other than three channels, or ``first`` does not name one or two of them.
+    """
+    _need_colour_images(channels)
     digits = _channels(first)
     rest = tuple(digit for digit in range(3) if digit not in digits)
     one, other = (ChannelSubset(build_backbone(network, size=size, channels=len(each)), space, each) for each in (digits, rest))
     return ChannelSplit(one, other)
 
 
-def _need_colour_pictures(channels: int) -> None:
+def _need_colour_images(channels: int) -> None:
     if channels != 3:
-        raise UsageError(f"Pictures of {channels} channels have no light and colour to take apart.", "Give colour pictures.")
+        raise UsageError(f"Images of {channels} channels cannot be split into lightness and colour.", "Use colour images.")

@@ -1,4 +1,4 @@
-"""The critic of DCGAN (Radford et al. 2015, arXiv:1511.06434)."""
+"""Discriminator of DCGAN (Radford et al. 2015, arXiv:1511.06434)."""
 
 import torch
 from jaxtyping import Float
@@ -10,11 +10,16 @@ __all__ = ["DCGAN"]
 
 
 class DCGAN(Backbone):
-    """Strided 4 x 4 convolutions, leaky rectifiers of slope 0.2, batch norm but in the first: halved until 4 cells a side remain.
+    """Strided 4 x 4 convolutions with leaky ReLU of slope 0.2 and batch norm except in the first layer, down to 4 cells per side.
 
-    The pooled vector is what the paper probes: every layer's features max-pooled to 4 x 4 cells would be 28,672 numbers
-    at 64 px; here it is the mean and the largest value of each channel of the last grid. ``norm``: without batch norm a gradient
-    penalty looks at each picture by itself (WGAN-GP).
+    The paper probes all layers' features, max-pooled to 4 x 4 cells (28,672 numbers at 64 px); here the pooled vector is the mean and the
+    maximum of each channel of the last grid.
+
+    Args:
+        size: side of the training images in pixels.
+        channels: channels of the images.
+        width: channels after the first layer; they double with each one.
+        norm: batch norm; without it a gradient penalty is independent for each image (WGAN-GP).
     """
 
     def __init__(self, *, size: int = 32, channels: int = 3, width: int = 64, norm: bool = True) -> None:
@@ -22,8 +27,8 @@ class DCGAN(Backbone):
         stages: list[nn.Module] = []
         before, after, side = channels, width, size
         while side > 4:
-            even = nn.BatchNorm2d(after) if stages and norm else nn.Identity()
-            stages.append(nn.Sequential(nn.Conv2d(before, after, 4, 2, 1, bias=False), even, nn.LeakyReLU(0.2, inplace=True)))
+            normalisation = nn.BatchNorm2d(after) if stages and norm else nn.Identity()
+            stages.append(nn.Sequential(nn.Conv2d(before, after, 4, 2, 1, bias=False), normalisation, nn.LeakyReLU(0.2, inplace=True)))
             before, after, side = after, after * 2, side // 2
         self.stages = nn.Sequential(*stages)
         self.dim, self.channels, self.stride = 2 * before, channels, 2 ** len(stages)

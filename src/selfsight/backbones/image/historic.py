@@ -1,9 +1,8 @@
-"""The networks of 2012 to 2014 with the layer names they are known by: conv1, relu1, norm1, pool1, …, fc6, fc7, fc8.
+"""Networks of 2012 to 2014 with their usual layer names: conv1, relu1, norm1, pool1, …, fc6, fc7, fc8.
 
-Layers run in the order in which they are named, so that any of them can be looked at or edited. Dropout is left out: chance
-inside a network would make two processes differ from one. ``batch_norm`` puts a batch normalisation ``bn…`` after each
-convolution and takes away the local response normalisation ``norm…``, as those who train these networks without labels do
-(DeepCluster, arXiv:1807.05520).
+Layers run in the order of their names, so that each can be captured or edited. Dropout is omitted, because random numbers inside a network
+would differ between processes. ``batch_norm`` adds a batch norm ``bn…`` after each convolution and removes the local response
+normalisation ``norm…``, as usual when these networks are trained without labels (DeepCluster, arXiv:1807.05520).
 """
 
 from collections.abc import Callable, Sequence
@@ -18,11 +17,11 @@ from selfsight.core.representation import Backbone, Features
 __all__ = ["VGGM", "VGGVD16", "AlexNet", "GoogLeNet", "Inception"]
 
 SMALL = 96
-"""Images up to this side (pixels) are given smaller strides and narrower fully connected layers."""
+"""Networks for images up to this side in pixels have smaller strides and narrower fully connected layers."""
 
 
 class _Named(Backbone):
-    """Layers with names, one after the other; ``places`` is the last that keeps places, the grid."""
+    """Named layers in sequence; ``places`` is the name of the last spatial layer, which gives the grid."""
 
     def __init__(self, layers: Sequence[tuple[str, nn.Module]], *, places: str, size: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -36,13 +35,18 @@ class _Named(Backbone):
             self.cells = self._through(torch.zeros(1, channels, size, size)).shape[-1]
 
     def _through(self, images: Tensor) -> Tensor:
-        """The trunk and the pooling after it: what the fully connected layers see."""
+        """The convolutional layers and the pooling after them: input of the fully connected layers."""
         for name in (*self._trunk, *self._neck):
             images = getattr(self, name)(images)
         return images
 
     def finish(self, layers: Sequence[tuple[str, nn.Module]], dim: int) -> None:
-        """Add the layers that look at the whole image, and initialise everything."""
+        """Add the fully connected layers, and initialise all weights.
+
+        Args:
+            layers: the layers by name.
+            dim: length of the output.
+        """
         for name, layer in layers:
             self.add_module(name, layer)
         self._head, self.dim = [name for name, _ in layers], dim
@@ -60,7 +64,7 @@ class _Named(Backbone):
         value = grid
         for name in self._neck:
             value = getattr(self, name)(value)
-        if value.shape[-1] != self.cells or value.shape[-2] != self.cells:  # images of another size than it was built for
+        if value.shape[-1] != self.cells or value.shape[-2] != self.cells:  # images of another size than the network was built for
             value = adaptive_avg_pool2d(value, self.cells)
         value = value.flatten(1)
         for name in self._head:
@@ -71,7 +75,7 @@ class _Named(Backbone):
 def _conv(
     name: str, before: int, after: int, kernel: int, stride: int = 1, padding: int = 0, *, groups: int = 1, batch_norm: bool = False
 ) -> list[tuple[str, nn.Module]]:
-    """A convolution ``conv…``, its normalisation if there is one, and its ``relu…``."""
+    """A convolution ``conv…``, optional batch norm, and ``relu…``."""
     layers: list[tuple[str, nn.Module]] = [(f"conv{name}", nn.Conv2d(before, after, kernel, stride, padding, groups=groups))]
     layers += [(f"bn{name}", nn.BatchNorm2d(after))] if batch_norm else []
     return [*layers, (f"relu{name}", nn.ReLU())]
@@ -83,14 +87,14 @@ def _response(name: str, *, batch_norm: bool, total: float = 5e-4, offset: float
 
 
 def _full(before: int, width: int, outputs: int) -> tuple[list[tuple[str, nn.Module]], int]:
-    """fc6, fc7 and, if there are outputs, fc8; and the length of what comes out."""
+    """fc6, fc7 and, if there are outputs, fc8; and the length of the output."""
     layers: list[tuple[str, nn.Module]] = [("fc6", nn.Linear(before, width)), ("relu6", nn.ReLU())]
     layers += [("fc7", nn.Linear(width, width)), ("relu7", nn.ReLU())]
     return ([*layers, ("fc8", nn.Linear(width, outputs))], outputs) if outputs else (layers, width)
 
 
 def _step(size: int) -> int:
-    """The stride of the first convolution for small images."""
+    """Stride of the first convolution for small images."""
     return 1 if size <= SMALL // 2 else 2
 
 
@@ -100,8 +104,8 @@ class AlexNet(_Named):
     Args:
         size: side of the training images (pixels); up to 96 the first convolution is 5 x 5 of stride 1 (2 above 48).
         channels: channels of the images.
-        outputs: length of fc8; 0 leaves fc8 out, and relu7 is the pooled vector.
-        batch_norm: see the top of this file.
+        outputs: length of fc8; 0 omits fc8, and relu7 is the pooled vector.
+        batch_norm: use batch norm instead of local response normalisation.
     """
 
     def __init__(self, *, size: int = 224, channels: int = 3, outputs: int = 1000, batch_norm: bool = False) -> None:
@@ -128,7 +132,14 @@ class AlexNet(_Named):
 
 
 class VGGM(_Named):
-    """CNN-M of Chatfield et al. 2014 (arXiv:1405.3531), 103 million parameters. Arguments as ``AlexNet``."""
+    """CNN-M of Chatfield et al. 2014 (arXiv:1405.3531), 103 million parameters.
+
+    Args:
+        size: side of the training images (pixels); up to 96 strides are smaller.
+        channels: channels of the images.
+        outputs: length of fc8; 0 omits fc8, and relu7 is the pooled vector.
+        batch_norm: use batch norm instead of local response normalisation.
+    """
 
     def __init__(self, *, size: int = 224, channels: int = 3, outputs: int = 1000, batch_norm: bool = False) -> None:
         small, norm = size <= SMALL, batch_norm
@@ -156,7 +167,11 @@ class VGGM(_Named):
 class VGGVD16(_Named):
     """Thirteen 3 x 3 convolutions, conv1_1 to conv5_3 (Simonyan and Zisserman 2014, arXiv:1409.1556), 138 million parameters.
 
-    Arguments as ``AlexNet``; up to 96 pixels pool4 is left out, so that conv5 still has places.
+    Args:
+        size: side of the training images (pixels); up to 96 pool4 is omitted, to keep the resolution of conv5.
+        channels: channels of the images.
+        outputs: length of fc8; 0 omits fc8, and relu7 is the pooled vector.
+        batch_norm: add batch norm.
     """
 
     def __init__(self, *, size: int = 224, channels: int = 3, outputs: int = 1000, batch_norm: bool = False) -> None:
@@ -172,7 +187,13 @@ class VGGVD16(_Named):
 
 
 class Inception(nn.Module):
-    """1 x 1, 3 x 3 and 5 x 5 convolutions and a pooling side by side (Szegedy et al. 2014, arXiv:1409.4842, figure 2b)."""
+    """Parallel 1 x 1, 3 x 3 and 5 x 5 convolutions and pooling (Szegedy et al. 2014, arXiv:1409.4842, figure 2b).
+
+    Args:
+        before: channels of the input.
+        widths: channels of 1 x 1, 3 x 3 reduction, 3 x 3, 5 x 5 reduction, 5 x 5 and pooling branch.
+        batch_norm: add batch norm.
+    """
 
     def __init__(self, before: int, widths: Sequence[int], *, batch_norm: bool) -> None:
         super().__init__()
@@ -208,8 +229,13 @@ _INCEPTIONS = {
 class GoogLeNet(_Named):
     """Nine inception modules, inception3a to inception5b (Szegedy et al. 2014, arXiv:1409.4842), 6 million parameters without fc8.
 
-    Arguments as ``AlexNet``, but without fc8 by default: the mean over places (pool5) is the pooled vector. The two auxiliary
-    classifiers, which need labels, are left out. Up to 96 pixels the stem is a 3 x 3 convolution of stride 1 (2 above 48).
+    The two auxiliary classifiers are omitted.
+
+    Args:
+        size: side of the training images (pixels); up to 96 the stem is a 3 x 3 convolution of stride 1 (2 above 48).
+        channels: channels of the images.
+        outputs: length of fc8; 0 omits fc8, and the spatial mean (pool5) is the pooled vector.
+        batch_norm: use batch norm instead of local response normalisation.
     """
 
     def __init__(self, *, size: int = 224, channels: int = 3, outputs: int = 0, batch_norm: bool = False) -> None:

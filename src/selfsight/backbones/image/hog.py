@@ -1,4 +1,4 @@
-"""Histograms of oriented gradients as a network, so that what is asked of networks can be asked of them."""
+"""Histograms of oriented gradients as a backbone."""
 
 import math
 
@@ -14,19 +14,22 @@ __all__ = ["HOG"]
 
 
 class HOG(Backbone):
-    """Gradients by direction, summed over cells and normalised over blocks of 2 x 2 cells (Dalal & Triggs 2005, CVPR).
+    """Histograms of gradient orientations over cells, normalised over blocks of 2 x 2 cells (Dalal & Triggs 2005, CVPR).
 
-    At each place the channel with the largest gradient counts. A block is divided by its length, cut at 0.2 and divided again. Its
-    one layer, ``blocks``, has a place for each block, one fewer than cells a side.
+    At each pixel the channel with the largest gradient is used. A block is normalised, clipped at 0.2 and normalised again. The only
+    layer, ``blocks``, has one position per block, one fewer per side than cells.
 
     Args:
+        size: side of the images in pixels.
+        channels: channels of the images.
         cell: side of a cell in pixels.
         orientations: directions between 0 and 180 degrees.
-        soft: a gradient counts for both neighbouring directions, so that the histogram has a slope everywhere; else for the one that
-            it lies in, as published.
+        soft: divide a gradient between the two neighbouring directions, so that the histogram is differentiable; otherwise each counts for
+            one
+            direction, as published.
 
     Raises:
-        UsageError: the image has fewer than two cells a side.
+        UsageError: the image has fewer than two cells per side.
     """
 
     def __init__(self, *, size: int = 96, channels: int = 3, cell: int = 8, orientations: int = 9, soft: bool = True) -> None:
@@ -45,22 +48,22 @@ class HOG(Backbone):
         across[:, :, :, 1:-1] = images[:, :, :, 2:] - images[:, :, :, :-2]
         strength = (down.square() + across.square()).clamp(min=1e-20).sqrt()
         chosen = strength.detach().argmax(1, keepdim=True)
-        down, across, strength = (each.gather(1, chosen) for each in (down, across, strength))
-        cells = avg_pool2d(strength * self._shares(down, across), self.cell)
-        windows = unfold(cells, 2).unflatten(2, (cells.shape[2] - 1, cells.shape[3] - 1))  # each direction's four cells
-        short = _to_length_one(_to_length_one(windows).clamp(max=0.2))
-        grid = self.blocks(short)
+        down, across, strength = (values.gather(1, chosen) for values in (down, across, strength))
+        cells = avg_pool2d(strength * self._direction_weights(down, across), self.cell)
+        windows = unfold(cells, 2).unflatten(2, (cells.shape[2] - 1, cells.shape[3] - 1))  # the four cells of each direction
+        normalised = _normalised(_normalised(windows).clamp(max=0.2))
+        grid = self.blocks(normalised)
         return Features(grid.mean((2, 3)), grid)
 
-    def _shares(self, down: Tensor, across: Tensor) -> Tensor:
-        """How much of a gradient belongs to each direction."""
+    def _direction_weights(self, down: Tensor, across: Tensor) -> Tensor:
+        """Weight of a gradient for each direction."""
         count = len(self.middles)
-        angle = torch.atan2(down, across) % math.pi * (count / math.pi)  # in widths of a direction
-        far = (angle - self.middles[:, None, None]).abs()
+        angle = torch.atan2(down, across) % math.pi * (count / math.pi)  # in units of a direction's width
+        distance = (angle - self.middles[:, None, None]).abs()
         if not self.soft:
             return ((angle.floor() % count + 0.5 - self.middles[:, None, None]).abs() < 0.25).to(down)
-        return (1 - torch.minimum(far, count - far)).clamp(min=0)
+        return (1 - torch.minimum(distance, count - distance)).clamp(min=0)
 
 
-def _to_length_one(blocks: Tensor) -> Tensor:
+def _normalised(blocks: Tensor) -> Tensor:
     return blocks / (blocks.square().sum(1, keepdim=True) + 1e-10).sqrt()

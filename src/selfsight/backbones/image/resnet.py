@@ -12,11 +12,17 @@ from selfsight.core.representation import Backbone, Features
 __all__ = ["ResNet", "resnet18", "resnet50", "resnet_tiny"]
 
 SMALL = 96
-"""Images up to this side (pixels) keep their resolution through the stem."""
+"""The stem keeps the resolution of images up to this side in pixels."""
 
 
 class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut."""
+    """Two 3 x 3 convolutions with a residual connection.
+
+    Args:
+        before: channels of the input.
+        width: channels of the output.
+        stride: of the first convolution.
+    """
 
     expansion = 1
 
@@ -34,7 +40,13 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3 and 1 x 1 convolutions and a shortcut; the stride is in the middle one."""
+    """1 x 1, 3 x 3 and 1 x 1 convolutions with a residual connection.
+
+    Args:
+        before: channels of the input.
+        width: channels of the 3 x 3 convolution; the output has four times as many.
+        stride: of the 3 x 3 convolution.
+    """
 
     expansion = 4
 
@@ -62,7 +74,7 @@ def _shortcut(before: int, after: int, stride: int) -> nn.Module:
 
 
 class Sobel(nn.Module):
-    """Horizontal and vertical edges of the grey image in place of its colours, a fixed first layer."""
+    """Horizontal and vertical edges of the grey image instead of colours, as a fixed first layer."""
 
     def forward(self, images: Tensor) -> Tensor:
         return sobel(images)
@@ -76,9 +88,9 @@ class ResNet(Backbone):
         depths: blocks in each stage.
         widths: channels in each stage, before the block's expansion.
         size: side of the training images (pixels); up to 96 the stem is one 3 x 3 convolution of stride 1,
-            above it 7 x 7 of stride 2 and a max-pool, as published.
+            otherwise 7 x 7 of stride 2 and max pooling, as published.
         channels: channels of the images.
-        sobel: whether a fixed Sobel filter stands before the stem.
+        sobel: whether a fixed Sobel filter precedes the stem.
     """
 
     def __init__(
@@ -119,19 +131,36 @@ class ResNet(Backbone):
 
 
 def resnet_tiny(*, size: int = 32, channels: int = 3, sobel: bool = False, width: int = 32, blocks: int = 1) -> ResNet:
-    """Four stages of ``blocks`` basic blocks of 32 to 256 channels (``width`` to eight times it), for processors without an accelerator.
+    """Four stages of basic blocks with 32 to 256 channels, for CPUs: 1.2 million parameters with one block per stage.
 
-    With one block each it has 1.2 million parameters.
+    Args:
+        size: side of the training images in pixels.
+        channels: channels of the images.
+        sobel: whether a fixed Sobel filter precedes the stem.
+        width: channels of the first stage; the last has eight times as many.
+        blocks: blocks per stage.
     """
     widths = (width, 2 * width, 4 * width, 8 * width)
     return ResNet(BasicBlock, (blocks,) * 4, widths, size=size, channels=channels, sobel=sobel)
 
 
 def resnet18(*, size: int = 224, channels: int = 3, sobel: bool = False) -> ResNet:
-    """ResNet-18 (He et al. 2015): 11 million parameters."""
+    """ResNet-18 (He et al. 2015): 11 million parameters.
+
+    Args:
+        size: side of the training images in pixels.
+        channels: channels of the images.
+        sobel: whether a fixed Sobel filter precedes the stem.
+    """
     return ResNet(BasicBlock, (2, 2, 2, 2), (64, 128, 256, 512), size=size, channels=channels, sobel=sobel)
 
 
 def resnet50(*, size: int = 224, channels: int = 3, sobel: bool = False) -> ResNet:
-    """ResNet-50 (He et al. 2015), with the stride in the 3 x 3 convolutions: 24 million parameters."""
+    """ResNet-50 (He et al. 2015), with the stride in the 3 x 3 convolutions: 24 million parameters.
+
+    Args:
+        size: side of the training images in pixels.
+        channels: channels of the images.
+        sobel: whether a fixed Sobel filter precedes the stem.
+    """
     return ResNet(Bottleneck, (3, 4, 6, 3), (64, 128, 256, 512), size=size, channels=channels, sobel=sobel)

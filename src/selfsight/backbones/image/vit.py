@@ -1,4 +1,4 @@
-"""Vision transformers (Dosovitskiy et al. 2020, arXiv:2010.11929) whose tokens can be dropped, replaced and looked at."""
+"""Vision transformers (Dosovitskiy et al. 2020, arXiv:2010.11929) whose tokens can be dropped or replaced."""
 
 from typing import Literal
 
@@ -18,15 +18,15 @@ class ViT(TokenBackbone):
     """A vision transformer.
 
     Args:
-        dim: length of a token.
+        dim: token dimension.
         depth: number of blocks.
-        heads: attention heads in a block.
-        size: side of the training images (pixels); other sizes, square or not, interpolate the positions.
+        heads: attention heads per block.
+        size: side of the training images (pixels); for other sizes, square or not, position embeddings are interpolated.
         channels: channels of the images.
         patch: side of a patch (pixels); by default 4 up to 48 px, 8 up to 96 px, else 16.
-        registers: extra tokens without a place (Darcet et al. 2023, arXiv:2309.16588).
-        drop_path: the last block's rate of stochastic depth; it grows from 0 in the first.
-        pool: what the pooled vector is: the class token, or the mean of the patches.
+        registers: additional tokens without a position (Darcet et al. 2023, arXiv:2309.16588).
+        drop_path: stochastic depth rate of the last block; it increases linearly from 0 in the first.
+        pool: pooled vector: class token, or mean of the patches.
     """
 
     def __init__(
@@ -45,7 +45,9 @@ class ViT(TokenBackbone):
         super().__init__()
         patch = patch or (4 if size <= 48 else 8 if size <= 96 else 16)
         if size % patch:
-            raise UsageError(f"Images of {size} px cannot be cut into patches of {patch} px.", "Choose a size that the patch divides.")
+            raise UsageError(
+                f"Images of {size} px cannot be cut into patches of {patch} px.", "Choose a size that is a multiple of the patch size."
+            )
         self.dim, self.stride, self.channels, self.pool = dim, patch, channels, pool
         self.side, self.prefix = size // patch, 1 + registers
         self.patch_embed = nn.Conv2d(channels, dim, patch, patch)
@@ -69,12 +71,17 @@ class ViT(TokenBackbone):
             nn.init.trunc_normal_(tokens, std=0.02)
 
     def positions(self, rows: int, columns: int) -> Float[Tensor, "1 cell dim"]:
-        """The patches' position vectors for a grid of this shape: bicubic interpolation of the trained square."""
-        places = self.pos_embed[:, 1:]
+        """Position embeddings of the patches for a grid: bicubic interpolation of the trained square.
+
+        Args:
+            rows: of the grid.
+            columns: of the grid.
+        """
+        trained = self.pos_embed[:, 1:]
         if (rows, columns) == (self.side, self.side):
-            return places
-        square = places.view(1, self.side, self.side, self.dim).permute(0, 3, 1, 2)
-        grid = interpolate(square.float(), (rows, columns), mode="bicubic", antialias=True).to(places.dtype)
+            return trained
+        square = trained.view(1, self.side, self.side, self.dim).permute(0, 3, 1, 2)
+        grid = interpolate(square.float(), (rows, columns), mode="bicubic", antialias=True).to(trained.dtype)
         return grid.flatten(2).transpose(1, 2)
 
     def tokens(
@@ -88,7 +95,7 @@ class ViT(TokenBackbone):
         if height % self.stride or width % self.stride:
             raise UsageError(
                 f"Images of {height} x {width} px cannot be cut into patches of {self.stride} px.",
-                "Resize them to multiples of the patch.",
+                "Resize them to multiples of the patch size.",
             )
         x = self.patch_embed(images).flatten(2).transpose(1, 2)
         if replace is not None:
@@ -110,7 +117,7 @@ class ViT(TokenBackbone):
         return Features(tokens.cls if self.pool == "cls" else tokens.patches.mean(1), grid)
 
 
-def _named(dim: int, depth: int, heads: int, default_size: int, words: str):
+def _named(dim: int, depth: int, heads: int, default_size: int, docstring: str):
     def build(
         *,
         size: int = default_size,
@@ -123,11 +130,11 @@ def _named(dim: int, depth: int, heads: int, default_size: int, words: str):
     ) -> ViT:
         return ViT(dim, blocks, heads, size=size, channels=channels, patch=patch, registers=registers, drop_path=drop_path, pool=pool)
 
-    build.__doc__ = words
+    build.__doc__ = docstring
     return build
 
 
-vit_nano = _named(192, 4, 3, 32, "Four blocks of 192: 1.8 million parameters, for small images and processors without an accelerator.")
+vit_nano = _named(192, 4, 3, 32, "Four blocks of 192: 1.8 million parameters, for small images and CPUs.")
 vit_tiny = _named(192, 12, 3, 224, "ViT-Ti: 12 blocks of 192, 5.5 million parameters (Touvron et al. 2020, arXiv:2012.12877).")
 vit_small = _named(384, 12, 6, 224, "ViT-S: 12 blocks of 384, 22 million parameters (Touvron et al. 2020, arXiv:2012.12877).")
 vit_base = _named(768, 12, 12, 224, "ViT-B: 12 blocks of 768, 86 million parameters (Dosovitskiy et al. 2020, arXiv:2010.11929).")
