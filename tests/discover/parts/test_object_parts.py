@@ -52,7 +52,7 @@ def test_a_layer_that_learns_by_contrast_tells_planted_parts(monkeypatch):
     batches, truth = _looked()
     told = torch.from_numpy(truth)
     monkeypatch.setattr(
-        "selfsight.discover.parts.contrast._seen_again", lambda feature_batch, turns: _turned(feature_batch.features, turns)
+        "selfsight.discover.parts.contrast._transformed_features", lambda feature_batch, turns: _turned(feature_batch.features, turns)
     )
     wrong = told.clamp(min=1).clone()
     wrong[:, ::3] = 3 - wrong[:, ::3]  # a third of what it begins with is wrong

@@ -1,8 +1,8 @@
-"""Where the object is: one or several regions of each picture, without labels, and how sure that is.
+"""Object localisation without labels: one or several regions per image, with a confidence.
 
-Each localiser is a function from pictures (``FeatureBatch``) to one list of regions a picture. A region is a mask over places. How
-sure: ``1 - μ₂``, of the second eigenvalue of the places' graph: near 1 where two sides hardly touch, 0 where all places are
-alike, so that pictures without an object can be turned down.
+A localiser maps images (``FeatureBatch``) to a list of regions per image. A region is a mask over locations. The confidence is ``1 - μ₂``
+of the second eigenvalue of the affinity graph: near 1 if the graph splits into two weakly connected parts, 0 if all locations are
+alike, so that images without an object can be rejected.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,18 +43,18 @@ Mask = Bool[np.ndarray, "rows columns"]
 FOUR, EIGHT = ndimage.generate_binary_structure(2, 1), ndimage.generate_binary_structure(2, 2)
 
 UNSEEN = 0.02
-"""A distance of colours in [0, 1] that is none."""
+"""Minimum distance of colours in [0, 1] from the border."""
 FINE = 64
-"""Places a side of a region that no grid prescribes."""
+"""Side of masks that do not depend on the feature map, in cells."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """Some places of a picture.
+    """A region of an image.
 
     Attributes:
-        mask: over places.
-        score: how sure it is that an object is there, from 0 to 1.
+        mask: over locations.
+        score: confidence, from 0 to 1.
     """
 
     mask: Mask
@@ -62,7 +62,7 @@ class Region:
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom in places, the last two excluded."""
+        """Left, top, right, bottom in locations, the last two exclusive."""
         down, across = np.nonzero(self.mask)
         return int(across.min()), int(down.min()), int(across.max()) + 1, int(down.max()) + 1
 
@@ -71,50 +71,54 @@ Regions = list[list[Region]]
 Localiser = Callable[[FeatureBatch], Regions]
 
 
-def _sure(found: Spectrum) -> list[float]:
-    return (1 - found.values[:, 1]).clamp(0, 1).tolist()
+def _confidences(graph_spectrum: Spectrum) -> list[float]:
+    return (1 - graph_spectrum.values[:, 1]).clamp(0, 1).tolist()
 
 
 def _grids(values: Tensor, feature_batch: FeatureBatch) -> np.ndarray:
     return values.reshape(len(feature_batch), *feature_batch.shape).cpu().numpy()
 
 
-def _one(masks: Sequence[Mask], scores: Sequence[float]) -> Regions:
-    """At most one region a picture."""
+def _single_regions(masks: Sequence[Mask], scores: Sequence[float]) -> Regions:
+    """At most one region per image."""
     return [[Region(mask, score)] if mask.any() else [] for mask, score in zip(masks, scores, strict=True)]
 
 
-def _pieces(mask: Mask, structure: np.ndarray) -> tuple[Int[np.ndarray, "rows columns"], int]:
-    """The number of the connected component at each place, from 1, and how many there are."""
-    found: Any = ndimage.label(mask, structure)
-    return found
+def _components(mask: Mask, structure: np.ndarray) -> tuple[Int[np.ndarray, "rows columns"], int]:
+    """Index of the connected component at each location, from 1, and the number of components."""
+    labelled: Any = ndimage.label(mask, structure)
+    return labelled
 
 
 def _largest(mask: Mask, structure: np.ndarray = EIGHT) -> Mask:
-    """The largest connected component; the first of equals; nothing of nothing."""
-    parts, count = _pieces(mask, structure)
-    return parts == 1 + int(np.bincount(parts.ravel())[1:].argmax()) if count else mask
+    """Largest connected component, the first one at ties; empty for an empty mask."""
+    components, count = _components(mask, structure)
+    return components == 1 + int(np.bincount(components.ravel())[1:].argmax()) if count else mask
 
 
-def _holding(mask: Mask, place: int, structure: np.ndarray = FOUR) -> Mask:
-    """The connected component that holds a place, counted along rows; nothing where the place is not in the mask."""
-    parts, _ = _pieces(mask, structure)
-    number = parts.ravel()[place]
-    return (parts == number) & (number > 0)
+def _component_at(mask: Mask, location: int, structure: np.ndarray = FOUR) -> Mask:
+    """Connected component at a location (flat index); empty if the location is not in the mask."""
+    components, _ = _components(mask, structure)
+    number = components.ravel()[location]
+    return (components == number) & (number > 0)
 
 
 def fiedler(feature_batch: FeatureBatch) -> Regions:
-    """The smaller side of the second eigenvector, its largest piece (Melas-Kyriazi et al. 2022, arXiv:2205.07839)."""
-    found = feature_batch.spectrum
-    sides = _grids(found.vectors[:, 1] > 0, feature_batch)
-    return _one([_largest(side if side.any() else ~side) for side in sides], _sure(found))
+    """Largest component of the smaller side of the second eigenvector (Melas-Kyriazi et al. 2022, arXiv:2205.07839)."""
+    graph_spectrum = feature_batch.spectrum
+    sides = _grids(graph_spectrum.vectors[:, 1] > 0, feature_batch)
+    return _single_regions([_largest(side if side.any() else ~side) for side in sides], _confidences(graph_spectrum))
 
 
 def lost(feature_batch: FeatureBatch, *, seeds: int = 100) -> Regions:
-    """From the place with the fewest positive products, and those among the ``seeds`` like it (Siméoni et al. 2021, arXiv:2109.14279).
+    """LOST: expansion from the location with the fewest positive correlations (Siméoni et al. 2021, arXiv:2109.14279).
 
-    With ``A = K Kᵀ``: seed ``p* = argmin_p #{q: A_pq > 0}``; S: those of the ``seeds`` lowest that have ``A_p*q > 0``; the
-    mask is where ``Σ_{q in S} A_q > 0``, its piece (of four neighbours) that holds the seed.
+    With ``A = K Kᵀ``: seed ``p* = argmin_p #{q: A_pq > 0}``; S: those of the ``seeds`` locations of lowest degree with ``A_p*q > 0``; the
+    mask is ``Σ_{q in S} A_q > 0``, restricted to the component that contains the seed.
+
+    Args:
+        feature_batch: the images.
+        seeds: number of locations of lowest degree.
     """
     rows = feature_batch.features.flatten(2)
     products = rows.transpose(1, 2) @ rows
@@ -122,151 +126,164 @@ def lost(feature_batch: FeatureBatch, *, seeds: int = 100) -> Regions:
     lowest = degrees.argsort(dim=1, stable=True)[:, :seeds]
     masks = []
     for product, order in zip(products, lowest, strict=True):
-        alike = order[product[order[0], order] > 0]
-        votes = product[alike].sum(0) > 0
-        masks.append(_holding(votes.reshape(feature_batch.shape).cpu().numpy(), int(order[0])))
-    return _one(masks, _sure(feature_batch.spectrum))
+        similar = order[product[order[0], order] > 0]
+        votes = product[similar].sum(0) > 0
+        masks.append(_component_at(votes.reshape(feature_batch.shape).cpu().numpy(), int(order[0])))
+    return _single_regions(masks, _confidences(feature_batch.spectrum))
 
 
 def _cut_once(weights: Float[Tensor, "batch place place"], threshold: float, apart: float) -> Spectrum:
-    """The second eigenvector of the graph of places that are alike, or hardly (TokenCut's ``A = 1`` above the threshold, else ε)."""
+    """Second eigenvector of TokenCut's graph: weight 1 above the threshold, otherwise ``apart``."""
     return spectrum(affinity_graph(torch.where(weights > threshold, 1.0, apart)), 1)
 
 
 def _side(vector: Float[np.ndarray, " place"]) -> tuple[Bool[np.ndarray, " place"], int]:
-    """The side of the bipartition at the mean that holds the largest entry, and where that is."""
-    place = int(np.abs(vector).argmax())
-    high = vector > vector.mean()
-    return (high if high[place] else ~high), place
+    """The side of the bipartition at the mean that contains the largest absolute entry, and the index of that entry."""
+    peak = int(np.abs(vector).argmax())
+    above = vector > vector.mean()
+    return (above if above[peak] else ~above), peak
 
 
 def cut(feature_batch: FeatureBatch, *, threshold: float = 0.2, apart: float = 1e-5) -> Regions:
-    """The side of a normalised cut that holds the largest entry of its vector (TokenCut: Wang et al. 2022, arXiv:2202.11539).
+    """TokenCut: the side of a normalised cut that contains the largest entry of the eigenvector (Wang et al. 2022, arXiv:2202.11539).
 
     Args:
-        feature_batch: the pictures.
-        threshold: the cosine above which places are joined.
-        apart: the weight of those that are not.
+        feature_batch: the images.
+        threshold: cosine above which locations are connected.
+        apart: weight of all other pairs.
     """
-    found = _cut_once(feature_batch.cosines, threshold, apart)
+    graph_spectrum = _cut_once(feature_batch.cosines, threshold, apart)
     masks = []
-    for vector in found.vectors[:, 1].cpu().numpy():
-        side, place = _side(vector)
-        masks.append(_holding(side.reshape(feature_batch.shape), place))
-    return _one(masks, _sure(found))
+    for vector in graph_spectrum.vectors[:, 1].cpu().numpy():
+        side, peak = _side(vector)
+        masks.append(_component_at(side.reshape(feature_batch.shape), peak))
+    return _single_regions(masks, _confidences(graph_spectrum))
 
 
 def mask_cut(
     feature_batch: FeatureBatch, *, objects: int = 3, threshold: float = 0.15, apart: float = 1e-5, least: float = 0.01
 ) -> Regions:
-    """Cut after cut, each without what was found before (MaskCut: Wang et al. 2023, arXiv:2301.11320).
+    """MaskCut: repeated cuts, each without the regions that were found before (Wang et al. 2023, arXiv:2301.11320).
 
-    What was found is joined to all by ``apart`` alone. A side with three of the four corners is the ground, and the other is
-    taken. A mask that overlaps an earlier one by half, or is smaller than ``least`` of the picture, ends nothing and is left out.
+    Found regions are connected to all others by ``apart``. A side with three of the four corners is the background, and the other one is
+    taken. A mask that overlaps an earlier one by half, or is smaller than ``least``, is skipped.
 
     Args:
-        feature_batch: the pictures.
-        objects: how many rounds.
-        threshold, apart: see ``cut``.
-        least: the smallest part of a picture.
+        feature_batch: the images.
+        objects: number of cuts.
+        threshold: cosine above which locations are connected.
+        apart: weight of all other pairs.
+        least: minimum area as a fraction of the image.
     """
     rows, columns = feature_batch.shape
     features = normalize(feature_batch.features.flatten(2), dim=1).clone()
     corners = np.array([0, columns - 1, (rows - 1) * columns, rows * columns - 1])
-    found: Regions = [[] for _ in range(len(feature_batch))]
+    regions: Regions = [[] for _ in range(len(feature_batch))]
     for _ in range(objects):
         spectra = _cut_once(features.transpose(1, 2) @ features, threshold, apart)
-        for place, (vector, score) in enumerate(zip(spectra.vectors[:, 1].cpu().numpy(), _sure(spectra), strict=True)):
-            before = np.any([one.mask for one in found[place]], 0) if found[place] else np.zeros((rows, columns), dtype=bool)
-            mask = _piece(vector, corners, (rows, columns))
-            again = any((mask & one.mask).sum() > 0.5 * (mask | one.mask).sum() for one in found[place])
-            features[place][:, torch.from_numpy(mask.ravel()).to(features.device)] = 0
-            if not again and (mask & ~before).mean() > least:
-                found[place].append(Region(mask & ~before, score))
-    return found
+        for index, (vector, score) in enumerate(zip(spectra.vectors[:, 1].cpu().numpy(), _confidences(spectra), strict=True)):
+            covered = np.any([region.mask for region in regions[index]], 0) if regions[index] else np.zeros((rows, columns), dtype=bool)
+            mask = _foreground(vector, corners, (rows, columns))
+            repeated = any((mask & region.mask).sum() > 0.5 * (mask | region.mask).sum() for region in regions[index])
+            features[index][:, torch.from_numpy(mask.ravel()).to(features.device)] = 0
+            if not repeated and (mask & ~covered).mean() > least:
+                regions[index].append(Region(mask & ~covered, score))
+    return regions
 
 
-def _piece(vector: np.ndarray, corners: np.ndarray, shape: tuple[int, int]) -> Mask:
-    side, place = _side(vector)
+def _foreground(vector: np.ndarray, corners: np.ndarray, shape: tuple[int, int]) -> Mask:
+    side, peak = _side(vector)
     if side[corners].sum() >= 3:
         side = ~side
-        place = int(np.where(side, np.abs(vector), -1).argmax())
-    return _holding(side.reshape(shape), place)
+        peak = int(np.where(side, np.abs(vector), -1).argmax())
+    return _component_at(side.reshape(shape), peak)
 
 
 def attention(feature_batch: FeatureBatch, *, head: int | None = None, mass: float = 0.6, published: bool = False) -> Regions:
-    """What the class token looks at: the places with most of the attention, their largest piece (the baseline of LOST, DINO-seg).
+    """Largest component of the locations with most of the class token's attention (DINO-seg, a baseline in LOST).
 
     Args:
-        feature_batch: the pictures.
+        feature_batch: the images.
         head: one head; None: the mean of all.
-        mass: the part of the attention that is kept.
-        published: as the published code has it, which never takes the last of the pieces, and the ground where there is one piece.
+        mass: fraction of the attention that is kept.
+        published: reproduce the published code, which never takes the last component, and takes the background if there is only one.
     """
-    seen = feature_batch.attention.mean(1) if head is None else feature_batch.attention[:, head]
-    order = seen.flatten(1).sort(1)
-    kept = order.values.cumsum(1) / order.values.sum(1, keepdim=True) > 1 - mass
-    masks = _grids(torch.zeros_like(kept).scatter(1, order.indices, kept), feature_batch)
-    pieces = [_published(mask) if published else _largest(mask, FOUR) for mask in masks]
-    return _one(pieces, _sure(feature_batch.spectrum))
+    weights = feature_batch.attention.mean(1) if head is None else feature_batch.attention[:, head]
+    order = weights.flatten(1).sort(1)
+    selected = order.values.cumsum(1) / order.values.sum(1, keepdim=True) > 1 - mass
+    masks = _grids(torch.zeros_like(selected).scatter(1, order.indices, selected), feature_batch)
+    components = [_published(mask) if published else _largest(mask, FOUR) for mask in masks]
+    return _single_regions(components, _confidences(feature_batch.spectrum))
 
 
 def _published(mask: Mask) -> Mask:
-    parts, count = _pieces(mask, FOUR)
-    sizes = np.bincount(parts.ravel(), minlength=count + 1)[:count]
-    return parts == int(sizes[1:].argmax()) + 1 if count > 1 else parts == 0
+    components, count = _components(mask, FOUR)
+    sizes = np.bincount(components.ravel(), minlength=count + 1)[:count]
+    return components == int(sizes[1:].argmax()) + 1 if count > 1 else components == 0
 
 
 def background(feature_batch: FeatureBatch, *, threshold: float = 0.3) -> Regions:
-    """All that is not like the place that is looked at least (FOUND's first step: Siméoni et al. 2023, arXiv:2212.07834).
+    """FOUND's first step: everything unlike the least attended location (Siméoni et al. 2023, arXiv:2212.07834).
 
-    Heads h count ``β_h = log(Σ Q / Q_h)``, Q_h the part of the places that a head looks at more than at their mean. The
-    reference is ``argmin Σ β_h a_h``; ground is what has a cosine above ``threshold`` with it, its heads weighted by β.
+    Head h has the weight ``β_h = log(Σ Q / Q_h)``, Q_h the fraction of locations with more attention than the mean. The reference is
+    ``argmin Σ β_h a_h``; the background has a cosine above ``threshold`` with it, with heads weighted by β.
+
+    Args:
+        feature_batch: the images.
+        threshold: cosine above which a location is background.
+
+    Raises:
+        UsageError: the features are not divided into the attention heads.
     """
-    seen = feature_batch.attention.flatten(2)
-    wide = (seen > seen.mean(2, keepdim=True)).float().mean(2)
-    weight = (wide.sum(1, keepdim=True) / wide).log()
-    least = torch.einsum("bh,bhp->bp", weight, seen).argmin(1)
+    weights = feature_batch.attention.flatten(2)
+    active = (weights > weights.mean(2, keepdim=True)).float().mean(2)
+    head_weights = (active.sum(1, keepdim=True) / active).log()
+    reference = torch.einsum("bh,bhp->bp", head_weights, weights).argmin(1)
     features = feature_batch.features.flatten(2)
-    if features.shape[1] % weight.shape[1]:
-        raise UsageError(f"Features of {features.shape[1]} numbers are not those of {weight.shape[1]} heads.", "Use --facet key.")
-    heads = features.unflatten(1, (weight.shape[1], -1)) * weight[..., None, None]
+    if features.shape[1] % head_weights.shape[1]:
+        raise UsageError(f"Features of dimension {features.shape[1]} do not divide into {head_weights.shape[1]} heads.", "Use --facet key.")
+    heads = features.unflatten(1, (head_weights.shape[1], -1)) * head_weights[..., None, None]
     rows = normalize(heads.flatten(1, 2), dim=1)
-    ground = torch.einsum("bdp,bd->bp", rows, rows[torch.arange(len(rows)), :, least]) > threshold
-    sides = _grids(~ground, feature_batch)
-    return _one([_largest(side) for side in sides], _sure(feature_batch.spectrum))
+    is_background = torch.einsum("bdp,bd->bp", rows, rows[torch.arange(len(rows)), :, reference]) > threshold
+    sides = _grids(~is_background, feature_batch)
+    return _single_regions([_largest(side) for side in sides], _confidences(feature_batch.spectrum))
 
 
 def centre(feature_batch: FeatureBatch, *, part: float = 0.5) -> Regions:
-    """The middle box, ``part`` of the area and of the picture's shape, whatever is in the picture: what needs no representation."""
+    """Baseline: a centred box with the aspect ratio of the image.
+
+    Args:
+        feature_batch: the images.
+        part: area of the box as a fraction of the image.
+    """
     down, across = ((np.arange(FINE) + 0.5) / FINE - 0.5 for _ in range(2))
     inside = np.maximum(np.abs(down)[:, None], np.abs(across)) < part**0.5 / 2
     return [[Region(inside, 1.0)] for _ in range(len(feature_batch))]
 
 
 def border(feature_batch: FeatureBatch) -> Regions:
-    """What differs from the mean colour of the border, by Otsu's threshold, its largest piece: what needs colours alone."""
-    small = feature_batch.pixels.cpu()
-    edge = torch.ones(small.shape[2:], dtype=torch.bool)
+    """Baseline: largest component that differs from the mean colour of the border, by Otsu's threshold."""
+    pixels = feature_batch.pixels.cpu()
+    edge = torch.ones(pixels.shape[2:], dtype=torch.bool)
     edge[1:-1, 1:-1] = False
-    distance = (small - small[:, :, edge].mean(2)[..., None, None]).norm(dim=1)
-    masks = [_largest(one > max(_otsu(one), UNSEEN)) for one in distance.numpy()]
-    return _one(masks, [1.0] * len(feature_batch))
+    distance = (pixels - pixels[:, :, edge].mean(2)[..., None, None]).norm(dim=1)
+    masks = [_largest(values > max(_otsu(values), UNSEEN)) for values in distance.numpy()]
+    return _single_regions(masks, [1.0] * len(feature_batch))
 
 
 def selective(feature_batch: FeatureBatch) -> Regions:
-    """The first box of selective search (Uijlings et al. 2013): what needs colours alone."""
-    found = []
-    for picture in feature_batch.pixels.cpu().permute(0, 2, 3, 1).double().numpy():
-        left, top, right, bottom = selective_search(picture)[0]
-        mask = np.zeros(picture.shape[:2], dtype=bool)
+    """Baseline: the first box of selective search (Uijlings et al. 2013)."""
+    regions = []
+    for image in feature_batch.pixels.cpu().permute(0, 2, 3, 1).double().numpy():
+        left, top, right, bottom = selective_search(image)[0]
+        mask = np.zeros(image.shape[:2], dtype=bool)
         mask[top:bottom, left:right] = True
-        found.append([Region(mask, 1.0)])
-    return found
+        regions.append([Region(mask, 1.0)])
+    return regions
 
 
 def _otsu(values: np.ndarray) -> float:
-    """The threshold that leaves the least variance within both sides (Otsu 1979, IEEE SMC 9)."""
+    """Threshold with the smallest variance within both classes (Otsu 1979, IEEE SMC 9)."""
     ordered = np.sort(values.ravel().astype(float))
     counts = np.arange(1, len(ordered))
     below, total = ordered.cumsum()[:-1], ordered.sum()
@@ -275,10 +292,16 @@ def _otsu(values: np.ndarray) -> float:
 
 
 def localise(feature_batch: FeatureBatch, method: str = "cut", *, least: float = 0.05, **options: Any) -> Regions:
-    """The regions that a localiser finds, without those it is less sure of than ``least``.
+    """Regions of a localiser with a confidence of at least ``least``.
+
+    Args:
+        feature_batch: the images.
+        method: a name in ``LOCALISERS``.
+        least: minimum confidence.
+        options: options of the localiser.
 
     Raises:
-        UsageError: there is no such localiser, or it cannot look at this network.
+        UsageError: the localiser does not exist, or does not support the network.
     """
     finder = partial(LOCALISERS.load(method), **options)
     return [[region for region in regions if region.score >= least] for regions in finder(feature_batch)]

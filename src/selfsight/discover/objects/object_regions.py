@@ -1,4 +1,4 @@
-"""What was found in pictures: boxes and masks at the pictures' own size, as COCO JSON, CSV, PNG and a sheet."""
+"""Detected objects: boxes and masks at the images' own size, as COCO JSON, CSV, PNG and a sheet."""
 
 import csv
 import json
@@ -26,15 +26,15 @@ __all__ = ["ObjectRegions", "find_objects"]
 
 @dataclass(frozen=True)
 class ObjectRegions:
-    """Regions of some pictures.
+    """Regions of some images.
 
     Attributes:
-        names: of the pictures.
-        sizes: (height, width) of the picture files in pixels.
-        read: (height, width) as the data set gives them, in whose pixels it knows the truth.
-        regions: of each, masks over places.
-        pictures: small copies of the first, for the sheet.
-        facts: how it was done.
+        names: names of the images.
+        sizes: (height, width) of the image files in pixels.
+        read: (height, width) of the images as read, in whose pixels annotations are given.
+        regions: regions of each image.
+        pictures: thumbnails of the first images, for the sheet.
+        facts: the settings.
     """
 
     names: tuple[str, ...]
@@ -45,41 +45,49 @@ class ObjectRegions:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def boxes(self, row: int, *, read: bool = False) -> Float[np.ndarray, "region 5"]:
-        """Left, top, right, bottom in pixels of a picture's file, or of what was read (the last two excluded), and the score."""
+        """Boxes and scores of an image.
+
+        Args:
+            row: index of the image.
+            read: in pixels of the image as read; False: in pixels of the image file.
+
+        Returns:
+            ``(region, 5)`` left, top, right, bottom (the last two exclusive) and score.
+        """
         height, width = self.read[row] if read else self.sizes[row]
-        found = np.zeros((len(self.regions[row]), 5))
-        for place, region in enumerate(self.regions[row]):
+        boxes = np.zeros((len(self.regions[row]), 5))
+        for index, region in enumerate(self.regions[row]):
             rows, columns = region.mask.shape
-            found[place] = (*np.array(region.box) * np.array([width / columns, height / rows] * 2), region.score)
-        return found
+            boxes[index] = (*np.array(region.box) * np.array([width / columns, height / rows] * 2), region.score)
+        return boxes
 
     def mask(self, row: int) -> UInt8[np.ndarray, "height width"]:
-        """The number of the region at each pixel of a picture, from 1; the first found lies above; 0: none."""
-        found = np.zeros(self.sizes[row], dtype=np.uint8)
-        for place, region in reversed(list(enumerate(self.regions[row]))):
-            found[stretched(region.mask, self.sizes[row])] = place + 1
-        return found
+        """Region index at each pixel of the image file, from 1; 0: none. Earlier regions cover later ones."""
+        indices = np.zeros(self.sizes[row], dtype=np.uint8)
+        for index, region in reversed(list(enumerate(self.regions[row]))):
+            indices[stretched(region.mask, self.sizes[row])] = index + 1
+        return indices
 
     def to_json(self) -> dict[str, Any]:
-        """COCO's form: pictures, and an annotation for each region; a picture in which nothing was found has none."""
-        pictures, annotations = [], []
+        """COCO format: images, and an annotation per region."""
+        images, annotations = [], []
         for row, (name, (height, width)) in enumerate(zip(self.names, self.sizes, strict=True)):
-            pictures.append({"id": row, "file_name": name, "height": height, "width": width})
+            images.append({"id": row, "file_name": name, "height": height, "width": width})
             for left, top, right, bottom, score in self.boxes(row).round(4).tolist():
                 box = [left, top, round(right - left, 4), round(bottom - top, 4)]
-                about = {"id": len(annotations), "image_id": row, "category_id": 1, "bbox": box, "area": round(box[2] * box[3], 4)}
-                annotations.append({**about, "iscrowd": 0, "score": score})
+                annotation = {"id": len(annotations), "image_id": row, "category_id": 1, "bbox": box, "area": round(box[2] * box[3], 4)}
+                annotations.append({**annotation, "iscrowd": 0, "score": score})
         categories = [{"id": 1, "name": "object"}]
-        return {"info": dict(self.facts), "images": pictures, "annotations": annotations, "categories": categories}
+        return {"info": dict(self.facts), "images": images, "annotations": annotations, "categories": categories}
 
     def save(self, folder: Path) -> list[Path]:
-        """Write ``boxes.json`` (COCO), ``boxes.csv``, ``masks/`` (a PNG of region numbers for each picture) and ``sheet.png``."""
+        """Write ``boxes.json`` (COCO), ``boxes.csv``, ``masks/`` (a PNG of region indices per image) and ``sheet.png``."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "boxes.json").write_text(json.dumps(self.to_json()) + "\n")
         with (folder / "boxes.csv").open("w", newline="") as file:
             table = csv.writer(file)
             table.writerow(["file", "left", "top", "right", "bottom", "score"])
-            table.writerows([[name, *self.boxes(row)[place].round(4)] for row, name, place in self._each()])
+            table.writerows([[name, *self.boxes(row)[index].round(4)] for row, name, index in self._each()])
         for row, target in enumerate(mask_files(self.names, folder / "masks")):
             target.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(self.mask(row)).save(target)
@@ -88,36 +96,36 @@ class ObjectRegions:
 
     def _each(self) -> Iterator[tuple[int, str, int]]:
         for row, name in enumerate(self.names):
-            yield from ((row, name, place) for place in range(len(self.regions[row])))
+            yield from ((row, name, index) for index in range(len(self.regions[row])))
 
     def _repr_png_(self) -> bytes:
-        """The first pictures with their masks and boxes."""
+        """The first images with their masks and boxes."""
         return page([self.tile(row) for row in range(len(self.pictures))])
 
     def _repr_html_(self) -> str:
-        about = {"regions": f"{sum(map(len, self.regions)):,}", "pictures": f"{len(self.names):,}", **self.facts}
+        about = {"regions": f"{sum(map(len, self.regions)):,}", "images": f"{len(self.names):,}", **self.facts}
         rows = [
-            (self.names[row], place + 1, *map(round, self.boxes(row)[place, :4].tolist()), float(self.regions[row][place].score))
-            for row, _, place in self._each()
+            (self.names[row], index + 1, *map(round, self.boxes(row)[index, :4].tolist()), float(self.regions[row][index].score))
+            for row, _, index in self._each()
         ]
-        boxes = table(("picture", "region", "left", "top", "right", "bottom", "score"), rows, most=12)
-        return panel("Regions found", facts(about), inlined(self._repr_png_(), "the first pictures with their regions"), boxes)
+        boxes = table(("image", "region", "left", "top", "right", "bottom", "score"), rows, most=12)
+        return panel("Object regions", facts(about), inlined(self._repr_png_(), "the first images with their regions"), boxes)
 
     def tile(self, row: int) -> Image.Image:
-        """A picture in grey but for the regions, each with the outline and the box in its colour."""
-        picture = Image.fromarray(self.pictures[row])
-        scale = SIDE / max(picture.size)
-        width, height = (max(round(side * scale), 1) for side in picture.size)
-        pixels = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR)).astype(float)
+        """An image in grey except for the regions, each with an outline and a box in its colour."""
+        image = Image.fromarray(self.pictures[row])
+        scale = SIDE / max(image.size)
+        width, height = (max(round(side * scale), 1) for side in image.size)
+        pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)).astype(float)
         numbers = np.asarray(Image.fromarray(self.mask(row)).resize((width, height), Image.Resampling.NEAREST))
-        shown = np.where((numbers > 0)[..., None], pixels, 0.35 * pixels.mean(2, keepdims=True) + 150)
-        around = np.pad(numbers, 1, mode="edge")
-        edges = (numbers != around[:-2, 1:-1]) | (numbers != around[1:-1, :-2])
-        shown[edges] = np.array(COLOURS)[(np.maximum(numbers, around[:-2, 1:-1])[edges].clip(min=1) - 1) % len(COLOURS)]
-        tile = Image.fromarray(shown.clip(0, 255).astype(np.uint8))
-        whole = np.array([width, height] * 2) / np.array([*self.sizes[row][::-1]] * 2)
-        for place, box in enumerate(self.boxes(row)[:, :4]):
-            _frame(tile, (box * whole).round().astype(int), COLOURS[place % len(COLOURS)])
+        blended = np.where((numbers > 0)[..., None], pixels, 0.35 * pixels.mean(2, keepdims=True) + 150)
+        padded = np.pad(numbers, 1, mode="edge")
+        edges = (numbers != padded[:-2, 1:-1]) | (numbers != padded[1:-1, :-2])
+        blended[edges] = np.array(COLOURS)[(np.maximum(numbers, padded[:-2, 1:-1])[edges].clip(min=1) - 1) % len(COLOURS)]
+        tile = Image.fromarray(blended.clip(0, 255).astype(np.uint8))
+        scales = np.array([width, height] * 2) / np.array([*self.sizes[row][::-1]] * 2)
+        for index, box in enumerate(self.boxes(row)[:, :4]):
+            _frame(tile, (box * scales).round().astype(int), COLOURS[index % len(COLOURS)])
         return tile
 
 
@@ -141,21 +149,22 @@ def find_objects(
     progress: ProgressCallback = no_progress,
     **options: Any,
 ) -> ObjectRegions:
-    """Objects of a data set's pictures.
+    """Detect objects in the images of a data set without labels.
 
     Args:
-        phi, source: what looks, and at what.
-        method: a name of ``LOCALISERS``.
-        feature_spec: at which scale, and which features.
-        least: how sure a region has to be, from 0 to 1.
-        refine: move edges to those of colours (``discover.refine``).
-        rows: which pictures; all by default.
-        kept: a folder in which eigenvectors and regions are kept, so that a search goes on where it was broken off.
-        progress: called with how far it is.
-        options: of the localiser.
+        phi: the representation.
+        source: the data set.
+        method: a name in ``LOCALISERS``.
+        feature_spec: scale and features; None: the defaults.
+        least: minimum confidence, from 0 to 1.
+        refine: move edges to colour edges (``discover.refine``).
+        rows: rows to read; None: all.
+        cache: folder of cached eigenvectors and regions, so that an interrupted run can continue; None: no cache.
+        progress: called with a line per step.
+        options: options of the localiser.
 
     Raises:
-        UsageError: there is no such localiser, or it cannot look at this network.
+        UsageError: the localiser does not exist, or does not support the network.
     """
     names, sizes, read, pictures = list[str](), list[Size](), list[Size](), list[np.ndarray]()
     regions = list[Sequence[Region]]()
@@ -165,38 +174,38 @@ def find_objects(
         names, sizes, read = [*names, *feature_batch.names], [*sizes, *feature_batch.sizes], [*read, *feature_batch.read]
         pictures += feature_batch.small(SHOWN - len(pictures))
         if len(names) == total or len(names) % 64 < len(feature_batch):
-            progress(f"{method}: {len(names):,} of {total:,} pictures")
+            progress(f"{method}: {len(names):,} of {total:,} images")
     facts = {"method": method, "least": least, "refine": refine, "representation": phi.name, "data": source.spec, **options}
     return ObjectRegions(tuple(names), tuple(sizes), tuple(read), tuple(regions), tuple(pictures), facts)
 
 
 def _cached_regions(feature_batch: FeatureBatch, method: str, *, refine: bool, **options: Any) -> list[list[Region]]:
-    """The regions of some pictures, from where they are kept if they are."""
+    """Regions of a batch, from the cache if possible."""
 
-    def found() -> list[list[Region]]:
-        some = localise(feature_batch, method, **options)
-        return [_edged(feature_batch, row, one) for row, one in enumerate(some)] if refine else some
+    def compute() -> list[list[Region]]:
+        regions = localise(feature_batch, method, **options)
+        return [_refined(feature_batch, row, each) for row, each in enumerate(regions)] if refine else regions
 
     if feature_batch.cache is None:
-        return found()
+        return compute()
     name = f"regions-{cache_key(method, refine, sorted(options.items()))[:12]}"
-    return _unpacked(feature_batch.cache.get_or_compute(name, feature_batch.rows, lambda: _packed(found())))
+    return _unpacked(feature_batch.cache.get_or_compute(name, feature_batch.rows, lambda: _packed(compute())))
 
 
 def _packed(regions: Sequence[Sequence[Region]]) -> Arrays:
-    every = [region for some in regions for region in some]
-    masks = {f"mask{place}": region.mask for place, region in enumerate(every)}
-    return {"counts": np.array([len(some) for some in regions]), "scores": np.array([region.score for region in every]), **masks}
+    flat = [region for image in regions for region in image]
+    masks = {f"mask{index}": region.mask for index, region in enumerate(flat)}
+    return {"counts": np.array([len(image) for image in regions]), "scores": np.array([region.score for region in flat]), **masks}
 
 
 def _unpacked(arrays: Arrays) -> list[list[Region]]:
-    every = [Region(arrays[f"mask{place}"], float(score)) for place, score in enumerate(arrays["scores"])]
+    flat = [Region(arrays[f"mask{index}"], float(score)) for index, score in enumerate(arrays["scores"])]
     ends = np.cumsum(arrays["counts"])
-    return [every[end - count : end] for count, end in zip(arrays["counts"], ends, strict=True)]
+    return [flat[end - count : end] for count, end in zip(arrays["counts"], ends, strict=True)]
 
 
-def _edged(feature_batch: FeatureBatch, row: int, regions: Sequence[Region]) -> list[Region]:
-    """Regions with edges where colours have theirs; one that this leaves nothing of stays as it was."""
+def _refined(feature_batch: FeatureBatch, row: int, regions: Sequence[Region]) -> list[Region]:
+    """Regions refined to colour edges; a region that would become empty is kept unchanged."""
     if not regions:
         return []
     pixels = feature_batch.pixels[row : row + 1].expand(len(regions), -1, -1, -1)

@@ -1,4 +1,4 @@
-"""Parts that a layer over frozen features learns by contrast."""
+"""Object parts by contrastive training of a linear layer on frozen features."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ from selfsight.discover.dense.features import FeatureBatch
 __all__ = ["Weights", "learn_parts"]
 
 LEARNT = 400
-"""Pictures that are learnt from at most: the first, for their features are held, as they are and moved."""
+"""Maximum number of training images (the first ones): their features and those of transformed copies stay in memory."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What each part of the loss counts.
+    """Weights of the loss terms.
 
     Attributes:
-        contrast: a part's mean feature is more like that of the same part of another picture than like that of its other parts.
-        even: features of a part are alike.
-        tint: colours of a part are alike.
-        moved: parts move with the picture.
+        contrast: the mean feature of a part is closer to that of the same part in another image than to those of other parts.
+        even: features within a part are similar.
+        tint: colours within a part are similar.
+        moved: parts are equivariant to transformations of the image.
     """
 
     contrast: float = 1.0
@@ -36,8 +36,8 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class _Held:
-    """What is learnt from: unit-length features, colours and objects of pictures, the features of moved pictures and where they went."""
+class _Examples:
+    """Unit-length features, colours and object masks of images; features of transformed images, and the sampling grids."""
 
     features: Float[Tensor, "picture dim rows columns"]
     colours: Float[Tensor, "picture 3 rows columns"]
@@ -46,8 +46,8 @@ class _Held:
     grids: Float[Tensor, "picture rows columns 2"]
 
 
-def _turns(count: int, generator: torch.Generator) -> Float[Tensor, "picture 2 3"]:
-    """Turned by up to 30 degrees, scaled by 0.8 to 1.2, shifted by up to a tenth of a side, half of them mirrored."""
+def _transforms(count: int, generator: torch.Generator) -> Float[Tensor, "picture 2 3"]:
+    """Random affine transformations: rotation up to 30 degrees, scale 0.8 to 1.2, shift up to a tenth of a side, mirrored in half of the cases."""
     angle, scale, right, down, mirror = torch.rand(5, count, generator=generator)
     angle, scale = (2 * angle - 1) * np.pi / 6, 0.8 + 0.4 * scale
     flip = torch.where(mirror < 0.5, -1.0, 1.0)
@@ -56,28 +56,30 @@ def _turns(count: int, generator: torch.Generator) -> Float[Tensor, "picture 2 3
     return torch.stack([first, second], 1)
 
 
-def _seen_again(feature_batch: FeatureBatch, turns: Float[Tensor, "picture 2 3"]) -> Float[Tensor, "picture dim rows columns"]:
-    """Features of the moved pictures."""
-    grid = affine_grid(turns, list(feature_batch.pixels.shape), align_corners=False)
+def _transformed_features(
+    feature_batch: FeatureBatch, transforms: Float[Tensor, "picture 2 3"]
+) -> Float[Tensor, "picture dim rows columns"]:
+    """Features of the transformed images."""
+    grid = affine_grid(transforms, list(feature_batch.pixels.shape), align_corners=False)
     moved = grid_sample(feature_batch.pixels, grid, padding_mode="reflection", align_corners=False)
     return FeatureBatch(feature_batch.phi, moved, feature_batch.spec).features
 
 
-def _collected(batches: Iterator[FeatureBatch], ground: Callable[[FeatureBatch], Tensor], seed: int) -> list[_Held]:
-    """Pictures of one shape each, and what they give."""
-    generator, found, count = torch.Generator().manual_seed(seed), list[_Held](), 0
+def _collected(batches: Iterator[FeatureBatch], ground: Callable[[FeatureBatch], Tensor], seed: int) -> list[_Examples]:
+    """Training examples by batch."""
+    generator, examples, count = torch.Generator().manual_seed(seed), list[_Examples](), 0
     for feature_batch in batches:
-        turns = _turns(len(feature_batch), generator).to(feature_batch.pixels)
+        transforms = _transforms(len(feature_batch), generator).to(feature_batch.pixels)
         features = normalize(feature_batch.features, dim=1)
-        grids = affine_grid(turns, [len(feature_batch), 1, *feature_batch.shape], align_corners=False)
+        grids = affine_grid(transforms, [len(feature_batch), 1, *feature_batch.shape], align_corners=False)
         colours = adaptive_avg_pool2d(feature_batch.pixels, feature_batch.shape)
-        found.append(
-            _Held(features, colours, ground(feature_batch)[:, None].float(), normalize(_seen_again(feature_batch, turns), dim=1), grids)
-        )
+        inside = ground(feature_batch)[:, None].float()
+        moved = normalize(_transformed_features(feature_batch, transforms), dim=1)
+        examples.append(_Examples(features, colours, inside, moved, grids))
         count += len(feature_batch)
         if count >= LEARNT:
             break
-    return found
+    return examples
 
 
 @torch.enable_grad()
@@ -93,28 +95,31 @@ def learn_parts(
     weights: Weights = Weights(),
     progress: ProgressCallback = no_progress,
 ) -> nn.Linear:
-    """A linear layer from unit-length features of a place to its part.
+    """A linear layer from unit-length features of a location to part logits.
 
-    After Choudhury et al. 2021 (arXiv:2111.06349), whose four terms these are; theirs teach a whole network and look at features of
-    another, ours a layer over the representation's own. Part k of a picture has the mean feature ``f_k``, weighted by probabilities and
-    by where the object is. Contrast: the cross-entropy of ``cos(f_k, f'_l) / temperature`` against k, f' of another picture.
+    The four loss terms are those of Choudhury et al. 2021 (arXiv:2111.06349), who train a whole network with features of another one; here a
+    layer on the representation's own features is trained. Part k of an image has the mean feature ``f_k``, weighted by probability and object
+    mask. Contrast: the cross-entropy of ``cos(f_k, f'_l) / temperature`` against k, with f' of another image.
 
     Args:
-        batches, ground: the pictures, and which places are of objects.
-        begin: parts to begin with.
-        parts: how many.
-        seed, steps: of all chance; of Adam, a batch of pictures each.
-        temperature, weights: of the loss.
-        progress: called with the loss.
+        batches: function that iterates over the images.
+        ground: function to the object masks of a batch.
+        begin: function to the initial parts of a batch.
+        parts: number of parts.
+        seed: seed of the transformations.
+        steps: number of steps of Adam, a batch of images each.
+        temperature: of the contrastive term.
+        weights: weights of the loss terms.
+        progress: called with the loss every 100 steps.
     """
     with torch.no_grad():
-        held = _collected(batches(), ground, seed)
-        head = _begun(held, batches(), begin, parts)
+        examples = _collected(batches(), ground, seed)
+        head = _initial_head(examples, batches(), begin, parts)
     optimiser = torch.optim.Adam(head.parameters(), lr=3e-3)
     for step in range(steps):
-        one = held[step % len(held)]
+        batch = examples[step % len(examples)]
         optimiser.zero_grad()
-        loss = _loss(head, one, temperature, weights)
+        loss = _loss(head, batch, temperature, weights)
         torch.autograd.backward(loss)
         optimiser.step()
         if step % 100 == 99:
@@ -122,12 +127,14 @@ def learn_parts(
     return head.requires_grad_(requires_grad=False)
 
 
-def _begun(held: list[_Held], batches: Iterator[FeatureBatch], begin: Callable[[FeatureBatch], Tensor], parts: int) -> nn.Linear:
-    """A layer that says what the parts to begin with are the mean features of."""
-    sums = torch.zeros(parts, held[0].features.shape[1], device=held[0].features.device)
-    for one, feature_batch in zip(held, batches, strict=False):
-        chosen = one_hot(begin(feature_batch) - 1, parts).float() * one.inside.permute(0, 2, 3, 1)
-        sums += torch.einsum("brcp,bdrc->pd", chosen, one.features)
+def _initial_head(
+    examples: list[_Examples], batches: Iterator[FeatureBatch], begin: Callable[[FeatureBatch], Tensor], parts: int
+) -> nn.Linear:
+    """A layer whose weights are the mean features of the initial parts."""
+    sums = torch.zeros(parts, examples[0].features.shape[1], device=examples[0].features.device)
+    for example, feature_batch in zip(examples, batches, strict=False):
+        members = one_hot(begin(feature_batch) - 1, parts).float() * example.inside.permute(0, 2, 3, 1)
+        sums += torch.einsum("brcp,bdrc->pd", members, example.features)
     centres = normalize(sums)
     head = nn.Linear(sums.shape[1], parts, device=sums.device)
     head.weight.data = 10 * centres
@@ -135,37 +142,37 @@ def _begun(held: list[_Held], batches: Iterator[FeatureBatch], begin: Callable[[
     return head
 
 
-def _loss(head: nn.Linear, one: _Held, temperature: float, weights: Weights) -> Float[Tensor, ""]:
-    chance = head(one.features.movedim(1, -1)).softmax(-1).movedim(-1, 1)
-    share = chance * one.inside
-    mass = share.sum((2, 3)).clamp(min=1e-6)
-    area = one.inside.sum().clamp(min=1)
+def _loss(head: nn.Linear, example: _Examples, temperature: float, weights: Weights) -> Float[Tensor, ""]:
+    probabilities = head(example.features.movedim(1, -1)).softmax(-1).movedim(-1, 1)
+    assignment = probabilities * example.inside
+    mass = assignment.sum((2, 3)).clamp(min=1e-6)
+    area = example.inside.sum().clamp(min=1)
 
     def means(values: Tensor) -> Float[Tensor, "picture part dim"]:
-        return torch.einsum("bprc,bdrc->bpd", share, values) / mass[..., None]
+        return torch.einsum("bprc,bdrc->bpd", assignment, values) / mass[..., None]
 
-    def spread(values: Tensor, middle: Tensor) -> Float[Tensor, ""]:
-        """``Σ_k Σ_u P_k(u) |v(u) - v_k|²`` a place of an object, by ``|v - m|² = |v|² - 2 v m + |m|²``."""
-        square = torch.einsum("bprc,bdrc->", share, values.square())
-        return (square - (mass[..., None] * middle.square()).sum()) / area
+    def spread(values: Tensor, centres: Tensor) -> Float[Tensor, ""]:
+        """Mean of ``Σ_k Σ_u P_k(u) |v(u) - v_k|²`` over object locations, by ``|v - m|² = |v|² - 2 v m + |m|²``."""
+        square = torch.einsum("bprc,bdrc->", assignment, values.square())
+        return (square - (mass[..., None] * centres.square()).sum()) / area
 
-    middle = means(one.features)
-    unit = normalize(middle, dim=2)
-    alike = torch.einsum("bpd,bqd->bpq", unit, unit.roll(1, 0)) / temperature
-    target = torch.arange(alike.shape[1], device=alike.device).expand(len(alike), -1)
-    contrast = cross_entropy(alike.transpose(1, 2), target)
+    centres = means(example.features)
+    unit = normalize(centres, dim=2)
+    similarity = torch.einsum("bpd,bqd->bpq", unit, unit.roll(1, 0)) / temperature
+    target = torch.arange(similarity.shape[1], device=similarity.device).expand(len(similarity), -1)
+    contrast = cross_entropy(similarity.transpose(1, 2), target)
     return (
         weights.contrast * contrast
-        + weights.even * spread(one.features, middle)
-        + weights.tint * spread(one.colours, means(one.colours))
-        + weights.moved * _moved(head, one, chance)
+        + weights.even * spread(example.features, centres)
+        + weights.tint * spread(example.colours, means(example.colours))
+        + weights.moved * _moved(head, example, probabilities)
     )
 
 
-def _moved(head: nn.Linear, one: _Held, chance: Tensor) -> Float[Tensor, ""]:
-    """How far the parts of a moved picture are from the moved parts of the picture: ``KL(g P || P g)`` over its objects."""
-    expected = grid_sample(chance, one.grids, align_corners=False)
-    inside = grid_sample(one.inside, one.grids, align_corners=False)[:, 0]
-    told = head(one.moved.movedim(1, -1)).log_softmax(-1).movedim(-1, 1)
-    differ = (expected * (expected.clamp(min=1e-8).log() - told)).sum(1)
-    return (differ * inside).sum() / inside.sum().clamp(min=1)
+def _moved(head: nn.Linear, example: _Examples, probabilities: Tensor) -> Float[Tensor, ""]:
+    """Equivariance loss ``KL(g P || P g)`` over the object between transformed parts and parts of the transformed image."""
+    expected = grid_sample(probabilities, example.grids, align_corners=False)
+    inside = grid_sample(example.inside, example.grids, align_corners=False)[:, 0]
+    log_probabilities = head(example.moved.movedim(1, -1)).log_softmax(-1).movedim(-1, 1)
+    divergence = (expected * (expected.clamp(min=1e-8).log() - log_probabilities)).sum(1)
+    return (divergence * inside).sum() / inside.sum().clamp(min=1)

@@ -1,7 +1,7 @@
-"""Parts that the objects of several pictures share, without labels, and the objects themselves where pictures show the same (co-segmentation).
+"""Object parts shared by several images, without labels, and co-segmentation of images of the same object.
 
-First the object of each picture is told from its ground, then every place of an object from the places of other parts. Parts have the
-same number in all pictures.
+First the object of each image is separated from the background, then the locations of objects are divided into parts. A part has the
+same index in all images.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,20 +32,20 @@ from selfsight.render.tiles import stretched
 __all__ = ["Parter", "co_segmented", "colour_parts", "contrast_parts", "find_parts", "shared_parts"]
 
 HELD = 200
-"""Pictures whose features are held at most; those of more are worked out again for every pass."""
+"""Maximum number of images whose features stay in memory; above it they are recomputed in every pass."""
 TRIED = 10_000
-"""Places that a number of clusters is tried on."""
+"""Sample size for the choice of the number of clusters."""
 SHARED = 0.25
-"""Of the pictures, in which a cluster has to be to be something that they share."""
+"""Minimum fraction of the images that contain a shared cluster."""
 Batches = Callable[[], Iterator[FeatureBatch]]
 Ground = Callable[[FeatureBatch], Bool[Tensor, "batch rows columns"]]
-"""Which places of some pictures belong to an object."""
+"""Object masks of a batch."""
 Painter = Callable[[FeatureBatch], Int[Tensor, "batch rows columns"]]
-"""The part at each place, from 1, as if all places belonged to objects."""
+"""The part at each location, from 1, regardless of object masks."""
 
 
 Parter = Callable[..., Painter]
-"""A way to find parts: from batches, ground and the number of parts, with ``seed``, ``progress`` and options of its own, to what paints them."""
+"""A part finder: function from batches, object masks and the number of parts, with ``seed``, ``progress`` and its own options, to a ``Painter``."""
 
 
 def _places(values: Float[Tensor, "batch dim rows columns"]) -> Float[Tensor, "batch place dim"]:
@@ -70,27 +70,47 @@ def shared_parts(
     vectors: Callable[[FeatureBatch], Tensor] = _features,
     spherical: bool = True,
 ) -> Painter:
-    """Clusters of the places of all objects (Amir et al. 2021, arXiv:2112.05814, who ask for 4 of them)."""
+    """Parts by clustering the locations of all objects (Amir et al. 2021, arXiv:2112.05814, who use 4 parts).
+
+    Args:
+        batches: function that iterates over the images.
+        ground: function to the object masks of a batch.
+        parts: number of parts.
+        seed: seed of k-means.
+        progress: called with a line per step.
+        vectors: function to the vectors of a batch's locations.
+        spherical: cluster by cosine.
+
+    Raises:
+        UsageError: the objects have fewer locations than parts.
+    """
     sample = ReservoirSample(seed)
     for feature_batch in batches():
         sample.add(vectors(feature_batch)[ground(feature_batch).flatten(1)])
     (rows,) = sample.rows()
-    progress(f"parts: {len(rows):,} places of objects")
+    progress(f"parts: {len(rows):,} object locations")
     if len(rows) < parts:
-        raise UsageError(
-            f"The objects have {len(rows)} places, too few for {parts} parts.", "Ask for fewer parts, or look at a larger --side."
-        )
+        raise UsageError(f"The objects have {len(rows)} locations, too few for {parts} parts.", "Use fewer parts, or a larger --side.")
     centres = kmeans(rows, parts, seed=seed, spherical=spherical, restarts=5).centroids
 
     def painter(feature_batch: FeatureBatch) -> Tensor:
-        given = vectors(feature_batch)
-        return (torch.cdist(given, centres.to(given)).argmin(2) + 1).unflatten(1, feature_batch.shape)
+        points = vectors(feature_batch)
+        return (torch.cdist(points, centres.to(points)).argmin(2) + 1).unflatten(1, feature_batch.shape)
 
     return painter
 
 
 def contrast_parts(batches: Batches, ground: Ground, parts: int, *, seed: int, progress: ProgressCallback, **options: Any) -> Painter:
-    """A layer over places that has learnt to tell parts from each other across pictures (``contrast.learn_parts``)."""
+    """Parts by a linear layer that is trained by contrast across images (``contrast.learn_parts``).
+
+    Args:
+        batches: function that iterates over the images.
+        ground: function to the object masks of a batch.
+        parts: number of parts.
+        seed: seed of all random choices.
+        progress: called with a line per step.
+        options: options of ``learn_parts``.
+    """
     centres = shared_parts(batches, ground, parts, seed=seed, progress=progress)
     head = learn_parts(batches, ground, centres, parts, seed=seed, progress=progress, **options)
 
@@ -119,98 +139,107 @@ def find_parts(
     progress: ProgressCallback = no_progress,
     **options: Any,
 ) -> SegmentationResult:
-    """Parts of the objects of a data set's pictures.
+    """Object parts in the images of a data set without labels.
 
     Args:
-        phi, source: what looks, and at what.
-        method: ``shared`` (clusters of the places of all objects), ``contrast`` (a layer that learns parts), or ``colour`` (which asks
-            no representation but for where the objects are).
-        parts: how many; 1: the objects alone, which is co-segmentation where ``within`` is not given.
-        feature_spec: at which scale, and which features.
-        within: the localiser that tells objects from ground; None: what the pictures share, ``co_segmented``.
-        refine: move edges to those of colours.
-        rows, seed: which pictures, all by default; of all chance.
-        cache, progress, options: a folder in which eigenvectors are cached; called with one line for each step; of the method.
+        phi: the representation.
+        source: the data set.
+        method: ``shared`` (clusters of object locations), ``contrast`` (a trained linear layer), or ``colour`` (clusters of colours, which
+            use the representation for the object masks only).
+        parts: number of parts; 1: the objects, which is co-segmentation without ``within``.
+        feature_spec: scale and features; None: the defaults.
+        within: the localiser of the objects; None: ``co_segmented``.
+        refine: move edges to colour edges.
+        rows: rows to read; None: all.
+        cache: folder of cached eigenvectors; None: no cache.
+        seed: seed of all random choices.
+        progress: called with a line per step.
+        options: options of the method.
 
     Raises:
-        UsageError: there is no such method or localiser, or the objects have fewer places than parts.
+        UsageError: the method or localiser does not exist, or the objects have fewer locations than parts.
     """
     read = partial(iter_feature_batches, phi, source, feature_spec or FeatureSpec(), rows=rows, cache=cache)
     batches = _held(read, len(source) if rows is None else len(rows))
     ground = partial(_localised, within) if within else co_segmented(batches, seed=seed, progress=progress)
     painter = PART_FINDERS.load(method)(batches, ground, parts, seed=seed, progress=progress, **options)
     facts = {"method": method, "parts": parts, "within": within, "representation": phi.name, "data": source.spec, **options}
-    found = SegmentationResult.of(((one, list((painter(one) * ground(one)).cpu().numpy())) for one in batches()), parts, facts, "parts")
-    if parts > 1 and len(set(np.unique(np.concatenate([one.ravel() for one in found.maps]))) - {0}) == 1:
-        progress("parts: all locations of all objects are of one part; try another layer or facet, or centre the features")
-    return replace(found, maps=tuple(edged(batches, found.maps, parts))) if refine else found
+    maps = ((part, list((painter(part) * ground(part)).cpu().numpy())) for part in batches())
+    result = SegmentationResult.of(maps, parts, facts, "parts")
+    if parts > 1 and len(set(np.unique(np.concatenate([each.ravel() for each in result.maps]))) - {0}) == 1:
+        progress("parts: all object locations belong to one part; try another layer or facet, or centre the features")
+    return replace(result, maps=tuple(edged(batches, result.maps, parts))) if refine else result
 
 
 def _held(batches: Batches, count: int) -> Batches:
     if count > HELD:
         return batches
-    every = list(batches())
-    return lambda: iter(every)
+    stored = list(batches())
+    return lambda: iter(stored)
 
 
 def _localised(name: str, feature_batch: FeatureBatch) -> Bool[Tensor, "batch rows columns"]:
-    """All regions of a localiser."""
-    found = np.zeros((len(feature_batch), *feature_batch.shape), dtype=bool)
+    """Union of a localiser's regions."""
+    masks = np.zeros((len(feature_batch), *feature_batch.shape), dtype=bool)
     for row, regions in enumerate(localise(feature_batch, name, least=0)):
         for region in regions:
-            found[row] |= stretched(region.mask, feature_batch.shape)
-    return torch.from_numpy(found).to(feature_batch.pixels.device)
+            masks[row] |= stretched(region.mask, feature_batch.shape)
+    return torch.from_numpy(masks).to(feature_batch.pixels.device)
 
 
 def _salience(feature_batch: FeatureBatch) -> Float[Tensor, "batch place"]:
-    """Above 0 where the class token looks more than at the mean place; where there is none, inside of what a cut finds."""
+    """Attention of the class token minus its mean; without a class token, positive inside the regions of ``cut``."""
     if feature_batch.phi.has_attention and getattr(feature_batch.phi.backbone, "prefix", 0):
-        seen = feature_batch.attention.mean(1).flatten(1)
-        return seen - seen.mean(1, keepdim=True)
+        weights = feature_batch.attention.mean(1).flatten(1)
+        return weights - weights.mean(1, keepdim=True)
     return _localised("cut", feature_batch).flatten(1).float() - 0.5
 
 
 def co_segmented(
     batches: Batches, *, most: int = 15, elbow: float = 0.975, votes: float = 0.75, seed: int = 0, progress: ProgressCallback = no_progress
 ) -> Ground:
-    """The object that several pictures share (Amir et al. 2021, arXiv:2112.05814).
+    """The object that several images share (Amir et al. 2021, arXiv:2112.05814).
 
-    The places of all pictures are clustered, into one cluster more as long as that takes ``1 - elbow`` off the sum of squared distances;
-    a cluster is of the object where a quarter of the pictures have it, and its mean salience is above 0 in ``votes`` of these. As published
-    but for two things: there all pictures vote, for all show the same; and their salience is that of four heads of one network above
-    a threshold fitted to it (see ``_salience`` for ours).
+    The locations of all images are clustered; the number of clusters grows while the inertia falls by at least ``1 - elbow``. A cluster
+    belongs to the object if a quarter of the images contain it and its mean salience is positive in a fraction ``votes`` of these. There are
+    two differences to the paper, in which all images show the same object and vote, and the salience is that of four heads of one network
+    above a threshold fitted to it (see ``_salience``).
 
     Args:
-        batches: gives the pictures, as often as it is called.
-        most: clusters at most.
-        elbow, votes: see above.
-        seed: of all chance.
-        progress: called with how many clusters there are.
+        batches: function that iterates over the images.
+        most: maximum number of clusters.
+        elbow: ratio of inertias at which the number stops growing.
+        votes: required fraction of salient images.
+        seed: seed of all random choices.
+        progress: called with the number of clusters.
+
+    Returns:
+        Function to the object masks of a batch.
     """
     sample = ReservoirSample(seed)
     for feature_batch in batches():
         sample.add(_features(feature_batch).flatten(0, 1))
     (rows,) = sample.rows()
-    some = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:TRIED]]
-    found = kmeans(some, 1, seed=seed, spherical=True)
-    for count in range(2, min(most, len(some)) + 1):
-        before, found = found.inertia, kmeans(some, count, seed=seed, spherical=True, restarts=3)
-        if found.inertia > elbow * before:
+    sampled = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:TRIED]]
+    clusters = kmeans(sampled, 1, seed=seed, spherical=True)
+    for count in range(2, min(most, len(sampled)) + 1):
+        previous, clusters = clusters.inertia, kmeans(sampled, count, seed=seed, spherical=True, restarts=3)
+        if clusters.inertia > elbow * previous:
             break
-    centres, total = found.centroids, 0
+    centres, total = clusters.centroids, 0
     votes_for, pictures = torch.zeros(2, len(centres))
     for feature_batch in batches():
         inside = one_hot(_nearest(feature_batch, centres), len(centres)).float()
-        there = inside.sum(1) > 0
+        present = inside.sum(1) > 0
         salient = torch.einsum("bp,bpk->bk", _salience(feature_batch), inside) > 0
-        votes_for, pictures = votes_for + (salient & there).sum(0).cpu(), pictures + there.sum(0).cpu()
+        votes_for, pictures = votes_for + (salient & present).sum(0).cpu(), pictures + present.sum(0).cpu()
         total += len(feature_batch)
     chosen = (votes_for >= votes * pictures) & (pictures >= SHARED * total)
-    chosen |= (votes_for == votes_for.max()) if not chosen.any() else False  # something is shared, if nothing by so many votes
-    progress(f"co-segmentation: {int(chosen.sum())} of {len(centres)} clusters are of objects")
+    chosen |= (votes_for == votes_for.max()) if not chosen.any() else False  # at least one cluster is chosen
+    progress(f"co-segmentation: {int(chosen.sum())} of {len(centres)} clusters belong to objects")
     return lambda feature_batch: chosen.to(feature_batch.pixels.device)[_nearest(feature_batch, centres)].unflatten(1, feature_batch.shape)
 
 
 def _nearest(feature_batch: FeatureBatch, centres: Tensor) -> Int[Tensor, "batch place"]:
-    given = _features(feature_batch)
-    return torch.cdist(given, centres.to(given)).argmin(2)
+    points = _features(feature_batch)
+    return torch.cdist(points, centres.to(points)).argmin(2)

@@ -1,4 +1,4 @@
-"""What is at every place of some pictures: classes or parts, by number, as files and as a sheet."""
+"""Label maps of images: classes or parts per location, as files and as a sheet."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,17 +24,17 @@ Map = Int[np.ndarray, "_ _"]
 
 @dataclass(frozen=True)
 class SegmentationResult:
-    """Kinds of things at every place of some pictures.
+    """Label maps of images.
 
     Attributes:
-        names: of the pictures.
-        sizes: (height, width) of the picture files in pixels.
-        read: (height, width) as the data set gives them.
-        maps: the kind at each place, from 1; 0 is ground.
-        classes: how many there are, without ground.
-        pictures: small copies of the first.
-        facts: how it was done.
-        word: what files are called after.
+        names: names of the images.
+        sizes: (height, width) of the image files in pixels.
+        read: (height, width) of the images as read.
+        maps: class at each location, from 1; 0 is background.
+        classes: number of classes, without background.
+        pictures: thumbnails of the first images.
+        facts: the settings.
+        word: base name of the files.
     """
 
     names: tuple[str, ...]
@@ -50,67 +50,93 @@ class SegmentationResult:
     def of(
         cls, painted: Iterable[tuple[FeatureBatch, Sequence[Map]]], classes: int, facts: dict[str, Any], word: str = "segments"
     ) -> "SegmentationResult":
-        """From pictures in batches, each batch with its maps."""
+        """Collect the maps of batches of images.
+
+        Args:
+            painted: batches, each with a map per image.
+            classes: number of classes, without background.
+            facts: the settings.
+            word: base name of the files.
+        """
         names, sizes, read = list[str](), list[Size](), list[Size]()
         maps, pictures = list[Map](), list[np.ndarray]()
-        for feature_batch, some in painted:
+        for feature_batch, batch_maps in painted:
             names, sizes, read = [*names, *feature_batch.names], [*sizes, *feature_batch.sizes], [*read, *feature_batch.read]
-            maps += some
+            maps += batch_maps
             pictures += feature_batch.small(SHOWN - len(pictures))
         return cls(tuple(names), tuple(sizes), tuple(read), tuple(maps), classes, tuple(pictures), facts, word)
 
     def at(self, row: int, size: Size) -> Int[np.ndarray, "height width"]:
-        """The kind at each pixel of a picture of some size."""
+        """Class at each pixel of an image.
+
+        Args:
+            row: index of the image.
+            size: height and width in pixels.
+        """
         return stretched(self.maps[row], size)
 
     def save(self, folder: Path) -> list[Path]:
-        """Write a folder with a PNG of classes for each picture, a ``.json`` (the share of each kind) and a sheet, called ``segments``."""
+        """Write a folder with a PNG of classes per image, a ``.json`` (fraction of each class) and a sheet, named after ``word``."""
         folder.mkdir(parents=True, exist_ok=True)
         for row, target in enumerate(mask_files(self.names, folder / self.word)):
             target.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(self.at(row, self.sizes[row]).astype(np.uint8 if self.classes < 256 else np.uint16)).save(target)
-        shares = [(np.bincount(one.ravel(), minlength=self.classes + 1) / one.size).round(5).tolist() for one in self.maps]
-        plain = {
+        fractions = [
+            (np.bincount(class_map.ravel(), minlength=self.classes + 1) / class_map.size).round(5).tolist() for class_map in self.maps
+        ]
+        content = {
             "info": self.facts or {},
-            "pictures": [{"file": name, "shares": share} for name, share in zip(self.names, shares, strict=True)],
+            "pictures": [{"file": name, "shares": fraction} for name, fraction in zip(self.names, fractions, strict=True)],
         }
-        (folder / f"{self.word}.json").write_text(json.dumps(plain) + "\n")
+        (folder / f"{self.word}.json").write_text(json.dumps(content) + "\n")
         (folder / f"{self.word}.png").write_bytes(self._repr_png_())
         return [folder / name for name in (f"{self.word}.png", f"{self.word}.json", self.word)]
 
     def _repr_png_(self) -> bytes:
-        """The first pictures with their classes in colours."""
+        """The first images with their classes in colours."""
         colours = many_colours(self.classes)
-        return page([painted(picture, one, colours) for picture, one in zip(self.pictures, self.maps, strict=False)])
+        return page([painted(image, class_map, colours) for image, class_map in zip(self.pictures, self.maps, strict=False)])
 
     def _repr_html_(self) -> str:
-        counts = np.array([np.bincount(one.ravel(), minlength=self.classes + 1) / one.size for one in self.maps])
-        parts, holds = counts.mean(0).tolist(), (counts > 0).sum(0).tolist()
-        marks = ("ground", *map(swatch, many_colours(self.classes).tolist()))
-        rows = [(mark, kind, parts[kind], holds[kind]) for kind, mark in enumerate(marks)]
-        told = table(("", "number", "of all places", "pictures that have it"), rows)
-        words = f"{self.classes} {'classes' if self.word == 'segments' else self.word}"
-        return panel(words, facts(self.facts or {}), inlined(self._repr_png_(), "the first pictures in colours"), told)
+        counts = np.array([np.bincount(class_map.ravel(), minlength=self.classes + 1) / class_map.size for class_map in self.maps])
+        means, images = counts.mean(0).tolist(), (counts > 0).sum(0).tolist()
+        marks = ("background", *map(swatch, many_colours(self.classes).tolist()))
+        rows = [(colour, number, means[number], images[number]) for number, colour in enumerate(marks)]
+        classes = table(("", "class", "fraction of locations", "images with it"), rows)
+        title = f"{self.classes} {'classes' if self.word == 'segments' else self.word}"
+        return panel(title, facts(self.facts or {}), inlined(self._repr_png_(), "the first images in colours"), classes)
 
 
 def with_maps(batches: Iterator[FeatureBatch], maps: Sequence[Map]) -> Iterator[tuple[FeatureBatch, Sequence[Map]]]:
-    """Batches, each with its share of maps."""
-    at = 0
+    """Batches with their maps.
+
+    Args:
+        batches: the images in batches.
+        maps: maps of all images, in order.
+    """
+    start = 0
     for feature_batch in batches:
-        yield feature_batch, maps[at : at + len(feature_batch)]
-        at += len(feature_batch)
+        yield feature_batch, maps[start : start + len(feature_batch)]
+        start += len(feature_batch)
 
 
 def edged(batches: Callable[[], Iterator[FeatureBatch]], maps: Sequence[Map], classes: int, sure: float = 0.7) -> list[Map]:
-    """Maps over finer cells, with edges where colours have theirs."""
-    found, field = list[Map](), Field()
-    for feature_batch, some in with_maps(batches(), maps):
-        for picture, one in zip(feature_batch.pixels.cpu(), some, strict=True):
-            size = cells_of(picture.shape[1:])
-            chance = interpolate(one_hot(torch.from_numpy(one), classes + 1).permute(2, 0, 1)[None].float(), size, mode="bilinear").flatten(
-                2
-            )
-            unary = -(sure * chance + (1 - sure) / (classes + 1)).log()
-            kernel = field.kernel(adaptive_avg_pool2d(picture[None], size))
-            found.append(mean_field(unary, kernel, field.rounds)[0].argmax(0).reshape(size).numpy())
-    return found
+    """Refine maps to finer cells, with edges at colour edges.
+
+    Args:
+        batches: function that iterates over the images.
+        maps: maps of all images, in order.
+        classes: number of classes, without background.
+        sure: prior probability that the class of a cell is correct.
+    """
+    refined, field = list[Map](), Field()
+    for feature_batch, batch_maps in with_maps(batches(), maps):
+        for image, class_map in zip(feature_batch.pixels.cpu(), batch_maps, strict=True):
+            size = cells_of(image.shape[1:])
+            probability = interpolate(
+                one_hot(torch.from_numpy(class_map), classes + 1).permute(2, 0, 1)[None].float(), size, mode="bilinear"
+            ).flatten(2)
+            unary = -(sure * probability + (1 - sure) / (classes + 1)).log()
+            kernel = field.kernel(adaptive_avg_pool2d(image[None], size))
+            refined.append(mean_field(unary, kernel, field.rounds)[0].argmax(0).reshape(size).numpy())
+    return refined

@@ -1,8 +1,8 @@
-"""Kinds of things in a data set's pictures, without labels: segments of each picture, and the clusters that they fall into.
+"""Semantic segmentation without labels: segments of each image, and clusters of segments as classes.
 
-A segmenter cuts each picture into pieces and gives a vector for each piece. The vectors of all pictures are clustered (spherical
-k-means), and each piece is painted with its cluster's number, from 1; 0 is ground. Pictures are passed through in batches: what is
-held of all of them is their maps.
+A segmenter divides each image into segments and returns a vector per segment. The vectors of all images are clustered (spherical
+k-means), and each segment gets the index of its cluster, from 1; 0 is background. Images are read in batches; only the maps of all images
+stay in memory.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -34,8 +34,8 @@ __all__ = ["SegmentationResult", "segment_images"]
 
 
 @dataclass(frozen=True)
-class _Cut:
-    """A data set's pictures cut into pieces, passed through as often as is needed."""
+class _Segmented:
+    """The images of a data set with their segments, for any number of passes."""
 
     batches: Callable[[], Iterator[FeatureBatch]]
     method: str
@@ -52,19 +52,19 @@ class _Cut:
         return trait in SEGMENTERS.resolve(self.method).traits
 
     def _once(self, feature_batch: FeatureBatch, finder: Callable[[FeatureBatch], list[Segments]]) -> list[Segments]:
-        """Pieces that are costly to find are found once: kept on disk where there is a folder for that, else held."""
+        """Segments that are costly to compute are computed once and cached, on disk if there is a folder, otherwise in memory."""
         if feature_batch.cache is None:
             if feature_batch.rows not in self.memory:
                 self.memory[feature_batch.rows] = finder(feature_batch)
             return self.memory[feature_batch.rows]
         name = f"pieces-{cache_key(self.method, sorted(self.options.items()))[:12]}"
-        found = feature_batch.cache.get_or_compute(name, feature_batch.rows, lambda: _packed(finder(feature_batch)))
-        return [Segments(found[f"numbers{row}"], torch.from_numpy(found[f"vectors{row}"])) for row in range(len(feature_batch))]
+        arrays = feature_batch.cache.get_or_compute(name, feature_batch.rows, lambda: _packed(finder(feature_batch)))
+        return [Segments(arrays[f"numbers{row}"], torch.from_numpy(arrays[f"vectors{row}"])) for row in range(len(feature_batch))]
 
 
-def _packed(pieces: Sequence[Segments]) -> Arrays:
-    numbers = {f"numbers{row}": one.numbers for row, one in enumerate(pieces)}
-    return numbers | {f"vectors{row}": one.vectors.cpu().numpy() for row, one in enumerate(pieces)}
+def _packed(segments: Sequence[Segments]) -> Arrays:
+    numbers = {f"numbers{row}": image.numbers for row, image in enumerate(segments)}
+    return numbers | {f"vectors{row}": image.vectors.cpu().numpy() for row, image in enumerate(segments)}
 
 
 @torch.no_grad()
@@ -83,70 +83,78 @@ def segment_images(
     progress: ProgressCallback = no_progress,
     **options: Any,
 ) -> SegmentationResult:
-    """Kinds of things in a data set's pictures.
+    """Segment the images of a data set into classes without labels.
 
     Args:
-        phi, source: the representation, the data set.
-        method: a name of ``SEGMENTERS``, or ``iic``: a linear layer over places that tells a flipped picture's classes alike and fills
-            all classes (Ji et al. 2018, arXiv:1807.06653).
-        classes: how many, without ground.
-        feature_spec: at which scale, which features and how many eigenvectors; 15 unless it says.
-        refine, learn: move edges to those of colours; a linear layer over places learns the classes and paints again (self-training).
-        rows, seed: which pictures, all by default; of all chance.
-        cache, progress, options: a folder in which eigenvectors and segments are cached; called with one line for each step; of the segmenter.
+        phi: the representation.
+        source: the data set.
+        method: a name in ``SEGMENTERS``; ``iic``: a linear layer with flip-invariant, balanced classes (Ji et al. 2018, arXiv:1807.06653).
+        classes: number of classes, without background.
+        feature_spec: scale, features and number of eigenvectors; None: 15 eigenvectors.
+        refine: move edges to colour edges.
+        learn: self-training: a linear layer learns the classes and predicts them anew.
+        rows: rows to read; None: all.
+        cache: folder of cached eigenvectors and segments; None: no cache.
+        seed: seed of all random choices.
+        progress: called with a line per step.
+        options: options of the segmenter.
 
     Raises:
-        UsageError: there is no such segmenter, or there are fewer pieces than classes.
+        UsageError: the segmenter does not exist, or there are fewer segments than classes.
     """
     batches = partial(iter_feature_batches, phi, source, feature_spec or FeatureSpec(vectors=15), rows=rows, cache=cache)
-    cut = _Cut(batches, method, options)
-    classes += cut.has("every_location")  # where nothing is background, background is one class more
-    told = _iic_head(batches, classes, seed, progress) if cut.has("learned_classes") else _nearest_kind(cut, classes, seed, progress)
+    segmented = _Segmented(batches, method, options)
+    classes += segmented.has("every_location")  # without background segments, the background is an additional class
+    classifier = (
+        _iic_head(batches, classes, seed, progress)
+        if segmented.has("learned_classes")
+        else _nearest_class(segmented, classes, seed, progress)
+    )
     facts = {"method": method, "kinds": classes, "representation": phi.name, "data": source.spec, **options}
-    found = SegmentationResult.of(((feature_batch, _numbers(pieces, told)) for feature_batch, pieces in cut), classes, facts)
-    for wanted, again in ((learn, _learnt), (refine, edged)):
-        found = replace(found, maps=tuple(again(batches, found.maps, classes))) if wanted else found
-    return found
+    result = SegmentationResult.of(((feature_batch, _numbers(pieces, classifier)) for feature_batch, pieces in segmented), classes, facts)
+    for requested, step in ((learn, _learnt), (refine, edged)):
+        result = replace(result, maps=tuple(step(batches, result.maps, classes))) if requested else result
+    return result
 
 
-Told = Callable[[Float[Tensor, "piece dim"]], Int[Tensor, " piece"]]
-"""From vectors of pieces to their classes, from 1."""
+Classifier = Callable[[Float[Tensor, "piece dim"]], Int[Tensor, " piece"]]
+"""From vectors of segments to their classes, from 1."""
 
 
-def _nearest_kind(cut: _Cut, classes: int, seed: int, progress: ProgressCallback) -> Told:
-    """The nearest of the centroids of a sample of all pieces."""
-    sample, pictures, unit = ReservoirSample(seed), 0, not cut.has("euclidean")
-    for feature_batch, pieces in cut:
-        for one in pieces:
-            sample.add(one.vectors.float())
-        pictures += len(feature_batch)
-        progress(f"{cut.method}: {pictures:,} pictures in pieces") if pictures % 64 < len(feature_batch) else None
+def _nearest_class(segmented: _Segmented, classes: int, seed: int, progress: ProgressCallback) -> Classifier:
+    """Nearest centroid, with centroids of a sample of all segments."""
+    sample, images_seen, unit = ReservoirSample(seed), 0, not segmented.has("euclidean")
+    for feature_batch, segments in segmented:
+        for image in segments:
+            sample.add(image.vectors.float())
+        images_seen += len(feature_batch)
+        progress(f"{segmented.method}: {images_seen:,} images segmented") if images_seen % 64 < len(feature_batch) else None
     (vectors,) = sample.rows()
     if len(vectors) < classes:
-        raise UsageError(f"The pictures have {len(vectors)} pieces, too few for {classes} classes.", "Ask for fewer classes.")
+        raise UsageError(f"The images have {len(vectors)} segments, too few for {classes} classes.", "Use fewer classes.")
     centres = kmeans(vectors, classes, seed=seed, spherical=unit, restarts=3).centroids
 
-    def told(vectors: Tensor) -> Tensor:
-        given = vectors.float().cpu()
-        return torch.cdist(normalize(given) if unit else given, centres).argmin(1) + 1
+    def classify(vectors: Tensor) -> Tensor:
+        points = vectors.float().cpu()
+        return torch.cdist(normalize(points) if unit else points, centres).argmin(1) + 1
 
-    return told
-
-
-def _numbers(pieces: Sequence[Segments], told: Told) -> list[Int[np.ndarray, "_ _"]]:
-    """The kind at each place of each picture."""
-    return [np.concatenate([[0], told(one.vectors).cpu().numpy()])[one.numbers] for one in pieces]
+    return classify
 
 
-def _places(feature_batch: FeatureBatch) -> Float[Tensor, "place dim"]:
+def _numbers(segments: Sequence[Segments], classifier: Classifier) -> list[Int[np.ndarray, "_ _"]]:
+    """Class at each location of each image."""
+    return [np.concatenate([[0], classifier(image.vectors).cpu().numpy()])[image.numbers] for image in segments]
+
+
+def _locations(feature_batch: FeatureBatch) -> Float[Tensor, "place dim"]:
     return normalize(feature_batch.features.flatten(2), dim=1).transpose(1, 2).flatten(0, 1).cpu()
 
 
 def _learnt(batches: Callable[[], Iterator[FeatureBatch]], maps: Sequence[np.ndarray], classes: int) -> list[np.ndarray]:
-    """What a linear layer over places makes of the maps: a softmax regression with ``1e-4 |W|²``, to its optimum."""
+    """Maps predicted by a softmax regression with ``1e-4 |W|²`` on the features of locations, trained on the given maps."""
     sample = ReservoirSample(0)
-    for feature_batch, some in with_maps(batches(), maps):
-        sample.add(_places(feature_batch), torch.from_numpy(np.concatenate([one.ravel() for one in some])))
+    for feature_batch, group in with_maps(batches(), maps):
+        sample.add(_locations(feature_batch), torch.from_numpy(np.concatenate([class_map.ravel() for class_map in group])))
     rows, labels = sample.rows()
     rows = rows.double()
     weight = torch.zeros(classes + 1, rows.shape[1] + 1, dtype=torch.float64, requires_grad=True)
@@ -155,44 +163,45 @@ def _learnt(batches: Callable[[], Iterator[FeatureBatch]], maps: Sequence[np.nda
     def loss() -> float:
         with torch.enable_grad():
             optimiser.zero_grad()
-            value = cross_entropy(rows @ weight[:, :-1].T + weight[:, -1], labels) + 1e-4 * weight[:, :-1].square().sum()
-            value.backward()
-        return value.item()
+            total = cross_entropy(rows @ weight[:, :-1].T + weight[:, -1], labels) + 1e-4 * weight[:, :-1].square().sum()
+            total.backward()
+        return total.item()
 
     optimiser.step(loss)
     fitted = weight.detach().float()
-    found = list[np.ndarray]()
-    for feature_batch, some in with_maps(batches(), maps):
-        told = (_places(feature_batch) @ fitted[:, :-1].T + fitted[:, -1]).argmax(1)
-        found += [part.reshape(one.shape).numpy() for part, one in zip(told.split([one.size for one in some]), some, strict=True)]
-    return found
+    predictions = list[np.ndarray]()
+    for feature_batch, group in with_maps(batches(), maps):
+        predicted = (_locations(feature_batch) @ fitted[:, :-1].T + fitted[:, -1]).argmax(1)
+        flat = predicted.split([class_map.size for class_map in group])
+        predictions += [part.reshape(class_map.shape).numpy() for part, class_map in zip(flat, group, strict=True)]
+    return predictions
 
 
-def _iic_head(batches: Callable[[], Iterator[FeatureBatch]], classes: int, seed: int, progress: ProgressCallback) -> Told:
-    """A linear layer over places whose classes are the same in a flipped picture, and tell as much as they can."""
+def _iic_head(batches: Callable[[], Iterator[FeatureBatch]], classes: int, seed: int, progress: ProgressCallback) -> Classifier:
+    """A linear layer on the features of locations that maximises the mutual information between an image and its mirror image."""
     sample = ReservoirSample(seed)
     for feature_batch in batches():
-        turned = FeatureBatch(feature_batch.phi, feature_batch.pixels.flip(3), feature_batch.spec).features.flip(3)
-        sample.add(*(side.flatten(2).transpose(1, 2).flatten(0, 1) for side in (feature_batch.features, turned)))
-    one, other = sample.rows()
+        mirrored = FeatureBatch(feature_batch.phi, feature_batch.pixels.flip(3), feature_batch.spec).features.flip(3)
+        sample.add(*(side.flatten(2).transpose(1, 2).flatten(0, 1) for side in (feature_batch.features, mirrored)))
+    original, mirror = sample.rows()
     generator = torch.Generator().manual_seed(seed)
-    scale = one.std(0).clamp(min=1e-6)
-    heads = [nn.Linear(one.shape[1], classes) for _ in range(5)]
+    scale = original.std(0).clamp(min=1e-6)
+    heads = [nn.Linear(original.shape[1], classes) for _ in range(5)]
     for head in heads:
-        nn.init.normal_(head.weight, std=one.shape[1] ** -0.5, generator=generator)
+        nn.init.normal_(head.weight, std=original.shape[1] ** -0.5, generator=generator)
         nn.init.zeros_(head.bias)
-    told = torch.zeros(len(heads))
+    information = torch.zeros(len(heads))
     optimiser = torch.optim.Adam([parameter for head in heads for parameter in head.parameters()], lr=1e-2)
     with torch.enable_grad():
         for step in range(300):
-            drawn = torch.randint(len(one), (min(4096, 4 * len(one)),), generator=generator)
-            pairs = [[head(side[drawn] / scale).softmax(1) for side in (one, other)] for head in heads]
-            shared = torch.stack([mutual_information(*pair) for pair in pairs])
+            drawn = torch.randint(len(original), (min(4096, 4 * len(original)),), generator=generator)
+            pairs = [[head(side[drawn] / scale).softmax(1) for side in (original, mirror)] for head in heads]
+            losses = torch.stack([mutual_information(*pair) for pair in pairs])
             optimiser.zero_grad()
-            (-shared.sum()).backward()
+            (-losses.sum()).backward()
             optimiser.step()
-            told = shared.detach()
+            information = losses.detach()
             if step % 100 == 99:
-                progress(f"iic: step {step + 1}, {told.max():.2f} nats")
-    best = heads[int(told.argmax())]
+                progress(f"iic: step {step + 1}, {information.max():.2f} nats")
+    best = heads[int(information.argmax())]
     return lambda vectors: best(vectors.float().cpu() / scale).argmax(1) + 1
