@@ -32,7 +32,9 @@ def write_crops(folder: Path) -> None:
         for number in range(CROPS):
             side = int(min(image.size) * dice.uniform(0.45, 0.8))
             left, top = (int(dice.integers(0, whole - side + 1)) for whole in image.size)
-            image.crop((left, top, left + side, top + side)).resize((SIDE, SIDE), Image.Resampling.LANCZOS).save(folder / f"{name}{number}.png")
+            image.crop((left, top, left + side, top + side)).resize((SIDE, SIDE), Image.Resampling.LANCZOS).save(
+                folder / f"{name}{number}.png"
+            )
 
 
 def square(name: str) -> np.ndarray:
@@ -70,7 +72,9 @@ def draw(photographs: list[np.ndarray], clusters: object, objects: object, maps:
     left, right = figure.subfigures(1, 2, width_ratios=(1.45, 1))
     left.suptitle("clusters of 140 crops, without labels", x=0.02, ha="left", fontsize=12)
     right.suptitle("objects found, and a saliency map", x=0.02, ha="left", fontsize=12)
-    grid = left.subplots(ROWS, ACROSS, gridspec_kw={"left": 0.02, "right": 0.99, "bottom": 0.01, "top": 0.91, "wspace": 0.04, "hspace": 0.04})
+    grid = left.subplots(
+        ROWS, ACROSS, gridspec_kw={"left": 0.02, "right": 0.99, "bottom": 0.01, "top": 0.91, "wspace": 0.04, "hspace": 0.04}
+    )
     order = [number for number in range(len(PHOTOGRAPHS)) if (clusters.labels == number).sum() >= ACROSS]
     for line, number in zip(grid, order, strict=False):
         rows = np.flatnonzero(clusters.labels == number)
@@ -85,7 +89,9 @@ def draw(photographs: list[np.ndarray], clusters: object, objects: object, maps:
         grid2[1, column].imshow(image)
         for left_, top, right_, bottom in np.asarray(objects.boxes(row))[:1, :4]:
             scale = image.shape[0] / objects.sizes[row][0]
-            box = plt.Rectangle((left_ * scale, top * scale), (right_ - left_) * scale, (bottom - top) * scale, fill=False, ec="#e66100", lw=2.5)
+            box = plt.Rectangle(
+                (left_ * scale, top * scale), (right_ - left_) * scale, (bottom - top) * scale, fill=False, ec="#e66100", lw=2.5
+            )
             grid2[1, column].add_patch(box)
         heat = np.asarray(maps[column], dtype=np.float32).squeeze()
         grid2[2, column].imshow(image)

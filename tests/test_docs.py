@@ -33,7 +33,7 @@ def test_contributed_method_learns(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "src" / "selfsight", copy, ignore=shutil.ignore_patterns("__pycache__"))
     (copy / "methods" / "distillation" / "ressl.py").write_text(method)
     table = copy / "methods" / "table.py"
-    table.write_text(table.read_text().replace('    "swav"', f'{line}    "swav"'))
+    table.write_text(table.read_text().replace('        Entry("swav"', f'        {line.strip()},\n        Entry("swav"'))
     command = [
         "learn",
         "world:shapes?count=128&size=32",

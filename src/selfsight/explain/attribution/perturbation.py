@@ -26,6 +26,7 @@ __all__ = [
     "Extremal",
     "Mode",
     "Substrate",
+    "between",
     "blurred",
     "extremal",
     "extremal_channels",
@@ -103,7 +104,7 @@ def pyramid(inputs: Images, substrate: Substrate = "blur") -> Float[Tensor, "bat
     return torch.stack([inputs * strength if substrate == "mean" else blurred(inputs, BLUR * (1 - strength)) for strength in strengths], 1)
 
 
-def _between(levels: Float[Tensor, "batch level channel height width"], mask: Float[Tensor, "batch 1 height width"]) -> Images:
+def between(levels: Float[Tensor, "batch level channel height width"], mask: Float[Tensor, "batch 1 height width"]) -> Images:
     """Sample each pixel from the pyramid level that the mask selects, with linear interpolation between levels."""
     position = mask.clamp(0, 1) * (LEVELS - 1)
     floor = position.detach().floor().clamp(max=LEVELS - 2)
@@ -292,7 +293,7 @@ class _Blend:
         return masks[:, None] if masks.shape[1:] == size else interpolate(masks[:, None], size, mode="bilinear")
 
     def score(self, masks: Tensor, image: Tensor) -> Tensor:
-        return self.target.score(self.phi, _between(self.levels[image], self.full(masks)), image.cpu())
+        return self.target.score(self.phi, between(self.levels[image], self.full(masks)), image.cpu())
 
 
 def extremal(
