@@ -1,1 +1,1 @@
-"""Ways of learning without labels: one file a method, one line in the table."""
+"""Self-supervised methods: one file per method, one line in the table."""

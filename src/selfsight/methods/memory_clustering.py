@@ -1,4 +1,4 @@
-"""Clusters of remembered embeddings as classes."""
+"""Classification of clusters of stored embeddings."""
 
 from abc import abstractmethod
 from collections.abc import Iterable
@@ -22,16 +22,18 @@ __all__ = ["MemoryClustering"]
 
 
 class MemoryClustering(Method):
-    """Every view is told its image's cluster, by prototypes; clusters are found from remembered embeddings, once for each head.
+    """Classify each view into its image's cluster with prototypes; clusters are made from stored embeddings, once for each head.
 
-    What the second versions of DeepCluster and SeLa share (Caron et al. 2020, arXiv:2006.09882, appendix on baselines). Embeddings
-    of the first large view are remembered while they are learnt from, so that only the first labels need a pass of their own.
+    Common part of the second versions of DeepCluster and SeLa (Caron et al. 2020, arXiv:2006.09882, appendix on baselines). Embeddings of
+    the first large view are stored during training, so only the first labels need a separate pass.
 
     Args:
-        hidden, dim: width of the projector's hidden layer; length of the embedding.
-        clusters, heads: clusters of each head; how many clusterings.
-        temperature: divides the cosines.
-        learnt: whether prototypes learn by gradient.
+        hidden: width of the projector's hidden layer.
+        dim: length of the embedding.
+        clusters: clusters of each head.
+        heads: number of clusterings.
+        temperature: divides the cosine similarities.
+        learnt: whether prototypes are trained by gradient.
     """
 
     def __init__(
@@ -46,10 +48,16 @@ class MemoryClustering(Method):
 
     @abstractmethod
     def label(self, head: int, rows: Tensor, clock: Clock) -> Tensor:
-        """The cluster of each remembered embedding by one head."""
+        """Clusters of the stored embeddings for one head.
+
+        Args:
+            head: number of the head.
+            rows: embeddings (N, D).
+            clock: position of the run.
+        """
 
     def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
-        """Label all that is remembered; the first time, what the untrained network says."""
+        """Label all samples; the first time with embeddings of the untrained network."""
         if not len(self.memory.rows):
             self.memory.set(*extract(Chain(self.backbone, self.projector)))
         index = self.memory.rows.any(1).nonzero()[:, 0]

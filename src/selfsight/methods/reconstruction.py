@@ -1,4 +1,4 @@
-"""Pictures painted again from a short code."""
+"""Reconstruction of images from a short code."""
 
 from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, two_views
@@ -11,13 +11,13 @@ __all__ = ["Reconstruction"]
 
 
 class Reconstruction(Method):
-    """A method that paints the clean picture from a code of the damaged one; what the damage is, its recipe decides.
+    """Reconstruct the clean image from a code of the corrupted one; the recipe defines the corruption.
 
-    The loss is the mean squared error of pixels in [-1, 1]. A subclass gives card, presets and the recipe.
+    The loss is the mean squared error of pixels in [-1, 1]. A subclass defines card, presets and the recipe.
 
     Args:
-        code: numbers in the code.
-        size: side of the pictures in pixels.
+        code: length of the code.
+        size: side of the images in pixels.
         width: channels of the decoder before its last layer.
     """
 

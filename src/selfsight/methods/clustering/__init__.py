@@ -1,1 +1,1 @@
-"""Assignments are made, and learnt."""
+"""Clustering methods: predict cluster assignments that are made from the features."""

@@ -20,15 +20,15 @@ __all__ = ["DeepCluster"]
 
 
 class DeepCluster(Method):
-    """Cluster, learn to predict the clusters, begin again (Caron et al. 2018, arXiv:1807.05520).
+    """Alternate k-means clustering and classification of the clusters (Caron et al. 2018, arXiv:1807.05520).
 
-    Every cluster counts the same: the paper draws images uniformly over clusters, here their losses are weighted so.
-    The paper's Sobel input is a backbone option (``resnet18?sobel=true``), and on by default for small images: without it the
-    first clusters are of brightness and colour, and little else is ever learnt from them.
+    Each cluster has the same weight: the paper samples images uniformly over clusters, here losses are weighted accordingly. The paper's
+    Sobel input is a backbone option (``resnet18?sobel=true``), the default for small images: without it the first clusters reflect
+    brightness and colour, and little else is learnt.
 
     Args:
-        clusters: number of clusters; fewer when there are fewer than ten images a cluster.
-        components: principal components that are clustered.
+        clusters: number of clusters; at most one per ten images.
+        components: number of principal components for clustering.
         hidden: width of a hidden layer before the classifier; 0 for none.
         every: epochs between two clusterings.
     """
@@ -58,12 +58,12 @@ class DeepCluster(Method):
         self.weights: torch.Tensor
 
     def due(self, clock: Clock) -> bool:
-        """At the start of every epoch, or of every ``every``-th; not for the last half of an epoch, too short for a new classifier."""
+        """At the start of every ``every``-th epoch, except in the last half epoch, which is too short to train a new classifier."""
         worth = clock.step == 0 or clock.steps - clock.step >= clock.steps_per_epoch / 2
         return clock.starts_epoch and clock.epoch % self.every == 0 and worth
 
     def relabel(self, extract: Extract, clock: Clock) -> list[nn.Module]:
-        """k-means on whitened features; the classifier begins again, for cluster numbers mean nothing from one epoch to the next."""
+        """k-means on whitened features; the classifier is initialised anew, as cluster numbers change."""
         index, features = extract(Chain(self.backbone))
         clusters = min(self.clusters, max(len(features) // 10, 2))
         found = kmeans(whitened(features, self.components), clusters, seed=key(clock.seed, clock.step), rounds=20)

@@ -14,16 +14,17 @@ __all__ = ["DeepClusterV2"]
 
 
 class DeepClusterV2(MemoryClustering):
-    """Clusters of last epoch's embeddings are this epoch's classes, their centres the classifier (Caron et al. 2020, arXiv:2006.09882).
+    """DeepCluster with prototypes and a memory of the last epoch's embeddings (Caron et al. 2020, arXiv:2006.09882).
 
-    The second version of DeepCluster, in the appendix on SwAV's baselines. Embeddings of the first large view are remembered
-    while they are learnt from, so that only the first epoch needs a pass of its own; spherical k-means over the whole memory.
+    The second version of DeepCluster, in the paper's appendix on baselines. Embeddings of the first large view are stored during training,
+    so only the first epoch needs a separate pass; spherical k-means on the whole memory.
 
     Args:
-        hidden, dim: width of the projector's hidden layer; length of the embedding.
-        clusters: clusters of each head; fewer when there are fewer than ten images a cluster.
-        heads: clusterings, which differ by their start.
-        temperature: divides the cosines.
+        hidden: width of the projector's hidden layer.
+        dim: length of the embedding.
+        clusters: clusters of each head; at most one per ten images.
+        heads: number of clusterings with different initialisation.
+        temperature: divides the cosine similarities.
     """
 
     card = Card("clustering", "clustering", "Caron et al. 2020, arXiv:2006.09882", decks=("002", "003", "004"), coupled=False)

@@ -19,15 +19,15 @@ __all__ = ["IIC"]
 
 
 class IIC(Method):
-    """The cluster of one view tells the cluster of the other (Ji et al. 2018, arXiv:1807.06653).
+    """Maximise the mutual information of the cluster assignments of two views (Ji et al. 2018, arXiv:1807.06653).
 
-    Maximises the mutual information of the two views' clusters over the global batch; its entropy keeps clusters filled. The
-    paper's two kinds of heads, for the wanted clusters and for many more, learn in turns of an epoch; here they learn together.
+    Computed over the global batch; its entropy term prevents empty clusters. The paper trains the heads for the target clusters and for
+    over-clustering in alternate epochs; here they are trained together.
 
     Args:
         clusters: outputs of a head.
-        more: outputs of a head that over-clusters.
-        heads: heads of each kind, which start differently.
+        more: outputs of an over-clustering head.
+        heads: heads of each kind, with different initialisation.
     """
 
     card = Card("clustering", "clustering", "Ji et al. 2018, arXiv:1807.06653", decks=("000",))

@@ -27,15 +27,15 @@ __all__ = ["PCL"]
 
 
 class PCL(Method):
-    """MoCo, whose query must find the centres of its clusters as well (Li et al. 2020, arXiv:2005.04966).
+    """MoCo with an additional contrastive loss on cluster centres (Li et al. 2020, arXiv:2005.04966).
 
-    Clusters are those of all images seen by the slow encoder, found anew at every epoch for several numbers of clusters; a
-    dense cluster has a low temperature. A query is compared with all centres.
+    All images' momentum embeddings are clustered at every epoch with several numbers of clusters; dense clusters have a low temperature. A
+    query is compared with all centres.
 
     Args:
         dim, keys, temperature, momentum: as for ``moco``.
-        clusters: of each clustering; fewer when there are fewer than three images a cluster.
-        alone: fraction of the run in which there is no clustering.
+        clusters: of each clustering; at most one per three images.
+        alone: fraction of the run without clustering, at its start.
     """
 
     card = Card("clustering", "aligning", "Li et al. 2020, arXiv:2005.04966", decks=("000",), coupled=False)
@@ -66,7 +66,7 @@ class PCL(Method):
         return clock.starts_epoch and clock.progress >= self.alone
 
     def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
-        """k-means of the slow encoder's unit-length embeddings, several times."""
+        """k-means of the momentum encoder's embeddings, once for each number of clusters."""
         index, rows = extract(self.teacher)
         rows = normalize(rows)
         for number, (most, clustering) in enumerate(zip(self.clusters, self.clusterings, strict=True)):

@@ -25,16 +25,16 @@ __all__ = ["SCAN"]
 
 
 class SCAN(Method):
-    """A picture and its neighbours belong to one cluster, and all clusters are filled (Van Gansbeke et al. 2020, arXiv:2005.12320).
+    """An image and its neighbours have the same cluster, and all clusters are used (Van Gansbeke et al. 2020, arXiv:2005.12320).
 
-    Neighbours are those of the representation that it begins with, which another method has learnt: ``--init RUN``. The paper's last
-    stage, learning from the surest guesses, is not here.
+    Neighbours are those of the initial representation, learnt by another method: ``--init RUN``. The paper's last stage, self-labelling,
+    is not included.
 
     Args:
         clusters: outputs of each head.
-        heads: how many, which start differently.
-        neighbours: of each picture, one of which is drawn at a time.
-        balance: λ, weight of the entropy of all clusters.
+        heads: number of heads with different initialisation.
+        neighbours: of each image, one of which is drawn per step.
+        balance: λ, weight of the entropy of the mean assignment.
     """
 
     card = Card("clustering", "clustering", "Van Gansbeke et al. 2020, arXiv:2005.12320", decks=("000", "004"))
@@ -57,16 +57,16 @@ class SCAN(Method):
         self.near = Neighbours()
 
     def due(self, clock: Clock) -> bool:
-        """Once, before the first step."""
+        """Before the first step only."""
         return clock.step == 0
 
     def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
-        """Find every picture's neighbours."""
+        """Find the neighbours of all images."""
         self.near.set(*extract(Chain(self.backbone)), self.neighbours)
         return []
 
     def companions(self, index: Int[Tensor, " batch"], clock: Clock) -> Int[Tensor, " batch"]:
-        """One neighbour of each."""
+        """One random neighbour of each sample."""
         near = self.near[index]
         drawn = (uniform_hash(index, key(clock.seed, clock.step, 0x5C)) * near.shape[1]).long()
         return near.gather(1, drawn[:, None])[:, 0]

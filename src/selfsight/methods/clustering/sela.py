@@ -24,17 +24,17 @@ __all__ = ["SeLa"]
 
 
 class SeLa(Method):
-    """Labels and network learn each other, and every cluster gets its share (Asano et al. 2019, arXiv:1911.05371).
+    """Alternate training and optimal-transport labelling with prescribed cluster sizes (Asano et al. 2019, arXiv:1911.05371).
 
-    Labels are the best ones under the wanted shares, found for the whole data set at quadratically spaced moments, often at
-    first; the classifier goes on. Without shares of their own clusters are equally large, or fall off as Zipf's law says.
+    Labels are computed for the whole data set at quadratically spaced steps, more often at first; the classifier is kept. By default
+    clusters are equally large; their sizes can also follow Zipf's law.
 
     Args:
-        clusters, heads: labels of each head; how many labellings, which differ by their start.
-        sharpness, relabels: λ, the power of the probabilities that labels are found from; how often that is in a run.
-        zipf: the k-th largest share is proportional to ``k ** -zipf``; 0: all alike.
-        shares: the shares themselves, one for each cluster; the largest goes to the cluster that is the largest by itself.
-        balance: whether clusters get their shares; if not, an image gets its likeliest label (for experiments on collapse).
+        clusters, heads: labels of each head; number of labellings with different initialisation.
+        sharpness, relabels: λ, exponent of the probabilities in the transport problem; number of labellings per run.
+        zipf: the k-th largest fraction is proportional to ``k ** -zipf``; 0: equal sizes.
+        shares: fractions of the clusters; the largest is given to the cluster with the most probability mass.
+        balance: whether cluster sizes are prescribed; otherwise each image gets its most probable label (for experiments on collapse).
     """
 
     card = Card("clustering", "clustering", "Asano et al. 2019, arXiv:1911.05371", decks=("000", "002", "003", "004"), coupled=False)

@@ -17,15 +17,18 @@ __all__ = ["SeLaV2"]
 
 
 class SeLaV2(MemoryClustering):
-    """SeLa with a projector, prototypes and small views, its labels found from remembered embeddings (Caron et al. 2020, arXiv:2006.09882).
+    """SeLa with projector, prototypes and small views, and labels from stored embeddings (Caron et al. 2020, arXiv:2006.09882).
 
-    The second version of SeLa, in the appendix on SwAV's baselines. Every cluster gets an equal share of the data set.
+    The second version of SeLa, in the paper's appendix on baselines. All clusters are equally large.
 
     Args:
-        hidden, dim: width of the projector's hidden layer; length of the embedding.
-        clusters, heads: labels of each head; how many labellings, which differ by their start.
-        temperature: divides the cosines.
-        sharpness, relabels: as for ``sela``.
+        hidden: width of the projector's hidden layer.
+        dim: length of the embedding.
+        clusters: labels of each head.
+        heads: number of labellings with different initialisation.
+        temperature: divides the cosine similarities.
+        sharpness: as for ``sela``.
+        relabels: as for ``sela``.
     """
 
     card = Card("clustering", "clustering", "Caron et al. 2020, arXiv:2006.09882", decks=("002", "004"), coupled=False)
@@ -58,7 +61,7 @@ class SeLaV2(MemoryClustering):
         return falls_due(clock, self.relabels)
 
     def label(self, head: int, rows: Tensor, clock: Clock) -> Tensor:
-        """Sinkhorn-Knopp, with equal shares."""
+        """Sinkhorn-Knopp with equal cluster sizes."""
         shares = rows.new_full((self.clusters,), 1 / self.clusters, dtype=torch.float64)
         chances = log_softmax(self.prototypes[head](rows) / self.temperature, 1)
         return shared_out(chances, shares, sharpness=self.sharpness)

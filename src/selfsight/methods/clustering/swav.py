@@ -22,17 +22,18 @@ __all__ = ["SwAV"]
 
 
 class SwAV(Method):
-    """Each view predicts the other's balanced assignment to prototypes (Caron et al. 2020, arXiv:2006.09882).
+    """Each view predicts the other view's balanced assignment to prototypes (Caron et al. 2020, arXiv:2006.09882).
 
-    Assignments are made over the global batch, and over a queue of earlier embeddings once that is full.
+    Assignments are computed over the global batch and, once it is full, a queue of earlier embeddings.
 
     Args:
         hidden, dim: width of the projector's hidden layer; length of the embedding.
         clusters: number of prototypes.
-        temperature, epsilon, rounds: divides the student's cosines; smoothness of the assignment; rounds of Sinkhorn-Knopp.
-        queue, queue_from: embeddings kept for each of the two large views (0 for none); from which fraction of the run they are used.
-        rest: fraction of the run in which the prototypes do not move.
-        balancing: whether clusters get equal shares; without it one prototype takes all (for experiments on collapse).
+        temperature, epsilon, rounds: divides the student's cosine similarities; smoothness of the assignment; iterations of
+        Sinkhorn-Knopp.
+        queue, queue_from: embeddings stored for each of the two large views (0 for none); fraction of the run from which they are used.
+        rest: fraction of the run in which prototypes are frozen, at its start.
+        balancing: whether assignments are balanced; otherwise one prototype takes all images (for experiments on collapse).
     """
 
     card = Card("clustering", "clustering", "Caron et al. 2020, arXiv:2006.09882", decks=("000", "003", "004"))
@@ -68,7 +69,7 @@ class SwAV(Method):
 
     @torch.no_grad()
     def _assign(self, rows: torch.Tensor, view: int, clock: Clock) -> torch.Tensor:
-        """The balanced assignment of this process's rows, made for the global batch."""
+        """Balanced assignment of this process's rows, computed for the global batch."""
         wide = batch = all_gather_with_grad(rows)
         if self.queues:
             queue: Queue = self.queues[view]  # pyright: ignore[reportAssignmentType]

@@ -1,1 +1,1 @@
-"""Images repel, views attract."""
+"""Contrastive methods: views of one image attract, different images repel."""

@@ -14,14 +14,17 @@ __all__ = ["AlignUniform"]
 
 
 class AlignUniform(Method):
-    """Views lie close together, images evenly on the sphere (Wang & Isola 2020, arXiv:2005.10242).
+    """Alignment of views and uniformity of images on the sphere (Wang & Isola 2020, arXiv:2005.10242).
 
     ``a E|x - y|^α + u log E exp(-t |x - x'|²)``, the second term for each view over the global batch.
 
     Args:
-        hidden, dim: width of the projector's hidden layer; length of the embedding.
-        align, uniform: weights of the two terms.
-        power, sharpness: α; t.
+        hidden: width of the projector's hidden layer.
+        dim: length of the embedding.
+        align: a, weight of alignment.
+        uniform: u, weight of uniformity.
+        power: α.
+        sharpness: t.
     """
 
     card = Card("contrastive", "aligning", "Wang & Isola 2020, arXiv:2005.10242", decks=("003",))

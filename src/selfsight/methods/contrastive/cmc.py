@@ -21,16 +21,16 @@ __all__ = ["CMC"]
 
 
 class CMC(Method):
-    """The light of a picture finds its colours among those of others, and the other way round (Tian et al. 2019, arXiv:1906.05849).
+    """Contrast of the lightness and the colour of an image (Tian et al. 2019, arXiv:1906.05849).
 
-    The halves of the backbone see one each (``channel_split?network=…``; other channels with its options). Each is compared with what is
-    remembered of the other.
+    Each half of the backbone gets one of them (``channel_split?network=…``, whose options select other channels), and is compared with the
+    memory bank of the other.
 
     Args:
         dim: length of an embedding.
-        temperature: divides the cosines.
-        negatives: remembered pictures that a step compares with; 0: all.
-        keep: share of the old embedding in the memory's next.
+        temperature: divides the cosine similarities.
+        negatives: stored embeddings that are compared per step; 0: all.
+        keep: weight of the old embedding in the memory's update.
     """
 
     card = Card("contrastive", "aligning", "Tian et al. 2019, arXiv:1906.05849", decks=("000", "004"), coupled=False)
@@ -54,11 +54,11 @@ class CMC(Method):
         self.memories = nn.ModuleList(Memory(dim, keep=keep) for _ in range(2))
 
     def due(self, clock: Clock) -> bool:
-        """Once, before the first step."""
+        """Before the first step only."""
         return clock.step == 0
 
     def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
-        """Fill both memories."""
+        """Fill both memory banks."""
         index, rows = extract(lambda images: torch.cat(self._said(images), 1))
         for memory, each in zip(self.memories, rows.chunk(2, 1), strict=True):
             memory.set(index, each)  # pyright: ignore[reportCallIssue]

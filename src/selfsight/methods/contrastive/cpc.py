@@ -19,16 +19,17 @@ __all__ = ["CPC"]
 
 
 class CPC(Method):
-    """From the upper rows of a picture tell its lower tiles from all others (van den Oord et al. 2018, arXiv:1807.03748).
+    """Predict tiles of an image from those above, against all other tiles as negatives (van den Oord et al. 2018, arXiv:1807.03748).
 
-    Every tile passes through the network by itself; negatives are all other tiles of the global batch. Batch norm tells tiles
-    of one picture nothing of each other here, for the tiles of all pictures share it; the paper has none.
+    Every tile is encoded separately; negatives are all other tiles of the global batch. Batch norm has statistics over the tiles of all
+    images, so they do not identify an image; the paper has no batch norm.
 
     Args:
-        across: tiles along a side; the recipe's.
+        across: tiles per side, as in the recipe.
         dim: length of a tile's vector.
-        depth: layers of the context.
-        first, last: the nearest row below that is predicted; the farthest such row.
+        depth: layers of the context network.
+        first: distance of the nearest predicted row.
+        last: distance of the farthest predicted row.
     """
 
     card = Card("contrastive", "aligning", "van den Oord et al. 2018, arXiv:1807.03748", decks=("000", "002", "004"))

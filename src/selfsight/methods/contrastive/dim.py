@@ -21,17 +21,19 @@ __all__ = ["DIM"]
 
 
 class DIM(Method):
-    """The picture's vector tells the picture's places from those of others (Hjelm et al. 2018, arXiv:1808.06670).
+    """Mutual information between an image's vector and its local features (Hjelm et al. 2018, arXiv:1808.06670).
 
-    Local: the vector against every cell of an inner layer, of the same view or, with two views, of the other (Bachman et al. 2019).
-    Global: the vector against the mean of the inner map. Pictures of the global batch are told apart. The layer needs places.
+    Local: the vector against every position of an inner layer, of the same view or, with two views, of the other (Bachman et al. 2019).
+    Global: the vector against the mean of the inner map. Negatives are the other images of the global batch. The layer needs a spatial
+    grid.
 
     Args:
-        dim: length of the vectors that are compared.
+        dim: length of the compared vectors.
         hidden: width of the hidden layer before them.
         layer: the inner layer; empty: the last but one of the backbone's.
         measure: the bound, ``jensen-shannon`` or ``nce``.
-        places, whole: weight of the local term; of the global one.
+        places: weight of the local term.
+        whole: weight of the global term.
     """
 
     card = Card("contrastive", "aligning", "Hjelm et al. 2018, arXiv:1808.06670", decks=("003",))

@@ -22,17 +22,18 @@ __all__ = ["MoCo"]
 
 
 class MoCo(Method):
-    """A slow encoder fills a dictionary of keys; a query must find its own (He et al. 2019, arXiv:1911.05722).
+    """Contrast with a queue of keys from a momentum encoder (He et al. 2019, arXiv:1911.05722).
 
-    Head and colours are those of version 2 (arXiv:2003.04297).
+    Head and colour augmentation are those of version 2 (arXiv:2003.04297).
 
     Args:
         dim: length of a key.
-        keys: size of the dictionary.
-        temperature: divides the cosines.
-        momentum: of the slow encoder.
-        groups: batch-norm groups of the global batch, differently made for queries and keys; this stands for shuffling
-            keys between devices. 1 leaves batch norm whole, and then its statistics tell query and key that they belong together.
+        keys: size of the queue.
+        temperature: divides the cosine similarities.
+        momentum: of the key encoder.
+        groups: batch-norm groups of the global batch, composed differently for queries and keys (instead of shuffling keys between
+            devices);
+            with 1, batch statistics are shared and identify the pair.
     """
 
     card = Card("contrastive", "aligning", "He et al. 2019, arXiv:1911.05722", decks=("000", "002", "004"), coupled=False)
@@ -62,6 +63,6 @@ class MoCo(Method):
     def forward(self, views: Views, clock: Clock) -> Outcome:
         query = self.projector(self.backbone(views.large[0]).pooled)
         key = normalize(at_least_single(self.teacher(views.large[1])))
-        loss = info_nce(query, key, self.temperature, negatives=self.queue.read())  # today's keys are not negatives yet
+        loss = info_nce(query, key, self.temperature, negatives=self.queue.read())  # the current keys are not negatives yet
         self.queue.note(all_gather_with_grad(key))
         return Outcome({"contrast": loss}, {"embedding": query.detach()})

@@ -20,14 +20,16 @@ __all__ = ["MoCoV3"]
 
 
 class MoCoV3(Method):
-    """A predicted query finds its slow key among those of the batch (Chen et al. 2021, arXiv:2104.02057).
+    """Contrast of a predicted query with momentum keys of the batch (Chen et al. 2021, arXiv:2104.02057).
 
     Negatives are those of the global batch; there is no queue. The loss of each direction is ``2 τ`` times the cross-entropy.
 
     Args:
-        hidden, dim: width of the hidden layers of projector and predictor; length of a key.
-        temperature, momentum: divides the cosines; of the slow encoder.
-        fixed_patches: the patch embedding of a transformer stays as it was drawn, which keeps its training stable.
+        hidden: width of the hidden layers of projector and predictor.
+        dim: length of a key.
+        temperature: divides the cosine similarities.
+        momentum: of the key encoder.
+        fixed_patches: freeze a transformer's patch embedding at its random initialisation, which stabilises training.
     """
 
     card = Card("contrastive", "aligning", "Chen et al. 2021, arXiv:2104.02057", decks=("000", "002", "004"))

@@ -22,14 +22,14 @@ __all__ = ["NNCLR"]
 
 
 class NNCLR(Method):
-    """The nearest earlier embedding of one view is the positive of the other (Dwibedi et al. 2021, arXiv:2104.14548).
+    """The nearest neighbour of one view among earlier embeddings is the positive of the other view (Dwibedi et al. 2021, arXiv:2104.14548).
 
-    Neighbours come from a queue of embeddings of the global batch; its own rows enter after the step, so that no image finds itself.
+    Neighbours come from a queue of embeddings of the global batch; the current rows are added after the step, so no image finds itself.
 
     Args:
         hidden: width of the hidden layers of projector and predictor.
         dim: length of the embedding.
-        temperature: divides the cosines.
+        temperature: divides the cosine similarities.
         support: size of the queue.
     """
 
@@ -64,6 +64,6 @@ class NNCLR(Method):
 
     @torch.no_grad()
     def _nearest(self, rows: torch.Tensor) -> torch.Tensor:
-        """Each row's nearest neighbour in the queue; the row itself while the queue is empty."""
+        """Nearest neighbour of each row in the queue; the row itself while the queue is empty."""
         known = self.queue.read().to(rows.dtype)
         return known[(rows @ known.T).argmax(1)] if len(known) else rows

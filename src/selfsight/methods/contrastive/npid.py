@@ -20,16 +20,17 @@ __all__ = ["NPID"]
 
 
 class NPID(BeginsFull):
-    """Every image is a class of its own, remembered in a bank (Wu et al. 2018, arXiv:1805.01978).
+    """Instance discrimination with a memory bank (Wu et al. 2018, arXiv:1805.01978).
 
-    The bank begins as what the untrained network says, and is the same on every process.
+    The bank is initialised with the untrained network's embeddings, and is the same on every process.
 
     Args:
         dim: length of an embedding.
-        temperature: divides the cosines.
-        negatives: instances that stand for all others (noise-contrastive estimation; its partition function is a moving average);
-            0: the exact softmax over the whole bank.
-        keep: share of the old embedding in the bank's next.
+        temperature: divides the cosine similarities.
+        negatives: sampled negatives for noise-contrastive estimation, with a moving average of the partition function; 0: exact softmax
+            over the
+            bank.
+        keep: weight of the old embedding in the bank's update.
     """
 
     card = Card("contrastive", "discriminative", "Wu et al. 2018, arXiv:1805.01978", decks=("000", "002", "004"), coupled=False)

@@ -20,19 +20,19 @@ __all__ = ["PIRL"]
 
 
 class PIRL(BeginsFull):
-    """A picture and its shuffled tiles say the same (Misra & van der Maaten 2019, arXiv:1912.01991).
+    """An image and its shuffled tiles have the same embedding (Misra & van der Maaten 2019, arXiv:1912.01991).
 
-    Both are told from a memory of other pictures, which is made of the whole pictures alone. Every tile passes through the
-    network by itself; their embeddings are joined in the order in which they lie. With two views and no tiles the second view
-    stands for the tiles, such as a turned picture: ``TwoCrops(PLAIN, replace(PLAIN, turn=1.0))``.
+    Both are contrasted with a memory bank of full images. Tiles are encoded separately, and their embeddings concatenated in shuffled
+    order. With two views and no tiles the second view replaces the tiles, such as a rotated one: ``TwoCrops(PLAIN, replace(PLAIN,
+    turn=1.0))``.
 
     Args:
         dim: length of an embedding.
-        temperature: divides the cosines.
-        weight: λ, the share of the tiles' loss.
-        tiles: number of tiles; the recipe's. 0: the second view stands for them.
-        negatives: remembered pictures that a step compares with; 0: all.
-        keep: share of the old embedding in the memory's next.
+        temperature: divides the cosine similarities.
+        weight: λ, weight of the tiles' loss.
+        tiles: number of tiles, as in the recipe; 0: the second view replaces them.
+        negatives: stored embeddings that are compared per step; 0: all.
+        keep: weight of the old embedding in the bank's update.
     """
 
     card = Card("contrastive", "aligning", "Misra & van der Maaten 2019, arXiv:1912.01991", decks=("000", "002", "004"), coupled=False)

@@ -19,14 +19,14 @@ __all__ = ["SimCLR"]
 
 
 class SimCLR(Method):
-    """Two views of one image agree; all other images repel (Chen et al. 2020, arXiv:2002.05709).
+    """Two views of one image attract, all other images repel (Chen et al. 2020, arXiv:2002.05709).
 
-    Small views, where the recipe makes them, agree with each large one, as in Caron et al. 2020, arXiv:2006.09882.
+    Small views, if the recipe has any, are paired with each large one, as in Caron et al. 2020, arXiv:2006.09882.
 
     Args:
-        hidden: width of the projector's hidden layer; 0: a linear one.
-        dim: length of the embedding that is contrasted; 0: what the backbone says is contrasted itself.
-        temperature: divides the cosines.
+        hidden: width of the projector's hidden layer; 0: a linear projector.
+        dim: length of the embedding; 0: the backbone's pooled vector is contrasted.
+        temperature: divides the cosine similarities.
     """
 
     card = Card("contrastive", "aligning", "Chen et al. 2020, arXiv:2002.05709", decks=("000", "002", "003", "004"))

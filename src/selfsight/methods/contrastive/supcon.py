@@ -18,13 +18,14 @@ __all__ = ["SupCon"]
 
 
 class SupCon(Method):
-    """All views of a class agree: SimCLR told the classes, a labelled baseline (Khosla et al. 2020, arXiv:2004.11362).
+    """Supervised contrastive learning: all views of a class are positives (Khosla et al. 2020, arXiv:2004.11362).
 
-    Views of the global batch are compared. A sample without a label is a class of its own.
+    Computed over the global batch. A sample without a label is a class of its own.
 
     Args:
-        hidden, dim: width of the projector's hidden layer; length of the embedding.
-        temperature: divides the cosines.
+        hidden: width of the projector's hidden layer.
+        dim: length of the embedding.
+        temperature: divides the cosine similarities.
     """
 
     supervised: ClassVar[Literal[True]] = True

@@ -1,1 +1,1 @@
-"""Coordinates of the embedding say different things."""
+"""Decorrelation methods: coordinates of the embedding are made uncorrelated."""

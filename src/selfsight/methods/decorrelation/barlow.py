@@ -14,13 +14,13 @@ __all__ = ["BarlowTwins"]
 
 
 class BarlowTwins(Method):
-    """The cross-correlation of two views becomes the identity (Zbontar et al. 2021, arXiv:2103.03230).
+    """The cross-correlation matrix of two views approaches the identity (Zbontar et al. 2021, arXiv:2103.03230).
 
     Args:
         hidden: width of the projector's two hidden layers.
         dim: length of the embedding.
         off_diagonal: weight of the redundancy term.
-        scale: factor of the whole loss, 0.024 in the paper's code, whose gradient is smaller by the number of devices.
+        scale: factor of the loss; 0.024 in the paper's code, whose gradient is smaller by the number of devices.
     """
 
     card = Card("decorrelation", "aligning", "Zbontar et al. 2021, arXiv:2103.03230", decks=("004",))

@@ -18,14 +18,16 @@ __all__ = ["LeJEPA"]
 
 
 class LeJEPA(Method):
-    """Views meet at their mean, and embeddings are normally distributed: no teacher, no predictor (Balestriero & LeCun 2025, arXiv:2511.08544).
+    """Views predict their mean, and embeddings follow a normal distribution (Balestriero & LeCun 2025, arXiv:2511.08544).
 
-    ``(1 - λ) E |z_v - mean of the large views|² / d + λ SIGReg``, the latter the mean over views of a test of normality along
-    random directions, over the global batch. Directions are drawn anew at every step.
+    ``(1 - λ) E |z_v - mean of the large views|² / d + λ SIGReg``, the latter the mean over views of a test of normality along random
+    directions, over the global batch, with new directions at every step. There is no teacher and no predictor.
 
     Args:
-        hidden, dim: width of the projector's two hidden layers; length of the embedding.
-        weight, directions: λ; how many directions normality is tested along.
+        hidden: width of the projector's two hidden layers.
+        dim: length of the embedding.
+        weight: λ.
+        directions: number of directions of the test.
     """
 
     card = Card("decorrelation", "aligning", "Balestriero & LeCun 2025, arXiv:2511.08544")

@@ -15,12 +15,15 @@ __all__ = ["VICReg"]
 
 
 class VICReg(Method):
-    """Views agree, coordinates vary over each view's global batch and say different things (Bardes et al. 2021, arXiv:2105.04906).
+    """Invariance of views, variance and decorrelation of coordinates over each view's global batch (Bardes et al. 2021, arXiv:2105.04906).
 
     Args:
-        hidden, dim: width of the projector's two hidden layers; length of the embedding.
-        invariance, variance, covariance: weights of the three terms.
-        halved: the variance term is the mean of both views', as in the published code, not their sum, as in the paper.
+        hidden: width of the projector's two hidden layers.
+        dim: length of the embedding.
+        invariance: weight of the invariance term.
+        variance: weight of the variance term.
+        covariance: weight of the covariance term.
+        halved: the variance term is the mean over both views, as in the published code, instead of their sum, as in the paper.
     """
 
     card = Card("decorrelation", "aligning", "Bardes et al. 2021, arXiv:2105.04906")

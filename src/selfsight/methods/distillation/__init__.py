@@ -1,1 +1,1 @@
-"""A student matches a teacher made of itself."""
+"""Self-distillation: a student predicts the output of a teacher, usually its own moving average."""

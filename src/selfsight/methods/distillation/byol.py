@@ -18,16 +18,16 @@ __all__ = ["BYOL"]
 
 
 class BYOL(Method):
-    """A network predicts what its own slow copy says of another view (Grill et al. 2020, arXiv:2006.07733).
+    """Predict the momentum encoder's embedding of another view (Grill et al. 2020, arXiv:2006.07733).
 
-    Views pass through batch norm one after another, as in the paper; joined they share statistics and learn differently.
-    Small views, where the recipe makes them, only guess: the paper has none, but short runs on small images learn far more with them.
+    Views pass batch norm one after another, as in the paper; with joint statistics training differs. Small views, if the recipe has any,
+    are only used as input of the prediction: the paper has none, but they improve short runs on small images considerably.
 
     Args:
         hidden: width of the hidden layers of projector and predictor.
         dim: length of the embedding.
-        momentum: of the slow copy.
-        predictor: whether there is one; without it every image ends at one point (for experiments on collapse).
+        momentum: of the target encoder.
+        predictor: whether there is a predictor; without it embeddings collapse (for experiments on collapse).
     """
 
     card = Card("distillation", "aligning", "Grill et al. 2020, arXiv:2006.07733", decks=("000", "002", "003", "004"), coupled=False)

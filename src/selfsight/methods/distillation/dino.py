@@ -26,16 +26,16 @@ __all__ = ["DINO"]
 
 
 class DINO(Method):
-    """A student matches the sharpened, centred guess of its own slow copy (Caron et al. 2021, arXiv:2104.14294).
+    """Match the sharpened, centred output of the momentum teacher (Caron et al. 2021, arXiv:2104.14294).
 
     Args:
         prototypes: outputs of the head.
         hidden, bottleneck: width of the head's hidden layers; length of the embedding before the prototypes.
-        head_norm: batch norm in the head; convolutional networks at large rates need it.
-        momentum: of the slow copy.
+        head_norm: batch norm in the head; needed by convolutional networks at high learning rates.
+        momentum: of the teacher.
         student_temperature, teacher_temperature: divide the logits of each (lower is sharper).
-        balance: of the targets: ``centred``, ``softmax`` over the global batch, ``sinkhorn``, or ``none``: one prototype takes all.
-        rest: fraction of the run in which the prototypes do not move.
+        balance: of the targets: ``centred``, ``softmax`` over the global batch, ``sinkhorn``, or ``none`` (one prototype takes all).
+        rest: fraction of the run in which prototypes are frozen, at its start.
     """
 
     card = Card("distillation", "aligning", "Caron et al. 2021, arXiv:2104.14294", decks=("000", "004"), coupled=False)

@@ -23,16 +23,16 @@ __all__ = ["DINOv2"]
 
 
 class DINOv2(Method):
-    """iBOT with a head of its own for patches, and embeddings that keep their distance (Oquab et al. 2023, arXiv:2304.07193).
+    """iBOT with separate heads for images and patches, and a KoLeo term (Oquab et al. 2023, arXiv:2304.07193).
 
-    The nearest other picture is that of the global batch; distances are of what the network says before the head (KoLeo).
+    KoLeo maximises the distance of the backbone's output to that of the nearest other image of the global batch.
 
     Args:
         prototypes, hidden, bottleneck: outputs of a head; width of its hidden layers; length of the embedding before the prototypes.
-        head_norm, momentum: whether the heads have batch norm; of the slow copy.
+        head_norm, momentum: whether the heads have batch norm; momentum of the teacher.
         student_temperature, teacher_temperature: divide the logits of each (lower is sharper).
-        balance: whether targets of pictures are ``centred``, or balanced by ``sinkhorn`` over the global batch; patches' are centred.
-        distance, rest: weight of the last term; fraction of the run in which the prototypes do not move.
+        balance: image targets are ``centred``, or balanced by ``sinkhorn`` over the global batch; patch targets are centred.
+        distance, rest: weight of the KoLeo term; fraction of the run in which prototypes are frozen, at its start.
     """
 
     card = Card("distillation", "aligning", "Oquab et al. 2023, arXiv:2304.07193", decks=("000", "004"))

@@ -1,4 +1,4 @@
-"""Distillation from a network that has learnt."""
+"""Distillation from a trained network."""
 
 from torch import nn
 from torch.nn.functional import interpolate
@@ -19,13 +19,13 @@ __all__ = ["Distil"]
 
 
 class Distil(Method):
-    """Say what a frozen network says, of pictures and of places (after Romero et al. 2014, arXiv:1412.6550; cosines in place of squares).
+    """Match a frozen network's pooled vector and grid (after Romero et al. 2014, arXiv:1412.6550; cosine instead of squared distances).
 
-    Both see the same view. What few pictures of one's own teach best: the teacher may be any run, or any model of timm.
+    Both get the same view. Effective for small data sets; the teacher may be any run, or any timm model.
 
     Args:
-        teacher: a run's folder, ``timm:NAME``, or ``untrained:NAME`` (a backbone with random weights: what distillation alone gives).
-        places: weight of the grids' agreement; the teacher's grid is resized to the student's.
+        teacher: a run's folder, ``timm:NAME``, or ``untrained:NAME`` (random weights: the effect of distillation alone).
+        places: weight of the grids' term; the teacher's grid is resized to the student's.
     """
 
     card = Card("distillation", "aligning", "Romero et al. 2014, arXiv:1412.6550", coupled=False)

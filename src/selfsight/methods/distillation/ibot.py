@@ -18,15 +18,15 @@ __all__ = ["IBOT"]
 
 
 class IBOT(Method):
-    """DINO, and the same for patches that the student does not see (Zhou et al. 2021, arXiv:2111.07832).
+    """DINO with an additional loss for masked patches (Zhou et al. 2021, arXiv:2111.07832).
 
-    The teacher sees the whole view; pictures are told across views, patches within one. Both share a head, with a centre each.
+    The teacher gets the full view. The image loss is across views, the patch loss within a view. Both share a head, with separate centres.
 
     Args:
         prototypes, hidden, bottleneck: outputs of the head; width of its hidden layers; length of the embedding before the prototypes.
-        head_norm, momentum: whether the head has batch norm; of the slow copy.
+        head_norm, momentum: whether the head has batch norm; momentum of the teacher.
         student_temperature, teacher_temperature: divide the logits of each (lower is sharper).
-        rest: fraction of the run in which the prototypes do not move.
+        rest: fraction of the run in which prototypes are frozen, at its start.
     """
 
     card = Card("distillation", "aligning", "Zhou et al. 2021, arXiv:2111.07832", decks=("004",), coupled=False)

@@ -23,16 +23,16 @@ __all__ = ["MeanTeacher"]
 
 
 class MeanTeacher(Method):
-    """Few labels, and agreement with a slow copy on all samples (Tarvainen & Valpola 2017, arXiv:1703.01780).
+    """Semi-supervised: few labels, and consistency with a momentum teacher on all samples (Tarvainen & Valpola 2017, arXiv:1703.01780).
 
-    Semi-supervised: a share of the labels is looked at. Agreement is the squared distance of the class probabilities, summed
-    over classes. Whose label is looked at depends on the sample's number alone, so that it is the same on every process.
+    Consistency is the squared distance of the class probabilities, summed over classes. The labelled samples are selected by their index
+    alone, the same on every process.
 
     Args:
-        classes: how many there are; the data's, unless it is said.
-        labelled: share of the samples whose label is looked at.
-        agreement: weight of the agreement; rises over the first part of the run.
-        momentum: of the slow copy.
+        classes: number of classes; by default that of the data set.
+        labelled: fraction of the samples whose label is used.
+        agreement: weight of consistency, with a ramp-up in the first part of the run.
+        momentum: of the teacher.
     """
 
     supervised: ClassVar[Literal[True]] = True

@@ -15,15 +15,15 @@ __all__ = ["SimSiam"]
 
 
 class SimSiam(Method):
-    """Two views predict each other, and the target is held still (Chen & He 2020, arXiv:2011.10566).
+    """Two views predict each other, with stopped gradient at the target (Chen & He 2020, arXiv:2011.10566).
 
-    The predictor's learning rate stays the same throughout.
+    The predictor's learning rate is constant.
 
     Args:
         dim: length of the embedding, and width of the projector.
         bottleneck: width of the predictor's hidden layer.
-        predictor: whether there is one; without it every image ends at one point (for experiments on collapse).
-        stop: whether the target is held still; if not, the same happens.
+        predictor: whether there is a predictor; without it embeddings collapse (for experiments on collapse).
+        stop: whether the target's gradient is stopped; without that embeddings collapse too.
     """
 
     card = Card("distillation", "aligning", "Chen & He 2020, arXiv:2011.10566", decks=("002",), coupled=False)

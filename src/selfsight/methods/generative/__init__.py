@@ -1,1 +1,1 @@
-"""Images are made."""
+"""Generative methods: images are generated."""

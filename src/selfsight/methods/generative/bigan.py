@@ -18,13 +18,13 @@ __all__ = ["BiGAN"]
 
 
 class BiGAN(Method):
-    """A critic tells (picture, its code) from (made picture, code it was made from) (Donahue et al. 2016, arXiv:1605.09782).
+    """A discriminator distinguishes (image, its code) from (generated image, its noise) (Donahue et al. 2016, arXiv:1605.09782).
 
-    Encoder (the backbone) and generator deceive it together; where they succeed each is the other's inverse.
+    Encoder (the backbone) and generator are trained against it together; at the optimum each is the inverse of the other.
 
     Args:
-        noise, size: numbers in a code, as many as the recipe draws; the pictures' side in pixels.
-        width, hidden: channels at either end of generator and critic; width of the layers that join picture and code.
+        noise, size: length of a code, as in the recipe; side of the images in pixels.
+        width, hidden: channels at either end of generator and discriminator; width of the layers that join image and code.
     """
 
     card = Card("generative", "generative", "Donahue et al. 2016, arXiv:1605.09782", decks=("004",), probe="linear", coupled=False)
@@ -42,7 +42,7 @@ class BiGAN(Method):
         self.joint = mlp(hidden + noise, hidden, hidden, 1, norm=False)
 
     def turns(self) -> tuple[Turn, ...]:
-        """The critic, then encoder and generator together."""
+        """The discriminator, then encoder and generator together."""
         return Turn("critic", (self.critic, self.joint)), Turn("pair", (self.backbone, self.code, self.generator))
 
     def forward(self, views: Views, clock: Clock) -> Outcome:

@@ -16,13 +16,13 @@ __all__ = ["GAN"]
 
 
 class GAN(Method):
-    """A generator deceives a critic, whose features are kept (Radford et al. 2015, arXiv:1511.06434).
+    """DCGAN: a generator is trained against a discriminator, whose features are used (Radford et al. 2015, arXiv:1511.06434).
 
-    The critic is the backbone (``dcgan`` is the paper's). Real and made pictures pass through its batch norm apart.
+    The discriminator is the backbone (``dcgan`` is the paper's). Real and generated images pass its batch norm separately.
 
     Args:
-        noise: numbers in a code; the recipe draws them.
-        size: side of the pictures in pixels.
+        noise: length of a code, as in the recipe.
+        size: side of the images in pixels.
         width: channels of the generator before its last layer.
     """
 
@@ -37,7 +37,7 @@ class GAN(Method):
         self.verdict = linear(backbone.dim, 1)
 
     def turns(self) -> tuple[Turn, ...]:
-        """The critic, then the generator."""
+        """The discriminator, then the generator."""
         return Turn("critic", (self.backbone, self.verdict)), Turn("generator", (self.generator,))
 
     def forward(self, views: Views, clock: Clock) -> Outcome:

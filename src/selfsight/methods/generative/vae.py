@@ -18,14 +18,14 @@ __all__ = ["VAE"]
 
 
 class VAE(Method):
-    """A noisy code from which the picture can be painted, and which says no more than it must (Kingma & Welling 2013, arXiv:1312.6114).
+    """Variational autoencoder (Kingma & Welling 2013, arXiv:1312.6114).
 
-    The evidence lower bound in nats a picture: both terms are summed over pixels and code, then averaged over the batch. The
-    deviation of pixels is learnt, one number for all (Rybkin et al. 2020, arXiv:2006.13202).
+    Minimises the negative evidence lower bound in nats per image: both terms are summed over pixels and code, then averaged over the
+    batch. The standard deviation of pixels is learnt, one number for all (Rybkin et al. 2020, arXiv:2006.13202).
 
     Args:
-        code: numbers in the code; the recipe draws as many.
-        size: side of the pictures in pixels.
+        code: length of the code, as in the recipe's noise.
+        size: side of the images in pixels.
         width: channels of the decoder before its last layer.
     """
 

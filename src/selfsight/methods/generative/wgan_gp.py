@@ -17,16 +17,16 @@ __all__ = ["WGANGP"]
 
 
 class WGANGP(Method):
-    """The critic measures how far made pictures are from real ones; its slope is held at one (Gulrajani et al. 2017, arXiv:1704.00028).
+    """Wasserstein GAN with gradient penalty (Gulrajani et al. 2017, arXiv:1704.00028).
 
-    The critic is the backbone, without batch norm (``dcgan?norm=false``). The generator moves at every ``every``-th step.
+    The critic is the backbone, without batch norm (``dcgan?norm=false``). The generator is updated at every ``every``-th step.
 
     Args:
-        noise: numbers in a code; the recipe draws as many, and one more that says where between real and made the slope is taken.
-        size: side of the pictures in pixels.
+        noise: length of a code; the recipe's noise has one more number, which interpolates between real and generated for the penalty.
+        size: side of the images in pixels.
         width: channels of the generator before its last layer.
-        penalty: weight of the slope's penalty.
-        every: steps of the critic for one of the generator.
+        penalty: weight of the gradient penalty.
+        every: critic steps per generator step.
     """
 
     card = Card("generative", "generative", "Gulrajani et al. 2017, arXiv:1704.00028", decks=("002",), coupled=False)
@@ -47,14 +47,14 @@ class WGANGP(Method):
         super().__init__(backbone, recipe)
         self.noise, self.size, self.width, self.penalty, self.every = noise, size, width, penalty, every
         self.generator = ConvDecoder(noise, size=size, channels=backbone.channels, width=width)
-        self.verdict = nn.Linear(backbone.dim, 1, bias=False)  # a bias would cancel out
+        self.verdict = nn.Linear(backbone.dim, 1, bias=False)  # a bias cancels out
 
     def turns(self) -> tuple[Turn, ...]:
         """The critic, then the generator."""
         return Turn("critic", (self.backbone, self.verdict)), Turn("generator", (self.generator,))
 
     def frozen(self, clock: Clock) -> tuple[nn.Module, ...]:
-        """The generator, but at every so many steps."""
+        """The generator, except at every ``every``-th step."""
         return (self.generator,) if (clock.step + 1) % self.every else ()
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
@@ -71,7 +71,7 @@ class WGANGP(Method):
         return self.verdict(self.backbone(pictures).pooled)
 
     def _gradient(self, real: Tensor, made: Tensor, share: Float[Tensor, "batch 1"]) -> Tensor:
-        """Of the verdict, at a picture between each real one and a made one."""
+        """Gradient of the critic's score, at an interpolation of each real image and a generated one."""
         between = torch.lerp(made.to(real), real, share[..., None, None].to(real)).requires_grad_()
         with torch.enable_grad():
             return torch.autograd.grad(self._judge(between).sum(), between, create_graph=True)[0]

@@ -1,1 +1,1 @@
-"""Baselines that are told the classes, to measure the others against."""
+"""Supervised baselines, for comparison."""

@@ -19,12 +19,12 @@ __all__ = ["Classification"]
 
 
 class Classification(Method):
-    """The network is told the classes: what a representation without labels is measured against (He et al. 2015, arXiv:1512.03385).
+    """Supervised classification, as a reference for representations learnt without labels (He et al. 2015, arXiv:1512.03385).
 
-    All views count alike; samples without a label are left out.
+    All views have equal weight; samples without a label are ignored.
 
     Args:
-        classes: how many there are; the data's, unless it is said.
+        classes: number of classes; by default that of the data set.
     """
 
     supervised: ClassVar[Literal[True]] = True

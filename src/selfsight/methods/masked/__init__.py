@@ -1,1 +1,1 @@
-"""What is hidden is painted."""
+"""Masked image modelling: masked patches are predicted."""

@@ -23,14 +23,14 @@ __all__ = ["BEiT"]
 
 
 class BEiT(Method):
-    """Name the visual words that hidden patches show (Bao et al. 2021, arXiv:2106.08254).
+    """Predict the visual words of masked patches (Bao et al. 2021, arXiv:2106.08254).
 
-    The words are learnt first, from the same pictures: k-means of their patches, before the first step. The paper's are those of a
-    discrete autoencoder that was trained on hundreds of millions of others.
+    The words are made first from the same images: k-means of their patches, before the first step. The paper uses a discrete autoencoder
+    that was trained on hundreds of millions of other images.
 
     Args:
         codes: number of words.
-        sample: patches that the words are learnt from.
+        sample: number of patches for k-means.
     """
 
     card = Card("masked", "generative", "Bao et al. 2021, arXiv:2106.08254", decks=("004",), probe="linear", coupled=False)
@@ -59,11 +59,11 @@ class BEiT(Method):
         nn.init.trunc_normal_(self.blank, std=0.02)
 
     def due(self, clock: Clock) -> bool:
-        """Once, before the first step."""
+        """Before the first step only."""
         return clock.step == 0
 
     def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
-        """Learn the words from patches at sixteen places, drawn at random and the same in every picture."""
+        """k-means of patches at sixteen random positions, the same in every image."""
         generator = torch.Generator().manual_seed(key(clock.seed, 0xBE))
 
         def some(images: torch.Tensor) -> torch.Tensor:
@@ -75,7 +75,7 @@ class BEiT(Method):
         rows = found.view(-1, self.words.rows.shape[1])
         rows = rows[torch.randperm(len(rows), generator=generator)[: self.sample].to(rows.device)]
         found = kmeans(rows, min(self.codes, max(len(rows) // 10, 2)), seed=key(clock.seed, 0xBE, 1), rounds=20).centroids
-        self.words.rows.fill_(1e4)[: len(found)] = found  # words that nothing is near to
+        self.words.rows.fill_(1e4)[: len(found)] = found  # unused words are far from all patches
         return []
 
     def forward(self, views: Views, clock: Clock) -> Outcome:

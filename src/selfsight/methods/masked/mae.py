@@ -14,12 +14,12 @@ __all__ = ["MAE"]
 
 
 class MAE(Method):
-    """See a quarter of the patches, paint the rest (He et al. 2021, arXiv:2111.06377).
+    """Encode a quarter of the patches and reconstruct the others (He et al. 2021, arXiv:2111.06377).
 
     Args:
         depth: blocks of the decoder.
-        width: length of a token in the decoder.
-        normalise: paint each patch less its mean, over its deviation.
+        width: token dimension of the decoder.
+        normalise: predict patches standardised by their own mean and deviation.
     """
 
     card = Card("masked", "generative", "He et al. 2021, arXiv:2111.06377", decks=("000", "004"), probe="linear", coupled=False)

@@ -16,9 +16,9 @@ __all__ = ["SimMIM"]
 
 
 class SimMIM(Method):
-    """A learnt token stands in hidden patches; one linear layer paints them (Xie et al. 2021, arXiv:2111.09886).
+    """Replace masked patches by a learnt token and predict them with a linear layer (Xie et al. 2021, arXiv:2111.09886).
 
-    The loss is the mean absolute error of normalised pixels over hidden patches.
+    The loss is the mean absolute error of normalised pixels over masked patches.
     """
 
     card = Card("masked", "generative", "Xie et al. 2021, arXiv:2111.09886", decks=("004",), probe="linear", coupled=False)

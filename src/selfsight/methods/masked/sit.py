@@ -22,14 +22,14 @@ __all__ = ["SiT"]
 
 
 class SiT(Method):
-    """Mend a scrambled view, tell how it is turned, and find the other view, each as far as it can be trusted (Atito et al. 2021, arXiv:2104.03602).
+    """Reconstruction, rotation prediction and contrastive learning with learnt task weights (Atito et al. 2021, arXiv:2104.03602).
 
-    Every task has a learnt uncertainty s and counts ``exp(-s) loss + s`` (Kendall et al. 2017, arXiv:1705.07115). Patches mend, the class
-    token finds, and a register tells the turn.
+    Every task has a learnt uncertainty s and the loss ``exp(-s) loss + s`` (Kendall et al. 2017, arXiv:1705.07115). Patch tokens
+    reconstruct the corrupted patches, the class token is contrasted, and a register token predicts the rotation.
 
     Args:
-        hidden, dim: width of the projector's hidden layer; length of the embedding that finds.
-        temperature: divides the cosines.
+        hidden, dim: width of the projector's hidden layer; length of the contrasted embedding.
+        temperature: divides the cosine similarities.
     """
 
     card = Card("masked", "generative", "Atito et al. 2021, arXiv:2104.03602", decks=("004",), probe="linear")

@@ -1,1 +1,1 @@
-"""A transformation is predicted."""
+"""Pretext tasks: a transformation or a missing part of the image is predicted."""

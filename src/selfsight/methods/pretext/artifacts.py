@@ -22,17 +22,17 @@ __all__ = ["Artifacts"]
 
 
 class Artifacts(Method):
-    """Tell repaired pictures from whole ones, and where they were repaired (Jenni & Favaro 2018, arXiv:1806.05024).
+    """Distinguish repaired from intact images, and find the repaired positions (Jenni & Favaro 2018, arXiv:1806.05024).
 
-    An autoencoder learns first and then rests. Of a part of the places its code is blurred, and layers mend what is decoded from it.
-    Both kinds of pictures were decoded, so that traces of the decoder say nothing.
+    An autoencoder is trained first and then frozen. Some positions of its code are blurred, and layers repair what is decoded from it.
+    Both kinds of images are decoded, so that artifacts of the decoder are not informative.
 
     Args:
-        width: channels of the autoencoder after its first halving.
-        levels: its halvings; places of the code are as wide as the backbone's.
-        before: fraction of the run in which the autoencoder learns alone.
-        fidelity: weight of the squared error of what is decoded.
-        where: weight of telling where.
+        width: channels of the autoencoder after its first downsampling.
+        levels: downsamplings; cells of the code are as wide as the backbone's.
+        before: fraction of the run in which only the autoencoder is trained.
+        fidelity: weight of the reconstruction error.
+        where: weight of the localisation loss.
     """
 
     card = Card("pretext", "discriminative", "Jenni & Favaro 2018, arXiv:1806.05024", decks=("003",), coupled=False)
@@ -57,12 +57,12 @@ class Artifacts(Method):
         self.places = nn.Conv2d(grid_dim(backbone), 1, 1)
 
     def turns(self) -> tuple[Turn, ...]:
-        """The autoencoder, those who mend, those who tell."""
+        """The autoencoder, the repair layers, the discriminator."""
         told = (self.backbone, self.verdict, self.places)
         return Turn("decode", (self.painter.down, self.painter.up)), Turn("mend", (self.painter.repairs,)), Turn("tell", told)
 
     def frozen(self, clock: Clock) -> tuple[nn.Module, ...]:
-        """Everything but the autoencoder at first, and then the autoencoder."""
+        """All but the autoencoder at first, then the autoencoder."""
         early = (self.backbone, self.verdict, self.places, self.painter.repairs)
         return early if clock.progress < self.before else (self.painter.down, self.painter.up)
 

@@ -10,13 +10,13 @@ __all__ = ["Autoencoder"]
 
 
 class Autoencoder(Reconstruction):
-    """A short code from which the picture can be painted again (Bank et al. 2020, arXiv:2003.05991).
+    """Autoencoder: reconstruct an image from a short code (Bank et al. 2020, arXiv:2003.05991).
 
     The loss is the mean squared error of pixels in [-1, 1].
 
     Args:
-        code: numbers in the code.
-        size: side of the pictures in pixels.
+        code: length of the code.
+        size: side of the images in pixels.
         width: channels of the decoder before its last layer.
     """
 

@@ -22,13 +22,13 @@ __all__ = ["Colorize"]
 
 
 class Colorize(Method):
-    """Tell the colours of a picture of which only the light is seen (Zhang et al. 2016, arXiv:1603.08511).
+    """Predict colours from lightness, at every position of the last grid (Zhang et al. 2016, arXiv:1603.08511).
 
-    At every place of the last grid. Colours are shares of the bins of a 10 x 10 grid over a and b that sRGB reaches; a rare colour
-    weighs more, by the share of its bin in the pictures seen so far. Or they are guessed as numbers, whose squared error counts.
+    Colours are distributions over the bins of a 10 x 10 grid over a and b within sRGB, with rare bins weighted more, by their frequency in
+    the images seen so far. Alternatively they are regressed with the squared error.
 
     Args:
-        guess, mix: ``bins`` or ``regression``; λ, how near the weights are to all alike.
+        guess, mix: ``bins`` or ``regression``; λ, weight of the uniform distribution in the class weights.
     """
 
     card = Card("pretext", "generative", "Zhang et al. 2016, arXiv:1603.08511", decks=("002", "003", "004"), probe="linear", coupled=False)
@@ -42,7 +42,7 @@ class Colorize(Method):
         super().__init__(backbone, recipe)
         self.guess, self.mix = guess, mix
         self.middles: torch.Tensor
-        self.register_buffer("middles", gamut() / 25, persistent=False)  # in the units of the backbone
+        self.register_buffer("middles", gamut() / 25, persistent=False)  # in the backbone's units
         self.paint = nn.Conv2d(backbone.dim, len(self.middles) if guess == "bins" else 2, 1)
         self.shares = RunningMean(len(self.middles), keep=0.99, first=True)
 

@@ -18,12 +18,12 @@ __all__ = ["Context"]
 
 
 class Context(Method):
-    """Tell on which of eight sides of a tile another one lay (Doersch et al. 2015, arXiv:1505.05192).
+    """Predict the relative position of two tiles, one of eight (Doersch et al. 2015, arXiv:1505.05192).
 
-    Both tiles pass through the network by themselves. Gaps, their jitter and evened tiles keep it from joining edges and brightness.
+    Tiles are encoded separately. Gaps with jitter and standardised tiles keep the network from matching edges and brightness.
 
     Args:
-        hidden: width of the hidden layer that sees both tiles.
+        hidden: width of the hidden layer on both tiles.
     """
 
     card = Card("pretext", "discriminative", "Doersch et al. 2015, arXiv:1505.05192", decks=("002", "003", "004"), coupled=False)

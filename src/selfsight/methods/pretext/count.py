@@ -18,14 +18,14 @@ __all__ = ["Count"]
 
 
 class Count(Method):
-    """What the four quarters hold adds up to what the picture holds (Noroozi et al. 2017, arXiv:1708.06734).
+    """Feature counts of the four quarters sum up to those of the image (Noroozi et al. 2017, arXiv:1708.06734).
 
-    The picture is seen at half its size, so that it and its quarters are equally large. Another picture of the global batch must
-    hold something else. Two thirds of the pictures lose their colour, against chromatic aberration.
+    The image is downsampled by two to the size of its quarters. Another image of the global batch must have different counts. Two thirds
+    of the images are grey, against chromatic aberration.
 
     Args:
-        things: kinds of things that are counted.
-        margin: squared distance that another picture's counts keep.
+        things: number of counted features.
+        margin: squared distance to the counts of another image.
     """
 
     card = Card("pretext", "discriminative", "Noroozi et al. 2017, arXiv:1708.06734", decks=("003",))

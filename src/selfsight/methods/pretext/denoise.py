@@ -10,13 +10,13 @@ __all__ = ["DenoisingAutoencoder"]
 
 
 class DenoisingAutoencoder(Reconstruction):
-    """A noisy picture is painted clean (Bengio et al. 2013, arXiv:1305.6663; first Vincent et al. 2008).
+    """Reconstruct the clean image from a noisy one (Bengio et al. 2013, arXiv:1305.6663; first Vincent et al. 2008).
 
     The loss is the mean squared error of pixels in [-1, 1].
 
     Args:
-        code: numbers in the code.
-        size: side of the pictures in pixels.
+        code: length of the code.
+        size: side of the images in pixels.
         width: channels of the decoder before its last layer.
     """
 

@@ -16,12 +16,12 @@ __all__ = ["Exemplar"]
 
 
 class Exemplar(Method):
-    """Every picture is a class, whose members are its own changed views (Dosovitskiy et al. 2014, arXiv:1406.6909).
+    """Each image is a class, with its augmented views as members (Dosovitskiy et al. 2014, arXiv:1406.6909).
 
-    The classifier has a row for each picture: for more than some ten thousand take ``npid``, which remembers them instead.
+    The classifier has one row per image; for more than about ten thousand images use ``npid`` with its memory bank.
 
     Args:
-        exemplars: how many pictures there can be.
+        exemplars: maximum number of images.
     """
 
     card = Card("pretext", "discriminative", "Dosovitskiy et al. 2014, arXiv:1406.6909", decks=("000", "002", "003"), coupled=False)

@@ -16,17 +16,17 @@ __all__ = ["Inpaint"]
 
 
 class Inpaint(Method):
-    """Paint what a hole hides, and deceive a critic with it (Pathak et al. 2016, arXiv:1604.07379).
+    """Context encoder: reconstruct a hole, with an adversarial loss (Pathak et al. 2016, arXiv:1604.07379).
 
-    The squared error is that of pixels in the hole, in [-1, 1]; those within ``border`` of its edge count ``emphasis`` times. The
-    critic sees whole pictures, real and filled.
+    The squared error is over pixels of the hole, in [-1, 1]; those within ``border`` of its edge have weight ``emphasis``. The
+    discriminator gets full images, real and filled.
 
     Args:
-        code: numbers in the code.
-        size: side of the pictures in pixels.
-        width: channels of the decoder before its last layer, and of the critic after its first.
-        adversary: weight of deceiving the critic; the error's is what is left of one.
-        border: share of the hole's side that its rim takes.
+        code: length of the code.
+        size: side of the images in pixels.
+        width: channels of the decoder before its last layer, and of the discriminator after its first.
+        adversary: weight of the adversarial loss; the reconstruction error has one minus this.
+        border: width of the rim as a fraction of the hole's side.
         emphasis: weight of the rim.
     """
 
@@ -56,7 +56,7 @@ class Inpaint(Method):
         self.critic = Critic(size=size, channels=backbone.channels, width=width)
 
     def turns(self) -> tuple[Turn, ...]:
-        """The critic, then those who paint."""
+        """The discriminator, then encoder and decoder."""
         return Turn("critic", (self.critic,)), Turn("painter", (self.backbone, self.painter))
 
     def forward(self, views: Views, clock: Clock) -> Outcome:

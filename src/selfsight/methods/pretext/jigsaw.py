@@ -18,14 +18,14 @@ __all__ = ["Jigsaw"]
 
 
 class Jigsaw(Method):
-    """Tell in which of a set of orders the tiles of a picture lie (Noroozi & Favaro 2016, arXiv:1603.09246).
+    """Predict the permutation of an image's tiles, among a fixed set (Noroozi & Favaro 2016, arXiv:1603.09246).
 
-    Every tile passes through the network by itself. Gaps, their jitter and evened tiles keep it from joining edges and brightness.
+    Tiles are encoded separately. Gaps with jitter and standardised tiles keep the network from matching edges and brightness.
 
     Args:
-        orders: size of the set, whose orders are as far from each other as can be; the recipe's.
-        tiles: number of tiles; the recipe's.
-        hidden: numbers that each tile is summed up in.
+        orders: number of permutations, as in the recipe.
+        tiles: number of tiles, as in the recipe.
+        hidden: length of each tile's vector in the classifier.
     """
 
     card = Card("pretext", "discriminative", "Noroozi & Favaro 2016, arXiv:1603.09246", decks=("002", "003"), coupled=False)

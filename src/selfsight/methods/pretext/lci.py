@@ -20,17 +20,18 @@ __all__ = ["LCI"]
 
 
 class LCI(Method):
-    """Tell what was done to a picture: nothing, a part painted by one who saw its border alone, a turn, a warp (Jenni et al. 2020, arXiv:2004.02331).
+    """Classify transformations that keep local statistics: none, inpainting, rotation, warp (Jenni et al. 2020, arXiv:2004.02331).
 
-    Local statistics are the same in all six kinds, so that whole pictures must be looked at. The painter deceives a critic of squares
-    and the network itself. Of half of the untouched pictures a square is coded and decoded, so that traces of the painter say nothing.
+    The six classes can only be distinguished by global structure. The inpainter sees the border of a square, and is trained against a
+    discriminator of squares and against the network. In half of the untransformed images a square is autoencoded, so that artifacts of the
+    inpainter are not informative.
 
     Args:
-        size: side of the pictures in pixels.
-        side: of the square, as a share of it; the recipe's.
-        border: pixels of the square that the painter sees.
-        width: channels of painter and critic after their first halving.
-        fidelity: weight of the squared error of what the painter sees.
+        size: side of the images in pixels.
+        side: side of the square as a fraction of it, as in the recipe.
+        border: pixels of the square that the inpainter sees.
+        width: channels of inpainter and discriminator after their first downsampling.
+        fidelity: weight of the inpainter's squared error, in the border and on autoencoded squares.
     """
 
     card = Card("pretext", "discriminative", "Jenni et al. 2020, arXiv:2004.02331", decks=("003",), coupled=False)
@@ -56,7 +57,7 @@ class LCI(Method):
         self.classifier = linear(backbone.dim, 6)
 
     def turns(self) -> tuple[Turn, ...]:
-        """The critic, the painter, those who tell."""
+        """The discriminator, the inpainter, the network."""
         return Turn("critic", (self.critic,)), Turn("painter", (self.painter,)), Turn("tell", (self.backbone, self.classifier))
 
     def forward(self, views: Views, clock: Clock) -> Outcome:

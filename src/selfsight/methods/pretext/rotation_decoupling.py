@@ -20,15 +20,15 @@ __all__ = ["RotationDecoupling"]
 
 
 class RotationDecoupling(BeginsFull):
-    """Half of the features tell how a picture is turned, half do not know and tell which picture it is (Feng et al. 2019, CVPR).
+    """Half of the features predict the rotation, the other half are invariant to it and discriminate instances (Feng et al. 2019, CVPR).
 
-    The second halves of a picture's four turns meet at their mean, and the mean is told from those of all other pictures, which
-    are remembered. The paper's weights for pictures without an up, from a network trained before, are not here.
+    The second halves of an image's four rotations approach their mean, which is contrasted with those of all other images in a memory
+    bank. The paper's weights for images without orientation, from a network trained before, are not included.
 
     Args:
-        dim: length of a remembered embedding.
-        temperature: divides the cosines.
-        turn, meet, instance: weights of the three terms.
+        dim: length of a stored embedding.
+        temperature: divides the cosine similarities.
+        turn, meet, instance: weights of rotation prediction; of the distance to the mean; of instance discrimination.
     """
 
     card = Card("pretext", "discriminative", "Feng et al. 2019, CVPR", decks=("003",), coupled=False)
@@ -54,7 +54,7 @@ class RotationDecoupling(BeginsFull):
         self.memory = Memory(dim, keep=0.5)
 
     def remembers(self, images: Tensor) -> Tensor:
-        """The second half, projected."""
+        """The second half of the features, projected."""
         return self.projector(self.backbone(images).pooled[:, self.middle :])
 
     def forward(self, views: Views, clock: Clock) -> Outcome:

@@ -16,9 +16,9 @@ __all__ = ["RotNet"]
 
 
 class RotNet(Method):
-    """Tell which way up a picture is (Gidaris et al. 2018, arXiv:1803.07728).
+    """Predict the rotation of an image, by 0, 90, 180 or 270 degrees (Gidaris et al. 2018, arXiv:1803.07728).
 
-    The four turns of an image pass through the network together: apart, batch norm would see one turn a batch.
+    The four rotations pass the network together, so that batch norm has statistics over all of them.
     """
 
     card = Card("pretext", "discriminative", "Gidaris et al. 2018, arXiv:1803.07728", decks=("003", "004"), coupled=False)

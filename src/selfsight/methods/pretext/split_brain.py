@@ -19,12 +19,12 @@ __all__ = ["SplitBrain"]
 
 
 class SplitBrain(Method):
-    """One half of the network sees light and tells colour, the other sees colour and tells light (Zhang et al. 2016, arXiv:1611.09842).
+    """One half of the network predicts colour from lightness, the other lightness from colour (Zhang et al. 2016, arXiv:1611.09842).
 
-    At every place of the last grid; both are told as shares of bins: 10 units of a and b that sRGB reaches, and of L ``levels``.
+    At every position of the last grid, as distributions over bins: 10 units of a and b within sRGB, and ``levels`` bins of L.
 
     Args:
-        levels: bins of the light.
+        levels: bins of the lightness.
     """
 
     card = Card("pretext", "generative", "Zhang et al. 2016, arXiv:1611.09842", decks=("003", "004"), probe="linear", coupled=False)
@@ -36,7 +36,7 @@ class SplitBrain(Method):
         super().__init__(backbone, recipe)
         self.levels = levels
         self.middles: Tensor
-        self.register_buffer("middles", gamut() / 25, persistent=False)  # in the units of the backbone
+        self.register_buffer("middles", gamut() / 25, persistent=False)  # in the backbone's units
         self.tell_colour = nn.Conv2d(backbone.dim // 2, len(self.middles), 1)
         self.tell_light = nn.Conv2d(backbone.dim // 2, levels, 1)
 
@@ -52,5 +52,5 @@ class SplitBrain(Method):
 
 
 def _rows(grid: Tensor) -> Tensor:
-    """One row a place."""
+    """Flatten to one row per position."""
     return at_least_single(grid).permute(0, 2, 3, 1).flatten(0, 2)
