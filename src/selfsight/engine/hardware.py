@@ -43,7 +43,7 @@ class Hardware:
         """Move a method to the device and wrap it for several processes; call this before the optimiser is made."""
         method.to(self.device)
         if self.channels_last:
-            for weight in method.parameters():  # those of 2-D convolutions
+            for weight in (*method.parameters(), *method.buffers()):  # those of 2-D convolutions
                 if weight.ndim == 4:
                     weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         placed: nn.Module = method
