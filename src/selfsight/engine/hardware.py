@@ -45,7 +45,7 @@ class Hardware:
         if self.channels_last:
             for weight in (*method.parameters(), *method.buffers()):  # those of 2-D convolutions
                 if weight.ndim == 4:
-                    weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+                    weight.data = weight.data.to(memory_format=torch.channels_last)
         placed: nn.Module = method
         if world_size() > 1:
             unite_batch_norms(method)
