@@ -173,7 +173,7 @@ class Flat(Backbone):
 def test_layer_without_places():
     found = Representation(Flat(), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), size=16)
     torch.testing.assert_close(found.pooled(pictures(), "say"), found.pooled(pictures()))
-    with pytest.raises(UsageError, match="no places"):
+    with pytest.raises(UsageError, match="no spatial grid"):
         found.grid(pictures(), "say")
 
 

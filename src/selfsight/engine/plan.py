@@ -123,9 +123,8 @@ class Plan:
         parts = []
         for part in range(self.accumulate):
             cut = partial(_part, number=part, of=self.accumulate)
-            made_views = [
-                method.recipe.make(group.map(hardware.move).map(cut), values.map(cut).map(hardware.move)) for group, values in drawn
-            ]
+            groups = [(group.map(hardware.move).map(cut), values.map(cut).map(hardware.move)) for group, values in drawn]
+            made_views = [replace(method.recipe.make(group, values), streams=group.streams) for group, values in groups]
             parts.append(self.with_labels(method, joined(made_views).map(hardware.layout)))
         return parts
 
