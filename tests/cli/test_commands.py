@@ -128,7 +128,7 @@ def test_epochs_zero_makes_an_untrained_run(tmp_path, capsys):
         ([*LEARN, "--epochs", "2"], 2, "both say how long", "one of them"),
         (["learn", "/no/such/folder", "--size", "16", "--steps", "1"], 3, "/no/such/folder", ""),
         ([*LEARN[:-4], "--device", "cuda:7"], 5, "no device 'cuda:7'", "--device auto"),
-        (["measure", "/no/run", "--train", "digits", "--test", "digits"], 2, "is no run", "timm:NAME"),
+        (["measure", "/no/run", "--train", "digits", "--test", "digits"], 2, "is not a run", "timm:NAME"),
     ],
 )
 def test_errors_say_what_to_do(tmp_path, monkeypatch, capsys, words, code, cause, help):

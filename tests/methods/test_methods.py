@@ -177,7 +177,7 @@ def test_labels_are_for_labelled_baselines_alone(pictures, ready):
             assert labels_of(case.method, pictures) is None
     supervised = ready("supcon")
     supervised.plan.labels = None
-    with pytest.raises(DataError, match="these data have none"):
+    with pytest.raises(DataError, match="data set has none"):
         supervised.plan.with_labels(supervised.method, supervised.views)
 
 
