@@ -18,7 +18,7 @@ __all__ = ["EvaluationView", "central_view", "evaluation_view"]
 
 
 def central_view(images: Images, size: int, normalise: Normalise | None = None) -> Float[Tensor, "batch channel *size"]:
-    """The view without chance: of an image the central square, of a clip the central square of every frame, of a sound the central window.
+    """The deterministic view: central square of an image, central square of every frame of a clip, central window of a sound.
 
     Args:
         images: a batch.
@@ -79,7 +79,7 @@ class EvaluationView:
 
 
 def evaluation_view(source: Source, representation: "Representation | int") -> EvaluationView:
-    """What a representation is given of a source in every evaluation.
+    """The input of a representation for a source in every evaluation.
 
     Args:
         source: the data set.

@@ -23,7 +23,7 @@ class _Maps(NamedTuple):
 
 @runtime_checkable
 class World(Protocol):
-    """What the ground truth is made from: the scenes of some rows, and the side of the images in pixels."""
+    """Input of the ground truth: the scenes of some rows, and the side of the images in pixels."""
 
     size: int
 
