@@ -125,7 +125,7 @@ def test_epochs_zero_makes_an_untrained_run(tmp_path, capsys):
         ([*LEARN, "--method", "simcrl"], 2, "no method 'simcrl'", "simclr"),
         ([*LEARN, "--backbone", "resnet_tny"], 2, "no backbone 'resnet_tny'", "resnet_tiny"),
         (["learn", "world:shaps?size=16", "--steps", "1", "--size", "16"], 2, "shaps", "shapes"),
-        ([*LEARN, "--epochs", "2"], 2, "both say how long", "one of them"),
+        ([*LEARN, "--epochs", "2"], 2, "both set the duration", "one of them"),
         (["learn", "/no/such/folder", "--size", "16", "--steps", "1"], 3, "/no/such/folder", ""),
         ([*LEARN[:-4], "--device", "cuda:7"], 5, "no device 'cuda:7'", "--device auto"),
         (["measure", "/no/run", "--train", "digits", "--test", "digits"], 2, "is not a run", "timm:NAME"),
@@ -228,7 +228,7 @@ def test_a_model_from_elsewhere_has_no_data_of_its_own(run, capsys):
     shutil.move(run / "config.json", run / "config.kept")
     assert main(["explain", "maximise", str(run), "unit:stages.3/1", "--writing", "phase"]) == 2
     shutil.move(run / "config.kept", run / "config.json")
-    assert "trained on is not known" in capsys.readouterr().err
+    assert "The training data of" in capsys.readouterr().err
 
 
 def test_explain_inverts_and_maximises(run, capsys, tmp_path):

@@ -154,7 +154,7 @@ def test_networks_stand_beside_each_other() -> None:
         return EvaluationResult({"knn": {"top1": Score(value, value, value)}}, floors)
 
     page = Page(Comparison({EVIL: one(0.8), "b": one(0.6)})._repr_html_())
-    assert page.cells[1] == ["score", EVIL, "b", f"floor: untrained, of {EVIL}", "floor: untrained, of b", "floor: pixels"]
+    assert page.cells[1] == ["score", EVIL, "b", f"baseline: untrained, of {EVIL}", "baseline: untrained, of b", "baseline: pixels"]
     assert page.cells[2] == ["k-NN top-1", "0.800", "0.600", "0.400 ± 0.500", "0.300 ± 0.500", "0.300"]
     assert len(page.pictures) == 1
 
@@ -194,15 +194,15 @@ def test_discoveries_show_themselves() -> None:
     page = Page(
         ObjectRegions((EVIL, "b"), ((8, 8),) * 2, ((8, 8),) * 2, ([Region(mask, 0.5)], []), (grey, grey), {"data": EVIL})._repr_html_()
     )
-    assert page.words.startswith("Regions foundregions 1 · pictures 2 · data")
+    assert page.words.startswith("Object regionsregions 1 · images 2 · data")
     assert page.cells[2:] == [[EVIL, "1", "4", "2", "8", "6", "0.500"]]
     nothing = Page(ObjectRegions((EVIL,), ((8, 8),), ((8, 8),), ([],), (grey,))._repr_html_())
-    assert nothing.words.startswith("Regions foundregions 0 · pictures 1")
+    assert nothing.words.startswith("Object regionsregions 0 · images 1")
 
     maps = (np.array([[0, 1], [1, 1]]), np.array([[0, 0], [0, 0]]))
     page = Page(SegmentationResult((EVIL, "b"), ((8, 8),) * 2, ((8, 8),) * 2, maps, 2, (grey, grey), {"data": EVIL}, "parts")._repr_html_())
     assert page.words.startswith(f"2 partsdata {EVIL}")
-    assert page.cells[2:] == [["ground", "0", "0.625", "2"], ["", "1", "0.375", "1"], ["", "2", "0.000", "0"]]
+    assert page.cells[2:] == [["background", "0", "0.625", "2"], ["", "1", "0.375", "1"], ["", "2", "0.000", "0"]]
 
     cluster = Cluster(2, 0.25, (1, 0), (), (), EVIL, 0.5)
     near = np.array([0.5, 0.75])

@@ -35,7 +35,7 @@ def test_images_are_read_from_files_and_from_rows(tmp_path: Path) -> None:
     ("asked", "words"),
     [
         (["world:shapes?count=5&size=16#7"], "row 7"),
-        (["world:shapes?count=5&size=16#x"], "no row"),
+        (["world:shapes?count=5&size=16#x"], "not a row"),
         ([], "No image"),
     ],
 )

@@ -1,1 +1,1 @@
-"""What a user asks for, carried out: train, evaluate, explain, discover."""
+"""Workflows: training, evaluation, discovery and explanation from data set names and run folders."""

@@ -1,4 +1,4 @@
-"""Objects, scored by CorLoc."""
+"""Object discovery, scored by CorLoc."""
 
 from functools import partial
 
@@ -10,8 +10,8 @@ from selfsight.workflows.discover.discovery import Discovery, Judged
 __all__ = ["BOXES"]
 
 
-def _boxes(found: ObjectRegions, source: Source) -> Judged:
-    score = score_boxes(partial(found.boxes, read=True), source)
+def _boxes(regions: ObjectRegions, source: Source) -> Judged:
+    score = score_boxes(partial(regions.boxes, read=True), source)
     return {"CorLoc": score} if score else {}
 
 

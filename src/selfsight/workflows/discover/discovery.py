@@ -1,4 +1,4 @@
-"""What a discovery consists of."""
+"""A discovery: a search and its scores."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from selfsight.measure.results import Score
 __all__ = ["Discovery", "Judged"]
 
 Judged = dict[str, Score]
-"""Scores by measure."""
+"""Scores by metric."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class Discovery:
     """How something is found and scored.
 
     Attributes:
-        find: from representation, source and method to the result.
-        judge: scores of a result; empty where the truth is not known.
+        find: function from representation, source and method to a result.
+        judge: scores of a result; empty without annotations.
         fixed: options that baselines take from the result, such as its number of clusters.
-        score_only: ``find`` and ``judge`` at once for a baseline, where that is less work.
+        score_only: ``find`` and ``judge`` in one step for a baseline, where that is cheaper.
     """
 
     find: Callable[..., Any]
@@ -31,13 +31,13 @@ class Discovery:
     score_only: Callable[..., Judged] | None = None
 
     def baseline(self, phi: Representation, source: Source, method: str, **options: Any) -> Judged:
-        """Scores of another representation, or of a method that uses none.
+        """Scores of another representation, or of a method that needs none.
 
         Args:
             phi: the representation.
             source: the data set.
             method: a name from the registry of the discovery's methods.
-            options: of ``find``.
+            options: options of ``find``.
         """
         if self.score_only is not None:
             return self.score_only(phi, source, method, **options)

@@ -1,4 +1,4 @@
-"""Clusters of whole images, near-duplicates, and images that are worth a label."""
+"""Clusters of whole images, near-duplicates, and images for labelling."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ __all__ = ["CLUSTERS", "DUPLICATES", "SELECTION"]
 
 
 def _agreement(labels: np.ndarray, source: Source) -> Judged:
-    """Of clusters with classes, over the pictures whose class is known."""
+    """Agreement of clusters with classes, over the images with a known class."""
     truth = source.truth(np.arange(len(source))).labels
     known = None if truth is None else truth >= 0
     if truth is None or known is None or not known.any():
@@ -30,9 +30,9 @@ def _agreement(labels: np.ndarray, source: Source) -> Judged:
 
 
 def _named(phi: Representation, source: Source, method: str, **options: Any) -> ClusteringResult:
-    """Clusters, called by their commonest class where classes are known."""
-    found, truth = find_clusters(phi, source, method, **options), source.truth(np.arange(len(source)))
-    return found if truth.labels is None or not truth.classes else found.with_class_names(truth.labels, truth.classes)
+    """Clusters, named by their most frequent class if classes are known."""
+    result, truth = find_clusters(phi, source, method, **options), source.truth(np.arange(len(source)))
+    return result if truth.labels is None or not truth.classes else result.with_class_names(truth.labels, truth.classes)
 
 
 def _selection(
@@ -45,29 +45,29 @@ def _selection(
     banks: Path | None = None,
     **options: Any,
 ) -> Selection:
-    """Of so many clusters, so many pictures.
+    """Select ``count`` images for labelling from ``classes`` clusters.
 
     Raises:
-        UsageError: none are asked for, or there are too few pictures for clusters.
+        UsageError: ``count`` is below 1, or there are too few images for clusters.
     """
     if count < 1:
-        raise UsageError(f"A selection of {count} pictures holds none.", "Give 1 or more: --count 30")
+        raise UsageError(f"A selection of {count} images is empty.", "Use 1 or more: --count 30")
     vectors = image_vectors(phi, source, method, banks)
-    found = find_clusters(phi, source, method, count=classes, vectors=vectors, **options)
-    chosen = tuple(select_for_labelling(vectors, found.labels, found.nearness, found.duplicates(), count))
-    return Selection(found.names, chosen, found.labels, thumbnails(source, np.array([row for row, _ in chosen])), found.facts)
+    result = find_clusters(phi, source, method, count=classes, vectors=vectors, **options)
+    chosen = tuple(select_for_labelling(vectors, result.labels, result.nearness, result.duplicates(), count))
+    return Selection(result.names, chosen, result.labels, thumbnails(source, np.array([row for row, _ in chosen])), result.facts)
 
 
-def _unscored(found: object, source: Source) -> Judged:  # noqa: ARG001
+def _unscored(result: object, source: Source) -> Judged:  # noqa: ARG001
     return {}
 
 
-def _scores(found: ClusteringResult, source: Source) -> Judged:
-    return _agreement(found.labels, source)
+def _scores(result: ClusteringResult, source: Source) -> Judged:
+    return _agreement(result.labels, source)
 
 
-def _count(found: ClusteringResult) -> dict[str, int]:
-    return {"count": len(found.clusters)}
+def _count(result: ClusteringResult) -> dict[str, int]:
+    return {"count": len(result.clusters)}
 
 
 def _labels_scored(phi: Representation, source: Source, method: str, **options: Any) -> Judged:

@@ -1,4 +1,4 @@
-"""Discoveries beside baselines: the untrained network, colours and pixels alone, the centre of the image."""
+"""Discoveries with baselines: the untrained network, methods without a representation, the image centre."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,11 +16,11 @@ from selfsight.workflows.discover.table import DISCOVERIES
 __all__ = ["discover", "method_registry"]
 
 Table = dict[str, dict[str, Score]]
-"""By measure, then by method: the method first, then its baselines."""
+"""Scores by metric, then by method: the method first, then its baselines."""
 
 
 SHARED_OPTIONS = ("feature_spec", "classes", "parts", "within", "count", "seed")
-"""Options of a method that its baselines take too."""
+"""Options of a method that also apply to its baselines."""
 
 
 def _without_caches(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def method_registry(what: str) -> Registry[Any]:
     """The registry of the methods of a discovery.
 
     Raises:
-        UsageError: there is no such discovery.
+        UsageError: the discovery does not exist.
     """
     choices = DISCOVERIES.resolve(what).choices
     assert choices is not None
@@ -48,53 +48,55 @@ def discover(
     progress: ProgressCallback = no_progress,
     **options: Any,
 ) -> tuple[Any, Table]:
-    """Find something in a data set's pictures, and score it beside its floors where the truth is known.
+    """Find something in the images of a data set, and score it next to baselines if annotations exist.
 
     Args:
-        phi, source: what looks, and at what.
-        what: a name of ``DISCOVERIES``: boxes (``discover.found.find_objects``), segments (``segment.segment_images``; as many classes as
-            classes are known, else 10), parts (``parts.find_parts``), clusters (``clusters.find_clusters``), duplicates
-            (``labelling.find_duplicates``) or selection (``count`` pictures worth a label, by ``classes`` clusters).
-        method, floors: how, each has a default; judge the untrained network and what needs no network too.
-        progress: called with how far it is.
-        options: of the function that finds. What is in ``cache`` is of the representation alone, not of its floors.
+        phi: the representation.
+        source: the data set.
+        what: a name in ``DISCOVERIES``: boxes (``objects.object_regions.find_objects``), segments (``segments.segment.segment_images``; with the
+            number of known classes, otherwise 10), parts (``parts.parts.find_parts``), clusters (``images.clusters.find_clusters``), duplicates
+            (``images.duplicates.find_duplicates``) or selection (``count`` images for labelling, from ``classes`` clusters).
+        method: name of the method; None: the default.
+        floors: also score the untrained network and methods without a representation.
+        progress: called with a line per step.
+        options: options of the search; a ``cache`` is used for the representation only, not for baselines.
 
     Returns:
-        What was found; scores by measure, then by who is judged: the method under its own name, ``untrained`` with the same method (the
-        stronger of its plain forms, the mean of three seeds), and what is blind.
+        The result, and scores by metric and then by method: the method itself, ``untrained`` with the same method (the best form, the mean
+        of three seeds), and methods without a representation.
 
     Raises:
-        UsageError: there is no such discovery or method.
+        UsageError: the discovery or method does not exist.
     """
-    kind, methods = DISCOVERIES.load(what), method_registry(what)
+    discovery, methods = DISCOVERIES.load(what), method_registry(what)
     method = method or methods.default
     entry = methods.resolve(method)
-    found = kind.find(phi, source, method, progress=progress, **options)
-    judged = kind.judge(found, source)
-    every = {method: judged}
-    if judged and floors:
-        options = _without_caches(options) | dict(kind.fixed(found))
+    result = discovery.find(phi, source, method, progress=progress, **options)
+    scores = discovery.judge(result, source)
+    by_method = {method: scores}
+    if scores and floors:
+        options = _without_caches(options) | dict(discovery.fixed(result))
         if not entry.model_free:
-            every["untrained"] = _untrained(phi, source, partial(kind.baseline, source=source, method=method, **options), progress)
-        look = {name: value for name, value in options.items() if name in SHARED_OPTIONS}
-        every |= {name: kind.baseline(phi, source, name, **look) for name in methods.baselines() if name != method}
-    return found, {name: {who: some[name] for who, some in every.items() if name in some} for name in judged}
+            by_method["untrained"] = _untrained(phi, source, partial(discovery.baseline, source=source, method=method, **options), progress)
+        shared = {name: value for name, value in options.items() if name in SHARED_OPTIONS}
+        by_method |= {name: discovery.baseline(phi, source, name, **shared) for name in methods.baselines() if name != method}
+    return result, {name: {method: each[name] for method, each in by_method.items() if name in each} for name in scores}
 
 
-def _untrained(phi: Representation, source: Source, judged: Callable[[Representation], Judged], progress: ProgressCallback) -> Judged:
-    """Of each score the strongest plain form of the untrained network: the mean over its seeds, from the lowest bound to the highest."""
+def _untrained(phi: Representation, source: Source, score: Callable[[Representation], Judged], progress: ProgressCallback) -> Judged:
+    """Scores of the untrained network: for each metric the best form, the mean over seeds with the lowest and highest bound."""
     if not phi.spec:
-        progress(f"floor: {phi.name} cannot be built again without its weights")
+        progress(f"baseline: {phi.name} cannot be rebuilt without its weights")
         return {}
     forms: dict[str, list[Judged]] = {}
     for form, seed, network in untrained_networks(phi, source):
         progress(f"floor: untrained, {form}, seed {seed}")
-        forms.setdefault(form, []).append(judged(network()))
+        forms.setdefault(form, []).append(score(network()))
     names = next(iter(forms.values()))[0]
-    return {name: _strongest([[one[name] for one in seeds] for seeds in forms.values()]) for name in names}
+    return {name: _strongest([[each[name] for each in seeds] for seeds in forms.values()]) for name in names}
 
 
 def _strongest(forms: list[list[Score]]) -> Score:
-    """Of the form with the highest mean over seeds: that mean, from the lowest bound to the highest."""
-    seeds = max(forms, key=lambda some: sum(score.value for score in some))
-    return Score(sum(one.value for one in seeds) / len(seeds), min(one.low for one in seeds), max(one.high for one in seeds))
+    """The form with the highest mean over seeds: that mean, the lowest and the highest bound."""
+    seeds = max(forms, key=lambda scores: sum(score.value for score in scores))
+    return Score(sum(score.value for score in seeds) / len(seeds), min(score.low for score in seeds), max(score.high for score in seeds))

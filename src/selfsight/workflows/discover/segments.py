@@ -1,4 +1,4 @@
-"""Segments of the whole data set and parts of objects, scored by their overlap with true masks or keypoints."""
+"""Segmentation of a data set and object parts, scored by overlap with annotated masks or by keypoints."""
 
 from typing import Any
 
@@ -16,8 +16,8 @@ from selfsight.workflows.discover.discovery import Discovery, Judged
 __all__ = ["PARTS", "SEGMENTS"]
 
 
-def _segments(found: SegmentationResult, source: Source) -> Judged:
-    score = score_segments(found.at, source, found.classes, found.read)
+def _segments(result: SegmentationResult, source: Source) -> Judged:
+    score = score_segments(result.at, source, result.classes, result.read)
     return {"mean IoU": score} if score else {}
 
 
@@ -26,8 +26,8 @@ def _segmented(phi: Representation, source: Source, method: str, *, classes: int
     return segment_images(phi, source, method, classes=classes, **options)
 
 
-def _parts(found: SegmentationResult, source: Source) -> Judged:
-    scores = score_parts(found.at, source, found.classes, found.read)
+def _parts(result: SegmentationResult, source: Source) -> Judged:
+    scores = score_parts(result.at, source, result.classes, result.read)
     return {name.upper(): score for name, score in scores.items()} if scores else {}
 
 

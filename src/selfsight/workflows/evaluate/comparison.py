@@ -1,4 +1,4 @@
-"""Several networks by the same measures: one table, one picture, one file."""
+"""Comparison of several networks by the same scores: one table, one figure, one file."""
 
 import json
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from selfsight.workflows.evaluate.tables import kind_of, score_name, words_of
 __all__ = ["Comparison", "comparison_figure", "comparison_table", "main_scores"]
 
 COLUMNS = 8
-"""So many scores are all shown; of more, the main ones of each probe."""
+"""Up to this number of scores all are shown; above it, the main ones of each probe."""
 MAIN = {
     "cluster": ("acc", "ami"),
     "geometry": ("effective_rank",),
@@ -32,39 +32,39 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found of several networks.
+    """Results of several networks.
 
     Attributes:
-        found: what each examination found, by the network's name.
-        about: what they were measured on, and what each network is.
+        found: results by the network's name.
+        about: the data, and a description of each network.
     """
 
     found: Mapping[str, EvaluationResult]
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Scores and floors by run, with the protocol of each probe; what ``--json`` prints and ``comparison.json`` holds."""
+        """Scores and baselines by run, with the protocol of each probe; what ``--json`` prints and ``comparison.json`` contains."""
         runs = {name: found.to_json() for name, found in self.found.items()}
-        words = [found["protocol"] for found in runs.values()]
-        protocol = {probe: told for each in words[::-1] for probe, told in each.items()}
+        protocols = [found["protocol"] for found in runs.values()]
+        protocol = {probe: text for each in protocols[::-1] for probe, text in each.items()}
         return {**self.about, "protocol": protocol, "runs": {name: _without(found, "protocol") for name, found in runs.items()}}
 
     def save(self, folder: Path) -> list[Path]:
-        """Write ``comparison.json`` and ``comparison.png``; return their paths."""
+        """Write ``comparison.json`` and ``comparison.png``; returns their paths."""
         folder.mkdir(parents=True, exist_ok=True)
-        plain, paths = self.to_json(), [folder / "comparison.json", folder / "comparison.png"]
-        paths[0].write_text(json.dumps(plain, indent=1) + "\n")
-        paths[1].write_bytes(comparison_figure(plain))
+        content, paths = self.to_json(), [folder / "comparison.json", folder / "comparison.png"]
+        paths[0].write_text(json.dumps(content, indent=1) + "\n")
+        paths[1].write_bytes(comparison_figure(content))
         return paths
 
     def _repr_html_(self) -> str:
-        plain = self.to_json()
-        pairs = main_scores(plain)
-        networks = {name: run["scores"] for name, run in plain["runs"].items()}
-        floors = {f"floor: {words}": found for words, found in _floors(plain, pairs).items()}
+        content = self.to_json()
+        pairs = main_scores(content)
+        networks = {name: run["scores"] for name, run in content["runs"].items()}
+        floors = {f"baseline: {name}": found for name, found in _baselines(content, pairs).items()}
         rows = [(score_name(*pair), *(_cell(found, pair) for found in (networks | floors).values())) for pair in pairs]
-        told = table(("score", *networks, *floors), rows)
-        return panel("Networks by the same measures, with 95 % intervals", told, inlined(comparison_figure(plain), "a bar a network"))
+        comparison = table(("score", *networks, *floors), rows)
+        return panel("Comparison of networks, with 95 % intervals", comparison, inlined(comparison_figure(content), "a bar per network"))
 
 
 def _cell(table: Mapping[str, Any], pair: Pair) -> str | None:
@@ -80,74 +80,74 @@ def _value(table: Mapping[str, Any], pair: Pair) -> dict[str, float] | None:
     return table.get(pair[0], {}).get(pair[1])
 
 
-def main_scores(plain: Mapping[str, Any]) -> list[Pair]:
-    """The scores that stand in the table: all if they are few, else the main ones of each probe (the last layer's, of ``layers``)."""
+def main_scores(content: Mapping[str, Any]) -> list[Pair]:
+    """Scores in the table: all if there are few, otherwise the main ones of each probe (of ``layers`` the last layer's)."""
     names: dict[str, dict[str, None]] = {}
-    for run in plain["runs"].values():
+    for run in content["runs"].values():
         for probe, scores in run["scores"].items():
             names.setdefault(probe, {}).update(dict.fromkeys(scores))
-    every = [(probe, name) for probe, scores in names.items() for name in scores]
-    if len(every) <= COLUMNS:
-        return every
-    chosen = []
+    all_scores = [(probe, name) for probe, scores in names.items() for name in scores]
+    if len(all_scores) <= COLUMNS:
+        return all_scores
+    selected = []
     for probe, scores in names.items():
         if probe in ANALYSES:
             main = ANALYSES.load(probe).main(list(scores))
         else:
             main = list(scores)[-1:] if probe == "layers" else [name for name in MAIN.get(probe, tuple(scores)) if name in scores]
-        chosen += [(probe, name) for name in main]
-    return chosen
+        selected += [(probe, name) for name in main]
+    return selected
 
 
-def _floors(plain: Mapping[str, Any], pairs: list[Pair]) -> dict[str, Mapping[str, Any]]:
-    """Tables of floors by their words; networks whose floors are the same share a row."""
-    found: dict[str, Mapping[str, Any]] = {}
+def _baselines(content: Mapping[str, Any], pairs: list[Pair]) -> dict[str, Mapping[str, Any]]:
+    """Scores of baselines by label; networks with the same baseline share a row."""
+    baselines: dict[str, Mapping[str, Any]] = {}
     for floor in ("untrained", "pixels"):
         groups: list[tuple[list[str], Mapping[str, Any]]] = []
-        for name, run in plain["runs"].items():
+        for name, run in content["runs"].items():
             table = run["floors"].get(floor, {})
-            shown = [_value(table, pair) for pair in pairs]
-            same = next((group for group in groups if [_value(group[1], pair) for pair in pairs] == shown), None)
-            if same is not None:
-                same[0].append(name)
-            elif any(shown):
+            values = [_value(table, pair) for pair in pairs]
+            existing = next((group for group in groups if [_value(group[1], pair) for pair in pairs] == values), None)
+            if existing is not None:
+                existing[0].append(name)
+            elif any(values):
                 groups.append(([name], table))
         for members, table in groups:
-            words = floor if len(groups) == 1 else f"{floor}, of {', '.join(members)}"
-            found[words] = table
-    return found
+            label = floor if len(groups) == 1 else f"{floor}, of {', '.join(members)}"
+            baselines[label] = table
+    return baselines
 
 
-def comparison_table(plain: Mapping[str, Any]) -> None:
-    """Print a row a network, a column a score, and the floors below."""
-    pairs = main_scores(plain)
-    table = Table(title="scores, with 95 % bootstrap intervals, and their floors below", title_justify="left")
+def comparison_table(content: Mapping[str, Any]) -> None:
+    """Print a row per network and a column per score, with baselines below."""
+    pairs = main_scores(content)
+    table = Table(title="scores, with 95 % bootstrap intervals, and baselines below", title_justify="left")
     table.add_column("", no_wrap=True)
     for pair in pairs:
         table.add_column(score_name(*pair).replace("/", "\n"), justify="right")
-    rows = {name: run["scores"] for name, run in plain["runs"].items()}
-    for number, part in enumerate((rows, _floors(plain, pairs))):
+    rows = {name: run["scores"] for name, run in content["runs"].items()}
+    for number, part in enumerate((rows, _baselines(content, pairs))):
         if number:
             table.add_section()
         for name, scores in part.items():
-            shown = [words_of(_value(scores, pair), kind_of(*pair)) for pair in pairs]
-            table.add_row(name, *shown, style="dim" if number else "")
-    width = 4 + max(map(len, [*rows, *_floors(plain, pairs)])) + sum(max(14, 3 + len(score_name(*pair)) // 2) for pair in pairs)
+            cells = [words_of(_value(scores, pair), kind_of(*pair)) for pair in pairs]
+            table.add_row(name, *cells, style="dim" if number else "")
+    width = 4 + max(map(len, [*rows, *_baselines(content, pairs)])) + sum(max(14, 3 + len(score_name(*pair)) // 2) for pair in pairs)
     console = Console(width=max(Console().width, width))
     console.print(table)
-    several = len(
-        {pair for run in plain["runs"].values() for probe, scores in run["scores"].items() for pair in ((probe, n) for n in scores)}
+    total = len(
+        {pair for run in content["runs"].values() for probe, scores in run["scores"].items() for pair in ((probe, n) for n in scores)}
     )
-    if several > len(pairs):
-        console.print(f"[dim]{len(pairs)} of {several} scores; all are in the JSON[/dim]", highlight=False)
+    if total > len(pairs):
+        console.print(f"[dim]{len(pairs)} of {total} scores; all are in the JSON[/dim]", highlight=False)
 
 
-def comparison_figure(plain: Mapping[str, Any]) -> bytes:
-    """A panel a score, a bar a network with its interval; its untrained twin is a black stroke, raw pixels a dotted line. PNG."""
+def comparison_figure(content: Mapping[str, Any]) -> bytes:
+    """A panel per score with a bar and an interval per network; a black mark is its untrained baseline, a dotted line raw pixels. PNG."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    pairs, runs = main_scores(plain), plain["runs"]
+    pairs, runs = main_scores(content), content["runs"]
     columns = min(len(pairs), 3)
     lines = -(-len(pairs) // columns)
     longest = max(map(len, runs))
@@ -159,23 +159,23 @@ def comparison_figure(plain: Mapping[str, Any]) -> bytes:
         _panel(axes, runs, pair)
     for axes in grid[len(pairs) :]:
         axes.set_visible(False)
-    keys = [Line2D([], [], color="black", marker="|", linestyle="", markersize=11, markeredgewidth=2, label="untrained")]
-    keys += [Line2D([], [], color="black", linestyle=":", label="pixels")]
+    handles = [Line2D([], [], color="black", marker="|", linestyle="", markersize=11, markeredgewidth=2, label="untrained")]
+    handles += [Line2D([], [], color="black", linestyle=":", label="pixels")]
     if any(run["floors"] for run in runs.values()):
-        figure.legend(handles=keys, loc="outside upper right", ncols=2, frameon=False, fontsize=9)
+        figure.legend(handles=handles, loc="outside upper right", ncols=2, frameon=False, fontsize=9)
     return png_of(figure)
 
 
 def _panel(axes: Any, runs: Mapping[str, Any], pair: Pair) -> None:
     factor = 100 if kind_of(*pair) == "share" else 1
-    for place, (_, run) in enumerate(runs.items()):
-        score, floor = _value(run["scores"], pair), _value(run["floors"].get("untrained", {}), pair)
+    for index, (_, run) in enumerate(runs.items()):
+        score, baseline = _value(run["scores"], pair), _value(run["floors"].get("untrained", {}), pair)
         if score is not None:
             value, low, high = (factor * score[part] for part in ("value", "low", "high"))
             whiskers = [[max(value - low, 0)], [max(high - value, 0)]]
-            axes.barh(place, value, 0.62, color=PALETTE[place % len(PALETTE)], xerr=whiskers, ecolor="#555555")
-        if floor is not None:
-            axes.plot(factor * floor["value"], place, "k|", markersize=15, markeredgewidth=2)
+            axes.barh(index, value, 0.62, color=PALETTE[index % len(PALETTE)], xerr=whiskers, ecolor="#555555")
+        if baseline is not None:
+            axes.plot(factor * baseline["value"], index, "k|", markersize=15, markeredgewidth=2)
     pixels = next((found for run in runs.values() if (found := _value(run["floors"].get("pixels", {}), pair))), None)
     if pixels is not None:
         axes.axvline(factor * pixels["value"], color="black", linestyle=":", linewidth=1)

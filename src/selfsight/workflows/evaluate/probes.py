@@ -1,4 +1,4 @@
-"""The examination: every probe, for the representation and for its floors."""
+"""Evaluation of a representation by probes and analyses, with baselines."""
 
 import hashlib
 import json
@@ -38,21 +38,21 @@ __all__ = ["EvaluationResult", "evaluate", "select_probes"]
 LOWER_IS_BETTER = {"alignment", "uniformity"}
 NETWORK_SEEDS = 2
 VERSION = 2
-"""Raised when a probe or a floor changes, so that cached floors are made again."""
+"""Incremented when a probe or a baseline changes, which invalidates cached baselines."""
 
 Table = dict[str, dict[str, Score]]
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What an examination found.
+    """Results of an evaluation.
 
     Attributes:
         scores: by probe, then by name.
-        floors: the same for ``untrained`` and ``pixels``, each the strongest of its plain forms.
-        forms: which form that was, by floor, probe and name.
-        protocol: words, by probe.
-        readouts: what was fitted, by probe.
+        floors: the same for the baselines ``untrained`` and ``pixels``, each the best of its forms.
+        forms: that form, by baseline, probe and name.
+        protocol: description by probe.
+        readouts: fitted models by probe.
     """
 
     scores: Table
@@ -62,13 +62,13 @@ class EvaluationResult:
     readouts: dict[str, Readout] = field(default_factory=dict)
 
     def only(self, probes: Sequence[str]) -> "EvaluationResult":
-        """What was found by some of the probes."""
+        """The results of some probes."""
 
-        def some(table: Mapping[str, Any]) -> dict[str, Any]:
+        def selected(table: Mapping[str, Any]) -> dict[str, Any]:
             return {probe: table[probe] for probe in probes if probe in table}
 
-        floors, forms = ({floor: some(table) for floor, table in every.items()} for every in (self.floors, self.forms))
-        return EvaluationResult(some(self.scores), floors, forms, some(self.protocol), some(self.readouts))
+        floors, forms = ({floor: selected(table) for floor, table in tables.items()} for tables in (self.floors, self.forms))
+        return EvaluationResult(selected(self.scores), floors, forms, selected(self.protocol), selected(self.readouts))
 
     def to_json(self) -> dict[str, Any]:
         """What ``--json`` prints."""
@@ -80,26 +80,28 @@ class EvaluationResult:
         }
 
     def _repr_html_(self) -> str:
-        floors = {"this network": self.scores, **self.floors}
+        columns = {"this network": self.scores, **self.floors}
         rows = [
-            (probe, name, *(_cell(every, probe, name) for every in floors.values())) for probe in self.scores for name in self.scores[probe]
+            (probe, name, *(_cell(column, probe, name) for column in columns.values()))
+            for probe in self.scores
+            for name in self.scores[probe]
         ]
-        words = [facts({f"{probe}:": told}) for probe, told in self.protocol.items()]
-        return panel("Scores beside their floors, with 95 % intervals", table(("probe", "score", *floors), rows), *words)
+        protocols = [facts({f"{probe}:": text}) for probe, text in self.protocol.items()]
+        return panel("Scores and baselines, with 95 % intervals", table(("probe", "score", *columns), rows), *protocols)
 
 
 def _plain(table: Table) -> dict[str, dict[str, dict[str, float]]]:
     return {probe: {name: score.to_json() for name, score in scores.items()} for probe, scores in table.items()}
 
 
-def _cell(every: Table, probe: str, name: str) -> str | None:
-    score = every.get(probe, {}).get(name)
+def _cell(table: Table, probe: str, name: str) -> str | None:
+    score = table.get(probe, {}).get(name)
     return None if score is None else interval(score.value, score.low, score.high)
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """A training and a test source, with what is known of them."""
+    """A training and a test source with their annotations."""
 
     train: Source
     test: Source
@@ -110,60 +112,65 @@ class _Parts:
 
     @property
     def annotated(self) -> bool:
-        """Whether labels or attributes are known of both."""
+        """Whether both have labels or common attributes."""
         return self.train_labels is not None or bool(set(self.truths[0].attributes) & set(self.truths[1].attributes))
 
-    def asked(self, others: Mapping[str, Representation], layers: Sequence[str], progress: Callable[[str], None]) -> AnalysisInput:
-        """What measures of networks are given."""
-        known = LabelPair(self.train_labels, self.test_labels, self.classes)
-        return AnalysisInput(self.train, self.test, known, others, tuple(layers), progress)
+    def analysis_input(self, others: Mapping[str, Representation], layers: Sequence[str], progress: Callable[[str], None]) -> AnalysisInput:
+        """The input of analyses."""
+        labels = LabelPair(self.train_labels, self.test_labels, self.classes)
+        return AnalysisInput(self.train, self.test, labels, others, tuple(layers), progress)
 
     def labelled(self, train: np.ndarray, test: np.ndarray, twins: tuple[np.ndarray, np.ndarray]) -> Features:
-        """Features with what is known of their samples."""
+        """Features with the annotations of their samples."""
         return Features(train, test, self.train_labels, self.test_labels, self.classes, twins, self.truths)
 
     def features(self, encoder: Encoder, size: int, device: torch.device | None = None) -> dict[str, Features]:
-        """Features of both parts by the encoder's names, with twins."""
-        fitted = extract_features(self.train, encoder, size=size, device=device)
-        judged = extract_features(self.test, encoder, size=size, device=device)
-        twins = self.twins(encoder, size, device)
-        return {name: self.labelled(fitted[name], judged[name], twins[name]) for name in fitted}
+        """Features of both parts by the encoder's names, with features of augmented pairs."""
+        train_features = extract_features(self.train, encoder, size=size, device=device)
+        test_features = extract_features(self.test, encoder, size=size, device=device)
+        pairs = self.twins(encoder, size, device)
+        return {name: self.labelled(train_features[name], test_features[name], pairs[name]) for name in train_features}
 
     def twins(self, encoder: Encoder, size: int, device: torch.device | None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Features of two random crops of some test pictures, the same crops for every encoder."""
+        """Features of two random crops of some test images, the same crops for every encoder."""
         rows = np.random.default_rng(0).permutation(len(self.test))[: ROWS // 2]
-        found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+        features: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
         for number, part in enumerate(np.array_split(np.sort(rows), max(len(rows) // 256, 1))):
-            pictures: Images = load_images(self.test, part)
-            recipe = ALIGNMENT_VIEWS[pictures.modality]
+            images: Images = load_images(self.test, part)
+            recipe = ALIGNMENT_VIEWS[images.modality]
             drawn = recipe.draw(len(part), Clock(seed=key(0, 0x7121), step=number), Frame(size, 1))
-            left, right = recipe.make(pictures, drawn).large
+            left, right = recipe.make(images, drawn).large
             with torch.inference_mode():
-                views = (left, right) if pictures.modality == "sound" else (left.clamp(0, 1), right.clamp(0, 1))
+                views = (left, right) if images.modality == "sound" else (left.clamp(0, 1), right.clamp(0, 1))
                 pair = [encoder(view.to(device) if device else view) for view in views]
             for name in pair[0]:
-                found.setdefault(name, []).append((pair[0][name].float().cpu().numpy(), pair[1][name].float().cpu().numpy()))
-        return {name: (np.concatenate([a for a, _ in rows]), np.concatenate([b for _, b in rows])) for name, rows in found.items()}
+                features.setdefault(name, []).append((pair[0][name].float().cpu().numpy(), pair[1][name].float().cpu().numpy()))
+        return {name: (np.concatenate([a for a, _ in rows]), np.concatenate([b for _, b in rows])) for name, rows in features.items()}
 
 
 def select_probes(names: Sequence[str] | None, *, labelled: bool, annotated: bool = False) -> tuple[str, ...]:
-    """The probes asked for, or all that the data allow; ``annotated``: attributes are known, if no labels.
+    """Check the requested probes, or select all that the data allow.
+
+    Args:
+        names: names of probes and analyses; None, empty or ``["all"]``: all probes.
+        labelled: whether the data have labels.
+        annotated: whether the data have labels or attributes.
 
     Raises:
-        UsageError: there is no such probe.
-        DataError: it needs labels and there are none.
+        UsageError: a probe does not exist.
+        DataError: a probe needs labels and there are none.
     """
-    known = frozenset(("labels", "labels or attributes") if labelled else ("labels or attributes",) if annotated else ())
+    available = frozenset(("labels", "labels or attributes") if labelled else ("labels or attributes",) if annotated else ())
     probes = {**PROBES, **LAYER_PROBES}
-    allowed = {name for name, entry in probes.items() if known.issuperset(entry.needs)}
+    allowed = {name for name, entry in probes.items() if available.issuperset(entry.needs)}
     if not names or list(names) == ["all"]:
         return tuple(name for name in PROBES if name in allowed)
     for name in names:
         look_up("probe", name, (*probes, *ANALYSES))
         if name in probes and name not in allowed:
-            (what,) = probes[name].needs
+            (needed,) = probes[name].needs
             raise DataError(
-                f"The probe {name} needs {what}, and the data have none.", "Measure geometry, or give labelled --train and --test."
+                f"The probe {name} needs {needed}, and the data have none.", "Use the probe geometry, or labelled --train and --test."
             )
     return tuple(names)
 
@@ -182,49 +189,51 @@ def evaluate(
     cache: Path | None = None,
     progress: Callable[[str], None] = no_progress,
 ) -> EvaluationResult:
-    """Measure a representation: fitted on one source, scored on another, beside its floors.
+    """Evaluate a representation with probes that are fitted on one source and scored on another, and with analyses; score baselines as well.
 
     Args:
         phi: the representation.
-        train, test: what probes are fitted on, and what they are scored on.
-        probes: names of ``PROBES``, ``LAYER_PROBES`` and ``ANALYSES``; all of ``PROBES`` that the data allow by default.
-        floors: measure the floors too.
+        train: source on which probes are fitted.
+        test: source on which they are scored.
+        probes: names in ``PROBES``, ``LAYER_PROBES`` and ``ANALYSES``; None: all of ``PROBES`` that the data allow.
+        floors: also score the baselines.
         bf16: extract features in bfloat16.
-        others: networks that this one is compared with, by name (``similarity``, ``stitching``).
-        layers: that ``ANALYSES`` look at; all that are worth looking at by default.
-        banks, cache: folders where the representation's banks and the floors are kept; without them nothing is.
-        progress: called with what is being done.
+        others: other networks by name, for comparison (``similarity``, ``stitching``).
+        layers: layers for ``ANALYSES``; empty: ``phi.layers``.
+        banks: folder of cached features; None: no cache.
+        cache: folder of cached baselines; None: no cache.
+        progress: called with a line per step.
     """
     parts = _parts(train, test)
     names = select_probes(probes, labelled=parts.train_labels is not None, annotated=parts.annotated)
-    whole, asked = [name for name in names if name in ANALYSES], parts.asked(others or {}, layers, progress)
-    for name in whole:
-        check_analysis(name, phi, asked)
+    analyses, inputs = [name for name in names if name in ANALYSES], parts.analysis_input(others or {}, layers, progress)
+    for name in analyses:
+        check_analysis(name, phi, inputs)
     names = tuple(name for name in names if name not in ANALYSES)
-    result = _result(_measured(phi, parts, names, bf16, banks, progress) | _of_networks(phi, asked, whole))
+    result = _result(_measured(phi, parts, names, bf16, banks, progress) | _of_networks(phi, inputs, analyses))
     if floors:
-        _add_floors(result, phi, parts, names, bf16, cache, progress)
-        _add_network_floors(result, phi, asked, whole, cache)
+        _add_baselines(result, phi, parts, names, bf16, cache, progress)
+        _add_analysis_baselines(result, phi, inputs, analyses, cache)
     return result
 
 
-def _of_networks(phi: Representation, asked: AnalysisInput, names: Sequence[str]) -> dict[str, Scores]:
-    found: dict[str, Scores] = {}
+def _of_networks(phi: Representation, inputs: AnalysisInput, names: Sequence[str]) -> dict[str, Scores]:
+    scores: dict[str, Scores] = {}
     for name in names:
-        asked.progress(f"measure {name}")
-        found[name] = ANALYSES.load(name).measure(phi, asked)
-    return found
+        inputs.progress(f"measure {name}")
+        scores[name] = ANALYSES.load(name).measure(phi, inputs)
+    return scores
 
 
-def _result(found: Mapping[str, Scores]) -> EvaluationResult:
+def _result(results: Mapping[str, Scores]) -> EvaluationResult:
     return EvaluationResult(
-        {name: scores.values for name, scores in found.items()},
-        protocol={name: scores.protocol for name, scores in found.items()},
-        readouts={name: scores.readout for name, scores in found.items() if scores.readout is not None},
+        {name: scores.values for name, scores in results.items()},
+        protocol={name: scores.protocol for name, scores in results.items()},
+        readouts={name: scores.readout for name, scores in results.items() if scores.readout is not None},
     )
 
 
-def _add_floors(
+def _add_baselines(
     result: EvaluationResult,
     phi: Representation,
     parts: _Parts,
@@ -233,38 +242,39 @@ def _add_floors(
     cache: Path | None,
     progress: Callable[[str], None],
 ) -> None:
-    """Floors of probes: the untrained network, and pixels."""
+    """Baselines of probes: the untrained network, and pixels."""
     for floor, forms in (("untrained", _untrained), ("pixels", _pixels)):
         has = [name for name in names if floor == "untrained" or name in PROBES]
         if has:
             progress(f"floor: {floor}")
-        file = _floor_file(cache, floor, parts.train, parts.test, parts.train_labels is not None, *_network(floor, phi, bf16))
+        file = _baseline_file(cache, floor, parts.train, parts.test, parts.train_labels is not None, *_network(floor, phi, bf16))
         result.floors[floor], result.forms[floor] = _cached(has, lambda missing, forms=forms: forms(phi, parts, missing, bf16), file)
 
 
-def _add_network_floors(
-    result: EvaluationResult, phi: Representation, asked: AnalysisInput, names: Sequence[str], cache: Path | None
+def _add_analysis_baselines(
+    result: EvaluationResult, phi: Representation, inputs: AnalysisInput, names: Sequence[str], cache: Path | None
 ) -> None:
-    """Floors of measures of networks: the mean of some untrained ones; what depends on other networks is not cached."""
+    """Baselines of analyses: the mean over untrained networks; results that depend on other networks are not cached."""
     form = "batch statistics estimated"
     for name in names:
-        asked.progress(f"floor: untrained, {name}")
+        inputs.progress(f"floor: untrained, {name}")
 
         def measure(missing: Sequence[str]) -> Forms:
-            return {form: [{one: untrained_analysis(one, phi, asked, seed).values for one in missing} for seed in range(NETWORK_SEEDS)]}
+            return {form: [{each: untrained_analysis(each, phi, inputs, seed).values for each in missing} for seed in range(NETWORK_SEEDS)]}
 
-        about = (asked.train, asked.test, asked.labels.train is not None, *_network("networks", phi, False), asked.layers)  # noqa: FBT003
-        file = None if asked.others else _floor_file(cache, "networks", *about)
+        key_parts = (inputs.train, inputs.test, inputs.labels.train is not None, *_network("networks", phi, False), inputs.layers)  # noqa: FBT003
+        file = None if inputs.others else _baseline_file(cache, "networks", *key_parts)
         table, forms = _cached([name], measure, file)
         result.floors["untrained"] |= table
         result.forms["untrained"] |= forms
 
 
 def _parts(train: Source, test: Source) -> _Parts:
-    """Both sources with their labels, where both have them."""
-    known, judged = train.truth(np.arange(len(train))), test.truth(np.arange(len(test)))
-    labelled = known.labels is not None and judged.labels is not None
-    return _Parts(train, test, known.labels if labelled else None, judged.labels if labelled else None, known.classes, (known, judged))
+    """Both sources, with labels if both have them."""
+    truths = train.truth(np.arange(len(train))), test.truth(np.arange(len(test)))
+    labelled = all(truth.labels is not None for truth in truths)
+    train_labels, test_labels = (truth.labels if labelled else None for truth in truths)
+    return _Parts(train, test, train_labels, test_labels, truths[0].classes, truths)
 
 
 def _measured(
@@ -275,40 +285,40 @@ def _measured(
     banks: Path | None = None,
     progress: Callable[[str], None] = no_progress,
 ) -> dict[str, Scores]:
-    """Every probe of a representation, on its output or inside it."""
+    """Scores of every probe, on the output or on layers of a representation."""
     if names:
         progress(f"features of {len(parts.train) + len(parts.test):,} images")
     features = _features(phi, parts, bf16, banks) if set(names) & set(PROBES) else None
-    found: dict[str, Scores] = {}
+    scores: dict[str, Scores] = {}
     for name in names:
         progress(f"probe {name}")
         if features is not None and name in PROBES:
-            found[name] = PROBES.load(name)(features)
+            scores[name] = PROBES.load(name)(features)
         else:
-            known = LabelPair(parts.train_labels, parts.test_labels, parts.classes)
-            found[name] = LAYER_PROBES.load(name)(phi, parts.train, parts.test, known, bf16=bf16, progress=progress)
-    return found
+            labels = LabelPair(parts.train_labels, parts.test_labels, parts.classes)
+            scores[name] = LAYER_PROBES.load(name)(phi, parts.train, parts.test, labels, bf16=bf16, progress=progress)
+    return scores
 
 
 def _features(phi: Representation, parts: _Parts, bf16: bool, banks: Path | None) -> Features:  # noqa: FBT001
-    """What a representation says of both parts, from its banks where they are kept."""
+    """Features of both parts, from cached banks if there is a folder."""
     encoder = make_encoder(phi, bf16=bf16)
     if banks is None:
         return parts.features(encoder, phi.size, phi.device)[OUTPUT]
-    fitted, judged = (get_bank(phi, source, banks, bf16=bf16) for source in (parts.train, parts.test))
-    twins = parts.twins(encoder, phi.size, phi.device)[OUTPUT]
-    return parts.labelled(fitted.pooled(), judged.pooled(), twins)
+    train_bank, test_bank = (get_bank(phi, source, banks, bf16=bf16) for source in (parts.train, parts.test))
+    pairs = parts.twins(encoder, phi.size, phi.device)[OUTPUT]
+    return parts.labelled(train_bank.pooled(), test_bank.pooled(), pairs)
 
 
 Forms = dict[str, list[dict[str, dict[str, Score]]]]
-"""For each plain form, the scores of each seed."""
+"""Scores of each seed, by form of the baseline."""
 
 
 def _untrained(phi: Representation, parts: _Parts, names: Sequence[str], bf16: bool) -> Forms:  # noqa: FBT001
     forms: Forms = {}
     for form, _, network in untrained_networks(phi, parts.train):
-        found = _measured(network(), parts, names, bf16)
-        forms.setdefault(form, []).append({name: scores.values for name, scores in found.items()})
+        results = _measured(network(), parts, names, bf16)
+        forms.setdefault(form, []).append({name: scores.values for name, scores in results.items()})
     return forms
 
 
@@ -320,42 +330,42 @@ def _pixels(phi: Representation, parts: _Parts, names: Sequence[str], bf16: bool
 
 
 def _strongest(forms: Forms) -> tuple[Table, dict[str, dict[str, str]]]:
-    """For each score the best form: the mean over its seeds, from the lowest bound to the highest."""
+    """For each score the best form: the mean over its seeds, with the lowest and the highest bound."""
     table: Table = {}
-    which: dict[str, dict[str, str]] = {}
+    chosen: dict[str, dict[str, str]] = {}
     first = next(iter(forms.values()))[0]
     for probe, scores in first.items():
         for name in scores:
             means = {form: float(np.mean([seed[probe][name].value for seed in seeds])) for form, seeds in forms.items()}
-            pick = (min if name in LOWER_IS_BETTER else max)(means, key=lambda form: means[form])
-            seeds = [seed[probe][name] for seed in forms[pick]]
-            score = Score(means[pick], min(seed.low for seed in seeds), max(seed.high for seed in seeds))
+            best = (min if name in LOWER_IS_BETTER else max)(means, key=lambda form: means[form])
+            seeds = [seed[probe][name] for seed in forms[best]]
+            score = Score(means[best], min(seed.low for seed in seeds), max(seed.high for seed in seeds))
             table.setdefault(probe, {})[name] = score
             count = f", mean of {len(seeds)} seeds" if len(seeds) > 1 else ""
-            which.setdefault(probe, {})[name] = f"{pick}{count}"
-    return table, which
+            chosen.setdefault(probe, {})[name] = f"{best}{count}"
+    return table, chosen
 
 
 def _network(floor: str, phi: Representation, bf16: bool) -> tuple[object, ...]:  # noqa: FBT001
-    """What a floor depends on beside the data."""
+    """What a baseline depends on besides the data."""
     return () if floor == "pixels" else (phi.spec, phi.size, phi.mean, phi.std, bf16)
 
 
-def _floor_file(cache: Path | None, floor: str, train: Source, test: Source, *more: object) -> Path | None:
-    about = (VERSION, floor, train.fingerprint, test.fingerprint, *more)
-    return cache / f"{hashlib.sha256(repr(about).encode()).hexdigest()[:20]}.json" if cache else None
+def _baseline_file(cache: Path | None, floor: str, train: Source, test: Source, *extra: object) -> Path | None:
+    key_parts = (VERSION, floor, train.fingerprint, test.fingerprint, *extra)
+    return cache / f"{hashlib.sha256(repr(key_parts).encode()).hexdigest()[:20]}.json" if cache else None
 
 
 def _cached(names: Sequence[str], measure: Callable[[Sequence[str]], Forms], file: Path | None) -> tuple[Table, dict[str, dict[str, str]]]:
-    """A floor from the cache, with the probes that it lacks measured and added."""
+    """A baseline from the cache; missing probes are measured and added."""
     saved: Mapping[str, Any] = json.loads(file.read_text()) if file and file.is_file() else {"scores": {}, "forms": {}}
     missing = [name for name in names if name not in saved["scores"]]
     table = {probe: {name: Score(**score) for name, score in scores.items()} for probe, scores in saved["scores"].items()}
-    which = dict(saved["forms"])
+    chosen = dict(saved["forms"])
     if missing:
         fresh, forms = _strongest(measure(missing))
-        table, which = table | fresh, which | forms
+        table, chosen = table | fresh, chosen | forms
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps({"scores": _plain(table), "forms": which}))
-    return {name: table[name] for name in names}, {name: which[name] for name in names}
+            file.write_text(json.dumps({"scores": _plain(table), "forms": chosen}))
+    return {name: table[name] for name in names}, {name: chosen[name] for name in names}

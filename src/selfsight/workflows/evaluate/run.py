@@ -1,4 +1,4 @@
-"""Measuring runs and models: scores beside their floors, kept in files, of one network or of several beside each other."""
+"""Evaluation of runs and models with baselines, saved to files; one network, or several in comparison."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -32,40 +32,43 @@ def evaluate_representation(
     seed: int = 0,
     **more: Any,
 ) -> EvaluationResult:
-    """Scores of a representation beside their floors, kept under ``path/measures``.
+    """Scores of a representation with baselines, saved under ``path/measures``.
 
-    ``scores.json`` holds those of probes; each measure of the network has a ``NAME.json`` and a ``NAME.png`` of its own.
+    ``scores.json`` holds those of probes; each analysis has its own ``NAME.json`` and ``NAME.png``.
 
     Args:
         phi: the representation.
         path: the run's folder.
-        train, test: sources, or names of data sets.
-        truth: what is known of the test pictures beside their labels, such as a folder of masks.
-        train_truth: the same of the training pictures.
-        limit: at most so many pictures of ``train``, drawn by the seed; of ``test`` all are used.
-        seed: of that draw.
-        more: passed on to ``evaluate``.
+        train: source on which probes are fitted, or name of a data set.
+        test: source on which they are scored, or name of a data set.
+        truth: annotations of the test images besides labels, such as a folder of masks.
+        train_truth: the same for the training images.
+        limit: use a random subset of ``train`` of this size; ``test`` is used completely.
+        seed: seed of that subset.
+        more: further arguments of ``evaluate``.
     """
-    fitted = open_source(train, limit=limit, seed=seed, size=phi.size, truth=train_truth) if isinstance(train, str | Path) else train
-    judged = open_source(test, size=phi.size, truth=truth) if isinstance(test, str | Path) else test
-    found = evaluate(phi, fitted, judged, bf16=fast_bf16(phi.device), banks=path / "banks", cache=cache_folder() / "floors", **more)
-    _save(found, path / "measures", phi.name, fitted, judged)
-    return found
+    train_source = open_source(train, limit=limit, seed=seed, size=phi.size, truth=train_truth) if isinstance(train, str | Path) else train
+    test_source = open_source(test, size=phi.size, truth=truth) if isinstance(test, str | Path) else test
+    result = evaluate(
+        phi, train_source, test_source, bf16=fast_bf16(phi.device), banks=path / "banks", cache=cache_folder() / "floors", **more
+    )
+    _save(result, path / "measures", phi.name, train_source, test_source)
+    return result
 
 
-def _save(found: EvaluationResult, folder: Path, name: str, train: Source, test: Source) -> None:
+def _save(result: EvaluationResult, folder: Path, name: str, train: Source, test: Source) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for probe, readout in found.readouts.items():
+    for probe, readout in result.readouts.items():
         readout.save(folder / probe)
-    about = {"train": train.spec, "train_images": len(train), "test": test.spec, "test_images": len(test)}
-    if probes := [probe for probe in found.scores if probe not in ANALYSES]:
-        (folder / "scores.json").write_text(json.dumps(about | found.only(probes).to_json(), indent=1) + "\n")
-    for probe in set(found.scores) & set(ANALYSES):
-        plain = found.only([probe]).to_json()
-        (folder / f"{probe}.json").write_text(json.dumps(about | plain, indent=1) + "\n")
-        floor = plain["floors"].get("untrained", {}).get(probe, {})
+    data = {"train": train.spec, "train_images": len(train), "test": test.spec, "test_images": len(test)}
+    if probes := [probe for probe in result.scores if probe not in ANALYSES]:
+        (folder / "scores.json").write_text(json.dumps(data | result.only(probes).to_json(), indent=1) + "\n")
+    for probe in set(result.scores) & set(ANALYSES):
+        content = result.only([probe]).to_json()
+        (folder / f"{probe}.json").write_text(json.dumps(data | content, indent=1) + "\n")
+        baseline = content["floors"].get("untrained", {}).get(probe, {})
         (folder / f"{probe}.png").write_bytes(
-            draw_network_measure(ANALYSES.load(probe).draw, plain["scores"][probe], floor, f"{probe}: {name}")
+            draw_network_measure(ANALYSES.load(probe).draw, content["scores"][probe], baseline, f"{probe}: {name}")
         )
 
 
@@ -75,31 +78,31 @@ def compare_representations(
     progress: Callable[[str], None] = no_progress,
     **how: Any,
 ) -> Comparison:
-    """Several networks by the same measures; those that join networks compare each with all others.
+    """Evaluate several networks in the same way; analyses of pairs compare each network with all others.
 
     Args:
         networks: representations and their folders, by name.
-        progress: called with what is being done.
-        how: passed on to ``evaluate_representation``.
+        progress: called with a line per step.
+        how: further arguments of ``evaluate_representation``.
 
     Raises:
-        UsageError: there are fewer than two.
+        UsageError: there are fewer than two networks.
     """
     if len(networks) < 2:
-        raise UsageError("A comparison needs two networks or more.", "Name another run, or measure the one.")
-    found = {}
+        raise UsageError("A comparison needs at least two networks.", "Name another run, or measure a single one.")
+    results = {}
     for name, (phi, path) in networks.items():
         others = {other: each for other, (each, _) in networks.items() if other != name}
-        found[name] = evaluate_representation(
+        results[name] = evaluate_representation(
             phi, path, others=others, progress=lambda words, name=name: progress(f"{name}: {words}"), **how
         )
     about = {
-        "train": _named(how["train"]),
-        "test": _named(how["test"]),
+        "train": _name(how["train"]),
+        "test": _name(how["test"]),
         "networks": {name: {"backbone": phi.spec, "size": phi.size, "dim": phi.backbone.dim} for name, (phi, _) in networks.items()},
     }
-    return Comparison(found, about)
+    return Comparison(results, about)
 
 
-def _named(data: Source | str | Path) -> str:
+def _name(data: Source | str | Path) -> str:
     return str(data) if isinstance(data, str | Path) else data.spec

@@ -1,4 +1,4 @@
-"""Tables for the terminal."""
+"""Score tables for the terminal."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -38,19 +38,34 @@ PERCENT = frozenset((*PROBES.having("percent"), *LAYER_PROBES.having("percent"),
 
 
 def score_name(probe: str, name: str) -> str:
-    """What a score is called in tables."""
+    """Name of a score in tables.
+
+    Args:
+        probe: name of the probe.
+        name: name of the score.
+    """
     return NAMES.get((probe, name), f"{probe} {name}")
 
 
 def kind_of(probe: str, name: str) -> str:
-    """How a score is written: a ``share`` in percent, a ``number``, or an ``index`` with three digits."""
+    """Format of a score: a ``share`` in percent, a ``number``, or an ``index`` with three digits.
+
+    Args:
+        probe: name of the probe.
+        name: name of the score.
+    """
     if probe in PERCENT or name == "acc" or "detectors" in name:
         return "share"
     return "number" if name == "effective_rank" else "index"
 
 
 def words_of(score: Mapping[str, float] | None, kind: str) -> str:
-    """A score with half of its interval, in the form of its kind; a dash where there is none."""
+    """A score with half of its interval as text; a dash if there is none.
+
+    Args:
+        score: value, low and high; None: no score.
+        kind: format of the score, by ``kind_of``.
+    """
     if score is None:
         return "–"
     factor, digits = {"share": (100, 1), "number": (1, 1), "index": (1, 3)}[kind]
@@ -60,51 +75,53 @@ def words_of(score: Mapping[str, float] | None, kind: str) -> str:
     return f"{score['value'] * factor:.{digits}f} ± {half * factor:.{digits}f}"
 
 
-def score_rows(plain: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
-    """One row a score: name, this run, untrained, pixels, and by how much it beats the better floor."""
+def score_rows(result: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
+    """One row per score: name, this run, untrained, pixels, and the difference to the better baseline."""
     rows = []
     order = {pair: number for number, pair in enumerate(NAMES)}
-    pairs = [(probe, name) for probe, scores in plain["scores"].items() for name in scores]
+    pairs = [(probe, name) for probe, scores in result["scores"].items() for name in scores]
     for probe, name in sorted(pairs, key=lambda pair: order.get(pair, len(order))):
-        score = plain["scores"][probe][name]
+        score = result["scores"][probe][name]
         kind = kind_of(probe, name)
-        floors = [plain["floors"].get(floor, {}).get(probe, {}).get(name) for floor in ("untrained", "pixels")]
+        floors = [result["floors"].get(floor, {}).get(probe, {}).get(name) for floor in ("untrained", "pixels")]
         known = [floor["value"] for floor in floors if floor is not None]
         gain = ""
         if known and (probe in TRANSFER or probe not in ("geometry", *ANALYSES)):
             difference = score["value"] - max(known)
             gain = f"{difference * 100:+.1f} points" if kind == "share" else f"{difference:+.3f}"
-        shown = [words_of(one, kind) for one in (score, *floors)]
-        rows.append((score_name(probe, name), shown[0], shown[1], shown[2], gain))
+        cells = [words_of(value, kind) for value in (score, *floors)]
+        rows.append((score_name(probe, name), cells[0], cells[1], cells[2], gain))
     return rows
 
 
-def score_table(plain: dict[str, Any]) -> None:
-    """Print scores beside their floors."""
+def score_table(result: dict[str, Any]) -> None:
+    """Print scores and baselines."""
     console = Console(width=max(Console().width, 96))
-    table = Table(title="scores, with 95 % bootstrap intervals, beside their floors", title_justify="left")
-    for number, heading in enumerate(("score", "this run", "untrained", "pixels", "above floors")):
+    table = Table(title="scores and baselines, with 95 % bootstrap intervals", title_justify="left")
+    for number, heading in enumerate(("score", "this run", "untrained", "pixels", "above baselines")):
         table.add_column(heading, justify="left" if not number else "right", no_wrap=True)
-    for row in score_rows(plain):
+    for row in score_rows(result):
         table.add_row(*row)
     console.print(table)
-    console.print("[dim]↓ lower is better; above floors: over the better of the two[/dim]", highlight=False)
-    for probe, words in plain["protocol"].items():
-        console.print(f"[dim]{probe}: {words}[/dim]", highlight=False)
+    console.print("[dim]↓ lower is better; above baselines: over the better of the two[/dim]", highlight=False)
+    for probe, protocol in result["protocol"].items():
+        console.print(f"[dim]{probe}: {protocol}[/dim]", highlight=False)
 
 
 def share_table(scores: Mapping[str, Mapping[str, Score]]) -> None:
-    """Print shares, by measure and then by contestant, the first of which is judged, with what it is above the best of the others."""
+    """Print fractions by metric and then by method, the evaluated method first, and its difference to the best of the others."""
     table = Table(title="in percent, with 95 % bootstrap intervals", title_justify="left")
     table.add_column("")
     for name in scores:
         table.add_column(name, justify="right", no_wrap=True)
-    for who in next(iter(scores.values()), {}):
-        table.add_row(who, *(words_of(some[who].to_json() if who in some else None, "share") for some in scores.values()))
+    for method in next(iter(scores.values()), {}):
+        table.add_row(
+            method, *(words_of(by_method[method].to_json() if method in by_method else None, "share") for by_method in scores.values())
+        )
     Console().print(table)
-    for name, some in scores.items():
-        (first, judged), *others = some.items()
+    for name, by_method in scores.items():
+        (first, score), *others = by_method.items()
         if others:
-            best, floor = max(others, key=lambda pair: pair[1].value)
-            words = f"{name}: {first} {100 * (judged.value - floor.value):+.1f} points over {best}"
-            Console().print(f"[dim]{words}[/dim]", highlight=False)
+            best, baseline = max(others, key=lambda pair: pair[1].value)
+            difference = f"{name}: {first} {100 * (score.value - baseline.value):+.1f} points over {best}"
+            Console().print(f"[dim]{difference}[/dim]", highlight=False)

@@ -1,4 +1,4 @@
-"""From a configuration to the things that it names: data, backbone, method, plan; and the choices that nobody made."""
+"""The resolved configuration of a run, and its data, backbone, method and training plan."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -21,12 +21,12 @@ from selfsight.methods.table import method_class
 __all__ = ["SMALL", "TrainConfig", "build", "frame_of", "plan_of", "resolve_options", "world_options"]
 
 SMALL = 96
-"""Up to this side in pixels a method's preset for small images is taken; above it the paper's values."""
+"""Maximum side in pixels for a method's preset for small images; above it the paper's values apply."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A run's resolved options: whole numbers only, nothing left to choose. This is ``config.json``."""
+    """The resolved options of a run; saved as ``config.json``."""
 
     data: str
     method: str
@@ -45,7 +45,7 @@ class TrainConfig:
     record_every: int = 10
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON."""
+        """For JSON."""
         return to_json(asdict(self) | {"options": dict(self.options), "training": self.training})
 
     @classmethod
@@ -55,7 +55,12 @@ class TrainConfig:
 
 
 def preset_of(method: type[Method], size: int) -> Preset:
-    """A method's settings for images of this size: its own small preset, or the paper's."""
+    """A method's preset: its own for small images, otherwise the paper's settings.
+
+    Args:
+        method: the method class.
+        size: side of the images in pixels.
+    """
     small = method.small
     return small if size <= SMALL else Preset(method.paper, {}, batch=256, backbone="resnet50")
 
@@ -63,63 +68,77 @@ def preset_of(method: type[Method], size: int) -> Preset:
 def resolve_options(
     method: str, *, size: int, options: Mapping[str, Any] | None = None, training: Mapping[str, Any] | None = None
 ) -> tuple[Preset, dict[str, Any], Training]:
-    """The preset, the method's options with the user's in front, and the training recipe likewise.
+    """The preset, the method's options and the training recipe, with the user's values on top.
 
-    A method that makes pictures (``size`` is one of its options) makes them as large as those that it is given.
+    The ``size`` option of a method that generates images defaults to the image size.
+
+    Args:
+        method: name of the method.
+        size: side of the images in pixels.
+        options: the user's options of the method.
+        training: the user's options of the training recipe.
 
     Raises:
-        UsageError: the method has no such option, or would make pictures of another size.
+        UsageError: the method has no such option, or would generate images of another size.
     """
-    kind = method_class(method)
-    preset = preset_of(kind, size)
-    known = [name for name in signature(kind).parameters if name != "backbone"]
-    wrong = sorted((options or {}).keys() - set(known))
-    if wrong:
-        raise UsageError(f"{method} has no option {wrong[0]!r}.", f"Its options are: {', '.join(known)}.")
-    chosen = dict(preset.options) | dict(options or {})
-    if "size" in known and chosen.setdefault("size", size) != size:
-        raise UsageError(
-            f"{method} was told to make pictures of {chosen['size']} px, and is given pictures of {size} px.", "Leave size out."
-        )
-    return preset, chosen, replace(preset.training, **(training or {}))
+    cls = method_class(method)
+    preset = preset_of(cls, size)
+    names = [name for name in signature(cls).parameters if name != "backbone"]
+    unknown = sorted((options or {}).keys() - set(names))
+    if unknown:
+        raise UsageError(f"{method} has no option {unknown[0]!r}.", f"Its options are: {', '.join(names)}.")
+    resolved = dict(preset.options) | dict(options or {})
+    if "size" in names and resolved.setdefault("size", size) != size:
+        raise UsageError(f"{method} has the option size {resolved['size']}, but the images have {size} px.", "Omit the option size.")
+    return preset, resolved, replace(preset.training, **(training or {}))
 
 
 def build(settings: TrainConfig) -> Method:
-    """The untrained method: the same weights for the same settings. Defaults that the options leave out are the signature's."""
-    kind = method_class(settings.method)
+    """The untrained method, with the same weights for the same settings; omitted options have the defaults of its signature."""
+    cls = method_class(settings.method)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(settings.seed, 0xB17))
         backbone = build_backbone(settings.backbone, size=settings.size)
-        return kind(backbone, **settings.options)  # pyright: ignore[reportCallIssue]
+        return cls(backbone, **settings.options)  # pyright: ignore[reportCallIssue]
 
 
 def world_options(method: str) -> dict[str, Any]:
-    """Options for ``world:shapes``: what a user knows of pictures and a method cannot.
+    """Options for ``world:shapes``, which depend on the data rather than on the method.
 
-    One object fills half of the picture, so that coloured crops are at least half of the area; light comes from any side, and a shape
-    is the same shape on its head, so that views that are to agree are turned by right angles. Unturned, the side that the light comes from is the
-    easiest thing that two views have in common, and methods without negatives learn little else.
+    One object fills half of the image, so that colour crops cover at least half of the area. Light comes from any side and shapes are
+    equivalent under rotation, so that views of one image are rotated by right angles. Without rotation the direction of the light is the
+    easiest feature that two views share, and methods without negatives learn little else.
     """
     recipe: Any = method_class(method).small.options.get("recipe")
     if isinstance(recipe, FourTurns | Jigsaw | Overlapping) and recipe.view.jitter:
-        meet = isinstance(recipe, Jigsaw) and recipe.whole  # turns are the task of one, and the place of tiles that of the others
-        return {"recipe": replace(recipe, view=small_one_crop(least=0.5, turn=0.75 if meet else 0.0).view)}
+        rotated = isinstance(recipe, Jigsaw) and recipe.whole  # in the other recipes rotation or tile position is the pretext task
+        return {"recipe": replace(recipe, view=small_one_crop(least=0.5, turn=0.75 if rotated else 0.0).view)}
     makers = {TwoCrops: small_crops, MultiCrop: small_multi_crop, OneCrop: small_one_crop}
     if type(recipe) not in makers:
         return {}
-    made = makers[type(recipe)](least=0.5, turn=0.75)
-    views = {item.name: getattr(made, item.name) for item in fields(made) if isinstance(getattr(recipe, item.name), View)}
-    coloured = any(getattr(recipe, name).jitter for name in views)
-    return {"recipe": replace(recipe, **views)} if coloured else {}
+    adapted = makers[type(recipe)](least=0.5, turn=0.75)
+    views = {item.name: getattr(adapted, item.name) for item in fields(adapted) if isinstance(getattr(recipe, item.name), View)}
+    uses_colour = any(getattr(recipe, name).jitter for name in views)
+    return {"recipe": replace(recipe, **views)} if uses_colour else {}
 
 
 def frame_of(settings: TrainConfig, method: Method) -> Frame:
-    """The picture that the method's views are made for."""
+    """Size, stride and channels of the views.
+
+    Args:
+        settings: the configuration.
+        method: the method.
+    """
     return Frame(settings.size, method.backbone.stride, method.backbone.channels)
 
 
 def plan_of(settings: TrainConfig, method: Method) -> Plan:
-    """How the method is trained."""
+    """The training plan.
+
+    Args:
+        settings: the configuration.
+        method: the method.
+    """
     return Plan(
         settings.seed, settings.steps, settings.batch, settings.training, frame_of(settings, method), accumulate=settings.accumulate
     )

@@ -1,4 +1,4 @@
-"""What a user asks for when learning. Torch-free, so that the command line can read it."""
+"""A training request. Torch-free, so that the command line can read it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,27 +9,27 @@ __all__ = ["TrainRequest"]
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What the user asked for; ``None`` is left to choose.
+    """Requested options of a training run; ``None``: chosen automatically.
 
     Attributes:
-        data: a data set's name (see ``open_source``).
-        method: how to learn.
-        backbone: what learns.
+        data: name of a data set (see ``open_source``).
+        method: name of the method.
+        backbone: name of the backbone.
         size: side of the training images in pixels.
-        batch: images in a step, over all processes.
+        batch: images per step, over all processes.
         epochs: passes over the data; 0 makes an untrained run.
-        steps: steps, instead of epochs.
-        minutes: a time budget, instead of epochs.
-        seed: of everything.
-        limit: draw so many images at random.
-        init: continue from the weights of a run or of ``timm:NAME``.
-        options: of the method.
-        training: of its training recipe.
-        accumulate: pieces that a batch is cut into, to save memory.
+        steps: number of steps, instead of epochs.
+        minutes: time budget, instead of epochs.
+        seed: seed of all random choices.
+        limit: use a random subset of this size.
+        init: initial weights: a run or ``timm:NAME``.
+        options: options of the method.
+        training: options of its training recipe.
+        accumulate: gradient accumulation: parts per batch.
         precision: auto, bf16 or fp32.
         device: auto, cpu, cuda or mps.
-        workers: processes that read images; 0 is one thread.
-        compile: compile the method's forward.
+        workers: processes that read images; 0: one thread.
+        compile: compile the method's forward pass.
         save_every: steps between checkpoints.
     """
 

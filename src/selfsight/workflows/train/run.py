@@ -1,4 +1,4 @@
-"""Learning from a data set: a run directory is kept, and the loop runs in it."""
+"""Training of a method on a data set into a run folder."""
 
 import csv
 import io
@@ -39,24 +39,24 @@ from selfsight.workflows.train.resolve import resolve_config, resolve_size
 __all__ = ["RunPolicy", "continue_run", "log", "run_training"]
 
 
-def log(words: str) -> None:
-    """Say it on standard error, once whatever the number of processes."""
+def log(text: str) -> None:
+    """Write a line to standard error, from the first process only."""
     if rank() == 0:
-        sys.stderr.write(f"{words}\n")
+        sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
 
 @dataclass(frozen=True)
 class RunPolicy:
-    """How a run is carried out, whatever it learns.
+    """How a run is carried out, independent of what is trained.
 
     Attributes:
-        resume: go on with the run that is there; begin where there is none.
-        overwrite: replace the run that is there.
-        fail_on_collapse: end with an error when the representation collapses.
-        tensorboard: write for TensorBoard too, under ``tensorboard/`` (extra ``track``).
-        progress: called with what is worth saying.
-        observers: more observers, made from the source and the settings.
+        resume: continue the existing run, or start one if there is none.
+        overwrite: replace an existing run.
+        fail_on_collapse: raise an error if the representation collapses.
+        tensorboard: also write TensorBoard logs under ``tensorboard/`` (extra ``track``).
+        progress: called with a line per message.
+        observers: function from source and settings to additional observers.
     """
 
     resume: bool = False
@@ -69,32 +69,32 @@ class RunPolicy:
 
 @dataclass
 class _Job:
-    """A run that is about to be carried out."""
+    """A run with everything it needs."""
 
     settings: TrainConfig
     source: Source
     folder: RunFolder
     hardware: Hardware
     workers: int
-    manner: RunPolicy
+    policy: RunPolicy
 
     def carry_out(self) -> dict[str, Any]:
-        """Learn, export, and say how it ended; return what ``--json`` prints."""
-        settings, folder, manner = self.settings, self.folder, self.manner
+        """Train, export and record the status; returns what ``--json`` prints."""
+        settings, folder, policy = self.settings, self.folder, self.policy
         method = build(settings)
         if settings.init:
             _initialise(method, settings.init)
         checkpoint = folder.begin(
-            settings.to_json(), self._origin(), resume=manner.resume, overwrite=manner.overwrite, progress=manner.progress
+            settings.to_json(), self._origin(), resume=policy.resume, overwrite=policy.overwrite, progress=policy.progress
         )
         started = time.perf_counter()
         try:
             done, state = load_checkpoint(checkpoint, method) if checkpoint else (0, None)
             health = self._health(folder.cut(done))
             if done:
-                manner.progress(f"going on after step {done} of {settings.steps}")
+                policy.progress(f"continuing after step {done} of {settings.steps}")
             folder.status("running", step=done, steps=settings.steps)
-            _list_bad(folder, self.source, manner.progress)
+            _list_bad(folder, self.source, policy.progress)
             _card(folder.path, settings, method, self.source)
             if done < settings.steps:
                 self._fit(method, health, done, state)
@@ -104,7 +104,7 @@ class _Job:
             seconds = time.perf_counter() - started
             return _summary(folder.path, settings, method, status, seconds, settings.steps - done)
         except SelfsightError as error:
-            folder.status(_standing(error), error.cause)
+            folder.status(_status_of(error), error.cause)
             raise
         except BaseException as error:
             folder.status("failed", f"{type(error).__name__}: {error}")
@@ -125,20 +125,20 @@ class _Job:
         )
 
     def _health(self, records: list[dict[str, Any]]) -> Health:
-        """A judge of collapse that has heard the records which the run has already."""
-        health = Health(no_progress, self.manner.fail_on_collapse)
+        """A collapse detector that has processed the existing records of the run."""
+        health = Health(no_progress, self.policy.fail_on_collapse)
         for record in records:
             health.on_record(record, {})
-        health.progress = lambda words: self.manner.progress(f"warning: {words}")
+        health.progress = lambda words: self.policy.progress(f"warning: {words}")
         return health
 
     def _fit(self, method: Method, health: Health, done: int, state: dict[str, Any] | None) -> None:
-        settings, manner = self.settings, self.manner
+        settings, policy = self.settings, self.policy
         loader = Loader(self.source, batch=settings.batch, seed=settings.seed, workers=self.workers)
         recorder = Recorder(self.folder.path, every=settings.record_every)
         recorder.subscribe(Progress(settings.steps).on_record)
         recorder.subscribe(health.on_record)
-        if manner.tensorboard and rank() == 0:
+        if policy.tensorboard and rank() == 0:
             recorder.subscribe(TensorBoard(self.folder.path / "tensorboard").on_record)
 
         def restore(optimiser: Optimizer) -> None:
@@ -146,49 +146,68 @@ class _Job:
                 optimiser.load_state_dict(state)
 
         with Signals() as signals:
-            more = manner.observers(self.source, settings) if manner.observers else []
-            observers = [recorder, *more, Saver(self.folder, signals, every=settings.save_every)]
+            extra = policy.observers(self.source, settings) if policy.observers else []
+            observers = [recorder, *extra, Saver(self.folder, signals, every=settings.save_every)]
             fit(method, loader, plan_of(settings, method), self.hardware, observers, start=done, restore=restore)
 
 
-def run_training(wishes: TrainRequest, out: Path, manner: RunPolicy | None = None) -> dict[str, Any]:
-    """Learn as wished into the folder ``out``; return what ``--json`` prints.
+def run_training(request: TrainRequest, out: Path, policy: RunPolicy | None = None) -> dict[str, Any]:
+    """Train as requested into the folder ``out``.
+
+    Args:
+        request: the request.
+        out: the run's folder.
+        policy: how the run is carried out; None: the defaults.
+
+    Returns:
+        What ``--json`` prints.
 
     Raises:
-        SelfsightError: of many kinds; STATUS.json says which, and what was learnt until then is saved.
+        SelfsightError: of various kinds; STATUS.json names the kind, and progress until then is saved.
+        DataError: there are fewer than two images.
     """
-    manner = manner or RunPolicy()
-    hardware = choose_hardware(wishes.device, wishes.precision, compile=wishes.compile)
+    policy = policy or RunPolicy()
+    hardware = choose_hardware(request.device, request.precision, compile=request.compile)
     with processes(hardware.device), scan_once():
         folder = RunFolder(out)
-        folder.refuse(resume=manner.resume, overwrite=manner.overwrite)
-        saved = TrainConfig.from_json(folder.read("config.json")) if manner.resume and folder.exists else None
-        size = wishes.size or (saved.size if saved else resolve_size(wishes, hardware, manner.progress))
-        source = open_source(wishes.data, limit=wishes.limit, seed=wishes.seed, size=size)
+        folder.refuse(resume=policy.resume, overwrite=policy.overwrite)
+        saved = TrainConfig.from_json(folder.read("config.json")) if policy.resume and folder.exists else None
+        size = request.size or (saved.size if saved else resolve_size(request, hardware, policy.progress))
+        source = open_source(request.data, limit=request.limit, seed=request.seed, size=size)
         if len(source) < 2:
-            raise DataError(f"{wishes.data} has {len(source)} image(s).", "Learning needs 2 or more.")
+            raise DataError(f"{request.data} has {len(source)} image(s).", "Training needs 2 or more.")
         if saved is None:
-            settings = resolve_config(wishes, source, size, hardware, manner.progress)
+            settings = resolve_config(request, source, size, hardware, policy.progress)
         else:
-            settings = resolve_config(_completed(wishes, saved, size), source, size, hardware, no_progress)
-        return _Job(settings, source, folder, hardware, wishes.workers, manner).carry_out()
+            settings = resolve_config(_completed(request, saved, size), source, size, hardware, no_progress)
+        return _Job(settings, source, folder, hardware, request.workers, policy).carry_out()
 
 
-def _completed(wishes: TrainRequest, saved: TrainConfig, size: int) -> TrainRequest:
-    """The wishes for a run that is continued: what they leave open is what the run had resolved."""
-    open_end = wishes.steps is None and wishes.epochs is None
+def _completed(request: TrainRequest, saved: TrainConfig, size: int) -> TrainRequest:
+    """The request for a run that is continued: open options are those of the saved configuration."""
+    open_duration = request.steps is None and request.epochs is None
     return replace(
-        wishes,
+        request,
         size=size,
-        backbone=wishes.backbone or saved.backbone,
-        batch=wishes.batch or saved.batch,
-        steps=saved.steps if open_end else wishes.steps,
+        backbone=request.backbone or saved.backbone,
+        batch=request.batch or saved.batch,
+        steps=saved.steps if open_duration else request.steps,
         minutes=None,
     )
 
 
-def continue_run(path: Path, out: Path | None = None, manner: RunPolicy | None = None, **more: Any) -> dict[str, Any]:
-    """Repeat, or with ``manner.resume`` go on with, the run in a folder, by its own configuration; ``more`` are other wishes."""
+def continue_run(path: Path, out: Path | None = None, policy: RunPolicy | None = None, **more: Any) -> dict[str, Any]:
+    """Repeat the run in a folder with its own configuration, or continue it with ``policy.resume``.
+
+    Args:
+        path: the run's folder.
+        out: folder of the new run; None: the same folder.
+        policy: how the run is carried out; None: the defaults.
+        more: fields of ``TrainRequest`` that replace those of the configuration.
+
+    Returns:
+        What ``--json`` prints.
+    """
     saved = TrainConfig.from_json(RunFolder(path).read("config.json"))
     names = (
         "data",
@@ -204,28 +223,28 @@ def continue_run(path: Path, out: Path | None = None, manner: RunPolicy | None =
         "precision",
         "save_every",
     )
-    known = {name: getattr(saved, name) for name in names}
-    wishes = TrainRequest(**known, options=dict(saved.options), training=asdict(saved.training))
-    return run_training(replace(wishes, **more), out or path, manner)
+    values = {name: getattr(saved, name) for name in names}
+    request = TrainRequest(**values, options=dict(saved.options), training=asdict(saved.training))
+    return run_training(replace(request, **more), out or path, policy)
 
 
-def _standing(error: SelfsightError) -> str:
-    kinds: dict[type[SelfsightError], str] = {
+def _status_of(error: SelfsightError) -> str:
+    statuses: dict[type[SelfsightError], str] = {
         Preempted: "preempted",
         Interrupted: "preempted",
         Diverged: "diverged",
         Collapsed: "collapsed",
     }
-    return kinds.get(type(error), "failed")
+    return statuses.get(type(error), "failed")
 
 
 def _initialise(method: Method, spec: str) -> None:
-    """Fill the backbone with given weights, and every slow copy of it."""
-    given = load_representation(spec).backbone.state_dict()
-    own = method.backbone.state_dict()
-    if given.keys() != own.keys() or any(given[name].shape != own[name].shape for name in own):
-        raise UsageError(f"The weights of {spec} do not fit this backbone.", "Choose the --backbone and --size that they were made with.")
-    method.backbone.load_state_dict(given)
+    """Load weights into the backbone and every momentum copy of it."""
+    weights = load_representation(spec).backbone.state_dict()
+    current = method.backbone.state_dict()
+    if weights.keys() != current.keys() or any(weights[name].shape != current[name].shape for name in current):
+        raise UsageError(f"The weights of {spec} do not fit this backbone.", "Use the --backbone and --size that they were trained with.")
+    method.backbone.load_state_dict(weights)
     for module in method.modules():
         followers, leader = getattr(module, "followers", ()), getattr(module, "leader", None)
         for follower, link in zip(followers, leader.links if leader else (), strict=True):
@@ -244,7 +263,7 @@ def _list_bad(folder: RunFolder, source: Source, progress: ProgressCallback) -> 
 
 
 def _card(path: Path, settings: TrainConfig, method: Method, source: Source) -> None:
-    """What the backbone is, in timm's layout, ``export/config.json``: from the beginning, so that a run that still trains can be looked at."""
+    """Write ``export/config.json``, the metadata of the backbone in timm's layout; from the start, so that a running run can be analysed."""
     if rank():
         return
     backbone, normalise = method.backbone, getattr(method.recipe, "normalise", None)
@@ -265,7 +284,7 @@ def _card(path: Path, settings: TrainConfig, method: Method, source: Source) -> 
 
 
 def _export(path: Path, method: Method) -> None:
-    """The backbone's weights, ``export/model.safetensors``."""
+    """Write the weights of the backbone, ``export/model.safetensors``."""
     if not rank():
         write_weights(method.backbone.state_dict(), path / "export" / "model.safetensors", {"format": "pt"})
 
@@ -282,7 +301,7 @@ def _summary(path: Path, settings: TrainConfig, method: Method, status: str, sec
 
 
 def _views(settings: TrainConfig, method: Method) -> int:
-    """Views made of one image, counted on blank ones."""
+    """Number of views per image, counted on blank images."""
     blank = torch.zeros(2, 3, settings.size, settings.size, dtype=torch.uint8)
     made = method.recipe.make(Images(blank, torch.arange(2)), method.recipe.draw(2, Clock(), frame_of(settings, method.cpu())))
     return len(made.large) + len(made.small)

@@ -1,4 +1,4 @@
-"""What an analysis is, and helpers that choose its main scores."""
+"""The type of an analysis, and functions that select its main scores."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from selfsight.render.charts import Drawing, draw_bars
 __all__ = ["FEW", "SMALL", "Analysis", "last_of", "named"]
 
 FEW, SMALL = 64, 16
-"""Side in pixels above which fewer images are used; the least side of images whose seams are repaired."""
+"""Side in pixels above which fewer images are used; minimum side of images whose tile borders are repaired."""
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """A measure of a whole network.
+    """An analysis of a whole network.
 
     Attributes:
-        measure: from a network and its input to scores.
-        main: which of its scores appear in a table of several networks; all by default.
+        measure: function from a network and its input to scores.
+        main: selects the scores for a table of several networks; all by default.
         draw: draws its scores into a figure; bars by default.
     """
 
@@ -30,12 +30,12 @@ class Analysis:
 
 
 def named(*endings: str) -> Callable[[Sequence[str]], list[str]]:
-    """Scores whose names end so."""
+    """Select scores by the endings of their names."""
     return lambda names: [name for name in names if name.endswith(endings)]
 
 
 def last_of(*endings: str) -> Callable[[Sequence[str]], list[str]]:
-    """Of scores with the same beginning and one of these endings, the last; that is the deepest layer's."""
+    """Select, among scores with the same beginning and ending, the last one: that of the deepest layer."""
 
     def main(names: Sequence[str]) -> list[str]:
         last = {(name.split("/")[0], name.split("/")[-1]): name for name in names if name.endswith(endings)}

@@ -1,4 +1,4 @@
-"""Whether the data allow an analysis, and its untrained baseline."""
+"""Requirements of analyses on the data, and their untrained baseline."""
 
 from dataclasses import replace
 
@@ -17,42 +17,53 @@ from selfsight.workflows.evaluate.analyses.table import ANALYSES
 __all__ = ["check_analysis", "untrained_analysis"]
 
 
-def check_analysis(name: str, phi: Representation, asked: AnalysisInput) -> None:
-    """Refuse what the data, or a single network, do not allow, before anything is measured.
+def check_analysis(name: str, phi: Representation, inputs: AnalysisInput) -> None:
+    """Check that the data and the networks meet the requirements of an analysis, before it runs.
+
+    Args:
+        name: name of the analysis.
+        phi: the representation.
+        inputs: the data and the other networks.
 
     Raises:
-        DataError: labels or masks are needed, and there are none.
-        UsageError: it compares networks and there is one, or there is no such layer.
+        DataError: labels, masks or boxes are needed and missing.
+        UsageError: it compares networks and there is only one, or a layer does not exist.
     """
     needs = ANALYSES.resolve(name).needs
-    if "labels" in needs and asked.labels.train is None:
-        raise DataError(f"The measure {name} needs labels, and the data have none.", "Give labelled --train and --test.")
-    truth = asked.test.truth(np.arange(min(len(asked.test), 1)))
-    for what, there in (("masks", truth.masks), ("boxes", truth.boxes)):
-        if what in needs and there is None:
+    if "labels" in needs and inputs.labels.train is None:
+        raise DataError(f"The measure {name} needs labels, and the data have none.", "Use labelled --train and --test.")
+    truth = inputs.test.truth(np.arange(min(len(inputs.test), 1)))
+    for kind, annotation in (("masks", truth.masks), ("boxes", truth.boxes)):
+        if kind in needs and annotation is None:
             raise DataError(
-                f"The measure {name} needs {what} of the test pictures, and there are none.",
-                f"Give a world as --test, or --truth with {what}.",
+                f"The measure {name} needs {kind} of the test images, and there are none.",
+                f"Use a world as --test, or --truth with {kind}.",
             )
-    if "others" in needs and not asked.others:
-        raise UsageError(f"The measure {name} joins two networks, and there is one.", "Name another: selfsight measure RUN RUN2 …")
-    for layer in asked.layers:
+    if "others" in needs and not inputs.others:
+        raise UsageError(f"The measure {name} compares networks, and there is only one.", "Add another: selfsight measure RUN RUN2 …")
+    for layer in inputs.layers:
         look_up("layer", layer, phi.layers)
 
 
-def untrained_analysis(name: str, phi: Representation, asked: AnalysisInput, seed: int) -> Scores:
-    """The floor: the same of a network with random weights and the batch statistics of training pictures.
+def untrained_analysis(name: str, phi: Representation, inputs: AnalysisInput, seed: int) -> Scores:
+    """The baseline: the same analysis of a network with random weights and batch statistics of training images.
+
+    Args:
+        name: name of the analysis.
+        phi: the representation.
+        inputs: the data and the other networks.
+        seed: seed of the weights.
 
     Raises:
-        UsageError: an architecture has no name to build it from.
+        UsageError: an architecture cannot be rebuilt by name.
     """
 
     def twin(of: Representation) -> Representation:
-        found = untrained_twin(of, key(seed, 0xF1008))
-        estimate_statistics(found, asked.train, seed=seed)
-        return found
+        network = untrained_twin(of, key(seed, 0xF1008))
+        estimate_statistics(network, inputs.train, seed=seed)
+        return network
 
     analysis = ANALYSES.load(name)
     if "others" in ANALYSES.resolve(name).needs:
-        return analysis.measure(phi, replace(asked, others={other: twin(first) for other, first in asked.others.items()}))
-    return analysis.measure(twin(phi), asked)
+        return analysis.measure(phi, replace(inputs, others={other: twin(first) for other, first in inputs.others.items()}))
+    return analysis.measure(twin(phi), inputs)

@@ -1,4 +1,4 @@
-"""Shape and texture bias, and global statistics."""
+"""Shape and texture bias, and sensitivity to the global arrangement of tiles."""
 
 import torch
 
@@ -13,31 +13,29 @@ from selfsight.workflows.evaluate.analyses.analysis import FEW, SMALL, Analysis,
 __all__ = ["CUES"]
 
 
-def _cues(phi: Representation, asked: AnalysisInput) -> Scores:
-    """Shape against texture on rendered objects; wholes against their shuffled parts on the data's own pictures."""
+def _cues(phi: Representation, inputs: AnalysisInput) -> Scores:
+    """Shape against texture on rendered objects; original against tile-shuffled images of the data."""
     if phi.backbone.channels != 3:
-        raise UsageError(f"Cues are of colour pictures, and {phi.name} sees {phi.backbone.channels} channels.", "Measure another network.")
+        raise UsageError(f"Cues need colour images, and {phi.name} has {phi.backbone.channels} input channels.", "Use another network.")
     if phi.size < SMALL or phi.size % 2:
-        raise UsageError(
-            f"Pictures of {phi.size} px cannot be cut into tiles.", f"Measure a network of {SMALL} px or more, an even number."
-        )
+        raise UsageError(f"Images of {phi.size} px cannot be cut into tiles.", f"Use a network with an even size of at least {SMALL} px.")
     small = phi.size <= FEW
-    asked.progress("shape against texture")
+    inputs.progress("shape against texture")
     conflict = cue_conflict(phi.pooled, count=2000 if small else 800, size=phi.size)
-    asked.progress("wholes against shuffled parts")
-    parts = [
+    inputs.progress("original against shuffled tiles")
+    images = [
         (central_images(part, evenly_spaced_rows(part, most), phi.size) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
-        for part, most in ((asked.train, 400 if small else 100), (asked.test, 200 if small else 100))
+        for part, most in ((inputs.train, 400 if small else 100), (inputs.test, 200 if small else 100))
     ]
-    whole = global_statistics(phi.pooled, parts[0], parts[1], band=min(2, phi.size // 8) if small else 1)
+    shuffled = global_statistics(phi.pooled, images[0], images[1], band=min(2, phi.size // 8) if small else 1)
     values = {"conflict/shape bias": conflict.values["shape_bias"], "conflict/coverage": conflict.values["coverage"]}
     values |= {"conflict/right where cues agree": conflict.values["agree"]}
-    values |= {f"whole/{name}": whole.values[score] for name, score in (("features", "features"), ("colour histogram", "histogram"))}
-    words = (
-        f"conflict: {conflict.protocol}; coverage is the share of pictures of which either cue was right. whole: {whole.protocol}, "
-        f"{len(parts[0])} training and {len(parts[1])} test pictures, each with its twin"
+    values |= {f"whole/{name}": shuffled.values[score] for name, score in (("features", "features"), ("colour histogram", "histogram"))}
+    protocol = (
+        f"conflict: {conflict.protocol}; coverage is the fraction of images with a correct prediction by either cue. whole: {shuffled.protocol}, "
+        f"{len(images[0])} training and {len(images[1])} test images, each with its shuffled copy"
     )
-    return Scores(values, words)
+    return Scores(values, protocol)
 
 
 CUES = Analysis(_cues, named("bias", "coverage", "whole/features"), draw_cues)

@@ -1,4 +1,4 @@
-"""Network dissection by the masks of the data."""
+"""Network dissection with the masks of the data."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ __all__ = ["DISSECTION", "concepts_of"]
 
 
 def concepts_of(truth: Truth) -> Concepts:
-    """All that masks know: of scenes four categories, of other data classes of objects, or objects."""
+    """Concepts of the masks: four categories for rendered scenes, otherwise object classes, or objects."""
     if {"texture_name", "background_name", "value"} <= set(truth.attributes):
         return scene_concepts(truth)
     if truth.boxes is None and truth.labels is None:
@@ -23,27 +23,27 @@ def concepts_of(truth: Truth) -> Concepts:
     return segment_concepts(truth)
 
 
-def _dissection(phi: Representation, asked: AnalysisInput) -> Scores:
-    """Units that detect a concept; the largest IoU of any unit with each concept."""
-    rows = evenly_spaced_rows(asked.test, 500 if phi.size <= FEW else 200)
-    source = Subset(asked.test, rows)
-    concepts, values, words = concepts_of(asked.test.truth(rows)), dict[str, Score](), ""
-    for layer in asked.layers or spatial_layers(phi)[-1:]:
-        asked.progress(f"units of {layer} against {len(concepts.names)} concepts")
-        found = dissect(phi, source, concepts, layer=layer)
-        units = len(found.ious)
-        turned = dissect(phi, source, concepts, layer=layer, turn=turned_at_random(units))
-        for name, one in (("units", found), ("random directions", turned)):
-            values[f"{layer}/detectors among {name}"] = proportion(np.isin(np.arange(units), list(one.detectors())))
-        values[f"{layer}/best IoU of a unit, mean"] = mean_score(found.ious.max(1), 0)
-        best = found.ious.max(0)
+def _dissection(phi: Representation, inputs: AnalysisInput) -> Scores:
+    """Units that detect a concept, and the largest IoU of any unit with each concept."""
+    rows = evenly_spaced_rows(inputs.test, 500 if phi.size <= FEW else 200)
+    source = Subset(inputs.test, rows)
+    concepts, values, protocol = concepts_of(inputs.test.truth(rows)), dict[str, Score](), ""
+    for layer in inputs.layers or spatial_layers(phi)[-1:]:
+        inputs.progress(f"units of {layer} against {len(concepts.names)} concepts")
+        units_result = dissect(phi, source, concepts, layer=layer)
+        units = len(units_result.ious)
+        rotated = dissect(phi, source, concepts, layer=layer, turn=turned_at_random(units))
+        for name, result in (("units", units_result), ("random directions", rotated)):
+            values[f"{layer}/detectors among {name}"] = proportion(np.isin(np.arange(units), list(result.detectors())))
+        values[f"{layer}/best IoU of a unit, mean"] = mean_score(units_result.ious.max(1), 0)
+        best = units_result.ious.max(0)
         values |= {
             f"{layer}/{kind} {name}": Score(float(iou), float(iou), float(iou))
-            for kind, name, iou in zip(found.categories, found.names, best, strict=True)
+            for kind, name, iou in zip(units_result.categories, units_result.names, best, strict=True)
         }
-        words = found.protocol
-    about = "a detector has an IoU above 0.04; a concept's score is the largest IoU of any unit; intervals over units, where there are any"
-    return Scores(values, f"{words}; {about}")
+        protocol = units_result.protocol
+    about = "a detector has an IoU above 0.04; a concept's score is the largest IoU of any unit; intervals over units"
+    return Scores(values, f"{protocol}; {about}")
 
 
 DISSECTION = Analysis(_dissection, named("among units", "mean"), draw_dissection)

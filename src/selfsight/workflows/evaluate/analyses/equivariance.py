@@ -12,23 +12,24 @@ __all__ = ["EQUIVARIANCE"]
 MAPS = ("identity", "permutation", "sparse", "ridge")
 CHANGES = (flipped(), rotated(90))
 CELLS = 8
-"""Grids of more cells a side are averaged down to so many before maps are fitted."""
+"""Larger feature maps are averaged to this side before maps are fitted."""
 
 
-def _equivariance(phi: Representation, asked: AnalysisInput) -> Scores:
-    """Relative errors of maps from features of pictures to those of changed pictures."""
-    fitted, judged = (300, 150) if phi.size <= FEW else (200, 100)
+def _equivariance(phi: Representation, inputs: AnalysisInput) -> Scores:
+    """Relative errors of maps from features of images to those of transformed images."""
+    train_count, test_count = (300, 150) if phi.size <= FEW else (200, 100)
     train, test = (
-        central_images(part, evenly_spaced_rows(part, most), phi.size) for part, most in ((asked.train, fitted), (asked.test, judged))
+        central_images(part, evenly_spaced_rows(part, most), phi.size)
+        for part, most in ((inputs.train, train_count), (inputs.test, test_count))
     )
-    values, words = dict[str, Score](), ""
+    values, protocol = dict[str, Score](), ""
     for change in CHANGES:
-        asked.progress(f"maps of features under a {change.name}")
-        told = equivariance(phi, train, test, change, layers=spatial_layers(phi, asked.layers), kinds=MAPS, cells=CELLS)
-        for layer, scores in told.items():
+        inputs.progress(f"maps of features under a {change.name}")
+        results = equivariance(phi, train, test, change, layers=spatial_layers(phi, inputs.layers), kinds=MAPS, cells=CELLS)
+        for layer, scores in results.items():
             values |= {f"{change.name}/{layer}/{kind}": score for kind, score in scores.values.items()}
-            words = scores.protocol
-    about = f"at each layer, as in: {words}; constant says the mean of changed features whatever the picture; lower is nearer"
+            protocol = scores.protocol
+    about = f"at each layer, as in: {protocol}; constant predicts the mean of the transformed features; lower is better"
     return Scores(values, about)
 
 

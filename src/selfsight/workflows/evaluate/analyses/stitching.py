@@ -17,45 +17,47 @@ from selfsight.workflows.evaluate.analyses.analysis import FEW, Analysis, last_o
 __all__ = ["STITCHING"]
 
 
-def _pairs(first: Representation, rest: Representation, names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """A layer of one network for each of the other's: that of the same name, else of the same depth."""
-    here, there = spatial_layers(first), spatial_layers(rest, names)
-    for at in there:
-        depth = rest.layers.index(at) / max(len(rest.layers) - 1, 1)
-        yield (at if at in here else here[round(depth * (len(here) - 1))]), at
+def _pairs(first: Representation, second: Representation, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """For each layer of the second network, the layer of the first one of the same name, otherwise at the same depth."""
+    first_layers, second_layers = spatial_layers(first), spatial_layers(second, names)
+    for at in second_layers:
+        depth = second.layers.index(at) / max(len(second.layers) - 1, 1)
+        yield (at if at in first_layers else first_layers[round(depth * (len(first_layers) - 1))]), at
 
 
-def _stitching(phi: Representation, asked: AnalysisInput) -> Scores:
-    """Errors of the rest of the network on first parts of others, layer by layer."""
-    known, truth = asked.labels.train, asked.labels.test
-    assert known is not None and truth is not None  # noqa: PT018
+def _stitching(phi: Representation, inputs: AnalysisInput) -> Scores:
+    """Errors of the upper part of the network on the lower parts of others, layer by layer."""
+    train_labels, test_labels = inputs.labels.train, inputs.labels.test
+    assert train_labels is not None and test_labels is not None  # noqa: PT018
     parts = []
-    for source, labels, most in ((asked.train, known, 4000), (asked.test, truth, 2000)):
+    for source, labels, most in ((inputs.train, train_labels, 4000), (inputs.test, test_labels, 2000)):
         rows = np.flatnonzero(labels >= 0)
         rows = rows[np.linspace(0, len(rows) - 1, min(most if phi.size <= FEW else most // 4, len(rows))).astype(np.int64)]
         parts.append((central_images(source, rows, phi.size), torch.from_numpy(labels[rows])))
     train, test = parts
     with torch.no_grad():
-        fitted, judged = (torch.cat([phi.pooled(some).float().cpu() for some in part.split(256)]).numpy() for part, _ in parts)
-    probe = linear(Features(fitted, judged, train[1].numpy(), test[1].numpy(), asked.labels.classes))
+        train_features, test_features = (
+            torch.cat([phi.pooled(chunk).float().cpu() for chunk in part.split(256)]).numpy() for part, _ in parts
+        )
+    probe = linear(Features(train_features, test_features, train[1].numpy(), test[1].numpy(), inputs.labels.classes))
     assert probe.readout is not None
-    judge = StitchEvaluator(phi, head_of(probe.readout))
-    values = {"not stitched": judge.error(*test)}
-    for other, first in asked.others.items():
+    evaluator = StitchEvaluator(phi, head_of(probe.readout))
+    values = {"not stitched": evaluator.error(*test)}
+    for other, first in inputs.others.items():
         if first.size != phi.size:
             raise UsageError(
-                f"{phi.name} sees pictures of {phi.size} px, {other} of {first.size} px.", "Stitch networks of one size (--size)."
+                f"{phi.name} is for images of {phi.size} px, {other} for {first.size} px.", "Stitch networks of one size (--size)."
             )
-        for layer, at in _pairs(first, phi, asked.layers):
-            asked.progress(f"stitching after {layer} of {other}")
-            found = stitching(first, judge, train, test, layer=layer, at=at)
-            where = f"{other}/{at}" if layer == at else f"{other}/{layer} to {at}"
-            values |= {f"{where}/before training": found.drawn, f"{where}/naive": found.identity, f"{where}/learned": found.taught}
-    words = (
-        f"errors of {len(test[1])} test pictures by the rest of this network and its linear probe, on the first part of another network up to a "
-        f"layer; between them filters 1 x 1: as drawn, the identity (naive), and learned by 200 steps of 64 of {len(train[1])} training pictures"
+        for layer, at in _pairs(first, phi, inputs.layers):
+            inputs.progress(f"stitching after {layer} of {other}")
+            errors = stitching(first, evaluator, train, test, layer=layer, at=at)
+            label = f"{other}/{at}" if layer == at else f"{other}/{layer} to {at}"
+            values |= {f"{label}/before training": errors.drawn, f"{label}/naive": errors.identity, f"{label}/learned": errors.taught}
+    protocol = (
+        f"errors of {len(test[1])} test images by the upper part of this network and its linear probe, on the lower part of another network up to a "
+        f"layer; between them 1 x 1 convolutions: as initialised, identity (naive), and trained for 200 steps of 64 of {len(train[1])} images"
     )
-    return Scores(values, words)
+    return Scores(values, protocol)
 
 
 STITCHING = Analysis(_stitching, last_of("learned"), draw_stitching)

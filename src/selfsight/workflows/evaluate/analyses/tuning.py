@@ -1,4 +1,4 @@
-"""Copies of the network that are trained with labels."""
+"""Transfer: fine-tuning of a copy of the network with labels."""
 
 from selfsight.render.charts import draw_transfer
 from selfsight.tasks.classify import finetune
