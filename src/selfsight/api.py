@@ -1,4 +1,4 @@
-"""The Python face: learn, load, wrap, open, Run."""
+"""The Python API: learn, load, wrap, open, compare, Run."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -53,66 +53,79 @@ __all__ = ["Run", "compare", "learn", "load", "open", "wrap"]
 
 
 def open(spec: str | Path, **options: Any) -> Source:
-    """Open a data set by its name; see ``selfsight.data.opening.open_source`` for names and options."""
+    """Open a data set by name; see ``selfsight.data.opening.open_source`` for names and options.
+
+    Args:
+        spec: name of the data set, such as a folder or ``world:shapes``.
+        options: options of ``open_source``.
+    """
     return open_source(spec, **options)
 
 
 def learn(data: str | Path, *, out: str | Path | None = None, manner: RunPolicy | None = None, **wishes: Any) -> "Run":
-    """Learn a representation of the pictures in ``data``.
+    """Train a method on the images in ``data``.
 
     Args:
-        data: a data set's name: a folder, an archive, ``world:shapes`` and others (see ``open``).
-        out: the run's folder; ``runs/METHOD`` by default.
-        manner: how the run is carried out (resume, overwrite, …).
-        wishes: the fields of ``TrainRequest``: method, backbone, size, batch, epochs, steps, minutes, seed, limit, options, …
+        data: name of a data set: a folder, an archive, ``world:shapes`` and others (see ``open``).
+        out: the run's folder; None: ``runs/METHOD``.
+        manner: how the run is carried out (resume, overwrite, …); None: the defaults.
+        wishes: fields of ``TrainRequest``: method, backbone, size, batch, epochs, steps, minutes, seed, limit, options, …
 
     Raises:
-        SelfsightError: what went wrong and what to do about it.
+        SelfsightError: the cause and a remedy.
     """
-    asked = TrainRequest(data=str(data), **wishes)
-    path = Path(out) if out is not None else Path("runs") / asked.method
-    run_training(asked, path, manner)
+    request = TrainRequest(data=str(data), **wishes)
+    path = Path(out) if out is not None else Path("runs") / request.method
+    run_training(request, path, manner)
     return Run(path)
 
 
 def load(spec: str | Path, *, size: int | None = None, device: str = "auto") -> "Run":
-    """A run by its folder, or a model as ``timm:NAME``, which can be measured as a run can; see ``Run``."""
+    """Load a run by its folder, or a model as ``timm:NAME``; see ``Run``.
+
+    Args:
+        spec: a run's folder, ``timm:NAME`` or ``untrained:NAME``.
+        size: side of the images in pixels, for models.
+        device: auto, cpu, cuda or mps.
+    """
     return Run(spec, size=size, device=device)
 
 
 def compare(
     runs: Sequence["str | Path | Run"], *, train: Source | str | Path, test: Source | str | Path, out: str | Path | None = None, **more: Any
 ) -> Comparison:
-    """Measure several runs or models beside each other: one table of scores, with their floors.
+    """Evaluate several runs or models in the same way: one table of scores, with baselines.
 
     Args:
         runs: runs, their folders, or names of models.
-        train, test: what probes are fitted on, and what they are scored on.
-        out: a folder for ``comparison.json`` and ``comparison.png``; without it nothing is written but each run's own ``measures/``.
-        more: as for ``Run.measure``; ``size`` and ``device`` as for ``Run``.
+        train: data on which probes are fitted.
+        test: data on which they are scored.
+        out: folder for ``comparison.json`` and ``comparison.png``; None: only each run's own ``measures/`` are written.
+        more: further arguments of ``Run.measure``; ``size`` and ``device`` as for ``Run``.
 
     Raises:
-        UsageError: there are fewer than two.
+        UsageError: there are fewer than two runs.
     """
-    how = {name: more.pop(name) for name in ("size", "device") if name in more}
-    opened = [run if isinstance(run, Run) else Run(run, **how) for run in runs]
+    run_options = {name: more.pop(name) for name in ("size", "device") if name in more}
+    opened = [run if isinstance(run, Run) else Run(run, **run_options) for run in runs]
     names = unique_names([run.path.name for run in opened])
-    found = compare_representations(
+    comparison = compare_representations(
         {name: (run.phi, run.path) for name, run in zip(names, opened, strict=True)}, train=train, test=test, **more
     )
     if out is not None:
-        found.save(Path(out))
-    return found
+        comparison.save(Path(out))
+    return comparison
 
 
 def wrap(module: nn.Module, *, mean: Sequence[float], std: Sequence[float], size: int, name: str = "wrapped") -> Representation:
-    """Any torch module as a representation.
+    """Wrap any torch module as a representation.
 
     Args:
-        module: from normalised images to feature maps, tokens or vectors.
-        mean, std: per-channel normalisation.
-        size: side of its images in pixels.
-        name: what to call it.
+        module: network from normalised images to feature maps, tokens or vectors.
+        mean: mean per channel, for normalisation.
+        std: standard deviation per channel, for normalisation.
+        size: side of the images in pixels.
+        name: name of the representation.
     """
     from selfsight.backbones.pretrained import wrap_backbone
 
@@ -120,15 +133,15 @@ def wrap(module: nn.Module, *, mean: Sequence[float], std: Sequence[float], size
 
 
 class Run:
-    """What was learnt, and what can be done with it.
+    """A run or a model, and what can be done with it.
 
     Args:
         spec: a run's folder, ``timm:NAME`` or ``untrained:NAME``.
         size: side of the images in pixels, for models.
-        device: where it is looked at: auto (CUDA where there is a device, else the processor), cpu, cuda or mps.
+        device: auto (CUDA if available, otherwise the CPU), cpu, cuda or mps.
 
     Attributes:
-        path: where results go: the run's folder, or ``runs/NAME`` for a model.
+        path: folder of the results: the run's folder, or ``runs/NAME`` for a model.
         phi: the representation.
     """
 
@@ -141,26 +154,32 @@ class Run:
 
     @property
     def settings(self) -> TrainConfig | None:
-        """The options that it was learnt with; ``None`` for a model that was not learnt here."""
+        """The configuration of the run; ``None`` for a model."""
         file = self.path / "config.json"
         return TrainConfig.from_json(json.loads(file.read_text())) if file.is_file() else None
 
     @property
     def status(self) -> Mapping[str, Any]:
-        """How it stands."""
+        """Contents of ``STATUS.json``; empty for a model."""
         file = self.path / "STATUS.json"
         return json.loads(file.read_text()) if file.is_file() else {}
 
     def source(self) -> Source:
-        """The data that it was learnt from.
+        """The training data of the run.
 
         Raises:
-            UsageError: it was not learnt here.
+            UsageError: the representation was not trained in this run folder.
         """
         return learnt_from(self.path, self.phi.name)
 
     def bank(self, data: Source | str | Path, *, layers: Sequence[str] = (), half: bool = False) -> Bank:
-        """What the representation says of a data set, kept in the run's folder."""
+        """Features of a data set, cached in the run's folder.
+
+        Args:
+            data: a source, or the name of a data set.
+            layers: layers besides the pooled output.
+            half: store features in half precision.
+        """
         source = open_source(data, size=self.phi.size) if isinstance(data, str | Path) else data
         return get_bank(self.phi, source, self.path / "banks", layers=layers, half=half, bf16=fast_bf16(self.phi.device))
 
@@ -174,14 +193,15 @@ class Run:
         limit: int | None = None,
         **more: Any,
     ) -> EvaluationResult:
-        """Scores beside their floors: probes fitted on ``train``, scored on ``test``; kept under ``measures/``.
+        """Scores with baselines: probes fitted on ``train`` and scored on ``test``; saved under ``measures/``.
 
         Args:
-            train, test: sources, or names of data sets.
-            probes: names of probes and of measures of networks; all probes that the data allow by default.
-            floors: measure the untrained network and raw pixels too.
-            limit: at most so many pictures of ``train``; of ``test`` all are used.
-            more: passed on to ``selfsight.workflows.evaluate.run.evaluate_representation`` and ``examine``.
+            train: source or name of the data set on which probes are fitted.
+            test: source or name of the data set on which they are scored.
+            probes: names of probes and analyses; None: all probes that the data allow.
+            floors: also score the baselines: the untrained network and raw pixels.
+            limit: use a random subset of ``train`` of this size; ``test`` is used completely.
+            more: further arguments of ``workflows.evaluate.run.evaluate_representation`` and ``workflows.evaluate.probes.evaluate``.
         """
         return evaluate_representation(self.phi, self.path, train=train, test=test, probes=probes, floors=floors, limit=limit, **more)
 
@@ -194,25 +214,25 @@ class Run:
         whole: bool = False,
         progress: ProgressCallback = no_progress,
     ) -> Explanation:
-        """Maps of several attribution methods for some images; ``selfsight.explain`` has the parts.
+        """Attribution maps of several methods; ``selfsight.explain`` has the single functions.
 
         Args:
-            images: picture files, or rows of a data set such as ``world:shapes#0,3,8-11``.
-            target: what is explained, such as ``class:dog``, ``cluster:7``, ``unit:stages.2/41``, ``like:other.jpg``, ``code``.
-            methods: names of attribution methods; ``["all"]``: all that can explain this network.
-            whole: the whole picture in place of its middle square.
-            progress: called with what is being done.
+            images: image files, or rows of a data set such as ``world:shapes#0,3,8-11``.
+            target: score that is explained, such as ``class:dog``, ``cluster:7``, ``unit:stages.2/41``, ``like:other.jpg``, ``code``.
+            methods: names of attribution methods; ``["all"]``: every method that supports this network.
+            whole: the whole image instead of its central square.
+            progress: called with a line per step.
         """
         images = [str(image) for image in images]
         return explain_images(self.phi, self.path, images, target=target, methods=methods, whole=whole, progress=progress)
 
     def diagnose(self, images: Sequence[str | Path], *, target: str = "class", **more: Any) -> Diagnosis:
-        """For each image the smallest part that is enough, and whether it lies on the object, where that is known.
+        """For each image the smallest region that keeps the score, and whether it lies on the object, if masks are known.
 
         Args:
-            images: picture files, or rows of a data set such as ``world:shapes#0-31``.
-            target: what is explained; see ``explain``.
-            more: passed on to ``explain.diagnosis.diagnose``.
+            images: image files, or rows of a data set such as ``world:shapes#0-31``.
+            target: score that is explained; see ``explain``.
+            more: further arguments of ``explain.checks.diagnosis.diagnose``.
         """
         return diagnose_images(self.phi, self.path, [str(image) for image in images], target=target, **more)
 
@@ -226,43 +246,38 @@ class Run:
         progress: ProgressCallback = no_progress,
         **more: Any,
     ) -> Gallery:
-        """What each layer has kept of some images: pictures that it cannot tell from them.
+        """Images reconstructed from the features of each layer, which show what the layer keeps.
 
         Args:
-            images: picture files, or rows of a data set.
-            layers: names of layers; by default all that are worth looking at.
-            by: ``descent`` from noise (``explain.inversion.invert``), ``form`` of a network as the prior (``invert_by_network``), or
-                ``learned``: an inverter that is learnt once and kept in the run's folder (``explain.inverter``).
-            like: the data set that an inverter learns from; by default what was learnt from.
-            progress: called with what is being done.
-            more: passed on to these functions.
+            images: image files, or rows of a data set.
+            layers: names of layers; empty: ``phi.layers``.
+            by: ``descent`` from noise (``explain.inversion.descent.invert``), ``form``: deep image prior (``invert_by_network``), or
+                ``learned``: an inverter that is trained once and cached in the run's folder (``explain.inversion.inverter``).
+            like: training data of an inverter; None: the training data of the run.
+            progress: called with a line per step.
+            more: further arguments of these functions.
 
         Raises:
-            UsageError: there is no such way, image or layer.
+            UsageError: the inversion method, an image or a layer does not exist.
         """
         images = [str(image) for image in images]
         return invert_images(self.phi, self.path, images, layers=layers, by=by, like=like, progress=progress, **more)
 
     def inverter(
-        self,
-        layer: str | None = None,
-        *,
-        like: str | None = None,
-        progress: ProgressCallback = no_progress,
-        **more: Any,
+        self, layer: str | None = None, *, like: str | None = None, progress: ProgressCallback = no_progress, **more: Any
     ) -> Inverter:
-        """The network that paints pictures for a layer's features; learnt the first time that these weights and this data set ask for it.
+        """The decoder that reconstructs images from a layer's features; trained once for these weights and this data set.
 
         Args:
             layer: the layer; None: the pooled output.
-            like: the data set to learn from; by default what was learnt from.
-            progress: called with how it stands.
-            more: passed on to ``explain.inverter.learn_inverter``; it is then learnt again.
+            like: training data; None: the training data of the run.
+            progress: called with a line per step.
+            more: further arguments of ``explain.inversion.inverter.learn_inverter``; with them it is trained again.
         """
         return get_inverter(self.phi, self.path, layer, like=like, progress=progress, **more)
 
-    def _pictures(self, like: str | None, most: int) -> Tensor:
-        """Squares of a data set, by default of what was learnt from, evenly drawn."""
+    def _sample(self, like: str | None, most: int) -> Tensor:
+        """Evenly spaced images of a data set; None: the training data of the run."""
         return sample_images(self.phi, self.path, like, most)
 
     def maximise(
@@ -274,28 +289,28 @@ class Run:
         progress: ProgressCallback = no_progress,
         **more: Any,
     ) -> Gallery:
-        """Pictures that make units, clusters or classes say most (``explain.activation.maximise``).
+        """Synthetic images that maximise units, clusters or classes (``explain.synthesis.activation.maximise``).
 
         Args:
             targets: such as ``unit:stages.2/41``, ``cluster:7``, ``class:dog``.
-            writing: how pictures are written down: fourier, pixels, phase, or generated (the code of a learned inverter).
-            like: the data set whose spectrum pictures have (phase), or that the inverter learns from; by default what was learnt from.
-            progress: called with what is being done.
-            more: passed on to ``explain.gallery.maximisers``.
+            writing: parameterisation of the images: fourier, pixels, phase, or generated (the code of a trained inverter).
+            like: data set of the spectrum (phase) or of the inverter (generated); None: the training data of the run.
+            progress: called with a line per step.
+            more: further arguments of ``explain.gallery.maximisers``.
 
         Raises:
-            UsageError: there is no such target or writing.
+            UsageError: a target or the parameterisation does not exist.
         """
         return maximise_targets(self.phi, self.path, targets, writing=writing, like=like, progress=progress, **more)
 
     def compare(self, others: Sequence["str | Path | Run"], *, like: str | None = None, count: int = 4, **more: Any) -> Gallery:
-        """What units of the same rank like most, here and in other networks (``explain.comparison.compare_units``).
+        """Maximally activating images of units of the same rank, here and in other networks (``explain.synthesis.comparison.compare_units``).
 
         Args:
             others: runs, or names of models.
-            like: the data set by whose pictures units are ranked; by default what was learnt from.
-            count: how many units of each.
-            more: passed on to ``compare_units``.
+            like: data set whose images rank the units; None: the training data of the run.
+            count: number of units per network.
+            more: further arguments of ``compare_units``.
         """
         spec = like if like is not None else self.source().spec
         runs = [
@@ -303,53 +318,58 @@ class Run:
             *(other if isinstance(other, Run) else Run(other, size=self.phi.size, device=str(self.phi.device)) for other in others),
         ]
         names = unique_names([run.path.name for run in runs])
-        seen = {name: run._pictures(spec, 500) for name, run in zip(names, runs, strict=True)}
+        images = {name: run._sample(spec, 500) for name, run in zip(names, runs, strict=True)}
         phis = {name: run.phi for name, run in zip(names, runs, strict=True)}
-        return compare_units(phis, seen, ranks=tuple(range(count)), **more)
+        return compare_units(phis, images, ranks=tuple(range(count)), **more)
 
     def discover(
-        self,
-        data: Source | str | Path,
-        *,
-        what: str = "boxes",
-        method: str | None = None,
-        limit: int | None = None,
-        **more: Any,
+        self, data: Source | str | Path, *, what: str = "boxes", method: str | None = None, limit: int | None = None, **more: Any
     ) -> tuple[Any, dict[str, dict[str, Score]]]:
-        """Objects, kinds of things, parts or clusters in a data set's pictures; where the truth is known, scores beside floors.
+        """Objects, segments, parts or clusters in the images of a data set; with scores and baselines if annotations exist.
 
         Args:
             data: a source, or the name of a data set.
-            what: boxes, segments, parts or clusters.
-            method: how; each has a default (``discovering.DISCOVERIES``).
-            limit: at most so many pictures.
-            more: passed on to ``workflows.discover.run.discover``, such as ``feature_spec``.
+            what: boxes, segments, parts, clusters, duplicates or selection.
+            method: name of the method; None: the default (``workflows.discover.table.DISCOVERIES``).
+            limit: use a random subset of this size.
+            more: further arguments of ``workflows.discover.run.discover``, such as ``feature_spec``.
 
         Returns:
-            What was found, which can be saved and shown; scores by measure, then by who is judged.
+            The result, which can be saved and displayed; and scores by metric, then by method.
         """
-        look = more.get("feature_spec")
-        source = open_source(data, limit=limit, size=(look and look.size) or self.phi.size) if isinstance(data, str | Path) else data
-        kept: dict[str, Any] = (
+        feature_spec = more.get("feature_spec")
+        source = (
+            open_source(data, limit=limit, size=(feature_spec and feature_spec.size) or self.phi.size)
+            if isinstance(data, str | Path)
+            else data
+        )
+        caches: dict[str, Any] = (
             {"banks": self.path / "banks"} if what in DISCOVERIES.having("image_level") else {"cache": self.path / "spectra"}
         )
-        return discover(self.phi, source, what, method, **(kept | more))
+        return discover(self.phi, source, what, method, **(caches | more))
 
     def report(self, data: Source | str | Path | None = None) -> Path:
-        """Write one page about the run, ``report/index.html``; pictures are taken from ``data``, by default what it was learnt from."""
+        """Write a page about the run, ``report/index.html``, with images from ``data``; None: the training data of the run."""
         source = self.source() if data is None else open_source(data, size=self.phi.size) if isinstance(data, str | Path) else data
-        return write_report(self.path, self.phi, source, self.bank(source), self._shown(source))
+        return write_report(self.path, self.phi, source, self.bank(source), self._view_examples(source))
 
     def explore(
         self, data: str | Path | None = None, *, others: Sequence["Run"] = (), progress: ProgressCallback = no_progress, **more: Any
     ) -> RunningServer:
-        """Serve a page of this machine; ``more`` is that of ``exploring.find_or_prepare`` (limit, maps, …) and ``explorer.opening.serve`` (port, …)."""
-        how = {name: more.pop(name) for name in ("limit", "maps", "untrained", "again") if name in more}
-        named = zip(unique_names([run.phi.name for run in (self, *others)]), ((run.phi, run.path) for run in (self, *others)), strict=True)
-        return serve(find_or_prepare(dict(named), None if data is None else str(data), progress=progress, **how), **more)
+        """Start a local web server with the explorer.
 
-    def _shown(self, source: Source, count: int = 6) -> ViewExamples | None:
-        """Some pictures and the views that the method makes of them."""
+        Args:
+            data: name of a data set; None: the training data of the run.
+            others: further runs to compare with.
+            progress: called with a line per step.
+            more: further arguments of ``explorer.prepare.build.find_or_prepare`` (limit, maps, …) and ``explorer.server.opening.serve`` (port, …).
+        """
+        prepare_options = {name: more.pop(name) for name in ("limit", "maps", "untrained", "again") if name in more}
+        named = zip(unique_names([run.phi.name for run in (self, *others)]), ((run.phi, run.path) for run in (self, *others)), strict=True)
+        return serve(find_or_prepare(dict(named), None if data is None else str(data), progress=progress, **prepare_options), **more)
+
+    def _view_examples(self, source: Source, count: int = 6) -> ViewExamples | None:
+        """Some images and the method's views of them."""
         settings = self.settings
         if settings is None or len(source) < 2:
             return None
@@ -359,7 +379,7 @@ class Run:
         return ViewExamples(batch, method.recipe.make(batch, drawn), self.phi.mean, self.phi.std)
 
     def export_onnx(self, path: str | Path | None = None) -> Path:
-        """Write the network for ONNX runtimes, ``export/model.onnx``; see ``selfsight.backbones.onnx``."""
+        """Export the network to ONNX, by default to ``export/model.onnx``; see ``selfsight.backbones.onnx``."""
         return export_onnx(self.phi, Path(path) if path is not None else self.path / "export" / "model.onnx")
 
     def _repr_html_(self) -> str:
@@ -368,6 +388,13 @@ class Run:
 
 
 def repeat(path: str | Path, *, out: str | Path | None = None, manner: RunPolicy | None = None, **more: Any) -> Run:
-    """Repeat a run by its own configuration, or with ``RunPolicy(resume=True)`` go on with it."""
+    """Repeat a run with its own configuration, or continue it with ``RunPolicy(resume=True)``.
+
+    Args:
+        path: the run's folder.
+        out: folder of the new run; None: the same folder.
+        manner: how the run is carried out; None: the defaults.
+        more: fields of ``TrainRequest`` that replace those of the configuration.
+    """
     continue_run(Path(path), Path(out) if out is not None else None, manner, **more)
     return Run(out if out is not None else path)
