@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from torch import Tensor, nn
@@ -45,6 +45,7 @@ from selfsight.workflows.explain import (
     maximise_targets,
     sample_images,
 )
+from selfsight.workflows.options import DiscoverOptions, LearnOptions, MeasureOptions, OpenOptions
 from selfsight.workflows.train.config import TrainConfig, build, frame_of
 from selfsight.workflows.train.request import TrainRequest
 from selfsight.workflows.train.run import RunPolicy, continue_run, run_training
@@ -52,7 +53,7 @@ from selfsight.workflows.train.run import RunPolicy, continue_run, run_training
 __all__ = ["Run", "compare", "learn", "load", "open", "wrap"]
 
 
-def open(spec: str | Path, **options: Any) -> Source:
+def open(spec: str | Path, **options: Unpack[OpenOptions]) -> Source:
     """Open a data set by name; see ``selfsight.data.opening.open_source`` for names and options.
 
     Args:
@@ -62,19 +63,19 @@ def open(spec: str | Path, **options: Any) -> Source:
     return open_source(spec, **options)
 
 
-def learn(data: str | Path, *, out: str | Path | None = None, manner: RunPolicy | None = None, **wishes: Any) -> "Run":
+def learn(data: str | Path, *, out: str | Path | None = None, manner: RunPolicy | None = None, **requested: Unpack[LearnOptions]) -> "Run":
     """Train a method on the images in ``data``.
 
     Args:
         data: name of a data set: a folder, an archive, ``world:shapes`` and others (see ``open``).
         out: the run's folder; None: ``runs/METHOD``.
         manner: how the run is carried out (resume, overwrite, …); None: the defaults.
-        wishes: fields of ``TrainRequest``: method, backbone, size, batch, epochs, steps, minutes, seed, limit, options, …
+        requested: fields of ``TrainRequest``: method, backbone, size, batch, epochs, steps, minutes, seed, limit, options, …
 
     Raises:
         SelfsightError: the cause and a remedy.
     """
-    request = TrainRequest(data=str(data), **wishes)
+    request = TrainRequest(data=str(data), **requested)
     path = Path(out) if out is not None else Path("runs") / request.method
     run_training(request, path, manner)
     return Run(path)
@@ -191,7 +192,7 @@ class Run:
         probes: Sequence[str] | None = None,
         floors: bool = True,
         limit: int | None = None,
-        **more: Any,
+        **more: Unpack[MeasureOptions],
     ) -> EvaluationResult:
         """Scores with baselines: probes fitted on ``train`` and scored on ``test``; saved under ``measures/``.
 
@@ -323,7 +324,13 @@ class Run:
         return compare_units(phis, images, ranks=tuple(range(count)), **more)
 
     def discover(
-        self, data: Source | str | Path, *, what: str = "boxes", method: str | None = None, limit: int | None = None, **more: Any
+        self,
+        data: Source | str | Path,
+        *,
+        what: str = "boxes",
+        method: str | None = None,
+        limit: int | None = None,
+        **more: Unpack[DiscoverOptions],
     ) -> tuple[Any, dict[str, dict[str, Score]]]:
         """Objects, segments, parts or clusters in the images of a data set; with scores and baselines if annotations exist.
 
