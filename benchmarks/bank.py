@@ -24,7 +24,7 @@ from selfsight.bank.nearest import nearest
 from selfsight.bank.store import OUTPUT, Bank, BankWriter
 from selfsight.core.representation import Representation
 
-ROWS, DIM, BATCH, NEIGHBOURS, QUERIES = 1_000_000, 512, 4096, 10, 20_000
+ROWS, DIM, BATCH, NEIGHBOURS, QUERIES = 1_000_000, 512, 4096, 10, 4096
 REPEATS = 9
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 import numpy as np
 from torch import Tensor, nn
@@ -353,7 +353,7 @@ class Run:
         caches: dict[str, Any] = (
             {"banks": self.path / "banks"} if what in DISCOVERIES.having("image_level") else {"cache": self.path / "spectra"}
         )
-        return discover(self.phi, source, what, method, **(caches | more))
+        return discover(self.phi, source, what, method, **cast("dict[str, Any]", {**caches, **more}))
 
     def report(self, data: Source | str | Path | None = None) -> Path:
         """Write a page about the run, ``report/index.html``, with images from ``data``; None: the training data of the run."""

@@ -6,6 +6,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from selfsight.bank.store import release_pages
+
 __all__ = ["nearest"]
 
 BLOCK = 65_536
@@ -36,6 +38,7 @@ def nearest(
     best: list[tuple[Tensor, Tensor]] = []
     for low in range(0, max(len(rows), 1), BLOCK):
         block = _unit(rows[low : low + BLOCK])
+        release_pages(rows)
         found = [
             _block(_unit(queries[at : at + chunk]), block, count, low, at if exclude_self else None) for at in range(0, len(queries), chunk)
         ]

@@ -4,6 +4,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from mmap import MADV_DONTNEED, mmap
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,28 @@ from jaxtyping import Float
 from selfsight.core.errors import UsageError
 from selfsight.render.panels import facts, panel, table
 
-__all__ = ["OUTPUT", "Bank", "BankWriter", "write_bank"]
+__all__ = ["OUTPUT", "Bank", "BankWriter", "release_pages", "write_bank"]
 
 OUTPUT = "output"
 """Layer name of the network's pooled output."""
+
+
+RELEASE = 65_536
+"""Rows after which written pages are given back."""
+
+
+def release_pages(array: np.ndarray) -> None:
+    """Give the pages of a memory-mapped array back to the system; they are read from the file again where they are needed.
+
+    Arrays in memory are left as they are.
+    """
+    while not isinstance(array, np.memmap) and isinstance(array.base, np.ndarray):
+        array = array.base
+    if not isinstance(array, np.memmap) or array.mode not in ("r", "r+", "w+"):  # pages of mode "c" hold changes that no file has
+        return
+    mapped = getattr(array, "_mmap", None)
+    if isinstance(mapped, mmap):
+        mapped.madvise(MADV_DONTNEED)
 
 
 class Bank:
@@ -93,6 +112,9 @@ class BankWriter:
                 file, shape = self._temporary / f"{name}.npy", (self.count, *values.shape[1:])
                 self._arrays[name] = np.lib.format.open_memmap(file, "w+", np.dtype(self.kind), shape)
             self._arrays[name][self.done : self.done + size] = values
+            if (self.done + size) // RELEASE > self.done // RELEASE:
+                self._arrays[name].flush()
+                release_pages(self._arrays[name])
         self.done += size
 
     def finish(self, names: Sequence[str], origin: Mapping[str, Any]) -> Bank:
