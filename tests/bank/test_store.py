@@ -1,3 +1,10 @@
+"""Pages of memory-mapped banks."""
+
+import numpy as np
+
+from selfsight.bank.store import release_pages
+
+
 def test_released_pages_are_read_again_and_private_changes_are_kept(tmp_path):
     values = np.random.default_rng(0).normal(size=(5000, 64)).astype(np.float32)
     np.save(tmp_path / "rows.npy", values)
