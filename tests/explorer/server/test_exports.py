@@ -126,7 +126,7 @@ def test_large_selections_have_no_neighbours_and_end_somewhere(shelf: ExplorerSt
     monkeypatch.setattr(exports, "PICTURED", 8)
     assert "neighbors" in atlas(shelf, ROWS[:7]).column_names
     assert "neighbors" not in atlas(shelf, ROWS).column_names
-    with pytest.raises(UsageError, match="9 pictures are too many"):
+    with pytest.raises(UsageError, match="9 images are too many"):
         exported(shelf, np.arange(9), "atlas")
 
 

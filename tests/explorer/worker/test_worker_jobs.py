@@ -85,7 +85,7 @@ def test_heat_and_crops_lie_where_the_unit_is_high(spots, tmp_path):
         assert crop.shape[0] == crop.shape[1] < SIDE / 2
         assert (crop[..., 1] > 150).sum() == 64  # the whole square
     assert set(found["files"]) == {file.name for file in tmp_path.iterdir()}
-    with pytest.raises(UsageError, match="no places"):
+    with pytest.raises(UsageError, match="no feature map"):
         crops(phi, source, None, 7, rows, tmp_path)
 
 
@@ -99,7 +99,7 @@ def test_prototypes_are_the_patches_that_set_a_cluster_apart(spots, tmp_path):
         assert (crop[..., 0] > 150).sum() == 64
         assert crop[..., 1].max() == 0
         assert one["number"] > 0
-    with pytest.raises(UsageError, match="different numbers"):
+    with pytest.raises(UsageError, match="different dimensions"):
         prototypes(phi, source, np.array([0]), source.kinds, np.ones((12, 5), np.float32), 0, tmp_path)
 
 

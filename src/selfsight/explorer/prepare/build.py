@@ -1,4 +1,4 @@
-"""What the explorer shows of a data set, worked out once: what networks say of it, clusters, a map, small pictures."""
+"""Prepares a data set for the explorer: features, clusters, maps and thumbnails, computed once."""
 
 import hashlib
 import io
@@ -35,15 +35,15 @@ from selfsight.render.sheet import unique_names
 __all__ = ["find_or_prepare", "open_selection", "prepare", "untrained_reference"]
 
 SIDE = 128
-"""Longest side of small pictures, in pixels."""
+"""Longest side of a thumbnail in pixels."""
 PART = 256
 OURS = (
     "name", "file", "row", "tag", "note", "label", "brightness", "contrast", "sharpness", "information", "width", "height", "oddness",
     CLUSTER, nearness_column(CLUSTER), f"{CLUSTER}_name", "distance_to_neighbours", "duplicates",
 )  # fmt: skip
-"""Columns that are made here; those of the data that are called so have an underscore behind their names."""
+"""Computed columns; columns of the data with the same name get an underscore appended."""
 CLUSTERED = 50_000
-"""Pictures up to which clusters, neighbours and duplicates are found."""
+"""Maximum number of images for clusters, neighbours and duplicates."""
 
 
 def prepare(
@@ -57,55 +57,55 @@ def prepare(
     again: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> Pack:
-    """Make what the explorer shows of a data set, unless it is there.
+    """Prepare a data set for the explorer, unless it is already prepared.
 
     Args:
-        networks: representations and the folders of their runs, by name; the clusters are of the first.
+        networks: representations and the folders of their runs, by name; clusters are those of the first.
         source: the data set.
-        folder: where prepared data sets are kept.
-        chosen: how the data set is opened again; by default by its name.
-        untrained: also what the first network says before learning, to see what training changed.
-        maps: ways to draw a map of what the first network says (``explorer.places.PROJECTIONS``), the first shown first, beside PCA of what every
-            network says; by default PaCMAP, where its package is installed and there are at most 50,000 pictures.
-        again: make it even if it is there.
-        progress: called with what is being done.
+        folder: folder of prepared data sets.
+        chosen: how the data set is opened again; None: by its name.
+        untrained: also use the first network with initial weights, for comparison.
+        maps: projections of the first network's features (``explorer.prepare.projection.PROJECTIONS``), the first shown first, besides the PCA
+            of every network; None: PaCMAP, if its package is installed and there are at most 50,000 images.
+        again: prepare again.
+        progress: called with a line per step.
 
     Raises:
-        UsageError: there is no such map.
-        MissingExtra: a map's package is not installed.
+        UsageError: a projection does not exist.
+        MissingExtra: the package of a projection is not installed.
     """
     for kind in maps or ():
         require_projection(kind)
     banks = _banks(networks, source, untrained=untrained, progress=progress)
     default = ["pacmap"] if "pacmap" in available_projections() and len(source) <= CLUSTERED else []
-    drawn = default if maps is None else list(maps)
-    mark = hashlib.sha256(repr([source.fingerprint, [str(path) for path in banks.values()]]).encode()).hexdigest()[:16]
-    path = folder / mark
+    projections = default if maps is None else list(maps)
+    digest = hashlib.sha256(repr([source.fingerprint, [str(path) for path in banks.values()]]).encode()).hexdigest()[:16]
+    path = folder / digest
     if not again and is_prepared(path) and (maps is None or Pack(path).maps[: len(maps)] == tuple(maps)):
         return Pack(path)
     with PackWriter(path) as writer:
-        return _written(writer, networks, banks, source, drawn, asdict(chosen or DataSelection(source.spec)), progress)
+        return _write(writer, networks, banks, source, projections, asdict(chosen or DataSelection(source.spec)), progress)
 
 
-def _written(
+def _write(
     writer: PackWriter,
     networks: Mapping[str, tuple[Representation, Path]],
     banks: Mapping[str, Path],
     source: Source,
-    drawn: Sequence[str],
+    projections: Sequence[str],
     facts: Mapping[str, Any],
     progress: ProgressCallback,
 ) -> Pack:
-    """Small pictures, columns, clusters and maps, and where they come from."""
+    """Write thumbnails, columns, clusters, maps and their origin."""
     phi, run = next(iter(networks.values()))
-    progress(f"small pictures of {len(source):,}")
+    progress(f"thumbnails of {len(source):,} images")
     qualities: list[dict[str, float]] = []
     writer.thumbs(_thumbs(source, qualities, progress))
     truth = source.truth(np.arange(len(source)))
-    columns = _known(truth, len(source))
-    columns |= {name: np.array([one[name] for one in qualities]) for name in qualities[0]} if qualities else {}
+    columns = _annotations(truth, len(source))
+    columns |= {name: np.array([quality[name] for quality in qualities]) for name in qualities[0]} if qualities else {}
     groups, clusters = _clustered(phi, source, next(iter(banks.values())), progress)
-    told = [
+    described = [
         {
             "name": name,
             "bank": os.path.relpath(bank, writer.path),
@@ -114,23 +114,25 @@ def _written(
         }
         for name, bank in banks.items()
     ]
-    more = {"size": phi.size, "fingerprint": source.fingerprint, "networks": told, "masks": truth.masks is not None}
-    _set_aside(writer.path, groups, progress)
+    extra = {"size": phi.size, "fingerprint": source.fingerprint, "networks": described, "masks": truth.masks is not None}
+    _undo_cluster_edits(writer.path, groups, progress)
     bad = [list(one) for one in source.bad][:1000]
-    return writer.finish(list(source.names), columns | groups, _maps(banks, drawn, progress), clusters, {**facts, **more, "bad": bad})
+    return writer.finish(
+        list(source.names), columns | groups, _maps(banks, projections, progress), clusters, {**facts, **extra, "bad": bad}
+    )
 
 
-def _set_aside(path: Path, groups: Mapping[str, np.ndarray], progress: ProgressCallback) -> None:
-    """Where clusters are others than those that were named before, take the names back; they stand in the history of edits."""
+def _undo_cluster_edits(path: Path, groups: Mapping[str, np.ndarray], progress: ProgressCallback) -> None:
+    """Undo edits of clusters if the clusters have changed; they remain in the history."""
     if not is_prepared(path):
         return
-    before = Pack(path)
-    same = set(before.clusterings) <= set(groups) and all((before.column(name) == groups[name]).all() for name in before.clusterings)
+    previous = Pack(path)
+    same = set(previous.clusterings) <= set(groups) and all((previous.column(name) == groups[name]).all() for name in previous.clusterings)
     edits = Edits(path.parent / f"{path.name}.edits.sqlite")
     for kind in ("cluster_merge", "cluster_name"):
         if not same and (named := list(edits.values(kind))):
             edits.set(kind, named, "")
-            progress(f"clusters have changed: {len(named)} edits of them were taken back; undo brings them again")
+            progress(f"clusters have changed: {len(named)} edits were removed; undo restores them")
     edits.close()
 
 
@@ -143,15 +145,15 @@ def find_or_prepare(
     progress: ProgressCallback = no_progress,
     **more: Any,
 ) -> Path:
-    """The folder that was prepared for these networks and a data set by its name; prepared where there is none.
+    """The prepared folder of these networks and a data set; prepared if there is none.
 
     Args:
         networks: representations and the folders of their runs, by name.
-        data: the data set; by default the pictures that the first run learnt from.
-        limit: at most so many of its pictures, drawn by seed 0.
-        again: prepare even if there is one.
-        progress: called with what is being done.
-        more: passed on to ``prepare``.
+        data: name of the data set; None: the training data of the first run.
+        limit: use a random subset of this size (seed 0).
+        again: prepare again.
+        progress: called with a line per step.
+        more: further arguments of ``prepare``.
     """
     paths = [path for _, path in networks.values()]
     chosen = select_data(paths[0], data, limit)
@@ -165,7 +167,7 @@ def find_or_prepare(
 
 
 class _Readable(Subset):
-    """The rows of a source that can be read; which cannot is still told."""
+    """The readable rows of a source; unreadable files are still listed."""
 
     @property
     def bad(self) -> Sequence[tuple[str, str]]:
@@ -173,26 +175,31 @@ class _Readable(Subset):
 
 
 def open_selection(chosen: DataSelection, size: int) -> Source:
-    """The pictures that can be read, at a network's size in pixels."""
+    """The readable images of a data set.
+
+    Args:
+        chosen: the data set and the subset.
+        size: side of the images in pixels.
+    """
     source = open_source(chosen.data, limit=chosen.limit, seed=chosen.seed, size=size)
-    broken = {name for name, _ in source.bad}
-    if not broken:
+    unreadable = {name for name, _ in source.bad}
+    if not unreadable:
         return source
-    return _Readable(source, np.array([row for row, name in enumerate(source.names) if name not in broken], dtype=np.int64))
+    return _Readable(source, np.array([row for row, name in enumerate(source.names) if name not in unreadable], dtype=np.int64))
 
 
 def _banks(
     networks: Mapping[str, tuple[Representation, Path]], source: Source, *, untrained: bool, progress: ProgressCallback
 ) -> dict[str, Path]:
-    """Banks of all networks, every layer kept, by name."""
+    """Banks of all networks with all layers, by name."""
     banks = dict[str, Path]()
     for name, (phi, run) in networks.items():
-        progress(f"what {name} says of {len(source):,} pictures")
+        progress(f"features of {len(source):,} images by {name}")
         banks[name] = get_bank(phi, source, run_folder(run) / "banks", layers=phi.layers, bf16=fast_bf16(phi.device)).path
     first, run = next(iter(networks.values()))
     if untrained and first.spec:
         twin = untrained_reference(first, source)
-        progress("what the same network said before learning")
+        progress("features of the untrained network")
         banks[unique_names([*networks, "untrained"])[-1]] = get_bank(
             twin, source, run_folder(run) / "banks", layers=twin.layers, bf16=fast_bf16(twin.device)
         ).path
@@ -200,27 +207,27 @@ def _banks(
 
 
 def _thumbs(source: Source, qualities: list[dict[str, float]], progress: ProgressCallback) -> Iterator[bytes]:
-    """Small pictures as JPEG; what is measured of each is added to ``qualities``."""
+    """Thumbnails as JPEG; quality measures are appended to ``qualities``."""
     for start in range(0, len(source), PART):
         batch = source.read(np.arange(start, min(start + PART, len(source))))
         for number, pixels in enumerate(batch.images):
             height, width = batch.images.shape[2:] if batch.extent is None else batch.extent[number]
             levels = np.ascontiguousarray(pixels[:, :height, :width].transpose(1, 2, 0))
-            own = (height, width) if batch.own is None else batch.own[number].tolist()
-            picture = Image.fromarray(levels if levels.shape[2] == 3 else levels[..., 0]).convert("RGB")
-            picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+            file_size = (height, width) if batch.own is None else batch.own[number].tolist()
+            image = Image.fromarray(levels if levels.shape[2] == 3 else levels[..., 0]).convert("RGB")
+            image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
             buffer = io.BytesIO()
-            picture.save(buffer, "JPEG", quality=85)
-            qualities.append(_quality(levels, own, buffer.tell() / (picture.width * picture.height)))
+            image.save(buffer, "JPEG", quality=85)
+            qualities.append(_quality(levels, file_size, buffer.tell() / (image.width * image.height)))
             yield buffer.getvalue()
         if start and start % (PART * 16) == 0:
-            progress(f"small pictures: {start:,} of {len(source):,}")
+            progress(f"thumbnails: {start:,} of {len(source):,}")
 
 
-def _quality(levels: UInt8[np.ndarray, "height width channel"], own: Sequence[int], density: float) -> dict[str, float]:
-    """Measures of a picture: mean and deviation of its light, variance of its Laplacian, bytes a pixel, size, how far from a square."""
+def _quality(levels: UInt8[np.ndarray, "height width channel"], size: Sequence[int], density: float) -> dict[str, float]:
+    """Quality measures: mean and standard deviation of the lightness, variance of the Laplacian, bytes per pixel, size, aspect ratio."""
     light = levels.astype(np.float32).mean(2) / 255
-    height, width = (int(side) for side in own)
+    height, width = (int(side) for side in size)
     return {
         "brightness": float(light.mean()),
         "contrast": float(light.std()),
@@ -232,12 +239,12 @@ def _quality(levels: UInt8[np.ndarray, "height width channel"], own: Sequence[in
     }
 
 
-def _known(truth: Truth, count: int) -> dict[str, np.ndarray]:
+def _annotations(truth: Truth, count: int) -> dict[str, np.ndarray]:
     """Labels and attributes as columns."""
     columns: dict[str, np.ndarray] = {}
     if truth.labels is not None:
-        named = truth.classes or tuple(str(number) for number in range(int(truth.labels.max(initial=0)) + 1))
-        columns["label"] = np.array([named[label] if 0 <= label < len(named) else "" for label in truth.labels], dtype=object)
+        names = truth.classes or tuple(str(number) for number in range(int(truth.labels.max(initial=0)) + 1))
+        columns["label"] = np.array([names[label] if 0 <= label < len(names) else "" for label in truth.labels], dtype=object)
     for name, values in truth.attributes.items():
         if len(values) == count:
             columns[unused_name(name, {*OURS, *columns})] = values if values.dtype == object else values.astype(np.float64)
@@ -247,7 +254,10 @@ def _known(truth: Truth, count: int) -> dict[str, np.ndarray]:
 def _clustered(
     phi: Representation, source: Source, bank: Path, progress: ProgressCallback
 ) -> tuple[dict[str, np.ndarray], dict[str, list[dict[str, Any]]]]:
-    """Clusters, and half and twice as many, as columns, with twins; what is known of each; where the data are neither tiny nor huge."""
+    """Clusterings with one, half and two times the default number of clusters, and duplicates, as columns; and descriptions of clusters.
+
+    Empty for very small or very large data sets.
+    """
     if not 20 <= len(source) <= CLUSTERED:
         return {}, {}
     count = int(np.clip(round((len(source) / 2) ** 0.5 / 2), 4, 40))
@@ -255,34 +265,39 @@ def _clustered(
     vectors = vectors - vectors.mean(0)
     found = find_clusters(phi, source, count=count, vectors=vectors, progress=progress)
     columns = {CLUSTER: found.labels.astype(np.float64), nearness_column(CLUSTER): found.nearness}
-    told = {CLUSTER: [one.to_json(found.names).get("units", []) for one in found.clusters]}
+    descriptions = {CLUSTER: [cluster.to_json(found.names).get("units", []) for cluster in found.clusters]}
     for other in sorted({max(count // 2, 2), min(2 * count, len(source) // 2)} - {count}):
         progress(f"{other} clusters")
         labels = group(vectors, other).numpy()
-        nearness, above = describe_groups(vectors, labels)
+        nearness, deviations = describe_groups(vectors, labels)
         columns |= {f"{CLUSTER}_{other}": labels.astype(np.float64), nearness_column(f"{CLUSTER}_{other}"): nearness}
-        most = np.argsort(-above, axis=1, kind="stable")[:, :3]
-        told[f"{CLUSTER}_{other}"] = [
-            [{"unit": int(unit), "above": round(float(row[unit]), 3)} for unit in some] for row, some in zip(above, most, strict=True)
+        most = np.argsort(-deviations, axis=1, kind="stable")[:, :3]
+        descriptions[f"{CLUSTER}_{other}"] = [
+            [{"unit": int(unit), "above": round(float(row[unit]), 3)} for unit in some] for row, some in zip(deviations, most, strict=True)
         ]
     columns |= {"distance_to_neighbours": found.neighbour_distance, "duplicates": found.duplicates()}
-    clusters = {name: [{"number": number, "units": units} for number, units in enumerate(some)] for name, some in told.items()}
+    clusters = {name: [{"number": number, "units": units} for number, units in enumerate(some)] for name, some in descriptions.items()}
     return columns, clusters
 
 
-def _maps(banks: Mapping[str, Path], drawn: Sequence[str], progress: ProgressCallback) -> dict[str, Float[np.ndarray, "item 2"]]:
-    """Maps of what the first network says, and PCA of what every network does."""
+def _maps(banks: Mapping[str, Path], projections: Sequence[str], progress: ProgressCallback) -> dict[str, Float[np.ndarray, "item 2"]]:
+    """Maps of the first network's features, and the PCA of every network's."""
     vectors = {name: np.load(bank / f"{OUTPUT}.npy", mmap_mode="r") for name, bank in banks.items()}
     first = next(iter(vectors.values()))
-    found = dict[str, np.ndarray]()
-    for kind in (*drawn, "pca"):
+    maps = dict[str, np.ndarray]()
+    for kind in (*projections, "pca"):
         progress(f"map: {kind}")
-        found[kind] = project(first, kind)
-    return found | {f"pca of {name}": project(rows, "pca") for name, rows in list(vectors.items())[1:]}
+        maps[kind] = project(first, kind)
+    return maps | {f"pca of {name}": project(rows, "pca") for name, rows in list(vectors.items())[1:]}
 
 
 def untrained_reference(phi: Representation, source: Source) -> Representation:
-    """The same network before learning, its batch statistics those of the data set."""
+    """The same network with initial weights, and batch statistics of the data set.
+
+    Args:
+        phi: the representation.
+        source: the data set.
+    """
     twin = untrained_twin(phi, key(0, 0xF1008))
     estimate_statistics(twin, source)
     return twin

@@ -1,4 +1,4 @@
-"""Maps: where each picture lies in a plane, so that what a network takes to be alike lies together. Torch-free."""
+"""Projections of features to two dimensions. Torch-free."""
 
 import importlib
 from collections.abc import Callable
@@ -16,51 +16,51 @@ __all__ = ["PROJECTIONS", "available_projections", "project", "require_projectio
 Rows = Float[np.ndarray, "item dim"]
 Positions = Float[np.ndarray, "item 2"]
 SAMPLE, PART = 20_000, 65_536
-"""Vectors of which directions are estimated; those that are read at a time."""
+"""Vectors for the estimation of directions; vectors read at a time."""
 
 
 def _pca(rows: Rows, seed: int) -> Positions:  # noqa: ARG001  nothing is drawn
-    """The two directions of largest variance (Hotelling 1933), estimated on a sample."""
-    some = np.asarray(rows[np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(np.int64)], dtype=np.float64)
-    mean = some.mean(0)
-    _, _, directions = np.linalg.svd(some - mean, full_matrices=False)
+    """Principal component analysis (Hotelling 1933), estimated on a sample."""
+    sample = np.asarray(rows[np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(np.int64)], dtype=np.float64)
+    mean = sample.mean(0)
+    _, _, directions = np.linalg.svd(sample - mean, full_matrices=False)
     parts = [(np.asarray(rows[start : start + PART], dtype=np.float64) - mean) @ directions[:2].T for start in range(0, len(rows), PART)]
-    places = np.concatenate(parts)
-    return np.pad(places, ((0, 0), (0, max(2 - places.shape[1], 0))))
+    positions = np.concatenate(parts)
+    return np.pad(positions, ((0, 0), (0, max(2 - positions.shape[1], 0))))
 
 
 def _unit(rows: Rows) -> Float[np.ndarray, "item dim"]:
-    """Vectors less their mean, at length one: so that distances go by cosines."""
+    """Centred vectors at unit length, so that distances follow cosines."""
     centred = np.asarray(rows, dtype=np.float32) - np.asarray(rows, dtype=np.float64).mean(0).astype(np.float32)
     return centred / np.linalg.norm(centred, axis=1, keepdims=True).clip(min=1e-12)
 
 
 def _pacmap(rows: Rows, seed: int) -> Positions:
-    """PaCMAP (Wang et al. 2021, arXiv:2012.04456): pairs that are near, less near and far are held where they belong."""
-    made: Any = importlib.import_module("pacmap").PaCMAP(n_components=2, random_state=seed)
-    return made.fit_transform(_unit(rows), init="pca")
+    """PaCMAP (Wang et al. 2021, arXiv:2012.04456)."""
+    reducer: Any = importlib.import_module("pacmap").PaCMAP(n_components=2, random_state=seed)
+    return reducer.fit_transform(_unit(rows), init="pca")
 
 
 def _umap(rows: Rows, seed: int) -> Positions:
-    """UMAP (McInnes et al. 2018, arXiv:1802.03426): neighbours by cosine stay neighbours."""
-    made: Any = importlib.import_module("umap").UMAP(n_components=2, random_state=seed, n_jobs=1)
-    return made.fit_transform(_unit(rows))
+    """UMAP (McInnes et al. 2018, arXiv:1802.03426) of cosine neighbours."""
+    reducer: Any = importlib.import_module("umap").UMAP(n_components=2, random_state=seed, n_jobs=1)
+    return reducer.fit_transform(_unit(rows))
 
 
 PROJECTIONS: dict[str, Callable[[Rows, int], Positions]] = {"pca": _pca, "pacmap": _pacmap, "umap": _umap}
-"""Ways to draw a map, by name; all but the first need a package of that name (``selfsight[map]``)."""
+"""Projections by name; all except the first need the package of that name (``selfsight[map]``)."""
 
 
 def available_projections() -> tuple[str, ...]:
-    """The ways whose packages are there."""
+    """Projections whose packages are installed."""
     return tuple(name for name in PROJECTIONS if name == "pca" or find_spec(name) is not None)
 
 
 def require_projection(kind: str) -> None:
-    """Refuse a map that cannot be drawn.
+    """Check that a projection is available.
 
     Raises:
-        UsageError: there is no such map.
+        UsageError: the projection does not exist.
         MissingExtra: its package is not installed.
     """
     look_up("map", kind, PROJECTIONS)
@@ -69,21 +69,21 @@ def require_projection(kind: str) -> None:
 
 
 def project(rows: Rows, kind: str, *, seed: int = 0) -> Positions:
-    """Where each item lies, from about -1 to 1.
+    """Positions of items on a map, from about -1 to 1.
 
-    Each axis is scaled so that all but a thousandth of the items lie between -1 and 1; those beyond are moved in to 1.2.
+    Each axis is scaled so that 99.9 % of the items lie between -1 and 1; others are clipped to 1.2.
 
     Args:
-        rows: what a network says of each item.
-        kind: a name of ``PROJECTIONS``.
-        seed: of all chance, so that a map is the same twice.
+        rows: features ``(N, D)``.
+        kind: a name in ``PROJECTIONS``.
+        seed: seed of all random choices.
 
     Raises:
-        UsageError: there is no such map.
+        UsageError: the projection does not exist.
         MissingExtra: its package is not installed.
     """
     require_projection(kind)
-    places = np.asarray(PROJECTIONS[kind](rows, seed), dtype=np.float64)
-    middle = 0 if kind == "pca" else (places.min(0) + places.max(0)) / 2
-    far = np.quantile(np.abs(places - middle), 0.999, axis=0).clip(min=1e-12)
-    return ((places - middle) / far).clip(-1.2, 1.2).astype(np.float32)
+    positions = np.asarray(PROJECTIONS[kind](rows, seed), dtype=np.float64)
+    centre = 0 if kind == "pca" else (positions.min(0) + positions.max(0)) / 2
+    scale = np.quantile(np.abs(positions - centre), 0.999, axis=0).clip(min=1e-12)
+    return ((positions - centre) / scale).clip(-1.2, 1.2).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The explorer's server: reads of a ``ExplorerStore``, jobs, edits, exports, and the page's own files. Torch-free."""
+"""The HTTP API of the explorer: reads of an ``ExplorerStore``, jobs, edits, exports, and static files. Torch-free."""
 
 import hashlib
 import io
@@ -25,30 +25,29 @@ from selfsight.explorer.server.store import ExplorerStore
 __all__ = ["STATIC", "make_server"]
 
 STATIC = Path(__file__).parent.parent / "static"
-"""Work, and what has to be said of it."""
 FORMATS = ("JPEG", "PNG", "WEBP")
 PIXELS, UPLOAD_SIDE = 50_000_000, 512
 MOST = 2000
-"""Rows of an answer."""
+"""Maximum number of rows per response."""
 TYPES = {".csv": "text/csv; charset=utf-8", ".txt": "text/plain; charset=utf-8", ".parquet": "application/vnd.apache.parquet"}
 
 
-def make_server(shelf: ExplorerStore, jobs: Jobs | None = None, static: Path = STATIC) -> FastAPI:
-    """The application, unguarded (see ``guard.Guard``).
+def make_server(store: ExplorerStore, jobs: Jobs | None = None, static: Path = STATIC) -> FastAPI:
+    """The application, without access control (see ``guard.Guard``).
 
     Args:
-        shelf: what is shown.
-        jobs: who does heavy work; without it nothing is worked out.
-        static: the page's files.
+        store: the data set.
+        jobs: the job queue; None: no jobs.
+        static: folder of the page's files.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    _reads(app, shelf)
-    _likeness(app, shelf)
-    _selections(app, shelf)
-    _edits(app, shelf)
+    _reads(app, store)
+    _feature_routes(app, store)
+    _selections(app, store)
+    _edits(app, store)
     if jobs is not None:
-        _works(app, shelf, jobs)
-        _searches(app, shelf, jobs)
+        _job_routes(app, store, jobs)
+        _searches(app, store, jobs)
     _pages(app, static)
 
     @app.exception_handler(SelfsightError)
@@ -63,9 +62,9 @@ async def _body(request: Request) -> dict[str, Any]:
     try:
         read = json.loads(await request.body() or b"{}")
     except (ValueError, RecursionError):
-        raise UsageError("The body is no JSON.", "Send an object.") from None
+        raise UsageError("The body is not JSON.", "Send an object.") from None
     if not isinstance(read, dict):
-        raise UsageError("The body is no object.", "Send an object.")
+        raise UsageError("The body is not an object.", "Send an object.")
     return read
 
 
@@ -82,95 +81,95 @@ def _number(value: Any, name: str, low: int = 0, high: int = 2**53) -> int:
     return value
 
 
-def _reads(app: FastAPI, shelf: ExplorerStore) -> None:
-    """What is only looked at."""
+def _reads(app: FastAPI, store: ExplorerStore) -> None:
+    """Read-only routes."""
     for name in ("about", "runs", "health"):
-        app.get(f"/api/{name}")(_answer(getattr(shelf, name)))
+        app.get(f"/api/{name}")(_answer(getattr(store, name)))
 
     @app.get("/api/clusters")
     async def clusters(of: str = "") -> JSONResponse:
-        return JSONResponse(await run_in_threadpool(shelf.clusters, of))
+        return JSONResponse(await run_in_threadpool(store.clusters, of))
 
     @app.get("/api/item/{row}")
     async def item(row: int) -> JSONResponse:
-        return JSONResponse(await run_in_threadpool(shelf.item, row))
+        return JSONResponse(await run_in_threadpool(store.item, row))
 
     @app.get("/api/thumb/{row}")
     async def thumb(row: int) -> Response:
-        picture = await run_in_threadpool(shelf.pack.thumb, row)
-        return Response(picture, media_type="image/jpeg", headers={"cache-control": "private, max-age=86400"})
+        image = await run_in_threadpool(store.pack.thumb, row)
+        return Response(image, media_type="image/jpeg", headers={"cache-control": "private, max-age=86400"})
 
     @app.get("/api/map")
     async def places(name: str = "") -> Response:
-        return Response(np.ascontiguousarray(shelf.pack.places(name), dtype="<f4").tobytes(), media_type="application/octet-stream")
+        return Response(np.ascontiguousarray(store.pack.places(name), dtype="<f4").tobytes(), media_type="application/octet-stream")
 
     @app.get("/api/column/{name}")
     async def column(name: str) -> Response:
-        return await run_in_threadpool(_coded, shelf, name)
+        return await run_in_threadpool(_coded, store, name)
 
 
-def _likeness(app: FastAPI, shelf: ExplorerStore) -> None:
-    """What networks say: neighbours, units, what is worth a label, two networks beside each other."""
+def _feature_routes(app: FastAPI, store: ExplorerStore) -> None:
+    """Routes on features: neighbours, units, selection for labelling, comparison of networks."""
 
     @app.get("/api/neighbours/{row}")
     async def neighbours(row: int, network: str = "", layer: str = "", count: int = 24) -> JSONResponse:
-        return JSONResponse(await run_in_threadpool(shelf.neighbours, row, network, layer, _number(count, "count", 1, 200)))
+        return JSONResponse(await run_in_threadpool(store.neighbours, row, network, layer, _number(count, "count", 1, 200)))
 
     @app.get("/api/beside")
     async def mutual_knn(left: str = "", right: str = "", left_layer: str = "", right_layer: str = "") -> JSONResponse:
-        return JSONResponse(await run_in_threadpool(shelf.mutual_knn, left, right, (left_layer, right_layer)))
+        return JSONResponse(await run_in_threadpool(store.mutual_knn, left, right, (left_layer, right_layer)))
 
     @app.get("/api/worth")
     async def label_selection(count: int = 30) -> JSONResponse:
-        return JSONResponse(await run_in_threadpool(shelf.label_selection, _number(count, "count", 3, 300)))
+        return JSONResponse(await run_in_threadpool(store.label_selection, _number(count, "count", 3, 300)))
 
     @app.get("/api/units")
     async def units(network: str = "", layer: str = "") -> JSONResponse:
-        return JSONResponse(await run_in_threadpool(shelf.units, network, layer))
+        return JSONResponse(await run_in_threadpool(store.units, network, layer))
 
     @app.get("/api/unit/{number}")
     async def unit(number: int, network: str = "", layer: str = "") -> JSONResponse:
-        return JSONResponse(await run_in_threadpool(shelf.unit, number, network, layer))
+        return JSONResponse(await run_in_threadpool(store.unit, number, network, layer))
 
 
-def _selections(app: FastAPI, shelf: ExplorerStore) -> None:
-    """Which items, in which order, on the page or as a file."""
+def _selections(app: FastAPI, store: ExplorerStore) -> None:
+    """Routes of selections, as JSON or as a file."""
 
     @app.post("/api/select")
     async def select(request: Request) -> Response:
-        asked = await _body(request)
-        rows = await run_in_threadpool(_selected, shelf, asked)
-        start, count = _number(asked.get("start", 0), "start"), _number(asked.get("count", MOST), "count", 0, MOST)
+        body = await _body(request)
+        rows = await run_in_threadpool(_selected, store, body)
+        start, count = _number(body.get("start", 0), "start"), _number(body.get("count", MOST), "count", 0, MOST)
         return JSONResponse({"total": len(rows), "rows": rows[start : start + count].tolist()})
 
     @app.post("/api/export/{kind}")
     async def export(kind: str, request: Request) -> Response:
-        asked = await _body(request)
-        content, name = await run_in_threadpool(lambda: exported(shelf, _selected(shelf, asked), kind))
-        kept = {"content-disposition": f'attachment; filename="{name}"'}
-        return Response(content, media_type=TYPES[Path(name).suffix], headers=kept)
+        body = await _body(request)
+        content, name = await run_in_threadpool(lambda: exported(store, _selected(store, body), kind))
+        headers = {"content-disposition": f'attachment; filename="{name}"'}
+        return Response(content, media_type=TYPES[Path(name).suffix], headers=headers)
 
 
-def _selected(shelf: ExplorerStore, asked: dict[str, Any]) -> np.ndarray:
-    """The rows of a selection: conditions, a lasso, an order; or rows by number."""
-    given = asked.get("rows")
-    if given is not None:
-        if not isinstance(given, list):
-            raise UsageError("Rows are whole numbers.", "Give a list of them.")
-        return np.array([_number(row, "A row", 0, len(shelf.pack) - 1) for row in given], dtype=np.int64)
-    conditions, lasso, sort = asked.get("conditions", []), asked.get("lasso", []), asked.get("sort", "")
+def _selected(store: ExplorerStore, body: dict[str, Any]) -> np.ndarray:
+    """Rows of a selection: conditions, a lasso and an order; or given rows."""
+    rows = body.get("rows")
+    if rows is not None:
+        if not isinstance(rows, list):
+            raise UsageError("Rows must be a list of whole numbers.", "Send a list.")
+        return np.array([_number(row, "A row", 0, len(store.pack) - 1) for row in rows], dtype=np.int64)
+    conditions, lasso, sort = body.get("conditions", []), body.get("lasso", []), body.get("sort", "")
     if not isinstance(conditions, list) or not all(isinstance(one, dict) for one in conditions) or not isinstance(sort, str):
-        raise UsageError("Conditions are a list of objects, and the order is the name of a column.", "See the documentation of select.")
+        raise UsageError("Conditions must be a list of objects, and the order the name of a column.", "See the documentation of select.")
     if not isinstance(lasso, list):
-        raise UsageError("A lasso is a list of corners.", "Give each as an x and a y.")
-    order = {"sort": sort, "descending": bool(asked.get("descending"))}
-    return filter_rows(shelf.pack, conditions, lasso=lasso, on=str(asked.get("map", "")), extra=shelf.edited_columns(), **order)
+        raise UsageError("A lasso must be a list of corners.", "Send each as an x and a y.")
+    order = {"sort": sort, "descending": bool(body.get("descending"))}
+    return filter_rows(store.pack, conditions, lasso=lasso, on=str(body.get("map", "")), extra=store.edited_columns(), **order)
 
 
-def _coded(shelf: ExplorerStore, name: str) -> Response:
-    """A column as float32 numbers, or as codes of texts whose names stand in a header."""
-    extra = shelf.edited_columns()
-    values: np.ndarray = extra[name] if name in extra else shelf.pack.column(name)
+def _coded(store: ExplorerStore, name: str) -> Response:
+    """A column as float32 values, or as codes of texts, which are listed in a header."""
+    extra = store.edited_columns()
+    values: np.ndarray = extra[name] if name in extra else store.pack.column(name)
     headers = {}
     if values.dtype == object:
         kinds = sorted(set(values))
@@ -180,57 +179,57 @@ def _coded(shelf: ExplorerStore, name: str) -> Response:
     return Response(np.ascontiguousarray(values, dtype="<f4").tobytes(), media_type="application/octet-stream", headers=headers)
 
 
-def _edits(app: FastAPI, shelf: ExplorerStore) -> None:
-    """What a user says."""
+def _edits(app: FastAPI, store: ExplorerStore) -> None:
+    """Routes of edits."""
 
     @app.get("/api/edits")
     async def history() -> JSONResponse:
-        return JSONResponse(await run_in_threadpool(shelf.edits.history))
+        return JSONResponse(await run_in_threadpool(store.edits.history))
 
     @app.post("/api/edits/{kind}")
-    async def progress(kind: str, request: Request) -> JSONResponse:
-        asked = await _body(request)
-        subjects, value = asked.get("subjects"), asked.get("value")
+    async def edit(kind: str, request: Request) -> JSONResponse:
+        body = await _body(request)
+        subjects, value = body.get("subjects"), body.get("value")
         if not isinstance(subjects, list) or not isinstance(value, str):
-            raise UsageError("An edit is of some subjects and says a text.", "Send subjects, a list of numbers, and value, a text.")
-        await run_in_threadpool(shelf.check_edit, kind, subjects, value)
-        return JSONResponse({"edit": await run_in_threadpool(shelf.edits.set, kind, subjects, value)})
+            raise UsageError("An edit needs subjects and a value.", "Send subjects, a list of numbers, and value, a text.")
+        await run_in_threadpool(store.check_edit, kind, subjects, value)
+        return JSONResponse({"edit": await run_in_threadpool(store.edits.set, kind, subjects, value)})
 
     @app.post("/api/undo")
     async def undo() -> JSONResponse:
-        return JSONResponse({"kind": await run_in_threadpool(shelf.edits.undo)})
+        return JSONResponse({"kind": await run_in_threadpool(store.edits.undo)})
 
     @app.post("/api/redo")
     async def redo() -> JSONResponse:
-        return JSONResponse({"kind": await run_in_threadpool(shelf.edits.redo)})
+        return JSONResponse({"kind": await run_in_threadpool(store.edits.redo)})
 
 
-def _ask(jobs: Jobs, kind: str, given: dict[str, Any], also: str = "") -> JSONResponse:
+def _submit(jobs: Jobs, kind: str, arguments: dict[str, Any], also: str = "") -> JSONResponse:
     try:
-        return JSONResponse(jobs.submit(kind, given, also), 202)
+        return JSONResponse(jobs.submit(kind, arguments, also), 202)
     except QueueFull:
-        return JSONResponse({"cause": "Too much is being worked out.", "remedy": "Wait a little."}, 429, {"retry-after": "5"})
+        return JSONResponse({"cause": "Too many jobs are waiting.", "remedy": "Wait a little."}, 429, {"retry-after": "5"})
 
 
-def _works(app: FastAPI, shelf: ExplorerStore, jobs: Jobs) -> None:
-    """What takes a network."""
+def _job_routes(app: FastAPI, store: ExplorerStore, jobs: Jobs) -> None:
+    """Routes of jobs, which need a network."""
 
     @app.post("/api/jobs/{kind}")
     async def begin(kind: str, request: Request) -> JSONResponse:
-        asked = await _body(request)
+        body = await _body(request)
         needs = JOBS.resolve(kind[:40]).needs
-        if missing := [need for need in needs if not set(need.split(" or ")) & set(asked)]:
+        if missing := [need for need in needs if not set(need.split(" or ")) & set(body)]:
             raise UsageError(f"The job {kind} needs a {missing[0]}.", "Give a row, a unit, a class or a cluster.")
-        given = await run_in_threadpool(_given, shelf, asked)
-        return _ask(jobs, kind, given, shelf.networks[given["network"]].probe(given))
+        arguments = await run_in_threadpool(_job_arguments, store, body)
+        return _submit(jobs, kind, arguments, store.networks[arguments["network"]].probe(arguments))
 
     @app.get("/api/jobs/{key}")
     async def look(key: str) -> JSONResponse:
-        return _or_nothing(jobs.status(key))
+        return _or_404(jobs.status(key))
 
     @app.delete("/api/jobs/{key}")
     async def cancel(key: str) -> JSONResponse:
-        return _or_nothing(jobs.cancel(key))
+        return _or_404(jobs.cancel(key))
 
     @app.get("/api/jobs/{key}/files/{name}")
     async def file(key: str, name: str) -> Response:
@@ -240,76 +239,74 @@ def _works(app: FastAPI, shelf: ExplorerStore, jobs: Jobs) -> None:
         return FileResponse(found, media_type="image/png")
 
 
-def _searches(app: FastAPI, shelf: ExplorerStore, jobs: Jobs) -> None:
-    """Pictures like one that is not of the data set, or like a part of one."""
+def _searches(app: FastAPI, store: ExplorerStore, jobs: Jobs) -> None:
+    """Search for images similar to an uploaded image, or to a region of an image."""
 
     @app.get("/api/jobs/{key}/neighbours")
     async def alike(key: str, count: int = 24) -> JSONResponse:
         found = jobs.status(key)
         if found is None or found["state"] != "done" or "vector" not in found["found"]:
-            return JSONResponse({"cause": "This is not worked out.", "remedy": ""}, 404)
-        told = found["found"]
-        given = (np.array(told["vector"], dtype=np.float32), told["network"], told["layer"], _number(count, "count", 1, 200))
-        return JSONResponse(await run_in_threadpool(shelf.neighbours, *given))
+            return JSONResponse({"cause": "The job is not done.", "remedy": ""}, 404)
+        result = found["found"]
+        arguments = (np.array(result["vector"], dtype=np.float32), result["network"], result["layer"], _number(count, "count", 1, 200))
+        return JSONResponse(await run_in_threadpool(store.neighbours, *arguments))
 
     @app.post("/api/search")
     async def search(request: Request, network: str = "", layer: str = "") -> JSONResponse:
-        name = await run_in_threadpool(_kept, await request.body(), jobs.folder / "uploads")
+        name = await run_in_threadpool(_save_upload, await request.body(), jobs.folder / "uploads")
         if name is None:
             return JSONResponse({"cause": "This is no JPEG, PNG or WebP picture, or a huge one.", "remedy": "Send another."}, 415)
-        return _ask(jobs, "embed", _given(shelf, {"upload": name, "network": network, "layer": layer}))
+        return _submit(jobs, "embed", _job_arguments(store, {"upload": name, "network": network, "layer": layer}))
 
 
-def _or_nothing(found: dict[str, Any] | None) -> JSONResponse:
-    return JSONResponse({"cause": "There is no such work.", "remedy": ""}, 404) if found is None else JSONResponse(found)
+def _or_404(found: dict[str, Any] | None) -> JSONResponse:
+    return JSONResponse({"cause": "There is no such job.", "remedy": ""}, 404) if found is None else JSONResponse(found)
 
 
-def _given(shelf: ExplorerStore, asked: dict[str, Any]) -> dict[str, Any]:
-    """What work is asked about, checked: a row, a unit, a box, a method by its name."""
-    found: dict[str, Any] = {"network": str(asked.get("network", "") or next(iter(shelf.networks)))}
-    if found["network"] not in shelf.networks:
-        raise UsageError(f"There is no network {found['network'][:40]!r}.", f"There are: {', '.join(shelf.networks)}.")
-    found["layer"] = str(asked.get("layer", ""))
-    if found["layer"] and found["layer"] not in shelf.networks[found["network"]].bank.layers:
-        raise UsageError(f"There is no layer {found['layer'][:40]!r}.", "Layers stand in /api/about.")
-    if "row" in asked:
-        found["row"] = _number(asked["row"], "row", 0, len(shelf.pack) - 1)
-    if "unit" in asked:
-        units = shelf.networks[found["network"]].bank.pooled(found["layer"] or None).shape[1]
-        found["unit"] = _number(asked["unit"], "unit", 0, units - 1)
-    if "class" in asked:
-        classes = shelf.networks[found["network"]].classes
+def _job_arguments(store: ExplorerStore, body: dict[str, Any]) -> dict[str, Any]:
+    """Validated arguments of a job: a row, a unit, a box, a method by name."""
+    arguments: dict[str, Any] = {"network": str(body.get("network", "") or next(iter(store.networks)))}
+    if arguments["network"] not in store.networks:
+        raise UsageError(f"There is no network {arguments['network'][:40]!r}.", f"There are: {', '.join(store.networks)}.")
+    arguments["layer"] = str(body.get("layer", ""))
+    if arguments["layer"] and arguments["layer"] not in store.networks[arguments["network"]].bank.layers:
+        raise UsageError(f"There is no layer {arguments['layer'][:40]!r}.", "Layers stand in /api/about.")
+    if "row" in body:
+        arguments["row"] = _number(body["row"], "row", 0, len(store.pack) - 1)
+    if "unit" in body:
+        units = store.networks[arguments["network"]].bank.pooled(arguments["layer"] or None).shape[1]
+        arguments["unit"] = _number(body["unit"], "unit", 0, units - 1)
+    if "class" in body:
+        classes = store.networks[arguments["network"]].classes
         if not classes:
-            raise UsageError(
-                "No linear probe was fitted.", "Measure the run: selfsight measure RUN --train DATA --test DATA --probes linear"
-            )
-        found["class"] = _number(asked["class"], "class", 0, len(classes) - 1)
-    if "cluster" in asked:
-        found["of"] = look_up("clustering", str(asked.get("of") or CLUSTER), shelf.pack.clusterings)
-        found["cluster"] = _number(asked["cluster"], "cluster", 0, len(shelf.pack.clusterings[found["of"]]) - 1)
-        found["parts"] = next((one["parts"] for one in shelf.clusters(found["of"]) if one["number"] == found["cluster"]), [])
-    if "box" in asked:
-        box = asked["box"]
+            raise UsageError("There is no linear probe.", "Measure the run: selfsight measure RUN --train DATA --test DATA --probes linear")
+        arguments["class"] = _number(body["class"], "class", 0, len(classes) - 1)
+    if "cluster" in body:
+        arguments["of"] = look_up("clustering", str(body.get("of") or CLUSTER), store.pack.clusterings)
+        arguments["cluster"] = _number(body["cluster"], "cluster", 0, len(store.pack.clusterings[arguments["of"]]) - 1)
+        arguments["parts"] = next((one["parts"] for one in store.clusters(arguments["of"]) if one["number"] == arguments["cluster"]), [])
+    if "box" in body:
+        box = body["box"]
         if not isinstance(box, list) or len(box) != 4 or not all(isinstance(one, int | float) and 0 <= one <= 1 for one in box):
-            raise UsageError("A box is four fractions: left, top, right, bottom.", "Give them from 0 to 1.")
-        found["box"] = [round(float(one), 4) for one in box]
+            raise UsageError("A box must be four fractions: left, top, right, bottom.", "Use values from 0 to 1.")
+        arguments["box"] = [round(float(one), 4) for one in box]
     for name in ("method", "upload"):
-        if name in asked:
-            text = str(asked[name])
+        if name in body:
+            text = str(body[name])
             if not text.replace("_", "").replace(".", "").isalnum() or len(text) > 64:
-                raise UsageError(f"{text[:40]!r} is no name.", "Give one of letters and digits.")
-            found[name] = text
-    return found
+                raise UsageError(f"{text[:40]!r} is not a name.", "Use letters and digits.")
+            arguments[name] = text
+    return arguments
 
 
-def _kept(content: bytes, folder: Path) -> str | None:
-    """Keep an uploaded picture, decoded and encoded anew, by its digest; ``None`` where it is none."""
+def _save_upload(content: bytes, folder: Path) -> str | None:
+    """Save an uploaded image, decoded and encoded again, under its digest; ``None`` if it is not an image."""
     try:
-        picture = Image.open(io.BytesIO(content), formats=FORMATS)
-        if picture.width * picture.height > PIXELS:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        if image.width * image.height > PIXELS:
             return None
-        picture.draft("RGB", (UPLOAD_SIDE, UPLOAD_SIDE))
-        small = picture.convert("RGB")
+        image.draft("RGB", (UPLOAD_SIDE, UPLOAD_SIDE))
+        small = image.convert("RGB")
         small.thumbnail((UPLOAD_SIDE, UPLOAD_SIDE))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
@@ -320,7 +317,7 @@ def _kept(content: bytes, folder: Path) -> str | None:
 
 
 def _pages(app: FastAPI, static: Path) -> None:
-    """The page's own files; every other path is the page, which reads its view from the address."""
+    """The page's files; every other path returns the page, which reads its view from the address."""
     files = {path.relative_to(static).as_posix(): path for path in static.rglob("*") if path.is_file()} if static.is_dir() else {}
 
     @app.get("/{path:path}")

@@ -1,4 +1,4 @@
-"""What a user says of items and clusters: tags, notes, names. Kept in SQLite with its history, so that every edit can be undone."""
+"""User edits of items and clusters: tags, notes, names. Stored in SQLite with a history, so that every edit can be undone."""
 
 import json
 import sqlite3
@@ -13,7 +13,7 @@ __all__ = ["Edits"]
 
 KINDS = ("tag", "note", "cluster_name", "cluster_merge")
 LETTERS, SUBJECTS = 2000, 1_000_000
-"""Of a value; items at once."""
+"""Maximum length of a value; maximum number of items per edit."""
 TABLES = """
 create table if not exists said (kind text not null, subject integer not null, value text not null, primary key (kind, subject));
 create table if not exists history (number integer primary key autoincrement, at real not null, kind text not null, change text not null,
@@ -25,7 +25,7 @@ class Edits:
     """The edits of one data set.
 
     Args:
-        path: of the file; it is made when something is said first.
+        path: the file; it is created by the first edit.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +40,7 @@ class Edits:
         return self._base
 
     def values(self, kind: str) -> dict[int, str]:
-        """What is said of each subject (an item's row, a cluster's number)."""
+        """Values by subject (row of an item, or index of a cluster)."""
         _check(kind)
         with self._lock:
             if self._base is None and not self.path.is_file():
@@ -50,10 +50,18 @@ class Edits:
             }
 
     def set(self, kind: str, subjects: list[int], value: str) -> int:
-        """Say one thing of some subjects; an empty value takes back what was said. Returns the edit's number.
+        """Set a value for some subjects; an empty value removes it.
+
+        Args:
+            kind: kind of edit.
+            subjects: rows of items or indices of clusters.
+            value: the text.
+
+        Returns:
+            The number of the edit.
 
         Raises:
-            UsageError: the kind, a subject or the value cannot be meant.
+            UsageError: the kind, a subject or the value is invalid.
         """
         _check(kind)
         if (
@@ -61,39 +69,39 @@ class Edits:
             or len(subjects) > SUBJECTS
             or any(isinstance(one, bool) or not isinstance(one, int) or one < 0 for one in subjects)
         ):
-            raise UsageError("It is not told of what this is said.", "Give rows of items, or numbers of clusters.")
+            raise UsageError("The subjects of the edit are missing.", "Give rows of items, or numbers of clusters.")
         if len(value) > LETTERS or "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise UsageError("This text is too long, or is none.", f"Write {LETTERS} letters or fewer.")
+            raise UsageError("The text is too long or invalid.", f"Use at most {LETTERS} characters.")
         with self._lock, self._open() as base:
             before = {one: self._value(base, kind, one) for one in subjects}
             self._set(base, kind, dict.fromkeys(subjects, value))
             change = json.dumps({"before": list(before.items()), "value": value})
-            base.execute("delete from history where undone = 1")  # what was undone before a new edit cannot be done again
+            base.execute("delete from history where undone = 1")  # a new edit discards undone edits
             done = base.execute("insert into history (at, kind, change) values (?, ?, ?)", (time.time(), kind, change))
             return int(done.lastrowid or 0)
 
     def undo(self) -> str | None:
-        """Take the last edit back; its kind, or ``None`` where there is none."""
-        return self._turn("select number, kind, change from history where undone = 0 order by number desc limit 1", undone=True)
+        """Undo the last edit; returns its kind, or ``None`` if there is none."""
+        return self._apply("select number, kind, change from history where undone = 0 order by number desc limit 1", undone=True)
 
     def redo(self) -> str | None:
-        """Make the last edit that was taken back again."""
-        return self._turn("select number, kind, change from history where undone = 1 order by number limit 1", undone=False)
+        """Redo the last undone edit; returns its kind, or ``None``."""
+        return self._apply("select number, kind, change from history where undone = 1 order by number limit 1", undone=False)
 
-    def _turn(self, query: str, *, undone: bool) -> str | None:
+    def _apply(self, query: str, *, undone: bool) -> str | None:
         with self._lock, self._open() as base:
             found = base.execute(query).fetchone()
             if found is None:
                 return None
             number, kind, change = found
-            read = json.loads(change)
-            values = {subject: value if undone else read["value"] for subject, value in read["before"]}
+            content = json.loads(change)
+            values = {subject: value if undone else content["value"] for subject, value in content["before"]}
             self._set(base, kind, values)
             base.execute("update history set undone = ? where number = ?", (int(undone), number))
             return str(kind)
 
     def history(self, most: int = 50) -> list[dict[str, Any]]:
-        """The last edits, the newest first."""
+        """The last edits, newest first."""
         with self._lock:
             if self._base is None and not self.path.is_file():
                 return []
@@ -111,7 +119,7 @@ class Edits:
             ]
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         if self._base is not None:
             self._base.close()
             self._base = None
@@ -130,4 +138,4 @@ class Edits:
 
 def _check(kind: str) -> None:
     if kind not in KINDS:
-        raise UsageError(f"Nothing is said by {kind!r}.", f"Kinds are: {', '.join(KINDS)}.")
+        raise UsageError(f"There is no kind of edit {kind!r}.", f"Kinds are: {', '.join(KINDS)}.")

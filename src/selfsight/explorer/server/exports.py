@@ -1,4 +1,4 @@
-"""A selection as a file: for spreadsheets, scripts, other explorers, and whoever labels. Torch-free."""
+"""Export of a selection: spreadsheets, scripts, other explorers, labelling tools. Torch-free."""
 
 import csv
 import io
@@ -18,82 +18,92 @@ from selfsight.explorer.server.store import ExplorerStore
 __all__ = ["KINDS", "exported", "neighbours_of"]
 
 NEAREST, COMPARED, PICTURED = 15, 20_000, 200_000
-"""Of an atlas: neighbours of a picture; rows up to which there are any; rows at most."""
+"""Embedding Atlas: neighbours per image; maximum number of rows with neighbours; maximum number of rows."""
 PART = 1024
 
 
-def exported(shelf: ExplorerStore, rows: Int[np.ndarray, " row"], kind: str) -> tuple[bytes, str]:
-    """A selection as a file, and the file's name.
+def exported(store: ExplorerStore, rows: Int[np.ndarray, " row"], kind: str) -> tuple[bytes, str]:
+    """A selection as a file, and the name of the file.
 
     Args:
-        shelf: the data set.
-        rows: that are written, in this order.
-        kind: ``csv``, ``parquet``, ``txt`` (paths), ``labels`` (files and names given to clusters; of near-duplicates the first), or
-            ``atlas``, for Embedding Atlas: the table, places on the map, small pictures, and of up to 20,000 rows the neighbours.
+        store: the data set.
+        rows: rows in order.
+        kind: ``csv``, ``parquet``, ``txt`` (paths), ``labels`` (files and cluster names; the first of near-duplicates), or ``atlas`` for
+            Embedding Atlas: the table, map positions, thumbnails, and the neighbours of up to 20,000 rows.
 
     Raises:
-        UsageError: there is no such kind, or there are too many rows for it.
+        UsageError: the kind does not exist, or there are too many rows for it.
     """
-    return KINDS[look_up("kind of file", kind, KINDS)](shelf, rows)
+    return KINDS[look_up("kind of file", kind, KINDS)](store, rows)
 
 
-def _csv(shelf: ExplorerStore, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
-    return _lines(shelf.table(rows)), "selection.csv"
+def _csv(store: ExplorerStore, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
+    return _lines(store.table(rows)), "selection.csv"
 
 
-def _parquet(shelf: ExplorerStore, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
+def _parquet(store: ExplorerStore, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
     buffer = io.BytesIO()
-    pq.write_table(pa.table({name: pa.array(values.tolist()) for name, values in shelf.table(rows).items()}), buffer)
+    pq.write_table(pa.table({name: pa.array(values.tolist()) for name, values in store.table(rows).items()}), buffer)
     return buffer.getvalue(), "selection.parquet"
 
 
-def _atlas(shelf: ExplorerStore, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
-    """A table for Embedding Atlas, with pictures inside.
+def _atlas(store: ExplorerStore, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
+    """A table for Embedding Atlas, with images.
 
-    ``embedding-atlas atlas.parquet --image image --x projection_x --y projection_y --neighbors neighbors`` opens it. Neighbours are exact,
-    by the first network, within the selection, and there for up to 20,000 rows; of more, leave the last option away. As in what Embedding
-    Atlas works out itself, each row's first neighbour is the row itself; 15 others follow.
+    ``embedding-atlas atlas.parquet --image image --x projection_x --y projection_y --neighbors neighbors`` opens it. Neighbours are exact, by
+    the first network and within the selection, for up to 20,000 rows; with more, omit the last option. As in Embedding Atlas, the first
+    neighbour of a row is the row itself; 15 others follow.
     """
     if len(rows) > PICTURED:
-        raise UsageError(f"{len(rows):,} pictures are too many for one file.", f"Select {PICTURED:,} or fewer.")
-    names, places = shelf.pack.names.to_numpy()[rows], shelf.pack.places()[rows]
-    pictures = [pa.array([shelf.pack.thumb(row) for row in rows.tolist()], pa.binary()), pa.array(names, pa.string())]
-    own = {
+        raise UsageError(f"{len(rows):,} images are too many for one file.", f"Select at most {PICTURED:,}.")
+    names, places = store.pack.names.to_numpy()[rows], store.pack.places()[rows]
+    images = [pa.array([store.pack.thumb(row) for row in rows.tolist()], pa.binary()), pa.array(names, pa.string())]
+    atlas_columns = {
         "projection_x": pa.array(places[:, 0], pa.float32()),
         "projection_y": pa.array(places[:, 1], pa.float32()),
-        "image": pa.StructArray.from_arrays(pictures, ["bytes", "path"]),
+        "image": pa.StructArray.from_arrays(images, ["bytes", "path"]),
     }
     if len(rows) <= COMPARED:
-        distances, ids = neighbours_of(next(iter(shelf.networks.values())).bank.pooled()[rows], min(NEAREST, max(len(rows) - 1, 0)))
+        distances, ids = neighbours_of(next(iter(store.networks.values())).bank.pooled()[rows], min(NEAREST, max(len(rows) - 1, 0)))
         starts = pa.array(np.arange(len(rows) + 1) * ids.shape[1], pa.int32())
-        lists = [pa.ListArray.from_arrays(starts, pa.array(one.ravel())) for one in (ids, distances)]
-        own["neighbors"] = pa.StructArray.from_arrays(lists, ["ids", "distances"])
+        lists = [pa.ListArray.from_arrays(starts, pa.array(values.ravel())) for values in (ids, distances)]
+        atlas_columns["neighbors"] = pa.StructArray.from_arrays(lists, ["ids", "distances"])
     columns: dict[str, pa.Array] = {}
-    for name, values in shelf.table(rows).items():
-        columns[unused_name(name, {*own, *columns})] = pa.array(values, from_pandas=True)
+    for name, values in store.table(rows).items():
+        columns[unused_name(name, {*atlas_columns, *columns})] = pa.array(values, from_pandas=True)
     buffer = io.BytesIO()
-    pq.write_table(pa.table(columns | own), buffer)
+    pq.write_table(pa.table(columns | atlas_columns), buffer)
     return buffer.getvalue(), "atlas.parquet"
 
 
 def neighbours_of(
     vectors: Float[np.ndarray, "row dim"], count: int
 ) -> tuple[Float[np.ndarray, "row neighbour"], Int[np.ndarray, "row neighbour"]]:
-    """Of each row ``1 - cos`` to itself and to the ``count`` rows nearest to it, nearest first, and which rows these are; exact."""
-    parts = [(rows, alike) for _, rows, alike in nearest_rows(vectors, count, PART)]
-    rows, alike = (
-        (np.concatenate(some) for some in zip(*parts, strict=True)) if parts else (np.zeros((0, count), np.int64), np.zeros((0, count)))
+    """Exact nearest neighbours by cosine distance ``1 - cos``, nearest first; the first is the row itself.
+
+    Args:
+        vectors: features ``(N, D)``.
+        count: number of neighbours besides the row itself.
+
+    Returns:
+        ``(N, count + 1)`` distances and rows.
+    """
+    parts = [(rows, similarities) for _, rows, similarities in nearest_rows(vectors, count, PART)]
+    rows, similarities = (
+        (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        if parts
+        else (np.zeros((0, count), np.int64), np.zeros((0, count)))
     )
-    own = np.arange(len(rows))[:, None]
-    return np.concatenate([np.zeros_like(own), 1 - alike], 1).clip(min=0).astype(np.float32), np.concatenate([own, rows], 1)
+    indices = np.arange(len(rows))[:, None]
+    return np.concatenate([np.zeros_like(indices), 1 - similarities], 1).clip(min=0).astype(np.float32), np.concatenate([indices, rows], 1)
 
 
-def _paths(shelf: ExplorerStore, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
-    return "".join(f"{name}\n" for name in shelf.table(rows)["file"]).encode(), "selection.txt"
+def _paths(store: ExplorerStore, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
+    return "".join(f"{name}\n" for name in store.table(rows)["file"]).encode(), "selection.txt"
 
 
-def _labels(shelf: ExplorerStore, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
-    table, labels = shelf.table(rows), shelf.labelled()[rows]
+def _labels(store: ExplorerStore, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
+    table, labels = store.table(rows), store.labelled()[rows]
     named = np.flatnonzero(labels != "")
     if "duplicates" in table:
         named = named[first_of_group(table["duplicates"][named])]

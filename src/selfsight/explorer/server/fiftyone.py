@@ -1,4 +1,4 @@
-"""A prepared data set as one of FiftyOne. Torch-free."""
+"""Conversion of a prepared data set to FiftyOne. Torch-free."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,29 +14,29 @@ from selfsight.explorer.server.store import ExplorerStore
 __all__ = ["MAP", "to_fiftyone"]
 
 MAP = "map"
-"""The brain run that holds the map."""
+"""Name of the brain run with the map."""
 
 
 def to_fiftyone(folder: Path, name: str = "", *, rows: Int[np.ndarray, " row"] | None = None, pictures: Path | None = None) -> Any:
-    """Make a FiftyOne data set of a prepared data set, with all that is known and was said of each picture.
+    """Convert a prepared data set to a FiftyOne data set, with all columns and edits.
 
-    A sample is the picture's own file where the data set is a folder, else a small copy of it. Its fields: ``file`` (the name here),
-    ``label`` and each clustering as a ``Classification`` (a cluster by its name, else its number), other columns as numbers and texts,
-    ``note``, and ``embedding``, what the first network says. Tags are FiftyOne's tags; the map is the brain run ``map``. A column whose
-    name FiftyOne forbids or has in use has underscores in it or behind it.
+    A sample uses the image file if the data set is a folder, otherwise a thumbnail. Its fields: ``file`` (the name here), ``label`` and each
+    clustering as a ``Classification`` (the name of the cluster, otherwise its number), other columns as numbers and texts, ``note``, and
+    ``embedding``, the features of the first network. Tags are FiftyOne's tags; the map is the brain run ``map``. Column names that FiftyOne
+    does not allow or uses itself are changed with underscores.
 
     Args:
-        folder: of the prepared data set, such as ``selfsight.explorer.prepare.build.ready`` returns.
-        name: of the FiftyOne data set; one that it makes up by default.
-        rows: of the pictures; all by default.
-        pictures: where small copies are written; ``FOLDER.pictures``, beside the prepared data set, by default; else in a folder of its own therein.
+        folder: the prepared data set, such as the result of ``selfsight.explorer.prepare.build.find_or_prepare``.
+        name: name of the FiftyOne data set; empty: generated.
+        rows: rows of the images; None: all.
+        pictures: folder of the thumbnails; None: ``FOLDER.pictures`` next to the prepared data set.
 
     Returns:
-        The ``fiftyone.Dataset``; FiftyOne deletes it in the end unless its ``persistent`` is set.
+        The ``fiftyone.Dataset``; FiftyOne deletes it eventually unless its ``persistent`` is set.
 
     Raises:
         MissingExtra: FiftyOne is not installed.
-        UsageError: the name is taken.
+        UsageError: the name is in use.
     """
     try:
         import fiftyone  # pyright: ignore[reportMissingImports]
@@ -44,67 +44,65 @@ def to_fiftyone(folder: Path, name: str = "", *, rows: Int[np.ndarray, " row"] |
     except ImportError:
         raise MissingExtra("fiftyone", "fiftyone", "A FiftyOne data set") from None
     if name and fiftyone.dataset_exists(name):
-        raise UsageError(
-            f"FiftyOne has a data set {name!r} already.", f"Give another name, or delete it: fiftyone.delete_dataset({name!r})"
-        )
-    shelf = ExplorerStore.of(folder)
-    chosen = np.arange(len(shelf.pack)) if rows is None else np.asarray(rows, dtype=np.int64)
+        raise UsageError(f"FiftyOne has a data set {name!r} already.", f"Use another name, or delete it: fiftyone.delete_dataset({name!r})")
+    store = ExplorerStore.of(folder)
+    chosen = np.arange(len(store.pack)) if rows is None else np.asarray(rows, dtype=np.int64)
     dataset = fiftyone.Dataset(name or None)
     copies = pictures / folder.name if pictures else folder.parent / f"{folder.name}.pictures"
-    samples = _samples(fiftyone, shelf, chosen, copies, set(dataset.get_field_schema()))
+    samples = _samples(fiftyone, store, chosen, copies, set(dataset.get_field_schema()))
     dataset.add_samples(samples, num_samples=len(chosen), progress=False)
     if len(chosen):
-        brain.compute_visualization(dataset, points=np.asarray(shelf.pack.places()[chosen], np.float64), brain_key=MAP, method="manual")
-    shelf.edits.close()
+        brain.compute_visualization(dataset, points=np.asarray(store.pack.places()[chosen], np.float64), brain_key=MAP, method="manual")
+    store.edits.close()
     return dataset
 
 
-def _samples(fiftyone: Any, shelf: ExplorerStore, rows: Int[np.ndarray, " row"], copies: Path, taken: set[str]) -> Iterator[Any]:
-    """A sample a picture; ``taken``: fields that FiftyOne has itself."""
-    table, notes, classes = _columns(shelf, rows), shelf.edits.values("note"), {"label", *shelf.pack.clusterings}
+def _samples(fiftyone: Any, store: ExplorerStore, rows: Int[np.ndarray, " row"], copies: Path, taken: set[str]) -> Iterator[Any]:
+    """One sample per image; ``taken``: field names of FiftyOne."""
+    table, notes, classes = _columns(store, rows), store.edits.values("note"), {"label", *store.pack.clusterings}
     tags, fields = table.pop("tag"), _fields(table, taken | {"embedding", "note"})
-    vectors, root = next(iter(shelf.networks.values())).bank.pooled(), _root(str(shelf.pack.about["data"]))
-    for place, row in enumerate(rows.tolist()):
-        known: dict[str, Any] = {"embedding": np.array(vectors[row], np.float32)} | ({"note": notes[row]} if row in notes else {})
+    vectors, root = next(iter(store.networks.values())).bank.pooled(), _root(str(store.pack.about["data"]))
+    for index, row in enumerate(rows.tolist()):
+        values: dict[str, Any] = {"embedding": np.array(vectors[row], np.float32)} | ({"note": notes[row]} if row in notes else {})
         for column, field in fields.items():
-            value = table[column][place]
+            value = table[column][index]
             if isinstance(value, str) and value:
-                known[field] = fiftyone.Classification(label=value) if column in classes else value
+                values[field] = fiftyone.Classification(label=value) if column in classes else value
             elif not isinstance(value, str) and np.isfinite(value):
-                known[field] = float(value)
-        path = _picture(shelf, row, str(table["file"][place]), root, copies)
-        yield fiftyone.Sample(filepath=str(path), tags=[tags[place]] if tags[place] else [], **known)
+                values[field] = float(value)
+        path = _image_file(store, row, str(table["file"][index]), root, copies)
+        yield fiftyone.Sample(filepath=str(path), tags=[tags[index]] if tags[index] else [], **values)
 
 
-def _columns(shelf: ExplorerStore, rows: Int[np.ndarray, " row"]) -> dict[str, np.ndarray]:
-    """The table of the pictures, each clustering by the names of its clusters, else their numbers, with what was merged."""
-    table = shelf.table(rows)
-    for of in shelf.pack.clusterings:
-        names, numbers = table.pop(f"{of}_name"), shelf.clusters_of(of)[rows].tolist()
+def _columns(store: ExplorerStore, rows: Int[np.ndarray, " row"]) -> dict[str, np.ndarray]:
+    """The table of the images; clusterings by cluster names, otherwise numbers, after merging."""
+    table = store.table(rows)
+    for of in store.pack.clusterings:
+        names, numbers = table.pop(f"{of}_name"), store.clusters_of(of)[rows].tolist()
         table[of] = np.array([name or str(number) for name, number in zip(names, numbers, strict=True)], dtype=object)
     return table
 
 
 def _fields(columns: Iterable[str], taken: set[str]) -> dict[str, str]:
-    """What FiftyOne calls each column."""
-    found = dict[str, str]()
+    """FiftyOne's field name for each column."""
+    names = dict[str, str]()
     for column in columns:
-        found[column] = unused_name(column.replace(".", "_").replace("$", "_").lstrip("_") or "column", {*taken, *found.values()})
-    return found
+        names[column] = unused_name(column.replace(".", "_").replace("$", "_").lstrip("_") or "column", {*taken, *names.values()})
+    return names
 
 
 def _root(data: str) -> Path | None:
-    """The folder that a data set is, if it is one; what stands behind a question mark are options."""
-    some = (Path(part).expanduser() for part in (data, data.partition("?")[0]) if part)
-    return next((path.resolve() for path in some if path.is_dir()), None)
+    """The folder of a data set, if it is one; options after a question mark are ignored."""
+    candidates = (Path(part).expanduser() for part in (data, data.partition("?")[0]) if part)
+    return next((path.resolve() for path in candidates if path.is_dir()), None)
 
 
-def _picture(shelf: ExplorerStore, row: int, name: str, root: Path | None, copies: Path) -> Path:
-    """A picture's own file, or a small copy."""
+def _image_file(store: ExplorerStore, row: int, name: str, root: Path | None, copies: Path) -> Path:
+    """The image file, or a thumbnail."""
     if root is not None and (root / name).is_file():
         return root / name
     copy = copies.resolve() / f"{row:08d}.jpg"
     if not copy.is_file():
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(shelf.pack.thumb(row))
+        copy.write_bytes(store.pack.thumb(row))
     return copy

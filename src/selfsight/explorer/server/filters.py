@@ -1,4 +1,4 @@
-"""Which items are shown, and in which order: typed conditions on columns, never text that is run."""
+"""Selection and order of items by typed conditions on columns; texts are never evaluated."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from selfsight.explorer.server.pack import Pack
 __all__ = ["filter_rows", "inside_polygon"]
 
 CONDITIONS, CORNERS, WORDS = 16, 2000, 200
-"""How many conditions, corners of a lasso, and letters of a text are allowed."""
+"""Maximum number of conditions, of lasso corners, and of characters of a text."""
 NUMBERS = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal, "=": np.equal, "!=": np.not_equal}
 SIGNS = (*NUMBERS, "has")
 
@@ -27,21 +27,22 @@ def filter_rows(
     descending: bool = False,
     extra: Mapping[str, np.ndarray] | None = None,
 ) -> Int[np.ndarray, " row"]:
-    """Rows that fulfil all conditions and lie in the lasso, in the order that was asked for.
+    """Rows that meet all conditions and lie in the lasso, in the requested order.
 
     Args:
         pack: the data set.
-        conditions: each a ``column``, a ``sign`` (< <= > >= = != for numbers; = != has for text) and a ``value``.
-        lasso, on: corners of a polygon, at least three, and the map on which it lies, the first by default.
-        sort: a column; by default in the data's order. What is unknown comes last.
-        descending: the largest first.
-        extra: columns that are not in the pack, such as what a user said.
+        conditions: each with a ``column``, a ``sign`` (< <= > >= = != for numbers; = != has for text) and a ``value``.
+        lasso: corners of a polygon, at least three; empty: no lasso.
+        on: the map of the lasso; empty: the first.
+        sort: a column; empty: the order of the data. Unknown values come last.
+        descending: descending order.
+        extra: columns that are not in the pack, such as edits.
 
     Raises:
-        UsageError: a column, a sign or a value cannot be meant.
+        UsageError: a column, a sign or a value is invalid.
     """
     if len(conditions) > CONDITIONS:
-        raise UsageError(f"{len(conditions)} conditions are too many.", f"Give {CONDITIONS} or fewer.")
+        raise UsageError(f"{len(conditions)} conditions are too many.", f"Use at most {CONDITIONS}.")
     keep = np.ones(len(pack), dtype=bool)
     for condition in conditions:
         keep &= _fulfilled(_column(pack, str(condition.get("column", "")), extra), condition)
@@ -70,36 +71,40 @@ def _column(pack: Pack, name: str, extra: Mapping[str, np.ndarray] | None) -> np
 def _fulfilled(values: np.ndarray, condition: Mapping[str, Any]) -> Bool[np.ndarray, " row"]:
     sign, value = condition.get("sign"), condition.get("value")
     if sign not in SIGNS:
-        raise UsageError(f"{sign!r} is no sign.", f"Signs are: {' '.join(SIGNS)}.")
+        raise UsageError(f"{sign!r} is not a sign.", f"Signs are: {' '.join(SIGNS)}.")
     if values.dtype == object:
         text = str(value)
         if sign not in ("=", "!=", "has") or len(text) > WORDS:
-            raise UsageError(f"A text cannot be asked for {sign} {text[:20]!r}.", "Ask a text with = != or has.")
+            raise UsageError(f"A text column does not support {sign} {text[:20]!r}.", "Use = != or has.")
         if sign == "has":
-            wanted = text.casefold()
-            return np.array([wanted in str(one).casefold() for one in values], dtype=bool)
+            folded = text.casefold()
+            return np.array([folded in str(one).casefold() for one in values], dtype=bool)
         same = np.array([one == text for one in values], dtype=bool)
         return same if sign == "=" else ~same
     if sign == "has" or isinstance(value, bool) or not isinstance(value, int | float):
-        raise UsageError(f"A number cannot be asked for {sign} {str(value)[:20]!r}.", "Give a number.")
+        raise UsageError(f"A numeric column does not support {sign} {str(value)[:20]!r}.", "Use a number.")
     try:
         return NUMBERS[sign](values, float(value))
     except OverflowError:
-        raise UsageError("This number is too large.", "Give a smaller one.") from None
+        raise UsageError("This number is too large.", "Use a smaller one.") from None
 
 
 def inside_polygon(points: Float[np.ndarray, "point 2"], corners: Sequence[Any]) -> Bool[np.ndarray, " point"]:
-    """Which points lie in a polygon, by the number of its sides to their right (even-odd rule).
+    """Which points lie inside a polygon (even-odd rule).
+
+    Args:
+        points: ``(point, 2)`` x and y.
+        corners: corners of the polygon, each an x and a y.
 
     Raises:
-        UsageError: it has fewer than three corners, or too many, or they are no pairs of numbers.
+        UsageError: there are fewer than three corners or too many, or they are not pairs of numbers.
     """
     try:
         polygon: np.ndarray[Any, Any] = np.asarray(corners, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         polygon = np.zeros(0)
     if polygon.ndim != 2 or polygon.shape[1] != 2 or not 3 <= len(polygon) <= CORNERS or not np.isfinite(polygon).all():
-        raise UsageError("This is no lasso.", f"Give 3 to {CORNERS} corners, each an x and a y.")
+        raise UsageError("The lasso is invalid.", f"Use 3 to {CORNERS} corners, each an x and a y.")
     low, high = polygon.min(0), polygon.max(0)
     near = np.flatnonzero(((points >= low) & (points <= high)).all(1))
     x, y = points[near, 0], points[near, 1]
@@ -108,6 +113,6 @@ def inside_polygon(points: Float[np.ndarray, "point 2"], corners: Sequence[Any])
         if top != bottom:
             crosses = (top > y) != (bottom > y)
             odd ^= crosses & (x < (right - left) * (y - top) / (bottom - top) + left)
-    found = np.zeros(len(points), dtype=bool)
-    found[near] = odd
-    return found
+    inside = np.zeros(len(points), dtype=bool)
+    inside[near] = odd
+    return inside

@@ -1,8 +1,8 @@
-"""Who may ask the explorer what: everything is refused that does not come from its own page, opened with its own token.
+"""Access control of the explorer: only its own page, opened with its own token, is served.
 
-In this order: the host that was asked for must be this machine (or one that was allowed), which stops DNS rebinding; a page of another
-origin is refused; then the token, handed over once in the address and kept in a cookie that no script can read, must be right, for every
-path. Bodies are limited in size and in time.
+Checks in this order: the requested host must be this machine or an allowed one, which prevents DNS rebinding; requests of other origins
+are refused; the token, passed once in the address and then kept in an HttpOnly cookie, must be correct for every path. The size and the
+duration of request bodies are limited.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ __all__ = ["MOST_BYTES", "Guard"]
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 MOST_BYTES = 20 * 2**20
 PATIENCE = 20.0
-"""Seconds that a body may take."""
+"""Timeout for a request body in seconds."""
 POLICY = "; ".join(
     [
         "default-src 'none'",
@@ -34,18 +34,18 @@ POLICY = "; ".join(
     ]
 )
 NOTEBOOKS = "http://localhost:* http://127.0.0.1:*"
-"""Pages that may frame the explorer, where that is allowed: this machine's own."""
+"""Origins that may embed the explorer in a frame, if allowed: this machine's own."""
 
 
 class Guard:
-    """ASGI middleware.
+    """ASGI middleware for access control.
 
     Args:
-        app: what is guarded.
-        token: that has to be known.
-        port: of the server.
-        hosts: names beside this machine's own; with a port (``localhost:9000``), where a tunnel begins at another.
-        frames: pages of this machine may show the explorer in a frame, as notebooks do; no page may by default.
+        app: the application.
+        token: the required token.
+        port: port of the server.
+        hosts: additional host names; with a port (``localhost:9000``) for a tunnel from another port.
+        frames: allow pages of this machine to embed the explorer in a frame, as notebooks do.
     """
 
     def __init__(self, app: ASGIApp, *, token: str, port: int, hosts: Iterable[str] = (), frames: bool = False) -> None:
@@ -55,22 +55,22 @@ class Guard:
         self.cookie = f"selfsight-{port}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse, or pass on."""
+        """Refuse a request or pass it on."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
         if not self._is_here(headers.get("host", "")):
-            await _say(send, 400, "This address is not the explorer's. Open the one that the command printed.")
+            await _respond(send, 400, "This is not the address of the explorer. Open the address that the command printed.")
         elif self._foreign(headers):
-            await _say(send, 403, "Pages of other origins may not ask the explorer.")
+            await _respond(send, 403, "Requests of other origins are not allowed.")
         elif scope["path"] == "/enter":
             await self._enter(scope, send)
         elif not self._knows(headers):
-            await _say(send, 401, "The explorer does not know you. Open the address that the command printed: it holds the key.")
+            await _respond(send, 401, "The token is missing. Open the address that the command printed: it contains the token.")
         elif int(headers.get("content-length") or 0) > MOST_BYTES:
-            await _say(send, 413, f"This is larger than {MOST_BYTES // 2**20} MiB.")
+            await _respond(send, 413, f"The request is larger than {MOST_BYTES // 2**20} MiB.")
         else:
             await self._pass(scope, receive, send)
 
@@ -81,7 +81,7 @@ class Guard:
 
     @staticmethod
     def _foreign(headers: Headers) -> bool:
-        """Of another origin than the page's own: another port of this machine is another, too, and cookies do not tell ports apart."""
+        """Whether the request is of another origin; another port of this machine is another origin too, but shares its cookies."""
         origin = headers.get("origin")
         if origin is not None:
             return origin.partition("://")[2] != headers.get("host")
@@ -92,49 +92,49 @@ class Guard:
             cookies = SimpleCookie(headers.get("cookie", ""))
         except CookieError:
             return False
-        given = cookies[self.cookie].value if self.cookie in cookies else ""
-        return secrets.compare_digest(given.encode(), self.token.encode())
+        token = cookies[self.cookie].value if self.cookie in cookies else ""
+        return secrets.compare_digest(token.encode(), self.token.encode())
 
     async def _enter(self, scope: Scope, send: Send) -> None:
-        """Take the token from the address, keep it in a cookie, and go to the page without it."""
+        """Read the token from the address, store it in a cookie, and redirect to the page without it."""
         query = parse_qs(scope["query_string"].decode("latin-1"))
         if not secrets.compare_digest(query.get("token", [""])[0].encode(), self.token.encode()):
-            await _say(send, 401, "This key is not, or no longer, the explorer's.")
+            await _respond(send, 401, "The token is not, or no longer, valid.")
             return
         target = query.get("next", ["/"])[0]
         target = target if target.startswith("/") and not target.startswith(("//", "/\\")) else "/"
         cookie = f"{self.cookie}={self.token}; Path=/; HttpOnly; SameSite=Strict"
-        await _say(send, 303, "", {"location": quote(target, safe="/?&=%#.,:;+-_~!*'()"), "set-cookie": cookie})
+        await _respond(send, 303, "", {"location": quote(target, safe="/?&=%#.,:;+-_~!*'()"), "set-cookie": cookie})
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Take the body in, whole and in time, before the application sees anything of it."""
+        """Read the complete body before the application gets the request."""
         body = bytearray()
         if scope["method"] in ("POST", "PUT", "PATCH", "DELETE"):
             try:
                 async with asyncio.timeout(PATIENCE):
-                    if not await _taken(receive, body):
-                        await _say(send, 413, f"This is larger than {MOST_BYTES // 2**20} MiB.")
+                    if not await _read_body(receive, body):
+                        await _respond(send, 413, f"The request is larger than {MOST_BYTES // 2**20} MiB.")
                         return
             except TimeoutError:
-                await _say(send, 408, "This took too long to arrive.")
+                await _respond(send, 408, "The request took too long to arrive.")
                 return
-        whole: Message | None = {"type": "http.request", "body": bytes(body), "more_body": False}
+        buffered: Message | None = {"type": "http.request", "body": bytes(body), "more_body": False}
 
-        async def kept() -> Message:
-            nonlocal whole
-            given, whole = whole, None
-            return await receive() if given is None else given
+        async def receive_buffered() -> Message:
+            nonlocal buffered
+            message, buffered = buffered, None
+            return await receive() if message is None else message
 
-        async def stamped(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in self._stamps().items():
+                for name, value in self._security_headers().items():
                     headers.setdefault(name, value)
             await send(message)
 
-        await self.app(scope, kept, stamped)
+        await self.app(scope, receive_buffered, send_with_headers)
 
-    def _stamps(self) -> dict[str, str]:
+    def _security_headers(self) -> dict[str, str]:
         return {
             "content-security-policy": self.policy,
             "x-content-type-options": "nosniff",
@@ -144,8 +144,8 @@ class Guard:
         }
 
 
-async def _taken(receive: Receive, body: bytearray) -> bool:
-    """Take a body in; whether it is small enough."""
+async def _read_body(receive: Receive, body: bytearray) -> bool:
+    """Read a body; returns whether it is small enough."""
     while True:
         message = await receive()
         body += message.get("body", b"")
@@ -155,7 +155,7 @@ async def _taken(receive: Receive, body: bytearray) -> bool:
             return True
 
 
-async def _say(send: Send, status: int, words: str, more: dict[str, str] | None = None) -> None:
+async def _respond(send: Send, status: int, words: str, more: dict[str, str] | None = None) -> None:
     headers = {
         "content-type": "text/plain; charset=utf-8",
         "x-content-type-options": "nosniff",

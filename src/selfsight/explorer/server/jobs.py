@@ -1,4 +1,4 @@
-"""Heavy work (an attribution, an inversion, a unit's picture) in a process of its own: a queue, progress, cancel, and results kept on disk."""
+"""Jobs (attributions, inversions, synthetic images) in a worker process: a queue, progress, cancellation, and results cached on disk."""
 
 import hashlib
 import json
@@ -15,27 +15,28 @@ from typing import Any
 __all__ = ["WAITING", "Job", "Jobs", "QueueFull"]
 
 WAITING, KEPT = 16, 500
-"""Jobs that may wait; jobs that are remembered."""
+"""Maximum number of waiting jobs; of jobs in memory."""
 PATIENT = {"OMP_WAIT_POLICY": "passive"}
-"""Threads of the worker sleep while they wait for each other. Spinning is 1.5 times as fast on an idle machine; beside a training run on two
-cores a maximised picture took 6 seconds so, and spinning over two minutes."""
+"""Worker threads sleep while they wait for each other. Spinning is 1.5 times as fast on an idle machine, but next to a training run on two
+cores a maximised image took over two minutes with it, and 6 seconds without."""
 
 
 class QueueFull(Exception):
-    """Too many jobs wait."""
+    """Too many jobs are waiting."""
 
 
 @dataclass
 class Job:
-    """Something that is worked out.
+    """A job of the worker.
 
     Attributes:
-        key: a digest of what was asked, which is its folder's name too.
-        kind, given: what was asked.
-        also: what it depends on beside that.
+        key: digest of the request, and name of the job's folder.
+        kind: kind of job.
+        given: arguments of the job.
+        also: further state that the result depends on.
         state: waiting, running, done, failed or cancelled.
-        words: what is being done, or why it failed.
-        found: what came out, once it is done.
+        words: progress, or the reason of a failure.
+        found: the result.
     """
 
     key: str
@@ -47,17 +48,17 @@ class Job:
     found: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self, place: int = 0) -> dict[str, Any]:
-        """As JSON; ``place``: how many are before it."""
+        """For JSON; ``place`` is the position in the queue."""
         return {"job": self.key, "kind": self.kind, "state": self.state, "words": self.words, "found": self.found, "before": place}
 
 
 class Jobs:
-    """A queue of jobs and the one process that works on them.
+    """A queue of jobs and the worker process.
 
     Args:
-        folder: where results are kept, a folder for each job.
-        worker: arguments of the Python that works (after the interpreter): it reads a job as a line of JSON and answers in lines of JSON.
-        about: what results depend on beside what was asked, such as the weights.
+        folder: folder of results, with a folder per job.
+        worker: arguments of the Python interpreter that starts the worker: it reads a job as a line of JSON and answers in lines of JSON.
+        about: state that all results depend on, such as the weights.
     """
 
     def __init__(self, folder: Path, worker: list[str], about: str = "") -> None:
@@ -71,38 +72,45 @@ class Jobs:
         self._thread.start()
 
     def submit(self, kind: str, given: Mapping[str, Any], also: str = "") -> dict[str, Any]:
-        """Ask for a job, or find it where it was asked for before; ``also``: what this one depends on beside what was asked.
+        """Submit a job, or find the job of an earlier identical request.
+
+        Args:
+            kind: kind of job.
+            given: arguments of the job.
+            also: further state that the result depends on.
 
         Raises:
-            QueueFull: too many wait.
+            QueueFull: too many jobs are waiting.
         """
         key = hashlib.sha256(json.dumps([self.about, kind, given, also], sort_keys=True).encode()).hexdigest()[:24]
         with self._change:
             job = self._jobs.get(key)
             if job is None or job.state in ("failed", "cancelled"):
                 job = Job(key, kind, given, also)
-                kept = self.folder / key / "found.json"
-                if kept.is_file():
-                    job.state, job.found = "done", json.loads(kept.read_text())
+                result_file = self.folder / key / "found.json"
+                if result_file.is_file():
+                    job.state, job.found = "done", json.loads(result_file.read_text())
                 else:
                     if len(self._queue) >= WAITING:
                         raise QueueFull
                     self._queue.append(key)
                 self._jobs[key] = job
-                over = [key for key, one in self._jobs.items() if one.state not in ("waiting", "running")][: max(len(self._jobs) - KEPT, 0)]
-                for old in over:
+                forgotten = [key for key, one in self._jobs.items() if one.state not in ("waiting", "running")][
+                    : max(len(self._jobs) - KEPT, 0)
+                ]
+                for old in forgotten:
                     del self._jobs[old]
                 self._change.notify_all()
             return self._plain(job)
 
     def status(self, key: str) -> dict[str, Any] | None:
-        """How a job stands."""
+        """State of a job; ``None`` if it does not exist."""
         with self._change:
             job = self._jobs.get(key)
             return None if job is None else self._plain(job)
 
     def cancel(self, key: str) -> dict[str, Any] | None:
-        """Stop a job: one that runs loses its process, which is started again for the next."""
+        """Cancel a job; if it is running, the worker process is killed, and restarted for the next job."""
         with self._change:
             job = self._jobs.get(key)
             if job is not None and job.state in ("waiting", "running"):
@@ -115,21 +123,21 @@ class Jobs:
             return None if job is None else self._plain(job)
 
     def file(self, key: str, name: str) -> Path | None:
-        """A file that a job wrote; only names that it told are served."""
+        """A file that a job wrote; only files listed in the result are served."""
         with self._change:
             job = self._jobs.get(key)
-            told = job.found.get("files", []) if job is not None else []
-        return self.folder / key / name if name in told else None
+            files = job.found.get("files", []) if job is not None else []
+        return self.folder / key / name if name in files else None
 
     def close(self) -> None:
-        """End the process."""
+        """Stop the worker process."""
         with self._change:
             self._closed = True
             if self._process is not None:
                 self._process.kill()
             self._change.notify_all()
         self._thread.join(timeout=5)
-        self._let_go()
+        self._stop_process()
 
     def _plain(self, job: Job) -> dict[str, Any]:
         return job.to_json(self._queue.index(job.key) + 1 if job.key in self._queue else 0)
@@ -142,11 +150,11 @@ class Jobs:
                 if self._closed:
                     return
                 job = self._jobs[self._queue.pop(0)]
-                job.state, job.words = "running", "the worker starts" if self._process is None else ""
+                job.state, job.words = "running", "starting the worker" if self._process is None else ""
             self._run(job)
 
     def _run(self, job: Job) -> None:
-        """Hand a job to the process and listen until it is done."""
+        """Send a job to the worker process and read its answers."""
         process = self._started()
         out = self.folder / job.key
         out.mkdir(parents=True, exist_ok=True)
@@ -155,35 +163,35 @@ class Jobs:
             process.stdin.write(json.dumps({"kind": job.kind, "given": job.given, "out": str(out)}) + "\n")
             process.stdin.flush()
             for line in process.stdout:
-                if self._heard(job, json.loads(line), out):
+                if self._receive(job, json.loads(line), out):
                     return
         except (OSError, ValueError) as problem:
-            self._ended(job, f"the worker cannot be spoken to: {problem}")
+            self._ended(job, f"the connection to the worker failed: {problem}")
             return
         self._ended(job, "the worker ended without a result")
 
-    def _heard(self, job: Job, told: dict[str, Any], out: Path) -> bool:
-        """Take in a line of the process; whether the job is over."""
+    def _receive(self, job: Job, message: dict[str, Any], out: Path) -> bool:
+        """Process a line of the worker; returns whether the job is over."""
         with self._change:
             if job.state == "cancelled":
-                return "found" in told or "failed" in told
-            job.words = str(told.get("words", job.words))
-            if "found" in told:
+                return "found" in message or "failed" in message
+            job.words = str(message.get("words", job.words))
+            if "found" in message:
                 (out / "asked.json").write_text(json.dumps({"kind": job.kind, "given": job.given, "of": [self.about, job.also]}) + "\n")
-                (out / "found.json").write_text(json.dumps(told["found"]) + "\n")
-                job.state, job.found, job.words = "done", told["found"], ""
-            elif "failed" in told:
-                job.state, job.words = "failed", str(told["failed"])
+                (out / "found.json").write_text(json.dumps(message["found"]) + "\n")
+                job.state, job.found, job.words = "done", message["found"], ""
+            elif "failed" in message:
+                job.state, job.words = "failed", str(message["failed"])
             return job.state in ("done", "failed")
 
     def _ended(self, job: Job, words: str) -> None:
         with self._change:
             if job.state == "running":
                 job.state, job.words = "failed", words
-            self._let_go()
+            self._stop_process()
 
-    def _let_go(self) -> None:
-        """End the process and close what it was spoken to through."""
+    def _stop_process(self) -> None:
+        """Kill the process and close its pipes."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -193,13 +201,13 @@ class Jobs:
             try:
                 if pipe is not None:
                     pipe.close()
-            except BrokenPipeError:  # what was not read any more
+            except BrokenPipeError:  # unread output
                 continue
 
     def _started(self) -> "subprocess.Popen[str]":
         with self._change:
             if self._process is not None and self._process.poll() is not None:
-                self._let_go()
+                self._stop_process()
             if self._process is None:
                 self._process = subprocess.Popen(
                     [sys.executable, *self.worker],

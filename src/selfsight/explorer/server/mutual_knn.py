@@ -1,4 +1,4 @@
-"""Two networks beside each other: about which pictures do they agree who is like whom? Torch-free."""
+"""Comparison of two networks by the nearest neighbours of images. Torch-free."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,21 +9,25 @@ from jaxtyping import Float, Int
 __all__ = ["mutual_knn", "nearest_rows"]
 
 SAMPLE, NEAR, PART = 3000, 10, 1000
-"""Pictures that are compared, drawn evenly; neighbours of each; pictures whose neighbours are looked for at a time."""
+"""Sample size, evenly spaced; neighbours per image; batch size."""
 SHOWN, ALIKE, BESIDE = 24, 6, 6
-"""Pictures about which networks differ most and agree most, and neighbours of each, that are told."""
+"""Number of images with the lowest and the highest agreement in the result, and neighbours of each."""
 
 
 def mutual_knn(left: Float[np.ndarray, "item dim"], right: Float[np.ndarray, "item dim2"]) -> dict[str, Any]:
-    """How many of a picture's nearest neighbours two networks share (mutual k-NN; Huh et al. 2024, arXiv:2405.07987).
+    """Fraction of an image's nearest neighbours that two networks share (mutual k-NN; Huh et al. 2024, arXiv:2405.07987).
 
-    With ``N(i)`` the 10 pictures of largest cosine: ``|N_left(i) ∩ N_right(i)| / 10``, on at most 3,000 pictures. Chance is
-    ``10 / (n - 1)``. Their programme cuts off the largest values first; here vectors are as they are, so that neighbours are those that
-    the page of a picture shows.
+    With ``N(i)`` the 10 images of largest cosine: ``|N_left(i) ∩ N_right(i)| / 10``, on at most 3,000 images. Chance level is
+    ``10 / (n - 1)``. The published code clips the largest values first; here features are not changed, so that neighbours are those that the
+    page of an image shows.
+
+    Args:
+        left: features ``(N, D)`` of the first network.
+        right: features ``(N, D2)`` of the second network.
 
     Returns:
-        ``mean``, ``chance`` (``None`` of fewer than two pictures) and ``of`` (pictures compared); ``differ`` and ``agree``: pictures
-        with the fewest and most shared neighbours, each a row with ``shared`` and both networks' nearest.
+        ``mean``, ``chance`` (``None`` for fewer than two images) and ``of`` (number of images); ``differ`` and ``agree``: images with the
+        fewest and the most shared neighbours, each a row with ``shared`` and the nearest neighbours in both networks.
     """
     if len(left) < 2:
         return {"mean": None, "chance": None, "of": len(left), "differ": [], "agree": []}
@@ -33,30 +37,39 @@ def mutual_knn(left: Float[np.ndarray, "item dim"], right: Float[np.ndarray, "it
     shared = (both[0][:, :, None] == both[1][:, None, :]).any(2).mean(1)
     order = np.argsort(shared, kind="stable")
 
-    def told(place: int) -> dict[str, Any]:
-        sides = {side: rows[found[place, :BESIDE]].tolist() for side, found in zip(("left", "right"), both, strict=True)}
-        return {"row": int(rows[place]), "shared": round(float(shared[place]), 3), **sides}
+    def described(index: int) -> dict[str, Any]:
+        sides = {side: rows[found[index, :BESIDE]].tolist() for side, found in zip(("left", "right"), both, strict=True)}
+        return {"row": int(rows[index]), "shared": round(float(shared[index]), 3), **sides}
 
     return {
         "mean": round(float(shared.mean()), 4),
         "chance": round(near / max(len(rows) - 1, 1), 4),
         "of": len(rows),
-        "differ": [told(place) for place in order[:SHOWN].tolist()],
-        "agree": [told(place) for place in order[::-1][:ALIKE].tolist()],
+        "differ": [described(index) for index in order[:SHOWN].tolist()],
+        "agree": [described(index) for index in order[::-1][:ALIKE].tolist()],
     }
 
 
 def nearest_rows(
     vectors: Float[np.ndarray, "item dim"], near: int, part: int
 ) -> Iterator[tuple[int, Int[np.ndarray, "row near"], Float[np.ndarray, "row near"]]]:
-    """The most alike others of every item by cosine, the most alike first: some items at a time, with the number of the first."""
+    """Nearest neighbours of every item by cosine similarity, nearest first, without the item itself, in batches.
+
+    Args:
+        vectors: features ``(N, D)``.
+        near: number of neighbours.
+        part: batch size.
+
+    Yields:
+        Index of the first item of the batch; rows of the neighbours; similarities.
+    """
     unit = np.asarray(vectors, dtype=np.float32)
     unit = unit / np.linalg.norm(unit, axis=1, keepdims=True).clip(min=1e-12)
     near = min(near, len(unit) - 1)
     for start in range(0, len(unit), part):
-        alike = unit[start : start + part] @ unit.T
-        alike[np.arange(len(alike)), start + np.arange(len(alike))] = -np.inf
-        some = np.argpartition(-alike, max(near - 1, 0), axis=1)[:, :near]
-        order = np.argsort(-np.take_along_axis(alike, some, 1), axis=1, kind="stable")
-        rows = np.take_along_axis(some, order, 1)
-        yield start, rows, np.take_along_axis(alike, rows, 1)
+        similarity = unit[start : start + part] @ unit.T
+        similarity[np.arange(len(similarity)), start + np.arange(len(similarity))] = -np.inf
+        nearest = np.argpartition(-similarity, max(near - 1, 0), axis=1)[:, :near]
+        order = np.argsort(-np.take_along_axis(similarity, nearest, 1), axis=1, kind="stable")
+        rows = np.take_along_axis(nearest, order, 1)
+        yield start, rows, np.take_along_axis(similarity, rows, 1)

@@ -1,4 +1,4 @@
-"""Opening the explorer: what was prepared before is found without a network; then the page is served on this machine alone. Torch-free."""
+"""Opens the explorer: finds prepared data sets without loading a network, and serves the page on this machine only. Torch-free."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 PORTS = 20
-"""How many are tried, from the one that was asked for."""
+"""Number of ports that are tried, from the requested one."""
 WORKER = ("-m", "selfsight.explorer.worker.worker")
 FRAME = """(() => {
   if (!["localhost", "127.0.0.1"].includes(location.hostname)) return;
@@ -40,27 +40,28 @@ FRAME = """(() => {
   frame.style.cssText = "width: 100%; height: 760px; border: 1px solid #8886; border-radius: 8px";
   document.getElementById(NAME).append(frame);
 })()"""
-"""Shows the page under the name that the notebook's own page has, for cookies are not sent to another site; of another machine not at all."""
+"""Embeds the page under the host name of the notebook's page, because cookies are not sent to another site; only on this machine."""
 
 
 def absolute_spec(data: str) -> str:
-    """A data set's name that means the same from every folder: a path from the root, where it is one."""
+    """Name of a data set that does not depend on the working folder: paths are made absolute."""
     return str(Path(data).resolve()) if Path(data).exists() else data
 
 
 def _weights(run: Path) -> Path:
     """The file that changes with a run's weights."""
-    whole, part = run / "export" / "model.safetensors", run / "method.safetensors"
-    return whole if whole.is_file() else part if part.is_file() else run / "checkpoints" / "last.json"
+    exported, partial = run / "export" / "model.safetensors", run / "method.safetensors"
+    return exported if exported.is_file() else partial if partial.is_file() else run / "checkpoints" / "last.json"
 
 
 @dataclass(frozen=True)
 class DataSelection:
-    """Which pictures are looked at.
+    """A data set or a subset of it.
 
     Attributes:
-        data: the data set's name.
-        limit, seed: so many of them, drawn by the seed; ``None``: all.
+        data: name of the data set.
+        limit: size of the random subset; ``None``: all images.
+        seed: seed of the subset.
     """
 
     data: str
@@ -69,45 +70,61 @@ class DataSelection:
 
 
 def select_data(run: Path, data: str | None = None, limit: int | None = None) -> DataSelection:
-    """The pictures that were asked for; by default those that a run learnt from, which is read without loading its network.
+    """The requested data set, by default the training data of a run, without loading its network.
+
+    Args:
+        run: the run's folder.
+        data: name of a data set; None: the training data of the run.
+        limit: size of a random subset; None: all images, or the run's own subset.
 
     Raises:
-        UsageError: the folder is no run's, or what it learnt from is not known.
+        UsageError: the folder is not a run, or its training data are not known.
     """
     if data is not None:
         return DataSelection(absolute_spec(data), limit)
     file = run_folder(run) / "config.json"
     if not file.is_file():
         raise UsageError(f"{run} is no run, or what it learnt from is not known.", "Name the images: --data DATA")
-    known = json.loads(file.read_text())
-    drawn = (known.get("limit"), int(known.get("seed", 0))) if limit is None else (limit, 0)
-    return DataSelection(absolute_spec(str(known["data"])), *drawn)
+    config = json.loads(file.read_text())
+    subset = (config.get("limit"), int(config.get("seed", 0))) if limit is None else (limit, 0)
+    return DataSelection(absolute_spec(str(config["data"])), *subset)
 
 
 def _selection_key(runs: Sequence[Path], chosen: DataSelection) -> str:
-    """Changes with the runs' weights and the pictures' choice."""
+    """Digest of the runs' weights and the selected images."""
     stamps = [
         (path.name, file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else path.name
         for path, file in zip(runs, map(_weights, runs), strict=True)
     ]
-    drawn = [] if chosen.limit is None else [chosen.limit, chosen.seed]
-    return hashlib.sha256(repr([stamps, chosen.data, *drawn]).encode()).hexdigest()[:16]
+    subset = [] if chosen.limit is None else [chosen.limit, chosen.seed]
+    return hashlib.sha256(repr([stamps, chosen.data, *subset]).encode()).hexdigest()[:16]
 
 
-def _known(runs: Sequence[Path]) -> dict[str, str]:
+def _index(runs: Sequence[Path]) -> dict[str, str]:
     index = run_folder(runs[0]) / "explorer" / "index.json"
     return json.loads(index.read_text()) if index.is_file() else {}
 
 
 def find_prepared(runs: Sequence[Path], chosen: DataSelection) -> Path | None:
-    """The folder that was prepared for these runs and pictures, where there is one."""
-    found = _known(runs).get(_selection_key(runs, chosen))
-    folder = run_folder(runs[0]) / "explorer" / (found or "")
-    return folder if found and is_prepared(folder) else None
+    """The folder that was prepared for some runs and images; ``None`` if there is none.
+
+    Args:
+        runs: folders of the runs.
+        chosen: the selected images.
+    """
+    name = _index(runs).get(_selection_key(runs, chosen))
+    folder = run_folder(runs[0]) / "explorer" / (name or "")
+    return folder if name and is_prepared(folder) else None
 
 
 def find_all_prepared(run: Path, data: str, limit: int | None = None) -> list[Path]:
-    """What was prepared for a run and a data set: for the run alone, then for the run with others beside it, the fewest first."""
+    """Prepared folders of a run and a data set: of the run alone first, then with other runs, fewest first.
+
+    Args:
+        run: the run's folder.
+        data: name of the data set.
+        limit: size of the random subset; None: any.
+    """
     with_others: list[tuple[int, Path]] = []
     for file in (run_folder(run) / "explorer").glob("*/pack.json"):
         about = json.loads(file.read_text())
@@ -121,20 +138,26 @@ def find_all_prepared(run: Path, data: str, limit: int | None = None) -> list[Pa
 
 
 def record_prepared(runs: Sequence[Path], chosen: DataSelection, pack: Pack) -> None:
-    """Remember what was prepared."""
-    told = json.dumps({**_known(runs), _selection_key(runs, chosen): pack.path.name}, indent=1)
-    (run_folder(runs[0]) / "explorer" / "index.json").write_text(told + "\n")
+    """Record a prepared folder.
+
+    Args:
+        runs: folders of the runs.
+        chosen: the selected images.
+        pack: the prepared data set.
+    """
+    content = json.dumps({**_index(runs), _selection_key(runs, chosen): pack.path.name}, indent=1)
+    (run_folder(runs[0]) / "explorer" / "index.json").write_text(content + "\n")
 
 
 @dataclass(frozen=True)
 class RunningServer:
-    """A server that runs.
+    """A running server.
 
     Attributes:
-        address: of the page, with the key in it.
-        close: ends it.
-        wait: until it ends.
-        frames: whether a notebook may show it inline.
+        address: address of the page, with the token.
+        close: stops the server.
+        wait: waits until it stops.
+        frames: whether notebooks may embed it.
     """
 
     address: str
@@ -143,8 +166,8 @@ class RunningServer:
     frames: bool = False
 
     def _repr_html_(self) -> str:
-        """The page itself in a notebook of this machine; elsewhere its address, which holds the key."""
-        link = f'<p><a href="{escape(self.address)}" target="_blank" rel="noreferrer">the explorer in a page of its own</a></p>'
+        """The page itself in a notebook of this machine, otherwise a link, which contains the token."""
+        link = f'<p><a href="{escape(self.address)}" target="_blank" rel="noreferrer">open the explorer in its own page</a></p>'
         if not self.frames:
             return link
         name = f"selfsight-{secrets.token_hex(4)}"
@@ -159,51 +182,52 @@ def serve(
     """Serve a prepared data set on this machine.
 
     Args:
-        folder: of the prepared data set.
-        port: the first that is tried.
-        hosts: names under which this machine may be asked, beside its own.
-        browser: open the page.
+        folder: the prepared data set.
+        port: the first port that is tried.
+        hosts: additional host names of this machine.
+        browser: open the page in a browser.
         work: allow jobs.
-        frames: pages of this machine may show it in a frame; by default in a notebook alone.
+        frames: allow pages of this machine to embed it in a frame; None: in notebooks only.
 
     Raises:
         EnvironmentFault: no port is free.
     """
-    import uvicorn  # here, for whoever imports the Python face shall not wait for it
+    import uvicorn  # imported here because it is slow to import
 
     from selfsight.explorer.server.app import make_server
     from selfsight.explorer.server.guard import Guard
 
-    shelf = ExplorerStore.of(folder)
+    store = ExplorerStore.of(folder)
     listener, token = _listener(port), secrets.token_urlsafe(24)
     number = listener.getsockname()[1]
     jobs = Jobs(folder.parent / f"{folder.name}.jobs", [*WORKER, str(folder)], stamp(folder)) if work else None
     frames = "ipykernel" in sys.modules if frames is None else frames
-    guard = Guard(make_server(shelf, jobs), token=token, port=number, hosts=hosts, frames=frames)
-    quiet = {"log_level": "warning", "access_log": False, "server_header": False, "date_header": False, "lifespan": "off"}
-    server = uvicorn.Server(uvicorn.Config(guard, **quiet))  # pyright: ignore[reportArgumentType]
+    guard = Guard(make_server(store, jobs), token=token, port=number, hosts=hosts, frames=frames)
+    options = {"log_level": "warning", "access_log": False, "server_header": False, "date_header": False, "lifespan": "off"}
+    server = uvicorn.Server(uvicorn.Config(guard, **options))  # pyright: ignore[reportArgumentType]
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="explorer", daemon=True)
     thread.start()
     address = f"http://127.0.0.1:{number}/enter?token={token}"
     if browser:
         webbrowser.open(address)
 
-    return RunningServer(address, lambda: _end(server, thread, jobs, shelf, listener), thread.join, frames)
+    return RunningServer(address, lambda: _end(server, thread, jobs, store, listener), thread.join, frames)
 
 
-def _end(server: Any, thread: threading.Thread, jobs: Jobs | None, shelf: ExplorerStore, listener: socket.socket) -> None:
+def _end(server: Any, thread: threading.Thread, jobs: Jobs | None, store: ExplorerStore, listener: socket.socket) -> None:
     server.should_exit = True
     thread.join(timeout=5)
     if jobs is not None:
         jobs.close()
-    shelf.edits.close()
+    store.edits.close()
     listener.close()
 
 
 def _listener(port: int) -> socket.socket:
-    """A free port of this machine, the first from the one asked for."""
+    """A socket on the first free port from the given one."""
     for number in [port, *range(port + 1, port + PORTS)] if port else [0]:
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, else answers wait for acknowledgements
+        # asyncio sets TCP_NODELAY only for an explicit protocol
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("127.0.0.1", number))
@@ -212,4 +236,4 @@ def _listener(port: int) -> socket.socket:
             listener.close()
             continue
         return listener
-    raise EnvironmentFault(f"Ports {port} to {port + PORTS - 1} are taken.", "Name another: --port 9000.")
+    raise EnvironmentFault(f"Ports {port} to {port + PORTS - 1} are in use.", "Use another: --port 9000.")

@@ -1,4 +1,4 @@
-"""What the explorer shows of a data set, prepared once: a table of items, small pictures in one file, places on a map. Torch-free."""
+"""A prepared data set of the explorer: a table of items, thumbnails in one file, positions on maps. Torch-free."""
 
 import json
 import shutil
@@ -20,26 +20,26 @@ __all__ = ["CLUSTER", "Pack", "PackWriter", "is_prepared", "nearness_column", "r
 
 VERSION = 2
 CLUSTER = "cluster"
-"""The column of the first clustering; others are named after their number of clusters, such as ``cluster_8``."""
+"""Column of the first clustering; others are named after their number of clusters, such as ``cluster_8``."""
 
 
 def stamp(folder: Path) -> str:
-    """Changes each time that a data set is prepared: what was worked out before was of other pictures, perhaps."""
+    """Version of a prepared data set: it changes each time the data set is prepared, which invalidates earlier results."""
     return f"{folder.name} {(folder / 'pack.json').stat().st_mtime_ns}"
 
 
 def run_folder(run: Path) -> Path:
-    """The folder of a run; of a checkpoint's folder the run's that it belongs to."""
+    """The folder of a run, also for the folder of one of its checkpoints."""
     return run.parents[1] if run.parent.name == "checkpoints" else run
 
 
 def nearness_column(column: str) -> str:
-    """The column that says how near a picture is to the middle of its cluster, for the column of a clustering."""
+    """Name of the column of cosines with the cluster centre, for the column of a clustering."""
     return "nearness" + column.removeprefix(CLUSTER)
 
 
 def is_prepared(folder: Path) -> bool:
-    """Whether a folder holds a data set that was prepared by this version."""
+    """Whether a folder contains a data set prepared by this version."""
     file = folder / "pack.json"
     return file.is_file() and json.loads(file.read_text()).get("version") == VERSION
 
@@ -51,49 +51,49 @@ class Pack:
         path: its folder.
 
     Raises:
-        UsageError: there is none in the folder, or another version of it.
+        UsageError: the folder contains no prepared data set, or one of another version.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         if not (path / "pack.json").is_file():
-            raise UsageError(f"{path} holds nothing to explore.", "Prepare it with: selfsight explore RUN --data DATA")
+            raise UsageError(f"{path} contains nothing to explore.", "Prepare it with: selfsight explore RUN --data DATA")
         self.about: dict[str, Any] = json.loads((path / "pack.json").read_text())
         if self.about.get("version") != VERSION:
-            raise UsageError(f"{path} was prepared by another version.", "Delete the folder; it is made again.")
+            raise UsageError(f"{path} was prepared by another version.", "Delete the folder; it will be prepared again.")
         self._offsets = np.load(path / "thumbs.npy", mmap_mode="r")
 
     def __len__(self) -> int:
         return int(self.about["count"])
 
     def thumb(self, row: int) -> bytes:
-        """A small picture as JPEG.
+        """A thumbnail as JPEG.
 
         Raises:
-            DataError: there is no such row.
+            DataError: the row does not exist.
         """
         if not 0 <= row < len(self):
             raise DataError(f"There is no picture {row}.", f"Rows go from 0 to {len(self) - 1}.")
         start, end = int(self._offsets[row]), int(self._offsets[row + 1])
-        with (self.path / "thumbs.bin").open("rb", buffering=0) as file:  # mapped memory would hold up others while the disk is waited for
+        with (self.path / "thumbs.bin").open("rb", buffering=0) as file:  # memory mapping would block other threads during disk access
             file.seek(start)
             return file.read(end - start)
 
     @cached_property
     def names(self) -> pa.ChunkedArray:
-        """Of the pictures."""
+        """Names of the images."""
         return pq.read_table(self.path / "items.parquet", columns=["name"])["name"]
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """All that is known of items beside their names."""
+        """Names of all columns except the names of the items."""
         return tuple(name for name in pq.read_schema(self.path / "items.parquet").names if name != "name")
 
     def column(self, name: str) -> np.ndarray:
-        """One value an item: float64, or text where it is not a number.
+        """One value per item: float64, or text.
 
         Raises:
-            UsageError: there is no such column.
+            UsageError: the column does not exist.
         """
         if name not in self.columns:
             raise UsageError(f"There is no column {name!r}.", f"There are: {', '.join(self.columns)}.")
@@ -101,9 +101,9 @@ class Pack:
             column = pq.read_table(self.path / "items.parquet", columns=[name])[name]
             if pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type):
                 self._read[name] = column.to_numpy(zero_copy_only=False).astype(np.float64)
-            else:  # texts that stand often are made once
+            else:  # repeated texts share one string
                 coded = column.dictionary_encode().combine_chunks()
-                texts = np.array([str(one or "") for one in coded.dictionary.to_pylist()] + [""], object)
+                texts = np.array([str(text or "") for text in coded.dictionary.to_pylist()] + [""], object)
                 self._read[name] = texts[coded.indices.fill_null(len(texts) - 1).to_numpy(zero_copy_only=False)]
         return self._read[name]
 
@@ -113,26 +113,26 @@ class Pack:
 
     @property
     def maps(self) -> tuple[str, ...]:
-        """Names of the maps, the first of which is shown first."""
+        """Names of the maps; the first is shown first."""
         return tuple(self.about["maps"])
 
     def places(self, name: str = "") -> Float[np.ndarray, "item 2"]:
-        """Where each item lies on a map (the first by default), from about -1 to 1.
+        """Positions of items on a map (empty: the first), from about -1 to 1.
 
         Raises:
-            UsageError: there is no such map.
+            UsageError: the map does not exist.
         """
-        place = self.maps.index(look_up("map", name or self.maps[0], self.maps))
-        return np.load(self.path / f"map-{place}.npy", mmap_mode="r")
+        index = self.maps.index(look_up("map", name or self.maps[0], self.maps))
+        return np.load(self.path / f"map-{index}.npy", mmap_mode="r")
 
     @cached_property
     def clusterings(self) -> dict[str, list[dict[str, Any]]]:
-        """What is known of each cluster, by the column that says which pictures are in it; none where there are no clusters."""
+        """Descriptions of clusters by the column of their clustering; empty without clusters."""
         return json.loads((self.path / "clusters.json").read_text())
 
 
 class PackWriter:
-    """Writes a pack, whole or not at all: ``with PackWriter(folder) as pack: pack.thumbs(…); pack.finish(…)``."""
+    """Writes a pack atomically: ``with PackWriter(folder) as pack: pack.thumbs(…); pack.finish(…)``."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -147,12 +147,12 @@ class PackWriter:
         shutil.rmtree(self._partial, ignore_errors=True)
 
     def thumbs(self, pictures: Iterator[bytes]) -> int:
-        """Write JPEGs one after the other; how many there were."""
+        """Write JPEGs one after the other; returns their number."""
         offsets = [0]
         with (self._partial / "thumbs.bin").open("wb") as file:
-            for picture in pictures:
-                file.write(picture)
-                offsets.append(offsets[-1] + len(picture))
+            for image in pictures:
+                file.write(image)
+                offsets.append(offsets[-1] + len(image))
         np.save(self._partial / "thumbs.npy", np.array(offsets, dtype=np.int64))
         return len(offsets) - 1
 
@@ -164,20 +164,20 @@ class PackWriter:
         clusters: Mapping[str, Sequence[Mapping[str, Any]]],
         about: Mapping[str, Any],
     ) -> Pack:
-        """Write the rest and put the folder in its place.
+        """Write the rest and move the folder to its place.
 
         Args:
-            names: of the items.
-            columns: what is known of each.
-            places: on each map, by its name; at least one.
-            clusters: what is known of each cluster, by the column that says which pictures are in it.
-            about: where it came from.
+            names: names of the items.
+            columns: values per item, by column.
+            places: positions by map; at least one map.
+            clusters: descriptions of clusters, by the column of their clustering.
+            about: origin of the data.
         """
         table = {name: pa.array(values.tolist() if values.dtype == object else values) for name, values in columns.items()}
         pq.write_table(pa.table({"name": pa.array(list(names), pa.string()), **table}), self._partial / "items.parquet")
-        for place, one in enumerate(places.values()):
-            np.save(self._partial / f"map-{place}.npy", np.asarray(one, dtype=np.float32))
-        (self._partial / "clusters.json").write_text(json.dumps({name: list(some) for name, some in clusters.items()}) + "\n")
+        for index, positions in enumerate(places.values()):
+            np.save(self._partial / f"map-{index}.npy", np.asarray(positions, dtype=np.float32))
+        (self._partial / "clusters.json").write_text(json.dumps({name: list(described) for name, described in clusters.items()}) + "\n")
         facts = {**about, "maps": list(places), "count": len(names), "version": VERSION}
         (self._partial / "pack.json").write_text(json.dumps(facts, indent=1) + "\n")
         self._partial.chmod(0o755)

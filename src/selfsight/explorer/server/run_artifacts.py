@@ -1,4 +1,4 @@
-"""What runs have written, as it stands on disk now; files that are being written are read as far as they go. Torch-free."""
+"""Files of runs as currently on disk; files that are being written are read as far as possible. Torch-free."""
 
 import json
 from pathlib import Path
@@ -9,11 +9,11 @@ import numpy as np
 __all__ = ["read_json", "read_run"]
 
 POINTS = 400
-"""Of a curve."""
+"""Maximum number of points per curve."""
 
 
 def read_run(run: Path) -> dict[str, Any]:
-    """A run's state, curves and scores."""
+    """Status, settings, curves and scores of a run."""
     return {
         "name": run.name,
         "status": read_json(run / "STATUS.json"),
@@ -24,11 +24,11 @@ def read_run(run: Path) -> dict[str, Any]:
 
 
 def _unknown(_: str) -> None:
-    """For NaN and infinity, which JSON does not have."""
+    """For NaN and infinity, which are not valid JSON."""
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A file of a run that may be written at this moment."""
+    """A JSON file of a run that may be in the middle of a write; empty if it is not readable."""
     try:
         return json.loads(file.read_text(), parse_constant=_unknown) if file.is_file() else {}
     except ValueError:
@@ -36,7 +36,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def _curves(file: Path) -> dict[str, list[list[float]]]:
-    """Every number of a run over its steps, thinned."""
+    """Every metric of a run over its steps, subsampled."""
     if not file.is_file():
         return {}
     lines = []
@@ -44,11 +44,11 @@ def _curves(file: Path) -> dict[str, list[list[float]]]:
         try:
             lines.append(json.loads(line, parse_constant=_unknown))
         except ValueError:
-            continue  # the last line, which is being written
-    some = (
-        [lines[place] for place in sorted({round(place) for place in np.linspace(0, len(lines) - 1, min(len(lines), POINTS))})]
+            continue  # the last line may be incomplete
+    sampled = (
+        [lines[index] for index in sorted({round(index) for index in np.linspace(0, len(lines) - 1, min(len(lines), POINTS))})]
         if lines
         else []
     )
-    names = [name for name in (some[0] if some else {}) if name not in ("step", "epoch", "skipped")]
-    return {name: [[line["step"], line[name]] for line in some if isinstance(line.get(name), int | float)] for name in names}
+    names = [name for name in (sampled[0] if sampled else {}) if name not in ("step", "epoch", "skipped")]
+    return {name: [[line["step"], line[name]] for line in sampled if isinstance(line.get(name), int | float)] for name in names}

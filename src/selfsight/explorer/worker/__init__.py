@@ -1,1 +1,1 @@
-"""The explorer's worker process: jobs that need a network."""
+"""The worker process of the explorer: jobs that need a network."""

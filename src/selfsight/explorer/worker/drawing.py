@@ -16,18 +16,24 @@ __all__ = ["Picture", "as_bytes", "central_squares", "heated", "save_heatmaps", 
 
 Picture = UInt8[np.ndarray, "height width 3"]
 HALF = 0.5
-"""Of a unit's peak: where it is as high, it is taken to be on."""
+"""Fraction of a unit's maximum above which it is active."""
 LEAST = 0.3
-"""Of a picture's side that a crop has at least."""
+"""Minimum side of a crop as a fraction of the image's side."""
 
 
 def central_squares(source: Source, rows: np.ndarray, size: int) -> Float[torch.Tensor, "row channel size size2"]:
-    """What a network sees of pictures: their middles."""
+    """Images in the evaluation view of the network.
+
+    Args:
+        source: the data set.
+        rows: rows to read.
+        size: side in pixels.
+    """
     return evaluation_view(source, size)(rows)
 
 
 def as_bytes(pixels: Float[torch.Tensor, "channel height width"]) -> Picture:
-    """Pixels in [0, 1] as bytes with three channels, height x width x 3."""
+    """Pixels in [0, 1] as bytes ``(H, W, 3)``."""
     levels = (pixels.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     return levels if levels.shape[2] == 3 else levels[..., :1].repeat(3, 2)
 
@@ -40,20 +46,37 @@ def save_heatmaps(
     out: Path,
     words: str,
 ) -> dict[str, Any]:
-    """For each picture two files: heat over it, and a crop around the peak."""
+    """Write two files per image: a heat map over it, and a crop around the maximum.
+
+    Args:
+        rows: rows of the images.
+        pixels: images ``(N, C, H, W)`` in [0, 1].
+        heats: heat maps ``(N, H, W)`` in [0, 1].
+        numbers: a value per image.
+        out: folder of the files.
+        words: description of the result.
+
+    Returns:
+        The answer of the job.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    told: list[dict[str, Any]] = []
-    for row, one, heat, number in zip(rows, pixels, heats, numbers, strict=True):
-        picture = as_bytes(one)
-        for name, shown in (("where", heated(picture, heat.numpy())), ("what", _crop(picture, heat.numpy()))):
-            Image.fromarray(shown).save(out / f"{name}-{int(row)}.png")
-        told.append({"row": int(row), "number": number})
-    files = [f"{name}-{one['row']}.png" for one in told for name in ("where", "what")]
-    return {"files": files, "places": told, "words": words}
+    places: list[dict[str, Any]] = []
+    for row, image, heat, number in zip(rows, pixels, heats, numbers, strict=True):
+        pixels_shown = as_bytes(image)
+        for name, drawn in (("where", heated(pixels_shown, heat.numpy())), ("what", _crop(pixels_shown, heat.numpy()))):
+            Image.fromarray(drawn).save(out / f"{name}-{int(row)}.png")
+        places.append({"row": int(row), "number": number})
+    files = [f"{name}-{place['row']}.png" for place in places for name in ("where", "what")]
+    return {"files": files, "places": places, "words": words}
 
 
 def heated(picture: Picture, heat: Float[np.ndarray, "height width"]) -> Picture:
-    """A picture in grey where there is no heat, in its own colours and warmed where there is."""
+    """An image in grey where the heat is zero, and in its own colours with an orange tint where it is high.
+
+    Args:
+        picture: the image ``(H, W, 3)``.
+        heat: heat map ``(H, W)`` in [0, 1].
+    """
     part = heat.clip(0, 1)[..., None]
     grey = 0.5 * picture.mean(2, keepdims=True) + 40
     warm = 0.75 * picture + 0.25 * np.array([255, 120, 0])
@@ -61,24 +84,30 @@ def heated(picture: Picture, heat: Float[np.ndarray, "height width"]) -> Picture
 
 
 def _crop(picture: Picture, heat: Float[np.ndarray, "height width"]) -> UInt8[np.ndarray, "side side 3"]:
-    """The square around the peak that holds its piece of at least half its height."""
+    """Square crop around the maximum that contains its connected region of at least half the maximum."""
     from scipy import ndimage
 
     top, left = divmod(int(heat.argmax()), heat.shape[1])
-    found: Any = ndimage.label(heat >= HALF * heat.max())
-    labels = found[0]
+    labelled: Any = ndimage.label(heat >= HALF * heat.max())
+    labels = labelled[0]
     down, across = np.nonzero(labels == labels[top, left])
     size = min(picture.shape[:2])
     side = int(np.clip(max(np.ptp(down), np.ptp(across)) + 1, LEAST * size, size))
     first = [
-        int(np.clip((one.min() + one.max() + 1 - side) // 2, 0, whole - side))
-        for one, whole in zip((down, across), picture.shape, strict=False)
+        int(np.clip((axis.min() + axis.max() + 1 - side) // 2, 0, length - side))
+        for axis, length in zip((down, across), picture.shape, strict=False)
     ]
     return picture[first[0] : first[0] + side, first[1] : first[1] + side]
 
 
 def save_sheet(png: bytes, out: Path, words: str) -> dict[str, Any]:
-    """Write a PNG as ``sheet.png`` into a folder; what the job answers."""
+    """Write a PNG as ``sheet.png``; returns the answer of the job.
+
+    Args:
+        png: the encoded image.
+        out: folder of the file.
+        words: description of the result.
+    """
     out.mkdir(parents=True, exist_ok=True)
     (out / "sheet.png").write_bytes(png)
     return {"files": ["sheet.png"], "words": words}

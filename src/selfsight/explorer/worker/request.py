@@ -1,4 +1,4 @@
-"""What a job is asked for, and what it can use."""
+"""Arguments and context of a job."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

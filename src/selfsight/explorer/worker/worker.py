@@ -1,4 +1,4 @@
-"""The explorer's worker: jobs that take a network, as lines of JSON; ``python -m selfsight.explorer.worker.worker FOLDER`` of a prepared data set."""
+"""The worker of the explorer: jobs as lines of JSON; ``python -m selfsight.explorer.worker.worker FOLDER`` with a prepared data set."""
 
 import json
 import os
@@ -34,7 +34,7 @@ class LoadedNetwork:
 
     Attributes:
         phi: the representation.
-        path: the folder of its run, with its readouts; of the untrained network a folder of its own.
+        path: the folder of its run, with its readouts; the untrained network has a separate folder.
     """
 
     phi: Representation
@@ -42,10 +42,10 @@ class LoadedNetwork:
 
 
 class Worker:
-    """Does jobs about one prepared data set; networks are loaded when they are asked for first.
+    """Runs jobs on one prepared data set; networks are loaded on first use.
 
     Args:
-        folder: of the prepared data set.
+        folder: the prepared data set.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -55,7 +55,7 @@ class Worker:
         self.folder, self._runs = folder, dict[str, LoadedNetwork]()
 
     def run(self, name: str) -> LoadedNetwork:
-        """A network and the folder of its run; the untrained network has a folder of its own, so that it never reads a trained probe."""
+        """A network and the folder of its run; the untrained network has a separate folder, so that it never uses a trained probe."""
         if name not in self._runs:
             path = self.runs.get(name, next(iter(self.runs.values())))
             phi = load_representation(path)
@@ -69,10 +69,10 @@ class Worker:
     def source(self) -> Source:
         """The data set."""
         about = self.pack.about
-        found = open_selection(DataSelection(about["data"], about["limit"], about["seed"]), about["size"])
-        if found.fingerprint != about.get("fingerprint", found.fingerprint):
+        source = open_selection(DataSelection(about["data"], about["limit"], about["seed"]), about["size"])
+        if source.fingerprint != about.get("fingerprint", source.fingerprint):
             raise DataError("The data have changed since they were prepared.", "Prepare them again: selfsight explore … --again")
-        return found
+        return source
 
     def vectors(self, network: str, layer: str = "") -> Float[np.ndarray, "item dim"]:
         """Features of every image.
@@ -84,28 +84,28 @@ class Worker:
         return Bank(self.folder / self.known[network]["bank"]).pooled(layer or None)
 
     def run_job(self, kind: str, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
-        """Do a job.
+        """Run a job.
 
         Args:
-            kind: a name of ``JOBS``.
+            kind: a name in ``JOBS``.
             given: the fields of a ``JobRequest`` as JSON.
             out: the folder of the job's files.
-            progress: called with one line for each step.
+            progress: called with a line per step.
 
         Returns:
-            ``files``: names of the files written; and what the job found, as JSON.
+            ``files``: names of the files written; and the result, as JSON.
         """
-        progress("the network is loaded")
+        progress("loading the network")
         request = JobRequest.from_json(given)
         return JOBS.load(kind)(JobContext(self, self.run(request.network), request, out, progress))
 
 
 def serve_jobs(folder: Path) -> None:
-    """Do jobs that come as lines of JSON, and answer in lines of JSON, until there are no more."""
+    """Run jobs from lines of JSON on standard input, and answer in lines of JSON, until the input ends."""
     if hasattr(os, "nice"):
-        os.nice(5)  # whoever looks at the page shall not wait for it
+        os.nice(5)  # lower priority than the server
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print shall not be taken for an answer
+    os.dup2(2, 1)  # output of libraries must not mix with answers
 
     def tell(**words: Any) -> None:
         answers.write(json.dumps(words) + "\n")
@@ -113,12 +113,12 @@ def serve_jobs(folder: Path) -> None:
 
     worker = Worker(folder)
     for line in sys.stdin:
-        asked = json.loads(line)
+        job = json.loads(line)
         try:
-            tell(found=worker.run_job(asked["kind"], asked["given"], Path(asked["out"]), lambda words: tell(words=words)))
+            tell(found=worker.run_job(job["kind"], job["given"], Path(job["out"]), lambda words: tell(words=words)))
         except SelfsightError as problem:
             tell(failed=f"{problem.cause} {problem.remedy}")
-        except Exception as problem:  # noqa: BLE001  a job that fails is told to who asked, and the next one is done
+        except Exception as problem:  # noqa: BLE001  reported as the answer of the job
             tell(failed=f"{type(problem).__name__}: {problem}")
 
 

@@ -22,16 +22,23 @@ FOUND = ("lost", "cut", "fiedler", "border")
 
 
 def boxes(phi: Representation, source: Source, row: int, out: Path) -> dict[str, Any]:
-    """Objects as several ways find them, with masks and boxes."""
-    ways: Sequence[str] = (*(("attention",) if phi.has_attention and getattr(phi.backbone, "prefix", 0) else ()), *FOUND)
-    look = FeatureSpec(max(phi.size, 64))
-    found = {way: find_objects(phi, source, way, feature_spec=look, least=0.0, rows=np.array([row])) for way in ways}
-    shown = [Tile(np.asarray(one.tile(0)), _words(way, one.regions[0])) for way, one in found.items()]
-    return save_sheet(sheet({"objects": shown}), out, "objects, found without labels; border asks no network")
+    """Objects by several localisers, with masks and boxes.
+
+    Args:
+        phi: the representation.
+        source: the data set.
+        row: row of the image.
+        out: folder of the sheet.
+    """
+    methods: Sequence[str] = (*(("attention",) if phi.has_attention and getattr(phi.backbone, "prefix", 0) else ()), *FOUND)
+    spec = FeatureSpec(max(phi.size, 64))
+    found = {method: find_objects(phi, source, method, feature_spec=spec, least=0.0, rows=np.array([row])) for method in methods}
+    tiles = [Tile(np.asarray(result.tile(0)), _words(method, result.regions[0])) for method, result in found.items()]
+    return save_sheet(sheet({"objects": tiles}), out, "objects, found without labels; border asks no network")
 
 
-def _words(way: str, regions: Sequence[Any]) -> str:
-    return f"{way} {regions[0].score:.2f}" if regions else f"{way}: none"
+def _words(method: str, regions: Sequence[Any]) -> str:
+    return f"{method} {regions[0].score:.2f}" if regions else f"{method}: none"
 
 
 def run(job: JobContext) -> dict[str, Any]:

@@ -18,22 +18,32 @@ __all__ = ["crops", "run"]
 
 @torch.no_grad()
 def crops(phi: Representation, source: Source, layer: str | None, unit: int, rows: np.ndarray, out: Path) -> dict[str, Any]:
-    """Where a unit is high in some pictures, as heat over them, and what lies there.
+    """Where a unit is active in some images, as heat maps, and crops of these regions.
 
-    Heat is the unit's own map, bilinearly enlarged, from 0 to its highest value in all of these pictures. A crop holds the part around
-    the peak that is at least half as high as it.
+    The heat map is the unit's feature map, upsampled bilinearly, from 0 to its maximum over all of these images. A crop contains the region
+    around the maximum that is at least half as high.
+
+    Args:
+        phi: the representation.
+        source: the data set.
+        layer: dotted name; None: the output.
+        unit: index of the unit.
+        rows: rows of the images.
+        out: folder of the files.
 
     Raises:
-        UsageError: the layer has no places.
+        UsageError: the layer has no feature map.
     """
     pixels = central_squares(source, rows, phi.size)
     grids = phi.grid(pixels, layer)
     if unit >= grids.shape[1]:
-        raise UsageError(f"Unit {unit} of the output has no places.", "Look at a unit of an inner layer.")
-    large = interpolate(grids[:, unit : unit + 1].float(), pixels.shape[2:], mode="bilinear", align_corners=False)[:, 0].cpu().clamp(min=0)
-    peak = large.max().clamp(min=1e-12)
-    heights = [round(float(one.max()), 4) for one in large]
-    return save_heatmaps(rows, pixels, large / peak, heights, out, "where the unit is high, and what lies there")
+        raise UsageError(f"Unit {unit} of the output has no feature map.", "Use a unit of an inner layer.")
+    upsampled = (
+        interpolate(grids[:, unit : unit + 1].float(), pixels.shape[2:], mode="bilinear", align_corners=False)[:, 0].cpu().clamp(min=0)
+    )
+    peak = upsampled.max().clamp(min=1e-12)
+    maxima = [round(float(heat.max()), 4) for heat in upsampled]
+    return save_heatmaps(rows, pixels, upsampled / peak, maxima, out, "where the unit is high, and what lies there")
 
 
 def run(job: JobContext) -> dict[str, Any]:

@@ -15,23 +15,32 @@ __all__ = ["dissection", "run"]
 
 
 DISSECTED = 300
-"""Images that units are dissected by."""
+"""Maximum number of images."""
 
 
 def dissection(phi: Representation, source: Source, layer: str | None, progress: ProgressCallback) -> dict[str, Any]:
     """The concept of the data's masks that each unit of a layer overlaps most (network dissection).
 
+    Args:
+        phi: the representation.
+        source: the data set.
+        layer: dotted name; None: the output.
+        progress: called with a line per step.
+
     Raises:
         DataError: the data have no masks.
-        UsageError: the layer has no places.
+        UsageError: the layer has no feature map.
     """
     rows = sample_rows(len(source), DISSECTED, 0) if len(source) > DISSECTED else np.arange(len(source))
     concepts = concepts_of(source.truth(rows))
     progress(f"units of {layer or 'the output'} against {len(concepts.names)} concepts")
-    found = dissect(phi, Subset(source, rows), concepts, layer=layer)
-    best = found.best
-    units = [[found.names[one], found.categories[one], round(float(found.ious[unit, one]), 4)] for unit, one in enumerate(best)]
-    return {"units": units, "words": found.protocol, "files": []}
+    result = dissect(phi, Subset(source, rows), concepts, layer=layer)
+    best = result.best
+    units = [
+        [result.names[concept], result.categories[concept], round(float(result.ious[unit, concept]), 4)]
+        for unit, concept in enumerate(best)
+    ]
+    return {"units": units, "words": result.protocol, "files": []}
 
 
 def run(job: JobContext) -> dict[str, Any]:

@@ -14,21 +14,26 @@ __all__ = ["class_target", "maximised", "run"]
 
 
 def maximised(found: Gallery, out: Path) -> dict[str, Any]:
-    """Pictures that a unit or a class likes, each a file."""
+    """Write images that maximise a unit or a class, one file per image.
+
+    Args:
+        found: the images.
+        out: folder of the files.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    (pictures,) = found.rows.values()
-    for number, one in enumerate(pictures):
-        Image.fromarray(one.picture).save(out / f"made-{number}.png")
-    said = ", ".join(one.words.split("\n")[0] for one in pictures)
-    return {"files": [f"made-{number}.png" for number in range(len(pictures))], "words": f"its activation: {said}"}
+    (tiles,) = found.rows.values()
+    for number, tile in enumerate(tiles):
+        Image.fromarray(tile.picture).save(out / f"made-{number}.png")
+    activations = ", ".join(tile.words.split("\n")[0] for tile in tiles)
+    return {"files": [f"made-{number}.png" for number in range(len(tiles))], "words": f"its activation: {activations}"}
 
 
 def class_target(path: Path, number: int) -> str:
-    """A class of a run's linear probe as a target of explanations.
+    """A class of a run's linear probe as a target.
 
     Args:
         path: the folder of the run.
-        number: of the class, from 0.
+        number: index of the class, from 0.
     """
     return f"class:{Readout.load(path / 'measures' / 'linear').classes[number]}"
 

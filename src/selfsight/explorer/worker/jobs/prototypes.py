@@ -22,48 +22,50 @@ __all__ = ["prototypes", "run"]
 def prototypes(
     phi: Representation, source: Source, rows: np.ndarray, labels: np.ndarray, vectors: np.ndarray, cluster: int, out: Path
 ) -> dict[str, Any]:
-    """The patches by which a cluster's most central pictures belong to it, and those by which they would belong to the next.
+    """Patches that distinguish a cluster in its most central images, from the most to the least distinctive image.
 
-    With ``c_k`` the mean of the unit-length vectors of cluster k: places are scored by ``<x, c_k> - max_j≠k <x, c_j>``, x a place's own
-    unit-length vector.
+    With ``c_k`` the mean of the unit-length vectors of cluster k, locations are scored by ``<x, c_k> - max_j≠k <x, c_j>``, x the unit-length
+    vector of a location.
 
     Args:
-        phi, source: what looks, and at what.
-        rows: pictures whose places are scored.
-        labels, vectors: the cluster of each picture, and what the network says of it.
-        cluster: which.
-        out: where the sheet is written.
+        phi: the representation.
+        source: the data set.
+        rows: rows of the images.
+        labels: cluster of each image of the data set.
+        vectors: features of each image of the data set.
+        cluster: the cluster.
+        out: folder of the files.
 
     Raises:
-        UsageError: places and pictures are not described by the same numbers.
+        UsageError: location and image features have different dimensions.
     """
     pixels = central_squares(source, rows, phi.size)
-    scores = _set_apart(phi.grid(pixels).float().cpu(), labels, vectors, cluster)
-    large = interpolate(scores[:, None], pixels.shape[2:], mode="bilinear", align_corners=False)[:, 0]
-    highest = large.flatten(1).max(1).values
+    scores = _distinctiveness(phi.grid(pixels).float().cpu(), labels, vectors, cluster)
+    upsampled = interpolate(scores[:, None], pixels.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    highest = upsampled.flatten(1).max(1).values
     best = highest.argsort(descending=True)
-    low = large.flatten(1).min(1).values
-    heats = (large - low[:, None, None]) / (highest - low).clamp(min=1e-9)[:, None, None]
-    numbers = [round(float(one), 4) for one in highest[best]]
-    words = "the places that make them this cluster's and no other's"
-    return save_heatmaps(rows[best.numpy()], pixels[best], heats[best], numbers, out, words)
+    low = upsampled.flatten(1).min(1).values
+    heats = (upsampled - low[:, None, None]) / (highest - low).clamp(min=1e-9)[:, None, None]
+    numbers = [round(float(value), 4) for value in highest[best]]
+    description = "the places that make them this cluster's and no other's"
+    return save_heatmaps(rows[best.numpy()], pixels[best], heats[best], numbers, out, description)
 
 
-def _set_apart(
+def _distinctiveness(
     grids: Float[torch.Tensor, "row dim rows columns"], labels: np.ndarray, vectors: np.ndarray, cluster: int
 ) -> Float[torch.Tensor, "row rows columns"]:
-    """How much more each place is like a cluster's middle than like any other's."""
+    """Similarity of each location to the cluster's centre minus the largest similarity to any other."""
     if grids.shape[1] != vectors.shape[1]:
-        raise UsageError("Places and pictures are described by different numbers.", "Ask a network whose output is a mean over places.")
+        raise UsageError("Location and image features have different dimensions.", "Use a network whose output is a mean over locations.")
     unit = normalize(torch.from_numpy(np.array(vectors, dtype=np.float32)) - torch.from_numpy(vectors.mean(0, dtype=np.float32)))
-    known = np.unique(labels)
-    middles = normalize(torch.stack([unit[torch.from_numpy(labels == one)].mean(0) for one in known]))
-    place = int(np.flatnonzero(known == cluster)[0])
-    own = normalize(grids.flatten(2) - torch.from_numpy(vectors.mean(0, dtype=np.float32))[:, None], dim=1)
-    likeness = torch.einsum("kd,bdp->bkp", middles, own)
-    others = likeness.clone()
-    others[:, place] = -torch.inf
-    return (likeness[:, place] - others.max(1).values).unflatten(1, grids.shape[2:])
+    clusters = np.unique(labels)
+    centres = normalize(torch.stack([unit[torch.from_numpy(labels == number)].mean(0) for number in clusters]))
+    index = int(np.flatnonzero(clusters == cluster)[0])
+    locations = normalize(grids.flatten(2) - torch.from_numpy(vectors.mean(0, dtype=np.float32))[:, None], dim=1)
+    similarity = torch.einsum("kd,bdp->bkp", centres, locations)
+    others = similarity.clone()
+    others[:, index] = -torch.inf
+    return (similarity[:, index] - others.max(1).values).unflatten(1, grids.shape[2:])
 
 
 def run(job: JobContext) -> dict[str, Any]:
