@@ -1,4 +1,4 @@
-"""``selfsight completion``: names and options on the tab key."""
+"""``selfsight completion``: shell completion of verbs, options and names."""
 
 import io
 import re
@@ -34,7 +34,7 @@ compdef _selfsight selfsight
 
 
 def _registries(verb: str, option: str, words: Sequence[str]) -> Iterable[Registry[Any]]:
-    """The registries that an option's value is a name of; each is imported only when it is asked for."""
+    """Registries with the names that an option accepts; imported only when needed."""
     if verb == "discover":
         from selfsight.workflows.discover.table import DISCOVERIES
 
@@ -59,7 +59,7 @@ def _registries(verb: str, option: str, words: Sequence[str]) -> Iterable[Regist
 
 
 def _options(arguments: list[str]) -> list[str]:
-    """The options that the help text of a verb names."""
+    """Options in the help text of a verb."""
     verb, *rest = arguments
     text = io.StringIO()
     with redirect_stdout(text), suppress(SystemExit):
@@ -68,13 +68,13 @@ def _options(arguments: list[str]) -> list[str]:
 
 
 def candidates(words: Sequence[str]) -> list[str]:
-    """What can follow some words of a command line: verbs, names of a registry, or options.
+    """Possible next words of a command line: verbs, names of a registry, or options.
 
     Args:
         words: the complete words after ``selfsight``.
 
     Returns:
-        Candidates; empty where only files can follow.
+        Candidates; empty if only files are possible.
     """
     from selfsight.cli import VERBS
 
@@ -96,10 +96,10 @@ def candidates(words: Sequence[str]) -> list[str]:
 
 
 def run(arguments: list[str]) -> int:
-    """Print a shell's script, or candidates; return the exit code.
+    """Print the script of a shell, or candidates; returns the exit code.
 
     Raises:
-        UsageError: no such shell.
+        UsageError: the shell is not supported.
     """
     if arguments[:2] == ["candidates", "--"]:
         sys.stdout.write("".join(f"{name}\n" for name in candidates(arguments[2:])))

@@ -19,141 +19,143 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 LABELS = "labels"
-"""What is not found in images, but taken from the explorer."""
+"""Exports labels from the explorer instead of finding something."""
 LABEL_METHODS = Registry("way to find labels", "selfsight.explorer.server", (Entry("names", "exports:exported", "names of clusters"),))
 
 
 @dataclass(frozen=True)
 class Discover:
-    """What to find."""
+    """Options of ``discover``."""
 
     run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(help="a run's folder, timm:NAME, or untrained:NAME")]]
     data: tyro.conf.Positional[Annotated[str, tyro.conf.arg(help="the data set: a folder, an archive, world:shapes and others")]]
     what: Annotated[
         str,
         tyro.conf.arg(
-            help="with commas between: "
+            help="separated by commas: "
             + ", ".join(f"{name} ({entry.summary})" for name, entry in DISCOVERIES.items())
-            + f", {LABELS} (names that clusters were given in the explorer, as a table)"
+            + f", {LABELS} (names of clusters from the explorer, as a table)"
         ),
     ] = "boxes"
     method: Annotated[
         str | None,
         tyro.conf.arg(
-            help="one for each, with commas between; "
+            help="one for each, separated by commas; "
             + "; ".join(f"{name}: {entry.choices.listing()}" for name, entry in DISCOVERIES.items() if entry.choices)
-            + "; the first by default"
+            + "; by default the first"
         ),
     ] = None
     classes: Annotated[
         int | None,
         tyro.conf.arg(
-            help="how many segments, without ground (by default as many as the data have classes, else 10), parts (4) or clusters (as many "
-            "as fit best; for selection, too)"
+            help="number of segments without background (default: the number of classes of the data, otherwise 10), of parts (default: 4), or "
+            "of clusters (default: by silhouette; also for selection)"
         ),
     ] = None
-    count: Annotated[int, tyro.conf.arg(help="selection: how many pictures, at most")] = 30
-    within: Annotated[str | None, tyro.conf.arg(help="parts: the method of boxes that tells objects; by default what pictures share")] = (
+    count: Annotated[int, tyro.conf.arg(help="selection: maximum number of images")] = 30
+    within: Annotated[str | None, tyro.conf.arg(help="parts: localiser of the objects; by default co-segmentation")] = None
+    refine: Annotated[bool, tyro.conf.arg(help="move edges to colour edges")] = False
+    truth: Annotated[str | None, tyro.conf.arg(help="annotated boxes or masks: COCO .json, VOC .xml, YOLO .txt, or a folder of masks")] = (
         None
     )
-    refine: Annotated[bool, tyro.conf.arg(help="move edges to those of colours")] = False
-    truth: Annotated[str | None, tyro.conf.arg(help="true boxes or masks: COCO .json, VOC .xml, YOLO .txt, or a folder of masks")] = None
-    limit: Annotated[int | None, tyro.conf.arg(help="at most so many pictures, drawn by seed 0")] = None
-    side: Annotated[int | None, tyro.conf.arg(help="shorter side at which pictures are looked at; by default that of the network")] = None
-    layer: Annotated[str | None, tyro.conf.arg(help="a layer's output in place of a facet")] = None
+    limit: Annotated[int | None, tyro.conf.arg(help="use a random subset of this size")] = None
+    side: Annotated[int | None, tyro.conf.arg(help="shorter side of the images in pixels; by default that of the network")] = None
+    layer: Annotated[str | None, tyro.conf.arg(help="output of a layer instead of a facet")] = None
     facet: Annotated[
         Literal["auto", "key", "query", "value", "token"],
-        tyro.conf.arg(help="of an attention block; auto: keys, or the last grid where there is no attention"),
+        tyro.conf.arg(help="facet of an attention block; auto: keys, or the last feature map without attention"),
     ] = "auto"
-    block: Annotated[int, tyro.conf.arg(help="which attention block, from the end with -1")] = -1
+    block: Annotated[int, tyro.conf.arg(help="index of the attention block, negative from the end")] = -1
     centred: Annotated[
-        bool | None, tyro.conf.arg(help="take the mean over a picture's places off; by default where there is no attention")
+        bool | None, tyro.conf.arg(help="subtract the mean over the locations of an image; by default without attention")
     ] = None
     stride: Annotated[int | None, tyro.conf.arg(help="pixels between tokens of a vision transformer, from overlapping patches")] = None
-    colour: Annotated[float, tyro.conf.arg(help="weight of likeness in colour and place beside that of features; for fiedler")] = 0.0
-    least: Annotated[float, tyro.conf.arg(help="boxes: how sure a region has to be, from 0 to 1")] = 0.05
-    seed: Annotated[int, tyro.conf.arg(help="of all chance")] = 0
-    floors: Annotated[bool, tyro.conf.arg(help="judge the untrained network and what needs no network too")] = True
+    colour: Annotated[
+        float, tyro.conf.arg(help="weight of the affinity in colour and position relative to that of features; for fiedler")
+    ] = 0.0
+    least: Annotated[float, tyro.conf.arg(help="boxes: minimum confidence of a region, from 0 to 1")] = 0.05
+    seed: Annotated[int, tyro.conf.arg(help="seed of all random choices")] = 0
+    floors: Annotated[bool, tyro.conf.arg(help="also score the baselines: the untrained network and methods without a network")] = True
     out: Annotated[
         str | None,
         tyro.conf.arg(
-            help="folder of the result; by default discoveries/METHOD in the run's folder, of duplicates, selection and labels discoveries/WHAT"
+            help="folder of the result; by default discoveries/METHOD in the run's folder, for duplicates, selection and labels discoveries/WHAT"
         ),
     ] = None
-    size: Annotated[int | None, tyro.conf.arg(help="side of the network's pictures in pixels, for timm:")] = None
+    size: Annotated[int | None, tyro.conf.arg(help="side of the network's images in pixels, for timm:")] = None
     device: DeviceArg = "auto"
     json: Annotated[bool, tyro.conf.arg(help="print one JSON object on standard output")] = False
 
 
 def run(arguments: list[str]) -> int:
-    """Discover; return the exit code."""
-    words = "Find objects, segments, parts, clusters or duplicates in pictures, without labels, and what to label."
-    read = parse(Discover, arguments, "discover", words)
-    asked = _asked(read)
+    """Discover; returns the exit code."""
+    description = "Find objects, segments, parts, clusters or duplicates in images without labels, and select images for labelling."
+    options = parse(Discover, arguments, "discover", description)
+    requested = _requested(options)
 
     @cache
     def opened() -> "tuple[Run, Source]":
         from selfsight.api import Run
         from selfsight.data.opening import open_source
 
-        run = Run(read.run, size=read.size, device=read.device)
-        return run, open_source(read.data, limit=read.limit, size=read.side or run.phi.size, truth=read.truth)
+        run = Run(options.run, size=options.size, device=options.device)
+        return run, open_source(options.data, limit=options.limit, size=options.side or run.phi.size, truth=options.truth)
 
-    told = {what: _labels(read) if what == LABELS else _found(read, what, method, *opened()) for what, method in asked}
-    if read.json:
-        emit(told if len(told) > 1 else next(iter(told.values())))
+    results = {what: _labels(options) if what == LABELS else _discover(options, what, method, *opened()) for what, method in requested}
+    if options.json:
+        emit(results if len(results) > 1 else next(iter(results.values())))
     return 0
 
 
-def _found(read: Discover, what: str, method: str, run: "Run", source: "Source") -> dict[str, Any]:
-    """Find one thing, write it down and say it; the same for JSON."""
-    lone = what in DISCOVERIES.having("own_folder")
-    found, scores = run.discover(source, what=what, method=method, floors=read.floors, progress=_say, **_options(read, what))
-    folder = _folder(read, run.path, what if lone else method)
+def _discover(options: Discover, what: str, method: str, run: "Run", source: "Source") -> dict[str, Any]:
+    """Find one thing, save and print it; returns the same for JSON."""
+    own_folder = what in DISCOVERIES.having("own_folder")
+    found, scores = run.discover(source, what=what, method=method, floors=options.floors, progress=_say, **_options(options, what))
+    folder = _folder(options, run.path, what if own_folder else method)
     facts = {"pictures": len(found.names)}
     if what == "boxes":
         facts["without"] = sum(not regions for regions in found.regions)
-        _say(f"nothing was found in {facts['without']:,} of {len(found.names):,} pictures") if facts["without"] else None
-    if lone:
+        _say(f"no object in {facts['without']:,} of {len(found.names):,} images") if facts["without"] else None
+    if own_folder:
         facts |= found.counts()
-        print(found.words()) if not read.json else None
-    return facts | _told(found.save(folder), scores, quiet=read.json)
+        print(found.words()) if not options.json else None
+    return facts | _reported(found.save(folder), scores, quiet=options.json)
 
 
-def _folder(read: Discover, run: Path, name: str) -> Path:
-    return Path(read.out) if read.out else run / "discoveries" / name
+def _folder(options: Discover, run: Path, name: str) -> Path:
+    return Path(options.out) if options.out else run / "discoveries" / name
 
 
 def _say(words: str) -> None:
     sys.stderr.write(f"{words}\n")
 
 
-def _asked(read: Discover) -> list[tuple[str, str]]:
-    """What to find, and how.
+def _requested(options: Discover) -> list[tuple[str, str]]:
+    """Requested discoveries with their methods.
 
     Raises:
-        UsageError: there is no such thing or method, or there are more methods than things.
+        UsageError: a discovery or a method does not exist, or there are more methods than discoveries.
     """
     from selfsight.core.errors import UsageError
     from selfsight.core.names import look_up
 
-    things = read.what.split(",")
-    methods = (read.method or "").split(",")
-    if len(methods) > len(things):
-        raise UsageError(f"There are {len(methods)} methods for {len(things)} things to find.", "Give one --method for each of --what.")
-    methods += [""] * (len(things) - len(methods))
-    asked = []
-    for what, method in zip(things, methods, strict=True):
+    discoveries = options.what.split(",")
+    methods = (options.method or "").split(",")
+    if len(methods) > len(discoveries):
+        raise UsageError(f"There are {len(methods)} methods for {len(discoveries)} discoveries.", "Use one --method for each of --what.")
+    methods += [""] * (len(discoveries) - len(methods))
+    requested = []
+    for what, method in zip(discoveries, methods, strict=True):
         registry = LABEL_METHODS if look_up("discovery", what, (*DISCOVERIES, LABELS)) == LABELS else DISCOVERIES[what].choices
         assert registry is not None
         method = method or registry.default
         registry.resolve(method)
-        asked.append((what, method))
-    return asked
+        requested.append((what, method))
+    return requested
 
 
 def _options(read: Discover, what: str) -> dict[str, Any]:
-    """What the function that finds is told."""
+    """Options of the discovery."""
     from selfsight.discover.dense.features import FeatureSpec
 
     if what == "clusters":
@@ -163,28 +165,28 @@ def _options(read: Discover, what: str) -> dict[str, Any]:
     if what == "duplicates":
         return {}
     vectors = 15 if what == "segments" else 1
-    look = FeatureSpec(read.side, read.layer, read.facet, read.block, read.centred, read.colour, vectors, read.stride)
-    options: dict[str, Any] = {"feature_spec": look, "refine": read.refine}
+    feature_spec = FeatureSpec(read.side, read.layer, read.facet, read.block, read.centred, read.colour, vectors, read.stride)
+    options: dict[str, Any] = {"feature_spec": feature_spec, "refine": read.refine}
     if what == "boxes":
         return options | {"least": read.least}
     options["seed"] = read.seed
     return options | ({"classes": read.classes} if what == "segments" else {"parts": read.classes or 4, "within": read.within})
 
 
-def _told(paths: list[Path], scores: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
-    """Say what was found and where it is; the same for JSON."""
+def _reported(paths: list[Path], scores: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+    """Print scores and the path of the result; returns the same for JSON."""
     if not quiet:
         if scores:
             from selfsight.workflows.evaluate.tables import share_table
 
             share_table(scores)
         print(paths[0])
-    plain = {name: {who: score.to_json() for who, score in some.items()} for name, some in scores.items()}
-    return {"scores": plain, "files": [str(path) for path in paths]}
+    plain_scores = {name: {method: score.to_json() for method, score in by_method.items()} for name, by_method in scores.items()}
+    return {"scores": plain_scores, "files": [str(path) for path in paths]}
 
 
-def _labels(read: Discover) -> dict[str, Any]:
-    """Write the names that clusters have in the explorer as labels and say how often each is; the same for JSON.
+def _labels(options: Discover) -> dict[str, Any]:
+    """Save the names of clusters in the explorer as labels and print their counts; returns the same for JSON.
 
     Raises:
         UsageError: nothing was prepared, or no cluster has a name.
@@ -194,38 +196,38 @@ def _labels(read: Discover) -> dict[str, Any]:
     from selfsight.core.errors import UsageError
     from selfsight.explorer.server.opening import find_all_prepared
 
-    home = _home(read)
-    folders = find_all_prepared(home, read.data, read.limit)
-    remedy = f"Name clusters on its page, then come back: selfsight explore {quote(str(home))} --data {quote(read.data)}"
-    remedy += f" --limit {read.limit}" if read.limit is not None else ""
+    home = _home(options)
+    folders = find_all_prepared(home, options.data, options.limit)
+    remedy = f"Name clusters in the explorer first: selfsight explore {quote(str(home))} --data {quote(options.data)}"
+    remedy += f" --limit {options.limit}" if options.limit is not None else ""
     if not folders:
-        raise UsageError(f"{read.data} was not explored with {home}, or {home} has learnt since.", remedy)
+        raise UsageError(f"{options.data} was not explored with the present weights of {home}.", remedy)
     for folder in folders:
-        content, counts = _named(folder)
+        content, counts = _label_table(folder)
         if counts:
             break
     else:
-        raise UsageError(f"No cluster of {read.data} has a name.", remedy)
-    target = _folder(read, home, LABELS)
+        raise UsageError(f"No cluster of {options.data} has a name.", remedy)
+    target = _folder(options, home, LABELS)
     target.mkdir(parents=True, exist_ok=True)
     (target / "labels.csv").write_bytes(content)
-    _say(f"names were given in {folder}")
-    if not read.json:
+    _say(f"names of clusters are from {folder}")
+    if not options.json:
         _count_table(counts)
-    return {"pictures": sum(counts.values()), "labels": counts} | _told([target / "labels.csv"], {}, quiet=read.json)
+    return {"pictures": sum(counts.values()), "labels": counts} | _reported([target / "labels.csv"], {}, quiet=options.json)
 
 
-def _home(read: Discover) -> Path:
-    """Where results of the run go."""
-    if Path(read.run).is_dir():
-        return Path(read.run)
+def _home(options: Discover) -> Path:
+    """Folder of the run's results."""
+    if Path(options.run).is_dir():
+        return Path(options.run)
     from selfsight.api import Run
 
-    return Run(read.run, size=read.size, device=read.device).path
+    return Run(options.run, size=options.size, device=options.device).path
 
 
-def _named(folder: Path) -> tuple[bytes, dict[str, int]]:
-    """A table of labels, and how many pictures have each, the commonest first."""
+def _label_table(folder: Path) -> tuple[bytes, dict[str, int]]:
+    """A table of labels, and the number of images per label, most frequent first."""
     import csv
     import io
     from collections import Counter
@@ -235,11 +237,11 @@ def _named(folder: Path) -> tuple[bytes, dict[str, int]]:
     from selfsight.explorer.server.exports import exported
     from selfsight.explorer.server.store import ExplorerStore
 
-    shelf = ExplorerStore.of(folder)
+    store = ExplorerStore.of(folder)
     try:
-        content, _ = exported(shelf, np.arange(len(shelf.pack)), LABELS)
+        content, _ = exported(store, np.arange(len(store.pack)), LABELS)
     finally:
-        shelf.edits.close()
+        store.edits.close()
     lines = csv.DictReader(io.StringIO(content.decode(), newline=""))
     return content, dict(Counter(line["label"] for line in lines).most_common())
 
@@ -249,8 +251,8 @@ def _count_table(counts: dict[str, int]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("label", title="pictures of each label", title_justify="left")
-    table.add_column("pictures", justify="right", no_wrap=True)
+    table = Table("label", title="images per label", title_justify="left")
+    table.add_column("images", justify="right", no_wrap=True)
     for label, count in counts.items():
         table.add_row(escape(label), f"{count:,}")
     Console().print(table)

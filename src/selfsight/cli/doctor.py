@@ -26,25 +26,25 @@ EXTRAS = {
 
 @dataclass(frozen=True)
 class DoctorOptions:
-    """What to look at."""
+    """Options of ``doctor``."""
 
     models: Annotated[bool, tyro.conf.arg(help="parameters, multiply-adds and measured images/s of the backbones")] = False
-    names: Annotated[str, tyro.conf.arg(help="backbones for --models, with commas between; timm:NAME too")] = ""
+    names: Annotated[str, tyro.conf.arg(help="backbones for --models, separated by commas; also timm:NAME")] = ""
     size: Annotated[int, tyro.conf.arg(help="side of the images in pixels, for --models")] = 224
-    trial: Annotated[bool, tyro.conf.arg(help="train for a few steps to tell how long a run would take")] = True
+    trial: Annotated[bool, tyro.conf.arg(help="train for a few steps to estimate how long a run takes")] = True
     json: Annotated[bool, tyro.conf.arg(help="print one JSON object on standard output")] = False
 
 
 def run(arguments: list[str]) -> int:
-    """Look; return the exit code."""
-    read = parse(DoctorOptions, arguments, "doctor", "What this machine can do, and how long a run would take.")
-    found: dict[str, Any] = {"models": _models(read)} if read.models else _machine() | ({"trial": _trial()} if read.trial else {})
-    if read.json:
-        emit(found)
-    elif read.models:
-        _show_models(found["models"], read.size)
+    """Inspect the machine; returns the exit code."""
+    options = parse(DoctorOptions, arguments, "doctor", "Show what this machine can do, and how long a run would take.")
+    result: dict[str, Any] = {"models": _models(options)} if options.models else _machine() | ({"trial": _trial()} if options.trial else {})
+    if options.json:
+        emit(result)
+    elif options.models:
+        _show_models(result["models"], options.size)
     else:
-        _show(found)
+        _show(result)
     return 0
 
 
@@ -55,28 +55,28 @@ def _machine() -> dict[str, Any]:
     from selfsight.data.pack import cache_folder
     from selfsight.engine.hardware import choose_hardware
 
-    hardware, here = choose_hardware(), origin()
-    place = cache_folder()
-    standing = next(folder for folder in (place, *place.parents) if folder.exists())
+    hardware, versions = choose_hardware(), origin()
+    cache = cache_folder()
+    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
-        "selfsight": here["selfsight"],
-        "python": here["python"],
-        "torch": here["torch"],
-        "processor": here["processor"],
-        "cores": here["cores"],
+        "selfsight": versions["selfsight"],
+        "python": versions["python"],
+        "torch": versions["torch"],
+        "processor": versions["processor"],
+        "cores": versions["cores"],
         "memory_gib": round(memory, 1),
         "device": torch.cuda.get_device_name() if hardware.device.type == "cuda" else hardware.device.type,
         "precision": hardware.precision,
-        "cache": str(place),
-        "cache_writable": os.access(standing, os.W_OK),
-        "disk_free_gib": round(shutil.disk_usage(standing).free / 2**30, 1),
+        "cache": str(cache),
+        "cache_writable": os.access(existing, os.W_OK),
+        "disk_free_gib": round(shutil.disk_usage(existing).free / 2**30, 1),
         "extras": {extra: find_spec(package) is not None for package, extra in EXTRAS.items()},
     }
 
 
 def _trial() -> dict[str, Any]:
-    """Rates of short trainings with SimCLR on rendered scenes."""
+    """Training speed of SimCLR on rendered scenes, from a few steps."""
     from selfsight.data.opening import open_source
     from selfsight.engine.hardware import choose_hardware
     from selfsight.workflows.train.config import TrainConfig, resolve_options
@@ -105,31 +105,31 @@ def _trial() -> dict[str, Any]:
     return rates
 
 
-def _models(read: DoctorOptions) -> list[dict[str, Any]]:
+def _models(options: DoctorOptions) -> list[dict[str, Any]]:
     from selfsight.backbones.profile import profile
     from selfsight.backbones.table import BACKBONES, build_backbone
     from selfsight.engine.hardware import choose_hardware
 
     hardware = choose_hardware()
     rows = []
-    for name in read.names.split(",") if read.names else BACKBONES:
+    for name in options.names.split(",") if options.names else BACKBONES:
         sys.stderr.write(f"{name}\n")
-        backbone = build_backbone(name, size=read.size).to(hardware.device)
-        found = profile(backbone, read.size, batch=32 if read.size <= 64 else 8, bf16=hardware.precision == "bf16")
-        rows.append({"name": name, "layers": len(backbone.layers), "dim": backbone.dim} | asdict(found))
+        backbone = build_backbone(name, size=options.size).to(hardware.device)
+        profiled = profile(backbone, options.size, batch=32 if options.size <= 64 else 8, bf16=hardware.precision == "bf16")
+        rows.append({"name": name, "layers": len(backbone.layers), "dim": backbone.dim} | asdict(profiled))
     return rows
 
 
-def _show(found: dict[str, Any]) -> None:
-    for name, value in found.items():
+def _show(result: dict[str, Any]) -> None:
+    for name, value in result.items():
         if name == "extras":
-            words = ", ".join(f"{extra} {'yes' if there else 'no'}" for extra, there in value.items())
-            print(f"{'extras':<16}{words}  (pip install 'selfsight[NAME]')")
+            text = ", ".join(f"{extra} {'yes' if installed else 'no'}" for extra, installed in value.items())
+            print(f"{'extras':<16}{text}  (pip install 'selfsight[NAME]')")
         elif name == "trial":
-            for what, rate in value.items():
+            for label, rate in value.items():
                 minutes = rate["minutes_for_100_epochs_of_10000_images"]
                 print(
-                    f"{'trial':<16}{what}: {rate['images_per_second']:,.0f} images/s; 100 epochs of 10,000 images take {minutes:,.0f} minutes"
+                    f"{'trial':<16}{label}: {rate['images_per_second']:,.0f} images/s; 100 epochs of 10,000 images take {minutes:,.0f} minutes"
                 )
         else:
             print(f"{name:<16}{value}")

@@ -17,33 +17,37 @@ __all__ = ["run"]
 
 RunArg = tyro.conf.Positional[Annotated[str, tyro.conf.arg(help="a run's folder, or timm:NAME")]]
 ImagesArg = tyro.conf.Positional[
-    Annotated[tuple[str, ...], tyro.conf.arg(help="picture files, or rows of a data set: world:shapes#0,3,8-11")]
+    Annotated[tuple[str, ...], tyro.conf.arg(help="image files, or rows of a data set: world:shapes#0,3,8-11")]
 ]
 TargetArg = Annotated[
     str,
-    tyro.conf.arg(help="class, class:NAME, cluster, cluster:NUMBER, unit:LAYER/CHANNEL, like:IMAGE, code; without a number: of each image"),
+    tyro.conf.arg(
+        help="class, class:NAME, cluster, cluster:NUMBER, unit:LAYER/CHANNEL, like:IMAGE, code; without a name: the highest of each image"
+    ),
 ]
-LikeArg = Annotated[str | None, tyro.conf.arg(help="a data set to learn or to count from; by default what was learnt from")]
+LikeArg = Annotated[
+    str | None, tyro.conf.arg(help="data set for an inverter, a spectrum or a ranking of units; by default the training data")
+]
 OutArg = Annotated[str | None, tyro.conf.arg(help="folder of the result; by default explanations/VERB in the run's folder")]
-SizeArg = Annotated[int | None, tyro.conf.arg(help="side of the pictures in pixels, for timm:")]
-SeedArg = Annotated[int, tyro.conf.arg(help="of the noise")]
+SizeArg = Annotated[int | None, tyro.conf.arg(help="side of the images in pixels, for timm:")]
+SeedArg = Annotated[int, tyro.conf.arg(help="seed of the noise")]
 JsonArg = Annotated[bool, tyro.conf.arg(help="print one JSON object on standard output")]
 
-WORDS = "What in an image makes the representation say what it says: maps of several methods side by side."
+WORDS = "Attribution maps of several methods: which pixels the score of a target depends on."
 
 
 @dataclass(frozen=True)
 class Attribute:
-    """What to explain."""
+    """Options of ``explain attribute``."""
 
     run: RunArg
     images: ImagesArg
-    method: Annotated[str, tyro.conf.arg(help="names with commas between, or all; selfsight explain --help lists them")] = (
+    method: Annotated[str, tyro.conf.arg(help="names separated by commas, or all; selfsight explain --help lists them")] = (
         "gradient,grad_cam,integrated_gradients,extremal"
     )
     target: TargetArg = "code"
     out: OutArg = None
-    whole: Annotated[bool, tyro.conf.arg(help="the whole picture in place of its middle square")] = False
+    whole: Annotated[bool, tyro.conf.arg(help="the whole image instead of its central square")] = False
     size: SizeArg = None
     device: DeviceArg = "auto"
     json: JsonArg = False
@@ -51,19 +55,19 @@ class Attribute:
 
 @dataclass(frozen=True)
 class Invert:
-    """What to find again."""
+    """Options of ``explain invert``."""
 
     run: RunArg
     images: ImagesArg
-    layers: Annotated[str, tyro.conf.arg(help="names with commas between; by default all that are worth looking at")] = ""
-    restarts: Annotated[int, tyro.conf.arg(help="pictures for each layer, from different noise; of descent")] = 1
+    layers: Annotated[str, tyro.conf.arg(help="names of layers separated by commas; by default all main layers")] = ""
+    restarts: Annotated[int, tyro.conf.arg(help="reconstructions per layer, from different noise; for descent")] = 1
     weight: Annotated[
-        float, tyro.conf.arg(help="of the features beside what is known of pictures; 1 to 300, more for shallow layers; of descent")
+        float, tyro.conf.arg(help="weight of the features relative to the image prior; 1 to 300, larger for shallow layers; for descent")
     ] = 100.0
-    steps: Annotated[int, tyro.conf.arg(help="of descent, with a sixth as many at a low rate after; an inverter has its own")] = 300
+    steps: Annotated[int, tyro.conf.arg(help="steps of descent, followed by a sixth as many at a low rate; not for learned")] = 300
     by: Annotated[
         Literal["descent", "form", "learned"],
-        tyro.conf.arg(help="from noise; by the form of a network; or by an inverter that is learnt once, from --like"),
+        tyro.conf.arg(help="optimisation from noise; form: deep image prior; learned: an inverter that is trained once on --like"),
     ] = "descent"
     like: LikeArg = None
     seed: SeedArg = 0
@@ -75,18 +79,18 @@ class Invert:
 
 @dataclass(frozen=True)
 class Maximise:
-    """What the pictures should make largest."""
+    """Options of ``explain maximise``."""
 
     run: RunArg
     targets: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(help="unit:LAYER/CHANNEL, cluster:NUMBER, class:NAME")]]
-    count: Annotated[int, tyro.conf.arg(help="pictures for each target")] = 3
+    count: Annotated[int, tyro.conf.arg(help="images per target")] = 3
     writing: Annotated[
         Literal["fourier", "pixels", "phase", "generated"],
-        tyro.conf.arg(help="how pictures are written down: phase has the spectrum of --like, generated the code of a learned inverter"),
+        tyro.conf.arg(help="parameterisation of the images; phase uses the spectrum of --like, generated the code of a learned inverter"),
     ] = "fourier"
     like: LikeArg = None
-    steps: Annotated[int, tyro.conf.arg(help="of ascent")] = 200
-    diverse: Annotated[float, tyro.conf.arg(help="how much the pictures of a target are kept apart")] = 0.0
+    steps: Annotated[int, tyro.conf.arg(help="optimisation steps")] = 200
+    diverse: Annotated[float, tyro.conf.arg(help="weight of the diversity of the images of a target")] = 0.0
     seed: SeedArg = 0
     out: OutArg = None
     size: SizeArg = None
@@ -96,13 +100,13 @@ class Maximise:
 
 @dataclass(frozen=True)
 class Diagnose:
-    """Where the evidence is."""
+    """Options of ``explain diagnose``."""
 
     run: RunArg
     images: ImagesArg
     target: TargetArg = "class"
-    enough: Annotated[float, tyro.conf.arg(help="the part of the score that has to be kept")] = 0.9
-    substrate: Annotated[Literal["mean", "blur"], tyro.conf.arg(help="what stands where a mask does not show the image")] = "mean"
+    enough: Annotated[float, tyro.conf.arg(help="fraction of the score that has to be kept")] = 0.9
+    substrate: Annotated[Literal["mean", "blur"], tyro.conf.arg(help="baseline outside of a mask: mean colour or blurred image")] = "mean"
     out: OutArg = None
     size: SizeArg = None
     device: DeviceArg = "auto"
@@ -111,13 +115,13 @@ class Diagnose:
 
 @dataclass(frozen=True)
 class Compare:
-    """Which networks."""
+    """Options of ``explain compare``."""
 
     runs: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(help="runs' folders, timm:NAME, untrained:NAME")]]
     like: LikeArg = None
-    depth: Annotated[float, tyro.conf.arg(help="of the layer: 0 the first worth looking at, 1 the last")] = 0.5
-    count: Annotated[int, tyro.conf.arg(help="units of each")] = 4
-    steps: Annotated[int, tyro.conf.arg(help="of ascent")] = 200
+    depth: Annotated[float, tyro.conf.arg(help="relative depth of the layer: 0 the first main layer, 1 the last")] = 0.5
+    count: Annotated[int, tyro.conf.arg(help="units per network")] = 4
+    steps: Annotated[int, tyro.conf.arg(help="optimisation steps")] = 200
     seed: SeedArg = 0
     out: OutArg = None
     size: SizeArg = None
@@ -126,7 +130,7 @@ class Compare:
 
 
 def run(arguments: list[str]) -> int:
-    """Explain; return the exit code."""
+    """Explain; returns the exit code."""
     verbs = {"attribute": _attribute, "sheet": _sheet, "invert": _invert, "maximise": _maximise, "compare": _compare, "diagnose": _diagnose}
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
@@ -140,108 +144,112 @@ def _help() -> str:
     from selfsight.explain.attribution.table import ATTRIBUTIONS
 
     return (
-        "usage: selfsight explain attribute RUN IMAGE… [options]   what in an image makes the representation say what it says\n"
-        "       selfsight explain sheet RUN IMAGE… [options]       the same by every method that can explain the network\n"
-        "       selfsight explain invert RUN IMAGE… [options]      what each layer has kept of an image\n"
-        "       selfsight explain maximise RUN TARGET… [options]   pictures that make a unit, a cluster or a class say most\n"
-        "       selfsight explain compare RUN RUN… [options]       what units of the same rank like, in several networks\n"
-        "       selfsight explain diagnose RUN IMAGE… [options]    is the evidence on the object?\n\n"
-        f"methods of attribution: {', '.join(ATTRIBUTIONS)}\n"
-        "selfsight explain VERB --help tells more."
+        "usage: selfsight explain attribute RUN IMAGE… [options]   attribution maps of several methods\n"
+        "       selfsight explain sheet RUN IMAGE… [options]       attribution maps of every method that supports the network\n"
+        "       selfsight explain invert RUN IMAGE… [options]      images reconstructed from the features of each layer\n"
+        "       selfsight explain maximise RUN TARGET… [options]   images that maximise a unit, a cluster or a class\n"
+        "       selfsight explain compare RUN RUN… [options]       maximally activating images of units of several networks\n"
+        "       selfsight explain diagnose RUN IMAGE… [options]    smallest sufficient regions: is the evidence on the object?\n\n"
+        f"attribution methods: {', '.join(ATTRIBUTIONS)}\n"
+        "selfsight explain VERB --help shows its options."
     )
 
 
-def _written(found: Any, read: Any, run: "Run", verb: str) -> int:
-    """Save a result and say where it is, or what it is."""
-    paths = found.save(Path(read.out) if read.out else run.path / "explanations" / verb)
-    if read.json:
-        emit(found.to_json() | {"files": [str(path) for path in paths]})
+def _save(result: Any, options: Any, run: "Run", verb: str) -> int:
+    """Save a result and print its path, or its content as JSON."""
+    paths = result.save(Path(options.out) if options.out else run.path / "explanations" / verb)
+    if options.json:
+        emit(result.to_json() | {"files": [str(path) for path in paths]})
     else:
         print(paths[0])
     return 0
 
 
 def _invert(arguments: list[str]) -> int:
-    read = parse(Invert, arguments, "explain invert", "What each layer has kept of an image: pictures that it cannot tell from it.")
+    options = parse(Invert, arguments, "explain invert", "Images reconstructed from the features of each layer.")
     from selfsight.api import Run
 
-    run = Run(read.run, size=read.size, device=read.device)
-    layers = [name for name in read.layers.split(",") if name]
-    more: dict[str, Any] = {"seed": read.seed}
-    if read.by == "descent":
-        more |= {"restarts": read.restarts, "weight": read.weight, "steps": (read.steps, -(-read.steps // 6))}
-    elif read.by == "form":
-        more |= {"steps": read.steps}
+    run = Run(options.run, size=options.size, device=options.device)
+    layers = [name for name in options.layers.split(",") if name]
+    more: dict[str, Any] = {"seed": options.seed}
+    if options.by == "descent":
+        more |= {"restarts": options.restarts, "weight": options.weight, "steps": (options.steps, -(-options.steps // 6))}
+    elif options.by == "form":
+        more |= {"steps": options.steps}
     else:
         more = {}
-    found = run.invert(read.images, layers=layers, by=read.by, like=read.like, progress=_aloud, **more)
-    return _written(found, read, run, "invert")
+    found = run.invert(options.images, layers=layers, by=options.by, like=options.like, progress=_log, **more)
+    return _save(found, options, run, "invert")
 
 
-def _aloud(words: str) -> None:
+def _log(words: str) -> None:
     print(words, file=sys.stderr)
 
 
 def _compare(arguments: list[str]) -> int:
-    read = parse(Compare, arguments, "explain compare", "What units of the same rank like most, in several networks.")
+    options = parse(Compare, arguments, "explain compare", "Maximally activating images of units of the same rank, in several networks.")
     from selfsight.api import Run
 
-    if len(read.runs) < 2:
-        raise UsageError("One network alone cannot be compared.", "Name two or more.")
-    run = Run(read.runs[0], size=read.size, device=read.device)
-    found = run.compare(read.runs[1:], like=read.like, depth=read.depth, count=read.count, steps=read.steps, seed=read.seed)
-    return _written(found, read, run, "compare")
+    if len(options.runs) < 2:
+        raise UsageError("A comparison needs at least two networks.", "Name two or more.")
+    run = Run(options.runs[0], size=options.size, device=options.device)
+    found = run.compare(
+        options.runs[1:], like=options.like, depth=options.depth, count=options.count, steps=options.steps, seed=options.seed
+    )
+    return _save(found, options, run, "compare")
 
 
 def _diagnose(arguments: list[str]) -> int:
-    read = parse(
-        Diagnose, arguments, "explain diagnose", "For each image the smallest part that is enough, and whether it lies on the object."
+    options = parse(
+        Diagnose,
+        arguments,
+        "explain diagnose",
+        "For each image the smallest region that keeps the score, and whether it lies on the object.",
     )
     from selfsight.api import Run
 
-    run = Run(read.run, size=read.size, device=read.device)
-    found = run.diagnose(read.images, target=read.target, enough=read.enough, substrate=read.substrate)
-    if not read.json and found.alone is not None:
+    run = Run(options.run, size=options.size, device=options.device)
+    found = run.diagnose(options.images, target=options.target, enough=options.enough, substrate=options.substrate)
+    if not options.json and found.alone is not None:
         print(
-            f"{len(found.suspects)} of {len(found.names)} images keep more of the score without the object than by it alone",
+            f"{len(found.suspects)} of {len(found.names)} images keep more of the score by the background alone than by the object alone",
             file=sys.stderr,
         )
-    return _written(found, read, run, "diagnose")
+    return _save(found, options, run, "diagnose")
 
 
 def _maximise(arguments: list[str]) -> int:
-    read = parse(Maximise, arguments, "explain maximise", "Pictures that make a unit, a cluster or a class say most.")
+    options = parse(Maximise, arguments, "explain maximise", "Images that maximise a unit, a cluster or a class.")
     from selfsight.api import Run
 
-    run = Run(read.run, size=read.size, device=read.device)
+    run = Run(options.run, size=options.size, device=options.device)
     found = run.maximise(
-        read.targets,
-        count=read.count,
-        writing=read.writing,
-        like=read.like,
-        steps=read.steps,
-        diverse=read.diverse,
-        seed=read.seed,
-        progress=_aloud,
+        options.targets,
+        count=options.count,
+        writing=options.writing,
+        like=options.like,
+        steps=options.steps,
+        diverse=options.diverse,
+        seed=options.seed,
+        progress=_log,
     )
-    return _written(found, read, run, "maximise")
+    return _save(found, options, run, "maximise")
 
 
 def _sheet(arguments: list[str]) -> int:
-    words = "What in an image makes the representation say what it says, by every method that can explain it."
-    return _attribute(["--method", "all", *arguments], "sheet", words)
+    return _attribute(["--method", "all", *arguments], "sheet", "Attribution maps of every method that supports the network.")
 
 
-def _attribute(arguments: list[str], verb: str = "attribute", words: str = WORDS) -> int:
-    read = parse(Attribute, arguments, f"explain {verb}", words)
+def _attribute(arguments: list[str], verb: str = "attribute", description: str = WORDS) -> int:
+    options = parse(Attribute, arguments, f"explain {verb}", description)
     from selfsight.api import Run
 
-    run = Run(read.run, size=read.size, device=read.device)
+    run = Run(options.run, size=options.size, device=options.device)
     found = run.explain(
-        read.images,
-        target=read.target,
-        methods=read.method.split(","),
-        whole=read.whole,
-        progress=_aloud,
+        options.images,
+        target=options.target,
+        methods=options.method.split(","),
+        whole=options.whole,
+        progress=_log,
     )
-    return _written(found, read, run, verb)
+    return _save(found, options, run, verb)

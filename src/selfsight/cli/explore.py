@@ -13,68 +13,62 @@ __all__ = ["run"]
 
 @dataclass(frozen=True)
 class Explore:
-    """What to look at."""
+    """Options of ``explore``."""
 
     runs: tyro.conf.Positional[
-        Annotated[
-            tuple[Path, ...], tyro.conf.arg(help="folders of runs, or of their checkpoints; the map and the clusters are of the first")
-        ]
+        Annotated[tuple[Path, ...], tyro.conf.arg(help="folders of runs, or of their checkpoints; the map and the clusters use the first")]
     ]
-    data: Annotated[str | None, tyro.conf.arg(help="the data set; by default what the first run learnt from")] = None
-    limit: Annotated[
-        int | None, tyro.conf.arg(help="at most so many pictures, drawn by seed 0; by default as many as the run learnt from")
-    ] = None
+    data: Annotated[str | None, tyro.conf.arg(help="the data set; by default the training data of the first run")] = None
+    limit: Annotated[int | None, tyro.conf.arg(help="use a random subset of this size; by default that of the run")] = None
     maps: Annotated[
         str | None,
-        tyro.conf.arg(
-            help="with commas between: pacmap, umap (pip install 'selfsight[map]'), pca; by default pacmap where it is installed"
-        ),
+        tyro.conf.arg(help="separated by commas: pacmap, umap (pip install 'selfsight[map]'), pca; by default pacmap if it is installed"),
     ] = None
-    port: Annotated[int, tyro.conf.arg(help="the first port that is tried; 0: any that is free")] = 8787
-    browser: Annotated[bool, tyro.conf.arg(help="open the page in the browser")] = True
-    untrained: Annotated[bool, tyro.conf.arg(help="show what the network said before learning, too")] = True
+    port: Annotated[int, tyro.conf.arg(help="the first port that is tried; 0: any free port")] = 8787
+    browser: Annotated[bool, tyro.conf.arg(help="open the page in a browser")] = True
+    untrained: Annotated[bool, tyro.conf.arg(help="also show the untrained network")] = True
     host: Annotated[
         tuple[str, ...],
-        tyro.conf.arg(help="names under which this machine may be asked, such as localhost:9000 where a tunnel begins at another port"),
+        tyro.conf.arg(help="additional host names of this machine, such as localhost:9000 for a tunnel from another port"),
     ] = ()
-    again: Annotated[bool, tyro.conf.arg(help="prepare again, where the data have changed")] = False
+    again: Annotated[bool, tyro.conf.arg(help="prepare again, if the data have changed")] = False
     serve: Annotated[bool, tyro.conf.arg(help="serve the page; --no-serve only prepares")] = True
     export: Annotated[
-        Path | None, tyro.conf.arg(help="write the page as a folder that opens from a file, read-only, in place of serving it")
+        Path | None, tyro.conf.arg(help="write the page as a read-only folder that opens from a file, instead of serving it")
     ] = None
     device: DeviceArg = "auto"
     json: Annotated[bool, tyro.conf.arg(help="print one JSON object with the address on standard output")] = False
 
 
 def run(arguments: list[str]) -> int:
-    """Prepare where needed and serve until interrupted; return the exit code."""
-    read = parse(Explore, arguments, "explore", "See what representations have learnt from images: a page on this machine.")
+    """Prepare the data set if needed and serve it until interrupted; returns the exit code."""
+    options = parse(Explore, arguments, "explore", "Explore a data set and its representations in a local web page.")
     from selfsight.core.errors import UsageError
     from selfsight.explorer.server.opening import find_prepared, select_data, serve
 
-    if not read.runs:
+    if not options.runs:
         raise UsageError("There is nothing to explore.", "Name a run: selfsight explore runs/NAME")
-    chosen = select_data(read.runs[0], read.data, read.limit)
-    folder = None if read.again or read.maps else find_prepared(read.runs, chosen)
+    chosen = select_data(options.runs[0], options.data, options.limit)
+    folder = None if options.again or options.maps else find_prepared(options.runs, chosen)
     if folder is None:
-        folder = _prepare(read)
-    if read.export is not None:
-        return _export(folder, read.export, json=read.json)
-    if not read.serve:
-        if read.json:
+        folder = _prepare(options)
+    if options.export is not None:
+        return _export(folder, options.export, json=options.json)
+    if not options.serve:
+        if options.json:
             emit({"folder": str(folder)})
         else:
             print(folder)
         return 0
-    opened = serve(folder, port=read.port, hosts=read.host, browser=read.browser)
-    if read.json:
-        emit({"address": opened.address, "folder": str(folder)})
+    server = serve(folder, port=options.port, hosts=options.host, browser=options.browser)
+    if options.json:
+        emit({"address": server.address, "folder": str(folder)})
     else:
-        print(f"explorer: {opened.address}\n(only this address holds the key; Ctrl-C ends it)", flush=True)
+        print(f"explorer: {server.address}\n(the address contains the access token; Ctrl-C stops the server)", flush=True)
     try:
-        opened.wait()
+        server.wait()
     except KeyboardInterrupt:
-        opened.close()
+        server.close()
     return 0
 
 
@@ -92,12 +86,14 @@ def _export(folder: Path, target: Path, *, json: bool) -> int:
     return 0
 
 
-def _prepare(read: Explore) -> Path:
+def _prepare(options: Explore) -> Path:
     from selfsight.api import Run, unique_names
     from selfsight.explorer.prepare.build import find_or_prepare
     from selfsight.workflows.train.run import log
 
-    runs = [Run(path, device=read.device) for path in read.runs]
+    runs = [Run(path, device=options.device) for path in options.runs]
     networks = {name: (run.phi, run.path) for name, run in zip(unique_names([run.phi.name for run in runs]), runs, strict=True)}
-    maps = None if read.maps is None else read.maps.split(",")
-    return find_or_prepare(networks, read.data, limit=read.limit, untrained=read.untrained, maps=maps, again=read.again, progress=log)
+    maps = None if options.maps is None else options.maps.split(",")
+    return find_or_prepare(
+        networks, options.data, limit=options.limit, untrained=options.untrained, maps=maps, again=options.again, progress=log
+    )

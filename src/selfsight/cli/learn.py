@@ -18,22 +18,22 @@ __all__ = ["run"]
 
 EXTRA: dict[str, tuple[Any, Any, str]] = {
     "out": (Path | None, None, "the run's folder; runs/METHOD by default"),
-    "again": (Path | None, None, "repeat the run in this folder by its own configuration (with --resume: go on with it)"),
-    "resume": (bool, False, "go on with the run in the folder; begin where there is none"),
+    "again": (Path | None, None, "repeat the run in this folder with its own configuration (with --resume: continue it)"),
+    "resume": (bool, False, "continue the run in the folder, or start one if there is none"),
     "overwrite": (bool, False, "replace the run in the folder"),
-    "fail_on_collapse": (bool, False, "end with exit code 4 when the representation collapses"),
-    "tensorboard": (bool, False, "write for TensorBoard too (extra: track)"),
-    "sample": (str | None, None, "a labelled data set for k-NN while learning"),
+    "fail_on_collapse": (bool, False, "exit with code 4 if the representation collapses"),
+    "tensorboard": (bool, False, "also write TensorBoard logs (extra: track)"),
+    "sample": (str | None, None, "a labelled data set for k-NN during training"),
     "report": (bool, True, "write the report at the end"),
     "json": (bool, False, "print one JSON object on standard output"),
 }
-WORDS = """Learn a representation of pictures, without labels. What you leave out is chosen from the data and the machine, and said.
+WORDS = """Train a representation of images without labels. Omitted options are chosen from the data and the machine, and reported.
 
 DATA: a folder, a .tar or .parquet file, shards by glob, digits, photo:astronaut, torchvision:CIFAR10, hf:owner/name, world:shapes?preset=learnable."""
 
 
 def run(arguments: list[str]) -> int:
-    """Learn; return the exit code."""
+    """Train; returns the exit code."""
     kind = with_positional(TrainRequest, "data", EXTRA, optional=True)
     helping = any(word in ("-h", "--help") for word in arguments)
     named = _option(arguments, "--method")
@@ -41,22 +41,22 @@ def run(arguments: list[str]) -> int:
         return _method_help(named)
     if (present := current_backbone(_option(arguments, "--backbone"))) != _option(arguments, "--backbone"):
         _say(f"warning: the backbone is now called {present}; the old name will be removed in the next release")
-    read, rest = tyro.cli(kind, prog="selfsight learn", description=WORDS, args=arguments, return_unknown_args=True)
-    if read.data is None and read.again is None:
+    options, rest = tyro.cli(kind, prog="selfsight learn", description=WORDS, args=arguments, return_unknown_args=True)
+    if options.data is None and options.again is None:
         raise UsageError("There is nothing to learn from.", "Name a data set: selfsight learn my_photos/")
     from selfsight.data.opening import scan_once
 
     with scan_once():
-        summary = _learn(read, list(rest))
-        if read.report and summary["images"]:
+        summary = _learn(options, list(rest))
+        if options.report and summary["images"]:
             _report(summary)
-    if read.json:
+    if options.json:
         emit(summary)
     return 0
 
 
 def _option(arguments: list[str], option: str) -> str | None:
-    """The value that was typed for an option; ``None`` where it was not."""
+    """The typed value of an option; ``None`` if it was not typed."""
     for word, following in pairwise([*arguments, ""]):
         if word == option:
             return following
@@ -70,53 +70,53 @@ def _method_help(name: str) -> int:
     from selfsight.workflows.train.config import resolve_options
 
     _, options, training = resolve_options(name, size=32)
-    sys.stdout.write("Defaults are those for small images; above 96 px the paper's are taken.\n")
+    sys.stdout.write("Defaults for small images are shown; above 96 px those of the paper apply.\n")
     method_options(method_class(name), options, training, ["--help"])
     return 0
 
 
-def _learn(read: Any, rest: list[str]) -> dict[str, Any]:
+def _learn(options: Any, method_arguments: list[str]) -> dict[str, Any]:
     from selfsight.workflows.train.run import RunPolicy, continue_run, run_training
 
-    manner = RunPolicy(read.resume, read.overwrite, read.fail_on_collapse, read.tensorboard, observers=_observers(read))
-    if read.again is not None:
-        if rest:
-            raise UsageError(f"--again takes no options of the method, but came with {' '.join(rest)}.", "Begin a new run for those.")
-        return continue_run(read.again, read.out, manner, device=read.device, workers=read.workers, compile=read.compile)
-    wishes = {item.name: getattr(read, item.name) for item in fields(TrainRequest) if hasattr(read, item.name)}
-    if rest:
-        wishes |= dict(zip(("options", "training"), _method_words(read, rest), strict=True))
-    return run_training(TrainRequest(**wishes), read.out or Path("runs") / read.method, manner)
+    policy = RunPolicy(options.resume, options.overwrite, options.fail_on_collapse, options.tensorboard, observers=_observers(options))
+    if options.again is not None:
+        if method_arguments:
+            raise UsageError(f"--again does not accept options of the method: {' '.join(method_arguments)}.", "Start a new run for these.")
+        return continue_run(options.again, options.out, policy, device=options.device, workers=options.workers, compile=options.compile)
+    requested = {item.name: getattr(options, item.name) for item in fields(TrainRequest) if hasattr(options, item.name)}
+    if method_arguments:
+        requested |= dict(zip(("options", "training"), _method_options(options, method_arguments), strict=True))
+    return run_training(TrainRequest(**requested), options.out or Path("runs") / options.method, policy)
 
 
-def _method_words(read: Any, rest: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The words that the verb does not know are the method's own options."""
+def _method_options(options_read: Any, arguments: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parse the options of the method, which are the arguments that the verb does not know."""
     from selfsight.core.progress import no_progress
     from selfsight.engine.hardware import choose_hardware
     from selfsight.methods.table import method_class
     from selfsight.workflows.train.config import resolve_options
     from selfsight.workflows.train.resolve import resolve_size
 
-    request = TrainRequest(data=read.data, method=read.method, size=read.size or _saved_size(read))
-    size = resolve_size(request, choose_hardware(read.device, read.precision), no_progress)
-    _, options, training = resolve_options(read.method, size=size)
-    return method_options(method_class(read.method), options, training, rest)
+    request = TrainRequest(data=options_read.data, method=options_read.method, size=options_read.size or _saved_size(options_read))
+    size = resolve_size(request, choose_hardware(options_read.device, options_read.precision), no_progress)
+    _, options, training = resolve_options(options_read.method, size=size)
+    return method_options(method_class(options_read.method), options, training, arguments)
 
 
-def _saved_size(read: Any) -> int | None:
-    """The size of the run that is resumed, where there is one."""
-    file = (read.out or Path("runs") / read.method) / "config.json"
-    return int(json.loads(file.read_text())["size"]) if read.resume and file.is_file() else None
+def _saved_size(options: Any) -> int | None:
+    """The image size of the run that is resumed, if there is one."""
+    file = (options.out or Path("runs") / options.method) / "config.json"
+    return int(json.loads(file.read_text())["size"]) if options.resume and file.is_file() else None
 
 
-def _observers(read: Any) -> Any:
-    if read.sample is None:
+def _observers(options: Any) -> Any:
+    if options.sample is None:
         return None
     from selfsight.data.opening import open_source
     from selfsight.measure.probes.online import OnlineKnn
 
     def make(source: object, settings: Any) -> list[Any]:  # noqa: ARG001
-        sample = open_source(read.sample, size=settings.size)
+        sample = open_source(options.sample, size=settings.size)
         every = max(settings.steps // 10, 1)
         return [OnlineKnn(sample, size=settings.size, every=every, tell=lambda step, top1: _say(f"step {step + 1}: k-NN {top1:.3f}"))]
 
@@ -130,5 +130,5 @@ def _report(summary: dict[str, Any]) -> None:
     _say(f"run:    {summary['run']} ({summary['status']}, {summary['seconds']:.0f} s, {summary['views_per_second']:,.0f} views/s)")
 
 
-def _say(words: str) -> None:
-    sys.stderr.write(f"{words}\n")
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")

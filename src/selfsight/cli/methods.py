@@ -12,21 +12,21 @@ __all__ = ["run"]
 
 @dataclass(frozen=True)
 class MethodsOptions:
-    """How to show the catalogue."""
+    """Options of ``methods``."""
 
     json: Annotated[bool, tyro.conf.arg(help="print one JSON array on standard output")] = False
 
 
 def run(arguments: list[str]) -> int:
-    """Print the catalogue; return the exit code."""
-    read = parse(MethodsOptions, arguments, "methods", "The catalogue of ways to learn.")
+    """Print the list of methods; returns the exit code."""
+    options = parse(MethodsOptions, arguments, "methods", "List the methods.")
     from rich.console import Console
     from rich.table import Table
 
     from selfsight.methods.table import METHODS, method_class
 
     cards = {name: method_class(name).card for name in METHODS}
-    if read.json:
+    if options.json:
         emit(
             [
                 {"name": name, "family": card.family, "kind": card.kind, "paper": card.paper, "decks": list(card.decks)}

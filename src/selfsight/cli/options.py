@@ -1,4 +1,4 @@
-"""From signatures and docstrings to options: the signature is the configuration."""
+"""Command-line options from signatures and docstrings: the signature is the configuration."""
 
 import inspect
 import json
@@ -33,45 +33,49 @@ DeviceArg = Annotated[str, tyro.conf.arg(help="auto, cpu, cuda or mps")]
 
 
 def explained(text: str | None) -> dict[str, str]:
-    """The words on each name in the ``Args:`` or ``Attributes:`` section of a docstring.
+    """Description of each name in the ``Args:`` or ``Attributes:`` section of a docstring.
 
-    Several names share a line: ``first, second: words on both``, or ``first, second: words on one; words on the other``.
+    Several names can share a line: ``first, second: description of both``, or ``first, second: of one; of the other``.
     """
     section = re.split(r"^\s*(?:Args|Attributes):\s*$", inspect.cleandoc(text or ""), maxsplit=1, flags=re.MULTILINE)
-    found: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     names = ""
     for line in section[1].splitlines() if len(section) > 1 else ():
         entry = re.match(r"^    (\w[\w, ]*): (.*)$", line)
         if entry:
             names = entry[1]
-            found[names] = entry[2]
+            descriptions[names] = entry[2]
         elif line.startswith("        ") and names:
-            found[names] += f" {line.strip()}"
+            descriptions[names] += f" {line.strip()}"
         elif line.strip():
             break
-    return {name: part for names, words in found.items() for name, part in _shared(names.split(", "), words)}
+    return {name: part for names, text in descriptions.items() for name, part in _shared(names.split(", "), text)}
 
 
-def _shared(names: list[str], words: str) -> Iterator[tuple[str, str]]:
-    """Each name with its own part of the words, or with all of them if there are not as many parts as names."""
-    parts = words.removesuffix(".").split("; ")
-    apart = len(names) > 1 and len(parts) == len(names)
-    yield from zip(names, [f"{part}." for part in parts] if apart else [words] * len(names), strict=True)
+def _shared(names: list[str], text: str) -> Iterator[tuple[str, str]]:
+    """Each name with its own part of the text, or with all of it if there are fewer parts than names."""
+    parts = text.removesuffix(".").split("; ")
+    separate = len(names) > 1 and len(parts) == len(names)
+    yield from zip(names, [f"{part}." for part in parts] if separate else [text] * len(names), strict=True)
 
 
 def with_positional(cls: type, positional: str, extra: Mapping[str, tuple[Any, Any, str]], *, optional: bool = False) -> type:
-    """A dataclass for the command line: the fields of ``cls`` that can be typed, one of them positional, and some more.
+    """A dataclass for the command line: the fields of ``cls`` that can be typed, one of them positional, and additional ones.
 
-    ``extra`` gives for each further name its type, default and words.
+    Args:
+        cls: the dataclass.
+        positional: name of the positional field.
+        extra: type, default and description of additional fields by name.
+        optional: whether the positional field can be omitted.
     """
-    words = explained(cls.__doc__)
+    descriptions = explained(cls.__doc__)
     members: list[Any] = []
     for item in fields(cls):
         if "Mapping" in str(item.type):
             continue
-        kind = Annotated[item.type, tyro.conf.arg(help=words.get(item.name, ""))]
+        kind = Annotated[item.type, tyro.conf.arg(help=descriptions.get(item.name, ""))]
         if item.name == positional:
-            kind = tyro.conf.Positional[Annotated[str | None if optional else str, tyro.conf.arg(help=words.get(item.name, ""))]]
+            kind = tyro.conf.Positional[Annotated[str | None if optional else str, tyro.conf.arg(help=descriptions.get(item.name, ""))]]
             members.append((item.name, kind, field(default=None)) if optional else (item.name, kind))
         else:
             members.append((item.name, kind, field(default=None if item.default is MISSING else item.default)))
@@ -81,22 +85,34 @@ def with_positional(cls: type, positional: str, extra: Mapping[str, tuple[Any, A
 
 
 RENAMED = {"discover": {"--kinds": "--classes"}}
-"""Options of version 0.1 by verb, and what they are called now; they work for one release."""
+"""Old names of options by verb, with their current names; they work for one release."""
 
 
 def current_options(arguments: Sequence[str], verb: str) -> list[str]:
-    """The arguments with options of version 0.1 replaced by their present names, each with a warning on standard error."""
-    renamed, found = RENAMED.get(verb, {}), list[str]()
+    """Replace old names of options, with a warning on standard error.
+
+    Args:
+        arguments: the command line of the verb.
+        verb: name of the verb.
+    """
+    renamed, current = RENAMED.get(verb, {}), list[str]()
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if name in renamed:
             sys.stderr.write(f"warning: {name} is now called {renamed[name]}; the old name will be removed in the next release\n")
-        found.append(f"{renamed.get(name, name)}{equals}{value}")
-    return found
+        current.append(f"{renamed.get(name, name)}{equals}{value}")
+    return current
 
 
 def parse(kind: type[T] | Callable[..., T], arguments: Sequence[str], verb: str, words: str) -> T:
-    """Read the arguments of a verb; a wrong one ends the program with exit code 2."""
+    """Parse the arguments of a verb; an invalid argument ends the program with exit code 2.
+
+    Args:
+        kind: dataclass of the options.
+        arguments: the command line of the verb.
+        verb: name of the verb.
+        words: description for the help text.
+    """
     args = current_options(arguments, verb)
     return tyro.cli(kind, prog=f"selfsight {verb}", description=words, args=args, config=(tyro.conf.AvoidSubcommands,))
 
@@ -104,21 +120,30 @@ def parse(kind: type[T] | Callable[..., T], arguments: Sequence[str], verb: str,
 def method_options(
     kind: type, defaults: Mapping[str, Any], training: Any, arguments: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A method's own options and training recipe from the command line: what was typed, whether or not it equals a default.
+    """Parse a method's options and training recipe.
+
+    Args:
+        kind: the method class.
+        defaults: default values of its options.
+        training: default training recipe.
+        arguments: the arguments to parse.
+
+    Returns:
+        The typed options and the typed fields of the recipe, also where they equal the default.
 
     Raises:
-        SystemExit: an argument is wrong (2), or help was asked for (0).
+        SystemExit: an argument is invalid (2), or help was requested (0).
     """
-    words = explained(kind.__doc__)
+    descriptions = explained(kind.__doc__)
     members: list[Any] = []
     for name, parameter in inspect.signature(kind).parameters.items():
         if name == "backbone":
             continue
         default = defaults.get(name, parameter.default)
-        members.append((name, Annotated[_typed(default), tyro.conf.arg(help=words.get(name, ""))], field(default=default)))
+        members.append((name, Annotated[_typed(default), tyro.conf.arg(help=descriptions.get(name, ""))], field(default=default)))
     members.append(("training", type(training), field(default=training)))
     options = make_dataclass(f"{kind.__name__}Options", members, frozen=True)
-    read = cast(Any, tyro.cli)(
+    parsed = cast(Any, tyro.cli)(
         options,
         prog=f"selfsight learn --method {kind.__module__.rsplit('.', 1)[-1]}",
         description=inspect.cleandoc(kind.__doc__ or "").split("\n\n")[0],
@@ -128,8 +153,8 @@ def method_options(
     )
     typed = {word.lstrip("-").partition("=")[0].replace("-", "_") for word in arguments if word.startswith("--")}
     names = {name.partition(".")[0] for name in typed}
-    own = {item.name: getattr(read, item.name) for item in fields(options) if item.name in names and item.name != "training"}
-    return own, {item.name: getattr(read.training, item.name) for item in fields(training) if f"training.{item.name}" in typed}
+    method_values = {item.name: getattr(parsed, item.name) for item in fields(options) if item.name in names and item.name != "training"}
+    return method_values, {item.name: getattr(parsed.training, item.name) for item in fields(training) if f"training.{item.name}" in typed}
 
 
 def _typed(default: Any) -> Any:
@@ -139,5 +164,5 @@ def _typed(default: Any) -> Any:
 
 
 def emit(content: object) -> None:
-    """One JSON object on standard output."""
+    """Print one JSON object on standard output."""
     sys.stdout.write(json.dumps(content) + "\n")
