@@ -91,7 +91,7 @@ def test_they_are_found_from_python(folder, run):
     few, _ = opened.discover(folder, what="selection", classes=3, count=1)
     assert [why for _, why in few.chosen] == ["central"]
     assert all(words in few._repr_html_() for words in ("images to label: 1 of 43", few.names[few.chosen[0][0]], "data:image/png;base64"))
-    with pytest.raises(UsageError, match="0 pictures holds none"):
+    with pytest.raises(UsageError, match="0 images is empty"):
         opened.discover(folder, what="selection", count=0)
 
 
