@@ -1,13 +1,14 @@
-"""Selective search: boxes that may hold an object, from colours alone (Uijlings et al. 2013, IJCV 104).
+"""Selective search: object proposals from colours (Uijlings et al. 2013, IJCV 104).
 
-A picture is cut into small even pieces (Felzenszwalb & Huttenlocher 2004, IJCV 59). The two neighbours that are most alike are joined, again
-and again, until one piece is left; the box around every piece that there ever was is a proposal. Of pieces a and b of n pixels in all::
+An image is divided into small homogeneous segments (Felzenszwalb & Huttenlocher 2004, IJCV 59). The two most similar neighbours are merged
+repeatedly until one segment is left; the bounding box of every segment on the way is a proposal. For segments a and b of an image of n
+pixels::
 
     s = [Σ min(c_a, c_b)] + Σ min(t_a, t_b) + 1 - (|a| + |b|) / n + 1 - (|box(a, b)| - |a| - |b|) / n
 
-with histograms c of colours (25 bins a channel) and t of gradients (10 bins of each of 8 directions a channel) that sum to one, weighted by
-size when pieces are joined. This is the "fast" form: two spaces of colour, two scales of pieces, with and without c. A box's rank is its
-place in the hierarchy (the whole picture is 1) times a uniform number; of equal boxes the first stays.
+with normalised histograms c of colours (25 bins per channel) and t of gradients (10 bins of each of 8 directions per channel), averaged by
+size when segments are merged. This is the "fast" variant: two colour spaces, two scales of segments, with and without c. A box's rank is its
+position in the hierarchy (the whole image is 1) times a uniform random number; of equal boxes the first is kept.
 """
 
 from itertools import product
@@ -26,65 +27,73 @@ Space = Literal["lab", "hsv"]
 
 
 def selective_search(picture: Float[np.ndarray, "height width 3"], seed: int = 0) -> Int[np.ndarray, "box 4"]:
-    """Left, top, right and bottom of boxes, the most promising first; a picture in [0, 1]."""
+    """Object proposals, the most promising first.
+
+    Args:
+        picture: the image ``(H, W, 3)`` in [0, 1].
+        seed: seed of the ranking.
+
+    Returns:
+        ``(box, 4)`` left, top, right, bottom in pixels.
+    """
     from skimage.color import rgb2hsv, rgb2lab
     from skimage.segmentation import felzenszwalb
 
-    dice, found, ranks = np.random.default_rng(seed), [], []
-    given = {"lab": (rgb2lab(picture) + np.array([0, 128, 128])) / np.array([100, 255, 255]), "hsv": rgb2hsv(picture)}
+    generator, proposals, ranks = np.random.default_rng(seed), [], []
+    spaces = {"lab": (rgb2lab(picture) + np.array([0, 128, 128])) / np.array([100, 255, 255]), "hsv": rgb2hsv(picture)}
     for space, scale in product(SPACES, SCALES):
-        pieces = felzenszwalb(given[space], scale=scale, sigma=0.8, min_size=scale)
+        segments = felzenszwalb(spaces[space], scale=scale, sigma=0.8, min_size=scale)
         for colour in (True, False):
-            boxes = joined_boxes(given[space], pieces, colour=colour)
-            found.append(boxes)
-            ranks.append(np.arange(1, len(boxes) + 1) * dice.random(len(boxes)))
-    every = np.concatenate(found)[np.argsort(np.concatenate(ranks), kind="stable")]
-    _, first = np.unique(every, axis=0, return_index=True)
-    return every[np.sort(first)]
+            boxes = joined_boxes(spaces[space], segments, colour=colour)
+            proposals.append(boxes)
+            ranks.append(np.arange(1, len(boxes) + 1) * generator.random(len(boxes)))
+    ordered = np.concatenate(proposals)[np.argsort(np.concatenate(ranks), kind="stable")]
+    _, first = np.unique(ordered, axis=0, return_index=True)
+    return ordered[np.sort(first)]
 
 
 def joined_boxes(
     picture: Float[np.ndarray, "height width 3"], pieces: Int[np.ndarray, "height width"], *, colour: bool = True
 ) -> Int[np.ndarray, "box 4"]:
-    """Boxes of all pieces that arise when neighbours are joined, the last (around the whole picture) first.
+    """Boxes of all segments that arise when neighbours are merged, the last one (the whole image) first.
 
     Args:
         picture: three channels in [0, 1].
-        pieces: numbers from 0.
-        colour: whether likeness of colours counts.
+        pieces: segment of each pixel, from 0.
+        colour: whether the similarity includes colours.
     """
     count, total = int(pieces.max()) + 1, pieces.size
     histograms = _histograms(picture, pieces, count)
     sizes = np.bincount(pieces.ravel(), minlength=count).astype(float)
     boxes = np.array([(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(pieces + 1)])
-    alive = {number: (histograms[number], sizes[number], boxes[number]) for number in range(count)}
-    alike: dict[tuple[int, int], float] = {}
+    active = {number: (histograms[number], sizes[number], boxes[number]) for number in range(count)}
+    similarity: dict[tuple[int, int], float] = {}
 
-    def weigh(pair: tuple[int, int]) -> None:
-        (left, small, inner), (right, large, outer) = alive[pair[0]], alive[pair[1]]
+    def compare(pair: tuple[int, int]) -> None:
+        (left, small, inner), (right, large, outer) = active[pair[0]], active[pair[1]]
         low, high = np.minimum(inner[:2], outer[:2]), np.maximum(inner[2:], outer[2:])
         both, shared = small + large, np.minimum(left, right)
-        alike[pair] = float(shared[0 if colour else 1 :].sum() + 2 - both / total - ((high - low).prod() - both) / total)
+        similarity[pair] = float(shared[0 if colour else 1 :].sum() + 2 - both / total - ((high - low).prod() - both) / total)
 
     for pair in _neighbours(pieces):
-        weigh(pair)
-    made = list(boxes)
-    while alike:
-        (first, second), fresh = max(alike, key=alike.__getitem__), len(made)
-        (left, small, inner), (right, large, outer) = alive.pop(first), alive.pop(second)
+        compare(pair)
+    merged = list(boxes)
+    while similarity:
+        (first, second), fresh = max(similarity, key=similarity.__getitem__), len(merged)
+        (left, small, inner), (right, large, outer) = active.pop(first), active.pop(second)
         box = np.concatenate([np.minimum(inner[:2], outer[:2]), np.maximum(inner[2:], outer[2:])])
-        alive[fresh] = ((left * small + right * large) / (small + large), small + large, box)
-        made.append(box)
-        gone = [pair for pair in alike if first in pair or second in pair]
-        for pair in gone:
-            del alike[pair]
-        for other in {number for pair in gone for number in pair} - {first, second}:
-            weigh((other, fresh))
-    return np.array(made[::-1], dtype=np.int64)
+        active[fresh] = ((left * small + right * large) / (small + large), small + large, box)
+        merged.append(box)
+        outdated = [pair for pair in similarity if first in pair or second in pair]
+        for pair in outdated:
+            del similarity[pair]
+        for other in {number for pair in outdated for number in pair} - {first, second}:
+            compare((other, fresh))
+    return np.array(merged[::-1], dtype=np.int64)
 
 
 def _neighbours(pieces: Int[np.ndarray, "height width"]) -> list[tuple[int, int]]:
-    """Pairs of pieces that touch, each once."""
+    """Pairs of adjacent segments, each once."""
     across = np.stack([pieces[:, :-1].ravel(), pieces[:, 1:].ravel()], 1)
     down = np.stack([pieces[:-1].ravel(), pieces[1:].ravel()], 1)
     pairs = np.concatenate([across, down])
@@ -95,22 +104,22 @@ def _neighbours(pieces: Int[np.ndarray, "height width"]) -> list[tuple[int, int]
 def _histograms(
     picture: Float[np.ndarray, "height width 3"], pieces: Int[np.ndarray, "height width"], count: int
 ) -> Float[np.ndarray, "piece kind bin"]:
-    """Of colours, and of gradients; the rest of the shorter one is 0."""
+    """Histograms of colours and of gradients per segment; the shorter one is padded with zeros."""
     channels = picture.shape[2]
-    found = np.zeros((count, 2, channels * DIRECTIONS * LEVELS))
+    histograms = np.zeros((count, 2, channels * DIRECTIONS * LEVELS))
     for channel in range(channels):
         values = picture[..., channel]
-        found[:, 0, channel * BINS : (channel + 1) * BINS] = _counts(values, pieces, count, BINS)
+        histograms[:, 0, channel * BINS : (channel + 1) * BINS] = _counts(values, pieces, count, BINS)
         down, across = (
             np.asarray(ndimage.gaussian_filter1d(ndimage.gaussian_filter1d(values, 1.0, axis=1 - axis), 1.0, axis=axis, order=1))
             for axis in (0, 1)
         )
         for direction in range(DIRECTIONS):
             angle = 2 * np.pi * direction / DIRECTIONS
-            slope = np.maximum(np.cos(angle) * across + np.sin(angle) * down, 0)
-            at = (channel * DIRECTIONS + direction) * LEVELS
-            found[:, 1, at : at + LEVELS] = _counts(slope / max(float(slope.max()), 1e-9), pieces, count, LEVELS)
-    return found / found.sum(2, keepdims=True)
+            gradient = np.maximum(np.cos(angle) * across + np.sin(angle) * down, 0)
+            start = (channel * DIRECTIONS + direction) * LEVELS
+            histograms[:, 1, start : start + LEVELS] = _counts(gradient / max(float(gradient.max()), 1e-9), pieces, count, LEVELS)
+    return histograms / histograms.sum(2, keepdims=True)
 
 
 def _counts(values: Float[np.ndarray, "height width"], pieces: Int[np.ndarray, "height width"], count: int, bins: int) -> np.ndarray:

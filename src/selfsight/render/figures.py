@@ -1,4 +1,4 @@
-"""Pictures for the report, as data that a page can carry: SVG drawings and PNG sheets."""
+"""Figures of the report as embedded data: SVG drawings and JPEG or PNG images."""
 
 import base64
 import io
@@ -12,23 +12,28 @@ from PIL import Image
 __all__ = ["PALETTE", "curve", "data_uri", "floor_bars", "map_of", "thumbnail"]
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d1f", "#6a51a3", "#b3446c", "#4d4d4d")
-"""Colours that people with colour-blindness can tell apart (after Okabe & Ito 2008); the page's first is its accent."""
+"""Colours that are distinguishable with colour blindness (after Okabe & Ito 2008); the first is the accent of the page."""
 
 
 def thumbnail(pixels: UInt8[np.ndarray, "channel height width"], side: int = 72) -> str:
-    """A picture as a data URI, at least ``side`` pixels wide; small ones are enlarged without smoothing."""
-    picture = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-    factor = side / max(picture.size)
+    """An image as a data URI, about ``side`` pixels wide; small images are enlarged without smoothing.
+
+    Args:
+        pixels: the image ``(C, H, W)``, 0 to 255.
+        side: longest side in pixels.
+    """
+    image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    factor = side / max(image.size)
     if factor > 1:
-        whole = max(round(factor), 1)
-        picture = picture.resize((picture.width * whole, picture.height * whole), Image.Resampling.NEAREST)
+        scale = max(round(factor), 1)
+        image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
     elif factor < 1:
-        picture = picture.resize((max(round(picture.width * factor), 1), max(round(picture.height * factor), 1)), Image.Resampling.LANCZOS)
-    return data_uri(picture)
+        image = image.resize((max(round(image.width * factor), 1), max(round(image.height * factor), 1)), Image.Resampling.LANCZOS)
+    return data_uri(image)
 
 
 def data_uri(picture: Image.Image) -> str:
-    """A picture as a data URI: JPEG, or PNG when it is tiny."""
+    """An image as a data URI: PNG up to 64 pixels, otherwise JPEG."""
     buffer = io.BytesIO()
     if max(picture.size) <= 64:
         picture.save(buffer, "PNG", optimize=True)
@@ -40,9 +45,9 @@ def data_uri(picture: Image.Image) -> str:
 
 
 def _ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """Round numbers inside a range."""
-    span = max(high - low, 1e-12)
-    raw = span / count
+    """Round numbers within a range."""
+    extent = max(high - low, 1e-12)
+    raw = extent / count
     power = 10 ** np.floor(np.log10(raw))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw)
     return [float(value) + 0.0 for value in np.arange(np.ceil(low / step) * step, high + step * 1e-6, step)]
@@ -57,11 +62,20 @@ def curve(
     width: int = 380,
     height: int = 210,
 ) -> str:
-    """A line over steps as SVG; ``mark`` draws a dashed line with a word, such as the loss of a network that knows nothing."""
+    """A line plot as SVG.
+
+    Args:
+        steps: x values.
+        values: y values.
+        title: title of the plot.
+        mark: height and label of a dashed reference line, such as the loss at chance level.
+        width: width of the drawing.
+        height: height of the drawing.
+    """
     left, right, top, bottom = 52, 12, 30, 30
     x, y = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
-    shown = [*y, mark[0]] if mark else list(y)
-    low, high = float(np.min(shown)), float(np.max(shown))
+    drawn = [*y, mark[0]] if mark else list(y)
+    low, high = float(np.min(drawn)), float(np.max(drawn))
     pad = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
     low, high = low - pad, high + pad
     last = max(float(x.max()), 1.0)
@@ -83,12 +97,17 @@ def curve(
         parts.append(f'<text class="tick" x="{width - right}" y="{at - 5:.1f}" text-anchor="end">{escape(mark[1])}</text>')
     points = " ".join("{:.1f},{:.1f}".format(*place(step, value)) for step, value in zip(x, y, strict=True))
     parts.append(f'<polyline class="line" points="{points}"/>')
-    alternative = f"{title}: from {y[0]:.4g} at step {x[0]:.0f} to {y[-1]:.4g} at step {x[-1]:.0f}"
-    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(alternative)}">{"".join(parts)}</svg>'
+    description = f"{title}: from {y[0]:.4g} at step {x[0]:.0f} to {y[-1]:.4g} at step {x[-1]:.0f}"
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(description)}">{"".join(parts)}</svg>'
 
 
 def floor_bars(rows: Sequence[tuple[str, Sequence[tuple[str, float, float, float]]]], width: int = 780) -> str:
-    """Bars of scores between 0 and 1, each group beside its floors, with intervals: (label, ((name, value, low, high), …))."""
+    """Bars of scores from 0 to 1 with intervals, each group with its baselines.
+
+    Args:
+        rows: groups of (label, ((name, value, low, high), …)).
+        width: width of the drawing.
+    """
     gap, bar, left, right = 14, 15, 130, 90
     height = sum(len(bars) * bar + gap for _, bars in rows) + 10
     scale = width - left - right
@@ -105,7 +124,7 @@ def floor_bars(rows: Sequence[tuple[str, Sequence[tuple[str, float, float, float
             )
             y += bar
         y += gap
-    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="Scores beside their floors; the table has the numbers">{"".join(parts)}</svg>'
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="Scores and baselines; the table has the numbers">{"".join(parts)}</svg>'
 
 
 def map_of(
@@ -116,7 +135,16 @@ def map_of(
     width: int = 780,
     height: int = 560,
 ) -> str:
-    """A scatter of samples, coloured by cluster, with a few pictures standing where they belong."""
+    """A scatter plot of samples, coloured by cluster, with some images at their positions.
+
+    Args:
+        places: ``(N, 2)`` positions.
+        groups: ``(N,)`` cluster of each sample.
+        pictures: images as data URIs.
+        shown: the sample of each image.
+        width: width of the drawing.
+        height: height of the drawing.
+    """
     low, high = np.quantile(places, 0.005, axis=0), np.quantile(places, 0.995, axis=0)
     unit = np.clip((places - low) / np.maximum(high - low, 1e-9), 0, 1)
     x, y = 24 + unit[:, 0] * (width - 48), 24 + (1 - unit[:, 1]) * (height - 48)
@@ -131,5 +159,5 @@ def map_of(
         f'stroke="{PALETTE[int(groups[row]) % len(PALETTE)]}"/>'
         for number, row in enumerate(shown)
     )
-    words = "The two main directions of the embedding; every dot is a picture, coloured by its cluster"
-    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{words}"><g opacity="0.55">{dots}</g>{images}</svg>'
+    description = "The first two principal components of the features; each dot is an image, coloured by its cluster"
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{description}"><g opacity="0.55">{dots}</g>{images}</svg>'

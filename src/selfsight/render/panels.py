@@ -1,4 +1,4 @@
-"""Results as a notebook shows them: HTML without script, nothing from elsewhere, every text escaped, colours inherited. Torch-free."""
+"""Results as HTML for notebooks: no scripts, no external resources, escaped text, inherited colours. Torch-free."""
 
 import base64
 import io
@@ -10,53 +10,59 @@ from markupsafe import Markup, escape
 __all__ = ["facts", "inlined", "interval", "panel", "swatch", "table"]
 
 LONGEST, BYTES = 1600, 740_000
-"""Of a picture: its longer side in pixels, and its PNG, which is a third longer as a data URI."""
+"""Maximum longer side of an image in pixels, and size of its PNG, which grows by a third as a data URI."""
 ROWS, LETTERS, FACT = 60, 120, 500
-"""That a table shows at most; of a text in it; of a fact."""
+"""Maximum number of rows of a table; length of a text in it; length of a fact."""
 RULE = "border:0;border-bottom:1px solid rgba(128,128,128,.35);padding:.2em .7em;background:transparent;color:inherit"
 Cell = str | float | None
 
 
 def panel(title: str, *parts: Markup) -> str:
-    """A result: its name, and what is told of it.
+    """A result with a title.
 
     Args:
-        title: what it is.
-        parts: tables, pictures and lines of facts, one below the other.
+        title: name of the result.
+        parts: tables, images and lines of facts, from top to bottom.
     """
     return str(Markup('<div style="color:inherit"><b>{}</b>{}</div>').format(_short(title), Markup("").join(parts)))
 
 
 def facts(known: Mapping[str, object]) -> Markup:
-    """One line of names with what they stand for; what is not there is left out."""
-    told = [
+    """One line of names and values; empty values are omitted."""
+    items = [
         Markup("{} {}").format(_short(name), _short(str(value), FACT))
         for name, value in known.items()
         if value is not None and str(value) != ""
     ]
-    return Markup('<div style="opacity:.75;margin:.2em 0">{}</div>').format(Markup(" · ").join(told))
+    return Markup('<div style="opacity:.75;margin:.2em 0">{}</div>').format(Markup(" · ").join(items))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Cell]], most: int = ROWS) -> Markup:
-    """A table: texts stand on the left, numbers on the right, a dash for what is not known.
+    """A table: text columns left-aligned, number columns right-aligned, a dash for unknown values.
 
     Args:
-        head: a word for each column.
-        rows: of cells; ``Markup`` stands as it is, on the right.
-        most: rows that are shown, the first; it is told how many more there are.
+        head: header of each column.
+        rows: cells of each row; ``Markup`` is not escaped and is right-aligned.
+        most: number of rows that are shown, followed by the number of further rows.
     """
-    every = list(rows)
-    shown = every[:most]
-    sides = ["left" if any(type(row[place]) is str for row in shown) else "right" for place in range(len(head))]
-    lines = [_line("th", zip(head, sides, strict=True))]
-    lines += [_line("td", zip(map(_words, row), sides, strict=True)) for row in shown]
-    more = Markup('<div style="opacity:.75">… and {:,} more</div>').format(len(every) - most) if len(every) > most else ""
+    all_rows = list(rows)
+    shown = all_rows[:most]
+    alignments = ["left" if any(type(row[column]) is str for row in shown) else "right" for column in range(len(head))]
+    lines = [_line("th", zip(head, alignments, strict=True))]
+    lines += [_line("td", zip(map(_words, row), alignments, strict=True)) for row in shown]
+    more = Markup('<div style="opacity:.75">… and {:,} more</div>').format(len(all_rows) - most) if len(all_rows) > most else ""
     style = "border-collapse:collapse;margin:.4em 0;color:inherit;font-variant-numeric:tabular-nums"
     return Markup('<div style="overflow-x:auto"><table style="{}">{}</table></div>{}').format(style, Markup("").join(lines), more)
 
 
 def interval(value: float, low: float, high: float) -> Markup:
-    """A number with half of its interval, and its bounds where one points at it."""
+    """A number with half of its interval, and the bounds as a tooltip.
+
+    Args:
+        value: the value.
+        low: lower bound.
+        high: upper bound.
+    """
     if not math.isfinite(value):
         return Markup("–")
     half = Markup(' <span style="opacity:.75">± {}</span>').format(_words((high - low) / 2)) if high > low else ""
@@ -71,11 +77,11 @@ def swatch(colour: Sequence[int]) -> Markup:
 
 
 def inlined(png: bytes, words: str) -> Markup:
-    """A PNG inside the page, made smaller where it is large.
+    """A PNG embedded in the page, reduced if it is large.
 
     Args:
-        png: the picture.
-        words: for whoever does not see it.
+        png: the image.
+        words: alternative text.
     """
     style = "display:block;max-width:100%;height:auto;margin:.4em 0;background:#fff;border-radius:4px"
     data = base64.b64encode(_bounded(png)).decode()
@@ -83,20 +89,20 @@ def inlined(png: bytes, words: str) -> Markup:
 
 
 def _bounded(png: bytes) -> bytes:
-    """The picture as it is, or smaller: in fewer colours first, then in fewer pixels."""
+    """The image, if too large with fewer colours, then with fewer pixels."""
     from PIL import Image
 
     with Image.open(io.BytesIO(png)) as opened:
         if max(opened.size) <= LONGEST and len(png) <= BYTES:
             return png
-        whole = opened.convert("RGB")
-    side = min(LONGEST, max(whole.size))
+        original = opened.convert("RGB")
+    side = min(LONGEST, max(original.size))
     while True:
-        small = whole.copy()
+        small = original.copy()
         small.thumbnail((side, side), Image.Resampling.LANCZOS)
-        for one in (small, small.quantize(256)):
+        for candidate in (small, small.quantize(256)):
             buffer = io.BytesIO()
-            one.save(buffer, "PNG", optimize=True)
+            candidate.save(buffer, "PNG", optimize=True)
             if buffer.tell() <= BYTES:
                 return buffer.getvalue()
         side = int(side * 0.85)
@@ -119,6 +125,6 @@ def _words(value: Cell) -> str:
 
 
 def _short(text: str, most: int = LETTERS) -> Markup:
-    """A text escaped, its middle left out where it is long."""
+    """An escaped text, shortened in the middle if it is long."""
     half = most // 2
     return escape(str(text) if len(text) <= most else f"{text[:half]}…{text[-half:]}")

@@ -1,4 +1,4 @@
-"""Sheets: pictures in rows, with words under each, as one image; and results as files."""
+"""Sheets: rows of images with captions as one PNG; and results as files."""
 
 import io
 import json
@@ -14,12 +14,19 @@ from torch import Tensor
 __all__ = ["Tile", "finite_or_none", "save_result", "sheet", "unique_names"]
 
 SIDE = 1.7
-"""Inches that a picture is wide."""
+"""Width of an image in inches."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture of levels (0 to 255) or of parts (0 to 1), its words, the numbers behind them, and what stands above it."""
+    """An image of a sheet.
+
+    Attributes:
+        picture: pixels, 0 to 255 or in [0, 1].
+        words: caption.
+        facts: the numbers in the caption.
+        title: title above the image.
+    """
 
     picture: UInt8[np.ndarray, "height width 3"] | Float[np.ndarray, "height width 3"]
     words: str = ""
@@ -28,29 +35,29 @@ class Tile:
 
 
 def sheet(rows: Mapping[str, Sequence[Tile]], titles: Sequence[str] = ()) -> bytes:
-    """A PNG: rows by name from top to bottom, pictures from left to right.
+    """Rows of images by name as PNG.
 
     Args:
-        rows: pictures; rows may be of several lengths.
-        titles: what stands above each column.
+        rows: tiles by row name; rows can have different lengths.
+        titles: title of each column.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    wide, high = max(len(row) for row in rows.values()), len(rows)
+    columns, row_count = max(len(row) for row in rows.values()), len(rows)
     heights = [
-        SIDE * max(one.picture.shape[0] / one.picture.shape[1] for one in row) + (0.55 if any(one.title for one in row) else 0.3)
+        SIDE * max(tile.picture.shape[0] / tile.picture.shape[1] for tile in row) + (0.55 if any(tile.title for tile in row) else 0.3)
         for row in rows.values()
     ]
-    figure = Figure(figsize=(SIDE * wide + 0.4, sum(heights) + (0.35 if titles else 0.15)), layout="constrained")
+    figure = Figure(figsize=(SIDE * columns + 0.4, sum(heights) + (0.35 if titles else 0.15)), layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(high, wide, squeeze=False, height_ratios=heights)
+    grid = figure.subplots(row_count, columns, squeeze=False, height_ratios=heights)
     for line, (name, row) in zip(grid, rows.items(), strict=True):
         line[0].set_ylabel(_short(name), fontsize=7, parse_math=False)
-        for axes, one in zip(line, row, strict=False):
-            axes.imshow(one.picture)
-            axes.set_xlabel(one.words, fontsize=7, parse_math=False)
-            axes.set_title(one.title, fontsize=8, parse_math=False)
+        for axes, tile in zip(line, row, strict=False):
+            axes.imshow(tile.picture)
+            axes.set_xlabel(tile.words, fontsize=7, parse_math=False)
+            axes.set_title(tile.title, fontsize=8, parse_math=False)
     for axes, title in zip(grid[0], titles, strict=False):
         axes.set_title(title, fontsize=8, parse_math=False)
     for axes in grid.flat:
@@ -63,13 +70,13 @@ def sheet(rows: Mapping[str, Sequence[Tile]], titles: Sequence[str] = ()) -> byt
 
 
 def finite_or_none(value: Tensor) -> float | None:
-    """A number for JSON, which knows no NaN."""
+    """A number for JSON; ``None`` for NaN and infinity."""
     return float(value) if bool(value.isfinite()) else None
 
 
 def unique_names(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, with a number at those that came before."""
-    return tuple(f"{name} ({names[:place].count(name) + 1})" if name in names[:place] else name for place, name in enumerate(names))
+    """The names, with a number appended to repeated ones."""
+    return tuple(f"{name} ({names[:index].count(name) + 1})" if name in names[:index] else name for index, name in enumerate(names))
 
 
 def _short(name: str, most: int = 24) -> str:
@@ -77,7 +84,14 @@ def _short(name: str, most: int = 24) -> str:
 
 
 def save_result(folder: Path, png: bytes, arrays: tuple[str, Mapping[str, np.ndarray]], plain: tuple[str, Mapping[str, Any]]) -> list[Path]:
-    """Write ``sheet.png``, named arrays as NPZ and plain facts as JSON, the last two under the names given; return the paths."""
+    """Write ``sheet.png``, arrays as NPZ and facts as JSON; returns the paths.
+
+    Args:
+        folder: where the files are written.
+        png: the sheet.
+        arrays: base name of the NPZ file, and arrays by name.
+        plain: base name of the JSON file, and its content.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "sheet.png", folder / f"{arrays[0]}.npz", folder / f"{plain[0]}.json"]
     paths[0].write_bytes(png)

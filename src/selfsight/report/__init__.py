@@ -1,1 +1,1 @@
-"""Telling what was found: tables, figures, one page."""
+"""The report of a run: one page with tables and figures."""

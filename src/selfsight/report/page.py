@@ -1,4 +1,4 @@
-"""One self-contained page about a run."""
+"""The report: one self-contained HTML page about a run."""
 
 import json
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ __all__ = ["ViewExamples", "write_report"]
 CURVES = (
     ("loss", "loss"),
     ("accuracy", "accuracy of the pretext task"),
-    ("spread", "spread of the embedding (at most 1)"),
+    ("spread", "standard deviation of the embedding (at most 1)"),
     ("effective_rank", "effective rank of the embedding"),
     ("clusters_used", "clusters in use"),
     ("gradient_norm", "norm of the gradient"),
@@ -37,7 +37,14 @@ NEIGHBOURS, QUERIES, CLUSTERS, MEMBERS, DOTS = 9, 10, 12, 10, 3000
 
 @dataclass(frozen=True)
 class ViewExamples:
-    """Pictures, the views that the method makes of them, and the normalisation to take off for showing."""
+    """Images, the method's views of them, and the normalisation to invert for display.
+
+    Attributes:
+        images: the original images.
+        views: views of them.
+        mean: mean per channel.
+        std: standard deviation per channel.
+    """
 
     images: Images
     views: Views
@@ -46,14 +53,14 @@ class ViewExamples:
 
 
 def write_report(run: Path, phi: Representation, source: Source, bank: Bank, shown: ViewExamples | None = None) -> Path:
-    """Write ``report/index.html`` in the run's folder: no script, nothing from elsewhere.
+    """Write ``report/index.html`` in the run's folder, without scripts or external resources.
 
     Args:
         run: the run's folder.
         phi: its representation.
-        source: whose pictures are shown.
-        bank: what the representation says of the source.
-        shown: a gallery of views.
+        source: data set whose images are shown.
+        bank: features of the data set.
+        shown: examples of views.
     """
     rows = np.array(bank.pooled(), dtype=np.float32)
     clustering = _cluster(rows)
@@ -89,7 +96,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _facts(run: Path, phi: Representation, source: Source) -> list[tuple[str, str]]:
-    """What was learnt, from what, how, and where."""
+    """Network, method, data, training and machine."""
     config, origin = _read(run / "config.json"), _read(run / "origin.json")
     timing = [json.loads(line) for line in (run / "timing.jsonl").read_text().splitlines()] if (run / "timing.jsonl").is_file() else []
     parameters = sum(parameter.numel() for parameter in phi.backbone.parameters())
@@ -100,7 +107,7 @@ def _facts(run: Path, phi: Representation, source: Source) -> list[tuple[str, st
         facts += [
             ("method", config["method"]),
             ("data", f"{config['data']} · {images:,} images"),
-            ("pictures", f"{config['size']} x {config['size']} px"),
+            ("image size", f"{config['size']} x {config['size']} px"),
             (
                 "training",
                 f"{steps:,} steps of {batch} images{epochs}, {config['training']['optimiser']}, {config['precision']}, seed {config['seed']}",
@@ -112,21 +119,21 @@ def _facts(run: Path, phi: Representation, source: Source) -> list[tuple[str, st
         facts.append(("time", f"{seconds:,.0f} s at {speed:,.0f} images/s; peak memory {timing[-1]['memory_gib']:.1f} GiB"))
     if origin:
         facts.append(("machine", f"{origin.get('processor', '')} · torch {origin.get('torch', '')} · commit {origin.get('commit', '')}"))
-    facts.append(("shown here", f"{source.spec} · {len(source):,} images"))
+    facts.append(("shown images", f"{source.spec} · {len(source):,} images"))
     return facts
 
 
 def _curves(run: Path) -> list[str]:
     file = run / "metrics.jsonl"
     records = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-    drawn = []
+    plots = []
     for name, title in CURVES:
         points = [(record["step"], record[name]) for record in records if np.isfinite(record.get(name, np.nan))]
         if len(points) > 1:
             chance = next((record["chance"] for record in records if "chance" in record), None)
-            mark = (chance, "knows nothing") if name == "loss" and chance else None
-            drawn.append(curve([step for step, _ in points], [value for _, value in points], title, mark=mark))
-    return drawn
+            mark = (chance, "chance level") if name == "loss" and chance else None
+            plots.append(curve([step for step, _ in points], [value for _, value in points], title, mark=mark))
+    return plots
 
 
 def _bars(scores: dict[str, Any]) -> list[tuple[str, list[tuple[str, float, float, float]]]]:
@@ -138,8 +145,8 @@ def _bars(scores: dict[str, Any]) -> list[tuple[str, list[tuple[str, float, floa
     ):
         tables = (("this run", scores["scores"]), *((floor, scores["floors"].get(floor, {})) for floor in ("untrained", "pixels")))
         bars = [
-            (who, table[probe][name]["value"], table[probe][name]["low"], table[probe][name]["high"])
-            for who, table in tables
+            (label_name, table[probe][name]["value"], table[probe][name]["low"], table[probe][name]["high"])
+            for label_name, table in tables
             if name in table.get(probe, {})
         ]
         if bars:
@@ -147,49 +154,51 @@ def _bars(scores: dict[str, Any]) -> list[tuple[str, list[tuple[str, float, floa
     return groups
 
 
-def _pictures(source: Source, rows: Sequence[int], side: int = 72) -> list[str]:
+def _thumbnails(source: Source, rows: Sequence[int], side: int = 72) -> list[str]:
     batch = source.read(np.asarray(rows, dtype=np.int64))
-    cut = batch.extent if batch.extent is not None else [batch.images.shape[2:]] * len(rows)
-    return [thumbnail(pixels[:, : int(size[0]), : int(size[1])], side) for pixels, size in zip(batch.images, cut, strict=True)]
+    extents = batch.extent if batch.extent is not None else [batch.images.shape[2:]] * len(rows)
+    return [thumbnail(pixels[:, : int(size[0]), : int(size[1])], side) for pixels, size in zip(batch.images, extents, strict=True)]
 
 
-def _gallery(shown: ViewExamples) -> list[list[str]]:
-    """Rows of pictures: the original, then its views."""
-    mean, std = (np.asarray(values, dtype=np.float32)[:, None, None] for values in (shown.mean, shown.std))
+def _gallery(examples: ViewExamples) -> list[list[str]]:
+    """Rows of images: the original, then its views."""
+    mean, std = (np.asarray(values, dtype=np.float32)[:, None, None] for values in (examples.mean, examples.std))
     rows = []
-    for number in range(len(shown.images)):
-        pixels = shown.images.pixels[number].numpy()
-        if shown.images.extent is not None:
-            height, width = (int(side) for side in shown.images.extent[number])
+    for index in range(len(examples.images)):
+        pixels = examples.images.pixels[index].numpy()
+        if examples.images.extent is not None:
+            height, width = (int(side) for side in examples.images.extent[index])
             pixels = pixels[:, :height, :width]
-        views = [view[number].float().numpy() for view in (*shown.views.large, *shown.views.small)]
-        made = [((view * std + mean).clip(0, 1) * 255).round().astype(np.uint8) for view in views if view.shape[0] == 3]
-        rows.append([thumbnail(pixels, 96), *(thumbnail(view, 96) for view in made)])
+        views = [view[index].float().numpy() for view in (*examples.views.large, *examples.views.small)]
+        shown_views = [((view * std + mean).clip(0, 1) * 255).round().astype(np.uint8) for view in views if view.shape[0] == 3]
+        rows.append([thumbnail(pixels, 96), *(thumbnail(view, 96) for view in shown_views)])
     return rows
 
 
 def _neighbours(source: Source, rows: np.ndarray) -> list[list[tuple[str, str]]]:
-    """For some pictures, spread over the data, those nearest to them, with cosines."""
+    """Nearest neighbours of some random images, with cosines."""
     chosen = np.random.default_rng(0).permutation(len(rows))[:QUERIES]
-    cosines, places = nearest(rows[chosen], rows, min(NEIGHBOURS + 1, len(rows)))
+    cosines, neighbour_rows = nearest(rows[chosen], rows, min(NEIGHBOURS + 1, len(rows)))
     sheets = []
-    for row, likeness, found in zip(chosen, cosines, places, strict=True):
-        others = [(int(place), float(cosine)) for place, cosine in zip(found, likeness, strict=True) if place != row][:NEIGHBOURS]
-        pictures = _pictures(source, [int(row), *(place for place, _ in others)], 88)
-        sheets.append(list(zip(pictures, ["", *(f"{cosine:.2f}" for _, cosine in others)], strict=True)))
+    for row, similarities, indices in zip(chosen, cosines, neighbour_rows, strict=True):
+        others = [(int(neighbour), float(cosine)) for neighbour, cosine in zip(indices, similarities, strict=True) if neighbour != row][
+            :NEIGHBOURS
+        ]
+        thumbnails = _thumbnails(source, [int(row), *(neighbour for neighbour, _ in others)], 88)
+        sheets.append(list(zip(thumbnails, ["", *(f"{cosine:.2f}" for _, cosine in others)], strict=True)))
     return sheets
 
 
 def _cluster(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Clusters of unit-length rows: the label of each and its cosine to its centre."""
+    """Clusters of unit-length features: label of each image, and cosine to its centre."""
     unit = normalize(torch.from_numpy(rows))
     count = int(min(CLUSTERS, max(len(rows) // 5, 1)))
-    found = kmeans(unit, count, rounds=30, spherical=True)
-    return found.labels.numpy(), (unit * found.centroids[found.labels]).sum(1).numpy()
+    clusters = kmeans(unit, count, rounds=30, spherical=True)
+    return clusters.labels.numpy(), (unit * clusters.centroids[clusters.labels]).sum(1).numpy()
 
 
 def _sheets(source: Source, rows: np.ndarray, clustering: tuple[np.ndarray, np.ndarray]) -> list[dict[str, Any]]:
-    """Clusters, the most compact first: their size, compactness, most central and most distant members."""
+    """Clusters, the most compact first: size, compactness, most central and most distant members."""
     labels, cosines = clustering
     sheets = []
     for label in np.unique(labels):
@@ -201,19 +210,19 @@ def _sheets(source: Source, rows: np.ndarray, clustering: tuple[np.ndarray, np.n
                 "size": len(members),
                 "share": len(members) / len(rows),
                 "compactness": float(cosines[members].mean()),
-                "central": _pictures(source, order[:MEMBERS].tolist(), 64),
-                "distant": _pictures(source, order[MEMBERS:][-3:].tolist(), 64) if len(order) > MEMBERS else [],
+                "central": _thumbnails(source, order[:MEMBERS].tolist(), 64),
+                "distant": _thumbnails(source, order[MEMBERS:][-3:].tolist(), 64) if len(order) > MEMBERS else [],
             }
         )
     return sorted(sheets, key=lambda sheet: -sheet["compactness"])
 
 
 def _map(source: Source, rows: np.ndarray, labels: np.ndarray) -> str:
-    """The two main directions of the unit-length embedding."""
+    """First two principal components of the unit-length features."""
     unit = normalize(torch.from_numpy(rows))
     centred = unit - unit.mean(0)
     _, vectors = torch.linalg.eigh(centred.T @ centred)
-    places = (centred @ vectors[:, -2:].flip(1)).numpy()
+    positions = (centred @ vectors[:, -2:].flip(1)).numpy()
     chosen = np.random.default_rng(0).permutation(len(rows))[:DOTS]
     shown = list(range(min(40, len(chosen))))
-    return map_of(places[chosen], labels[chosen], _pictures(source, chosen[shown].tolist(), 40), shown)
+    return map_of(positions[chosen], labels[chosen], _thumbnails(source, chosen[shown].tolist(), 40), shown)

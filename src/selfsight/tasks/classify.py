@@ -1,8 +1,8 @@
-"""What a network is worth as a start: a copy of it is taught the classes of pictures, whole or from a layer on, with all labels or a few.
+"""Transfer to classification: a copy of the network is fine-tuned, completely or from a layer on, with all labels or a fraction.
 
-The protocol of Zhai et al. 2019 (arXiv:1910.04867) and of the tables of self-supervised learning since Doersch et al. 2015, small: a batch
-norm without weights and a linear layer on the pooled features, crops and flips, one short course for every network. The floor is the same
-course from random weights.
+A small version of the protocol of Zhai et al. 2019 (arXiv:1910.04867) and of fine-tuning tables since Doersch et al. 2015: batch norm without
+weights and a linear layer on the pooled features, crops and flips, one short schedule for every network. The baseline is the same schedule
+from random weights.
 """
 
 import math
@@ -31,11 +31,11 @@ __all__ = ["CROPS", "Classifier", "finetune", "finetuned", "labelled_share"]
 
 CROPS = OneCrop(View(Crop(scale=(0.35, 1.0))), normalise=Normalise((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
 FEW = 0.1
-"""The share of labels of the second score."""
+"""Fraction of labels of the second score."""
 
 
 class Classifier(nn.Module):
-    """Pooled features, a batch norm without weights, a linear layer."""
+    """Pooled features, batch norm without weights, linear layer."""
 
     def __init__(self, phi: Representation, classes: int) -> None:
         super().__init__()
@@ -45,16 +45,22 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, images: Float[Tensor, "batch channel size size"]) -> Float[Tensor, "batch class"]:
-        """Logits of pictures in [0, 1]."""
+        """Logits of images in [0, 1]."""
         return self.head(self.norm(self.phi.features(images).pooled))
 
 
 def labelled_share(labels: Int[np.ndarray, " sample"], part: float, seed: int = 0) -> Int[np.ndarray, " row"]:
-    """Rows of a share of each class's labelled pictures (one at least), in their order."""
-    dice, kept = np.random.default_rng(key(seed, 0x5A4E)), []
-    for kind in np.unique(labels[labels >= 0]):
-        rows = np.flatnonzero(labels == kind)
-        kept.append(dice.permutation(rows)[: max(round(part * len(rows)), 1)])
+    """Rows of a fraction of each class's labelled images (at least one), in order.
+
+    Args:
+        labels: ``(N,)`` classes; negative: unknown.
+        part: the fraction.
+        seed: seed of the draw.
+    """
+    generator, kept = np.random.default_rng(key(seed, 0x5A4E)), []
+    for label in np.unique(labels[labels >= 0]):
+        rows = np.flatnonzero(labels == label)
+        kept.append(generator.permutation(rows)[: max(round(part * len(rows)), 1)])
     return np.sort(np.concatenate(kept)) if kept else np.zeros(0, dtype=np.int64)
 
 
@@ -67,19 +73,19 @@ def finetuned(
     start: str | None = "",
     course: TuneConfig | None = None,
 ) -> Classifier:
-    """A copy of a network taught the classes of pictures.
+    """A fine-tuned copy of a network.
 
     Args:
         phi: the network.
-        source: pictures.
+        source: training images.
         labels: their classes, all known.
-        classes: how many there are.
-        start: the first layer that is taught; empty: all; ``None``: the head alone.
-        course: how.
+        classes: number of classes.
+        start: the first layer that is trained; empty: all; ``None``: the head alone.
+        course: the schedule; None: the default.
 
     Raises:
-        DataError: there are fewer than two pictures.
-        UsageError: there is no such layer.
+        DataError: there are fewer than two images.
+        UsageError: the layer does not exist.
     """
     course, hardware = course or TuneConfig(), hardware_of(phi)
     frame = Frame(phi.size, phi.backbone.stride, phi.backbone.channels)
@@ -99,48 +105,53 @@ def finetuned(
 
 
 @torch.no_grad()
-def _right(model: Classifier, source: Source, labels: np.ndarray) -> Score:
-    rows, hardware, found = np.flatnonzero(labels >= 0), hardware_of(model.phi), []
+def _accuracy(model: Classifier, source: Source, labels: np.ndarray) -> Score:
+    rows, hardware, predictions = np.flatnonzero(labels >= 0), hardware_of(model.phi), []
     for part in np.array_split(rows, -(-len(rows) // 256)):
         with hardware.autocast():
-            found.append(model(hardware.layout(hardware.move(central_images(source, part, model.phi.size)))).argmax(1).cpu().numpy())
-    return proportion(np.concatenate(found) == labels[rows])
+            predictions.append(model(hardware.layout(hardware.move(central_images(source, part, model.phi.size)))).argmax(1).cpu().numpy())
+    return proportion(np.concatenate(predictions) == labels[rows])
 
 
 def _middle(phi: Representation) -> str:
-    """The first layer of the second half of those that have places."""
-    some = spatial_layers(phi)
-    return some[math.ceil(len(some) / 2)] if len(some) > 1 else some[0]
+    """The first layer of the second half of those with a feature map."""
+    layers = spatial_layers(phi)
+    return layers[math.ceil(len(layers) / 2)] if len(layers) > 1 else layers[0]
 
 
 def finetune(phi: Representation, asked: AnalysisInput, *, course: TuneConfig | None = None, parts: Sequence[float] = (1.0, FEW)) -> Scores:
-    """Shares of test pictures whose class is found by the network taught whole, with all labels and with a tenth, and from some layers on.
+    """Accuracy of the fine-tuned network, with all labels and with a tenth, and of fine-tuning from some layers on.
 
     Args:
         phi: the network.
-        asked: the data; ``layers`` are those from which a copy is taught, by default one halfway.
-        course: how.
-        parts: shares of labels, for the network taught whole.
+        asked: the data; ``layers`` are the first trained layers, by default one halfway.
+        course: the schedule; None: the default.
+        parts: fractions of the labels, for complete fine-tuning.
 
     Raises:
-        DataError: there are no labels in a part, or fewer than two in the training part.
-        UsageError: there is no such layer.
+        DataError: a part has no labels, or the training part fewer than two.
+        UsageError: the layer does not exist.
     """
-    known, truth, course = asked.labels.train, asked.labels.test, course or TuneConfig()
-    if known is None or truth is None or (known >= 0).sum() < 2 or not (truth >= 0).any():
-        raise DataError("Finetuning needs labels of both parts.", "Give labelled --train and --test.")
-    classes = int(max(known.max(), truth.max())) + 1
-    ways = [("whole", "", part) for part in parts] + [(f"from {layer}", layer, 1.0) for layer in asked.layers or (_middle(phi),)]
+    train_labels, test_labels, course = asked.labels.train, asked.labels.test, course or TuneConfig()
+    if train_labels is None or test_labels is None or (train_labels >= 0).sum() < 2 or not (test_labels >= 0).any():
+        raise DataError("Fine-tuning needs labels of both parts.", "Use labelled --train and --test.")
+    classes = int(max(train_labels.max(), test_labels.max())) + 1
+    variants = [("whole", "", part) for part in parts] + [(f"from {layer}", layer, 1.0) for layer in asked.layers or (_middle(phi),)]
     values = dict[str, Score]()
-    for name, start, part in ways:
-        asked.progress(f"teach the network {name}, {part:.0%} of the labels")
-        rows = labelled_share(known, part, course.seed)
+    for name, start, part in variants:
+        asked.progress(f"fine-tuning: {name}, {part:.0%} of the labels")
+        rows = labelled_share(train_labels, part, course.seed)
         model = finetuned(
-            phi, Subset(asked.train, rows), known[rows], classes, start=start, course=replace(course, batch=min(course.batch, len(rows)))
+            phi,
+            Subset(asked.train, rows),
+            train_labels[rows],
+            classes,
+            start=start,
+            course=replace(course, batch=min(course.batch, len(rows))),
         )
-        values[f"{name}/{part:.0%} of labels"] = _right(model, asked.test, truth)
-    words = (
+        values[f"{name}/{part:.0%} of labels"] = _accuracy(model, asked.test, test_labels)
+    protocol = (
         f"a copy of the network with a batch norm and a linear layer, {course}, crops of 35 to 100 % of the area and "
-        f"flips, {int((known >= 0).sum())} training pictures; scored on central squares of {int((truth >= 0).sum())} test pictures"
+        f"flips, {int((train_labels >= 0).sum())} training images; scored on central squares of {int((test_labels >= 0).sum())} test images"
     )
-    return Scores(values, words)
+    return Scores(values, protocol)

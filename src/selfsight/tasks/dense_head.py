@@ -1,4 +1,4 @@
-"""Tasks on places: several layers of a network joined to one map, which is taught on whole pictures stretched to squares, half of them mirrored."""
+"""Dense prediction tasks: layers of a network are fused to one feature map; images are resized to squares, half of them mirrored."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,20 +23,20 @@ from selfsight.tasks.tuning import TuneConfig, hardware_of, tune
 __all__ = ["Neck", "extents_of", "predict", "sample_sources", "stretched_views", "train_head"]
 
 LEVELS, FINEST = 4, 2
-"""Layers that are joined, evenly spaced; the least pixels between cells of the map made of them."""
+"""Number of fused layers, evenly spaced; minimum pixels between cells of the fused map."""
 TAUGHT, JUDGED = 4000, 1000
-"""Pictures at most."""
+"""Maximum number of training and test images."""
 
 
 class Neck(nn.Module):
-    """One map of features of several layers.
+    """One feature map from several layers.
 
-    Each layer's grid goes through a batch norm and filters 1 x 1, is brought to the size of the finest, and all are added; then a rectifier.
+    The map of each layer passes a batch norm and a 1 x 1 convolution, is resized to the finest one, and all are added; then ReLU.
 
     Args:
-        phi: the network; its backbone becomes a part of this.
+        phi: the network; its backbone becomes a submodule.
         width: channels of the map.
-        names: of layers with places; four evenly spaced ones by default, the deepest among them.
+        names: layers with a feature map; empty: four evenly spaced ones, including the deepest.
 
     Attributes:
         cells: rows and columns of the map.
@@ -44,9 +44,9 @@ class Neck(nn.Module):
 
     def __init__(self, phi: Representation, width: int = 64, names: Sequence[str] = ()) -> None:
         super().__init__()
-        every = spatial_layers(phi, names)
-        count = min(LEVELS, len(every))
-        self.names = tuple(every[len(every) - 1 - round(place * (len(every) - 1) / max(count - 1, 1))] for place in range(count))
+        layers = spatial_layers(phi, names)
+        count = min(LEVELS, len(layers))
+        self.names = tuple(layers[len(layers) - 1 - round(index * (len(layers) - 1) / max(count - 1, 1))] for index in range(count))
         self.phi, self.backbone = phi, phi.backbone
         with torch.no_grad():
             blank = torch.zeros(1, phi.backbone.channels, phi.size, phi.size, device=phi.device)
@@ -55,20 +55,26 @@ class Neck(nn.Module):
         self.arms = nn.ModuleList(nn.Sequential(nn.BatchNorm2d(shape[0]), nn.Conv2d(shape[0], width, 1)) for shape in shapes)
 
     def forward(self, images: Float[Tensor, "batch channel size size"]) -> Float[Tensor, "batch width cells cells"]:
-        """The map of normalised images."""
+        """The fused map of normalised images."""
         with capture_activations(self.backbone, *self.names) as captured:
             self.backbone(images)
         grids = [self.phi.as_grid(tensor_of(captured[name]), images.shape[-2:], name) for name in self.names]
-        said = [arm(grid) for arm, grid in zip(self.arms, grids, strict=True)]
-        return relu(sum(interpolate(one, (self.cells, self.cells), mode="bilinear") for one in said))  # pyright: ignore[reportArgumentType]
+        maps = [arm(grid) for arm, grid in zip(self.arms, grids, strict=True)]
+        return relu(sum(interpolate(one, (self.cells, self.cells), mode="bilinear") for one in maps))  # pyright: ignore[reportArgumentType]
 
 
 def stretched_views(batch: Images, size: int, flip: Bool[Tensor, " batch"] | None = None) -> Float[Tensor, "batch channel size size"]:
-    """Whole pictures stretched to squares, in [0, 1]; ``flip``: which are mirrored."""
+    """Images resized to squares, in [0, 1].
+
+    Args:
+        batch: the images.
+        size: side in pixels.
+        flip: which images are mirrored.
+    """
     height, width = extents(batch).float().unbind(1)
-    nothing = torch.zeros_like(height)
+    zeros = torch.zeros_like(height)
     full = 1.0 if batch.pixels.is_floating_point() else 255.0
-    return resample(batch.pixels, Placing(torch.stack([nothing, nothing, width, height], 1), flip), size) / full
+    return resample(batch.pixels, Placing(torch.stack([zeros, zeros, width, height], 1), flip), size) / full
 
 
 def train_head(
@@ -78,14 +84,14 @@ def train_head(
     course: TuneConfig,
     loss: Callable[[Any, Images, Bool[Tensor, " batch"]], Float[Tensor, ""]],
 ) -> None:
-    """Teach what says something of normalised squares.
+    """Train a dense prediction model on normalised squares.
 
     Args:
-        model: from pictures to what ``loss`` judges.
+        model: network from images to predictions.
         phi: the copied network inside it.
-        source: the pictures.
-        course: how.
-        loss: of what the model says, of the batch, of which pictures are mirrored.
+        source: training images.
+        course: the schedule.
+        loss: function of predictions, batch, and which images are mirrored.
     """
     hardware = hardware_of(phi)
 
@@ -93,15 +99,22 @@ def train_head(
         flip = KeyedRandom(len(batch), Clock(course.seed, step)).uniform().lt(0.5).to(hardware.device)
         view = hardware.layout(phi.normalise(stretched_views(batch, phi.size, flip)))
         with hardware.autocast():
-            captured = model(view)
-        return loss(captured, batch, flip)
+            predictions = model(view)
+        return loss(predictions, batch, flip)
 
     tune(model, of_batch, source, course, hardware)
 
 
 @torch.no_grad()
 def predict(model: nn.Module, phi: Representation, source: Source, rows: Int[np.ndarray, " row"]) -> Any:
-    """What it says of some pictures of a data set."""
+    """Predictions for some images of a data set.
+
+    Args:
+        model: the trained model.
+        phi: the copied network inside it.
+        source: the data set.
+        rows: rows to read.
+    """
     hardware = hardware_of(phi)
     view = phi.normalise(stretched_views(load_images(source, rows).map(hardware.move), phi.size))
     with hardware.autocast():
@@ -109,11 +122,11 @@ def predict(model: nn.Module, phi: Representation, source: Source, rows: Int[np.
 
 
 def extents_of(source: Source) -> Int[np.ndarray, "picture 2"]:
-    """Height and width of what is read of each picture."""
+    """Height and width of each image as read."""
     parts = np.array_split(np.arange(len(source)), -(-len(source) // 256))
     return np.concatenate([extents(load_images(source, part)).numpy() for part in parts])
 
 
 def sample_sources(asked: AnalysisInput) -> tuple[Subset, Subset]:
-    """The pictures that are taught and judged, drawn evenly."""
+    """Evenly spaced training and test images."""
     return Subset(asked.train, evenly_spaced_rows(asked.train, TAUGHT)), Subset(asked.test, evenly_spaced_rows(asked.test, JUDGED))

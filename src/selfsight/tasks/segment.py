@@ -1,7 +1,7 @@
-"""What a network is worth as a start for classes of pixels: a copy of it, taught them with a light head.
+"""Transfer to semantic segmentation: a copy of the network is fine-tuned with a light head.
 
-Filters 1 x 1 from the map that joins its layers to classes and ground, taught by the cross-entropy at each pixel; mean IoU over classes
-(Long et al. 2014, arXiv:1411.4038). The floor is the same course from random weights.
+A 1 x 1 convolution from the fused feature map to classes and background, trained with the cross-entropy at each pixel; mean IoU over classes
+(Long et al. 2014, arXiv:1411.4038). The baseline is the same schedule from random weights.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,67 +28,73 @@ PIXELS = TuneConfig(150, 32, rate=2e-3)
 
 
 class SegmentationHead(nn.Module):
-    """The neck, and filters 1 x 1 to classes (ground first)."""
+    """The neck, and a 1 x 1 convolution to classes (background first)."""
 
     def __init__(self, phi: Representation, classes: int) -> None:
         super().__init__()
         self.neck, self.head = Neck(phi), nn.Conv2d(64, classes, 1)
 
     def forward(self, pictures: Float[Tensor, "batch channel size size"]) -> Float[Tensor, "batch class cells cells"]:
-        """Logits of normalised pictures."""
+        """Logits of normalised images."""
         return self.head(self.neck(pictures))
 
 
 def segment(phi: Representation, asked: AnalysisInput, *, course: TuneConfig = PIXELS) -> Scores:
-    """Mean IoU of classes of pixels, ground among them, said by a copy of a network that is taught them.
+    """Mean IoU over pixel classes, including background, of a copy of the network that is fine-tuned for segmentation.
 
     Args:
         phi: the network.
-        asked: the data, with masks (object numbers; classes from boxes, where there are any).
-        course: how.
+        asked: the data, with masks (object indices; classes from boxes, if there are any).
+        course: the schedule.
 
     Raises:
-        DataError: there are no masks, or one training picture.
-        UsageError: the network has no layer with places.
+        DataError: there are no masks, or only one training image.
+        UsageError: the network has no layer with a feature map.
     """
     train, test = sample_sources(asked)
-    painted, judged = (_maps(part, name) for part, name in ((train, "training"), (test, "test")))
-    classes = max(2, 1 + max(int(one.max()) for one in (*painted, *judged)))
-    taught = trainable_copy(phi)
+    train_maps, test_maps = (_maps(part, name) for part, name in ((train, "training"), (test, "test")))
+    classes = max(2, 1 + max(int(class_map.max()) for class_map in (*train_maps, *test_maps)))
+    copied = trainable_copy(phi)
     with seeded_rng(course.seed, 0x9A1):
-        model = SegmentationHead(taught, classes)
-    asked.progress(f"teach {classes} classes of pixels")
-    train_head(model, taught, train, course, pixel_loss(painted, phi.size))
+        model = SegmentationHead(copied, classes)
+    asked.progress(f"fine-tuning: {classes} pixel classes")
+    train_head(model, copied, train, course, pixel_loss(train_maps, phi.size))
     tables = []
     for part in np.array_split(np.arange(len(test)), -(-len(test) // 64)):
-        for row, logits in zip(part, predict(model, taught, test, part), strict=True):
-            found = interpolate(logits[None].float(), judged[row].shape, mode="bilinear")[0].argmax(0).cpu().numpy()
-            tables.append(confusion(found, judged[row], classes, classes))
-    every = np.stack(tables)
-    ground = np.zeros_like(every)
-    ground[:, 0] = every.sum(1)
-    words = (
-        f"a copy of the network with a light head, {course}, {len(train)} training pictures stretched to {phi.size} px, half mirrored; mean over "
-        f"the classes that occur in {len(test)} test pictures, at their pixels, ground among them"
+        for row, logits in zip(part, predict(model, copied, test, part), strict=True):
+            predicted = interpolate(logits[None].float(), test_maps[row].shape, mode="bilinear")[0].argmax(0).cpu().numpy()
+            tables.append(confusion(predicted, test_maps[row], classes, classes))
+    confusions = np.stack(tables)
+    all_background = np.zeros_like(confusions)
+    all_background[:, 0] = confusions.sum(1)
+    protocol = (
+        f"a copy of the network with a light head, {course}, {len(train)} training images resized to {phi.size} px, half mirrored; mean over "
+        f"the classes that occur in {len(test)} test images at their own resolution, including background"
     )
     return Scores(
-        {"mean IoU": spread_of_tables(every, class_iou), "mean IoU if all were ground": spread_of_tables(ground, class_iou)}, words
+        {"mean IoU": spread_of_tables(confusions, class_iou), "mean IoU if all were ground": spread_of_tables(all_background, class_iou)},
+        protocol,
     )
 
 
 def _maps(source: Source, part: str) -> list[Int[np.ndarray, "height width"]]:
-    """The class at each pixel of every picture."""
+    """The class at each pixel of every image."""
     truth = source.truth(np.arange(len(source)))
     if truth.masks is None:
-        raise DataError(f"Segmentation needs masks of the {part} pictures, and there are none.", "Give a world, or truth with masks.")
+        raise DataError(f"Segmentation needs masks of the {part} images, and there are none.", "Use a world, or --truth with masks.")
     return [class_map(truth, row, extent) for row, extent in enumerate(extents_of(source))]
 
 
 def pixel_loss(maps: Sequence[np.ndarray], size: int) -> Callable[[Tensor, Images, Tensor], Float[Tensor, ""]]:
-    """Cross-entropy at each pixel of squares."""
-    along = (np.arange(size) + 0.5) / size
-    at = [np.ix_(*((along * side).astype(int) for side in one.shape)) for one in maps]
-    squares = torch.from_numpy(np.stack([one[where] for one, where in zip(maps, at, strict=True)]).astype(np.int16))
+    """Cross-entropy at each pixel of images resized to squares.
+
+    Args:
+        maps: class at each pixel of every image.
+        size: side of the squares in pixels.
+    """
+    coordinates = (np.arange(size) + 0.5) / size
+    indices = [np.ix_(*((coordinates * side).astype(int) for side in class_map.shape)) for class_map in maps]
+    squares = torch.from_numpy(np.stack([class_map[index] for class_map, index in zip(maps, indices, strict=True)]).astype(np.int16))
 
     def loss(logits: Tensor, batch: Images, flip: Tensor) -> Float[Tensor, ""]:
         truth = squares[batch.index.cpu()].long().to(flip.device)

@@ -1,8 +1,8 @@
-"""A copy of a network taught further, whole or from a layer on, for a task that labels say.
+"""Fine-tuning of a copy of a network, completely or from a layer on, for a labelled task.
 
-Steps of AdamW on batches in the order of a run (each epoch one of its own); the rate rises over a tenth of them and falls to zero on a cosine.
-Layers before the first that is taught stay as they are, statistics of batch norms too. Convolutions and products run in bfloat16 where that
-is faster, losses in float32.
+Steps of AdamW on batches in the order of a training run; the learning rate has a linear warm-up over a tenth of them and a cosine decay to
+zero. Layers before the first trained one are frozen, including the statistics of their batch norms. Convolutions and matrix products use
+bfloat16 where that is faster, losses float32.
 """
 
 import copy
@@ -34,12 +34,13 @@ TRAINING = Training("adamw", decay=0.05, clip=5.0)
 
 @dataclass(frozen=True)
 class TuneConfig:
-    """How something is taught.
+    """Schedule of a fine-tuning.
 
     Attributes:
-        steps, batch: how many steps, of how many pictures.
-        rate: the highest learning rate.
-        seed: of weights that are drawn, of the order, and of crops and flips.
+        steps: number of steps.
+        batch: images per step.
+        rate: maximum learning rate.
+        seed: seed of new weights, the order, crops and flips.
     """
 
     steps: int = 100
@@ -48,80 +49,80 @@ class TuneConfig:
     seed: int = 0
 
     def __str__(self) -> str:
-        return f"{self.steps} steps of {self.batch} pictures, AdamW, highest rate {self.rate:g}, decay {TRAINING.decay:g}"
+        return f"{self.steps} steps of {self.batch} images, AdamW, maximum rate {self.rate:g}, weight decay {TRAINING.decay:g}"
 
 
 def hardware_of(phi: Representation) -> Hardware:
-    """The network's device, and bfloat16 where it is fast."""
+    """The network's device, with bfloat16 where it is fast."""
     return Hardware(phi.device, "bf16" if fast_bf16(phi.device) else "fp32")
 
 
 @contextmanager
 def seeded_rng(*parts: int) -> Iterator[None]:
-    """Chance of its own inside a ``with``; whoever asks for it afterwards draws what they would have drawn."""
+    """Seed torch's random generator inside a ``with`` block and restore it afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(*parts))
         yield
 
 
 def trainable_copy(phi: Representation, start: str | None = "") -> Representation:
-    """A copy whose parameters are taught from a layer on, in the order in which they are defined.
+    """A copy of a network whose parameters are trainable from a layer on, in definition order.
 
     Args:
         phi: the network.
-        start: the first layer that is taught; empty: all are; ``None``: none is.
+        start: the first trainable layer; empty: all are trainable; ``None``: none.
 
     Raises:
-        UsageError: there is no such layer.
+        UsageError: the layer does not exist.
     """
-    taught = copy.deepcopy(phi)
-    learns = start == ""
-    first = next(iter(find_layer(taught.backbone, start).parameters()), None) if start else None
-    for weight in taught.backbone.parameters():
-        learns = learns or weight is first
-        weight.requires_grad_(learns)
-    return taught
+    copied = copy.deepcopy(phi)
+    trainable = start == ""
+    first = next(iter(find_layer(copied.backbone, start).parameters()), None) if start else None
+    for weight in copied.backbone.parameters():
+        trainable = trainable or weight is first
+        weight.requires_grad_(trainable)
+    return copied
 
 
-def _awake(module: nn.Module) -> None:
-    """Training mode, but for batch norms that do not learn."""
+def _training_mode(module: nn.Module) -> None:
+    """Training mode, except for frozen batch norms."""
     module.train()
     for layer in module.modules():
-        own = list(layer.parameters(recurse=False))
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and own and not any(weight.requires_grad for weight in own):
+        weights = list(layer.parameters(recurse=False))
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and weights and not any(weight.requires_grad for weight in weights):
             layer.eval()
 
 
 def tune(
     module: nn.Module, loss: Callable[[Images, int], Float[Tensor, ""]], source: Source, course: TuneConfig, hardware: Hardware
 ) -> None:
-    """Teach all parameters of a module that ask for it; it is in evaluation mode afterwards.
+    """Train all parameters of a module that require gradients; it is in evaluation mode afterwards.
 
     Args:
-        module: what learns, the copied backbone in it.
-        loss: of a batch at a step.
-        source: the pictures.
-        course: how.
-        hardware: where and in what precision.
+        module: the module, which contains the copied backbone.
+        loss: function of a batch and a step.
+        source: training images.
+        course: the schedule.
+        hardware: device and precision.
 
     Raises:
-        DataError: there are fewer than two pictures.
+        DataError: there are fewer than two images.
     """
     module.to(hardware.device)
     module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if hardware.device.type == "cpu":
         keep_memory()
-    learner = make_optimiser(module, replace(TRAINING, rate=course.rate))
-    rates = torch.optim.lr_scheduler.LambdaLR(learner, lambda step: rise_and_fall(step, course.steps, TRAINING.warmup))
+    optimiser = make_optimiser(module, replace(TRAINING, rate=course.rate))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rise_and_fall(step, course.steps, TRAINING.warmup))
     weights = [weight for weight in module.parameters() if weight.requires_grad]
-    _awake(module)
+    _training_mode(module)
     loader = Loader(source, batch=min(course.batch, len(source)), seed=course.seed)
     with seeded_rng(course.seed, 0x7E57):  # dropout and stochastic depth inside networks
         for step, batch in enumerate(loader.batches(0, course.steps)):
-            value = loss(batch.map(hardware.move), step)
-            learner.zero_grad()
-            value.backward()
+            total = loss(batch.map(hardware.move), step)
+            optimiser.zero_grad()
+            total.backward()
             clip_grad_norm_(weights, TRAINING.clip)
-            learner.step()
-            rates.step()
+            optimiser.step()
+            schedule.step()
     module.eval()
