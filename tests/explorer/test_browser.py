@@ -81,12 +81,12 @@ def test_lasso_neighbours_names_and_addresses(browser, shelf):
     for x, y in ((0.9, -0.95), (0.9, 0.95), (0.1, 0.95), (0.1, 0)):  # the right half: all that is blue
         page.mouse.move(middle[0] + x * side, middle[1] + y * side, steps=6)
     page.mouse.up()
-    page.wait_for_selector("text=20 pictures")
+    page.wait_for_selector("text=20 images")
     address = page.url
     assert "lasso=" in address
     fresh = page.context.new_page()
     fresh.goto(address)  # the address restores the view in a fresh tab
-    fresh.wait_for_selector("text=20 pictures")
+    fresh.wait_for_selector("text=20 images")
     fresh.close()
     page.locator(".cell a").first.click()
     page.wait_for_selector(".thumbs img")
@@ -198,16 +198,16 @@ def test_a_folder_opens_from_a_file(browser, tmp_path):
     page.wait_for_selector(".legend i")
     page.get_by_role("link", name="clusters").click()
     page.wait_for_selector("h2 >> text=<i>blues</i>")
-    page.get_by_label("how many").select_option("cluster_4")
+    page.get_by_label("number of clusters").select_option("cluster_4")
     page.wait_for_selector("text=4 clusters")
     assert page.get_by_role("button", name="undo").count() == 0
     fresh = page.context.new_page()
     fresh.goto(index + "#/grid?" + 'where=[{"column":"label","sign":"=","value":"red"}]&sort=brightness&down=1')
-    fresh.wait_for_selector("text=20 pictures")
+    fresh.wait_for_selector("text=20 images")
     fresh.wait_for_selector(".cell a[href='#/image/38']")
     fresh.goto(index + "#/grid?lasso=0.000,-2;2,-2;2,2;0,2&map=turned")
     fresh.reload()
-    fresh.wait_for_selector("text=20 pictures")
+    fresh.wait_for_selector("text=20 images")
     fresh.locator(".cell a").first.click()
     fresh.wait_for_selector(".thumbs img")
     assert "#/image/20" in fresh.url
@@ -258,7 +258,7 @@ def test_a_folder_answers_as_the_server_does(browser, tmp_path):
             query |= {name: asked[name] for name in ("sort", "map") if name in asked} | ({"down": "1"} if asked.get("descending") else {})
             page.goto(f"{index}#/grid?{urlencode(query)}")
             page.reload()
-            page.wait_for_selector(f"text={len(wanted)} pictures")
+            page.wait_for_selector(f"text={len(wanted)} images")
             links = page.locator(".cell a").evaluate_all("list => list.map(one => one.getAttribute('href'))")
             assert [int(link.split("/")[-1]) for link in links] == wanted, asked
             assert wanted, asked
@@ -276,16 +276,16 @@ def test_pictures_like_an_uploaded_one_are_found(browser, tmp_path):
         page = page_of(browser, opened, problems)
         page.wait_for_selector(".legend")
         (tmp_path / "mine.jpg").write_bytes(ExplorerStore.of(next((run / "explorer").glob("*/pack.json")).parent).pack.thumb(5))
-        page.get_by_label("look for pictures like one of yours").set_input_files(tmp_path / "mine.jpg")
+        page.get_by_label("search for images similar to your own").set_input_files(tmp_path / "mine.jpg")
         page.wait_for_selector(".thumbs a", timeout=LONG)
         assert page.locator(".thumbs a").first.get_attribute("href").endswith("/image/5")
         (tmp_path / "bad.jpg").write_text("<svg onload=alert(1)>")
-        page.get_by_label("look for pictures like one of yours").set_input_files(tmp_path / "bad.jpg")
+        page.get_by_label("search for images similar to your own").set_input_files(tmp_path / "bad.jpg")
         page.wait_for_selector("text=This is no JPEG, PNG or WebP picture")
         page.goto(page.url.split("/search")[0] + "/units/output/3")
         page.wait_for_selector(".places img", timeout=LONG)  # heat maps and crops come by themselves
         page.get_by_role("button", name="dissection").click()
-        page.wait_for_selector("text=Dissection: most like", timeout=LONG)
+        page.wait_for_selector("text=Dissection: closest to", timeout=LONG)
         page.goto(page.url.split("/units")[0] + "/image/5")
         page.get_by_role("button", name="objects").click()
         page.wait_for_selector("img.sheet", timeout=LONG)

@@ -1,4 +1,4 @@
-// What the server answers, and how it is asked; a page written as a folder reads files in its place.
+// Types and requests of the server's API; an exported folder reads files instead.
 
 import { answer, column as kept, file, map, STILL } from "./still";
 
@@ -67,7 +67,7 @@ async function asked(path: string, options: RequestInit = {}): Promise<Response>
     let remedy = "";
     try {
       const read = JSON.parse(text);
-      cause = read.cause ?? (read.detail ? "This cannot be asked." : cause);
+      cause = read.cause ?? (read.detail ? "The request is invalid." : cause);
       remedy = read.remedy ?? "";
     } catch {
       // plain text is the cause

@@ -1,4 +1,4 @@
-// Two networks beside each other, on the same pictures: about which do they agree who is like whom?
+// Comparison of two networks by the nearest neighbours of the same images.
 
 import { type About, type Beside, type Pair, query, STILL } from "./api";
 import { Choice, Empty, Link, Sorry, Thumb, Thumbs, useRead } from "./parts";
@@ -13,11 +13,11 @@ export function BesideView({ about, route }: { about: About; route: Route }) {
   const [left, right] = sides as [(typeof sides)[0], (typeof sides)[0]];
   const asked = query({ left: left.network, right: right.network, left_layer: left.layer, right_layer: right.layer });
   const { found, problem } = useRead<Beside>(names.length < 2 ? null : `/api/beside${asked}`);
-  if (names.length < 2) return <Empty title="Networks beside each other">There is one network: selfsight explore RUN RUN … shows several beside each other.</Empty>;
+  if (names.length < 2) return <Empty title="Compare networks">There is only one network: selfsight explore RUN RUN … compares several.</Empty>;
   return (
     <div class="page">
       <h1>
-        {left.network} beside {right.network}
+        {left.network} and {right.network}
       </h1>
       {!STILL && (
         <div class="bar">
@@ -30,19 +30,19 @@ export function BesideView({ about, route }: { about: About; route: Route }) {
         </div>
       )}
       {problem && <Sorry problem={problem} />}
-      {found && found.mean === null && <p class="empty">There are too few pictures to compare.</p>}
+      {found && found.mean === null && <p class="empty">There are too few images to compare.</p>}
       {found && found.mean !== null && (
         <>
           <p>
-            Of a picture's ten nearest, <b>{Math.round(100 * found.mean)} %</b> are the same on both sides; by chance {(100 * found.chance).toFixed(1)} %.{" "}
-            <span class="quiet">{found.of.toLocaleString("en")} pictures, by cosine (mutual k-NN, Huh et al. 2024)</span>
+            <b>{Math.round(100 * found.mean)} %</b> of an image's ten nearest neighbours are the same in both networks; chance level {(100 * found.chance).toFixed(1)} %.{" "}
+            <span class="quiet">{found.of.toLocaleString("en")} images, cosine similarity (mutual k-NN, Huh et al. 2024)</span>
           </p>
-          <h2>They differ most about</h2>
+          <h2>Lowest agreement</h2>
           <Pairs list={found.differ} names={[left.network, right.network]} />
-          <h2>They agree most about</h2>
+          <h2>Highest agreement</h2>
           <Pairs list={found.agree} names={[left.network, right.network]} />
           <p>
-            <Link to={`/grid?rows=${found.differ.map((one) => one.row).join(",")}`}>those about which they differ, in the grid</Link>
+            <Link to={`/grid?rows=${found.differ.map((one) => one.row).join(",")}`}>images with the lowest agreement in the grid</Link>
           </p>
         </>
       )}

@@ -1,4 +1,4 @@
-// Clusters: sheets in an order, names and merges, why a cluster is one.
+// Clusters: sorted cards, names, merges, and the units and patches that distinguish a cluster.
 
 import { useState } from "preact/hooks";
 import { type About, type Cluster, query, send, STILL } from "./api";
@@ -9,7 +9,7 @@ export function ClustersView({ about, route, again, changed }: { about: About; r
   const of = route.query.get("of") ?? about.clusterings[0]?.name ?? "";
   const { found, problem } = useRead<Cluster[]>(`/api/clusters${query({ of })}`, again);
   if (problem) return <Failed title="Clusters" problem={problem} />;
-  if (found && !found.length) return <Empty title="Clusters">There are no clusters: they are found for 20 to 50,000 pictures.</Empty>;
+  if (found && !found.length) return <Empty title="Clusters">There are no clusters. Clustering needs 20 to 50,000 images.</Empty>;
   const one = route.path[1] === undefined ? undefined : found?.find((cluster) => cluster.number === Number(route.path[1]));
   if (one) return <One key={`${of} ${one.number}`} cluster={one} all={found!} of={of} about={about} changed={changed} />;
   const kept = query({ of: of === about.clusterings[0]?.name ? "" : of });
@@ -21,13 +21,13 @@ export function ClustersView({ about, route, again, changed }: { about: About; r
       <div class="bar">
         <h1>{found ? `${found.length} clusters` : "…"}</h1>
         <Choice
-          name="how many"
+          name="number of clusters"
           value={of}
           values={[...about.clusterings].sort((a, b) => a.count - b.count).map((each): [string, string] => [each.name, String(each.count)])}
           onChange={(next) => put({ of: next === about.clusterings[0]?.name ? "" : next })}
         />
         <Choice name="order" value={by} values={orders} onChange={(next) => put({ by: next })} />
-        {!STILL && <span class="quiet">names become labels: the grid exports them</span>}
+        {!STILL && <span class="quiet">cluster names become labels, which the grid exports</span>}
       </div>
       <div class="cards">
         {[...(found ?? [])]
@@ -48,32 +48,32 @@ export function ClustersView({ about, route, again, changed }: { about: About; r
   );
 }
 
-// Which pictures to label first.
+// Images to label first.
 function Worth() {
   const { found } = useRead<{ row: number; why: string }[]>("/api/worth?count=36");
   if (!found?.length) return null;
   return (
     <section>
       <h2>
-        Most worth a label <small class="quiet">one for each cluster, the most different, those between two clusters; duplicates once</small>
+        Label first <small class="quiet">cluster centres, diverse images, and images between two clusters; duplicates once</small>
       </h2>
       <Thumbs rows={found.map((one) => one.row)} notes={found.map((one) => one.why)} />
       <p>
-        <Link to={`/grid?rows=${found.map((one) => one.row).join(",")}`}>these in the grid, to tag or export</Link>
+        <Link to={`/grid?rows=${found.map((one) => one.row).join(",")}`}>open in the grid, to tag or export</Link>
       </p>
     </section>
   );
 }
 
 const told = (cluster: Cluster) =>
-  [`${cluster.size.toLocaleString("en")} pictures`, `compact ${shown(cluster.compact)}`, cluster.label && `${Math.round(100 * (cluster.purity ?? 0))} % ${cluster.label}`].filter(Boolean).join(" · ");
+  [`${cluster.size.toLocaleString("en")} images`, `mean cosine ${shown(cluster.compact)}`, cluster.label && `${Math.round(100 * (cluster.purity ?? 0))} % ${cluster.label}`].filter(Boolean).join(" · ");
 
 function Named({ cluster, changed }: { cluster: Cluster; changed: () => void }) {
   const keep = (event: Event) => {
     event.preventDefault();
     const value = ((event.target as HTMLFormElement).elements.namedItem("name") as HTMLInputElement).value;
     send("/api/edits/cluster_name", { subjects: [cluster.subject], value }).then(() => {
-      say(value ? `cluster ${cluster.number} is called ${value}` : "name taken back");
+      say(value ? `cluster ${cluster.number} is named ${value}` : "name removed");
       changed();
     }, sorry);
   };
@@ -107,15 +107,15 @@ function One({ cluster, all, of, about, changed }: { cluster: Cluster; all: Clus
         {!STILL && <button type="button" disabled={!into} onClick={merge}>
           merge
         </button>}
-        <Link to={`/grid?where=${encodeURIComponent(JSON.stringify([{ column: of, sign: "=", value: cluster.number }]))}`}>all of it in the grid</Link>
+        <Link to={`/grid?where=${encodeURIComponent(JSON.stringify([{ column: of, sign: "=", value: cluster.number }]))}`}>all images in the grid</Link>
       </div>
       <p class="quiet">{told(cluster)}</p>
       <h2>Most central</h2>
       <Thumbs rows={cluster.central} />
       <h2>Most distant</h2>
       <Thumbs rows={cluster.distant} />
-      <h2>Why it is one</h2>
-      <p>Units that are higher here than elsewhere, in deviations:</p>
+      <h2>What distinguishes it</h2>
+      <p>Units with a higher mean activation than over all images, in standard deviations:</p>
       <ul class="chips">
         {cluster.units.map((one) => (
           <li key={one.unit}>
@@ -125,8 +125,8 @@ function One({ cluster, all, of, about, changed }: { cluster: Cluster; all: Clus
           </li>
         ))}
       </ul>
-      <Work kind="prototypes" auto given={{ cluster: cluster.number, of, parts: cluster.parts, network: about.networks[0]!.name }} words="prototype patches: what in its most central pictures sets it apart" />
-      <Work kind="attribute" given={{ row: cluster.central[0], network: about.networks[0]!.name }} words="what the network looks at in the most central picture" />
+      <Work kind="prototypes" auto given={{ cluster: cluster.number, of, parts: cluster.parts, network: about.networks[0]!.name }} words="prototype patches: what distinguishes its most central images" />
+      <Work kind="attribute" given={{ row: cluster.central[0], network: about.networks[0]!.name }} words="attribution maps of the most central image" />
     </div>
   );
 }

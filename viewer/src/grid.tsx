@@ -1,4 +1,4 @@
-// The grid: as many pictures as there are, only those in sight are drawn; conditions, order, selection, tags, export.
+// The grid: virtual scrolling over all images; conditions, order, selection, tags, export.
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { type About, type Condition, saved, type Selection, send, STILL } from "./api";
@@ -9,9 +9,9 @@ const PAGE = 500;
 const KINDS = [
   ["csv", "a table with all columns"],
   ["parquet", "a table with all columns"],
-  ["txt", "paths, one a line"],
-  ["labels", "files and the names given to their clusters, near-duplicates left out"],
-  ["atlas", "a table with places, small pictures and neighbours for Embedding Atlas"],
+  ["txt", "paths, one per line"],
+  ["labels", "files and names of their clusters, without near-duplicates"],
+  ["atlas", "a table with map positions, thumbnails and neighbours for Embedding Atlas"],
 ] as const;
 
 export function wanted(route: Route): Selection {
@@ -53,7 +53,7 @@ export function GridView({ about, route, changed }: { about: About; route: Route
     loading.current.add(name);
     send<{ total: number; rows: number[] }>("/api/select", { ...asked, start: page * PAGE, count: PAGE }).then(
       (found) => {
-        if (wish.current !== mark) return; // something else is asked by now
+        if (wish.current !== mark) return; // the selection has changed
         setTotal(found.total);
         setPages((before) => ({ ...before, [page]: found.rows }));
       },
@@ -105,14 +105,14 @@ export function GridView({ about, route, changed }: { about: About; route: Route
     event.preventDefault();
     const field = (event.target as HTMLFormElement).elements.namedItem("tag") as HTMLInputElement;
     send("/api/edits/tag", { subjects: [...picked], value: field.value }).then(() => {
-      say(field.value ? `${picked.size} tagged ${field.value}` : `tags of ${picked.size} taken back`);
+      say(field.value ? `${picked.size} tagged ${field.value}` : `tags of ${picked.size} removed`);
       changed();
     }, sorry);
   };
   return (
     <div class="gridview">
       <div class="bar">
-        <Choice name="order" value={asked.sort ?? ""} values={[["", "as in the data"], ...[...about.columns.map((one) => one.name), "name"].map((one): [string, string] => [one, one])]} onChange={(sort) => put({ sort })} />
+        <Choice name="order" value={asked.sort ?? ""} values={[["", "order of the data"], ...[...about.columns.map((one) => one.name), "name"].map((one): [string, string] => [one, one])]} onChange={(sort) => put({ sort })} />
         <button type="button" aria-pressed={!!asked.descending} onClick={() => put({ down: asked.descending ? "" : 1 })}>
           {asked.descending ? "largest first" : "smallest first"}
         </button>
@@ -133,12 +133,12 @@ export function GridView({ about, route, changed }: { about: About; route: Route
         )}
       </div>
       <div class="bar second">
-        <h1 aria-live="polite">{total === null ? "…" : `${total.toLocaleString("en")} pictures`}</h1>
+        <h1 aria-live="polite">{total === null ? "…" : `${total.toLocaleString("en")} images`}</h1>
         {picked.size > 0 && STILL && <span>{picked.size} selected</span>}
         {picked.size > 0 && !STILL && (
           <form class="group" onSubmit={tag}>
             <span>{picked.size} selected</span>
-            <input name="tag" placeholder="tag" aria-label="tag for the selected pictures" size={12} />
+            <input name="tag" placeholder="tag" aria-label="tag for the selected images" size={12} />
             <button type="submit">tag</button>
             <button type="button" onClick={() => setPicked(new Set())}>
               none
@@ -154,7 +154,7 @@ export function GridView({ about, route, changed }: { about: About; route: Route
           ))}
         </span>
       </div>
-      <div class="scroll" ref={box} onScroll={(event) => setTop((event.target as Element).scrollTop)} tabIndex={0} role="region" aria-label="pictures">
+      <div class="scroll" ref={box} onScroll={(event) => setTop((event.target as Element).scrollTop)} tabIndex={0} role="region" aria-label="images">
         <div class="tall" style={{ height: `${lines * cell + 12}px` }}>
           {visible.map((place) => {
             const row = rowAt(place);
@@ -166,7 +166,7 @@ export function GridView({ about, route, changed }: { about: About; route: Route
             );
           })}
         </div>
-        {total === 0 && <p class="empty">No picture fulfils this.{sorted ? ` The column ${sorted.name} goes from ${shown(sorted.low)} to ${shown(sorted.high)}.` : ""}</p>}
+        {total === 0 && <p class="empty">No image matches.{sorted ? ` The column ${sorted.name} ranges from ${shown(sorted.low)} to ${shown(sorted.high)}.` : ""}</p>}
       </div>
     </div>
   );
@@ -184,7 +184,7 @@ function Conditions({ about, given }: { about: About; given: Condition[] }) {
     event.preventDefault();
     const field = (event.target as HTMLFormElement).elements.namedItem("value") as HTMLInputElement;
     const value = text ? field.value : Number(field.value);
-    if (field.value === "" || (!text && !Number.isFinite(value))) return say("Give a number.", true);
+    if (field.value === "" || (!text && !Number.isFinite(value))) return say("Enter a number.", true);
     put({ where: JSON.stringify([...given, { column, sign, value }]) }, false);
     field.value = "";
   };
@@ -210,7 +210,7 @@ function Conditions({ about, given }: { about: About; given: Condition[] }) {
         <button type="submit">filter</button>
       </form>
       {given.map((one, place) => (
-        <button key={place} type="button" class="chip" title="take this condition away" onClick={() => put({ where: given.length > 1 ? JSON.stringify(given.filter((_, other) => other !== place)) : "" }, false)}>
+        <button key={place} type="button" class="chip" title="remove this condition" onClick={() => put({ where: given.length > 1 ? JSON.stringify(given.filter((_, other) => other !== place)) : "" }, false)}>
           {one.column} {one.sign} {String(one.value)} ✕
         </button>
       ))}

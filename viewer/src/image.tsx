@@ -1,4 +1,4 @@
-// One picture: what is known of it, its neighbours by any network and layer, and what explains it.
+// One image: metadata, neighbours by any network and layer, and explanations.
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type About, type Alike, type Item, type Job, made, query, read, send, STILL, thumb } from "./api";
@@ -22,26 +22,26 @@ export function ImageView({ about, route, again, changed }: { about: About; rout
     window.addEventListener("keydown", step);
     return () => window.removeEventListener("keydown", step);
   }, [row]);
-  if (problem) return <Failed title={`Picture ${row}`} problem={problem} />;
+  if (problem) return <Failed title={`Image ${row}`} problem={problem} />;
   return (
     <div class="page image">
       <div class="two">
         <section>
           <h1>{item?.name ?? "…"}</h1>
           <Picture row={row} network={network} name={item?.name ?? ""} />
-          <nav class="bar" aria-label="other pictures">
+          <nav class="bar" aria-label="other images">
             <button type="button" disabled={row === 0} onClick={() => go(`/image/${row - 1}${at().search}`)}>
-              ← before
+              ← previous
             </button>
             <button type="button" disabled={row >= about.count - 1} onClick={() => go(`/image/${row + 1}${at().search}`)}>
               next →
             </button>
-            <span class="quiet">arrow keys turn pages{STILL ? "" : "; drag on the picture to look for a part of it"}</span>
+            <span class="quiet">arrow keys: previous and next{STILL ? "" : "; drag on the image to search for a region"}</span>
           </nav>
           {item && !STILL && <Said item={item} changed={changed} />}
           {item && STILL && (item.tag || item.note) && <p>{[item.tag, item.note].filter(Boolean).join(" · ")}</p>}
           <details open>
-            <summary>What is known</summary>
+            <summary>Metadata</summary>
             <dl>
               {Object.entries(item?.columns ?? {}).map(([name, value]) => (
                 <div key={name}>
@@ -53,7 +53,7 @@ export function ImageView({ about, route, again, changed }: { about: About; rout
           </details>
         </section>
         <section>
-          <h2>Most alike</h2>
+          <h2>Nearest neighbours</h2>
           <div class="bar">
             <Choice name="network" value={network} values={about.networks.map((one) => one.name)} onChange={(value) => put({ network: value, layer: "" })} />
             <Choice name="layer" value={layer} values={[["", "output"], ...inner.map((one): [string, string] => [one, one])]} onChange={(value) => put({ layer: value })} />
@@ -61,7 +61,7 @@ export function ImageView({ about, route, again, changed }: { about: About; rout
           <Neighbours row={row} network={network} layer={layer} />
           {about.networks.length > 1 && (
             <details>
-              <summary>What did training change? The same by every network</summary>
+              <summary>Nearest neighbours by every network</summary>
               {about.networks.map((one) => (
                 <div key={one.name}>
                   <h3>{one.name}</h3>
@@ -70,15 +70,15 @@ export function ImageView({ about, route, again, changed }: { about: About; rout
               ))}
             </details>
           )}
-          <h2>Why</h2>
-          <Work kind="attribute" given={{ row, network }} words="attributions: what makes the network say what it says" />
+          <h2>Explanations</h2>
+          <Work kind="attribute" given={{ row, network }} words="attributions: which pixels the features depend on" />
           <Work kind="boxes" given={{ row, network }} words="objects: boxes and masks, found without labels" />
-          <Work kind="segments" given={{ row, network }} words="eigen-segments and patch PCA" />
-          {attends && <Work kind="attention" given={{ row, network }} words="attention of the last block, head by head" />}
+          <Work kind="segments" given={{ row, network }} words="eigen-segments and principal components" />
+          {attends && <Work kind="attention" given={{ row, network }} words="attention of the last block, per head" />}
           {layer && layer !== "output" ? (
-            <Work kind="invert" given={{ row, network, layer }} words={`inversion: what ${layer} has kept`} />
+            <Work kind="invert" given={{ row, network, layer }} words={`inversion: what ${layer} keeps`} />
           ) : (
-            <Work kind="invert" given={{ row, network }} words="inversion: what each layer has kept (minutes)" />
+            <Work kind="invert" given={{ row, network }} words="inversion: what each layer keeps (minutes)" />
           )}
         </section>
       </div>
@@ -92,7 +92,7 @@ function Neighbours({ row, network, layer, count = 18 }: { row: number; network:
   return <Thumbs rows={(found ?? []).map((one) => one.row)} notes={(found ?? []).map((one) => one.alike.toFixed(3))} />;
 }
 
-// The small picture at once, the whole one when the worker has it; a drag looks for a part.
+// The thumbnail at once, the full image when the worker has it; a drag searches for a region.
 function Picture({ row, network, name }: { row: number; network: string; name: string }) {
   const [whole, setWhole] = useState("");
   const [box, setBox] = useState<number[] | null>(null);
@@ -159,7 +159,7 @@ function Said({ item, changed }: { item: Item; changed: () => void }) {
     event.preventDefault();
     const field = (event.target as HTMLFormElement).elements.namedItem("value") as HTMLInputElement;
     send(`/api/edits/${kind}`, { subjects: [item.row], value: field.value }).then(() => {
-      say(`${kind} kept`);
+      say(`${kind} saved`);
       changed();
     }, sorry);
   };

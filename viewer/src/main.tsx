@@ -59,7 +59,7 @@ function App() {
           document.getElementById("main")?.focus();
         }}
       >
-        to the content
+        skip to content
       </a>
       <header>
         <Link to="/map" class="brand">
@@ -75,9 +75,9 @@ function App() {
         <span class="tools">
           {!STILL && (
             <>
-              <label class="button" title="look for pictures like one of yours">
+              <label class="button" title="search for images similar to your own">
                 search
-                <input type="file" accept="image/jpeg,image/png,image/webp" aria-label="look for pictures like one of yours" onChange={(event) => seek((event.target as HTMLInputElement).files?.[0])} />
+                <input type="file" accept="image/jpeg,image/png,image/webp" aria-label="search for images similar to your own" onChange={(event) => seek((event.target as HTMLInputElement).files?.[0])} />
               </label>
               <button type="button" onClick={() => turn("undo")} title="ctrl z">
                 undo
@@ -85,7 +85,7 @@ function App() {
               <button type="button" onClick={() => turn("redo")} title="ctrl shift z">
                 redo
               </button>
-              <Link to="/edits" class="button wide" title="all that was said">
+              <Link to="/edits" class="button wide" title="history of edits">
                 edits
               </Link>
             </>
@@ -119,7 +119,7 @@ function View({ view, about, again, changed }: { view: string; about: About; aga
   return <Empty title={`There is no view ${view}`}>Views are: {VIEWS.join(", ")}.</Empty>;
 }
 
-// Pictures like an uploaded one, or like a part of one.
+// Images similar to an uploaded one, or to a region of one.
 function SearchView({ job }: { job: string }) {
   const [found, set] = useState<Alike[] | null>(null);
   const [state, setState] = useState<Job | null>(null);
@@ -140,7 +140,7 @@ function SearchView({ job }: { job: string }) {
   }, [job]);
   return (
     <div class="page">
-      <h1>Pictures like it</h1>
+      <h1>Similar images</h1>
       {problem ? (
         <Sorry problem={problem} />
       ) : found ? (
@@ -149,7 +149,7 @@ function SearchView({ job }: { job: string }) {
         <p class="bad">{state.words || "cancelled"}</p>
       ) : (
         <p class="progress">
-          <progress aria-label="the network looks at it" /> {state?.words}
+          <progress aria-label="computing features" /> {state?.words}
         </p>
       )}
     </div>
@@ -158,15 +158,15 @@ function SearchView({ job }: { job: string }) {
 
 function EditsView({ again }: { again: number }) {
   const { found, problem } = useRead<Edit[]>("/api/edits", again);
-  if (problem) return <Failed title="Pictures like it" problem={problem} />;
+  if (problem) return <Failed title="Edits" problem={problem} />;
   return (
     <div class="page">
-      <h1>What was said</h1>
-      {found && !found.length && <p class="empty">Nothing yet: tags, notes and names of clusters stand here, the last first.</p>}
+      <h1>Edits</h1>
+      {found && !found.length && <p class="empty">No edits yet. Tags, notes and names of clusters are listed here, newest first.</p>}
       <ul>
         {(found ?? []).map((edit) => (
           <li key={edit.number} class={edit.undone ? "quiet" : ""}>
-            {new Date(edit.at * 1000).toLocaleString()} · {edit.kind.replace("_", " ")} of {edit.of}: {edit.value || "taken back"} {edit.undone && "(undone)"}
+            {new Date(edit.at * 1000).toLocaleString()} · {edit.kind.replace("_", " ")} of {edit.of}: {edit.value || "removed"} {edit.undone && "(undone)"}
           </li>
         ))}
       </ul>

@@ -1,4 +1,4 @@
-// The map: every item a point; drag to move, wheel to zoom, a lasso leads to the grid.
+// The map: one point per item; drag to move, wheel to zoom, a lasso opens the grid.
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { type About, column as values, places as read, thumb } from "./api";
@@ -9,9 +9,9 @@ import { type Painter, painter } from "./points";
 type Place = { x: number; y: number; k: number };
 const HOME: Place = { x: 0, y: 0, k: 0.9 };
 const CELLS = 256;
-const ROOM = 56; // pixels that a small picture on the map has
+const ROOM = 56; // pixels per thumbnail on the map
 
-// Points by cells of a square grid, to find the one under the pointer.
+// Spatial index of the points, to find the one under the pointer.
 function cellsOf(places: Float32Array) {
   const count = places.length / 2;
   const cell = (value: number) => Math.max(0, Math.min(CELLS - 1, Math.floor(((value + 1.25) / 2.5) * CELLS)));
@@ -55,7 +55,7 @@ const ramp = (part: number): [number, number, number] => {
 };
 const rgb = (hex: string): [number, number, number] => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)) as [number, number, number];
 
-// Beside the pointer, on the side where there is room.
+// Next to the pointer, on the side with enough space.
 const beside = (x: number, y: number, box: HTMLElement) => ({
   left: `${x + 150 > box.clientWidth ? x - 136 : x + 14}px`,
   top: `${y + 160 > box.clientHeight ? y - 150 : y + 14}px`,
@@ -93,7 +93,7 @@ export function MapView({ about, route }: { about: About; route: Route }) {
   const size = Number(route.query.get("size") ?? 0) || (about.count > 100_000 ? 2 : about.count > 5000 ? 4 : 7);
 
   const unit = () => Math.min(canvas.current!.clientWidth, canvas.current!.clientHeight) / 2;
-  // While it moves, as many points as keep it fluent; all of them when it rests.
+  // During motion as many points as the frame rate allows; at rest all of them.
   const pace = useRef({ asked: 0, rest: 0, last: 0, most: Math.min(about.count, 200_000) });
   const latest = useRef(() => {});
   const all = () => {
@@ -101,7 +101,7 @@ export function MapView({ about, route }: { about: About; route: Route }) {
     strew();
   };
   latest.current = all;
-  // Small pictures over the points, one where there is room.
+  // Thumbnails over the points, one per cell.
   const strewing = route.query.get("pictures") === "1";
   const [strewn, setStrewn] = useState<{ row: number; x: number; y: number }[]>([]);
   const strew = () => {
@@ -167,7 +167,7 @@ export function MapView({ about, route }: { about: About; route: Route }) {
     drawn.current = painter(box, places);
     const fit = () => {
       for (const one of [box, over.current]) {
-        if (!one) return; // the page has turned
+        if (!one) return; // the view has changed
         one.width = box.clientWidth * devicePixelRatio;
         one.height = box.clientHeight * devicePixelRatio;
       }
@@ -298,7 +298,7 @@ export function MapView({ about, route }: { about: About; route: Route }) {
           <span>size</span>
           <input type="range" min={1} max={16} step={1} value={size} onInput={(event) => put({ size: (event.target as HTMLInputElement).value })} />
         </label>
-        <div class="group" role="group" aria-label="what a drag does">
+        <div class="group" role="group" aria-label="drag mode">
           <button type="button" aria-pressed={tool === "move"} onClick={() => setTool("move")}>
             move
           </button>
@@ -307,16 +307,16 @@ export function MapView({ about, route }: { about: About; route: Route }) {
           </button>
         </div>
         <button type="button" aria-pressed={strewing} onClick={() => put({ pictures: strewing ? "" : 1 })}>
-          pictures
+          images
         </button>
-        <span class="quiet wide">shift-drag draws a lasso; + − 0 and arrows zoom and move</span>
+        <span class="quiet wide">shift-drag: lasso; + − 0 and arrows: zoom and move</span>
       </div>
       <div class="field">
         <canvas
           ref={canvas}
           tabIndex={0}
           class={tool}
-          aria-label={`map of ${about.count} pictures, coloured by ${colour}; drag with shift to choose some`}
+          aria-label={`map of ${about.count} images, coloured by ${colour}; drag with shift to select`}
           role="img"
           onWheel={(event: WheelEvent) => {
             event.preventDefault();
@@ -334,7 +334,7 @@ export function MapView({ about, route }: { about: About; route: Route }) {
         <canvas ref={over} class="over" aria-hidden="true" />
         {hover && (
           <figure class="hover" style={beside(hover.x, hover.y, canvas.current!)}>
-            <img src={thumb(hover.row)} alt={`picture ${hover.row}`} />
+            <img src={thumb(hover.row)} alt={`image ${hover.row}`} />
             <figcaption>{hover.row}</figcaption>
           </figure>
         )}

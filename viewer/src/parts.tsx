@@ -1,11 +1,11 @@
-// Small parts that all views use.
+// Components shared by all views.
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Job, made, Refused, read, send, STILL, thumb } from "./api";
 import { address, go, here } from "./route";
 
-// Okabe and Ito's colours, which the colour-blind tell apart, then lighter and darker ones.
+// Okabe and Ito's palette, distinguishable with colour blindness, then lighter and darker colours.
 export const PALETTE = [
   ...["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a800", "#7f7f7f", "#5b3fa0", "#8c564b"],
   ...["#7fbbe0", "#f3d08a", "#7fd0ba", "#e8c1d8", "#1b5a80", "#f0a878", "#6b6300", "#bdbdbd", "#a795d6", "#c9a59c"],
@@ -39,7 +39,7 @@ export function Toasts() {
   );
 }
 
-// What a path answers; again when the path or `again` changes.
+// The response of a path; requested again when the path or `again` changes.
 export function useRead<T>(path: string | null, again: unknown = 0): { found: T | null; problem: Refused | null } {
   const [state, set] = useState<{ found: T | null; problem: Refused | null; of: string | null }>({ found: null, problem: null, of: null });
   useEffect(() => {
@@ -53,7 +53,7 @@ export function useRead<T>(path: string | null, again: unknown = 0): { found: T 
       here = false;
     };
   }, [path, again]);
-  return state.of === path ? state : { found: null, problem: null }; // what another path answered is not this one's
+  return state.of === path ? state : { found: null, problem: null }; // ignore the response of another path
 }
 
 type Linked = { to: string; children: ComponentChildren; class?: string; title?: string; "aria-label"?: string; "aria-current"?: "page" | undefined };
@@ -74,14 +74,14 @@ export function Link({ to, children, ...more }: Linked) {
   );
 }
 
-// The network that is looked through stays when a picture is opened.
+// Keep the selected network when an image is opened.
 const onlyNetwork = () => {
   const network = new URLSearchParams(here().search).get("network");
   return network ? `?network=${encodeURIComponent(network)}` : "";
 };
 
 export function Thumb({ row, picked, onPick, note }: { row: number; picked?: boolean; note?: string; onPick?: (event: MouseEvent) => void }) {
-  const label = `picture ${row}`;
+  const label = `image ${row}`;
   return (
     <figure class={picked ? "thumb picked" : "thumb"}>
       <Link to={`/image/${row}${onlyNetwork()}`} aria-label={label} title={label}>
@@ -93,7 +93,7 @@ export function Thumb({ row, picked, onPick, note }: { row: number; picked?: boo
   );
 }
 
-/** A view that has nothing to show, and why. */
+/** A view without content, with the reason. */
 export const Empty = ({ title, children }: { title: string; children: ComponentChildren }) => (
   <div class="page">
     <h1>{title}</h1>
@@ -129,7 +129,7 @@ export function Choice({ name, value, values, onChange }: { name: string; value:
 
 type Asked = { kind: string; given: Record<string, unknown>; words: string; auto?: boolean };
 
-// Something that is worked out: how it stands, and how it is begun and cancelled. What was begun by itself is cancelled when it is left.
+// State, start and cancellation of a job. Jobs that started automatically are cancelled when the view is left.
 export function useJob({ kind, given, auto }: Omit<Asked, "words">) {
   const asked = JSON.stringify([kind, given]);
   const [job, set] = useState<Job | null>(null);
@@ -173,7 +173,7 @@ export function Work({ kind, given, words, auto }: Asked) {
       {busy && (
         <p class="progress">
           <progress aria-label={words} /> {auto && `${words}: `}
-          {job.state === "waiting" ? `waiting${job.before > 1 ? `, ${job.before - 1} before it` : ""}` : job.words || "working"}{" "}
+          {job.state === "waiting" ? `waiting${job.before > 1 ? `, ${job.before - 1} jobs before it` : ""}` : job.words || "working"}{" "}
           <button type="button" onClick={cancel}>
             cancel
           </button>
@@ -186,7 +186,7 @@ export function Work({ kind, given, words, auto }: Asked) {
   );
 }
 
-// What came out: places in pictures, a row of small pictures, or one sheet.
+// The result: regions in images, a row of images, or one sheet.
 function Result({ job, words }: { job: Job; words: string }) {
   const files = job.found.files ?? [];
   const said = job.found.words ?? words;
@@ -195,9 +195,9 @@ function Result({ job, words }: { job: Job; words: string }) {
       <figure>
         <div class="places">
           {job.found.places.map(({ row, number }) => (
-            <Link key={row} to={`/image/${row}`} title={`picture ${row}`}>
-              <img src={made(job.job, `where-${row}.png`)} alt={`where in picture ${row}`} loading="lazy" />
-              <img src={made(job.job, `what-${row}.png`)} alt={`what lies there in picture ${row}`} loading="lazy" />
+            <Link key={row} to={`/image/${row}`} title={`image ${row}`}>
+              <img src={made(job.job, `where-${row}.png`)} alt={`heat map of image ${row}`} loading="lazy" />
+              <img src={made(job.job, `what-${row}.png`)} alt={`crop of image ${row}`} loading="lazy" />
               <small>{shown(number)}</small>
             </Link>
           ))}
@@ -224,7 +224,7 @@ export const Sorry = ({ problem }: { problem: Refused }) => (
     {problem.cause} {problem.remedy}
   </p>
 );
-/** A view that cannot be shown, and why. */
+/** A view that failed, with the reason. */
 export const Failed = ({ title, problem }: { title: string; problem: Refused }) => (
   <div class="page">
     <h1>{title}</h1>

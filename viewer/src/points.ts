@@ -1,8 +1,8 @@
-// Points on a canvas: by WebGL2, or, where there is none, one rectangle each.
+// Points on a canvas with WebGL2; without it, one rectangle per point.
 
 export type Painter = {
   colour: (colours: Uint8Array) => void;
-  draw: (place: { x: number; y: number; k: number }, size: number, most?: number) => void; // most: points, a random part of all
+  draw: (place: { x: number; y: number; k: number }, size: number, most?: number) => void; // most: maximum number of points, a random subset
   close: () => void;
   how: "webgl2" | "canvas";
 };
@@ -14,7 +14,7 @@ const FRAGMENT = `#version 300 es
 precision mediump float; in vec4 shade; out vec4 pixel;
 void main() { float far = length(gl_PointCoord - 0.5); if (far > 0.5) discard; pixel = vec4(shade.rgb * 0.9, 0.9); }`;
 
-// A fixed order by chance, so that the first points are a fair part of all.
+// A fixed random order, so that the first points are a random sample.
 function mixed(count: number): Uint32Array {
   const order = new Uint32Array(count);
   let state = 12345;

@@ -1,4 +1,4 @@
-// The quiz: from which unit, or which class, was this picture made? Keeps the score.
+// The quiz: which unit or class does this synthetic image maximise? The score is saved.
 
 import { useEffect, useState } from "preact/hooks";
 import { type About, query, read, send, STILL, type Unit, type UnitRow } from "./api";
@@ -16,7 +16,7 @@ const kept = (): Score => {
   }
 };
 
-// A few of a list, in a drawn order.
+// A random sample of a list, in random order.
 function drawn<T>(list: T[], count: number): T[] {
   const rest = [...list];
   return Array.from({ length: Math.min(count, rest.length) }, () => rest.splice(Math.floor(Math.random() * rest.length), 1)[0]!);
@@ -32,7 +32,7 @@ export function QuizView({ about, route }: { about: About; route: Route }) {
   const [answer, setAnswer] = useState<number | null>(null);
   const [score, setScore] = useState(kept);
   const { found: units, problem } = useRead<UnitRow[]>(layer && kind === "unit" ? `/api/units${query({ network: network.name, layer })}` : null);
-  // In a folder those whose pictures are in it; null: all.
+  // In an exported folder only those with images; null: all.
   const possible = STILL ? done("maximise").filter((one) => one.network === network.name && (kind === "class" ? "class" in one : one.layer === layer)).map((one) => Number(one[kind])) : null;
   const next = () => {
     const likely = kind === "class" ? network.classes.map((_, at) => at) : [...(units ?? [])].sort((a, b) => b.peak - a.peak).slice(0, 48).map((one) => one.unit);
@@ -53,14 +53,14 @@ export function QuizView({ about, route }: { about: About; route: Route }) {
     if (secret === null && (units?.length || kind === "class")) next();
   }, [units, kind, secret]);
   useEffect(() => setAnswer(null), [secret, among.join()]);
-  if (!inner.length && kind === "unit") return <Empty title="Quiz">This network has no inner layers to ask about.</Empty>;
-  if (possible && !possible.length) return <Empty title="Quiz">No picture was made before this folder was written: open pages of units or the quiz in the explorer first.</Empty>;
+  if (!inner.length && kind === "unit") return <Empty title="Quiz">This network has no inner layers.</Empty>;
+  if (possible && !possible.length) return <Empty title="Quiz">This export has no synthetic images: open pages of units or the quiz in the explorer before exporting.</Empty>;
   if (problem) return <Failed title="Quiz" problem={problem} />;
   const given = kind === "class" ? { network: network.name, class: secret } : { network: network.name, layer, unit: secret };
   return (
     <div class="page">
       <div class="bar">
-        <h1>From which {kind} was this picture made?</h1>
+        <h1>Which {kind} does this image maximise?</h1>
         {network.classes.length >= 2 && <Choice name="of" value={kind} values={["unit", "class"]} onChange={(value) => put({ kind: value, among: "", secret: "" })} />}
         {kind === "unit" && <Choice name="layer" value={layer} values={inner} onChange={(value) => put({ layer: value, among: "", secret: "" })} />}
         <button type="button" onClick={next}>
@@ -70,7 +70,7 @@ export function QuizView({ about, route }: { about: About; route: Route }) {
           <b>
             {score.right} of {score.asked}
           </b>{" "}
-          right <span class="quiet">(by chance 1 in {CHOICES})</span>
+          right <span class="quiet">(chance level 1 in {CHOICES})</span>
         </span>
         <button
           type="button"
@@ -79,13 +79,13 @@ export function QuizView({ about, route }: { about: About; route: Route }) {
             setScore({ right: 0, asked: 0 });
           }}
         >
-          begin again
+          reset score
         </button>
       </div>
       <div class="two">
-        <section>{secret !== null && <Work key={`${kind}${layer}${secret}`} kind="maximise" auto given={given} words="the picture is made" />}</section>
+        <section>{secret !== null && <Work key={`${kind}${layer}${secret}`} kind="maximise" auto given={given} words="synthesising the image" />}</section>
         <section>
-          <p>{answer === null ? kind === "unit" ? "Look at what each answer likes most, and choose." : "Choose a class." : answer === secret ? "Right." : `No: it was made from ${name(kind, secret, network.classes)}.`}</p>
+          <p>{answer === null ? kind === "unit" ? "Compare the maximally activating images of each unit, and choose." : "Choose a class." : answer === secret ? "Right." : `No: it maximises ${name(kind, secret, network.classes)}.`}</p>
           {among.map((one) => (
             <section key={one} class={`card answer ${answer !== null && one === secret ? "right" : ""} ${answer === one && one !== secret ? "wrong" : ""}`}>
               <button type="button" disabled={answer !== null} onClick={() => told(one)}>
@@ -94,7 +94,7 @@ export function QuizView({ about, route }: { about: About; route: Route }) {
               <Likes kind={kind} one={one} network={network.name} layer={layer} label={network.classes[one] ?? ""} />
             </section>
           ))}
-          {answer !== null && kind === "unit" && <Link to={`/units/${encodeURIComponent(layer)}/${secret}`}>the page of unit {secret}</Link>}
+          {answer !== null && kind === "unit" && <Link to={`/units/${encodeURIComponent(layer)}/${secret}`}>open unit {secret}</Link>}
         </section>
       </div>
     </div>
@@ -103,7 +103,7 @@ export function QuizView({ about, route }: { about: About; route: Route }) {
 
 const name = (kind: string, one: number | null, classes: string[]) => (kind === "class" ? (classes[one ?? -1] ?? "?") : `unit ${one}`);
 
-// Pictures that a unit likes most, or some of a class.
+// Maximally activating images of a unit, or some images of a class.
 function Likes({ kind, one, network, layer, label }: { kind: string; one: number; network: string; layer: string; label: string }) {
   const [rows, set] = useState<number[]>([]);
   useEffect(() => {
@@ -114,7 +114,7 @@ function Likes({ kind, one, network, layer, label }: { kind: string; one: number
         : send<{ rows: number[] }>("/api/select", { conditions: [{ column: "label", sign: "=", value: label }], count: 5 }).then((some) => some.rows);
     found.then(
       (some) => here && set(some.slice(0, 5)),
-      () => {}, // without labels a class has no pictures to show
+      () => {}, // without labels there are no images of a class
     );
     return () => {
       here = false;

@@ -1,4 +1,4 @@
-// The view is in the address: path and query restore it whole. A page written as a folder keeps them behind a #.
+// The address determines the view completely by path and query. An exported folder keeps them after a #.
 
 import { useEffect, useState } from "preact/hooks";
 import { STILL } from "./still";
@@ -27,7 +27,7 @@ export function go(path: string, replace = false): void {
   if (!replace) window.scrollTo(0, 0);
 }
 
-// Set some entries of the query; an empty value takes one away.
+// Set entries of the query; an empty value removes one.
 export function put(entries: Record<string, string | number | undefined>, replace = true): void {
   const { path, search } = here();
   const query = new URLSearchParams(search);
@@ -43,7 +43,7 @@ export function useRoute(): Route {
   const [route, set] = useState(now);
   useEffect(() => {
     const hear = () => set(now());
-    hear(); // what a child has put before this was heard
+    hear(); // apply changes that children made before this listener was added
     changed.addEventListener("change", hear);
     window.addEventListener("popstate", hear);
     return () => {

@@ -1,4 +1,4 @@
-// Runs: curves as they grow, scores beside their floors, health in plain words; and the health of the data.
+// Runs: live curves, scores and baselines, a health summary; and quality checks of the data.
 
 import { useEffect, useState } from "preact/hooks";
 import { type About, type Ill, type Run, type Score } from "./api";
@@ -18,7 +18,7 @@ export function RunsView({ about }: { about: About }) {
     <div class="page">
       <h1>Runs</h1>
       <p class="quiet">
-        {about.count.toLocaleString("en")} pictures of {about.data}
+        {about.count.toLocaleString("en")} images of {about.data}
       </p>
       <div class={found && found.length > 1 ? "two" : ""}>
         {(found ?? []).map((run, place) => (
@@ -45,7 +45,7 @@ export function RunsView({ about }: { about: About }) {
               .map((measure, place) => (
                 <Scores key={place} measure={measure} />
               ))}
-            {!run.measures.length && <p class="quiet">Nothing was measured: selfsight measure {run.name} --train … --test …</p>}
+            {!run.measures.length && <p class="quiet">No scores yet: selfsight measure {run.name} --train … --test …</p>}
           </section>
         ))}
       </div>
@@ -53,18 +53,18 @@ export function RunsView({ about }: { about: About }) {
   );
 }
 
-// What the last lines say, in plain words.
+// A summary of the latest metrics.
 function health(run: Run): string {
   const last = (name: string) => run.curves[name]?.at(-1)?.[1];
   const words: string[] = [];
   const spread = last("spread");
   const rank = last("effective_rank");
   if (run.status.reason) words.push(String(run.status.reason));
-  if (spread !== undefined) words.push(spread < 0.05 ? `The embeddings have collapsed: their spread is ${shown(spread)}.` : `Embeddings are spread (${shown(spread)} of what a sphere allows).`);
-  if (rank !== undefined) words.push(`They use ${shown(rank)} directions.`);
+  if (spread !== undefined) words.push(spread < 0.05 ? `The embeddings have collapsed: their normalised standard deviation is ${shown(spread)}.` : `The embeddings have not collapsed (normalised standard deviation ${shown(spread)}).`);
+  if (rank !== undefined) words.push(`Their effective rank is ${shown(rank)}.`);
   const loss = run.curves.loss;
   if (loss && loss.length > 5) words.push(`The loss went from ${shown(loss[0]![1])} to ${shown(loss.at(-1)![1])}.`);
-  return words.join(" ") || "Nothing is known of its health.";
+  return words.join(" ") || "No metrics yet.";
 }
 
 function Curve({ name, points }: { name: string; points: [number, number][] }) {
@@ -93,7 +93,7 @@ function Scores({ measure }: { measure: Run["measures"][number] }) {
     if (!score) return "–";
     const half = (score.high - score.low) / 2;
     if (!(half > 0)) return shown(score.value);
-    const digits = Math.max(0, Math.min(4, 1 - Math.floor(Math.log10(half)))); // two digits of what is not sure
+    const digits = Math.max(0, Math.min(4, 1 - Math.floor(Math.log10(half)))); // two significant digits of the interval
     return `${score.value.toFixed(digits)} ± ${half.toFixed(digits)}`;
   };
   return (
@@ -135,19 +135,19 @@ function Scores({ measure }: { measure: Run["measures"][number] }) {
 
 export function HealthView() {
   const { found, problem } = useRead<Ill[]>("/api/health");
-  if (problem) return <Failed title="Health of the data" problem={problem} />;
+  if (problem) return <Failed title="Data quality" problem={problem} />;
   return (
     <div class="page">
-      <h1>Health of the data</h1>
+      <h1>Data quality</h1>
       {(found ?? []).map((ill) => (
         <section key={ill.name}>
           <h2>
             {ill.name} <small class="quiet">{ill.words}</small>
           </h2>
           {ill.rows && <Thumbs line rows={ill.rows.slice(0, 24)} notes={ill.rows.map((_, place) => shown(ill.values?.[place]))} />}
-          {ill.rows && <Link to={`/grid?sort=${ill.column}${["bright", "outliers", "odd"].includes(ill.name) ? "&down=1" : ""}`}>all, in this order</Link>}
-          {ill.groups && (ill.groups.length ? ill.groups.slice(0, 12).map((group, place) => <Thumbs key={place} rows={group} />) : <p>None was found.</p>)}
-          {ill.files && (ill.files.length ? <ul>{ill.files.map((file) => <li key={file[0]}>{file.join(": ")}</li>)}</ul> : <p>Every file could be read.</p>)}
+          {ill.rows && <Link to={`/grid?sort=${ill.column}${["bright", "outliers", "odd"].includes(ill.name) ? "&down=1" : ""}`}>all images in this order</Link>}
+          {ill.groups && (ill.groups.length ? ill.groups.slice(0, 12).map((group, place) => <Thumbs key={place} rows={group} />) : <p>None found.</p>)}
+          {ill.files && (ill.files.length ? <ul>{ill.files.map((file) => <li key={file[0]}>{file.join(": ")}</li>)}</ul> : <p>All files are readable.</p>)}
         </section>
       ))}
     </div>

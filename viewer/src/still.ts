@@ -1,4 +1,4 @@
-// A page that was written as a folder: what the server would answer is read from files beside it, which works from file:// too.
+// An exported folder: responses of the server are read from files next to the page, which also works from file://.
 
 import type { Condition, Selection } from "./api";
 
@@ -23,7 +23,7 @@ const loading = new Map<string, Promise<void>>();
 
 export class Missing extends Error {}
 
-// A part of the data, a script that puts it into `selfsight.parts`; read once.
+// A part of the data, loaded once by a script that adds it to `selfsight.parts`.
 async function part<T>(name: string): Promise<T> {
   if (!loading.has(name))
     loading.set(
@@ -32,7 +32,7 @@ async function part<T>(name: string): Promise<T> {
         const script = document.createElement("script");
         script.src = `data/${name}.js`;
         script.onload = () => done();
-        script.onerror = () => fail(new Missing("This was not written into the folder."));
+        script.onerror = () => fail(new Missing("This is not part of the export."));
         document.head.append(script);
       }),
     );
@@ -47,13 +47,13 @@ export function floats(text: string): Float32Array {
   return new Float32Array(bytes.buffer);
 }
 
-// Which network and layer are meant; the output where none is named.
+// The requested network and layer; the output by default.
 function pair(query: URLSearchParams): [string, string] {
   return [query.get("network") || base().about.networks[0]!.name, query.get("layer") || "output"];
 }
 const place = (pairs: string[][], [network, layer]: [string, string]) => {
   const found = pairs.findIndex((one) => one[0] === network && one[1] === layer);
-  if (found < 0) throw new Missing(`${layer} of ${network} was not written into the folder.`);
+  if (found < 0) throw new Missing(`${layer} of ${network} is not part of the export.`);
   return found;
 };
 
@@ -63,7 +63,7 @@ export const mark = (kind: string, given: Record<string, unknown>): string => {
   return kind + " " + JSON.stringify(Object.fromEntries(Object.keys(whole).sort().map((name) => [name, whole[name]])));
 };
 
-// What was asked of the work of a kind that is in the folder.
+// Arguments of the exported jobs of a kind.
 export const done = (kind: string): Record<string, unknown>[] =>
   Object.keys(base().jobs)
     .filter((one) => one.startsWith(`${kind} `))
@@ -88,12 +88,12 @@ export async function answer(path: string, body?: unknown): Promise<unknown> {
   }
   if (first === "jobs") {
     const job = body === undefined ? Object.values(base().jobs).find((one) => one.job === second) : base().jobs[mark(second, body as Record<string, unknown>)];
-    if (!job) throw new Missing("This was not worked out before the folder was written.");
+    if (!job) throw new Missing("This job was not run before the export.");
     return { ...job, state: "done", words: "", before: 0 };
   }
   const name = first + (address.search ? decodeURIComponent(address.search) : "");
   for (const one of [name, first]) if (one in base().answers) return base().answers[one];
-  throw new Missing("This was not written into the folder.");
+  throw new Missing("This is not part of the export.");
 }
 
 export async function column(name: string): Promise<{ values: Float32Array; names: string[] }> {
@@ -114,7 +114,7 @@ export async function map(name: string): Promise<Float32Array> {
 
 async function item(row: number) {
   const { names, columns, tag, note } = await items();
-  if (!(row >= 0 && row < names.length)) throw new Missing(`There is no picture ${row}.`);
+  if (!(row >= 0 && row < names.length)) throw new Missing(`There is no image ${row}.`);
   const known = Object.fromEntries(base().about.columns.map((one) => [(one as { name: string }).name, columns[(one as { name: string }).name]![row]!]));
   return { row, name: names[row], columns: known, tag: tag[row], note: note[row] };
 }
@@ -131,14 +131,14 @@ const compare: Record<string, (a: number, b: number) => boolean> = {
 function fulfils(value: string | number | null, { sign, value: wanted }: Condition): boolean {
   if (typeof value === "string") {
     if (sign === "has") return value.toLowerCase().includes(String(wanted).toLowerCase());
-    if (sign !== "=" && sign !== "!=") throw new Missing(`A text cannot be asked for ${sign}.`);
+    if (sign !== "=" && sign !== "!=") throw new Missing(`A text column does not support ${sign}.`);
     return (value === String(wanted)) === (sign === "=");
   }
-  if (!compare[sign]) throw new Missing(`A number cannot be asked for ${sign}.`);
+  if (!compare[sign]) throw new Missing(`A numeric column does not support ${sign}.`);
   return compare[sign](value ?? NaN, Number(wanted));
 }
 
-// Even-odd rule, as the server has it.
+// Even-odd rule, as on the server.
 function inside(x: number, y: number, corners: number[][]): boolean {
   let odd = false;
   for (let one = 0, other = corners.length - 1; one < corners.length; other = one++) {

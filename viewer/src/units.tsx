@@ -1,4 +1,4 @@
-// Units: which stand out, and one with what it likes.
+// Units of a layer, and one unit with its maximally activating images.
 
 import { useState } from "preact/hooks";
 import { type About, query, STILL, type Unit, type UnitRow } from "./api";
@@ -32,7 +32,7 @@ export function UnitsView({ about, route }: { about: About; route: Route }) {
       <div class="page">
         {bar}
         <h1>
-          {found ? `${found.length} units of ${layer}` : "…"} <small class="quiet">with what each likes most; σ: how far its peak stands out</small>
+          {found ? `${found.length} units of ${layer}` : "…"} <small class="quiet">with their maximally activating images; σ: peak in standard deviations above the mean</small>
         </h1>
         <Choice name="order" value={by} values={[["", "peak"], "number"]} onChange={(value) => put({ by: value })} />
         <div class="unitcards">
@@ -61,31 +61,31 @@ export function UnitsView({ about, route }: { about: About; route: Route }) {
       </h1>
       {unit && (
         <>
-          <h2>Likes most</h2>
+          <h2>Maximally activating images</h2>
           <Thumbs rows={unit.top.map((each) => each.row)} notes={unit.top.map((each) => shown(each.value))} />
-          <h2>Where, and what lies there</h2>
-          <Work kind="crops" auto given={{ network, layer, unit: unit.unit }} words="heat maps and crops of its top pictures" />
+          <h2>Where it is active</h2>
+          <Work kind="crops" auto given={{ network, layer, unit: unit.unit }} words="heat maps and crops of its maximally activating images" />
           {about.masks && <Dissected network={network} layer={layer} unit={unit.unit} />}
           <div class="two">
             <section>
               {layer !== "output" && (
                 <>
-                  <h2>What it would like best</h2>
-                  <Work kind="maximise" auto given={{ network, layer, unit: unit.unit }} words="a picture that it likes more than any" />
+                  <h2>Synthetic images</h2>
+                  <Work kind="maximise" auto given={{ network, layer, unit: unit.unit }} words="synthetic images that maximise the unit" />
                 </>
               )}
-              <h2>Why it likes its first</h2>
-              {layer !== "output" && <Work kind="attribute" given={{ row: unit.top[0]!.row, network, layer, unit: unit.unit }} words="attributions of the picture that it likes most" />}
-              <Link to={`/image/${unit.top[0]!.row}`}>the page of that picture</Link>
+              <h2>Attribution</h2>
+              {layer !== "output" && <Work kind="attribute" given={{ row: unit.top[0]!.row, network, layer, unit: unit.unit }} words="attribution maps of the image with the highest activation" />}
+              <Link to={`/image/${unit.top[0]!.row}`}>open this image</Link>
             </section>
             <section>
-              <h2>How often how much</h2>
+              <h2>Histogram of activations</h2>
               <Histogram unit={unit} />
-              <h2>Likes least</h2>
+              <h2>Lowest activations</h2>
               <Thumbs rows={unit.bottom.slice(0, 6).map((each) => each.row)} notes={unit.bottom.map((each) => shown(each.value))} />
             </section>
             <section>
-              <h2>Units that say the same</h2>
+              <h2>Correlated units</h2>
               <ul class="chips">
                 {unit.alike.map((each) => (
                   <li key={each.unit}>
@@ -103,15 +103,15 @@ export function UnitsView({ about, route }: { about: About; route: Route }) {
   );
 }
 
-// What dissection says: the concept of the data's masks that the unit overlaps most.
+// Network dissection: the concept of the data's masks that the unit overlaps most.
 function Dissected({ network, layer, unit }: { network: string; layer: string; unit: number }) {
   const { job, begin, cancel } = useJob({ kind: "dissect", given: { network, layer } });
   const found = job?.found.units?.[unit];
   if (found)
     return (
       <p>
-        Dissection: most like <b>{found[0]}</b> ({found[1]}), IoU {found[2].toFixed(3)}
-        {found[2] > 0.04 ? ", which makes it a detector" : ", too little for a detector (0.04)"}. <small class="quiet">{job!.found.words}</small>
+        Dissection: closest to <b>{found[0]}</b> ({found[1]}), IoU {found[2].toFixed(3)}
+        {found[2] > 0.04 ? ", a detector (above 0.04)" : ", not a detector (0.04 or below)"}. <small class="quiet">{job!.found.words}</small>
       </p>
     );
   const busy = job?.state === "waiting" || job?.state === "running";
@@ -126,7 +126,7 @@ function Dissected({ network, layer, unit }: { network: string; layer: string; u
   ) : (
     <p>
       <button type="button" onClick={begin}>
-        dissection: which concept of the masks is it like?
+        dissection: closest concept of the masks
       </button>
       {job?.state === "failed" && <span class="bad"> {job.words}</span>}
     </p>
