@@ -211,7 +211,7 @@ def find_clusters(
         UsageError: the method does not exist, or there are too few images.
     """
     rows = image_vectors(phi, source, method, banks) if vectors is None else vectors
-    progress(f"clusters: {len(rows):,} pictures")
+    progress(f"clusters: {len(rows):,} images")
     choice = choose_count(rows, method=method, seed=seed, progress=progress, **options) if count is None else None
     labels = group(rows, choice.best if choice else count or 0, method, seed=seed, **options).numpy()
     facts = {"method": method, "chosen": choice is not None, "representation": phi.name, "data": source.spec, **options}

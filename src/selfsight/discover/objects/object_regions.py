@@ -174,7 +174,7 @@ def find_objects(
         names, sizes, read = [*names, *feature_batch.names], [*sizes, *feature_batch.sizes], [*read, *feature_batch.read]
         pictures += feature_batch.small(SHOWN - len(pictures))
         if len(names) == total or len(names) % 64 < len(feature_batch):
-            progress(f"{method}: {len(names):,} of {total:,} pictures")
+            progress(f"{method}: {len(names):,} of {total:,} images")
     facts = {"method": method, "least": least, "refine": refine, "representation": phi.name, "data": source.spec, **options}
     return ObjectRegions(tuple(names), tuple(sizes), tuple(read), tuple(regions), tuple(pictures), facts)
 

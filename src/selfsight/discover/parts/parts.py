@@ -88,7 +88,7 @@ def shared_parts(
     for feature_batch in batches():
         sample.add(vectors(feature_batch)[ground(feature_batch).flatten(1)])
     (rows,) = sample.rows()
-    progress(f"parts: {len(rows):,} places of objects")
+    progress(f"parts: {len(rows):,} object locations")
     if len(rows) < parts:
         raise UsageError(f"The objects have {len(rows)} locations, too few for {parts} parts.", "Use fewer parts, or a larger --side.")
     centres = kmeans(rows, parts, seed=seed, spherical=spherical, restarts=5).centroids
