@@ -110,9 +110,8 @@ def compare(
     run_options = {name: more.pop(name) for name in ("size", "device") if name in more}
     opened = [run if isinstance(run, Run) else Run(run, **run_options) for run in runs]
     names = unique_names([run.path.name for run in opened])
-    comparison = compare_representations(
-        {name: (run.phi, run.path) for name, run in zip(names, opened, strict=True)}, train=train, test=test, **more
-    )
+    networks = {name: (run.phi, run.path) for name, run in zip(names, opened, strict=True)}
+    comparison = compare_representations(networks, train=train, test=test, **more)
     if out is not None:
         comparison.save(Path(out))
     return comparison
@@ -149,9 +148,8 @@ class Run:
     def __init__(self, spec: str | Path, *, size: int | None = None, device: str = "auto") -> None:
         self.phi = load_representation(spec, size=size)
         self.phi.backbone.to(find_device(device))
-        self.path = (
-            Path("runs") / str(spec).replace(":", "-").replace("/", "-") if str(spec).startswith(("timm:", "untrained:")) else Path(spec)
-        )
+        model = str(spec).startswith(("timm:", "untrained:"))
+        self.path = Path("runs") / str(spec).replace(":", "-").replace("/", "-") if model else Path(spec)
 
     @property
     def settings(self) -> TrainConfig | None:
@@ -298,9 +296,6 @@ class Run:
             like: data set of the spectrum (phase) or of the inverter (generated); None: the training data of the run.
             progress: called with a line per step.
             more: further arguments of ``explain.gallery.maximisers``.
-
-        Raises:
-            UsageError: a target or the parameterisation does not exist.
         """
         return maximise_targets(self.phi, self.path, targets, writing=writing, like=like, progress=progress, **more)
 
@@ -314,10 +309,8 @@ class Run:
             more: further arguments of ``compare_units``.
         """
         spec = like if like is not None else self.source().spec
-        runs = [
-            self,
-            *(other if isinstance(other, Run) else Run(other, size=self.phi.size, device=str(self.phi.device)) for other in others),
-        ]
+        size, device = self.phi.size, str(self.phi.device)
+        runs = [self, *(other if isinstance(other, Run) else Run(other, size=size, device=device) for other in others)]
         names = unique_names([run.path.name for run in runs])
         images = {name: run._sample(spec, 500) for name, run in zip(names, runs, strict=True)}
         phis = {name: run.phi for name, run in zip(names, runs, strict=True)}
@@ -350,9 +343,8 @@ class Run:
             if isinstance(data, str | Path)
             else data
         )
-        caches: dict[str, Any] = (
-            {"banks": self.path / "banks"} if what in DISCOVERIES.having("image_level") else {"cache": self.path / "spectra"}
-        )
+        image_level = what in DISCOVERIES.having("image_level")
+        caches: dict[str, Any] = {"banks": self.path / "banks"} if image_level else {"cache": self.path / "spectra"}
         return discover(self.phi, source, what, method, **cast("dict[str, Any]", {**caches, **more}))
 
     def report(self, data: Source | str | Path | None = None) -> Path:

@@ -1,8 +1,7 @@
 """Perturbation methods: the smallest region of an image, or set of channels, that preserves or destroys the score of a target.
 
-Extremal perturbations (Fong, Patrick & Vedaldi 2019, arXiv:1910.08485) fix the area of a mask and maximise its effect. Here the area is
-that of the upsampled mask, all lengths are fractions of the image's size, scores are relative to the difference between the image and
-its blur, and all images and areas are optimised in one batch.
+Extremal perturbations (Fong, Patrick & Vedaldi 2019, arXiv:1910.08485) fix the area of a mask and maximise its effect. Here lengths are
+fractions of the image's size and scores relative to the difference between image and blur; all images and areas form one batch.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -40,10 +39,8 @@ Substrate = Literal["blur", "mean"]
 Areas = Sequence[float]
 CELLS, REACH, SHARPNESS = 32, 2, 20.0
 """Cells on the longer side, radius of the smooth maximum in cells, and its temperature."""
-START = 0.5
-"""Initial value of the mask parameters."""
-RATE, PRESSURE = 0.1, (3.0, 3000.0)
-"""Initial step size; weight of the area penalty in the first and the last step, with geometric growth."""
+START, RATE, PRESSURE = 0.5, 0.1, (3.0, 3000.0)
+"""Initial mask parameters; initial step size; weight of the area penalty in the first and the last step, with geometric growth."""
 LEVELS, BLUR = 8, 20 / 224
 """Blur levels, and the standard deviation of the strongest as a fraction of the shorter side."""
 
@@ -57,7 +54,7 @@ class Extremal:
         areas: requested areas, as fractions.
         kept: the score where only the mask is kept (preserve, dual) or removed (delete).
         whole, nothing: the score of the full image, and of its baseline (the strongest blur).
-        steps: optimisation steps that were made.
+        steps: number of steps made.
     """
 
     masks: Float[Tensor, "batch area height width"]
@@ -105,7 +102,12 @@ def pyramid(inputs: Images, substrate: Substrate = "blur") -> Float[Tensor, "bat
 
 
 def between(levels: Float[Tensor, "batch level channel height width"], mask: Float[Tensor, "batch 1 height width"]) -> Images:
-    """Sample each pixel from the pyramid level that the mask selects, with linear interpolation between levels."""
+    """Sample each pixel from the pyramid level that the mask selects, with linear interpolation between levels.
+
+    Args:
+        levels: pyramid ``(B, level, C, H, W)``.
+        mask: ``(B, 1, H, W)`` in [0, 1]; 0: the baseline, 1: the image.
+    """
     position = mask.clamp(0, 1) * (LEVELS - 1)
     floor = position.detach().floor().clamp(max=LEVELS - 2)
     index = floor.long()[:, None].expand(-1, -1, levels.shape[2], -1, -1)
@@ -275,15 +277,12 @@ def _of_pixels(
 
 
 def _joined(results: Sequence[Extremal]) -> Extremal:
-    """Concatenate the results of batches of images."""
     masks, kept, whole, nothing = (torch.cat([getattr(one, name) for one in results]) for name in ("masks", "kept", "whole", "nothing"))
     return Extremal(masks, results[0].areas, kept, whole, nothing, max(result.steps for result in results))
 
 
 @dataclass(frozen=True)
 class _Blend:
-    """Images blended with their baseline by masks."""
-
     phi: Representation
     target: Target
     levels: Tensor
