@@ -1,1 +1,1 @@
-"""Look into a representation: what in an image makes it say what it says, and which images make it say most."""
+"""Explain a representation: attribution, inversion, activation maximisation, and checks of explanations."""

@@ -1,1 +1,1 @@
-"""Images, charts and HTML of results. Nothing here knows a network."""
+"""Images, charts and HTML of results. Independent of networks."""

@@ -1,4 +1,4 @@
-"""Keywords of the public functions, typed, so that editors complete them."""
+"""Typed keywords of the public functions, for completion in editors."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ class OpenOptions(TypedDict, total=False):
 
 
 class LearnOptions(TypedDict, total=False):
-    """Keywords of ``learn``: the fields of ``TrainRequest`` but for ``data``."""
+    """Keywords of ``learn``: the fields of ``TrainRequest`` except ``data``."""
 
     method: str
     backbone: str | None

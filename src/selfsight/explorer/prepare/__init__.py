@@ -1,1 +1,1 @@
-"""Prepare what the explorer shows: features, clusters, maps, thumbnails."""
+"""Preparation of a data set for the explorer: features, clusters, maps, thumbnails."""

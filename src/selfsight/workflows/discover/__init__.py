@@ -1,1 +1,1 @@
-"""Discoveries: find something, score it where the truth is known, and compare it with baselines."""
+"""Discoveries: a search, its scores on annotated data, and baselines."""

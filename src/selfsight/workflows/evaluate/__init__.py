@@ -1,1 +1,1 @@
-"""Evaluation: probes and analyses beside their baselines."""
+"""Evaluation: probes and analyses with baselines."""
