@@ -121,4 +121,4 @@ def test_the_command_writes_table_and_sheet_beside_floors(folder, tmp_path, caps
         assert curve.width > 300
     assert (tmp_path / "found" / "boxes.json").is_file()
     assert main([*words, "--method", "spherical,border,cut"]) == 2
-    assert "3 methods for 2 things" in capsys.readouterr().err
+    assert "3 methods for 2 discoveries" in capsys.readouterr().err

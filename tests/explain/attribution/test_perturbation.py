@@ -9,7 +9,7 @@ from selfsight.core.errors import UsageError
 from selfsight.explain.attribution import saliency as attribution
 from selfsight.explain.attribution.perturbation import (
     _area_penalty,
-    _between,
+    between,
     _span_of,
     extremal,
     extremal_channels,
@@ -94,7 +94,7 @@ def test_between_the_levels_is_the_image_at_one_and_its_blur_at_nothing() -> Non
     levels = pyramid(images)
     assert torch.equal(levels[:, -1], images)
     for value, expected in ((1.0, levels[:, -1]), (0.0, levels[:, 0]), (0.5, (levels[:, 3] + levels[:, 4]) / 2)):
-        assert_close(_between(levels, torch.full((2, 1, 16, 16), value)), expected)
+        assert_close(between(levels, torch.full((2, 1, 16, 16), value)), expected)
 
 
 def test_on_the_mean_colour_nothing_is_left_of_the_image() -> None:
@@ -102,7 +102,7 @@ def test_on_the_mean_colour_nothing_is_left_of_the_image() -> None:
     levels = pyramid(images, "mean")
     assert torch.equal(levels[:, -1], images)
     assert not levels[:, 0].any()
-    assert_close(_between(levels, torch.full((2, 1, 16, 16), 0.3)), 0.3 * images)
+    assert_close(between(levels, torch.full((2, 1, 16, 16), 0.3)), 0.3 * images)
     phi, shown, target = spot(32)
     found = extremal_perturbation(phi, shown, target, areas=(0.1,), substrate="mean", steps=60)
     assert_close(found.nothing, target.score(phi, torch.zeros(2, 3, 32, 32), torch.arange(2)))
