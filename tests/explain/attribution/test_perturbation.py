@@ -9,8 +9,8 @@ from selfsight.core.errors import UsageError
 from selfsight.explain.attribution import saliency as attribution
 from selfsight.explain.attribution.perturbation import (
     _area_penalty,
-    between,
     _span_of,
+    between,
     extremal,
     extremal_channels,
     extremal_perturbation,
