@@ -34,7 +34,7 @@ def network() -> Representation:
     )
 
 
-def written(network, folder, **files) -> str:
+def page_of(network, folder, **files) -> str:
     source = open_source("world:shapes?count=48&size=16")
     folder.mkdir(exist_ok=True)
     (folder / "measures").mkdir(exist_ok=True)
@@ -44,7 +44,7 @@ def written(network, folder, **files) -> str:
 
 
 def test_scores_stand_beside_baselines(network, tmp_path):
-    page = written(network, tmp_path / "run", measures__scores_json=json.dumps(SCORES))
+    page = page_of(network, tmp_path / "run", measures__scores_json=json.dumps(SCORES))
     assert "62.5 ± 12.5" in page
     assert "37.5 ± 7.5" in page
     assert "43.8 ± 7.5" in page
@@ -55,21 +55,21 @@ def test_scores_stand_beside_baselines(network, tmp_path):
 
 def test_curves_are_of_the_recorded_losses(network, tmp_path):
     records = "".join(json.dumps({"step": step, "loss": loss}) + "\n" for step, loss in enumerate(LOSSES))
-    with_curve = written(network, tmp_path / "run", metrics_jsonl=records)
-    bare = written(network, tmp_path / "bare")
+    with_curve = page_of(network, tmp_path / "run", metrics_jsonl=records)
+    bare = page_of(network, tmp_path / "bare")
     assert with_curve.count("<svg") == bare.count("<svg") + 1
     assert "3.25" in with_curve or "3.2" in with_curve
 
 
 def test_a_run_without_scores_has_a_page_without_them(network, tmp_path):
-    page = written(network, tmp_path / "run")
+    page = page_of(network, tmp_path / "run")
     assert "points" not in page
     assert "some" not in re.findall(r"<title>(.*?)</title>", page)[0]
     assert "48 images" in page
 
 
 def test_nothing_is_loaded_from_elsewhere(network, tmp_path):
-    page = written(network, tmp_path / "run")
+    page = page_of(network, tmp_path / "run")
     assert not re.findall(r"<script|(?:src|href)=\"(?!data:|#)", page)
     pictures = re.findall(r"data:image/(?:png|jpeg);base64,([A-Za-z0-9+/=]+)", page)
     assert len(pictures) > 10

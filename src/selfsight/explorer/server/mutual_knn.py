@@ -37,7 +37,7 @@ def mutual_knn(left: Float[np.ndarray, "item dim"], right: Float[np.ndarray, "it
     shared = (both[0][:, :, None] == both[1][:, None, :]).any(2).mean(1)
     order = np.argsort(shared, kind="stable")
 
-    def described(index: int) -> dict[str, Any]:
+    def entry(index: int) -> dict[str, Any]:
         sides = {side: rows[found[index, :BESIDE]].tolist() for side, found in zip(("left", "right"), both, strict=True)}
         return {"row": int(rows[index]), "shared": round(float(shared[index]), 3), **sides}
 
@@ -45,8 +45,8 @@ def mutual_knn(left: Float[np.ndarray, "item dim"], right: Float[np.ndarray, "it
         "mean": round(float(shared.mean()), 4),
         "chance": round(near / max(len(rows) - 1, 1), 4),
         "of": len(rows),
-        "differ": [described(index) for index in order[:SHOWN].tolist()],
-        "agree": [described(index) for index in order[::-1][:ALIKE].tolist()],
+        "differ": [entry(index) for index in order[:SHOWN].tolist()],
+        "agree": [entry(index) for index in order[::-1][:ALIKE].tolist()],
     }
 
 
