@@ -83,22 +83,17 @@ def test_every_package_has_tests(room):
     assert list((ROOT / "tests" / room).rglob("test_*.py"))
 
 
-class _Bare(ast.NodeTransformer):
-    """Removes docstrings and imports, and leaves one line of a signature, whatever its formatting."""
-
-    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else self.generic_visit(node)
-
-    def visit_Import(self, node: ast.Import) -> None:
-        return None
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        return None
-
-
 def _code(path: Path) -> list[str]:
-    """One line for each statement, without docstrings, comments and imports."""
-    return [line.strip() for line in ast.unparse(_Bare().visit(ast.parse(path.read_text()))).splitlines() if line.strip()]
+    """Lines without docstrings, comments, imports and empty ones; of a signature the first, as its formatting is not a repetition."""
+    text, left_out = path.read_text(), set[int]()
+    for node in ast.walk(ast.parse(text)):
+        is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        if is_docstring or isinstance(node, ast.Import | ast.ImportFrom):
+            left_out |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            left_out |= set(range(node.lineno + 1, node.body[0].lineno))
+    lines = [line.strip() for number, line in enumerate(text.splitlines(), 1) if number not in left_out]
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def repetition(files: list[list[str]]) -> float:

@@ -39,18 +39,16 @@ def find_layer(module: nn.Module, name: str) -> nn.Module:
 def capture_activations(
     module: nn.Module, *retain: str, edit: Mapping[str, Edit] | None = None, inputs: bool = False
 ) -> Iterator[dict[str, Any]]:
-    """Capture the outputs of some layers, and edit those of others, inside a ``with`` block.
+    """Capture the outputs of some layers, and edit those of others, inside a ``with`` block; yields activations by layer.
 
-    Hooks are removed at the end, even after an exception. Forward passes in other threads are neither captured nor edited.
+    Hooks are removed at the end, even after an exception. Of a layer that runs several times the last output is kept.
+    Forward passes in other threads are neither captured nor edited.
 
     Args:
         module: the network.
         *retain: dotted names of layers to capture.
         edit: functions from a layer's output to its replacement, by name of the layer.
         inputs: capture the layers' first positional input instead of their output.
-
-    Yields:
-        Captured activations by layer, filled by forward passes (the last one, if a layer runs several times).
 
     Raises:
         UsageError: there is no such layer.

@@ -69,7 +69,7 @@ def _sums(folder: Path) -> dict[str, str]:
 
 
 def save_checkpoint(folder: Path, method: Method, optimiser: Optimizer, clock: Clock, *, keep: int = 2) -> Path:
-    """Write ``step_N`` (after N steps), point ``last.json`` to it, and delete old checkpoints.
+    """Write ``step_N`` (after N steps), point ``last.json`` to it, and delete old checkpoints; the folder of the new one.
 
     Args:
         folder: of the checkpoints.
@@ -77,9 +77,6 @@ def save_checkpoint(folder: Path, method: Method, optimiser: Optimizer, clock: C
         optimiser: its optimiser.
         clock: of the last step.
         keep: number of checkpoints to keep.
-
-    Returns:
-        The checkpoint's folder.
 
     Raises:
         EnvironmentFault: the disk is full or read-only; earlier checkpoints are unchanged.

@@ -31,15 +31,9 @@ def labels_of(method: Method, source: Source) -> Tensor | None:
 
 
 def fit(
-    method: Method,
-    loader: Loader,
-    plan: Plan,
-    hardware: Hardware,
-    observers: Sequence[Observer] = (),
-    *,
-    start: int = 0,
+    method: Method, loader: Loader, plan: Plan, hardware: Hardware, observers: Sequence[Observer] = (), *, start: int = 0,
     restore: Callable[[Optimizer], None] | None = None,
-) -> Optimizer:
+) -> Optimizer:  # fmt: skip
     """Train a method.
 
     Args:

@@ -160,15 +160,9 @@ class Plan:
         return replace(views, hints={**views.hints, "label": self.labels.to(views.index.device)[views.index][:, None]})
 
     def step(
-        self,
-        method: Method,
-        placed: nn.Module,
-        optimiser: Optimizer,
-        views: Sequence[Views],
-        turn: Turn,
-        clock: Clock,
+        self, method: Method, placed: nn.Module, optimiser: Optimizer, views: Sequence[Views], turn: Turn, clock: Clock,
         hardware: Hardware,
-    ) -> StepResult:
+    ) -> StepResult:  # fmt: skip
         """One optimiser step: forward, backward, removal of gradients of other turns, clipping, update. Non-finite steps are skipped.
 
         Args:

@@ -143,16 +143,9 @@ class SharedOut:
 
 @torch.no_grad()
 def shared_out_in_parts(
-    scores: Callable[[slice], Float[Tensor, "part cluster"]],
-    count: int,
-    shares: Float[Tensor, " cluster"],
-    *,
-    sharpness: float = 25.0,
-    wrong: float = 0.02,
-    tolerance: float = 0.01,
-    most: int = 1000,
-    part: int = 1024,
-) -> SharedOut:
+    scores: Callable[[slice], Float[Tensor, "part cluster"]], count: int, shares: Float[Tensor, " cluster"], *, sharpness: float = 25.0,
+    wrong: float = 0.02, tolerance: float = 0.01, most: int = 1000, part: int = 1024,
+) -> SharedOut:  # fmt: skip
     """``shared_out`` in constant memory: scores are recomputed chunk by chunk in every iteration (Asano et al. 2019, arXiv:1911.05371).
 
     The plan is ``Q_ij = exp(λ s_ij + b_j + a_i)``, where a_i follows from the row's sum, so only the offsets b are stored. Log

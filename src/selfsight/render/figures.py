@@ -54,14 +54,8 @@ def _ticks(low: float, high: float, count: int = 4) -> list[float]:
 
 
 def curve(
-    steps: Sequence[float],
-    values: Sequence[float],
-    title: str,
-    *,
-    mark: tuple[float, str] | None = None,
-    width: int = 380,
-    height: int = 210,
-) -> str:
+    steps: Sequence[float], values: Sequence[float], title: str, *, mark: tuple[float, str] | None = None, width: int = 380, height: int = 210
+) -> str:  # fmt: skip
     """A line plot as SVG.
 
     Args:

@@ -284,16 +284,9 @@ def diagnose_images(phi: Representation, path: Path, images: Sequence[str], *, t
 
 
 def invert_images(
-    phi: Representation,
-    path: Path,
-    images: Sequence[str],
-    *,
-    layers: Sequence[str] = (),
-    by: str = "descent",
-    like: str | None = None,
-    progress: ProgressCallback = no_progress,
-    **options: Any,
-) -> Gallery:
+    phi: Representation, path: Path, images: Sequence[str], *, layers: Sequence[str] = (), by: str = "descent", like: str | None = None,
+    progress: ProgressCallback = no_progress, **options: Any,
+) -> Gallery:  # fmt: skip
     """Images reconstructed from the features of each layer.
 
     Args:

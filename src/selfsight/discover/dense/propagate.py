@@ -60,16 +60,9 @@ def carried(
 
 @torch.no_grad()
 def propagate(
-    phi: Representation,
-    frames: Iterable[Float[Tensor, "3 height width"]],
-    first: Int[np.ndarray, "tall wide"],
-    *,
-    feature_spec: FeatureSpec | None = None,
-    context: int = 7,
-    radius: int = 12,
-    most: int = 5,
-    temperature: float = 0.1,
-) -> Iterator[Int[np.ndarray, "tall wide"]]:
+    phi: Representation, frames: Iterable[Float[Tensor, "3 height width"]], first: Int[np.ndarray, "tall wide"], *,
+    feature_spec: FeatureSpec | None = None, context: int = 7, radius: int = 12, most: int = 5, temperature: float = 0.1,
+) -> Iterator[Int[np.ndarray, "tall wide"]]:  # fmt: skip
     """Propagate a mask through a video (Jabri et al. 2020, arXiv:2006.14613, as DINO evaluates it, arXiv:2104.14294).
 
     Neighbours come from the first frame and the ``context`` previous ones. Soft labels are upsampled and rescaled to [0, 1]; the largest

@@ -84,17 +84,9 @@ def _cosines(rows: Rows, centroids: Tensor, part: slice) -> Tensor:
 
 @torch.enable_grad()
 def scan(
-    rows: Rows,
-    count: int,
-    *,
-    seed: int = 0,
-    neighbours: int = 20,
-    heads: int = 5,
-    balance: float = 5.0,
-    steps: int = 300,
-    batch: int = 512,
-    rate: float = 3e-3,
-) -> Labels:
+    rows: Rows, count: int, *, seed: int = 0, neighbours: int = 20, heads: int = 5, balance: float = 5.0, steps: int = 300,
+    batch: int = 512, rate: float = 3e-3,
+) -> Labels:  # fmt: skip
     """SCAN with linear clustering heads on fixed vectors (Van Gansbeke et al. 2020, arXiv:2005.12320); the head with the lowest loss is kept.
 
     The loss makes nearest neighbours share a cluster and maximises the entropy of the cluster sizes.

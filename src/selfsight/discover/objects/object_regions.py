@@ -137,18 +137,9 @@ def _frame(tile: Image.Image, box: np.ndarray, colour: tuple[int, int, int]) -> 
 
 
 def find_objects(
-    phi: Representation,
-    source: Source,
-    method: str = "cut",
-    *,
-    feature_spec: FeatureSpec | None = None,
-    least: float = 0.05,
-    refine: bool = False,
-    rows: Rows | None = None,
-    cache: Path | None = None,
-    progress: ProgressCallback = no_progress,
-    **options: Any,
-) -> ObjectRegions:
+    phi: Representation, source: Source, method: str = "cut", *, feature_spec: FeatureSpec | None = None, least: float = 0.05,
+    refine: bool = False, rows: Rows | None = None, cache: Path | None = None, progress: ProgressCallback = no_progress, **options: Any,
+) -> ObjectRegions:  # fmt: skip
     """Detect objects in the images of a data set without labels.
 
     Args:

@@ -84,17 +84,10 @@ def _collected(batches: Iterator[FeatureBatch], ground: Callable[[FeatureBatch],
 
 @torch.enable_grad()
 def learn_parts(
-    batches: Callable[[], Iterator[FeatureBatch]],
-    ground: Callable[[FeatureBatch], Bool[Tensor, "batch rows columns"]],
-    begin: Callable[[FeatureBatch], Int[Tensor, "batch rows columns"]],
-    parts: int,
-    *,
-    seed: int = 0,
-    steps: int = 300,
-    temperature: float = 0.19,
-    weights: Weights = Weights(),
-    progress: ProgressCallback = no_progress,
-) -> nn.Linear:
+    batches: Callable[[], Iterator[FeatureBatch]], ground: Callable[[FeatureBatch], Bool[Tensor, "batch rows columns"]],
+    begin: Callable[[FeatureBatch], Int[Tensor, "batch rows columns"]], parts: int, *, seed: int = 0, steps: int = 300,
+    temperature: float = 0.19, weights: Weights = Weights(), progress: ProgressCallback = no_progress,
+) -> nn.Linear:  # fmt: skip
     """A linear layer from unit-length features of a location to part logits.
 
     The four loss terms are those of Choudhury et al. 2021 (arXiv:2111.06349), who train a whole network with features of another one; here a

@@ -125,20 +125,10 @@ colour_parts = partial(shared_parts, vectors=_colours, spherical=False)
 
 @torch.no_grad()
 def find_parts(
-    phi: Representation,
-    source: Source,
-    method: str = "shared",
-    *,
-    parts: int = 4,
-    feature_spec: FeatureSpec | None = None,
-    within: str | None = None,
-    refine: bool = False,
-    rows: Rows | None = None,
-    cache: Path | None = None,
-    seed: int = 0,
-    progress: ProgressCallback = no_progress,
-    **options: Any,
-) -> SegmentationResult:
+    phi: Representation, source: Source, method: str = "shared", *, parts: int = 4, feature_spec: FeatureSpec | None = None,
+    within: str | None = None, refine: bool = False, rows: Rows | None = None, cache: Path | None = None, seed: int = 0,
+    progress: ProgressCallback = no_progress, **options: Any,
+) -> SegmentationResult:  # fmt: skip
     """Object parts in the images of a data set without labels.
 
     Args:
@@ -197,13 +187,12 @@ def _salience(feature_batch: FeatureBatch) -> Float[Tensor, "batch place"]:
 
 def co_segmented(
     batches: Batches, *, most: int = 15, elbow: float = 0.975, votes: float = 0.75, seed: int = 0, progress: ProgressCallback = no_progress
-) -> Ground:
-    """The object that several images share (Amir et al. 2021, arXiv:2112.05814).
+) -> Ground:  # fmt: skip
+    """Function to the masks of the object that several images share (Amir et al. 2021, arXiv:2112.05814).
 
     The locations of all images are clustered; the number of clusters grows while the inertia falls by at least ``1 - elbow``. A cluster
-    belongs to the object if a quarter of the images contain it and its mean salience is positive in a fraction ``votes`` of these. There are
-    two differences to the paper, in which all images show the same object and vote, and the salience is that of four heads of one network
-    above a threshold fitted to it (see ``_salience``).
+    belongs to the object if a quarter of the images contain it and its mean salience is positive in a fraction ``votes`` of these. In the
+    paper all images show the object and vote, and the salience is of four heads above a fitted threshold (see ``_salience``).
 
     Args:
         batches: function that iterates over the images.
@@ -213,8 +202,6 @@ def co_segmented(
         seed: seed of all random choices.
         progress: called with the number of clusters.
 
-    Returns:
-        Function to the object masks of a batch.
     """
     sample = ReservoirSample(seed)
     for feature_batch in batches():

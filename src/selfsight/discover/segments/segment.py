@@ -69,20 +69,10 @@ def _packed(segments: Sequence[Segments]) -> Arrays:
 
 @torch.no_grad()
 def segment_images(
-    phi: Representation,
-    source: Source,
-    method: str = "spectral",
-    *,
-    classes: int = 10,
-    feature_spec: FeatureSpec | None = None,
-    refine: bool = False,
-    learn: bool = False,
-    rows: Rows | None = None,
-    cache: Path | None = None,
-    seed: int = 0,
-    progress: ProgressCallback = no_progress,
-    **options: Any,
-) -> SegmentationResult:
+    phi: Representation, source: Source, method: str = "spectral", *, classes: int = 10, feature_spec: FeatureSpec | None = None,
+    refine: bool = False, learn: bool = False, rows: Rows | None = None, cache: Path | None = None, seed: int = 0,
+    progress: ProgressCallback = no_progress, **options: Any,
+) -> SegmentationResult:  # fmt: skip
     """Segment the images of a data set into classes without labels.
 
     Args:

@@ -135,17 +135,10 @@ class Diagnosis:
 
 
 def diagnose(
-    phi: Representation,
-    images: Num[Tensor, "batch 3 height width"],
-    target: Target,
-    *,
-    objects: Bool[Tensor, "batch height width"] | None = None,
-    names: Sequence[str] = (),
-    areas: Sequence[float] = AREAS,
-    enough: float = 0.9,
-    steps: int = 100,
-    substrate: Substrate = "mean",
-) -> Diagnosis:
+    phi: Representation, images: Num[Tensor, "batch 3 height width"], target: Target, *,
+    objects: Bool[Tensor, "batch height width"] | None = None, names: Sequence[str] = (), areas: Sequence[float] = AREAS,
+    enough: float = 0.9, steps: int = 100, substrate: Substrate = "mean",
+) -> Diagnosis:  # fmt: skip
     """For each image, the smallest mask that keeps enough of the score, by extremal perturbation of all images and areas at once.
 
     Args:

@@ -198,14 +198,9 @@ class Curves:
 
 
 def curves(
-    phi: Representation,
-    images: Num[Tensor, "batch channel height width"],
-    target: Target,
-    maps: Maps,
-    *,
-    steps: int = 32,
+    phi: Representation, images: Num[Tensor, "batch channel height width"], target: Target, maps: Maps, *, steps: int = 32,
     substrate: Literal["mean", "blur"] = "blur",
-) -> Curves:
+) -> Curves:  # fmt: skip
     """Deletion and insertion curves, highest values first (Petsiuk et al. 2018, arXiv:1806.07421).
 
     Args:

@@ -108,19 +108,9 @@ class _Discriminator(nn.Sequential):
 
 
 def learn_inverter(
-    phi: Representation,
-    pictures: Num[Tensor, "picture 3 side side2"],
-    layer: str | None = None,
-    *,
-    steps: int = 1500,
-    batch: int = 32,
-    rate: float = 1e-3,
-    alike: float = 0.01,
-    real: float = 0.0,
-    width: int = 32,
-    seed: int = 0,
-    progress: ProgressCallback = no_progress,
-) -> Inverter:
+    phi: Representation, pictures: Num[Tensor, "picture 3 side side2"], layer: str | None = None, *, steps: int = 1500, batch: int = 32,
+    rate: float = 1e-3, alike: float = 0.01, real: float = 0.0, width: int = 32, seed: int = 0, progress: ProgressCallback = no_progress,
+) -> Inverter:  # fmt: skip
     """Train an inverter: ``|g(Φ(x)) - x|²/N + alike |Φ(g(Φ(x))) - Φ(x)|² / |Φ(x)|² + real L``, L the adversarial loss.
 
     Args:

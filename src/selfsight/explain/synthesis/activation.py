@@ -182,19 +182,9 @@ class Maximised:
 
 
 def maximise(
-    phi: Representation,
-    target: Target,
-    *,
-    count: int = 1,
-    size: int | None = None,
-    writing: Parameterisation = Fourier(),
-    moves: Transforms = Transforms(),
-    steps: int = 200,
-    rate: float = 0.05,
-    natural: float = 0.0,
-    diverse: float = 0.0,
-    seed: int = 0,
-) -> Maximised:
+    phi: Representation, target: Target, *, count: int = 1, size: int | None = None, writing: Parameterisation = Fourier(),
+    moves: Transforms = Transforms(), steps: int = 200, rate: float = 0.05, natural: float = 0.0, diverse: float = 0.0, seed: int = 0,
+) -> Maximised:  # fmt: skip
     """Synthesise images that maximise a target, in one batch.
 
     Args:
@@ -258,16 +248,9 @@ def _similarity(grams: Float[Tensor, "batch dim dim2"]) -> Tensor:
 
 
 def deep_dream(
-    phi: Representation,
-    images: Num[Tensor, "batch 3 height width"],
-    layer: str,
-    *,
-    octaves: int = 3,
-    ratio: float = 1.4,
-    steps: int = 10,
-    rate: float = 0.02,
-    seed: int = 0,
-) -> Float[Tensor, "batch 3 height width"]:
+    phi: Representation, images: Num[Tensor, "batch 3 height width"], layer: str, *, octaves: int = 3, ratio: float = 1.4,
+    steps: int = 10, rate: float = 0.02, seed: int = 0,
+) -> Float[Tensor, "batch 3 height width"]:  # fmt: skip
     """Amplify what a layer detects in images, from coarse to fine (Mordvintsev et al. 2015, "Inceptionism").
 
     Args:
@@ -310,17 +293,10 @@ def _relative_error(value: Tensor, reference: Tensor) -> Tensor:
 
 
 def synthesise_style(
-    phi: Representation,
-    style: Num[Tensor, "batch 3 height width"],
-    layers: Sequence[str],
-    *,
-    content: Num[Tensor, "batch 3 height2 width2"] | None = None,
-    content_weight: float = 1.0,
-    steps: int = 200,
-    rate: float = 0.05,
-    writing: Parameterisation = Fourier(),
-    seed: int = 0,
-) -> tuple[Float[Tensor, "batch 3 height width"], list[float]]:
+    phi: Representation, style: Num[Tensor, "batch 3 height width"], layers: Sequence[str], *,
+    content: Num[Tensor, "batch 3 height2 width2"] | None = None, content_weight: float = 1.0, steps: int = 200, rate: float = 0.05,
+    writing: Parameterisation = Fourier(), seed: int = 0,
+) -> tuple[Float[Tensor, "batch 3 height width"], list[float]]:  # fmt: skip
     """Texture synthesis, or style transfer with content images (Gatys et al. 2015, arXiv:1508.06576).
 
     Args:

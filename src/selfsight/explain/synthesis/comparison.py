@@ -46,15 +46,9 @@ def ranked_units(activations: Float[Tensor, "batch unit"]) -> Int[Tensor, " unit
 
 
 def compare_units(
-    networks: Mapping[str, Representation],
-    images: Mapping[str, Num[Tensor, "batch 3 side side2"]],
-    *,
-    depth: float = 0.5,
-    ranks: Sequence[int] = (0, 1, 2, 3),
-    writing: Parameterisation = Fourier(),
-    steps: int = 200,
-    seed: int = 0,
-) -> Gallery:
+    networks: Mapping[str, Representation], images: Mapping[str, Num[Tensor, "batch 3 side side2"]], *, depth: float = 0.5,
+    ranks: Sequence[int] = (0, 1, 2, 3), writing: Parameterisation = Fourier(), steps: int = 200, seed: int = 0,
+) -> Gallery:  # fmt: skip
     """A row per network and a column per rank: the synthetic image that maximises the unit of this rank, at the same relative depth.
 
     Args:

@@ -18,15 +18,9 @@ SIGNS = (*NUMBERS, "has")
 
 
 def filter_rows(
-    pack: Pack,
-    conditions: Sequence[Mapping[str, Any]] = (),
-    *,
-    lasso: Sequence[Any] = (),
-    on: str = "",
-    sort: str = "",
-    descending: bool = False,
-    extra: Mapping[str, np.ndarray] | None = None,
-) -> Int[np.ndarray, " row"]:
+    pack: Pack, conditions: Sequence[Mapping[str, Any]] = (), *, lasso: Sequence[Any] = (), on: str = "", sort: str = "",
+    descending: bool = False, extra: Mapping[str, np.ndarray] | None = None,
+) -> Int[np.ndarray, " row"]:  # fmt: skip
     """Rows that meet all conditions and lie in the lasso, in the requested order.
 
     Args:

@@ -240,17 +240,9 @@ def stitched_error(
 
 
 def stitching(
-    first: Representation,
-    rest: StitchEvaluator,
-    train: LabelledGrids,
-    test: LabelledGrids,
-    *,
-    layer: str,
-    at: str = "",
-    steps: int = 200,
-    rate: float = 1e-2,
-    seed: int = 0,
-) -> Stitched:
+    first: Representation, rest: StitchEvaluator, train: LabelledGrids, test: LabelledGrids, *, layer: str, at: str = "",
+    steps: int = 200, rate: float = 1e-2, seed: int = 0,
+) -> Stitched:  # fmt: skip
     """Stitch the first layers of one network, up to a layer, to the remaining layers of another.
 
     Args:

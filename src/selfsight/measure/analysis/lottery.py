@@ -110,15 +110,9 @@ class Ticket:
 
 
 def lottery(
-    make: Callable[[int], nn.Module],
-    train: Train,
-    *,
-    rounds: int = 5,
-    rate: float = RATE,
-    last: float = 0.5,
-    controls: int = 1,
+    make: Callable[[int], nn.Module], train: Train, *, rounds: int = 5, rate: float = RATE, last: float = 0.5, controls: int = 1,
     seed: int = 0,
-) -> list[Ticket]:
+) -> list[Ticket]:  # fmt: skip
     """Train, prune each layer, rewind to the initial weights and train again; the first ticket is the full network.
 
     Args:

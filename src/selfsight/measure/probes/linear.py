@@ -36,16 +36,9 @@ class Probe:
 
 
 def fit_probe(
-    rows: Float[np.ndarray, "sample dim"],
-    labels: Int[np.ndarray, " sample"],
-    classes: int,
-    penalty: float,
-    *,
-    standardise: bool = True,
-    rounds: int = 300,
-    tolerance: float = 1e-6,
-    start: Probe | None = None,
-) -> Probe:
+    rows: Float[np.ndarray, "sample dim"], labels: Int[np.ndarray, " sample"], classes: int, penalty: float, *, standardise: bool = True,
+    rounds: int = 300, tolerance: float = 1e-6, start: Probe | None = None,
+) -> Probe:  # fmt: skip
     """Multinomial logistic regression by L-BFGS; minimises ``mean cross-entropy + penalty/2 |W|²``, without penalty on biases.
 
     With ``penalty = 1 / (C n)`` this is scikit-learn's objective.

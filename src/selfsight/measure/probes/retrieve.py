@@ -141,15 +141,9 @@ def retrieve(features: Features, *, queries: int = QUERIES, pictures: int = PICT
 
 
 def detect_copies(
-    phi: Representation,
-    source: Source,
-    *,
-    queries: int = QUERIES,
-    pictures: int = PICTURES,
-    change: View = STRONG,
-    seed: int = 0,
+    phi: Representation, source: Source, *, queries: int = QUERIES, pictures: int = PICTURES, change: View = STRONG, seed: int = 0,
     bf16: bool = False,
-) -> Scores:
+) -> Scores:  # fmt: skip
     """Copy detection: strongly augmented copies of images retrieve their originals.
 
     The task of Douze et al. 2009 (CIVR), with other augmentations.

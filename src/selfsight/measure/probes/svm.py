@@ -54,14 +54,9 @@ class Machines:
 
 @torch.no_grad()
 def fit_machines(
-    rows: Float[Tensor, "sample dim"],
-    positive: Bool[Tensor, "sample machine"],
-    cost: Float[Tensor, " machine"] | float,
-    *,
-    weight: float = 2.0,
-    tolerance: float = 1e-6,
-    rounds: int = 50,
-) -> Machines:
+    rows: Float[Tensor, "sample dim"], positive: Bool[Tensor, "sample machine"], cost: Float[Tensor, " machine"] | float, *,
+    weight: float = 2.0, tolerance: float = 1e-6, rounds: int = 50,
+) -> Machines:  # fmt: skip
     """Linear support vector machines, all columns at once; each minimises liblinear's objective over w and b.
 
     ::
@@ -202,7 +197,7 @@ def _fit_all(rows: Tensor, labels: Tensor, classes: int, costs: Sequence[float],
 
 def low_shot(
     features: Features, *, shots: Sequence[int] = SHOTS, draws: int = 5, costs: Sequence[float] = COSTS, judged: int = JUDGED, seed: int = 0
-) -> Scores:
+) -> Scores:  # fmt: skip
     """Accuracy after training on k samples of each class, for each k; mean over draws with Student's t interval.
 
     A class of fewer than k samples contributes all that it has; a k that no class reaches is omitted.
@@ -221,10 +216,7 @@ def low_shot(
     train, labels, test, truth = features.known
     generator = np.random.default_rng(seed)
     chosen = np.sort(generator.permutation(len(test))[:judged])
-    test_rows, test_labels = (
-        normalize(torch.from_numpy(np.array(test[chosen], dtype=np.float64))),
-        torch.from_numpy(truth[chosen].astype(np.int64)),
-    )
+    test_rows, test_labels = _pair(test[chosen], truth[chosen])
     classes = int(max(labels.max(), truth.max())) + 1
     members = [np.flatnonzero(labels == label) for label in range(classes)]
     values: dict[str, Score] = {}
@@ -234,10 +226,7 @@ def low_shot(
         accuracies = []
         for _ in range(draws):
             rows = np.concatenate([generator.permutation(rows)[:shot] for rows in members])
-            train_rows = normalize(torch.from_numpy(np.array(train[rows], dtype=np.float64)))
-            train_labels = torch.from_numpy(labels[rows].astype(np.int64))
-            machines = _fit_all(train_rows, train_labels, classes, [choose_cost(train_rows, train_labels, classes, costs)])
-            accuracies.append(float((machines(test_rows).argmax(1) == test_labels).double().mean()))
+            accuracies.append(_accuracy(_pair(train[rows], labels[rows]), (test_rows, test_labels), classes, costs))
         values[f"top1_of_{shot}"] = _over_draws(accuracies)
     if not values:
         raise DataError(f"No class has {shots[0]} samples.", "Use more training samples or smaller values of k.")
@@ -246,6 +235,17 @@ def low_shot(
         f"{FOLDS}-fold cross-validation among these; mean of {draws} draws with Student's interval; at most {judged} test samples"
     )
     return Scores(values, protocol)
+
+
+def _accuracy(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], classes: int, costs: Sequence[float]) -> float:
+    """Accuracy on the test pair of machines that are fitted to the training pair, with the best cost."""
+    machines = _fit_all(*train, classes, [choose_cost(*train, classes, costs)])
+    return float((machines(test[0]).argmax(1) == test[1]).double().mean())
+
+
+def _pair(rows: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Unit-length rows and labels as tensors."""
+    return normalize(torch.from_numpy(np.array(rows, dtype=np.float64))), torch.from_numpy(labels.astype(np.int64))
 
 
 def _over_draws(found: Sequence[float]) -> Score:

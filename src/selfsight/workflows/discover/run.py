@@ -39,15 +39,9 @@ def method_registry(what: str) -> Registry[Any]:
 
 
 def discover(
-    phi: Representation,
-    source: Source,
-    what: str = "boxes",
-    method: str | None = None,
-    *,
-    floors: bool = True,
-    progress: ProgressCallback = no_progress,
-    **options: Any,
-) -> tuple[Any, Table]:
+    phi: Representation, source: Source, what: str = "boxes", method: str | None = None, *, floors: bool = True,
+    progress: ProgressCallback = no_progress, **options: Any,
+) -> tuple[Any, Table]:  # fmt: skip
     """Find something in the images of a data set, and score it next to baselines if annotations exist.
 
     Args:

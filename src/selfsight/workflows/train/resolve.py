@@ -69,35 +69,30 @@ def resolve_config(request: TrainRequest, source: Source, size: int, hardware: H
     if request.backbone is None:
         progress(f"backbone {backbone}: the default of {request.method} at {size} px")
     progress(f"preset: {'small images' if size <= SMALL else 'the paper'} ({training.optimiser}, rate {training.rate:g})")
-    batch = min(request.batch or preset.batch, len(source))
-    batch -= batch % (world_size() * request.accumulate)
-    if request.batch is None:
-        progress(f"batch {batch}: the preset's" + (", as many as there are images" if batch < preset.batch else ""))
-    if batch < 2:
-        raise UsageError(
-            f"{len(source)} images are too few for a batch on {world_size()} processes in {request.accumulate} parts.",
-            "Use fewer processes or a smaller --accumulate.",
-        )
+    batch = _batch(request, preset.batch, len(source), progress)
     if request.accumulate > 1:
         explanation = "the loss and batch norm" if method_class(request.method).card.coupled else "batch norm"
         progress(f"accumulation: {explanation} of {request.method} see parts of {batch // request.accumulate} images at a time")
     settings = TrainConfig(
-        data=str(request.data),
-        method=request.method,
-        backbone=backbone,
-        size=size,
-        batch=batch,
-        steps=0,
-        seed=request.seed,
-        limit=request.limit,
-        options=options,
-        training=training,
-        accumulate=request.accumulate,
-        precision=hardware.precision,
-        init=request.init,
-        save_every=request.save_every,
-    )
+        data=str(request.data), method=request.method, backbone=backbone, size=size, batch=batch, steps=0, seed=request.seed,
+        limit=request.limit, options=options, training=training, accumulate=request.accumulate, precision=hardware.precision,
+        init=request.init, save_every=request.save_every,
+    )  # fmt: skip
     return replace(settings, steps=_steps(request, settings, source, hardware, progress))
+
+
+def _batch(request: TrainRequest, preset: int, images: int, progress: ProgressCallback) -> int:
+    """Images per global batch: as requested or the preset's, at most all, a multiple of processes and accumulated parts."""
+    batch = min(request.batch or preset, images)
+    batch -= batch % (world_size() * request.accumulate)
+    if request.batch is None:
+        progress(f"batch {batch}: the preset's" + (", as many as there are images" if batch < preset else ""))
+    if batch < 2:
+        raise UsageError(
+            f"{images} images are too few for a batch on {world_size()} processes in {request.accumulate} parts.",
+            "Use fewer processes or a smaller --accumulate.",
+        )
+    return batch
 
 
 def _classes(source: Source, method: str) -> int:

@@ -34,17 +34,10 @@ def gaussian_band(sigma: Float[Tensor, " batch"], kernel: int, rows: int) -> Flo
 
 
 def window_weights(
-    starts: Num[Tensor, "batch block"],
-    length: Num[Tensor, " batch"],
-    *,
-    taps: int,
-    rows: int,
-    size: int,
-    flip: Bool[Tensor, " batch"] | None = None,
-    mirrored: Bool[Tensor, " batch"] | None = None,
-    sigma: Float[Tensor, " batch"] | None = None,
-    kernel: int = 1,
-) -> Float[Tensor, "batch block rows taps"]:
+    starts: Num[Tensor, "batch block"], length: Num[Tensor, " batch"], *, taps: int, rows: int, size: int,
+    flip: Bool[Tensor, " batch"] | None = None, mirrored: Bool[Tensor, " batch"] | None = None,
+    sigma: Float[Tensor, " batch"] | None = None, kernel: int = 1,
+) -> Float[Tensor, "batch block rows taps"]:  # fmt: skip
     """Weights of blocks of ``rows`` outputs, each on a window of ``taps`` pixels.
 
     Output i is the mean of the pixels around ``(i + 1/2) scale`` under a triangle of half-width ``max(scale, 1)``, with scale
@@ -60,9 +53,6 @@ def window_weights(
         mirrored: whether outputs are in reverse order, from pixels that are already reversed (N,).
         sigma: standard deviation (N,) of the blur in outputs; none by default.
         kernel: length of the blur's kernel in outputs, odd.
-
-    Returns:
-        (N, B, rows, taps).
     """
     device, reach = starts.device, (kernel // 2 if sigma is not None else 0)
     index = torch.arange(starts.shape[1], device=device)[:, None] * rows + torch.arange(-reach, rows + reach, device=device)
