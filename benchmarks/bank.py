@@ -22,10 +22,11 @@ from selfsight.backbones.table import build_backbone
 from selfsight.bank.extract import make_encoder
 from selfsight.bank.nearest import nearest
 from selfsight.bank.store import OUTPUT, Bank, BankWriter
+from selfsight.core.origin import origin
 from selfsight.core.representation import Representation
 
 ROWS, DIM, BATCH, NEIGHBOURS, QUERIES = 1_000_000, 512, 4096, 10, 4096
-REPEATS = 9
+REPEATS = 15
 
 
 def ratio(spec: str, size: int, batch: int) -> dict[str, float]:
@@ -100,6 +101,7 @@ def main() -> int:
         "rows": ROWS,
         "dim": DIM,
         "queries": QUERIES,
+        "commit": origin()["commit"],
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "ratio": {
