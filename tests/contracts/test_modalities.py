@@ -1,5 +1,6 @@
 """Images of any channels and depth, clips and sounds are learned from, cached as features and measured by the same code."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,8 @@ import torch
 
 from selfsight.backbones.table import build_backbone
 from selfsight.bank.extract import get_bank
+from selfsight.core.clock import Clock
+from selfsight.core.errors import UsageError
 from selfsight.core.method import Frame, Outcome, Recipe
 from selfsight.core.representation import Representation
 from selfsight.core.views import Images
@@ -15,8 +18,9 @@ from selfsight.data.evaluation_view import central_view, central_window, evaluat
 from selfsight.data.loader import Loader, load_images
 from selfsight.data.readers.memory import StreamSource
 from selfsight.data.source import Truth
+from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.clip.recipes import ClipView, TwoClips
-from selfsight.data.views.image.geometry import Crop, Normalise
+from selfsight.data.views.image.geometry import Crop, Normalise, Placing, resample
 from selfsight.data.views.image.recipes import PLAIN, TwoCrops
 from selfsight.data.views.sound.recipes import SoundView, TwoSounds
 from selfsight.engine.fit import fit
@@ -146,8 +150,6 @@ def test_all_frames_of_a_clip_have_one_crop():
     frame = np.random.default_rng(0).integers(0, 255, (4, 3, 1, 20, 24)).astype(np.uint8)
     still = Images(torch.from_numpy(frame.repeat(5, 2)), torch.arange(4), modality="clip")
     recipe = TwoClips()
-    from selfsight.core.clock import Clock
-
     views = recipe.make(still, recipe.draw(4, Clock(seed=3, step=1), Frame(16, 1))).large
     for view in views:
         assert view.shape == (4, 3, 5, 16, 16)
@@ -156,6 +158,62 @@ def test_all_frames_of_a_clip_have_one_crop():
     central = central_view(still, 16)
     alone = central_view(Images(torch.from_numpy(frame[:, :, 0]), torch.arange(4)), 16)
     assert torch.allclose(central[:, :, 2], alone)
+
+
+def test_a_view_of_a_clip_is_the_same_view_of_each_of_its_frames():
+    dice = torch.Generator().manual_seed(5)
+    clips = torch.randint(0, 256, (6, 3, 9, 20, 24), generator=dice, dtype=torch.uint8)
+    view = ClipView(frames=4)
+    drawn = view.draw(KeyedRandom(6, Clock(seed=2, step=7)))
+    made = view.make(Images(clips, torch.arange(6), modality="clip"), drawn, 16)
+    assert drawn["flip"].unique().numel() == 2
+    firsts = (drawn["start"] * (9 - 4 + 1)).floor().long().tolist()
+    assert len(set(firsts)) > 2
+    boxes = view.crop.boxes(drawn["area"], drawn["ratio"], drawn["place"], torch.tensor([20, 24]).expand(6, 2))
+    for row, first in enumerate(firsts):
+        frames = clips[row, :, first : first + 4].transpose(0, 1).contiguous()  # as four images
+        placing = Placing(boxes[row : row + 1].expand(4, 4), drawn["flip"][row : row + 1].expand(4))
+        bright, contrast = drawn["light"][row]
+        expected = resample(frames, placing, 16) / 255 * bright
+        expected = (expected.mean() + (expected - expected.mean()) * contrast).clamp(0, 1)
+        torch.testing.assert_close(made[row].transpose(0, 1), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_evaluation_view_keeps_the_order_of_frames_and_samples():
+    clips = torch.arange(4 * 5, dtype=torch.float32).reshape(4, 1, 5, 1, 1).expand(4, 1, 5, 12, 12) / 20
+    view = central_view(Images(clips.contiguous(), torch.arange(4), modality="clip"), 8)
+    torch.testing.assert_close(view, clips[..., :8, :8].contiguous())
+    images = clips[:, :, 0].contiguous()
+    torch.testing.assert_close(central_view(Images(images, torch.arange(4)), 8), images[..., :8, :8].contiguous())
+
+
+def test_a_view_of_a_sound_is_a_window_with_a_gain_and_masks():
+    sounds = torch.randn(8, 2, 10, 30, generator=torch.Generator().manual_seed(1))
+    view = SoundView(gain=0.7, time=0.3, mel=0.4)
+    drawn = view.draw(KeyedRandom(8, Clock(seed=4, step=2)))
+    made = view.make(Images(sounds, torch.arange(8), modality="sound"), drawn, 20)
+    assert made.shape == (8, 2, 10, 20)
+    for row in range(8):
+        first = math.floor(float(drawn["start"][row]) * (30 - 20 + 1))
+        expected = sounds[row, :, :, first : first + 20] + drawn["gain"][row]
+        mean = expected.mean()
+        wide, left, tall, low = drawn["masks"][row].tolist()
+        width, height = math.floor(wide * 0.3 * 20), math.floor(tall * 0.4 * 10)
+        expected = expected.clone()
+        at, bottom = math.floor(left * (20 - width + 1)), math.floor(low * (10 - height + 1))
+        expected[:, :, at : at + width] = mean
+        expected[:, bottom : bottom + height] = mean
+        torch.testing.assert_close(made[row], expected, rtol=1e-5, atol=1e-5)
+    assert drawn["gain"].std() > 0.3
+
+
+def test_a_network_refuses_another_modality():
+    phi = Representation(build_backbone("resnet_tiny?width=8", size=16), mean=(0.5,) * 3, std=(0.5,) * 3, size=16)
+    with pytest.raises(UsageError, match="takes images with 4 dimensions, and the data have 5"):
+        phi.pooled(torch.rand(2, 3, 4, 16, 16))
+    clips = Representation(build_backbone("r3d_tiny?width=8", size=16), mean=(0.5,) * 3, std=(0.5,) * 3, size=16)
+    with pytest.raises(UsageError, match="r3d_tiny for clips"):
+        clips.pooled(torch.rand(2, 3, 16, 16))
 
 
 def test_short_sounds_are_padded_and_long_ones_cut():
@@ -169,9 +227,6 @@ def test_short_sounds_are_padded_and_long_ones_cut():
 def test_masks_of_sounds_are_spans_of_the_given_length():
     view = SoundView(gain=0.0, time=0.5, mel=0.0)
     sounds = Images(torch.randn(64, 1, 6, 20), torch.arange(64), modality="sound")
-    from selfsight.core.clock import Clock
-    from selfsight.data.views.chance import KeyedRandom
-
     made = view.make(sounds, view.draw(KeyedRandom(64, Clock(seed=0, step=0))), 20)
     mean = sounds.pixels.mean((1, 2, 3), keepdim=True)
     hidden = (made == mean).all((1, 2))
@@ -183,8 +238,6 @@ def test_masks_of_sounds_are_spans_of_the_given_length():
 
 
 def test_streams_that_do_not_fit_are_refused():
-    from selfsight.core.errors import UsageError
-
     with pytest.raises(UsageError, match="first stream"):
         StreamSource({"text": np.zeros((3, 4))})
     with pytest.raises(UsageError, match="4 dimensions"):

@@ -26,7 +26,8 @@ from selfsight.discover.parts.table import PART_FINDERS
 from selfsight.discover.segments.segment import segment_images
 from selfsight.discover.segments.table import SEGMENTERS
 from selfsight.regions.proposals import selective_search
-from selfsight.workflows.discover.run import discover, method_registry
+from selfsight.workflows.discover.run import discover
+from selfsight.workflows.discover.table import method_registry
 
 from golden import check
 from golden.telling import flat

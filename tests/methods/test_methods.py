@@ -195,7 +195,7 @@ def test_unknown_option_is_refused_with_the_known_ones():
 
 def test_made_pictures_are_as_large_as_those_given():
     assert resolve_options("gan", size=64)[1]["size"] == 64
-    with pytest.raises(UsageError, match="pictures of 32 px, and is given pictures of 64 px"):
+    with pytest.raises(UsageError, match="the option size 32, but the images have 64 px"):
         resolve_options("gan", size=64, options={"size": 32})
 
 

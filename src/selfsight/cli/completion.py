@@ -88,11 +88,11 @@ def candidates(words: Sequence[str]) -> list[str]:
     names = [name for registry in registries for name in registry.names()]
     if names:
         return names
-    verbs = ("attribute", "sheet", "invert", "maximise", "compare", "diagnose")
-    if words[0] == "explain" and len(words) == 1:
-        return list(verbs)
-    within = [word for word in words[1:2] if words[0] == "explain" and word in verbs]
-    return _options([words[0], *within])
+    if words[0] != "explain":
+        return _options([words[0]])
+    from selfsight.cli.explain import VERBS as EXPLANATIONS
+
+    return list(EXPLANATIONS) if words[1:2] == [] or words[1] not in EXPLANATIONS else _options(["explain", words[1]])
 
 
 def run(arguments: list[str]) -> int:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from selfsight.cli.options import DeviceArg, emit, parse
-from selfsight.core.registry import Entry, Registry
-from selfsight.workflows.discover.table import DISCOVERIES
+from selfsight.workflows.discover.table import DISCOVERIES, method_name
 
 if TYPE_CHECKING:
     from selfsight.api import Run
@@ -20,7 +19,6 @@ __all__ = ["run"]
 
 LABELS = "labels"
 """Exports labels from the explorer instead of finding something."""
-LABEL_METHODS = Registry("way to find labels", "selfsight.explorer.server", (Entry("names", "exports:exported", "names of clusters"),))
 
 
 @dataclass(frozen=True)
@@ -146,11 +144,10 @@ def _requested(options: Discover) -> list[tuple[str, str]]:
     methods += [""] * (len(discoveries) - len(methods))
     requested = []
     for what, method in zip(discoveries, methods, strict=True):
-        registry = LABEL_METHODS if look_up("discovery", what, (*DISCOVERIES, LABELS)) == LABELS else DISCOVERIES[what].choices
-        assert registry is not None
-        method = method or registry.default
-        registry.resolve(method)
-        requested.append((what, method))
+        look_up("discovery", what, (*DISCOVERIES, LABELS))
+        requested.append(
+            (what, look_up("way to find labels", method or "names", ("names",)) if what == LABELS else method_name(what, method))
+        )
     return requested
 
 

@@ -13,7 +13,7 @@ from selfsight.core.errors import UsageError
 if TYPE_CHECKING:
     from selfsight.api import Run
 
-__all__ = ["run"]
+__all__ = ["VERBS", "run"]
 
 RunArg = tyro.conf.Positional[Annotated[str, tyro.conf.arg(help="a run's folder, or timm:NAME")]]
 ImagesArg = tyro.conf.Positional[
@@ -131,13 +131,12 @@ class Compare:
 
 def run(arguments: list[str]) -> int:
     """Explain; returns the exit code."""
-    verbs = {"attribute": _attribute, "sheet": _sheet, "invert": _invert, "maximise": _maximise, "compare": _compare, "diagnose": _diagnose}
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
         return 0
-    if arguments[0] not in verbs:
-        raise UsageError(f"selfsight explain does not know {arguments[0]!r}.", f"It knows: {', '.join(verbs)}.")
-    return verbs[arguments[0]](arguments[1:])
+    if arguments[0] not in VERBS:
+        raise UsageError(f"selfsight explain does not know {arguments[0]!r}.", f"It knows: {', '.join(VERBS)}.")
+    return VERBS[arguments[0]](arguments[1:])
 
 
 def _help() -> str:
@@ -253,3 +252,7 @@ def _attribute(arguments: list[str], verb: str = "attribute", description: str =
         progress=_log,
     )
     return _save(found, options, run, verb)
+
+
+VERBS = {"attribute": _attribute, "sheet": _sheet, "invert": _invert, "maximise": _maximise, "compare": _compare, "diagnose": _diagnose}
+"""What follows ``selfsight explain``."""

@@ -227,6 +227,12 @@ class Representation:
 
     def normalise(self, images: Num[Tensor, "batch channel *size"]) -> Float[Tensor, "batch channel *size"]:
         """The network's input ``(x - mean) / std`` for x in [0, 1], in the precision of the network."""
+        dimensions = 5 if self.backbone.modality == "clip" else 4
+        if images.ndim != dimensions:
+            raise UsageError(
+                f"{self.name} takes {self.backbone.modality}s with {dimensions} dimensions, and the data have {images.ndim}.",
+                "Use a network for the modality of the data, such as r3d_tiny for clips and spectrogram_tiny for sounds.",
+            )
         pixels = images.to(self.device)
         pixels = pixels / 255 if not pixels.is_floating_point() else pixels
         pixels = pixels.to(next(self.backbone.parameters()).dtype)

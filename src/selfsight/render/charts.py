@@ -222,19 +222,16 @@ def draw_stitching(figure: Any, scores: Values, untrained: Values) -> None:
 
 
 def draw_transfer(figure: Any, scores: Values, untrained: Values) -> None:
-    """A bar per score, from 0 to 1.
+    """The bars of ``draw_bars`` from 0 to 1, for a fine-tuned copy of the network.
 
     Args:
         figure: a matplotlib figure.
         scores: value, low and high by name.
         untrained: the same of the untrained network; may be empty.
     """
-    figure.set_size_inches(7.2, 0.42 * len(scores) + 1.1)
-    _key(figure, untrained=bool(untrained))
-    axes = figure.subplots()
-    _bars(axes, scores, untrained, {name: name.replace("/", ", ") for name in scores})
-    axes.set_xlim(0, 1)
-    _plain(axes, "Fine-tuned copy of the network")
+    draw_bars(figure, scores, untrained)
+    figure.axes[0].set_xlim(0, 1)
+    _plain(figure.axes[0], "Fine-tuned copy of the network")
 
 
 def draw_bars(figure: Any, scores: Values, untrained: Values) -> None:

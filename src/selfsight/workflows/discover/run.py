@@ -5,15 +5,14 @@ from functools import partial
 from typing import Any
 
 from selfsight.core.progress import ProgressCallback, no_progress
-from selfsight.core.registry import Registry
 from selfsight.core.representation import Representation
 from selfsight.data.source import Source
 from selfsight.measure.baselines import untrained_networks
 from selfsight.measure.results import Score
 from selfsight.workflows.discover.discovery import Judged
-from selfsight.workflows.discover.table import DISCOVERIES
+from selfsight.workflows.discover.table import DISCOVERIES, method_registry
 
-__all__ = ["discover", "method_registry"]
+__all__ = ["discover"]
 
 Table = dict[str, dict[str, Score]]
 """Scores by metric, then by method: the method first, then its baselines."""
@@ -25,17 +24,6 @@ SHARED_OPTIONS = ("feature_spec", "classes", "parts", "within", "count", "seed")
 
 def _without_caches(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name not in ("cache", "banks")}
-
-
-def method_registry(what: str) -> Registry[Any]:
-    """The registry of the methods of a discovery.
-
-    Raises:
-        UsageError: the discovery does not exist.
-    """
-    choices = DISCOVERIES.resolve(what).choices
-    assert choices is not None
-    return choices
 
 
 def discover(

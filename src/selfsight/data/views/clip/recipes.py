@@ -12,6 +12,7 @@ from selfsight.core.method import Drawn, Frame
 from selfsight.core.views import Images, Views
 from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.image.geometry import IMAGENET, Crop, Normalise, Placing, resample
+from selfsight.data.views.pairs import draw_views, make_pair
 
 __all__ = ["ClipView", "TwoClips"]
 
@@ -79,14 +80,7 @@ class TwoClips:
     normalise: Normalise = IMAGENET
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
-        views = (self.first, self.second)
-        drawn = [view.draw(KeyedRandom(n, clock, (number,))) for number, view in enumerate(views)]
-        return Drawn({f"{number}/{name}": value for number, values in enumerate(drawn) for name, value in values.items()}, frame)
+        return Drawn(draw_views((self.first, self.second), n, clock), frame)
 
     def make(self, images: Images, drawn: Drawn) -> Views:
-        mean, std = (one[:, None, None, None] for one in self.normalise.tensors(images.pixels.shape[1], images.pixels.device))
-        made = []
-        for number, view in enumerate((self.first, self.second)):
-            own = {name.removeprefix(f"{number}/"): value for name, value in drawn.values.items() if name.startswith(f"{number}/")}
-            made.append((view.make(images, own, drawn.frame.size) - mean) / std)
-        return Views(tuple(made), index=images.index)
+        return make_pair((self.first, self.second), images, drawn, self.normalise)

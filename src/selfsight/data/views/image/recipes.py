@@ -21,6 +21,7 @@ from selfsight.data.views.image.blur import Blur, gaussian_blur
 from selfsight.data.views.image.colour import Chain, Jitter, chain, exact_chain, solarised
 from selfsight.data.views.image.geometry import IMAGENET, Crop, Normalise, Placing, extents, relative, resample, some_turned, turned
 from selfsight.data.views.image.masks import CutOut, Mask, cut_out
+from selfsight.data.views.pairs import draw_views, of_view
 
 __all__ = [
     "BYOL_FIRST",
@@ -179,27 +180,11 @@ class _Finishing:
         return self.chain.affine(mean)
 
 
-def _prefixed(prefix: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}.{name}": value for name, value in values.items()}
-
-
-def _under(prefix: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    start = f"{prefix}."
-    return {name.removeprefix(start): value for name, value in values.items() if name.startswith(start)}
-
-
-def _draw(views: tuple[View, ...], n: int, clock: Clock) -> dict[str, Tensor]:
-    values: dict[str, Tensor] = {}
-    for number, view in enumerate(views):
-        values |= _prefixed(str(number), view.draw(KeyedRandom(n, clock, (number,))))
-    return values
-
-
 def _make(
     views: tuple[tuple[View, int], ...], images: Images, values: Mapping[str, Tensor], normalise: Normalise
 ) -> tuple[tuple[Tensor, ...], dict[str, Num[Tensor, "batch view ..."]]]:
     """Pixels of views of the given sides, and their hints with one entry per view."""
-    made = [view.make(images, _under(str(number), values), side, normalise) for number, (view, side) in enumerate(views)]
+    made = [view.make(images, of_view(str(number), values), side, normalise) for number, (view, side) in enumerate(views)]
     hints = {name: torch.stack([parts[name] for _, parts in made], 1) for name in made[0][1]}
     return tuple(pixels for pixels, _ in made), hints
 
@@ -252,7 +237,7 @@ class TwoCrops:
     normalise: Normalise = IMAGENET
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
-        return Drawn(_draw((self.first, self.second), n, clock), frame)
+        return Drawn(draw_views((self.first, self.second), n, clock), frame)
 
     def make(self, images: Images, drawn: Drawn) -> Views:
         size = drawn.frame.size
@@ -293,7 +278,7 @@ class MultiCrop:
         return min(max(2, round(frame.size * self.small_size / frame.stride)) * frame.stride, frame.size)
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
-        return Drawn(_draw(self._all, n, clock) | _hidden(self.mask, n, clock, frame, 2), frame)
+        return Drawn(draw_views(self._all, n, clock) | _hidden(self.mask, n, clock, frame, 2), frame)
 
     def make(self, images: Images, drawn: Drawn) -> Views:
         sides = (drawn.frame.size,) * 2 + (self.side(drawn.frame),) * self.count
@@ -321,7 +306,7 @@ class OneCrop:
     normalise: Normalise = IMAGENET
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
-        values = _draw((self.view,), n, clock) | _hidden(self.mask, n, clock, frame, 1)
+        values = draw_views((self.view,), n, clock) | _hidden(self.mask, n, clock, frame, 1)
         if self.noise:
             values["noise"] = KeyedRandom(n, clock, (0, _NOISE)).normal(1, self.noise)
         return Drawn(values, frame)
@@ -347,7 +332,7 @@ class FourTurns:
     normalise: Normalise = IMAGENET
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
-        return Drawn(_draw((self.view,), n, clock), frame)
+        return Drawn(draw_views((self.view,), n, clock), frame)
 
     def make(self, images: Images, drawn: Drawn) -> Views:
         (made,), hints = _make(((self.view, drawn.frame.size),), images, drawn.values, self.normalise)

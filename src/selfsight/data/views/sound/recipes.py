@@ -12,6 +12,7 @@ from selfsight.core.method import Drawn, Frame
 from selfsight.core.views import Images, Views
 from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.image.geometry import Normalise
+from selfsight.data.views.pairs import draw_views, make_pair
 
 __all__ = ["SoundView", "TwoSounds"]
 
@@ -37,17 +38,17 @@ class SoundView:
         """Random parameters for a global batch, one row per sound."""
         return {"start": dice.at(1).uniform(), "gain": dice.at(2).normal() * self.gain, "masks": dice.at(3).uniform(4)}
 
-    def make(self, images: Images, drawn: Mapping[str, Tensor], length: int) -> Float[Tensor, "batch channel mel length"]:
+    def make(self, images: Images, drawn: Mapping[str, Tensor], size: int) -> Float[Tensor, "batch channel mel time2"]:
         """Windows of sounds; masked values are the mean of the window.
 
         Args:
             images: log-mel spectrograms (N, C, mel, time).
             drawn: parameters from ``draw``.
-            length: time steps of the window; all if the sound has no more.
+            size: time steps of the window; all if the sound has no more.
         """
         sounds = images.pixels.float()
         batch, _, bins, steps = sounds.shape
-        length = min(length, steps)
+        length = min(size, steps)
         first = (drawn["start"] * (steps - length + 1)).long()
         times = first[:, None] + torch.arange(length, device=sounds.device)
         window = sounds.gather(3, times[:, None, None, :].expand(batch, sounds.shape[1], bins, length))
@@ -80,13 +81,7 @@ class TwoSounds:
     normalise: Normalise = _AS_IS
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
-        drawn = [view.draw(KeyedRandom(n, clock, (number,))) for number, view in enumerate((self.first, self.second))]
-        return Drawn({f"{number}/{name}": value for number, values in enumerate(drawn) for name, value in values.items()}, frame)
+        return Drawn(draw_views((self.first, self.second), n, clock), frame)
 
     def make(self, images: Images, drawn: Drawn) -> Views:
-        mean, std = (one[:, None, None] for one in self.normalise.tensors(images.pixels.shape[1], images.pixels.device))
-        made = []
-        for number, view in enumerate((self.first, self.second)):
-            own = {name.removeprefix(f"{number}/"): value for name, value in drawn.values.items() if name.startswith(f"{number}/")}
-            made.append((view.make(images, own, drawn.frame.size) - mean) / std)
-        return Views(tuple(made), index=images.index)
+        return make_pair((self.first, self.second), images, drawn, self.normalise)
