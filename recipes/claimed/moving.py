@@ -15,7 +15,8 @@ from selfsight.backbones.loading import untrained_twin
 from selfsight.core.representation import Representation
 from selfsight.measure.analysis.cues import cue_pictures
 from selfsight.measure.analysis.equivalence import LabelledGrids, stitching
-from selfsight.measure.analysis.equivariance import Bars, equivariance, flipped, four_bars, invariant_share, rotated
+from selfsight.measure.analysis.equivariance import Bars, equivariance, four_bars, invariant_share
+from selfsight.measure.analysis.transformations import flipped, rotated
 
 MAP_STEPS = 300
 ANGLES = (15, 30, 45, 60, 90)

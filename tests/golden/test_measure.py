@@ -15,10 +15,11 @@ from selfsight.data.opening import open_source
 from selfsight.data.source import Source
 from selfsight.measure.analysis.cues import cue_conflict, global_statistics, neighbours_share
 from selfsight.measure.analysis.equivalence import StitchEvaluator, head_of
-from selfsight.measure.analysis.equivariance import equivariance, flipped, four_bars, recoloured, rotated, scaled
+from selfsight.measure.analysis.equivariance import equivariance, four_bars
 from selfsight.measure.analysis.inputs import AnalysisInput, central_images
 from selfsight.measure.analysis.lottery import cluster_agreement, lottery
 from selfsight.measure.analysis.similarity import cka, similarity_table
+from selfsight.measure.analysis.transformations import flipped, recoloured, rotated, scaled
 from selfsight.measure.baselines import channel_statistics, pixel_encoder
 from selfsight.measure.metrics.agreement import (
     adjusted_mutual_information,

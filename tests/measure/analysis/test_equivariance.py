@@ -12,23 +12,9 @@ from selfsight.backbones.image.vit import vit_nano
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Backbone, Features, Representation
 from selfsight.measure.analysis.equivalence import StitchEvaluator
-from selfsight.measure.analysis.equivariance import (
-    Change,
-    Transport,
-    channel_invariance,
-    equivariance,
-    fit_local,
-    fit_ridge,
-    flipped,
-    four_bars,
-    grids,
-    invariant_share,
-    nearby,
-    recoloured,
-    rotated,
-    scaled,
-    warp,
-)
+from selfsight.measure.analysis.equivariance import Transport, channel_invariance, equivariance, four_bars, grids, invariant_share
+from selfsight.measure.analysis.linear_maps import fit_local, fit_ridge
+from selfsight.measure.analysis.transformations import Change, flipped, nearby, recoloured, rotated, scaled, warp
 
 
 class Filters(Backbone):
@@ -96,7 +82,7 @@ def test_ridge_finds_a_planted_map_whichever_way_it_is_solved():
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_local_maps_find_planted_filters(shared, monkeypatch):
-    monkeypatch.setattr("selfsight.measure.analysis.equivariance.PORTION", 5000)  # several portions
+    monkeypatch.setattr("selfsight.measure.analysis.linear_maps.PORTION", 5000)  # several portions
     dice = torch.Generator().manual_seed(0)
     x = torch.randn(80, 2, 5, 5, generator=dice, dtype=torch.float64)
     weight = torch.randn(3, 2, 3, 3, generator=dice, dtype=torch.float64)

@@ -29,17 +29,33 @@ class View(DrawnView, Protocol):
     """A view that makes pixels or log-mel values without normalisation."""
 
     def make(self, images: Images, drawn: Mapping[str, Tensor], size: int) -> Float[Tensor, "batch channel *size"]:
-        """The view of every sample, at a size in pixels or time steps."""
+        """The view of every sample.
+
+        Args:
+            images: a batch.
+            drawn: parameters from ``draw``.
+            size: in pixels or time steps.
+        """
         ...
 
 
 def prefixed(prefix: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The values with names ``prefix.name``."""
+    """The values with names ``prefix.name``.
+
+    Args:
+        prefix: name or number of a view.
+        values: by name.
+    """
     return {f"{prefix}.{name}": value for name, value in values.items()}
 
 
 def of_view(prefix: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The values whose names begin with ``prefix.``, without it: the inverse of ``prefixed``."""
+    """The values whose names begin with ``prefix.``, without it: the inverse of ``prefixed``.
+
+    Args:
+        prefix: name or number of a view.
+        values: by prefixed name.
+    """
     start = f"{prefix}."
     return {name.removeprefix(start): value for name, value in values.items() if name.startswith(start)}
 

@@ -19,195 +19,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from selfsight.core.names import look_up
 from selfsight.core.representation import Representation
 from selfsight.measure.analysis.equivalence import Grid, LabelledGrids, StitchEvaluator, fit_by_task
+from selfsight.measure.analysis.linear_maps import fit_local, fit_ridge
+from selfsight.measure.analysis.transformations import Change, Places, inside, nearby, warp
 from selfsight.measure.results import Score, Scores
 
 __all__ = [
-    "KINDS", "Bars", "Change", "Linear", "Local", "Transport", "channel_invariance", "equivariance", "fit_local", "fit_ridge", "flipped",
-    "four_bars", "grids", "invariant_share", "mean_score", "nearby", "recoloured", "rotated", "scaled", "warp",
+    "KINDS", "Bars", "Transport", "channel_invariance", "equivariance", "four_bars", "grids", "invariant_share", "mean_score",
 ]  # fmt: skip
 
-Places = Callable[[Float[Tensor, "place 2"]], Float[Tensor, "place 2"]]
-"""Function between positions (x, y): x to the right, y down, -1 to 1 between the borders of the image."""
 KINDS = ("identity", "permutation", "sparse", "shared", "ridge")
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
-PORTION = 2 * 10**7
-"""Maximum number of elements of the neighbourhoods held in memory."""
-
-
-def _identity(places: Tensor) -> Tensor:
-    return places
-
-
-@dataclass(frozen=True)
-class Change:
-    """A transformation g of images in [0, 1], with the map of positions that it induces.
-
-    Attributes:
-        name: display name.
-        pictures: function from x to g x.
-        source: position of x that a position of g x comes from.
-        target: position of g x that a position of x goes to; the inverse of ``source``.
-    """
-
-    name: str
-    pictures: Callable[[Grid], Grid]
-    source: Places = _identity
-    target: Places = _identity
-
-
-def _moved(name: str, matrix: Float[np.ndarray, "2 2"]) -> Change:
-    """A linear map about the centre of the image; ``matrix`` maps positions of g x to x."""
-    forward, inverse = (torch.tensor(np.round(each, 12)) for each in (matrix, np.linalg.inv(matrix)))
-
-    def source(places: Tensor) -> Tensor:
-        return places @ forward.T.to(places)
-
-    return Change(name, lambda pictures: warp(pictures, source), source, lambda places: places @ inverse.T.to(places))
-
-
-def flipped(*, upright: bool = False) -> Change:
-    """Horizontal flip, or vertical flip if ``upright``."""
-    return _moved("vertical flip" if upright else "horizontal flip", np.diag([1.0, -1.0] if upright else [-1.0, 1.0]))
-
-
-def rotated(degrees: float) -> Change:
-    """Clockwise rotation about the centre, in degrees; border pixels are replicated."""
-    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    return _moved(f"rotation by {degrees:g} degrees", np.array([[cosine, sine], [-sine, cosine]]))
-
-
-def scaled(factor: float) -> Change:
-    """Scaling about the centre by a factor; above 1 enlarges."""
-    return _moved(f"scaling by {factor:g}", np.eye(2) / factor)
-
-
-def recoloured(matrix: Float[np.ndarray, "3 3"], offset: Sequence[float] = (0.0, 0.0, 0.0)) -> Change:
-    """Transform colours by a matrix (output x input channels) and an offset, clipped to [0, 1]; positions are unchanged."""
-
-    def pictures(images: Tensor) -> Tensor:
-        mixed = torch.einsum("dc,bchw->bdhw", torch.from_numpy(matrix).to(images), images)
-        return (mixed + images.new_tensor(offset)[:, None, None]).clamp(0, 1)
-
-    return Change("change of colours", pictures)
-
-
-def _landing(source: Places, height: int, width: int) -> Float[Tensor, "place 2"]:
-    """Column and row, in cells from the centre of the first cell, that each cell comes from; rounded to a ten-thousandth of a cell."""
-    down, across = torch.meshgrid(torch.arange(height, dtype=torch.float64), torch.arange(width, dtype=torch.float64), indexing="ij")
-    sides = torch.tensor([width, height], dtype=torch.float64)
-    centres = (2 * torch.stack([across, down], -1).reshape(-1, 2) + 1) / sides - 1
-    return (((source(centres) + 1) * sides - 1) / 2 * 1e4).round() / 1e4
-
-
-def _inside(source: Places, height: int, width: int) -> Bool[Tensor, " place"]:
-    landing = _landing(source, height, width)
-    return ((landing >= -0.5) & (landing <= torch.tensor([width, height]) - 0.5)).all(1)
-
-
-def warp(maps: Grid, source: Places) -> Grid:
-    """Each cell takes the value at the position that it comes from by ``source``; bilinear, with replicated borders."""
-    height, width = maps.shape[2:]
-    ends = torch.tensor([width - 1, height - 1], dtype=torch.float64)
-    landing = _landing(source, height, width).clamp(min=0).minimum(ends)
-    corner = landing.floor()
-    fraction, flat, warped = (landing - corner).to(maps), maps.flatten(2), torch.zeros_like(maps).flatten(2)
-    for right in (0, 1):
-        for low in (0, 1):
-            column, row = (corner + torch.tensor([right, low])).minimum(ends).long().unbind(1)
-            weight = (fraction[:, 0] if right else 1 - fraction[:, 0]) * (fraction[:, 1] if low else 1 - fraction[:, 1])
-            warped = warped + flat[:, :, (row * width + column).to(maps.device)] * weight
-    return warped.unflatten(2, (height, width))
-
-
-def nearby(source: Places, height: int, width: int, side: int) -> Int[Tensor, "place near"]:
-    """Indices of the ``side`` x ``side`` cells around the one that each cell of an (H, W) grid comes from; clamped to the border."""
-    steps = torch.arange(side) - side // 2
-    middle = _landing(source, height, width).round().long()
-    columns, rows = ((middle[:, axis, None] + steps).clamp(0, (width, height)[axis] - 1) for axis in (0, 1))
-    return (rows[:, :, None] * width + columns[:, None, :]).flatten(1)
-
-
-@dataclass(frozen=True)
-class Linear:
-    """``y = (x - before) F₁ F₂ … + after``; a first dimension, if any, indexes independent problems."""
-
-    before: Float[Tensor, "*problem dim"]
-    after: Float[Tensor, "*problem out"]
-    factors: tuple[Tensor, ...]
-
-    def __call__(self, rows: Float[Tensor, "*problem sample dim"]) -> Float[Tensor, "*problem sample out"]:
-        found = rows - self.before.unsqueeze(-2)
-        for factor in self.factors:
-            found = found @ factor
-        return found + self.after.unsqueeze(-2)
-
-
-def fit_ridge(x: Float[Tensor, "*problem sample dim"], y: Float[Tensor, "*problem sample out"], penalty: float) -> Linear:
-    """Ridge regression with an unpenalised intercept, for many problems at once; ``λ = penalty Σ |x - mean|² / dim``.
-
-    Solves ``(XᵀX + λ)⁻¹ XᵀY``, or ``Xᵀ (XXᵀ + λ)⁻¹ Y`` with its two factors kept if there are fewer samples than dimensions.
-    """
-    before, after = x.mean(-2), y.mean(-2)
-    x, y = x - before.unsqueeze(-2), y - after.unsqueeze(-2)
-    weight = penalty * x.square().sum((-2, -1)) / x.shape[-1]
-    wide = x.shape[-2] < x.shape[-1]
-    gram = x @ x.mT if wide else x.mT @ x
-    gram = gram + weight.clamp(min=1e-12)[..., None, None] * torch.eye(gram.shape[-1], dtype=x.dtype)
-    solution = torch.linalg.solve(gram, y if wide else x.mT @ y)
-    return Linear(before, after, (x.mT, solution) if wide else (solution,))
-
-
-@dataclass(frozen=True)
-class Local:
-    """Map of each position from some neighbours; the linear map is one per position, or one for all."""
-
-    near: Int[Tensor, "place near"]
-    linear: Linear
-
-    def __call__(self, grid: Grid) -> Grid:
-        """The predicted grid."""
-        line, shared = self.linear, len(self.linear.before) == 1
-        parts = []
-        for part in _portions(self.near, grid):
-            selected = slice(None) if shared else part
-            chosen = Linear(line.before[selected], line.after[selected], tuple(factor[selected] for factor in line.factors))
-            parts.append(chosen(_around(grid, self.near[part])))
-        return torch.cat(parts).permute(1, 2, 0).unflatten(2, grid.shape[2:])
-
-
-def _portions(near: Int[Tensor, "place near"], grid: Grid) -> list[slice]:
-    """Slices of positions whose neighbourhoods fit into memory together."""
-    step = max(PORTION // (len(grid) * grid.shape[1] * near.shape[1]), 1)
-    return [slice(start, min(start + step, len(near))) for start in range(0, len(near), step)]
-
-
-def _around(grid: Grid, near: Int[Tensor, "place near"]) -> Float[Tensor, "place batch dim"]:
-    return grid.flatten(2)[:, :, near].permute(2, 0, 3, 1).flatten(2)
-
-
-def fit_local(x: Grid, y: Grid, near: Int[Tensor, "place near"], penalty: float, *, shared: bool = False) -> Local:
-    """Ridge regression of each position of y on the positions of x in ``near``, or of all positions with the same weights if ``shared``."""
-    flat, portions = y.flatten(2).permute(2, 0, 1), _portions(near, x)
-    if not shared:
-        fits = [fit_ridge(_around(x, near[part]), flat[part], penalty) for part in portions]
-        weights = [fit.factors[0] @ fit.factors[1] if len(fit.factors) == 2 else fit.factors[0] for fit in fits]
-        return Local(near, Linear(torch.cat([fit.before for fit in fits]), torch.cat([fit.after for fit in fits]), (torch.cat(weights),)))
-    before = torch.stack([_around(x, near[part]).mean((0, 1)) * (part.stop - part.start) for part in portions]).sum(0) / len(near)
-    after, gram, cross = flat.mean((0, 1)), 0.0, 0.0
-    for part in portions:
-        rows, targets = (_around(x, near[part]) - before).flatten(0, 1), (flat[part] - after).flatten(0, 1)
-        gram, cross = gram + rows.T @ rows, cross + rows.T @ targets
-    assert isinstance(gram, Tensor)  # there is at least one position
-    weight = penalty * gram.trace() / len(gram)
-    solution = torch.linalg.solve(gram + weight.clamp(min=1e-12) * torch.eye(len(gram), dtype=x.dtype), cross)
-    return Local(near, Linear(before[None], after[None], (solution[None],)))
 
 
 GridMap = Callable[[Grid], Grid]
@@ -234,7 +62,15 @@ def _fitted(kind: str, x: Grid, y: Grid, change: Change, side: int) -> GridMap:
 
 @torch.no_grad()
 def grids(phi: Representation, images: Grid, layer: str, batch: int = 256, cells: int | None = None) -> Grid:
-    """Grids (N, C, h, w) of a layer for images in [0, 1], on the CPU; average-pooled to at most ``cells`` a side."""
+    """Grids (N, C, h, w) of a layer, on the CPU.
+
+    Args:
+        phi: the representation.
+        images: (N, C, H, W) in [0, 1].
+        layer: name of a spatial layer.
+        batch: images per forward pass.
+        cells: maximum side; larger grids are average-pooled to it.
+    """
     outputs = [phi.grid(part, layer) for part in images.split(batch)]
     height, width = (min(side, cells or side) for side in outputs[0].shape[2:])
     return torch.cat([adaptive_avg_pool2d(grid, (height, width)).cpu() for grid in outputs])
@@ -247,7 +83,12 @@ def _relative(found: Grid, truth: Grid, counted: Bool[Tensor, " place"]) -> Floa
 
 
 def mean_score(values: Float[np.ndarray, " picture"], seed: int) -> Score:
-    """Mean over images, with a bootstrap interval."""
+    """Mean over images, with a 95 % bootstrap interval.
+
+    Args:
+        values: one per image.
+        seed: of the resamples.
+    """
     generator = np.random.default_rng(seed)
     low, high = np.quantile([generator.choice(values, len(values)).mean() for _ in range(1000)], (0.025, 0.975))
     return Score(float(values.mean()), float(low), float(high))
@@ -279,7 +120,7 @@ def equivariance(
         (x, y), (x_test, truth) = (
             (grids(phi, part, layer, cells=cells), grids(phi, change.pictures(part), layer, cells=cells)) for part in (train, test)
         )
-        counted = _inside(change.source, y.shape[2], y.shape[3])
+        counted = inside(change.source, y.shape[2], y.shape[3])
         constant = y.mean(0, keepdim=True).expand_as(truth)
         values = {"constant": mean_score(_relative(constant, truth, counted), seed)}
         for kind in kinds:
@@ -297,6 +138,11 @@ def channel_invariance(plain: Grid, changed: Grid, counted: Bool[Tensor, " place
     """``1 - mean |Φ_c(g x) - Φ_c(x)|² / (var Φ_c(g x) + var Φ_c(x))`` of each channel, including the difference of means.
 
     1 for equal values at each position (and for constant equal channels), 0 for values as different as those of two unrelated images.
+
+    Args:
+        plain: grids (N, C, H, W) of the images.
+        changed: grids of the transformed images.
+        counted: positions that count; by default all.
     """
     rows = [grid.flatten(2) if counted is None else grid.flatten(2)[:, :, counted] for grid in (plain.double(), changed.double())]
     error = (rows[0] - rows[1]).square().mean((0, 2))
@@ -372,11 +218,16 @@ def invariant_share(judge: StitchEvaluator, layer: str, transport: Transport, te
 
     Their rows are replaced by the identity, positions still moved, in steps of 5 % of the channels, while the error on the transformed
     images ``test`` grows by at most ``slack`` of itself or of one image (Lenc & Vedaldi 2015, section 5.3).
+
+    Args:
+        judge: a network with a classifier.
+        layer: name of the layer.
+        transport: its trained map.
+        test: transformed images in [0, 1] and their classes.
+        slack: allowed growth of the error, as a fraction.
     """
-    initial, edited = (
-        Transport(transport.source, len(transport.filters.weight), side=transport.filters.weight.shape[2]),
-        deepcopy(transport),
-    )
+    initial = Transport(transport.source, len(transport.filters.weight), side=transport.filters.weight.shape[2])
+    edited = deepcopy(transport)
     (identity, zero), (weight, bias) = ([weights.detach() for weights in module.filters.parameters()] for module in (initial, edited))
     norms, others = weight.square().sum((1, 2, 3)), (weight * (1 - identity.to(weight))).square().sum((1, 2, 3))
     order = (norms / others.clamp(min=1e-12)).argsort(descending=True)

@@ -1,8 +1,9 @@
 """Equivariance of every layer."""
 
 from selfsight.core.representation import Representation
-from selfsight.measure.analysis.equivariance import equivariance, flipped, rotated
+from selfsight.measure.analysis.equivariance import equivariance
 from selfsight.measure.analysis.inputs import AnalysisInput, central_images, evenly_spaced_rows, spatial_layers
+from selfsight.measure.analysis.transformations import flipped, rotated
 from selfsight.measure.results import Score, Scores
 from selfsight.render.charts import draw_equivariance
 from selfsight.workflows.evaluate.analyses.analysis import FEW, Analysis, last_of
