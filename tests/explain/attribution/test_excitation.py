@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.testing import assert_close
 from zennit.attribution import Gradient
 from zennit.composites import ExcitationBackprop
@@ -10,6 +11,7 @@ from zennit.composites import ExcitationBackprop
 from selfsight.backbones.loading import untrained
 from selfsight.core.errors import UsageError
 from selfsight.explain.attribution.excitation import contrastive_excitation, excitation
+from selfsight.explain.attribution.saliency import deconvnet, guided
 from selfsight.explain.targets import direction
 
 from nets import Ways, chain, logit, phi_of, pictures
@@ -89,3 +91,35 @@ def test_a_residual_network_is_explained_and_a_transformer_refused() -> None:
     vit = untrained("vit_nano?blocks=2", size=32)
     with pytest.raises(UsageError, match="not negative"):
         excitation(vit, torch.rand(1, 3, 32, 32), direction(torch.randn(vit.backbone.dim)))
+
+
+class Called(nn.Module):
+    """Convolution, rectifier, pooling, a branch and a linear layer, with tensors passed by position or by name."""
+
+    def __init__(self, *, named: bool) -> None:
+        super().__init__()
+        self.named = named
+        dice = torch.Generator().manual_seed(3)
+        self.filters = nn.Parameter(torch.randn(6, 3, 3, 3, generator=dice))
+        self.weight = nn.Parameter(torch.randn(4, 6, generator=dice))
+        self.pooled = nn.Identity()
+
+    def forward(self, images):
+        if self.named:
+            maps = functional.relu(input=functional.conv2d(input=images, weight=self.filters, padding=1))
+            maps = functional.max_pool2d(input=maps, kernel_size=2)
+            maps = self.pooled(torch.add(input=maps, other=functional.avg_pool2d(input=maps, kernel_size=3, stride=1, padding=1)))
+            return functional.linear(input=torch.mean(input=maps, dim=(2, 3)), weight=self.weight)
+        maps = functional.max_pool2d(functional.relu(functional.conv2d(images, self.filters, padding=1)), 2)
+        maps = self.pooled(torch.add(maps, functional.avg_pool2d(maps, 3, 1, 1)))
+        return functional.linear(torch.mean(maps, (2, 3)), self.weight)
+
+
+@pytest.mark.parametrize("method", [excitation, deconvnet, guided], ids=["excitation", "deconvnet", "guided"])
+def test_tensors_that_are_passed_by_name_are_explained_alike(method) -> None:
+    images = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(4))
+    ways = [phi_of(Called(named=named)) for named in (False, True)]
+    at = {"at": ""} if method is excitation else {}
+    plain, named = (method(phi, images, logit(1), **at) for phi in ways)
+    assert plain.abs().max() > 0
+    torch.testing.assert_close(plain, named)

@@ -27,7 +27,7 @@ from selfsight.core.hooks import capture_activations, eval_mode, tensor_of
 from selfsight.core.representation import Representation
 from selfsight.explain.targets import Target
 
-__all__ = ["Reversed", "Rule", "Switches", "jacobian_bytes", "reverse", "ruled", "same_switches", "switches"]
+__all__ = ["Reversed", "Rule", "Switches", "jacobian_bytes", "positional", "reverse", "ruled", "same_switches", "switches"]
 
 Rule = Literal["gradient", "deconvnet", "guided"]
 Clamp = tuple[Tensor, float | None, float | None, bool]
@@ -66,13 +66,27 @@ _RECTIFIERS: Mapping[str, Callable[..., Clamp]] = {
 }
 
 
+def positional(args: tuple[Any, ...], named: Mapping[str, Any] | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments of a torch function with the tensors that a network passed as ``input=`` and ``other=`` in front.
+
+    Args:
+        args: positional arguments.
+        named: keyword arguments.
+    """
+    rest = dict(named or {})
+    for name in ("input", "other"):
+        if name in rest:
+            args = (*args, rest.pop(name))
+    return args, rest
+
+
 def _rectifier(function: Callable[..., Any], args: tuple[Any, ...], named: Mapping[str, Any]) -> Clamp | None:
     """The arguments of a call that clamps at zero, otherwise None; a function name that ends in ``_`` works in place."""
     name = getattr(function, "__name__", "")
     reads = _RECTIFIERS.get(name) or _RECTIFIERS.get(name.removesuffix("_"))
     if reads is None:
         return None
-    named = {"tensor" if key == "input" else key: value for key, value in named.items()}
+    args, named = positional(args, named)
     tensor, low, high, inplace = reads(*args, **named)
     plain = isinstance(low, int | float) and low == 0 and (high is None or isinstance(high, int | float))
     return (tensor, 0.0, high, inplace or name.endswith("_")) if plain else None
@@ -239,6 +253,7 @@ class _Recorded(TorchFunctionMode):
         if rectified is not None:
             return self._rectify(*rectified)
         if getattr(func, "__name__", "") == "max_pool2d":
+            args, kwargs = positional(args, kwargs)
             return self._pool(*args, **kwargs)
         return func(*args, **kwargs)
 

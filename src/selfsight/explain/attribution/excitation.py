@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from selfsight.core.errors import UsageError
 from selfsight.core.hooks import capture_activations, eval_mode, tensor_of
 from selfsight.core.representation import Representation
+from selfsight.explain.attribution.backprop import positional
 from selfsight.explain.attribution.saliency import Maps, enlarged, maps_before, parts
 from selfsight.explain.targets import Target
 
@@ -119,7 +120,8 @@ class _Excited(TorchFunctionMode):
                 "Use it for convolutional networks with rectifiers; for others gradient_times_input or a perturbation method.",
             )
         if name in _SHARES:
-            return _SHARES[name](func, *args, **(kwargs or {}))
+            args, kwargs = positional(args, kwargs)
+            return _SHARES[name](func, *args, **kwargs)
         return func(*args, **(kwargs or {}))
 
 
