@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from selfsight.backbones.profile import multiply_adds, profile
 from selfsight.backbones.table import build_backbone
 from selfsight.bank.extract import get_bank
 from selfsight.core.clock import Clock
 from selfsight.core.errors import UsageError
 from selfsight.core.method import Frame, Outcome, Recipe
-from selfsight.core.representation import Representation
+from selfsight.core.representation import Representation, blank_input
 from selfsight.core.views import Images
 from selfsight.data.evaluation_view import central_view, central_window, evaluation_view
 from selfsight.data.loader import Loader, load_images
@@ -214,6 +215,30 @@ def test_a_network_refuses_another_modality():
     clips = Representation(build_backbone("r3d_tiny?width=8", size=16), mean=(0.5,) * 3, std=(0.5,) * 3, size=16)
     with pytest.raises(UsageError, match="r3d_tiny for clips"):
         clips.pooled(torch.rand(2, 3, 16, 16))
+
+
+@pytest.mark.parametrize("name", ["r3d_tiny?width=8", "spectrogram_tiny?width=8", "resnet_tiny?width=8"])
+def test_networks_of_every_modality_are_profiled(name):
+    backbone = build_backbone(name, size=16)
+    found = profile(backbone, 16, batch=2, seconds=0.01)
+    assert found.parameters == sum(weight.numel() for weight in backbone.parameters())
+    dense = [module for module in backbone.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Conv3d)]
+    counted = []
+    handles = [
+        module.register_forward_hook(lambda layer, _, out: counted.append(out[0].numel() * layer.weight[0].numel())) for module in dense
+    ]
+    backbone(blank_input(backbone, 16))
+    for handle in handles:
+        handle.remove()
+    assert multiply_adds(backbone, 16) == sum(counted) > 0
+
+
+def test_training_refuses_another_modality():
+    case = multispectral()
+    method = SimCLR(build_backbone("r3d_tiny?width=8", size=SIZE), recipe=TwoClips())
+    plan = Plan(0, 1, 32, method.small.training, Frame(SIZE, 16, 3))
+    with pytest.raises(UsageError, match="The data are images, and the network takes clips"):
+        fit(method, Loader(case.source, batch=32, seed=0), plan, choose_hardware("cpu", "fp32"))
 
 
 def test_short_sounds_are_padded_and_long_ones_cut():

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from selfsight.core.representation import Backbone
+from selfsight.core.layout import to_channels_last
+from selfsight.core.representation import Backbone, blank_input
 
 __all__ = ["Profile", "multiply_adds", "profile"]
 
@@ -40,7 +41,7 @@ def multiply_adds(backbone: Backbone, size: int) -> int:
     """
     counted = 0
 
-    def convolution(layer: nn.Conv2d, given: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
+    def convolution(layer: nn.Conv2d | nn.Conv3d, given: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
         nonlocal counted
         counted += output[0].numel() * layer.weight[0].numel()
 
@@ -54,7 +55,7 @@ def multiply_adds(backbone: Backbone, size: int) -> int:
 
     handles = []
     for module in backbone.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
             handles.append(module.register_forward_hook(convolution))
         elif isinstance(module, nn.Linear):
             handles.append(module.register_forward_hook(linear))
@@ -62,7 +63,7 @@ def multiply_adds(backbone: Backbone, size: int) -> int:
             handles.append(module.register_forward_hook(attention))
     was_training = backbone.training
     try:
-        backbone.eval()(next(backbone.parameters()).new_zeros(1, backbone.channels, size, size))
+        backbone.eval()(blank_input(backbone, size))
     finally:
         backbone.train(was_training)
         for handle in handles:
@@ -70,7 +71,7 @@ def multiply_adds(backbone: Backbone, size: int) -> int:
     return counted
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def profile(backbone: Backbone, size: int, *, batch: int = 32, seconds: float = 1.0, bf16: bool = False) -> Profile:
     """Count and time a backbone.
 
@@ -82,8 +83,9 @@ def profile(backbone: Backbone, size: int, *, batch: int = 32, seconds: float = 
         bf16: compute in bfloat16.
     """
     device = next(backbone.parameters()).device
-    backbone = backbone.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    images = torch.randn(batch, backbone.channels, size, size, device=device).contiguous(memory_format=torch.channels_last)
+    to_channels_last(backbone.eval())
+    images = torch.randn_like(blank_input(backbone, size, batch))
+    images = images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         backbone(images)
         started, passes = time.perf_counter(), 0

@@ -4,7 +4,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Generic, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock
 from selfsight.core.errors import MissingHint
 from selfsight.core.part import run_each
-from selfsight.core.representation import Backbone
+from selfsight.core.representation import AnyBackbone
 from selfsight.core.views import Images, Views
 
 __all__ = [
@@ -111,7 +111,7 @@ class Outcome:
         return sum(rest, first)
 
 
-class Method(nn.Module, ABC):
+class Method(nn.Module, ABC, Generic[AnyBackbone]):
     """Computes the loss terms of the views of a batch.
 
     A subclass's ``__init__`` takes the backbone and then keywords with defaults; each keyword is stored under its own name.
@@ -120,10 +120,10 @@ class Method(nn.Module, ABC):
     card: ClassVar[Card]
     paper: ClassVar[Training]
     small: ClassVar[Preset]
-    backbone: Backbone
+    backbone: AnyBackbone
     recipe: Recipe
 
-    def __init__(self, backbone: Backbone, recipe: Recipe) -> None:
+    def __init__(self, backbone: AnyBackbone, recipe: Recipe) -> None:
         super().__init__()
         self.backbone, self.recipe = backbone, recipe
 

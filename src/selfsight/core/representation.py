@@ -3,16 +3,18 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
 from selfsight.core.errors import UsageError
 from selfsight.core.hooks import capture_activations, eval_mode, find_layer, tensor_of
 
 __all__ = [
+    "AnyBackbone",
     "Backbone",
     "ColourBackbone",
     "Features",
@@ -20,6 +22,7 @@ __all__ = [
     "SplitBackbone",
     "TokenBackbone",
     "Tokens",
+    "blank_input",
     "grid_dim",
     "need_colour",
     "need_halves",
@@ -101,6 +104,8 @@ class TokenBackbone(Backbone, ABC):
 
 
 BackboneType = TypeVar("BackboneType", bound=Backbone)
+AnyBackbone = TypeVar("AnyBackbone", bound=Backbone, default=Backbone)
+"""The kind of backbone that a method needs; any by default."""
 
 
 class ColourBackbone(Backbone, ABC):
@@ -168,6 +173,18 @@ def _need(backbone: Backbone, kind: type[BackboneType], cause: str, remedy: str)
     return backbone
 
 
+def blank_input(backbone: Backbone, size: int, batch: int = 1) -> Float[Tensor, "batch channel *size"]:
+    """Zeros of the shape that a backbone takes: images, clips of four frames, or sounds of 64 frequencies.
+
+    Args:
+        backbone: the network.
+        size: side of images and clips in pixels; time steps of sounds.
+        batch: samples.
+    """
+    sides = {"image": (size, size), "clip": (4, size, size), "sound": (64, size)}[backbone.modality]
+    return next(backbone.parameters()).new_zeros(batch, backbone.channels, *sides)
+
+
 def grid_dim(backbone: Backbone, layer: str | None = None) -> int:
     """Number of channels of the last grid, or of an inner layer's grid.
 
@@ -178,8 +195,7 @@ def grid_dim(backbone: Backbone, layer: str | None = None) -> int:
     Raises:
         UsageError: the layer has no spatial grid.
     """
-    side = 4 * backbone.stride
-    blank = next(backbone.parameters()).new_zeros(1, backbone.channels, side, side)
+    blank = blank_input(backbone, 4 * backbone.stride)
     with torch.no_grad(), eval_mode(backbone), capture_activations(backbone, *([layer] if layer else [])) as captured:
         grid = backbone(blank).grid
     found = tensor_of(captured[layer]) if layer else grid

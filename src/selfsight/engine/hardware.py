@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from selfsight.core.distribute import world_size
 from selfsight.core.errors import EnvironmentFault
+from selfsight.core.layout import to_channels_last
 from selfsight.core.method import Method, Turns
 from selfsight.modules.norm import unite_batch_norms
 
@@ -43,9 +44,7 @@ class Hardware:
         """Move a method to the device and wrap it for several processes; call this before the optimiser is made."""
         method.to(self.device)
         if self.channels_last:
-            for weight in (*method.parameters(), *method.buffers()):  # those of 2-D convolutions
-                if weight.ndim == 4:
-                    weight.data = weight.data.to(memory_format=torch.channels_last)
+            to_channels_last(method)
         placed: nn.Module = method
         if world_size() > 1:
             unite_batch_norms(method)

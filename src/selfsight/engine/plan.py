@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from selfsight.core.card import Training
 from selfsight.core.clock import Clock, key
 from selfsight.core.distribute import all_gather_with_grad, local_rows, rank, world_size
-from selfsight.core.errors import DataError, Diverged
+from selfsight.core.errors import DataError, Diverged, UsageError
 from selfsight.core.method import Accompanied, Frame, Freezes, Method, Outcome, Supervised, Turn, Turns
 from selfsight.core.schedule import rise_and_fall
 from selfsight.core.views import Images, Views
@@ -116,6 +116,11 @@ class Plan:
             clock: of the step.
             hardware: device and precision.
         """
+        if batch.modality != method.backbone.modality:
+            raise UsageError(
+                f"The data are {batch.modality}s, and the network takes {method.backbone.modality}s.",
+                "Choose another --backbone: r3d_tiny takes clips, spectrogram_tiny sounds, most others images.",
+            )
         drawn = [
             (group, method.recipe.draw(self.batch, group_clock, self.frame).map(local_rows))
             for group, group_clock in self.groups(method, batch, clock)

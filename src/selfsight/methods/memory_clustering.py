@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from selfsight.core.clock import Clock
 from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
+from selfsight.core.modules import Modules
 from selfsight.core.part import Chain
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
@@ -43,8 +44,8 @@ class MemoryClustering(Method):
         self.hidden, self.dim, self.clusters, self.heads, self.temperature = hidden, dim, clusters, heads, temperature
         self.projector = mlp(backbone.dim, hidden, dim)
         self.memory = Memory(dim, keep=0.0)
-        self.assigned = nn.ModuleList(Assignments() for _ in range(heads))
-        self.prototypes = nn.ModuleList(Prototypes(clusters, dim).requires_grad_(requires_grad=learnt) for _ in range(heads))
+        self.assigned = Modules[Assignments](Assignments() for _ in range(heads))
+        self.prototypes = Modules[Prototypes](Prototypes(clusters, dim).requires_grad_(requires_grad=learnt) for _ in range(heads))
 
     @abstractmethod
     def label(self, head: int, rows: Tensor, clock: Clock) -> Tensor:
@@ -62,7 +63,7 @@ class MemoryClustering(Method):
             self.memory.set(*extract(Chain(self.backbone, self.projector)))
         index = self.memory.rows.any(1).nonzero()[:, 0]
         for head, assigned in enumerate(self.assigned):
-            assigned.set(index, self.label(head, self.memory.rows[index], clock))  # pyright: ignore[reportCallIssue]
+            assigned.set(index, self.label(head, self.memory.rows[index], clock))
         return []
 
     def forward(self, views: Views, clock: Clock) -> Outcome:

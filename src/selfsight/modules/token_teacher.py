@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from selfsight.core.modules import Modules
 from selfsight.core.part import Chain
 from selfsight.core.representation import TokenBackbone, Tokens
 from selfsight.core.schedule import Schedule
@@ -45,7 +46,7 @@ class TokenTeacher(nn.Module):
         heads_made = (prototype_head(backbone.dim, prototypes, hidden=hidden, bottleneck=bottleneck, norm=norm) for _ in range(count))
         self.heads = nn.ModuleList(heads_made)
         self.slow = Momentum(Chain(backbone, *self.heads), momentum, eval_mode=True)
-        self.centres = nn.ModuleList(RunningMean(prototypes) for _ in range(2))
+        self.centres = Modules[RunningMean](RunningMean(prototypes) for _ in range(2))
 
     @property
     def prototypes(self) -> tuple[nn.Module, ...]:
@@ -60,7 +61,8 @@ class TokenTeacher(nn.Module):
     def teacher(self, view: Tensor) -> tuple[Float[Tensor, "batch prototype"], Float[Tensor, "place prototype"]]:
         """The teacher's logits of images and of their patches."""
         network, *heads = self.slow.followers
-        tokens: Tokens = network.tokens(view)  # pyright: ignore[reportCallIssue]
+        assert isinstance(network, TokenBackbone)
+        tokens = network.tokens(view)
         return heads[0](tokens.cls), heads[-1](tokens.patches.flatten(0, 1))
 
     def sharpened(
@@ -72,5 +74,5 @@ class TokenTeacher(nn.Module):
             logits: of images and of patches.
             temperature: τ.
         """
-        images, patches = (centre.sharpened(rows, temperature) for centre, rows in zip(self.centres, logits, strict=True))  # pyright: ignore[reportCallIssue]
+        images, patches = (centre.sharpened(rows, temperature) for centre, rows in zip(self.centres, logits, strict=True))
         return images, patches

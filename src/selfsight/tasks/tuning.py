@@ -18,6 +18,7 @@ from torch.nn.utils import clip_grad_norm_
 from selfsight.core.card import Training
 from selfsight.core.clock import key
 from selfsight.core.hooks import find_layer
+from selfsight.core.layout import to_channels_last
 from selfsight.core.representation import Representation
 from selfsight.core.schedule import rise_and_fall
 from selfsight.core.views import Images
@@ -109,7 +110,7 @@ def tune(
         DataError: there are fewer than two images.
     """
     module.to(hardware.device)
-    module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    to_channels_last(module)
     if hardware.device.type == "cpu":
         keep_memory()
     optimiser = make_optimiser(module, replace(TRAINING, rate=course.rate))

@@ -57,5 +57,5 @@ class DeepClusterV2(MemoryClustering):
         """Spherical k-means; the centres become the head's prototypes."""
         clusters = min(self.clusters, max(len(rows) // 10, 2))
         found = kmeans(rows, clusters, seed=key(clock.seed, clock.step, head), rounds=10, spherical=True)
-        self.prototypes[head].set(found.centroids)  # pyright: ignore[reportCallIssue]
+        self.prototypes[head].set(found.centroids)
         return found.labels

@@ -10,6 +10,7 @@ from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock, key
 from selfsight.core.distribute import all_gather_with_grad
 from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
+from selfsight.core.modules import Modules
 from selfsight.core.part import Chain
 from selfsight.core.representation import Backbone
 from selfsight.core.schedule import Constant, Schedule
@@ -59,7 +60,7 @@ class PCL(Method):
         self.projector = mlp(backbone.dim, backbone.dim, dim, norm=False)
         self.teacher = Momentum(Chain(backbone, self.projector), momentum)
         self.queue = Queue(keys, dim)
-        self.clusterings = nn.ModuleList(Clusters(most, dim) for most in clusters)
+        self.clusterings = Modules[Clusters](Clusters(most, dim) for most in clusters)
 
     def due(self, clock: Clock) -> bool:
         """At the start of every epoch, after the first part of the run."""
@@ -71,7 +72,7 @@ class PCL(Method):
         rows = normalize(rows)
         for number, (most, clustering) in enumerate(zip(self.clusters, self.clusterings, strict=True)):
             found = kmeans(rows, min(most, max(len(rows) // 3, 2)), seed=key(clock.seed, clock.step, number), rounds=20)
-            clustering.set(index, found.labels, found.centroids, concentrations(rows, found, self.temperature))  # pyright: ignore[reportCallIssue]
+            clustering.set(index, found.labels, found.centroids, concentrations(rows, found, self.temperature))
         return []
 
     def forward(self, views: Views, clock: Clock) -> Outcome:

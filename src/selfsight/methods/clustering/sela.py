@@ -10,6 +10,7 @@ from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
 from selfsight.core.errors import UsageError
 from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
+from selfsight.core.modules import Modules
 from selfsight.core.part import Chain
 from selfsight.core.representation import Backbone
 from selfsight.core.schedule import falls_due
@@ -65,7 +66,7 @@ class SeLa(Method):
         self.clusters, self.heads, self.sharpness, self.relabels = clusters, heads, sharpness, relabels
         self.zipf, self.shares, self.balance = zipf, tuple(shares), balance
         self.classifiers = nn.ModuleList(linear(backbone.dim, clusters) for _ in range(heads))
-        self.assigned = nn.ModuleList(Assignments() for _ in range(heads))
+        self.assigned = Modules[Assignments](Assignments() for _ in range(heads))
 
     def due(self, clock: Clock) -> bool:
         """At the steps ``(i / relabels)² steps``."""
@@ -78,7 +79,7 @@ class SeLa(Method):
         for classifier, assigned in zip(self.classifiers, self.assigned, strict=True):
             chances = log_softmax(classifier(features.to(next(classifier.parameters()).dtype)), 1)
             balanced = shared_out(chances, by_size(wanted, chances), sharpness=self.sharpness) if self.balance else chances.argmax(1)
-            assigned.set(index, balanced)  # pyright: ignore[reportCallIssue]
+            assigned.set(index, balanced)
         return []
 
     def forward(self, views: Views, clock: Clock) -> Outcome:

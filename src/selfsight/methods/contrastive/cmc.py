@@ -9,7 +9,8 @@ from torch.nn.functional import normalize
 from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
 from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
-from selfsight.core.representation import Backbone, need_halves
+from selfsight.core.modules import Modules
+from selfsight.core.representation import Backbone, SplitBackbone, need_halves
 from selfsight.core.views import Views
 from selfsight.data.views.image.geometry import Crop
 from selfsight.data.views.image.recipes import OneCrop, View
@@ -20,7 +21,7 @@ from selfsight.objectives.precision import at_least_single
 __all__ = ["CMC"]
 
 
-class CMC(Method):
+class CMC(Method[SplitBackbone]):
     """Contrast of the lightness and the colour of an image (Tian et al. 2019, arXiv:1906.05849).
 
     Each half of the backbone gets one of them (``channel_split?network=…``, whose options select other channels), and is compared with the
@@ -51,7 +52,7 @@ class CMC(Method):
         super().__init__(backbone, recipe)
         self.dim, self.temperature, self.negatives, self.keep = dim, temperature, negatives, keep
         self.projectors = nn.ModuleList(nn.Linear(backbone.dim // 2, dim) for _ in range(2))
-        self.memories = nn.ModuleList(Memory(dim, keep=keep) for _ in range(2))
+        self.memories = Modules[Memory](Memory(dim, keep=keep) for _ in range(2))
 
     def due(self, clock: Clock) -> bool:
         """Before the first step only."""
@@ -61,11 +62,11 @@ class CMC(Method):
         """Fill both memory banks."""
         index, rows = extract(lambda images: torch.cat(self._said(images), 1))
         for memory, each in zip(self.memories, rows.chunk(2, 1), strict=True):
-            memory.set(index, each)  # pyright: ignore[reportCallIssue]
+            memory.set(index, each)
         return []
 
     def _said(self, images: torch.Tensor) -> list[torch.Tensor]:
-        halves = self.backbone.halves(images)  # pyright: ignore[reportCallIssue]
+        halves = self.backbone.halves(images)
         return [normalize(at_least_single(project(half.pooled))) for project, half in zip(self.projectors, halves, strict=True)]
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
@@ -73,8 +74,8 @@ class CMC(Method):
         said = self._said(views.large[0])
         losses = {}
         for name, rows, memory in zip(("from first", "from second"), said, reversed(self.memories), strict=True):  # pyright: ignore[reportArgumentType]
-            drawn = memory.drawn(self.negatives, clock)  # pyright: ignore[reportCallIssue]
+            drawn = memory.drawn(self.negatives, clock)
             losses[name] = told_from_bank(rows, memory.rows, index, self.temperature, drawn)  # pyright: ignore[reportArgumentType]
         for rows, memory in zip(said, self.memories, strict=True):
-            memory.note(index, rows)  # pyright: ignore[reportCallIssue]
+            memory.note(index, rows)
         return Outcome(losses, {"embedding": torch.cat(said, 1).detach()})

@@ -9,7 +9,7 @@ from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import all_gather_with_grad, local_rows
 from selfsight.core.method import Method, Outcome, Recipe, hint
-from selfsight.core.representation import Backbone, need_tokens
+from selfsight.core.representation import Backbone, TokenBackbone, need_tokens
 from selfsight.core.schedule import Constant, Cosine, Schedule, Warmup
 from selfsight.core.views import Views
 from selfsight.data.views.image.masks import Blocks
@@ -22,7 +22,7 @@ from selfsight.objectives.spread import nearest_spread
 __all__ = ["DINOv2"]
 
 
-class DINOv2(Method):
+class DINOv2(Method[TokenBackbone]):
     """iBOT with separate heads for images and patches, and a KoLeo term (Oquab et al. 2023, arXiv:2304.07193).
 
     KoLeo maximises the distance of the backbone's output to that of the nearest other image of the global batch.
@@ -79,9 +79,9 @@ class DINOv2(Method):
         whole = [target for target, _ in seen]
         if self.balance == "sinkhorn":
             whole = [local_rows(sinkhorn(all_gather_with_grad(rows), epsilon=sharp)) for rows, _ in logits]
-        tokens = [self.backbone.tokens(view, replace=(mask, self.blank)) for view, mask in zip(views.large, masks, strict=True)]  # pyright: ignore[reportCallIssue]
+        tokens = [self.backbone.tokens(view, replace=(mask, self.blank)) for view, mask in zip(views.large, masks, strict=True)]
         apart = torch.stack([nearest_spread(all_gather_with_grad(token.cls)) for token in tokens]).mean()
-        tokens += [self.backbone.tokens(view) for view in views.small]  # pyright: ignore[reportCallIssue]
+        tokens += [self.backbone.tokens(view) for view in views.small]
         said = [[rows / self.student_temperature for rows in self.teacher.student(token)] for token in tokens]
         triples = zip(said[: len(masks)], seen, masks, strict=True)
         hidden = [masked_cross_entropy(local, target, mask) for (_, local), (_, target), mask in triples]

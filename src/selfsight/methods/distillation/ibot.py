@@ -6,7 +6,7 @@ from torch import nn
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, hint
-from selfsight.core.representation import Backbone, need_tokens
+from selfsight.core.representation import Backbone, TokenBackbone, need_tokens
 from selfsight.core.schedule import Constant, Cosine, Schedule, Warmup
 from selfsight.core.views import Views
 from selfsight.data.views.image.masks import Blocks
@@ -17,7 +17,7 @@ from selfsight.objectives.agree import across_views, masked_cross_entropy, soft_
 __all__ = ["IBOT"]
 
 
-class IBOT(Method):
+class IBOT(Method[TokenBackbone]):
     """DINO with an additional loss for masked patches (Zhou et al. 2021, arXiv:2111.07832).
 
     The teacher gets the full view. The image loss is across views, the patch loss within a view. Both share a head, with separate centres.
@@ -66,8 +66,8 @@ class IBOT(Method):
     def forward(self, views: Views, clock: Clock) -> Outcome:
         masks = hint(views, "mask", "iBOT").unbind(1)
         seen = [self.teacher.sharpened(self.teacher.teacher(view), self.teacher_temperature(clock)) for view in views.large]
-        tokens = [self.backbone.tokens(view, replace=(mask, self.blank)) for view, mask in zip(views.large, masks, strict=True)]  # pyright: ignore[reportCallIssue]
-        tokens += [self.backbone.tokens(view) for view in views.small]  # pyright: ignore[reportCallIssue]
+        tokens = [self.backbone.tokens(view, replace=(mask, self.blank)) for view, mask in zip(views.large, masks, strict=True)]
+        tokens += [self.backbone.tokens(view) for view in views.small]
         guesses, local = zip(*(self.teacher.student(token) for token in tokens), strict=True)
         guesses = [guess / self.student_temperature for guess in guesses]
         hidden = [

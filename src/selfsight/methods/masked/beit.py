@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock, key
 from selfsight.core.method import Extract, Method, Outcome, Recipe, hint
-from selfsight.core.representation import Backbone, need_tokens
+from selfsight.core.representation import Backbone, TokenBackbone, need_tokens
 from selfsight.core.views import Views
 from selfsight.data.views.image.masks import Blocks
 from selfsight.data.views.image.recipes import PLAIN, OneCrop
@@ -22,7 +22,7 @@ from selfsight.objectives.reconstruct import patches
 __all__ = ["BEiT"]
 
 
-class BEiT(Method):
+class BEiT(Method[TokenBackbone]):
     """Predict the visual words of masked patches (Bao et al. 2021, arXiv:2106.08254).
 
     The words are made first from the same images: k-means of their patches, before the first step. The paper uses a discrete autoencoder
@@ -80,7 +80,7 @@ class BEiT(Method):
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         image, hidden = views.large[0], hint(views, "mask", "BEiT")[:, 0]
-        tokens = self.backbone.tokens(image, replace=(hidden, self.blank))  # pyright: ignore[reportCallIssue]
+        tokens = self.backbone.tokens(image, replace=(hidden, self.blank))
         logits, words = at_least_single(self.name(tokens.patches[hidden])), self.words(patches(image, self.backbone.stride)[hidden])
         accuracy = (logits.argmax(1) == words).float().mean()
         diagnostics = {"embedding": tokens.patches.detach().mean(1), "accuracy": accuracy, "chance": torch.tensor(float(self.codes)).log()}

@@ -3,7 +3,7 @@
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, hint
-from selfsight.core.representation import Backbone, need_tokens
+from selfsight.core.representation import Backbone, TokenBackbone, need_tokens
 from selfsight.core.views import Views
 from selfsight.data.views.image.masks import RandomPatches
 from selfsight.data.views.image.recipes import OneCrop
@@ -13,7 +13,7 @@ from selfsight.objectives.reconstruct import masked_mse, patches, standard_patch
 __all__ = ["MAE"]
 
 
-class MAE(Method):
+class MAE(Method[TokenBackbone]):
     """Encode a quarter of the patches and reconstruct the others (He et al. 2021, arXiv:2111.06377).
 
     Args:
@@ -51,7 +51,7 @@ class MAE(Method):
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         image, hidden = views.large[0], hint(views, "mask", "MAE")[:, 0]
-        tokens = self.backbone.tokens(image, keep=~hidden)  # pyright: ignore[reportCallIssue]
+        tokens = self.backbone.tokens(image, keep=~hidden)
         target = patches(image, self.backbone.stride)
         target = standard_patches(target) if self.normalise else target
         painted = self.decoder(tokens.patches, hidden)

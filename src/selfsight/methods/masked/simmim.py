@@ -6,7 +6,7 @@ from torch import nn
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, hint
-from selfsight.core.representation import Backbone, need_tokens
+from selfsight.core.representation import Backbone, TokenBackbone, need_tokens
 from selfsight.core.views import Views
 from selfsight.data.views.image.masks import RandomPatches
 from selfsight.data.views.image.recipes import OneCrop
@@ -15,7 +15,7 @@ from selfsight.objectives.reconstruct import masked_mae, patches
 __all__ = ["SimMIM"]
 
 
-class SimMIM(Method):
+class SimMIM(Method[TokenBackbone]):
     """Replace masked patches by a learnt token and predict them with a linear layer (Xie et al. 2021, arXiv:2111.09886).
 
     The loss is the mean absolute error of normalised pixels over masked patches.
@@ -34,7 +34,7 @@ class SimMIM(Method):
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         image, hidden = views.large[0], hint(views, "mask", "SimMIM")[:, 0]
-        tokens = self.backbone.tokens(image, replace=(hidden, self.blank))  # pyright: ignore[reportCallIssue]
+        tokens = self.backbone.tokens(image, replace=(hidden, self.blank))
         painted = self.paint(tokens.patches)
         loss = masked_mae(painted, patches(image, self.backbone.stride), hidden)
         return Outcome({"paint": loss}, {"embedding": tokens.patches.detach().mean(1)})

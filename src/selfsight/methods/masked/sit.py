@@ -9,7 +9,7 @@ from selfsight.core.clock import Clock
 from selfsight.core.distribute import all_gather_with_grad, local_rows
 from selfsight.core.errors import UsageError
 from selfsight.core.method import Method, Outcome, Recipe, hint
-from selfsight.core.representation import Backbone, need_tokens
+from selfsight.core.representation import Backbone, TokenBackbone, need_tokens
 from selfsight.core.views import Views
 from selfsight.data.views.image.damage import Scrambled
 from selfsight.modules.heads import linear, mlp
@@ -21,7 +21,7 @@ from selfsight.objectives.reconstruct import patches
 __all__ = ["SiT"]
 
 
-class SiT(Method):
+class SiT(Method[TokenBackbone]):
     """Reconstruction, rotation prediction and contrastive learning with learnt task weights (Atito et al. 2021, arXiv:2104.03602).
 
     Every task has a learnt uncertainty s and the loss ``exp(-s) loss + s`` (Kendall et al. 2017, arXiv:1705.07115). Patch tokens
@@ -57,7 +57,7 @@ class SiT(Method):
         if len(views.large) != 4:
             raise UsageError(f"SiT needs two damaged and two whole views and was given {len(views.large)}.", "Use the recipe Scrambled.")
         turns = hint(views, "quarters", "SiT").T.flatten().long()
-        tokens = self.backbone.tokens(torch.cat(views.large[:2]))  # pyright: ignore[reportCallIssue]
+        tokens = self.backbone.tokens(torch.cat(views.large[:2]))
         painted, meant = self.paint(tokens.patches), patches(torch.cat(views.large[2:]), self.backbone.stride)
         logits = at_least_single(self.turn(tokens.registers[:, 0]))
         left, right = (all_gather_with_grad(half) for half in self.projector(tokens.cls).chunk(2))

@@ -10,7 +10,7 @@ from selfsight.core.card import SMALL_ADAMW, Card, Preset, Training
 from selfsight.core.clock import Clock
 from selfsight.core.lab import gamut
 from selfsight.core.method import Method, Outcome, Recipe
-from selfsight.core.representation import Backbone, need_colour
+from selfsight.core.representation import Backbone, ColourBackbone, need_colour
 from selfsight.core.views import Views
 from selfsight.data.views.image.recipes import PLAIN, OneCrop
 from selfsight.modules.running import RunningMean
@@ -21,7 +21,7 @@ from selfsight.objectives.precision import at_least_single
 __all__ = ["Colorize"]
 
 
-class Colorize(Method):
+class Colorize(Method[ColourBackbone]):
     """Predict colours from lightness, at every position of the last grid (Zhang et al. 2016, arXiv:1603.08511).
 
     Colours are distributions over the bins of a 10 x 10 grid over a and b within sRGB, with rare bins weighted more, by their frequency in
@@ -49,7 +49,7 @@ class Colorize(Method):
     def forward(self, views: Views, clock: Clock) -> Outcome:
         seen = self.backbone(views.large[0])
         cells = seen.grid.shape[2:]
-        colours = adaptive_avg_pool2d(self.backbone.lab(views.large[0])[:, 1:], cells).permute(0, 2, 3, 1).flatten(0, 2)  # pyright: ignore[reportCallIssue]
+        colours = adaptive_avg_pool2d(self.backbone.lab(views.large[0])[:, 1:], cells).permute(0, 2, 3, 1).flatten(0, 2)
         painted = at_least_single(self.paint(seen.grid)).permute(0, 2, 3, 1).flatten(0, 2)
         if self.guess == "regression":
             return Outcome({"colour": mean_squared_error(painted, colours)}, {"embedding": seen.pooled.detach()})

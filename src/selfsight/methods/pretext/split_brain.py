@@ -8,7 +8,7 @@ from selfsight.core.card import SMALL_ADAMW, Card, Preset, Training
 from selfsight.core.clock import Clock
 from selfsight.core.lab import gamut
 from selfsight.core.method import Method, Outcome, Recipe
-from selfsight.core.representation import Backbone, need_halves
+from selfsight.core.representation import Backbone, SplitBackbone, need_halves
 from selfsight.core.views import Views
 from selfsight.data.views.image.recipes import PLAIN, OneCrop
 from selfsight.objectives.agree import soft_cross_entropy
@@ -18,7 +18,7 @@ from selfsight.objectives.precision import at_least_single
 __all__ = ["SplitBrain"]
 
 
-class SplitBrain(Method):
+class SplitBrain(Method[SplitBackbone]):
     """One half of the network predicts colour from lightness, the other lightness from colour (Zhang et al. 2016, arXiv:1611.09842).
 
     At every position of the last grid, as distributions over bins: 10 units of a and b within sRGB, and ``levels`` bins of L.
@@ -41,8 +41,9 @@ class SplitBrain(Method):
         self.tell_light = nn.Conv2d(backbone.dim // 2, levels, 1)
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        light, colour = self.backbone.halves(views.large[0])  # pyright: ignore[reportCallIssue]
-        meant = adaptive_avg_pool2d(self.backbone.lab(views.large[0]), light.grid.shape[2:])  # pyright: ignore[reportCallIssue]
+        light, colour = self.backbone.halves(views.large[0])
+        rows, columns = light.grid.shape[2:]
+        meant = adaptive_avg_pool2d(self.backbone.lab(views.large[0]), (rows, columns))
         steps = torch.linspace(-2, 2, self.levels, device=meant.device, dtype=meant.dtype)[:, None]
         losses = {
             "colour": soft_cross_entropy(_rows(self.tell_colour(light.grid)), soft_bins(_rows(meant[:, 1:]), self.middles, sigma=0.2)),
