@@ -7,6 +7,7 @@ from PIL import Image
 from torch import nn
 
 import selfsight
+from selfsight.bank.store import OUTPUT
 from selfsight.core.errors import DataError, UsageError
 from selfsight.core.representation import Backbone, Features, Representation
 from selfsight.data.source import Batch, Truth
@@ -15,6 +16,7 @@ from selfsight.explorer.worker.jobs.boxes import boxes
 from selfsight.explorer.worker.jobs.crops import crops
 from selfsight.explorer.worker.jobs.dissect import dissection
 from selfsight.explorer.worker.jobs.prototypes import prototypes
+from selfsight.explorer.worker.request import JobRequest
 
 SIDE = 32
 
@@ -121,3 +123,14 @@ def test_a_transformer_attends_and_finds(tmp_path):
     for folder in ("attention", "boxes"):
         with Image.open(tmp_path / folder / "sheet.png") as sheet:
             assert np.asarray(sheet.convert("L")).std() > 10
+
+
+def test_requests_are_read_from_json():
+    read = JobRequest.from_json(
+        {"network": "some", "class": 3, "parts": [4, 5], "box": [0.0, 0.1, 0.5, 1.0], "layer": "stages.1", "unit": 7}
+    )
+    assert read == JobRequest("some", layer="stages.1", unit=7, class_index=3, parts=(4, 5), box=(0.0, 0.1, 0.5, 1.0))
+    assert read.unit_name == "unit:stages.1/7"
+    assert read.inner_layer == "stages.1"
+    assert JobRequest.from_json({"network": "some", "layer": OUTPUT}).inner_layer is None
+    assert JobRequest.from_json({"network": "some"}).unit_name == ""

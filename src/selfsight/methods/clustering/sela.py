@@ -83,9 +83,8 @@ class SeLa(Method):
         return []
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        index = sample_index(views, "SeLa")
-        pooled = self.backbone(views.large[0]).pooled
+        index, pooled = sample_index(views, "SeLa"), self.backbone(views.large[0]).pooled
         logits = [at_least_single(classifier(pooled)) for classifier in self.classifiers]
-        terms = [cross_entropy(row, known[index]) for row, known in zip(logits, self.assigned, strict=True)]  # pyright: ignore[reportIndexIssue]
+        terms = [cross_entropy(row, known[index]) for row, known in zip(logits, self.assigned, strict=True)]
         diagnostics = {"embedding": pooled.detach(), "assignment": logits[0].detach().softmax(1)}
         return Outcome({"label": torch.stack(terms).mean()}, diagnostics)
