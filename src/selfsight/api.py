@@ -31,6 +31,7 @@ from selfsight.explorer.server.opening import RunningServer, serve
 from selfsight.measure.results import Score
 from selfsight.render.sheet import unique_names
 from selfsight.report.page import ViewExamples, write_report
+from selfsight.workflows import options as keywords
 from selfsight.workflows.discover.run import discover
 from selfsight.workflows.discover.table import DISCOVERIES
 from selfsight.workflows.evaluate.comparison import Comparison
@@ -45,7 +46,6 @@ from selfsight.workflows.explain import (
     maximise_targets,
     sample_images,
 )
-from selfsight.workflows.options import DiscoverOptions, LearnOptions, MeasureOptions, OpenOptions
 from selfsight.workflows.train.config import TrainConfig, build, frame_of
 from selfsight.workflows.train.request import TrainRequest
 from selfsight.workflows.train.run import RunPolicy, continue_run, run_training
@@ -53,7 +53,7 @@ from selfsight.workflows.train.run import RunPolicy, continue_run, run_training
 __all__ = ["Run", "compare", "learn", "load", "open", "wrap"]
 
 
-def open(spec: str | Path, **options: Unpack[OpenOptions]) -> Source:
+def open(spec: str | Path, **options: Unpack[keywords.OpenOptions]) -> Source:
     """Open a data set by name; see ``selfsight.data.opening.open_source`` for names and options.
 
     Args:
@@ -63,7 +63,9 @@ def open(spec: str | Path, **options: Unpack[OpenOptions]) -> Source:
     return open_source(spec, **options)
 
 
-def learn(data: str | Path, *, out: str | Path | None = None, manner: RunPolicy | None = None, **requested: Unpack[LearnOptions]) -> "Run":
+def learn(
+    data: str | Path, *, out: str | Path | None = None, manner: RunPolicy | None = None, **requested: Unpack[keywords.LearnOptions]
+) -> "Run":
     """Train a method on the images in ``data``.
 
     Args:
@@ -93,8 +95,13 @@ def load(spec: str | Path, *, size: int | None = None, device: str = "auto") -> 
 
 
 def compare(
-    runs: Sequence["str | Path | Run"], *, train: Source | str | Path, test: Source | str | Path, out: str | Path | None = None, **more: Any
-) -> Comparison:
+    runs: Sequence["str | Path | Run"],
+    *,
+    train: Source | str | Path,
+    test: Source | str | Path,
+    out: str | Path | None = None,
+    **more: Unpack[keywords.CompareOptions],
+) -> Comparison:  # fmt: skip
     """Evaluate several runs or models in the same way: one table of scores, with baselines.
 
     Args:
@@ -107,11 +114,12 @@ def compare(
     Raises:
         UsageError: there are fewer than two runs.
     """
-    run_options = {name: more.pop(name) for name in ("size", "device") if name in more}
+    run_options: dict[str, Any] = {name: value for name, value in more.items() if name in ("size", "device")}
+    measure_options: dict[str, Any] = {name: value for name, value in more.items() if name not in run_options}
     opened = [run if isinstance(run, Run) else Run(run, **run_options) for run in runs]
     names = unique_names([run.path.name for run in opened])
     networks = {name: (run.phi, run.path) for name, run in zip(names, opened, strict=True)}
-    comparison = compare_representations(networks, train=train, test=test, **more)
+    comparison = compare_representations(networks, train=train, test=test, **measure_options)
     if out is not None:
         comparison.save(Path(out))
     return comparison
@@ -183,15 +191,9 @@ class Run:
         return get_bank(self.phi, source, self.path / "banks", layers=layers, half=half, bf16=fast_bf16(self.phi.device))
 
     def measure(
-        self,
-        *,
-        train: Source | str | Path,
-        test: Source | str | Path,
-        probes: Sequence[str] | None = None,
-        floors: bool = True,
-        limit: int | None = None,
-        **more: Unpack[MeasureOptions],
-    ) -> EvaluationResult:
+        self, *, train: Source | str | Path, test: Source | str | Path, probes: Sequence[str] | None = None, floors: bool = True,
+        limit: int | None = None, **more: Unpack[keywords.MeasureOptions],
+    ) -> EvaluationResult:  # fmt: skip
         """Scores with baselines: probes fitted on ``train`` and scored on ``test``; saved under ``measures/``.
 
         Args:
@@ -205,14 +207,10 @@ class Run:
         return evaluate_representation(self.phi, self.path, train=train, test=test, probes=probes, floors=floors, limit=limit, **more)
 
     def explain(
-        self,
-        images: Sequence[str | Path],
-        *,
-        target: str = "code",
-        methods: Sequence[str] = ("gradient", "grad_cam", "integrated_gradients", "extremal"),
-        whole: bool = False,
+        self, images: Sequence[str | Path], *, target: str = "code",
+        methods: Sequence[str] = ("gradient", "grad_cam", "integrated_gradients", "extremal"), whole: bool = False,
         progress: ProgressCallback = no_progress,
-    ) -> Explanation:
+    ) -> Explanation:  # fmt: skip
         """Attribution maps of several methods; ``selfsight.explain`` has the single functions.
 
         Args:
@@ -225,7 +223,7 @@ class Run:
         images = [str(image) for image in images]
         return explain_images(self.phi, self.path, images, target=target, methods=methods, whole=whole, progress=progress)
 
-    def diagnose(self, images: Sequence[str | Path], *, target: str = "class", **more: Any) -> Diagnosis:
+    def diagnose(self, images: Sequence[str | Path], *, target: str = "class", **more: Unpack[keywords.DiagnoseOptions]) -> Diagnosis:
         """For each image the smallest region that keeps the score, and whether it lies on the object, if masks are known.
 
         Args:
@@ -236,15 +234,9 @@ class Run:
         return diagnose_images(self.phi, self.path, [str(image) for image in images], target=target, **more)
 
     def invert(
-        self,
-        images: Sequence[str | Path],
-        *,
-        layers: Sequence[str] = (),
-        by: str = "descent",
-        like: str | None = None,
-        progress: ProgressCallback = no_progress,
-        **more: Any,
-    ) -> Gallery:
+        self, images: Sequence[str | Path], *, layers: Sequence[str] = (), by: str = "descent", like: str | None = None,
+        progress: ProgressCallback = no_progress, **more: Unpack[keywords.InvertOptions],
+    ) -> Gallery:  # fmt: skip
         """Images reconstructed from the features of each layer, which show what the layer keeps.
 
         Args:
@@ -263,8 +255,9 @@ class Run:
         return invert_images(self.phi, self.path, images, layers=layers, by=by, like=like, progress=progress, **more)
 
     def inverter(
-        self, layer: str | None = None, *, like: str | None = None, progress: ProgressCallback = no_progress, **more: Any
-    ) -> Inverter:
+        self, layer: str | None = None, *, like: str | None = None, progress: ProgressCallback = no_progress,
+        **more: Unpack[keywords.InverterOptions],
+    ) -> Inverter:  # fmt: skip
         """The decoder that reconstructs images from a layer's features; trained once for these weights and this data set.
 
         Args:
@@ -280,14 +273,9 @@ class Run:
         return sample_images(self.phi, self.path, like, most)
 
     def maximise(
-        self,
-        targets: Sequence[str],
-        *,
-        writing: str = "fourier",
-        like: str | None = None,
-        progress: ProgressCallback = no_progress,
-        **more: Any,
-    ) -> Gallery:
+        self, targets: Sequence[str], *, writing: str = "fourier", like: str | None = None, progress: ProgressCallback = no_progress,
+        **more: Unpack[keywords.MaximiseOptions],
+    ) -> Gallery:  # fmt: skip
         """Synthetic images that maximise units, clusters or classes (``explain.synthesis.activation.maximise``).
 
         Args:
@@ -299,7 +287,9 @@ class Run:
         """
         return maximise_targets(self.phi, self.path, targets, writing=writing, like=like, progress=progress, **more)
 
-    def compare(self, others: Sequence["str | Path | Run"], *, like: str | None = None, count: int = 4, **more: Any) -> Gallery:
+    def compare(
+        self, others: Sequence["str | Path | Run"], *, like: str | None = None, count: int = 4, **more: Unpack[keywords.CompareUnitsOptions]
+    ) -> Gallery:
         """Maximally activating images of units of the same rank, here and in other networks (``explain.synthesis.comparison.compare_units``).
 
         Args:
@@ -317,14 +307,9 @@ class Run:
         return compare_units(phis, images, ranks=tuple(range(count)), **more)
 
     def discover(
-        self,
-        data: Source | str | Path,
-        *,
-        what: str = "boxes",
-        method: str | None = None,
-        limit: int | None = None,
-        **more: Unpack[DiscoverOptions],
-    ) -> tuple[Any, dict[str, dict[str, Score]]]:
+        self, data: Source | str | Path, *, what: str = "boxes", method: str | None = None, limit: int | None = None,
+        **more: Unpack[keywords.DiscoverOptions],
+    ) -> tuple[Any, dict[str, dict[str, Score]]]:  # fmt: skip
         """Objects, segments, parts or clusters in the images of a data set; with scores and baselines if annotations exist.
 
         Args:
@@ -353,8 +338,9 @@ class Run:
         return write_report(self.path, self.phi, source, self.bank(source), self._view_examples(source))
 
     def explore(
-        self, data: str | Path | None = None, *, others: Sequence["Run"] = (), progress: ProgressCallback = no_progress, **more: Any
-    ) -> RunningServer:
+        self, data: str | Path | None = None, *, others: Sequence["Run"] = (), progress: ProgressCallback = no_progress,
+        **more: Unpack[keywords.ExploreOptions],
+    ) -> RunningServer:  # fmt: skip
         """Start a local web server with the explorer.
 
         Args:
@@ -363,9 +349,12 @@ class Run:
             progress: called with a line per step.
             more: further arguments of ``explorer.prepare.build.find_or_prepare`` (limit, maps, …) and ``explorer.server.opening.serve`` (port, …).
         """
-        prepare_options = {name: more.pop(name) for name in ("limit", "maps", "untrained", "again") if name in more}
+        prepare_options: dict[str, Any] = {name: value for name, value in more.items() if name in ("limit", "maps", "untrained", "again")}
+        serve_options: dict[str, Any] = {name: value for name, value in more.items() if name not in prepare_options}
         named = zip(unique_names([run.phi.name for run in (self, *others)]), ((run.phi, run.path) for run in (self, *others)), strict=True)
-        return serve(find_or_prepare(dict(named), None if data is None else str(data), progress=progress, **prepare_options), **more)
+        return serve(
+            find_or_prepare(dict(named), None if data is None else str(data), progress=progress, **prepare_options), **serve_options
+        )
 
     def _view_examples(self, source: Source, count: int = 6) -> ViewExamples | None:
         """Some images and the method's views of them."""
@@ -386,7 +375,9 @@ class Run:
         return f"<b>{escape(str(self.path))}</b> · {escape(self.phi.spec)} · {self.phi.size} px · {escape(status)}"
 
 
-def repeat(path: str | Path, *, out: str | Path | None = None, manner: RunPolicy | None = None, **more: Any) -> Run:
+def repeat(
+    path: str | Path, *, out: str | Path | None = None, manner: RunPolicy | None = None, **more: Unpack[keywords.RepeatOptions]
+) -> Run:
     """Repeat a run with its own configuration, or continue it with ``RunPolicy(resume=True)``.
 
     Args:

@@ -6,6 +6,7 @@ from dataclasses import fields
 import pytest
 
 import selfsight
+import selfsight.api
 from selfsight.data.opening import open_source
 from selfsight.discover.images.clusters import find_clusters
 from selfsight.discover.images.duplicates import find_duplicates
@@ -14,9 +15,29 @@ from selfsight.discover.objects.table import LOCALISERS
 from selfsight.discover.parts.parts import find_parts
 from selfsight.discover.segments.segment import segment_images
 from selfsight.discover.segments.table import SEGMENTERS
+from selfsight.explain.checks.diagnosis import diagnose
+from selfsight.explain.gallery import maximisers
+from selfsight.explain.inversion.descent import invert, invert_by_network
+from selfsight.explain.inversion.inverter import learn_inverter
+from selfsight.explain.synthesis.comparison import compare_units
+from selfsight.explorer.prepare.build import find_or_prepare
+from selfsight.explorer.server.opening import serve
 from selfsight.workflows.evaluate.probes import evaluate
 from selfsight.workflows.evaluate.run import evaluate_representation
-from selfsight.workflows.options import DiscoverOptions, LearnOptions, MeasureOptions, OpenOptions
+from selfsight.workflows.options import (
+    CompareOptions,
+    CompareUnitsOptions,
+    DiagnoseOptions,
+    DiscoverOptions,
+    ExploreOptions,
+    InverterOptions,
+    InvertOptions,
+    LearnOptions,
+    MaximiseOptions,
+    MeasureOptions,
+    OpenOptions,
+    RepeatOptions,
+)
 from selfsight.workflows.train.request import TrainRequest
 
 
@@ -49,3 +70,33 @@ def test_discover_takes_every_option_of_a_discovery(find):
 def test_discover_takes_every_option_of_a_method(registry):
     for name in registry:
         assert keywords(registry.load(name)) <= DiscoverOptions.__annotations__.keys(), name
+
+
+def test_repeat_and_compare_take_what_learn_and_measure_take():
+    assert RepeatOptions.__annotations__.keys() == {item.name for item in fields(TrainRequest)}
+    own = keywords(selfsight.compare)
+    run = set(inspect.signature(selfsight.Run.__init__).parameters) - {"self", "spec"}
+    assert CompareOptions.__annotations__.keys() == (keywords(selfsight.Run.measure) - own) | MeasureOptions.__annotations__.keys() | run
+
+
+@pytest.mark.parametrize(
+    ("options", "functions", "taken"),
+    [
+        (DiagnoseOptions, [diagnose], {"objects", "names"}),
+        (InverterOptions, [learn_inverter], {"progress"}),
+        (InvertOptions, [invert, invert_by_network, learn_inverter], {"progress"}),
+        (MaximiseOptions, [maximisers], {"writing"}),
+        (CompareUnitsOptions, [compare_units], {"ranks"}),
+        (ExploreOptions, [find_or_prepare, serve], {"progress"}),
+    ],
+)
+def test_explanations_take_every_option_of_their_functions(options, functions, taken):
+    assert options.__annotations__.keys() == set().union(*(keywords(function) for function in functions)) - taken
+
+
+def test_public_functions_have_no_untyped_keywords():
+    for function in [getattr(selfsight, name) for name in selfsight.api.__all__] + [
+        value for name, value in vars(selfsight.Run).items() if inspect.isfunction(value) and not name.startswith("_")
+    ]:
+        for parameter in inspect.signature(function).parameters.values():
+            assert parameter.kind != parameter.VAR_KEYWORD or "Options" in str(parameter.annotation), function

@@ -1,13 +1,28 @@
 """Typed keywords of the public functions, for completion in editors."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from selfsight.core.progress import ProgressCallback
 from selfsight.discover.dense.features import FeatureSpec
+from selfsight.explain.inversion.descent import Prior
+from selfsight.explain.synthesis.activation import Parameterisation
 
-__all__ = ["DiscoverOptions", "LearnOptions", "MeasureOptions", "OpenOptions"]
+__all__ = [
+    "CompareOptions",
+    "CompareUnitsOptions",
+    "DiagnoseOptions",
+    "DiscoverOptions",
+    "ExploreOptions",
+    "InvertOptions",
+    "InverterOptions",
+    "LearnOptions",
+    "MaximiseOptions",
+    "MeasureOptions",
+    "OpenOptions",
+    "RepeatOptions",
+]
 
 
 class OpenOptions(TypedDict, total=False):
@@ -90,3 +105,89 @@ class DiscoverOptions(TypedDict, total=False):
     vectors: Any
     cache: Path | None
     banks: Path | None
+
+
+class RepeatOptions(LearnOptions, total=False):
+    """Keywords of ``repeat``: the fields of ``TrainRequest``."""
+
+    data: str
+
+
+class CompareOptions(MeasureOptions, total=False):
+    """Further keywords of ``compare``: those of ``Run`` and ``Run.measure``."""
+
+    size: int | None
+    device: str
+    probes: Sequence[str] | None
+    floors: bool
+    limit: int | None
+
+
+class DiagnoseOptions(TypedDict, total=False):
+    """Further keywords of ``Run.diagnose``; see ``explain.checks.diagnosis.diagnose``."""
+
+    areas: Sequence[float]
+    enough: float
+    steps: int
+    substrate: Literal["blur", "mean"]
+
+
+class InverterOptions(TypedDict, total=False):
+    """Further keywords of ``Run.inverter``; see ``explain.inversion.inverter.learn_inverter``."""
+
+    steps: int
+    batch: int
+    rate: float
+    alike: float
+    real: float
+    width: int
+    seed: int
+
+
+class InvertOptions(TypedDict, total=False):
+    """Further keywords of ``Run.invert``: those of ``invert``, ``invert_by_network`` and ``learn_inverter``, as ``by`` says."""
+
+    weight: float
+    prior: Prior
+    steps: int | tuple[int, int]
+    restarts: int
+    keep: Any
+    batch: int
+    rate: float
+    alike: float
+    real: float
+    width: int
+    seed: int
+
+
+class MaximiseOptions(TypedDict, total=False):
+    """Further keywords of ``Run.maximise``; see ``explain.gallery.maximisers``."""
+
+    count: int
+    steps: int
+    rate: float
+    diverse: float
+    seed: int
+
+
+class CompareUnitsOptions(TypedDict, total=False):
+    """Further keywords of ``Run.compare``; see ``explain.synthesis.comparison.compare_units``."""
+
+    depth: float
+    writing: Parameterisation
+    steps: int
+    seed: int
+
+
+class ExploreOptions(TypedDict, total=False):
+    """Further keywords of ``Run.explore``; see ``explorer.prepare.build.find_or_prepare`` and ``explorer.server.opening.serve``."""
+
+    limit: int | None
+    maps: Sequence[str] | None
+    untrained: bool
+    again: bool
+    port: int
+    hosts: Iterable[str]
+    browser: bool
+    work: bool
+    frames: bool | None

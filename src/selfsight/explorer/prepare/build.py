@@ -142,8 +142,9 @@ def find_or_prepare(
     *,
     limit: int | None = None,
     again: bool = False,
+    untrained: bool = True,
+    maps: Sequence[str] | None = None,
     progress: ProgressCallback = no_progress,
-    **more: Any,
 ) -> Path:
     """The prepared folder of these networks and a data set; prepared if there is none.
 
@@ -152,15 +153,25 @@ def find_or_prepare(
         data: name of the data set; None: the training data of the first run.
         limit: use a random subset of this size (seed 0).
         again: prepare again.
+        untrained: prepare the untrained network too.
+        maps: names of projections; None: the default.
         progress: called with a line per step.
-        more: further arguments of ``prepare``.
     """
     paths = [path for _, path in networks.values()]
     chosen = select_data(paths[0], data, limit)
-    folder = None if again or more.get("maps") is not None else find_prepared(paths, chosen)
+    folder = None if again or maps is not None else find_prepared(paths, chosen)
     if folder is None:
         source = open_selection(chosen, next(iter(networks.values()))[0].size)
-        pack = prepare(networks, source, run_folder(paths[0]) / "explorer", chosen=chosen, again=again, progress=progress, **more)
+        pack = prepare(
+            networks,
+            source,
+            run_folder(paths[0]) / "explorer",
+            chosen=chosen,
+            untrained=untrained,
+            maps=maps,
+            again=again,
+            progress=progress,
+        )
         record_prepared(paths, chosen, pack)
         folder = pack.path
     return folder
