@@ -31,7 +31,7 @@ from selfsight.core.origin import origin
 from selfsight.measure.probes.knn import vote
 from selfsight.measure.probes.linear import fit_probe
 from selfsight.measure.probes.svm import fit_machines
-from selfsight.objectives.assign import shared_out_in_parts, transported
+from selfsight.objectives.assign import balanced_assignment_in_chunks, transport_plan
 
 RESULTS = Path(__file__).parent / "results" / "measure.json"
 SAMPLES, DIM, CLASSES, QUERIES = 50_000, 512, 10, 5_000
@@ -174,8 +174,8 @@ def held() -> dict[str, float]:
     rows, heads = clouds(HELD)
     shares, log = torch.full((CLUSTERS,), 1 / CLUSTERS), (5 * rows @ heads.T).log_softmax(1)
     exact = {"sharpness": 5.0, "tolerance": 0.0, "most": ROUNDS}
-    parts_s, parts = timed(lambda: shared_out_in_parts(lambda some: 5 * rows[some] @ heads.T, HELD, shares, wrong=1.0, **exact))
-    table_s, table = timed(lambda: transported(log, shares, **exact).argmax(1))
+    parts_s, parts = timed(lambda: balanced_assignment_in_chunks(lambda some: 5 * rows[some] @ heads.T, HELD, shares, wrong=1.0, **exact))
+    table_s, table = timed(lambda: transport_plan(log, shares, **exact).argmax(1))
     published_s, labels = timed(lambda: published(log, ROUNDS, 5.0))
     return {
         "samples": HELD,
@@ -195,7 +195,9 @@ def many(count: int, threads: int) -> dict[str, float]:
     shares = torch.full((CLUSTERS,), 1 / CLUSTERS)
     product_s, _ = timed(lambda: [float((part @ heads.T)[0, 0]) for part in rows.split(1024)])  # none is kept
     seconds, found = timed(
-        lambda: shared_out_in_parts(lambda some: rows[some] @ (5 * heads).T, count, shares, sharpness=5.0, tolerance=0.05, most=ROUNDS)
+        lambda: balanced_assignment_in_chunks(
+            lambda some: rows[some] @ (5 * heads).T, count, shares, sharpness=5.0, tolerance=0.05, most=ROUNDS
+        )
     )
     return {
         "samples": count,

@@ -7,6 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FORMER = {
+    "BeginsFull", "SharedOut", "co_segmented", "deceive", "distance_between", "four_bars", "missing_deviation", "neighbours_agree",
+    "put_back", "shared_out", "shared_out_in_parts", "slope_penalty", "spread_of_table", "spread_of_tables", "tell_apart", "tell_pairs",
+    "told_from_bank", "told_right", "transported", "turned_at_random",
     "Asked", "BLIND", "Clustered", "Examination", "Found", "INSIDE", "Inverted", "Kept", "Labelled", "Look", "Looked", "Manner", "Moment",
     "NETWORKS", "Opened", "Painted", "Remembered", "SICK", "Say", "Seen", "Segmented", "Settings", "Shelf", "Shown", "Stepped", "WHOLE",
     "Wishes", "Writing", "anyone", "bank_of", "beside", "blind", "calm", "compare_networks", "denser", "described", "discovering",

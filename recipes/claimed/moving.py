@@ -15,7 +15,7 @@ from selfsight.backbones.loading import untrained_twin
 from selfsight.core.representation import Representation
 from selfsight.measure.analysis.cues import cue_pictures
 from selfsight.measure.analysis.equivalence import LabelledGrids, stitching
-from selfsight.measure.analysis.equivariance import Bars, equivariance, four_bars, invariant_share
+from selfsight.measure.analysis.equivariance import Bars, compensation_errors, equivariance, invariant_share
 from selfsight.measure.analysis.transformations import flipped, rotated
 
 MAP_STEPS = 300
@@ -26,7 +26,7 @@ def upside_down(_: Path) -> ClaimResult:
     """What a vertical flip does to a layer can be undone in that layer."""
     train, test = scenes("train", 4000), scenes("test", 2000)
     told, change = judge(train), flipped(upright=True)
-    bars = four_bars(told, train, test, change, steps=MAP_STEPS)
+    bars = compensation_errors(told, train, test, change, steps=MAP_STEPS)
     asked = (change.pictures(test[0]), test[1])
     table = {
         layer: {

@@ -15,7 +15,7 @@ from selfsight.data.opening import open_source
 from selfsight.data.source import Source
 from selfsight.measure.analysis.cues import cue_conflict, global_statistics, neighbours_share
 from selfsight.measure.analysis.equivalence import StitchEvaluator, head_of
-from selfsight.measure.analysis.equivariance import equivariance, four_bars
+from selfsight.measure.analysis.equivariance import compensation_errors, equivariance
 from selfsight.measure.analysis.inputs import AnalysisInput, central_images
 from selfsight.measure.analysis.lottery import cluster_agreement, lottery
 from selfsight.measure.analysis.similarity import cka, similarity_table
@@ -276,7 +276,7 @@ def test_bars() -> None:
         (central_images(part, np.arange(len(part)), SMALL), torch.from_numpy(part.truth(np.arange(len(part))).labels))
         for part in (train, test)
     ]
-    bars = four_bars(StitchEvaluator(phi, head_of(told.readout)), *shown, flipped(), layers=phi.layers[1:3], steps=4)
+    bars = compensation_errors(StitchEvaluator(phi, head_of(told.readout)), *shown, flipped(), layers=phi.layers[1:3], steps=4)
     values = {"original": bars.original, "changed": bars.changed}
     values |= {f"{word}/{layer}": one for word in ("moved", "taught") for layer, one in getattr(bars, word).items()}
     found: dict[str, Any] = flat(values)

@@ -15,16 +15,16 @@ from torch.testing import assert_close
 
 from selfsight.core.errors import UsageError
 from selfsight.objectives.assign import (
+    BalancedAssignment,
     Clustering,
-    SharedOut,
+    balanced_assignment,
+    balanced_assignment_in_chunks,
     balanced_weights,
     by_size,
     concentrations,
     kmeans,
-    shared_out,
-    shared_out_in_parts,
     sinkhorn,
-    transported,
+    transport_plan,
     whitened,
 )
 
@@ -53,8 +53,8 @@ def test_sinkhorn_ends_with_equal_shares(seed, count, clusters):
 @few
 def test_transport_is_the_papers(seed, count, clusters, rounds):
     probabilities, wanted = rows(seed, count, clusters).softmax(1), rows(seed + 1, clusters).softmax(0)
-    expected = torch.tensor(papers.transported(probabilities.tolist(), wanted.tolist(), 4.0, rounds), dtype=torch.float64)
-    found = transported(probabilities.log(), wanted, sharpness=4.0, tolerance=0.0, most=rounds)
+    expected = torch.tensor(papers.transport_plan(probabilities.tolist(), wanted.tolist(), 4.0, rounds), dtype=torch.float64)
+    found = transport_plan(probabilities.log(), wanted, sharpness=4.0, tolerance=0.0, most=rounds)
     assert_close(found.exp(), expected, rtol=1e-8, atol=1e-12)
 
 
@@ -62,16 +62,16 @@ def test_transport_is_the_papers(seed, count, clusters, rounds):
 def test_transport_gives_every_cluster_its_share(zipf):
     wanted = torch.arange(1, 11, dtype=torch.float64) ** -zipf
     wanted /= wanted.sum()
-    found = transported((3 * rows(0, 5000, 10)).log_softmax(1), wanted, sharpness=25.0, tolerance=1e-3)
+    found = transport_plan((3 * rows(0, 5000, 10)).log_softmax(1), wanted, sharpness=25.0, tolerance=1e-3)
     assert_close(found.logsumexp(1).exp(), torch.full((5000,), 1 / 5000, dtype=torch.float64))
     sizes = torch.bincount(found.argmax(1), minlength=10).double() / 5000
     assert_close(sizes, wanted, rtol=0.02, atol=0.002)
-    sharp = transported(100 * rows(0, 50, 4).log_softmax(1), torch.full((4,), 0.25))
+    sharp = transport_plan(100 * rows(0, 50, 4).log_softmax(1), torch.full((4,), 0.25))
     assert torch.isfinite(sharp.logsumexp(1)).all()
 
 
 def exact(log: torch.Tensor, shares: torch.Tensor, sharpness: float = 1.0) -> torch.Tensor:
-    return transported(log, shares, sharpness=sharpness, tolerance=1e-12, most=20_000).exp()
+    return transport_plan(log, shares, sharpness=sharpness, tolerance=1e-12, most=20_000).exp()
 
 
 @given(seed=seeds)
@@ -106,7 +106,7 @@ def test_transport_of_what_is_all_the_same_is_the_product_of_the_marginals():
 def test_transport_survives_tiny_chances():
     log = torch.full((6, 3), np.log(1e-30), dtype=torch.float64)
     log[torch.arange(6), torch.arange(6) % 3] = 0.0
-    found = transported(log, torch.full((3,), 1 / 3), sharpness=25.0)  # 1e-750 is no float64
+    found = transport_plan(log, torch.full((3,), 1 / 3), sharpness=25.0)  # 1e-750 is no float64
     assert torch.isfinite(found).all()
     assert torch.equal(found.argmax(1), torch.arange(6) % 3)
     assert_close(found.exp().sum(0), torch.full((3,), 1 / 3, dtype=torch.float64))
@@ -115,7 +115,7 @@ def test_transport_survives_tiny_chances():
 @pytest.mark.parametrize("seed", range(4))
 def test_transport_that_is_sharp_is_the_best_matching(seed):
     scores = rows(seed, 6, 6)
-    found = transported(scores, torch.full((6,), 1 / 6), sharpness=200.0, tolerance=1e-6, most=20_000)
+    found = transport_plan(scores, torch.full((6,), 1 / 6), sharpness=200.0, tolerance=1e-6, most=20_000)
     _, columns = linear_sum_assignment(scores.numpy(), maximize=True)
     assert found.argmax(1).tolist() == columns.tolist()
     lost = float(scores[torch.arange(6), columns].mean() - (found.exp() * scores).sum())
@@ -129,23 +129,23 @@ def test_sharing_out_in_parts_is_sharing_out(spread, part):
     shares = torch.arange(1, 11).double() ** -0.5
     shares /= shares.sum()
     logits = features @ weight.T + bias
-    found = shared_out_in_parts(lambda some: features[some] @ weight.T + bias, 500, shares, part=part)
-    assert isinstance(found, SharedOut)
-    assert torch.equal(found.labels, shared_out(logits.log_softmax(1), shares))
+    found = balanced_assignment_in_chunks(lambda some: features[some] @ weight.T + bias, 500, shares, part=part)
+    assert isinstance(found, BalancedAssignment)
+    assert torch.equal(found.labels, balanced_assignment(logits.log_softmax(1), shares))
     assert torch.equal(found.labels, (found.sharpness * logits + found.offsets).argmax(1))
     sizes = torch.bincount(found.labels, minlength=10) / 500
     assert found.wrong == pytest.approx(float((sizes - shares).abs().sum()) / 2)
     assert found.wrong <= 0.02
-    single = shared_out_in_parts(lambda some: (features[some] @ weight.T + bias).float(), 500, shares, part=part)
+    single = balanced_assignment_in_chunks(lambda some: (features[some] @ weight.T + bias).float(), 500, shares, part=part)
     assert (single.labels != found.labels).double().mean() < 0.01
     with pytest.raises(UsageError, match="shares"):
-        shared_out_in_parts(lambda some: logits[some], 500, 2 * shares)
+        balanced_assignment_in_chunks(lambda some: logits[some], 500, 2 * shares)
 
 
 @pytest.mark.parametrize("shares", [[0.5, 0.6], [1.0, 0.0]])
 def test_shares_that_are_none_are_refused(shares):
     with pytest.raises(UsageError, match="shares"):
-        transported(rows(0, 4, 2).log_softmax(1), torch.tensor(shares))
+        transport_plan(rows(0, 4, 2).log_softmax(1), torch.tensor(shares))
 
 
 def test_sinkhorn_does_not_overflow():
@@ -288,8 +288,8 @@ def test_the_largest_share_goes_to_the_largest_cluster():
 def test_sizes_are_the_shares_that_were_asked_for():
     chances = torch.log_softmax(3 * rows(0, 4000, 8), 1)
     shares = by_size(torch.arange(1, 9).double() ** -1.0, chances)
-    labels = shared_out(chances, shares)
-    assert torch.equal(labels, transported(chances, shares).argmax(1))  # sharp enough as it is
+    labels = balanced_assignment(chances, shares)
+    assert torch.equal(labels, transport_plan(chances, shares).argmax(1))  # sharp enough as it is
     found = torch.bincount(labels, minlength=8) / 4000
     assert (found - shares).abs().max() < 0.02
     assert found.argmax() == chances.exp().sum(0).argmax()
@@ -303,6 +303,6 @@ def test_sizes_are_those_asked_for_where_a_network_knows_nothing_yet(fall):
     def wrong(labels):
         return float((torch.bincount(labels, minlength=16) / 3000 - shares).abs().sum()) / 2
 
-    assert wrong(shared_out(chances, shares, sharpness=10.0)) <= 0.02
+    assert wrong(balanced_assignment(chances, shares, sharpness=10.0)) <= 0.02
     if fall:
-        assert wrong(transported(chances, shares, sharpness=10.0).argmax(1)) > 0.3  # a soft plan's largest share wins
+        assert wrong(transport_plan(chances, shares, sharpness=10.0).argmax(1)) > 0.3  # a soft plan's largest share wins

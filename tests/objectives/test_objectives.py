@@ -17,7 +17,13 @@ from torch.nn.functional import normalize, softmax
 from torch.testing import assert_close
 
 import selfsight.objectives
-from selfsight.objectives.adversarial import deceive, distance_between, slope_penalty, tell_apart, told_right
+from selfsight.objectives.adversarial import (
+    discriminator_accuracy,
+    discriminator_loss,
+    generator_loss,
+    gradient_penalty,
+    wasserstein_distance,
+)
 from selfsight.objectives.agree import (
     across_pairs,
     across_views,
@@ -27,12 +33,12 @@ from selfsight.objectives.agree import (
     mean_absolute_error,
     mean_squared_error,
     mutual_information,
-    neighbours_agree,
+    neighbour_consistency,
     soft_cross_entropy,
 )
 from selfsight.objectives.colour import rebalancing, soft_bins
-from selfsight.objectives.contrast import binary_nce, info_nce, nt_xent, tell_pairs, told_from_bank, with_labels
-from selfsight.objectives.decorrelate import correlation_to_identity, covariance_energy, missing_deviation
+from selfsight.objectives.contrast import binary_nce, info_nce, instance_discrimination, jensen_shannon_pairs, nt_xent, with_labels
+from selfsight.objectives.decorrelate import correlation_to_identity, covariance_energy, variance_hinge
 from selfsight.objectives.reconstruct import (
     gaussian_likelihood,
     masked_mae,
@@ -158,11 +164,11 @@ def test_correlation_of_whitened_rows_is_the_identity():
 @few
 def test_variance_and_covariance_are_the_papers(seed, count, dim):
     some_rows = rows(seed, count, dim)
-    assert float(missing_deviation(some_rows)) == pytest.approx(papers.missing_deviation(some_rows.tolist()), rel=1e-9)
+    assert float(variance_hinge(some_rows)) == pytest.approx(papers.variance_hinge(some_rows.tolist()), rel=1e-9)
     assert float(covariance_energy(some_rows)) == pytest.approx(papers.covariance_energy(some_rows.tolist()), rel=1e-9)
     assert_close(covariance_energy(some_rows.flip(0) + 5), covariance_energy(some_rows))
-    assert_close(missing_deviation(-some_rows + 5), missing_deviation(some_rows))
-    assert float(missing_deviation(some_rows * 1000)) < float(missing_deviation(some_rows * 0)) == pytest.approx(0.99)
+    assert_close(variance_hinge(-some_rows + 5), variance_hinge(some_rows))
+    assert float(variance_hinge(some_rows * 1000)) < float(variance_hinge(some_rows * 0)) == pytest.approx(0.99)
 
 
 @given(seed=seeds, count=sizes, clusters=sizes)
@@ -240,10 +246,10 @@ def test_contrast_by_labels_is_the_papers(seed, count, dim):
 @few
 def test_telling_pairs_is_the_papers(seed, count):
     scores, alike = rows(seed, count, count), torch.eye(count, dtype=torch.bool)
-    found = tell_pairs(scores, alike)
-    assert float(found) == pytest.approx(papers.tell_pairs(scores.tolist(), alike.tolist()), rel=1e-9)
-    assert float(tell_pairs(0 * scores, alike)) == pytest.approx(2 * log(2))
-    assert float(tell_pairs(100 * (2.0 * alike - 1), alike)) < 1e-9
+    found = jensen_shannon_pairs(scores, alike)
+    assert float(found) == pytest.approx(papers.jensen_shannon_pairs(scores.tolist(), alike.tolist()), rel=1e-9)
+    assert float(jensen_shannon_pairs(0 * scores, alike)) == pytest.approx(2 * log(2))
+    assert float(jensen_shannon_pairs(100 * (2.0 * alike - 1), alike)) < 1e-9
 
 
 @given(seed=seeds, count=sizes, dim=sizes)
@@ -273,10 +279,10 @@ def test_gaussianity_is_least_for_normal_rows():
 @few
 def test_critics_slope_is_the_papers(seed, count, dim):
     gradient = rows(seed, count, dim)
-    assert float(slope_penalty(gradient)) == pytest.approx(papers.slope_penalty(gradient.tolist()), rel=1e-9)
-    assert float(slope_penalty(normalize(gradient))) < 1e-20
+    assert float(gradient_penalty(gradient)) == pytest.approx(papers.gradient_penalty(gradient.tolist()), rel=1e-9)
+    assert float(gradient_penalty(normalize(gradient))) < 1e-20
     real, fake = rows(seed + 1, count), rows(seed + 2, count)
-    assert float(distance_between(real, fake)) == pytest.approx(papers.mean(real.tolist()) - papers.mean(fake.tolist()))
+    assert float(wasserstein_distance(real, fake)) == pytest.approx(papers.mean(real.tolist()) - papers.mean(fake.tolist()))
 
 
 @given(seed=seeds, count=sizes)
@@ -305,9 +311,11 @@ def test_contrast_without_unit_length_is_a_softmax_of_products(seed, count, dim)
 @few
 def test_agreement_of_neighbours_is_the_papers(seed, count, clusters):
     one, other = shares(seed, count, clusters), shares(seed + 1, count, clusters)
-    assert float(neighbours_agree(one, other, 5.0)) == pytest.approx(papers.neighbours_agree(one.tolist(), other.tolist(), 5.0), rel=1e-9)
+    assert float(neighbour_consistency(one, other, 5.0)) == pytest.approx(
+        papers.neighbour_consistency(one.tolist(), other.tolist(), 5.0), rel=1e-9
+    )
     certain = torch.eye(clusters, dtype=torch.float64).repeat(3, 1)
-    assert float(neighbours_agree(certain, certain, 5.0)) == pytest.approx(-5 * log(clusters))
+    assert float(neighbour_consistency(certain, certain, 5.0)) == pytest.approx(-5 * log(clusters))
 
 
 @given(seed=seeds, count=sizes, bins=some.integers(3, 9))
@@ -331,11 +339,11 @@ def test_mean_absolute_error_is_a_mean():
 def test_telling_from_a_bank_is_the_papers(seed, count, dim, more):
     some_rows, bank = rows(seed, count, dim), normalize(rows(seed + 1, count + more, dim))
     index = torch.randperm(count + more, generator=torch.Generator().manual_seed(seed))[:count]
-    found = told_from_bank(some_rows, bank, index, 0.2)
-    assert float(found) == pytest.approx(papers.told_from_bank(some_rows.tolist(), bank.tolist(), index.tolist(), 0.2), rel=1e-9)
+    found = instance_discrimination(some_rows, bank, index, 0.2)
+    assert float(found) == pytest.approx(papers.instance_discrimination(some_rows.tolist(), bank.tolist(), index.tolist(), 0.2), rel=1e-9)
     one = index[:1]
     others = torch.cat([bank[: int(one)], bank[int(one) + 1 :]])  # all but its own: drawn and whole are then the same
-    assert_close(told_from_bank(some_rows[:1], bank, one, 0.2, others), told_from_bank(some_rows[:1], bank, one, 0.2))
+    assert_close(instance_discrimination(some_rows[:1], bank, one, 0.2, others), instance_discrimination(some_rows[:1], bank, one, 0.2))
 
 
 def test_views_are_compared_with_those_of_others_only():
@@ -407,22 +415,22 @@ def test_spread_of_extremes():
 @few
 def test_games_are_the_papers(seed, count):
     real, fake = 3 * rows(seed, count), 3 * rows(seed + 1, count)
-    assert float(tell_apart(real, fake)) == pytest.approx(papers.tell_apart(real.tolist(), fake.tolist()), rel=1e-9)
-    assert float(deceive(fake)) == pytest.approx(papers.deceive(fake.tolist()), rel=1e-9)
-    assert_close(tell_apart(real, fake), tell_apart(-fake, -real))
+    assert float(discriminator_loss(real, fake)) == pytest.approx(papers.discriminator_loss(real.tolist(), fake.tolist()), rel=1e-9)
+    assert float(generator_loss(fake)) == pytest.approx(papers.generator_loss(fake.tolist()), rel=1e-9)
+    assert_close(discriminator_loss(real, fake), discriminator_loss(-fake, -real))
 
 
 def test_a_critic_is_right_about_half_by_chance():
     real, fake = torch.tensor([2.0, -1.0, 3.0, 4.0], requires_grad=True), torch.tensor([-1.0, 5.0, -2.0, 1.0])
-    assert float(told_right(real, fake)) == (3 / 4 + 1 / 2) / 2
-    assert not told_right(real, fake).requires_grad
-    assert float(told_right(-real, real)) == pytest.approx(1 / 4)
+    assert float(discriminator_accuracy(real, fake)) == (3 / 4 + 1 / 2) / 2
+    assert not discriminator_accuracy(real, fake).requires_grad
+    assert float(discriminator_accuracy(-real, real)) == pytest.approx(1 / 4)
 
 
 def test_game_stays_finite_when_the_critic_is_sure():
     sure = torch.tensor([1000.0, -1000.0])
-    assert torch.isfinite(tell_apart(sure, sure))
-    assert torch.isfinite(deceive(sure))
+    assert torch.isfinite(discriminator_loss(sure, sure))
+    assert torch.isfinite(generator_loss(sure))
 
 
 SMOOTH: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -432,12 +440,12 @@ SMOOTH: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "correlation_to_identity": lambda a, b: correlation_to_identity(a, b, 0.3),
     "uniformity": lambda a, b: uniformity(a + b),
     "covariance_energy": lambda a, b: covariance_energy(a + b),
-    "missing_deviation": lambda a, b: missing_deviation(a + b, 3.0),
+    "variance_hinge": lambda a, b: variance_hinge(a + b, 3.0),
     "mean_squared_error": mean_squared_error,
     "mutual_information": lambda a, b: mutual_information(softmax(a, 1), softmax(b, 1)),
     "binary_nce": lambda a, b: binary_nce(a[:, 0], b, a.sum(), 20),
-    "tell_apart": tell_apart,
-    "deceive": lambda a, b: deceive(a * b),
+    "discriminator_loss": discriminator_loss,
+    "generator_loss": lambda a, b: generator_loss(a * b),
     "gaussian_likelihood": lambda a, b: gaussian_likelihood(a, b, b.mean()),
     "normal_divergence": normal_divergence,
     "counting": lambda a, b: counting(a, b, a * b, 3.0),

@@ -101,7 +101,7 @@ def variance(values: list[float]) -> float:
     return sum((value - mean(values)) ** 2 for value in values) / (len(values) - 1)
 
 
-def missing_deviation(rows: Rows, wanted: float = 1.0) -> float:
+def variance_hinge(rows: Rows, wanted: float = 1.0) -> float:
     """Bardes et al. 2021, eqs. 1 and 2."""
     return mean([max(0.0, wanted - sqrt(variance([row[j] for row in rows]) + 1e-4)) for j in range(len(rows[0]))])
 
@@ -137,7 +137,7 @@ def binary_nce(own: list[float], others: Rows, log_partition: float, samples: in
     )
 
 
-def transported(probabilities: Rows, shares: list[float], sharpness: float, rounds: int) -> Rows:
+def transport_plan(probabilities: Rows, shares: list[float], sharpness: float, rounds: int) -> Rows:
     """Asano et al. 2019, eq. 8: scale columns to their shares and rows to 1 / N, in turns."""
     table = [[value**sharpness for value in row] for row in probabilities]
     count = len(table)
@@ -216,12 +216,12 @@ def sigmoid(value: float) -> float:
     return 1 / (1 + exp(-value))
 
 
-def tell_apart(real: list[float], fake: list[float]) -> float:
+def discriminator_loss(real: list[float], fake: list[float]) -> float:
     """Goodfellow et al. 2014, algorithm 1, as a loss."""
     return -mean([log(sigmoid(value)) for value in real]) - mean([log(1 - sigmoid(value)) for value in fake])
 
 
-def deceive(fake: list[float]) -> float:
+def generator_loss(fake: list[float]) -> float:
     """Goodfellow et al. 2014, section 3: maximise log D(G(z))."""
     return -mean([log(sigmoid(value)) for value in fake])
 
@@ -252,7 +252,7 @@ def with_labels(rows: Rows, labels: list[int], temperature: float) -> float:
     return mean(losses)
 
 
-def tell_pairs(scores: Rows, alike: list[list[bool]]) -> float:
+def jensen_shannon_pairs(scores: Rows, alike: list[list[bool]]) -> float:
     """Hjelm et al. 2018, eq. 4, as a loss."""
     pairs = [(score, same) for row, flags in zip(scores, alike, strict=True) for score, same in zip(row, flags, strict=True)]
     own = mean([log(1 + exp(-score)) for score, same in pairs if same])
@@ -284,7 +284,7 @@ def gaussianity(rows: Rows, directions: Rows) -> float:
     return mean(statistics)
 
 
-def slope_penalty(gradient: Rows) -> float:
+def gradient_penalty(gradient: Rows) -> float:
     """Gulrajani et al. 2017, eq. 3."""
     return mean([(sqrt(dot(row, row)) - 1) ** 2 for row in gradient])
 
@@ -307,7 +307,7 @@ def weighted_mse(guess: Rows, target: Rows, weight: Rows) -> float:
     return mean(losses)
 
 
-def neighbours_agree(one: Rows, other: Rows, balance: float) -> float:
+def neighbour_consistency(one: Rows, other: Rows, balance: float) -> float:
     """Van Gansbeke et al. 2020, eq. 2."""
     agreed = mean([log(dot(p, q)) for p, q in zip(one, other, strict=True)])
     shares = [mean([row[c] for row in one]) for c in range(len(one[0]))]
@@ -332,7 +332,7 @@ def rebalancing(shares: list[float], mix: float) -> list[float]:
     return [weight / expectation for weight in raw]
 
 
-def told_from_bank(rows: Rows, bank: Rows, index: list[int], temperature: float) -> float:
+def instance_discrimination(rows: Rows, bank: Rows, index: list[int], temperature: float) -> float:
     """Wu et al. 2018, eq. 2: every sample that is remembered stands in the sum once, the row's own among them."""
     losses = []
     for row, own in zip(rows, index, strict=True):

@@ -10,7 +10,7 @@ from selfsight.core.readout import Readout
 from selfsight.data.source import Truth
 from selfsight.render.panels import facts, interval, panel, table
 
-__all__ = ["Features", "Score", "Scores", "proportion", "spread_of_table"]
+__all__ = ["Features", "Score", "Scores", "bootstrap_table", "proportion"]
 
 DRAWS = 1000
 """Bootstrap samples for the interval of a proportion."""
@@ -100,7 +100,7 @@ def proportion(correct: Bool[np.ndarray, " sample"], seed: int = 0) -> Score:
     return Score(value, float(low), float(high))
 
 
-def spread_of_table(
+def bootstrap_table(
     table: Int[np.ndarray, "row column"], measures: dict[str, Callable[[np.ndarray], float]], seed: int = 0, draws: int = 200
 ) -> dict[str, Score]:
     """Scores of a contingency table with bootstrap intervals; resampling samples resamples the cells multinomially.

@@ -13,7 +13,7 @@ from selfsight.core.method import Extract, Method
 from selfsight.core.part import Part
 from selfsight.modules.table import SampleTable
 
-__all__ = ["BeginsFull", "Memory"]
+__all__ = ["InitialisedMemory", "Memory"]
 
 
 class Memory(SampleTable, Part):  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -79,7 +79,7 @@ class Memory(SampleTable, Part):  # pyright: ignore[reportIncompatibleMethodOver
         self._noted = []
 
 
-class BeginsFull(Method):
+class InitialisedMemory(Method):
     """A method whose memory bank is initialised with the untrained network's embeddings."""
 
     memory: Memory

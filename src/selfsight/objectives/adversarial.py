@@ -6,11 +6,11 @@ from torch.nn.functional import softplus
 
 from selfsight.objectives.precision import in_full_precision
 
-__all__ = ["deceive", "distance_between", "slope_penalty", "tell_apart", "told_right"]
+__all__ = ["discriminator_accuracy", "discriminator_loss", "generator_loss", "gradient_penalty", "wasserstein_distance"]
 
 
 @in_full_precision
-def tell_apart(real: Float[Tensor, "*batch"], fake: Float[Tensor, "*batch"]) -> Float[Tensor, ""]:
+def discriminator_loss(real: Float[Tensor, "*batch"], fake: Float[Tensor, "*batch"]) -> Float[Tensor, ""]:
     """``-log σ(D(x)) - log(1 - σ(D(G(z))))``, the discriminator's loss (Goodfellow et al. 2014, arXiv:1406.2661).
 
     Args:
@@ -23,7 +23,7 @@ def tell_apart(real: Float[Tensor, "*batch"], fake: Float[Tensor, "*batch"]) -> 
     return softplus(-real).mean() + softplus(fake).mean()
 
 
-def told_right(real: Float[Tensor, "*batch"], fake: Float[Tensor, "*batch"]) -> Float[Tensor, ""]:
+def discriminator_accuracy(real: Float[Tensor, "*batch"], fake: Float[Tensor, "*batch"]) -> Float[Tensor, ""]:
     """Accuracy of the discriminator, the mean over real and generated samples, without gradient; 0.5 is chance (Goodfellow et al. 2014).
 
     Args:
@@ -34,13 +34,13 @@ def told_right(real: Float[Tensor, "*batch"], fake: Float[Tensor, "*batch"]) -> 
 
 
 @in_full_precision
-def deceive(fake: Float[Tensor, "*batch"]) -> Float[Tensor, ""]:
+def generator_loss(fake: Float[Tensor, "*batch"]) -> Float[Tensor, ""]:
     """``-log σ(D(G(z)))``, the generator's non-saturating loss (Goodfellow et al. 2014, section 3)."""
     return softplus(-fake).mean()
 
 
 @in_full_precision
-def distance_between(real: Float[Tensor, "*batch"], fake: Float[Tensor, "*batch"]) -> Float[Tensor, ""]:
+def wasserstein_distance(real: Float[Tensor, "*batch"], fake: Float[Tensor, "*batch"]) -> Float[Tensor, ""]:
     """``E D(x) - E D(G(z))``: the Wasserstein distance as estimated by a 1-Lipschitz critic (Arjovsky et al. 2017, arXiv:1701.07875).
 
     Args:
@@ -51,6 +51,6 @@ def distance_between(real: Float[Tensor, "*batch"], fake: Float[Tensor, "*batch"
 
 
 @in_full_precision
-def slope_penalty(gradient: Float[Tensor, "batch *shape"]) -> Float[Tensor, ""]:
+def gradient_penalty(gradient: Float[Tensor, "batch *shape"]) -> Float[Tensor, ""]:
     """Gradient penalty ``E (|∇D(x̂)| - 1)²`` at points between real and generated ones (Gulrajani et al. 2017, arXiv:1704.00028, eq. 3)."""
     return (gradient.flatten(1).norm(dim=1) - 1).square().mean()

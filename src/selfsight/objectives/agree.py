@@ -21,7 +21,7 @@ __all__ = [
     "mean_absolute_error",
     "mean_squared_error",
     "mutual_information",
-    "neighbours_agree",
+    "neighbour_consistency",
     "soft_cross_entropy",
 ]
 
@@ -137,7 +137,7 @@ def mutual_information(left: Float[Tensor, "batch cluster"], right: Float[Tensor
 
 
 @in_full_precision
-def neighbours_agree(one: Float[Tensor, "batch cluster"], other: Float[Tensor, "batch cluster"], balance: float) -> Float[Tensor, ""]:
+def neighbour_consistency(one: Float[Tensor, "batch cluster"], other: Float[Tensor, "batch cluster"], balance: float) -> Float[Tensor, ""]:
     """``-E log p·p' - λ H(E p)`` of neighbours' cluster probabilities (Van Gansbeke et al. 2020, arXiv:2005.12320, eq. 2).
 
     Args:

@@ -13,16 +13,16 @@ from selfsight.core.errors import UsageError
 from selfsight.objectives.precision import at_least_single, in_full_precision
 
 __all__ = [
+    "BalancedAssignment",
     "Clustering",
-    "SharedOut",
+    "balanced_assignment",
+    "balanced_assignment_in_chunks",
     "balanced_weights",
     "by_size",
     "concentrations",
     "kmeans",
-    "shared_out",
-    "shared_out_in_parts",
     "sinkhorn",
-    "transported",
+    "transport_plan",
     "whitened",
 ]
 
@@ -48,7 +48,7 @@ def sinkhorn(scores: Float[Tensor, "batch cluster"], *, epsilon: float = 0.05, r
 
 
 @torch.no_grad()
-def transported(
+def transport_plan(
     log_probabilities: Float[Tensor, "sample cluster"],
     shares: Float[Tensor, " cluster"],
     *,
@@ -93,10 +93,10 @@ def _checked_shares(shares: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def shared_out(
+def balanced_assignment(
     log_probabilities: Float[Tensor, "sample cluster"], shares: Float[Tensor, " cluster"], *, sharpness: float = 25.0, wrong: float = 0.02
 ) -> Int[Tensor, " sample"]:
-    """Hard assignment with given cluster sizes: the argmax of ``transported`` (Asano et al. 2019, arXiv:1911.05371).
+    """Hard assignment with given cluster sizes: the argmax of ``transport_plan`` (Asano et al. 2019, arXiv:1911.05371).
 
     A plan that is too soft assigns most samples to the largest clusters. λ is then doubled, at most ten times, each time starting from the
     plan before: ``Q² ∝ diag(a²) P^2λ diag(b²)``.
@@ -113,17 +113,17 @@ def shared_out(
     Raises:
         UsageError: the shares are not positive or do not sum to one.
     """
-    plan = transported(log_probabilities, shares, sharpness=sharpness)
+    plan = transport_plan(log_probabilities, shares, sharpness=sharpness)
     for _ in range(10):
         sizes = torch.bincount(plan.argmax(1), minlength=len(shares)).double() / len(plan)
         if float((sizes - shares.double()).abs().sum()) / 2 <= wrong:
             break
-        plan = transported(plan, shares, sharpness=2.0)
+        plan = transport_plan(plan, shares, sharpness=2.0)
     return plan.argmax(1)
 
 
 @dataclass(frozen=True)
-class SharedOut:
+class BalancedAssignment:
     """Clusters of prescribed sizes, with the rule that assigns any sample: the argmax of ``sharpness * score + offset``.
 
     Attributes:
@@ -142,11 +142,11 @@ class SharedOut:
 
 
 @torch.no_grad()
-def shared_out_in_parts(
+def balanced_assignment_in_chunks(
     scores: Callable[[slice], Float[Tensor, "part cluster"]], count: int, shares: Float[Tensor, " cluster"], *, sharpness: float = 25.0,
     wrong: float = 0.02, tolerance: float = 0.01, most: int = 1000, part: int = 1024,
-) -> SharedOut:  # fmt: skip
-    """``shared_out`` in constant memory: scores are recomputed chunk by chunk in every iteration (Asano et al. 2019, arXiv:1911.05371).
+) -> BalancedAssignment:  # fmt: skip
+    """``balanced_assignment`` in constant memory: scores are recomputed chunk by chunk in every iteration (Asano et al. 2019, arXiv:1911.05371).
 
     The plan is ``Q_ij = exp(λ s_ij + b_j + a_i)``, where a_i follows from the row's sum, so only the offsets b are stored. Log
     probabilities
@@ -157,9 +157,9 @@ def shared_out_in_parts(
             its result may be overwritten.
         count: number of samples.
         shares: wanted fraction (K,) of samples in each cluster, summing to one.
-        sharpness: λ at the start; see ``shared_out``.
+        sharpness: λ at the start; see ``balanced_assignment``.
         wrong: accepted fraction of samples by which cluster sizes deviate from ``shares``.
-        tolerance: sum of absolute differences of masses at which iteration stops; see ``transported``.
+        tolerance: sum of absolute differences of masses at which iteration stops; see ``transport_plan``.
         most: maximum number of iterations for each λ.
         part: samples per chunk.
 
@@ -178,7 +178,7 @@ def shared_out_in_parts(
         sizes = torch.bincount(labels, minlength=len(wanted)).double() / count
         deviation = float((sizes - wanted).abs().sum()) / 2
         if deviation <= wrong or doublings == 10:
-            return SharedOut(labels, offsets, sharpness, deviation, rounds)
+            return BalancedAssignment(labels, offsets, sharpness, deviation, rounds)
         offsets, sharpness, doublings, tries = 2 * offsets, 2 * sharpness, doublings + 1, 0
 
 
@@ -198,7 +198,7 @@ def _pass(scores: Callable[[slice], Tensor], offsets: Tensor, sharpness: float, 
 
 @torch.no_grad()
 def by_size(shares: Float[Tensor, " cluster"], log_probabilities: Float[Tensor, "sample cluster"]) -> Float[Tensor, " cluster"]:
-    """Sort the shares so that the cluster with the most probability mass has the largest share, and so on (for ``transported``).
+    """Sort the shares so that the cluster with the most probability mass has the largest share, and so on (for ``transport_plan``).
 
     Used with the unequal cluster sizes of Asano et al. 2019 (arXiv:1911.05371).
 

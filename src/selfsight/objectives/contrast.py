@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy, log_softmax, normalize, softplus
 
 from selfsight.objectives.precision import in_full_precision
 
-__all__ = ["binary_nce", "info_nce", "nt_xent", "tell_pairs", "told_from_bank", "with_labels"]
+__all__ = ["binary_nce", "info_nce", "instance_discrimination", "jensen_shannon_pairs", "nt_xent", "with_labels"]
 
 
 @in_full_precision
@@ -40,7 +40,7 @@ def info_nce(
 
 
 @in_full_precision
-def told_from_bank(
+def instance_discrimination(
     rows: Float[Tensor, "batch dim"],
     bank: Float[Tensor, "sample dim"],
     index: Int[Tensor, " batch"],
@@ -118,7 +118,7 @@ def with_labels(rows: Float[Tensor, "view dim"], labels: Int[Tensor, " view"], t
 
 
 @in_full_precision
-def tell_pairs(scores: Float[Tensor, "left right"], alike: Bool[Tensor, "left right"]) -> Float[Tensor, ""]:
+def jensen_shannon_pairs(scores: Float[Tensor, "left right"], alike: Bool[Tensor, "left right"]) -> Float[Tensor, ""]:
     """``E softplus(-T)`` over positive pairs ``+ E softplus(T)`` over negative ones (Hjelm et al. 2018, arXiv:1808.06670, eq. 4).
 
     ``2 ln 2`` minus this is a lower bound of twice the Jensen-Shannon divergence between positive and negative pairs.

@@ -6,7 +6,7 @@ from torch.nn.functional import relu
 
 from selfsight.objectives.precision import in_full_precision
 
-__all__ = ["correlation_to_identity", "covariance_energy", "missing_deviation"]
+__all__ = ["correlation_to_identity", "covariance_energy", "variance_hinge"]
 
 
 @in_full_precision
@@ -31,7 +31,7 @@ def _standard(embeddings: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch di
 
 
 @in_full_precision
-def missing_deviation(rows: Float[Tensor, "batch dim"], wanted: float = 1.0) -> Float[Tensor, ""]:
+def variance_hinge(rows: Float[Tensor, "batch dim"], wanted: float = 1.0) -> Float[Tensor, ""]:
     """VICReg's variance term: mean over coordinates of ``max(0, γ - √(Var + 10⁻⁴))`` (Bardes et al. 2021, arXiv:2105.04906, eq. 1).
 
     Args:

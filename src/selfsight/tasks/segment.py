@@ -17,7 +17,7 @@ from selfsight.core.representation import Representation
 from selfsight.core.views import Images
 from selfsight.data.source import Source
 from selfsight.measure.analysis.inputs import AnalysisInput
-from selfsight.measure.metrics.overlap import class_iou, class_map, confusion, spread_of_tables
+from selfsight.measure.metrics.overlap import bootstrap_tables, class_iou, class_map, confusion
 from selfsight.measure.results import Scores
 from selfsight.tasks.dense_head import Neck, extents_of, predict, sample_sources, train_head
 from selfsight.tasks.tuning import TuneConfig, seeded_rng, trainable_copy
@@ -72,7 +72,7 @@ def segment(phi: Representation, asked: AnalysisInput, *, course: TuneConfig = P
         f"the classes that occur in {len(test)} test images at their own resolution, including background"
     )
     return Scores(
-        {"mean IoU": spread_of_tables(confusions, class_iou), "mean IoU if all were ground": spread_of_tables(all_background, class_iou)},
+        {"mean IoU": bootstrap_tables(confusions, class_iou), "mean IoU if all were ground": bootstrap_tables(all_background, class_iou)},
         protocol,
     )
 

@@ -13,7 +13,7 @@ from selfsight.core.errors import UsageError
 from selfsight.data.opening import open_source
 from selfsight.discover.dense.features import FeatureBatch, FeatureSpec
 from selfsight.discover.parts.contrast import learn_parts
-from selfsight.discover.parts.parts import co_segmented, find_parts
+from selfsight.discover.parts.parts import co_segmentation, find_parts
 from selfsight.measure.metrics.parts import part_map, score_parts
 
 PHI = load_representation("untrained:resnet_tiny?width=8", size=32)
@@ -44,7 +44,7 @@ def test_what_pictures_share_is_told_from_their_grounds(monkeypatch):
     salience = torch.from_numpy(truth > 0).flatten(1).float() - 0.5
     salience[0] *= -1  # of one picture it is wrong, and outvoted
     monkeypatch.setattr("selfsight.discover.parts.parts._salience", lambda _: salience)
-    ground = co_segmented(lambda: iter(batches))
+    ground = co_segmentation(lambda: iter(batches))
     assert (ground(batches[0]).numpy() == (truth > 0)).all()
 
 

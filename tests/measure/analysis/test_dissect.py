@@ -11,7 +11,7 @@ from selfsight.core.representation import Backbone, Features, Representation
 from selfsight.data.opening import open_source
 from selfsight.data.readers.memory import ArraySource
 from selfsight.data.source import Truth
-from selfsight.measure.analysis.dissect import Concepts, dissect, region_concepts, scene_concepts, segment_concepts, turned_at_random
+from selfsight.measure.analysis.dissect import Concepts, dissect, random_rotation, region_concepts, scene_concepts, segment_concepts
 
 SIZE, COUNT = 16, 24
 
@@ -95,14 +95,14 @@ def test_concepts_of_boxes_and_of_values():
 
 
 def test_random_directions_are_orthogonal_and_of_their_seed():
-    turn = turned_at_random(12, 3)
+    turn = random_rotation(12, 3)
     torch.testing.assert_close(turn @ turn.T, torch.eye(12), atol=1e-5, rtol=0)
-    assert torch.equal(turn, turned_at_random(12, 3))
-    assert not torch.equal(turn, turned_at_random(12, 4))
+    assert torch.equal(turn, random_rotation(12, 3))
+    assert not torch.equal(turn, random_rotation(12, 4))
     source = planted()
     concepts = segment_concepts(source.truth(np.arange(COUNT)))
     share = COUNT // 3 * 16 / (COUNT * SIZE * SIZE)
-    turned = dissect(phi(), source, concepts, quantile=share, turn=turned_at_random(3))
+    turned = dissect(phi(), source, concepts, quantile=share, turn=random_rotation(3))
     assert turned.ious.max() < 1
     assert "turned" in turned.protocol
     same = dissect(phi(), source, concepts, quantile=share, turn=torch.eye(3))

@@ -12,7 +12,7 @@ from selfsight.backbones.image.vit import vit_nano
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Backbone, Features, Representation
 from selfsight.measure.analysis.equivalence import StitchEvaluator
-from selfsight.measure.analysis.equivariance import Transport, channel_invariance, equivariance, four_bars, grids, invariant_share
+from selfsight.measure.analysis.equivariance import Transport, channel_invariance, compensation_errors, equivariance, grids, invariant_share
 from selfsight.measure.analysis.linear_maps import fit_local, fit_ridge
 from selfsight.measure.analysis.transformations import Change, flipped, nearby, recoloured, rotated, scaled, warp
 
@@ -142,7 +142,7 @@ def test_places_that_are_moved_back_undo_a_flip():
             return Features(grid[:, :1, :4].mean((2, 3)) - grid[:, :1, 4:].mean((2, 3)), grid)
 
     judge = StitchEvaluator(plain(Upper(backbone.backbone.conv.weight.detach())), lambda rows: torch.cat([rows, -rows], 1))
-    bars = four_bars(judge, (train, labels), (test, truth), flipped(upright=True), steps=5)
+    bars = compensation_errors(judge, (train, labels), (test, truth), flipped(upright=True), steps=5)
     assert (bars.original.value, bars.changed.value) == (0, 1)
     assert (bars.moved["conv"].value, bars.taught["conv"].value) == (0, 0)
     before = bars.maps["conv"].filters.weight.clone()
@@ -156,7 +156,7 @@ def test_maps_are_taught_and_the_network_is_not():
     before = {name: value.clone() for name, value in phi.backbone.state_dict().items()}
     head = nn.Linear(phi.backbone.dim, 2)
     train, test = halves(64, 0), halves(32, 1)
-    bars = four_bars(StitchEvaluator(phi, head), train, test, flipped(upright=True), layers=("stem",), steps=3)
+    bars = compensation_errors(StitchEvaluator(phi, head), train, test, flipped(upright=True), layers=("stem",), steps=3)
     assert all(torch.equal(before[name], value) for name, value in phi.backbone.state_dict().items())
     assert all(weight.grad is None for weight in phi.backbone.parameters())
     fresh = Transport(flipped().target, 4)

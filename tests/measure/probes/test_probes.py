@@ -11,7 +11,7 @@ from selfsight.measure.probes.cluster import cluster
 from selfsight.measure.probes.geometry import geometry
 from selfsight.measure.probes.knn import knn, vote
 from selfsight.measure.probes.linear import PENALTIES, Probe, fit_probe, linear
-from selfsight.measure.results import Features, Score, proportion, spread_of_table
+from selfsight.measure.results import Features, Score, bootstrap_table, proportion
 from selfsight.objectives.spread import alignment, effective_rank, uniformity
 
 
@@ -190,7 +190,7 @@ def test_interval_of_a_table_is_that_of_resampling():
     def right(cells: np.ndarray) -> float:
         return float(np.trace(cells) / cells.sum())
 
-    found = spread_of_table(table, {"right": right}, draws=2000)["right"]
+    found = bootstrap_table(table, {"right": right}, draws=2000)["right"]
     rows = chance.integers(0, 300, (2000, 300))
     low, high = np.quantile((guess == truth)[rows].mean(1), (0.025, 0.975))
     assert found.value == right(table)

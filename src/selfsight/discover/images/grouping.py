@@ -15,8 +15,8 @@ from selfsight.bank.nearest import nearest
 from selfsight.core.errors import UsageError
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.discover.images.table import GROUPERS
-from selfsight.objectives.agree import neighbours_agree
-from selfsight.objectives.assign import kmeans, shared_out_in_parts
+from selfsight.objectives.agree import neighbour_consistency
+from selfsight.objectives.assign import balanced_assignment_in_chunks, kmeans
 
 __all__ = ["Choice", "Grouper", "choose_count", "group", "silhouette"]
 
@@ -71,7 +71,7 @@ def balanced(rows: Rows, count: int, *, seed: int = 0, rounds: int = 20, sharpne
     fractions = torch.full((count,), 1 / count, device=rows.device)
     for _ in range(rounds):
         scores = partial(_cosines, rows, centroids)
-        previous, labels = labels, shared_out_in_parts(scores, len(rows), fractions, sharpness=sharpness, wrong=wrong).labels
+        previous, labels = labels, balanced_assignment_in_chunks(scores, len(rows), fractions, sharpness=sharpness, wrong=wrong).labels
         if torch.equal(previous, labels):
             break
         centroids = normalize(one_hot(labels, count).to(rows).T @ rows)
@@ -113,7 +113,7 @@ def scan(
         drawn = torch.randint(len(rows), (batch,), generator=generator)
         neighbour = neighbour_rows[drawn, torch.randint(neighbour_rows.shape[1], (batch,), generator=generator)]
         probabilities = [layer(centred[images]).unflatten(1, (heads, count)).softmax(2).unbind(1) for images in (drawn, neighbour)]
-        head_losses = torch.stack([neighbours_agree(first, second, balance) for first, second in zip(*probabilities, strict=True)])
+        head_losses = torch.stack([neighbour_consistency(first, second, balance) for first, second in zip(*probabilities, strict=True)])
         optimiser.zero_grad()
         torch.autograd.backward(head_losses.sum())
         optimiser.step()

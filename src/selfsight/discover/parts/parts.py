@@ -29,7 +29,7 @@ from selfsight.discover.segments.maps import SegmentationResult, edged
 from selfsight.objectives.assign import kmeans
 from selfsight.render.tiles import stretched
 
-__all__ = ["Parter", "co_segmented", "colour_parts", "contrast_parts", "find_parts", "shared_parts"]
+__all__ = ["Parter", "co_segmentation", "colour_parts", "contrast_parts", "find_parts", "shared_parts"]
 
 HELD = 200
 """Maximum number of images whose features stay in memory; above it they are recomputed in every pass."""
@@ -138,7 +138,7 @@ def find_parts(
             use the representation for the object masks only).
         parts: number of parts; 1: the objects, which is co-segmentation without ``within``.
         feature_spec: scale and features; None: the defaults.
-        within: the localiser of the objects; None: ``co_segmented``.
+        within: the localiser of the objects; None: ``co_segmentation``.
         refine: move edges to colour edges.
         rows: rows to read; None: all.
         cache: folder of cached eigenvectors; None: no cache.
@@ -151,7 +151,7 @@ def find_parts(
     """
     read = partial(iter_feature_batches, phi, source, feature_spec or FeatureSpec(), rows=rows, cache=cache)
     batches = _held(read, len(source) if rows is None else len(rows))
-    ground = partial(_localised, within) if within else co_segmented(batches, seed=seed, progress=progress)
+    ground = partial(_localised, within) if within else co_segmentation(batches, seed=seed, progress=progress)
     painter = PART_FINDERS.load(method)(batches, ground, parts, seed=seed, progress=progress, **options)
     facts = {"method": method, "parts": parts, "within": within, "representation": phi.name, "data": source.spec, **options}
     maps = ((part, list((painter(part) * ground(part)).cpu().numpy())) for part in batches())
@@ -185,7 +185,7 @@ def _salience(feature_batch: FeatureBatch) -> Float[Tensor, "batch place"]:
     return _localised("cut", feature_batch).flatten(1).float() - 0.5
 
 
-def co_segmented(
+def co_segmentation(
     batches: Batches, *, most: int = 15, elbow: float = 0.975, votes: float = 0.75, seed: int = 0, progress: ProgressCallback = no_progress
 ) -> Ground:  # fmt: skip
     """Function to the masks of the object that several images share (Amir et al. 2021, arXiv:2112.05814).

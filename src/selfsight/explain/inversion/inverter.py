@@ -23,7 +23,7 @@ from selfsight.core.representation import Representation
 from selfsight.explain.attribution.saliency import parts
 from selfsight.explain.inversion.descent import ConvBlock, Inversion, step_of
 from selfsight.explain.targets import features_of
-from selfsight.objectives.adversarial import deceive, tell_apart
+from selfsight.objectives.adversarial import discriminator_loss, generator_loss
 from selfsight.render.panels import facts, panel
 
 __all__ = ["Inverter", "invert_learned", "learn_inverter"]
@@ -138,9 +138,9 @@ def learn_inverter(
         for step in range(steps):
             originals = _batch(pictures, batch, key(seed, 0x1F8, step)).to(phi.device)
             reconstructions, loss = _reconstructed(phi, inverter, originals, alike)
-            step_of(optimiser, loss + real * deceive(discriminator(reconstructions)) if real else loss)
+            step_of(optimiser, loss + real * generator_loss(discriminator(reconstructions)) if real else loss)
             if real:
-                step_of(discriminator_optimiser, tell_apart(discriminator(originals), discriminator(reconstructions.detach())))
+                step_of(discriminator_optimiser, discriminator_loss(discriminator(originals), discriminator(reconstructions.detach())))
             schedule.step()
             if (step + 1) % 250 == 0:
                 progress(f"step {step + 1} of {steps}, loss {float(loss.detach()):.4f}")

@@ -32,10 +32,10 @@ __all__ = [
     "Concepts",
     "Dissection",
     "dissect",
+    "random_rotation",
     "region_concepts",
     "scene_concepts",
     "segment_concepts",
-    "turned_at_random",
 ]
 
 QUANTILE, IOU = 0.005, 0.04
@@ -172,7 +172,7 @@ class Dissection:
         return {category: categories.count(category) for category in dict.fromkeys(self.categories)}
 
 
-def turned_at_random(units: int, seed: int = 0) -> Float[Tensor, "unit unit"]:
+def random_rotation(units: int, seed: int = 0) -> Float[Tensor, "unit unit"]:
     """Random orthogonal matrix, uniformly distributed (Mezzadri 2007, Notices of the AMS 54).
 
     Args:

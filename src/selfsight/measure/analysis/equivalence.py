@@ -35,8 +35,8 @@ __all__ = [
     "StitchEvaluator",
     "Stitched",
     "fit_by_task",
+    "from_grid",
     "head_of",
-    "put_back",
     "stitched_error",
     "stitching",
 ]
@@ -62,7 +62,7 @@ def head_of(readout: Readout) -> Head:
     return lambda rows: (rows - mean.to(rows)) / scale.to(rows) @ weight.to(rows).T + bias.to(rows)
 
 
-def put_back(phi: Representation, output: Tensor, grid: Grid) -> Tensor:
+def from_grid(phi: Representation, output: Tensor, grid: Grid) -> Tensor:
     """Inverse of ``Representation.as_grid``: a grid in the layout in which the layer returns it.
 
     Args:
@@ -103,7 +103,7 @@ class StitchEvaluator:
                 if not isinstance(output, Tensor):
                     raise UsageError(f"The layer {layer!r} does not return a tensor.", "Choose a layer inside the network.")
                 before = output.detach()  # no gradient into the layers below
-                return put_back(self.phi, before, change(self.phi.as_grid(before, images.shape[-2:], layer)))
+                return from_grid(self.phi, before, change(self.phi.as_grid(before, images.shape[-2:], layer)))
 
             return edit
 

@@ -31,7 +31,15 @@ from selfsight.measure.analysis.transformations import Change, Places, inside, n
 from selfsight.measure.results import Score, Scores
 
 __all__ = [
-    "KINDS", "Bars", "Transport", "channel_invariance", "equivariance", "four_bars", "grids", "invariant_share", "mean_score",
+    "KINDS",
+    "Bars",
+    "Transport",
+    "channel_invariance",
+    "compensation_errors",
+    "equivariance",
+    "grids",
+    "invariant_share",
+    "mean_score",
 ]  # fmt: skip
 
 KINDS = ("identity", "permutation", "sparse", "shared", "ridge")
@@ -183,7 +191,7 @@ class Bars:
     maps: dict[str, Transport]
 
 
-def four_bars(
+def compensation_errors(
     judge: StitchEvaluator, train: LabelledGrids, test: LabelledGrids, change: Change, *,
     layers: Sequence[str] = (), side: int = 3, steps: int = 200, seed: int = 0,
 ) -> Bars:  # fmt: skip

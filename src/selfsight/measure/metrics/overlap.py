@@ -17,6 +17,7 @@ from selfsight.measure.results import Score, proportion
 __all__ = [
     "BETA",
     "MaskScores",
+    "bootstrap_tables",
     "box_of",
     "box_overlaps",
     "class_iou",
@@ -31,7 +32,6 @@ __all__ = [
     "score_boxes",
     "score_masks",
     "score_segments",
-    "spread_of_tables",
 ]
 
 BETA = 0.3
@@ -138,7 +138,7 @@ def score_segments(at: At, source: Source, kinds: int, sizes: Sequence[Size], *,
         return None
     classes = 1 + max(len(truth.classes), 1 + max((int(boxes[:, 4].max()) for boxes in truth.boxes if len(boxes)), default=0))
     tables = [confusion(at(row, size), class_map(truth, row, size), kinds + 1, classes) for row, size in enumerate(sizes)]
-    return spread_of_tables(np.stack(tables), mean_iou, seed)
+    return bootstrap_tables(np.stack(tables), mean_iou, seed)
 
 
 def class_map(truth: Truth, row: int, size: Sequence[int] | np.ndarray) -> Int[np.ndarray, "height width"]:
@@ -156,7 +156,7 @@ def class_map(truth: Truth, row: int, size: Sequence[int] | np.ndarray) -> Int[n
     return np.concatenate([[0], np.asarray(truth.boxes[row])[:, 4].astype(np.int64) + 1])[mask]
 
 
-def spread_of_tables(tables: Int[np.ndarray, "picture segment class"], measure: Callable[[np.ndarray], float], seed: int = 0) -> Score:
+def bootstrap_tables(tables: Int[np.ndarray, "picture segment class"], measure: Callable[[np.ndarray], float], seed: int = 0) -> Score:
     """A measure of the summed contingency tables of images, with a bootstrap interval over images.
 
     Resampled tables have a higher mean IoU than the full one on average, because they are matched anew and missing classes do not count.

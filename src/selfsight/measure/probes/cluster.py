@@ -12,7 +12,7 @@ from selfsight.measure.metrics.agreement import (
     matched_accuracy,
     normalised_mutual_information,
 )
-from selfsight.measure.results import Features, Scores, spread_of_table
+from selfsight.measure.results import Features, Scores, bootstrap_table
 from selfsight.objectives.assign import kmeans
 
 __all__ = ["cluster"]
@@ -47,4 +47,4 @@ def cluster(features: Features, *, clusters: int | None = None, restarts: int = 
         f"k-means (k-means++, best of {restarts}) of unit-length training features into {count} clusters; test samples by nearest centroid"
     )
     readout = Readout("centroids", "output", {"centroids": found.centroids.numpy()}, (), {"unit_length": True, "seed": seed})
-    return Scores(spread_of_table(table, AGREEMENTS), protocol, readout)
+    return Scores(bootstrap_table(table, AGREEMENTS), protocol, readout)

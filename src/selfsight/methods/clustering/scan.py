@@ -18,7 +18,7 @@ from selfsight.data.views.image.recipes import SIMCLR, OneCrop, small_one_crop
 from selfsight.modules.heads import linear
 from selfsight.modules.neighbours import Neighbours
 from selfsight.modules.table import uniform_hash
-from selfsight.objectives.agree import neighbours_agree
+from selfsight.objectives.agree import neighbour_consistency
 from selfsight.objectives.precision import at_least_single
 
 __all__ = ["SCAN"]
@@ -74,5 +74,5 @@ class SCAN(Method):
     def forward(self, views: Views, clock: Clock) -> Outcome:
         own, other = self.through(two_views(views, "SCAN"))
         guesses = [[softmax(at_least_single(head(rows)), 1) for rows in (own, other)] for head in self.classifiers]
-        terms = [neighbours_agree(all_gather_with_grad(one), all_gather_with_grad(two), self.balance) for one, two in guesses]
+        terms = [neighbour_consistency(all_gather_with_grad(one), all_gather_with_grad(two), self.balance) for one, two in guesses]
         return Outcome({"agree": torch.stack(terms).mean()}, {"embedding": own.detach(), "assignment": guesses[0][0].detach()})

@@ -18,7 +18,7 @@ from selfsight.core.views import Views
 from selfsight.data.views.image.recipes import SIMCLR, OneCrop, small_one_crop
 from selfsight.modules.assignments import Assignments
 from selfsight.modules.heads import linear
-from selfsight.objectives.assign import by_size, shared_out
+from selfsight.objectives.assign import balanced_assignment, by_size
 from selfsight.objectives.precision import at_least_single
 
 __all__ = ["SeLa"]
@@ -77,8 +77,8 @@ class SeLa(Method):
         index, features = extract(Chain(self.backbone))
         wanted = torch.tensor(self.shares).double() if self.shares else torch.arange(1, self.clusters + 1).double() ** -self.zipf
         for classifier, assigned in zip(self.classifiers, self.assigned, strict=True):
-            chances = log_softmax(classifier(features.to(next(classifier.parameters()).dtype)), 1)
-            balanced = shared_out(chances, by_size(wanted, chances), sharpness=self.sharpness) if self.balance else chances.argmax(1)
+            logs = log_softmax(classifier(features.to(next(classifier.parameters()).dtype)), 1)
+            balanced = balanced_assignment(logs, by_size(wanted, logs), sharpness=self.sharpness) if self.balance else logs.argmax(1)
             assigned.set(index, balanced)
         return []
 

@@ -11,7 +11,7 @@ from selfsight.core.representation import Backbone
 from selfsight.core.schedule import falls_due
 from selfsight.data.views.image.recipes import MultiCrop, small_multi_crop
 from selfsight.methods.memory_clustering import MemoryClustering
-from selfsight.objectives.assign import shared_out
+from selfsight.objectives.assign import balanced_assignment
 
 __all__ = ["SeLaV2"]
 
@@ -64,4 +64,4 @@ class SeLaV2(MemoryClustering):
         """Sinkhorn-Knopp with equal cluster sizes."""
         shares = rows.new_full((self.clusters,), 1 / self.clusters, dtype=torch.float64)
         chances = log_softmax(self.prototypes[head](rows) / self.temperature, 1)
-        return shared_out(chances, shares, sharpness=self.sharpness)
+        return balanced_assignment(chances, shares, sharpness=self.sharpness)

@@ -15,7 +15,7 @@ from selfsight.core.views import Views
 from selfsight.data.views.image.geometry import Crop
 from selfsight.data.views.image.recipes import OneCrop, View
 from selfsight.modules.memory import Memory
-from selfsight.objectives.contrast import told_from_bank
+from selfsight.objectives.contrast import instance_discrimination
 from selfsight.objectives.precision import at_least_single
 
 __all__ = ["CMC"]
@@ -75,7 +75,7 @@ class CMC(Method[SplitBackbone]):
         losses = {}
         for name, rows, memory in zip(("from first", "from second"), said, reversed(self.memories), strict=True):  # pyright: ignore[reportArgumentType]
             drawn = memory.drawn(self.negatives, clock)
-            losses[name] = told_from_bank(rows, memory.rows, index, self.temperature, drawn)  # pyright: ignore[reportArgumentType]
+            losses[name] = instance_discrimination(rows, memory.rows, index, self.temperature, drawn)  # pyright: ignore[reportArgumentType]
         for rows, memory in zip(said, self.memories, strict=True):
             memory.note(index, rows)
         return Outcome(losses, {"embedding": torch.cat(said, 1).detach()})

@@ -15,7 +15,7 @@ from selfsight.core.representation import Backbone, grid_dim
 from selfsight.core.views import Views
 from selfsight.data.views.image.recipes import PLAIN, OneCrop, small_crops
 from selfsight.modules.heads import mlp
-from selfsight.objectives.contrast import info_nce, tell_pairs
+from selfsight.objectives.contrast import info_nce, jensen_shannon_pairs
 
 __all__ = ["DIM"]
 
@@ -79,4 +79,4 @@ class DIM(Method):
         if self.measure == "nce":
             return info_nce(vectors, others, 0.2)
         same = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
-        return tell_pairs(vectors @ others.T / self.dim**0.5, same)
+        return jensen_shannon_pairs(vectors @ others.T / self.dim**0.5, same)

@@ -11,15 +11,15 @@ from selfsight.core.method import Outcome, Recipe, sample_index
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
 from selfsight.data.views.image.recipes import SIMCLR, OneCrop, small_one_crop
-from selfsight.modules.memory import BeginsFull, Memory
+from selfsight.modules.memory import InitialisedMemory, Memory
 from selfsight.modules.running import RunningMean
-from selfsight.objectives.contrast import binary_nce, told_from_bank
+from selfsight.objectives.contrast import binary_nce, instance_discrimination
 from selfsight.objectives.precision import at_least_single
 
 __all__ = ["NPID"]
 
 
-class NPID(BeginsFull):
+class NPID(InitialisedMemory):
     """Instance discrimination with a memory bank (Wu et al. 2018, arXiv:1805.01978).
 
     The bank is initialised with the untrained network's embeddings, and is the same on every process.
@@ -59,7 +59,7 @@ class NPID(BeginsFull):
         bank = self.memory.rows
         self.memory.note(index, rows)
         if not self.negatives:
-            loss = told_from_bank(rows, bank, index, self.temperature)
+            loss = instance_discrimination(rows, bank, index, self.temperature)
             return Outcome({"instance": loss}, {"embedding": rows.detach()})
         generator = torch.Generator().manual_seed(key(clock.seed, clock.step, 0xBA))
         drawn = torch.randint(len(bank), (len(rows) * world_size(), self.negatives), generator=generator)

@@ -12,14 +12,14 @@ from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
 from selfsight.data.views.image.puzzles import Jigsaw
 from selfsight.data.views.image.recipes import SIMCLR, SIMCLR_SMALL
-from selfsight.modules.memory import BeginsFull, Memory
-from selfsight.objectives.contrast import told_from_bank
+from selfsight.modules.memory import InitialisedMemory, Memory
+from selfsight.objectives.contrast import instance_discrimination
 from selfsight.objectives.precision import at_least_single
 
 __all__ = ["PIRL"]
 
 
-class PIRL(BeginsFull):
+class PIRL(InitialisedMemory):
     """An image and its shuffled tiles have the same embedding (Misra & van der Maaten 2019, arXiv:1912.01991).
 
     Both are contrasted with a memory bank of full images. Tiles are encoded separately, and their embeddings concatenated in shuffled
@@ -72,7 +72,7 @@ class PIRL(BeginsFull):
         said = self.tile(self.backbone(torch.cat(changed)).pooled).unflatten(0, (len(changed), -1))
         joined = at_least_single(self.join(said.transpose(0, 1).flatten(1)))
         drawn = self.memory.drawn(self.negatives, clock)
-        terms = [told_from_bank(rows, self.memory.rows, index, self.temperature, drawn) for rows in (joined, whole)]
+        terms = [instance_discrimination(rows, self.memory.rows, index, self.temperature, drawn) for rows in (joined, whole)]
         self.memory.note(index, normalize(whole))
         losses = {"tiles": self.weight * terms[0], "whole": (1 - self.weight) * terms[1]}
         return Outcome(losses, {"embedding": whole.detach()})

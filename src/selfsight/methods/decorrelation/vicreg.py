@@ -9,7 +9,7 @@ from selfsight.core.views import Views
 from selfsight.data.views.image.recipes import BYOL_FIRST, BYOL_SECOND, TwoCrops, small_crops
 from selfsight.modules.heads import mlp
 from selfsight.objectives.agree import mean_squared_error
-from selfsight.objectives.decorrelate import covariance_energy, missing_deviation
+from selfsight.objectives.decorrelate import covariance_energy, variance_hinge
 
 __all__ = ["VICReg"]
 
@@ -53,7 +53,7 @@ class VICReg(Method):
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         left, right = (all_gather_with_grad(row) for row in self.through(views.large, self.projector))
-        missing = (missing_deviation(left) + missing_deviation(right)) / (2 if self.halved else 1)
+        missing = (variance_hinge(left) + variance_hinge(right)) / (2 if self.halved else 1)
         losses = {
             "invariance": self.invariance * mean_squared_error(left, right),
             "variance": self.variance * missing,

@@ -12,7 +12,7 @@ from selfsight.data.views.image.damage import entire
 from selfsight.modules.critics import Critic
 from selfsight.modules.decoders import ConvDecoder
 from selfsight.modules.heads import linear, mlp
-from selfsight.objectives.adversarial import deceive, tell_apart, told_right
+from selfsight.objectives.adversarial import discriminator_accuracy, discriminator_loss, generator_loss
 
 __all__ = ["BiGAN"]
 
@@ -50,10 +50,12 @@ class BiGAN(Method):
         pooled = self.backbone(image).pooled
         read, made = self.code(pooled), self.generator(drawn)
         if clock.turn == "pair":
-            deceived = deceive(self._judge(made, drawn)) + deceive(-self._judge(image, read))
+            deceived = generator_loss(self._judge(made, drawn)) + generator_loss(-self._judge(image, read))
             return Outcome({"deceive": deceived}, {"embedding": pooled.detach()})
         real, fake = self._judge(image, read.detach()), self._judge(made.detach(), drawn)
-        return Outcome({"tell": tell_apart(real, fake)}, {"embedding": pooled.detach(), "accuracy": told_right(real, fake)})
+        return Outcome(
+            {"tell": discriminator_loss(real, fake)}, {"embedding": pooled.detach(), "accuracy": discriminator_accuracy(real, fake)}
+        )
 
     def _judge(self, pictures: Tensor, codes: Tensor) -> Tensor:
         seen = self.critic(pictures)

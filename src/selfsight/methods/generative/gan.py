@@ -10,7 +10,7 @@ from selfsight.core.views import Views
 from selfsight.data.views.image.damage import entire
 from selfsight.modules.decoders import ConvDecoder
 from selfsight.modules.heads import linear
-from selfsight.objectives.adversarial import deceive, tell_apart, told_right
+from selfsight.objectives.adversarial import discriminator_accuracy, discriminator_loss, generator_loss
 
 __all__ = ["GAN"]
 
@@ -43,10 +43,12 @@ class GAN(Method):
     def forward(self, views: Views, clock: Clock) -> Outcome:
         made = self.generator(hint(views, "noise", "GAN")[:, 0])
         if clock.turn == "generator":
-            return Outcome({"deceive": deceive(self._judge(made))})
+            return Outcome({"deceive": generator_loss(self._judge(made))})
         features = self.backbone(views.large[0]).pooled
         real, fake = self.verdict(features), self._judge(made.detach())
-        return Outcome({"tell": tell_apart(real, fake)}, {"embedding": features.detach(), "accuracy": told_right(real, fake)})
+        return Outcome(
+            {"tell": discriminator_loss(real, fake)}, {"embedding": features.detach(), "accuracy": discriminator_accuracy(real, fake)}
+        )
 
     def _judge(self, pictures: Tensor) -> Tensor:
         return self.verdict(self.backbone(pictures).pooled)

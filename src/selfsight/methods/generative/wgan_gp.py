@@ -11,7 +11,7 @@ from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
 from selfsight.data.views.image.damage import entire
 from selfsight.modules.decoders import ConvDecoder
-from selfsight.objectives.adversarial import distance_between, slope_penalty
+from selfsight.objectives.adversarial import gradient_penalty, wasserstein_distance
 
 __all__ = ["WGANGP"]
 
@@ -63,8 +63,8 @@ class WGANGP(Method):
         if clock.turn == "generator":
             return Outcome({"deceive": -self._judge(made).mean()})
         features = self.backbone(views.large[0]).pooled
-        apart = distance_between(self.verdict(features), self._judge(made.detach()))
-        slope = slope_penalty(self._gradient(views.large[0], made.detach(), torch.special.ndtr(place)))
+        apart = wasserstein_distance(self.verdict(features), self._judge(made.detach()))
+        slope = gradient_penalty(self._gradient(views.large[0], made.detach(), torch.special.ndtr(place)))
         return Outcome({"tell": -apart, "slope": self.penalty * slope}, {"distance": apart.detach()})
 
     def _judge(self, pictures: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from selfsight.data.views.image.masks import RandomPatches
 from selfsight.data.views.image.recipes import PLAIN, OneCrop
 from selfsight.modules.autoencoder import ConvAutoencoder, blurred
 from selfsight.modules.heads import linear
-from selfsight.objectives.adversarial import deceive, tell_apart, told_right
+from selfsight.objectives.adversarial import discriminator_accuracy, discriminator_loss, generator_loss
 from selfsight.objectives.agree import mean_squared_error
 from selfsight.objectives.precision import at_least_single
 
@@ -76,11 +76,13 @@ class Artifacts(Method):
         whole, mended = self.painter.decode(code), self.painter.decode(blurred(code, damaged), damaged)
         if clock.turn == "mend":
             same = self.fidelity * mean_squared_error(mended, whole.detach())
-            return Outcome({"same": same, "deceive": deceive(self._tell(mended)[0])})
+            return Outcome({"same": same, "deceive": generator_loss(self._tell(mended)[0])})
         (real, nowhere), (fake, there) = self._tell(whole.detach()), self._tell(mended.detach())
         meant = adaptive_avg_pool2d(damaged.to(there.dtype), int(there.shape[2]))
         spots = binary_cross_entropy_with_logits(there, meant) + binary_cross_entropy_with_logits(nowhere, torch.zeros_like(meant))
-        return Outcome({"tell": tell_apart(real, fake), "where": self.where * spots}, {"accuracy": told_right(real, fake)})
+        return Outcome(
+            {"tell": discriminator_loss(real, fake), "where": self.where * spots}, {"accuracy": discriminator_accuracy(real, fake)}
+        )
 
     def _tell(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         seen = self.backbone(pictures)

@@ -9,7 +9,7 @@ from selfsight.data.views.image.damage import Holed
 from selfsight.data.views.image.masks import inside
 from selfsight.modules.critics import Critic
 from selfsight.modules.decoders import CodeDecoder
-from selfsight.objectives.adversarial import deceive, tell_apart
+from selfsight.objectives.adversarial import discriminator_loss, generator_loss
 from selfsight.objectives.reconstruct import weighted_mse
 
 __all__ = ["Inpaint"]
@@ -66,11 +66,11 @@ class Inpaint(Method):
         painted = self.painter(pooled)
         filled = clean + (painted - clean) * inside(clean, hole)
         if clock.turn == "critic":
-            return Outcome({"tell": tell_apart(self.critic(clean), self.critic(filled.detach()))}, {"embedding": pooled.detach()})
+            return Outcome({"tell": discriminator_loss(self.critic(clean), self.critic(filled.detach()))}, {"embedding": pooled.detach()})
         rim = hole + self.border * (hole[:, 2:3] - hole[:, :1]) * hole.new_tensor([1.0, 1.0, -1.0, -1.0])
         weight = self.emphasis * inside(clean, hole) - (self.emphasis - 1) * inside(clean, rim).float()
         losses = {
             "paint": (1 - self.adversary) * weighted_mse(painted, clean, weight),
-            "deceive": self.adversary * deceive(self.critic(filled)),
+            "deceive": self.adversary * generator_loss(self.critic(filled)),
         }
         return Outcome(losses, {"embedding": pooled.detach()})

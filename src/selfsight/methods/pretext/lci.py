@@ -12,7 +12,7 @@ from selfsight.data.views.image.changes import Changed, pasted, patch_at
 from selfsight.modules.autoencoder import ConvAutoencoder
 from selfsight.modules.critics import Critic
 from selfsight.modules.heads import linear
-from selfsight.objectives.adversarial import deceive, tell_apart
+from selfsight.objectives.adversarial import discriminator_loss, generator_loss
 from selfsight.objectives.agree import mean_squared_error
 from selfsight.objectives.precision import at_least_single
 
@@ -68,11 +68,15 @@ class LCI(Method):
         seen = pad(square.new_ones(1, 1, inner, inner), (self.border,) * 4, value=0.0) == 0
         painted, copied = self.painter(square * seen), self.painter(square)
         if clock.turn == "critic":
-            return Outcome({"tell squares": tell_apart(self.critic(square), self.critic(painted.detach()))})
+            return Outcome({"tell squares": discriminator_loss(self.critic(square), self.critic(painted.detach()))})
         if clock.turn == "painter":
             error = mean_squared_error(painted * seen, square * seen) + mean_squared_error(copied, square)
             logits = at_least_single(self.classifier(self.backbone(pasted(image, painted, corner)).pooled))
-            losses = {"same": self.fidelity * error, "deceive": deceive(self.critic(painted)), "pass": cross_entropy(logits, 0 * kind)}
+            losses = {
+                "same": self.fidelity * error,
+                "deceive": generator_loss(self.critic(painted)),
+                "pass": cross_entropy(logits, 0 * kind),
+            }
             return Outcome(losses)
         shown = torch.where((kind == 1)[:, None, None, None], pasted(image, painted.detach(), corner), image)
         shown = torch.where(coded[:, None, None, None], pasted(image, copied.detach(), corner), shown)

@@ -11,15 +11,15 @@ from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
 from selfsight.data.views.image.recipes import SIMCLR_SMALL, FourTurns
 from selfsight.modules.heads import linear
-from selfsight.modules.memory import BeginsFull, Memory
+from selfsight.modules.memory import InitialisedMemory, Memory
 from selfsight.objectives.agree import mean_squared_error
-from selfsight.objectives.contrast import told_from_bank
+from selfsight.objectives.contrast import instance_discrimination
 from selfsight.objectives.precision import at_least_single
 
 __all__ = ["RotationDecoupling"]
 
 
-class RotationDecoupling(BeginsFull):
+class RotationDecoupling(InitialisedMemory):
     """Half of the features predict the rotation, the other half are invariant to it and discriminate instances (Feng et al. 2019, CVPR).
 
     The second halves of an image's four rotations approach their mean, which is contrasted with those of all other images in a memory
@@ -63,7 +63,7 @@ class RotationDecoupling(BeginsFull):
         logits, free = self.classifier(pooled[:, : self.middle]), pooled[:, self.middle :].unflatten(0, (len(views.large), -1))
         centre = free.mean(0)
         rows = normalize(at_least_single(self.projector(centre)))
-        told = told_from_bank(rows, self.memory.rows, index, self.temperature)
+        told = instance_discrimination(rows, self.memory.rows, index, self.temperature)
         self.memory.note(index, rows)
         losses = {
             "turn": self.turn * cross_entropy(at_least_single(logits), turns),

@@ -13,7 +13,7 @@ from selfsight.discover.images.duplicates import Selection, find_duplicates
 from selfsight.discover.images.label_selection import select_for_labelling
 from selfsight.measure.metrics.agreement import contingency
 from selfsight.measure.probes.cluster import AGREEMENTS
-from selfsight.measure.results import spread_of_table
+from selfsight.measure.results import bootstrap_table
 from selfsight.workflows.discover.discovery import Discovery, Judged
 
 __all__ = ["CLUSTERS", "DUPLICATES", "SELECTION"]
@@ -26,7 +26,7 @@ def _agreement(labels: np.ndarray, source: Source) -> Judged:
     if truth is None or known is None or not known.any():
         return {}
     table = contingency(labels[known], truth[known])
-    return {name.upper(): score for name, score in spread_of_table(table, AGREEMENTS).items()}
+    return {name.upper(): score for name, score in bootstrap_table(table, AGREEMENTS).items()}
 
 
 def _named(phi: Representation, source: Source, method: str, **options: Any) -> ClusteringResult:

@@ -4,7 +4,7 @@ import numpy as np
 
 from selfsight.core.representation import Representation
 from selfsight.data.source import Subset, Truth
-from selfsight.measure.analysis.dissect import Concepts, dissect, region_concepts, scene_concepts, segment_concepts, turned_at_random
+from selfsight.measure.analysis.dissect import Concepts, dissect, random_rotation, region_concepts, scene_concepts, segment_concepts
 from selfsight.measure.analysis.equivariance import mean_score
 from selfsight.measure.analysis.inputs import AnalysisInput, evenly_spaced_rows, spatial_layers
 from selfsight.measure.results import Score, Scores, proportion
@@ -32,7 +32,7 @@ def _dissection(phi: Representation, inputs: AnalysisInput) -> Scores:
         inputs.progress(f"units of {layer} against {len(concepts.names)} concepts")
         units_result = dissect(phi, source, concepts, layer=layer)
         units = len(units_result.ious)
-        rotated = dissect(phi, source, concepts, layer=layer, turn=turned_at_random(units))
+        rotated = dissect(phi, source, concepts, layer=layer, turn=random_rotation(units))
         for name, result in (("units", units_result), ("random directions", rotated)):
             values[f"{layer}/detectors among {name}"] = proportion(np.isin(np.arange(units), list(result.detectors())))
         values[f"{layer}/best IoU of a unit, mean"] = mean_score(units_result.ious.max(1), 0)
