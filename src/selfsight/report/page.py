@@ -26,7 +26,7 @@ __all__ = ["ViewExamples", "write_report"]
 CURVES = (
     ("loss", "loss"),
     ("accuracy", "accuracy of the pretext task"),
-    ("spread", "standard deviation of the embedding (at most 1)"),
+    ("spread", "std of the embedding (at most 1)"),
     ("effective_rank", "effective rank of the embedding"),
     ("clusters_used", "clusters in use"),
     ("gradient_norm", "norm of the gradient"),
