@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from selfsight.core.layout import to_channels_last
 from selfsight.core.representation import Backbone, blank_input
+from selfsight.core.token_layout import TokenLayout
 
 __all__ = ["Profile", "multiply_adds", "profile"]
 
@@ -54,12 +55,13 @@ def multiply_adds(backbone: Backbone, size: int) -> int:
         counted += 2 * given[0].shape[1] ** 2 * given[0].shape[2]
 
     handles = []
-    for module in backbone.modules():
+    attention_layers = TokenLayout.of(backbone).qkv
+    for name, module in backbone.named_modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):
             handles.append(module.register_forward_hook(convolution))
         elif isinstance(module, nn.Linear):
             handles.append(module.register_forward_hook(linear))
-        elif hasattr(module, "qkv"):
+        elif name in attention_layers:
             handles.append(module.register_forward_hook(attention))
     was_training = backbone.training
     try:

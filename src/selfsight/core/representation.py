@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -12,6 +13,7 @@ from typing_extensions import TypeVar
 
 from selfsight.core.errors import UsageError
 from selfsight.core.hooks import capture_activations, eval_mode, find_layer, tensor_of
+from selfsight.core.token_layout import TokenLayout
 
 __all__ = [
     "AnyBackbone",
@@ -236,6 +238,11 @@ class Representation:
         """Dotted names of the main layers, shallow to deep."""
         return self.backbone.layers
 
+    @cached_property
+    def token_layout(self) -> TokenLayout:
+        """Prefix tokens, pooling, position of the channels and attention layers of the network."""
+        return TokenLayout.of(self.backbone)
+
     @property
     def device(self) -> torch.device:
         """Device of the network."""
@@ -268,7 +275,7 @@ class Representation:
         """
         if layer is None:
             return self.features(images).pooled
-        return self._pool(self._layer_output(images, layer), images.shape[-2:], layer)
+        return self.token_layout.pooled(self._layer_output(images, layer), self._cells(images.shape[-2:]), layer)
 
     def pooled_layers(
         self, images: Num[Tensor, "batch channel *size"], layers: Sequence[str] = ()
@@ -284,17 +291,8 @@ class Representation:
         """
         with capture_activations(self.backbone, *layers) as captured:
             output = self.features(images).pooled
-            return output, {layer: self._pool(tensor_of(captured[layer]), images.shape[-2:], layer) for layer in layers}
-
-    def _pool(self, output: Tensor, size: Sequence[int], layer: str) -> Float[Tensor, "batch dim"]:
-        """One vector per image from a layer's output for images of a size (height, width)."""
-        if output.ndim in (4, 5):
-            return self.as_grid(output, size, layer).flatten(2).mean(2)
-        if output.ndim == 3:
-            prefix = getattr(self.backbone, "prefix", 0)
-            cls = prefix and getattr(self.backbone, "pool", "cls") == "cls"
-            return output[:, 0] if cls else output[:, prefix:].mean(1)
-        return output
+            cells = self._cells(images.shape[-2:])
+            return output, {layer: self.token_layout.pooled(tensor_of(captured[layer]), cells, layer) for layer in layers}
 
     def grid(self, images: Num[Tensor, "batch channel *size"], layer: str | None = None) -> Float[Tensor, "batch dim *cells"]:
         """One vector per position, of the last grid or at a layer, without class and register tokens.
@@ -321,15 +319,11 @@ class Representation:
         Raises:
             UsageError: the layer has no spatial grid.
         """
-        if output.ndim == 5:
-            return output
-        if output.ndim == 4:
-            return output.permute(0, 3, 1, 2) if getattr(self.backbone, "channels_last", False) else output
-        if output.ndim == 3:
-            patches = output[:, getattr(self.backbone, "prefix", 0) :]
-            rows, columns = (side // self.backbone.stride for side in size)
-            return patches.transpose(1, 2).unflatten(2, (rows, columns))
-        raise UsageError(f"The layer {layer!r} returns one vector per image and has no spatial grid.", "Use pooled() for this layer.")
+        return self.token_layout.grid(output, self._cells(size), layer)
+
+    def _cells(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Rows and columns of patches in images of a size (height, width)."""
+        return tuple(side // self.backbone.stride for side in size)
 
     def attention(self, images: Num[Tensor, "batch channel *size"], block: int = -1) -> Float[Tensor, "batch head token token2"]:
         """Attention weights of a block: rows are queries and sum to one; prefix tokens come first.
@@ -367,12 +361,12 @@ class Representation:
     @property
     def has_attention(self) -> bool:
         """Whether the network has attention blocks."""
-        return any(hasattr(module, "qkv") for module in self.backbone.modules())
+        return bool(self.token_layout.qkv)
 
     @torch.no_grad()
     def _attention_inputs(self, images: Tensor, block: int) -> tuple[Any, Tensor, Tensor, Tensor]:
         """An attention layer with its queries, keys and values (batch, head, token, dim), computed from its input."""
-        names = [name for name, module in self.backbone.named_modules() if hasattr(module, "qkv")]
+        names = self.token_layout.qkv
         if not names:
             raise UsageError(f"{self.name} has no attention.", "Use a vision transformer.")
         if not -len(names) <= block < len(names):

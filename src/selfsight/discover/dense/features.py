@@ -145,7 +145,7 @@ class FeatureBatch:
         Raises:
             UsageError: the network has no attention, or no class token.
         """
-        prefix = getattr(self.phi.backbone, "prefix", 0)
+        prefix = self.phi.token_layout.prefix
         if self.phi.has_attention and not prefix:
             raise UsageError(f"{self.phi.name} has no class token that attends to locations.", "Use cut, fiedler, lost or mask_cut.")
         with self._at_stride():

@@ -179,7 +179,7 @@ def _localised(name: str, feature_batch: FeatureBatch) -> Bool[Tensor, "batch ro
 
 def _salience(feature_batch: FeatureBatch) -> Float[Tensor, "batch place"]:
     """Attention of the class token minus its mean; without a class token, positive inside the regions of ``cut``."""
-    if feature_batch.phi.has_attention and getattr(feature_batch.phi.backbone, "prefix", 0):
+    if feature_batch.phi.has_attention and feature_batch.phi.token_layout.prefix:
         weights = feature_batch.attention.mean(1).flatten(1)
         return weights - weights.mean(1, keepdim=True)
     return _localised("cut", feature_batch).flatten(1).float() - 0.5

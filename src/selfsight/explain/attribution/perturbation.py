@@ -340,14 +340,9 @@ def _of_channels(phi: Representation, images: Tensor, target: Target, layer: str
     with torch.no_grad(), eval_mode(phi.backbone):
         output = activations(phi, inputs[:1], layer)
         channels = phi.as_grid(output, inputs.shape[-2:], layer).shape[1]
-    channels_last = output.ndim == 3 or getattr(phi.backbone, "channels_last", False)
 
     def shown(masks: Tensor, image: Tensor) -> Tensor:
-        def scale(output: Tensor) -> Tensor:
-            ones = (1,) * (output.ndim - 2)
-            return output * masks.view(len(masks), *ones, channels) if channels_last else output * masks.view(len(masks), channels, *ones)
-
-        with capture_activations(phi.backbone, edit={layer: scale}):
+        with capture_activations(phi.backbone, edit={layer: lambda output: phi.token_layout.per_channel(output, masks[:, :, 0])}):
             return target.score(phi, inputs[image], image.cpu())
 
     ones, image_indices = inputs.new_ones(len(inputs), channels, 1), torch.arange(len(inputs), device=inputs.device)

@@ -87,7 +87,7 @@ def maps_before(phi: Representation, target: Target) -> tuple[str, ...]:
     layers = [name for name in layers if phi.as_grid(tensor_of(captured[name]), blank.shape[-2:], name)[0, 0].numel() > 1]
     if target.layer in layers:
         layers = layers[: layers.index(target.layer) + 1]
-    elif target.layer is None and getattr(phi.backbone, "prefix", 0) and getattr(phi.backbone, "pool", "cls") == "cls":
+    elif target.layer is None and phi.token_layout.pools_class_token:
         layers = layers[:-1]
     if not layers:
         raise UsageError(
@@ -292,17 +292,16 @@ def attention_rollout(phi: Representation, images: Images, target: Target) -> Ma
         UsageError: the network has no attention.
     """
     maps = []
-    prefix = getattr(phi.backbone, "prefix", 0)
-    blocks = sum(hasattr(module, "qkv") for module in phi.backbone.modules())
+    layout = phi.token_layout
     for _, part in parts(images, phi.device):
         with eval_mode(phi.backbone):
             rollout = phi.attention(part, 0).mean(1)
             identity = torch.eye(rollout.shape[-1]).to(rollout)
             rollout = (rollout + identity) / 2
-            for block in range(1, blocks):
+            for block in range(1, len(layout.qkv)):
                 rollout = (phi.attention(part, block).mean(1) + identity) / 2 @ rollout
-        pooled = rollout[:, :1] if prefix and getattr(phi.backbone, "pool", "cls") == "cls" else rollout[:, prefix:].mean(1, keepdim=True)
-        maps.append(enlarged(phi.as_grid(pooled.transpose(1, 2), part.shape[-2:]), part.shape[-2:]))
+        pooled = layout.pooled_tokens(rollout)[:, :, None]
+        maps.append(enlarged(phi.as_grid(pooled, part.shape[-2:]), part.shape[-2:]))
     return torch.cat(maps)
 
 

@@ -13,6 +13,7 @@ from selfsight.backbones.loading import untrained_twin
 from selfsight.core.clock import key
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Backbone, Features, Representation
+from selfsight.core.token_layout import TokenLayout
 from selfsight.explain.attribution.saliency import Maps, perturbed_scores, scores
 from selfsight.explain.targets import Target
 
@@ -145,9 +146,8 @@ class _Shifted(Backbone):
         self.inner, self.shift = inner, shift
         self.dim, self.stride, self.channels = inner.dim, inner.stride, inner.channels
         self.layers = tuple(f"inner.{name}" for name in inner.layers)
-        self.prefix, self.pool, self.channels_last = (
-            getattr(inner, name, default) for name, default in (("prefix", 0), ("pool", "mean"), ("channels_last", False))
-        )
+        layout = TokenLayout.of(inner)
+        self.prefix, self.pool, self.channels_last = layout.prefix, layout.pool, layout.channels_last
 
     def forward(self, images: Float[Tensor, "batch channel *size"]) -> Features:
         return self.inner(images - self.shift)

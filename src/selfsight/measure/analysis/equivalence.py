@@ -35,7 +35,6 @@ __all__ = [
     "StitchEvaluator",
     "Stitched",
     "fit_by_task",
-    "from_grid",
     "head_of",
     "stitched_error",
     "stitching",
@@ -60,19 +59,6 @@ def head_of(readout: Readout) -> Head:
         raise UsageError(f"A readout of kind {readout.kind!r} gives no logits.", "Use the linear probe.")
     weight, bias, mean, scale = (torch.from_numpy(np.asarray(readout.arrays[name])) for name in ("weight", "bias", "mean", "scale"))
     return lambda rows: (rows - mean.to(rows)) / scale.to(rows) @ weight.to(rows).T + bias.to(rows)
-
-
-def from_grid(phi: Representation, output: Tensor, grid: Grid) -> Tensor:
-    """Inverse of ``Representation.as_grid``: a grid in the layout in which the layer returns it.
-
-    Args:
-        phi: the representation.
-        output: the layer's output, whose class and register tokens are kept.
-        grid: feature maps (N, C, H, W).
-    """
-    if output.ndim == 4:
-        return grid.permute(0, 2, 3, 1) if getattr(phi.backbone, "channels_last", False) else grid
-    return torch.cat([output[:, : getattr(phi.backbone, "prefix", 0)], grid.flatten(2).transpose(1, 2)], 1)
 
 
 @dataclass(frozen=True)
@@ -103,7 +89,7 @@ class StitchEvaluator:
                 if not isinstance(output, Tensor):
                     raise UsageError(f"The layer {layer!r} does not return a tensor.", "Choose a layer inside the network.")
                 before = output.detach()  # no gradient into the layers below
-                return from_grid(self.phi, before, change(self.phi.as_grid(before, images.shape[-2:], layer)))
+                return self.phi.token_layout.with_grid(before, change(self.phi.as_grid(before, images.shape[-2:], layer)))
 
             return edit
 

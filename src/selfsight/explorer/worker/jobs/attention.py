@@ -31,7 +31,7 @@ def attention(phi: Representation, source: Source, row: int, out: Path) -> dict[
     """
     pixels = central_squares(source, np.array([row]), phi.size)
     weights = phi.attention(pixels)[0].float().cpu()
-    prefix = int(getattr(phi.backbone, "prefix", 0))
+    prefix = phi.token_layout.prefix
     rows = weights[:, 0, prefix:] if prefix else weights.mean(1)
     side = round(rows.shape[1] ** 0.5)
     maps = interpolate(rows.unflatten(1, (side, side))[None], pixels.shape[2:], mode="bilinear", align_corners=False)[0]

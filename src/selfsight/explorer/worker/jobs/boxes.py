@@ -30,7 +30,7 @@ def boxes(phi: Representation, source: Source, row: int, out: Path) -> dict[str,
         row: row of the image.
         out: folder of the sheet.
     """
-    methods: Sequence[str] = (*(("attention",) if phi.has_attention and getattr(phi.backbone, "prefix", 0) else ()), *FOUND)
+    methods: Sequence[str] = (*(("attention",) if phi.has_attention and phi.token_layout.prefix else ()), *FOUND)
     spec = FeatureSpec(max(phi.size, 64))
     found = {method: find_objects(phi, source, method, feature_spec=spec, least=0.0, rows=np.array([row])) for method in methods}
     tiles = [Tile(np.asarray(result.tile(0)), _words(method, result.regions[0])) for method, result in found.items()]
