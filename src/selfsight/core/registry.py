@@ -24,6 +24,7 @@ class Entry:
         needs: required annotations of the data, such as ``labels``, ``masks`` or ``boxes``.
         model_free: whether it uses pixels only and no representation.
         baseline: whether it is a baseline for the other entries.
+        lower: names of its scores of which lower is better; ``*``: all.
         traits: further properties, described at the registry.
         choices: registry of its ``method`` option, for entries with several methods.
     """
@@ -35,6 +36,7 @@ class Entry:
     needs: tuple[str, ...] = ()
     model_free: bool = False
     baseline: bool = False
+    lower: tuple[str, ...] = ()
     traits: tuple[str, ...] = ()
     choices: "Registry[Any] | None" = None
 
@@ -99,6 +101,16 @@ class Registry(Mapping[str, Entry], Generic[T]):
     def having(self, trait: str) -> tuple[str, ...]:
         """Names of the entries with a trait."""
         return tuple(name for name, entry in self.entries.items() if trait in entry.traits)
+
+    def lower_is_better(self, name: str, score: str) -> bool:
+        """Direction of a score of an entry.
+
+        Args:
+            name: of the entry; unknown names have scores of which higher is better.
+            score: name of the score.
+        """
+        lower = self.entries[name].lower if name in self.entries else ()
+        return score in lower or "*" in lower
 
     def listing(self) -> str:
         """All names for a help text: the default first, aliases in brackets."""

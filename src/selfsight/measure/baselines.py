@@ -1,6 +1,11 @@
-"""Baselines: the same score of raw pixels and of the untrained network. A representation has to exceed both."""
+"""Baselines: the same score of raw pixels and of the untrained network. A representation has to exceed both.
 
-from collections.abc import Callable, Iterator
+The policy for every baseline: several seeds of each form, the mean over seeds, the best form by the direction of the score, and the widest
+interval of its seeds.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,11 +17,27 @@ from selfsight.core.clock import key
 from selfsight.core.representation import Representation
 from selfsight.data.evaluation_view import evaluation_view
 from selfsight.data.source import Source
+from selfsight.measure.results import Score
 
-__all__ = ["PIXEL_SIDE", "UNTRAINED_SEEDS", "estimate_statistics", "pixel_encoder", "untrained_networks"]
+__all__ = [
+    "ANALYSIS_SEEDS",
+    "ESTIMATED",
+    "PIXEL_SIDE",
+    "UNTRAINED_SEEDS",
+    "channel_statistics",
+    "estimate_statistics",
+    "pixel_encoder",
+    "strongest_form",
+    "untrained_network",
+    "untrained_networks",
+]
 
 PIXEL_SIDE = 32
 UNTRAINED_SEEDS = 3
+ANALYSIS_SEEDS = 2
+"""Fewer than for probes, as analyses take minutes."""
+ESTIMATED = "batch statistics estimated"
+"""Form of the untrained network whose batch statistics are those of training images."""
 
 
 def pixel_encoder(mean: Tensor, std: Tensor) -> Encoder:
@@ -93,13 +114,38 @@ def untrained_networks(
         Form, seed, and a function that builds the network.
     """
     has_norms = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in phi.backbone.modules())
-    for form in ("batch statistics as initialised", "batch statistics estimated") if has_norms else ("as initialised",):
+    for form in ("batch statistics as initialised", ESTIMATED) if has_norms else ("as initialised",):
         for seed in range(seeds):
+            yield form, seed, partial(untrained_network, phi, source if form == ESTIMATED else None, seed=seed)
 
-            def make(form: str = form, seed: int = seed) -> Representation:
-                twin = untrained_twin(phi, key(seed, 0xF1008))
-                if form.endswith("estimated"):
-                    estimate_statistics(twin, source, seed=seed)
-                return twin
 
-            yield form, seed, make
+def untrained_network(phi: Representation, source: Source | None, *, seed: int = 0) -> Representation:
+    """The same network with random weights.
+
+    Args:
+        phi: the representation whose architecture is used.
+        source: images for the statistics of batch norms; None: as initialised.
+        seed: of the weights and of the sample of images.
+
+    Raises:
+        UsageError: the architecture cannot be built by name.
+    """
+    twin = untrained_twin(phi, key(seed, 0xF1008))
+    if source is not None:
+        estimate_statistics(twin, source, seed=seed)
+    return twin
+
+
+def strongest_form(forms: Mapping[str, Sequence[Score]], *, lower: bool = False) -> tuple[str, Score]:
+    """The best of several forms of a baseline by the mean over its seeds: that mean, with the lowest and the highest bound of the seeds.
+
+    Args:
+        forms: scores of each seed, by form.
+        lower: whether lower is better.
+
+    Returns:
+        Name of the form, and its score.
+    """
+    means = {form: float(np.mean([score.value for score in seeds])) for form, seeds in forms.items()}
+    best = (min if lower else max)(means, key=lambda form: means[form])
+    return best, Score(means[best], min(score.low for score in forms[best]), max(score.high for score in forms[best]))

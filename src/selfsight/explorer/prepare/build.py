@@ -13,10 +13,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from scipy import ndimage
 
-from selfsight.backbones.loading import untrained_twin
 from selfsight.bank.extract import get_bank
 from selfsight.bank.store import OUTPUT, Bank
-from selfsight.core.clock import key
 from selfsight.core.names import unused_name
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
@@ -29,7 +27,7 @@ from selfsight.explorer.prepare.projection import available_projections, project
 from selfsight.explorer.server.edits import Edits
 from selfsight.explorer.server.opening import DataSelection, find_prepared, record_prepared, select_data
 from selfsight.explorer.server.pack import CLUSTER, Pack, PackWriter, is_prepared, nearness_column, run_folder
-from selfsight.measure.baselines import estimate_statistics
+from selfsight.measure.baselines import untrained_network
 from selfsight.render.sheet import unique_names
 
 __all__ = ["find_or_prepare", "open_selection", "prepare", "untrained_reference"]
@@ -309,6 +307,4 @@ def untrained_reference(phi: Representation, source: Source) -> Representation:
         phi: the representation.
         source: the data set.
     """
-    twin = untrained_twin(phi, key(0, 0xF1008))
-    estimate_statistics(twin, source)
-    return twin
+    return untrained_network(phi, source)

@@ -16,7 +16,7 @@ PROBES: Registry["Callable[[Features], Scores]"] = Registry(
     "selfsight.measure.probes",
     (
         Entry("cluster", "cluster:cluster", "k-means clusters against classes: ACC, NMI, AMI, ARI", needs=("labels",)),
-        Entry("geometry", "geometry:geometry", "alignment, uniformity, effective rank"),
+        Entry("geometry", "geometry:geometry", "alignment, uniformity, effective rank", lower=("alignment", "uniformity")),
         Entry("knn", "knn:knn", "k-nearest-neighbour classification", needs=("labels",), traits=("percent",)),
         Entry("linear", "linear:linear", "linear classification", needs=("labels",), traits=("percent",)),
         Entry("retrieve", "retrieve:retrieve", "retrieval of images of the same class: mAP, recall", needs=("labels",)),

@@ -7,7 +7,7 @@ from typing import Any
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.data.source import Source
-from selfsight.measure.baselines import untrained_networks
+from selfsight.measure.baselines import strongest_form, untrained_networks
 from selfsight.measure.results import Score
 from selfsight.workflows.discover.discovery import Judged
 from selfsight.workflows.discover.table import DISCOVERIES, method_registry
@@ -75,10 +75,4 @@ def _untrained(phi: Representation, source: Source, score: Callable[[Representat
         progress(f"floor: untrained, {form}, seed {seed}")
         forms.setdefault(form, []).append(score(network()))
     names = next(iter(forms.values()))[0]
-    return {name: _strongest([[each[name] for each in seeds] for seeds in forms.values()]) for name in names}
-
-
-def _strongest(forms: list[list[Score]]) -> Score:
-    """The form with the highest mean over seeds: that mean, the lowest and the highest bound."""
-    seeds = max(forms, key=lambda scores: sum(score.value for score in scores))
-    return Score(sum(score.value for score in seeds) / len(seeds), min(score.low for score in seeds), max(score.high for score in seeds))
+    return {name: strongest_form({form: [each[name] for each in seeds] for form, seeds in forms.items()})[1] for name in names}

@@ -24,7 +24,15 @@ from selfsight.data.loader import load_images
 from selfsight.data.source import Source, Truth
 from selfsight.data.views.alignment import ALIGNMENT_VIEWS
 from selfsight.measure.analysis.inputs import AnalysisInput
-from selfsight.measure.baselines import PIXEL_SIDE, channel_statistics, pixel_encoder, untrained_networks
+from selfsight.measure.baselines import (
+    ANALYSIS_SEEDS,
+    ESTIMATED,
+    PIXEL_SIDE,
+    channel_statistics,
+    pixel_encoder,
+    strongest_form,
+    untrained_networks,
+)
 from selfsight.measure.probes.geometry import ROWS
 from selfsight.measure.probes.layers import LabelPair
 from selfsight.measure.probes.table import LAYER_PROBES, PROBES
@@ -32,11 +40,10 @@ from selfsight.measure.results import Features, Score, Scores
 from selfsight.render.panels import facts, interval, panel, table
 from selfsight.workflows.evaluate.analyses.checks import check_analysis, untrained_analysis
 from selfsight.workflows.evaluate.analyses.table import ANALYSES
+from selfsight.workflows.evaluate.tables import lower_is_better
 
 __all__ = ["EvaluationResult", "evaluate", "select_probes"]
 
-LOWER_IS_BETTER = {"alignment", "uniformity"}
-NETWORK_SEEDS = 2
 VERSION = 2
 """Incremented when a probe or a baseline changes, which invalidates cached baselines."""
 
@@ -255,12 +262,12 @@ def _add_analysis_baselines(
     result: EvaluationResult, phi: Representation, inputs: AnalysisInput, names: Sequence[str], cache: Path | None
 ) -> None:
     """Baselines of analyses: the mean over untrained networks; results that depend on other networks are not cached."""
-    form = "batch statistics estimated"
     for name in names:
         inputs.progress(f"floor: untrained, {name}")
 
         def measure(missing: Sequence[str]) -> Forms:
-            return {form: [{each: untrained_analysis(each, phi, inputs, seed).values for each in missing} for seed in range(NETWORK_SEEDS)]}
+            seeds = range(ANALYSIS_SEEDS)
+            return {ESTIMATED: [{each: untrained_analysis(each, phi, inputs, seed).values for each in missing} for seed in seeds]}
 
         key_parts = (inputs.train, inputs.test, inputs.labels.train is not None, *_network("networks", phi, False), inputs.layers)  # noqa: FBT003
         file = None if inputs.others else _baseline_file(cache, "networks", *key_parts)
@@ -336,12 +343,10 @@ def _strongest(forms: Forms) -> tuple[Table, dict[str, dict[str, str]]]:
     first = next(iter(forms.values()))[0]
     for probe, scores in first.items():
         for name in scores:
-            means = {form: float(np.mean([seed[probe][name].value for seed in seeds])) for form, seeds in forms.items()}
-            best = (min if name in LOWER_IS_BETTER else max)(means, key=lambda form: means[form])
-            seeds = [seed[probe][name] for seed in forms[best]]
-            score = Score(means[best], min(seed.low for seed in seeds), max(seed.high for seed in seeds))
+            by_form = {form: [seed[probe][name] for seed in seeds] for form, seeds in forms.items()}
+            best, score = strongest_form(by_form, lower=lower_is_better(probe, name))
             table.setdefault(probe, {})[name] = score
-            count = f", mean of {len(seeds)} seeds" if len(seeds) > 1 else ""
+            count = f", mean of {len(forms[best])} seeds" if len(forms[best]) > 1 else ""
             chosen.setdefault(probe, {})[name] = f"{best}{count}"
     return table, chosen
 

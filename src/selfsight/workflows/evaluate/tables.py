@@ -10,7 +10,7 @@ from selfsight.measure.probes.table import LAYER_PROBES, PROBES
 from selfsight.measure.results import Score
 from selfsight.workflows.evaluate.analyses.table import ANALYSES
 
-__all__ = ["NAMES", "kind_of", "score_name", "score_rows", "score_table", "share_table", "words_of"]
+__all__ = ["NAMES", "kind_of", "lower_is_better", "score_name", "score_rows", "score_table", "share_table", "words_of"]
 
 NAMES = {
     ("knn", "top1"): "k-NN top-1",
@@ -19,8 +19,8 @@ NAMES = {
     ("cluster", "nmi"): "clusters NMI",
     ("cluster", "ami"): "clusters AMI",
     ("cluster", "ari"): "clusters ARI",
-    ("geometry", "alignment"): "alignment ↓",
-    ("geometry", "uniformity"): "uniformity ↓",
+    ("geometry", "alignment"): "alignment",
+    ("geometry", "uniformity"): "uniformity",
     ("geometry", "effective_rank"): "effective rank",
     ("retrieve", "map"): "retrieval mAP",
     ("retrieve", "map_trapezoid"): "retrieval mAP, trapezoid",
@@ -38,13 +38,23 @@ PERCENT = frozenset((*PROBES.having("percent"), *LAYER_PROBES.having("percent"),
 
 
 def score_name(probe: str, name: str) -> str:
-    """Name of a score in tables.
+    """Name of a score in tables; an arrow down marks those of which lower is better.
 
     Args:
         probe: name of the probe.
         name: name of the score.
     """
-    return NAMES.get((probe, name), f"{probe} {name}")
+    return NAMES.get((probe, name), f"{probe} {name}") + (" ↓" if lower_is_better(probe, name) else "")
+
+
+def lower_is_better(measure: str, score: str) -> bool:
+    """Direction of a score.
+
+    Args:
+        measure: name of a probe or analysis.
+        score: name of the score.
+    """
+    return PROBES.lower_is_better(measure, score) or ANALYSES.lower_is_better(measure, score)
 
 
 def kind_of(probe: str, name: str) -> str:

@@ -4,13 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from selfsight.backbones.loading import untrained_twin
-from selfsight.core.clock import key
 from selfsight.core.errors import DataError, UsageError
 from selfsight.core.names import look_up
 from selfsight.core.representation import Representation
 from selfsight.measure.analysis.inputs import AnalysisInput
-from selfsight.measure.baselines import estimate_statistics
+from selfsight.measure.baselines import untrained_network
 from selfsight.measure.results import Scores
 from selfsight.workflows.evaluate.analyses.table import ANALYSES
 
@@ -57,13 +55,8 @@ def untrained_analysis(name: str, phi: Representation, inputs: AnalysisInput, se
     Raises:
         UsageError: an architecture cannot be rebuilt by name.
     """
-
-    def twin(of: Representation) -> Representation:
-        network = untrained_twin(of, key(seed, 0xF1008))
-        estimate_statistics(network, inputs.train, seed=seed)
-        return network
-
     analysis = ANALYSES.load(name)
     if "others" in ANALYSES.resolve(name).needs:
-        return analysis.measure(phi, replace(inputs, others={other: twin(first) for other, first in inputs.others.items()}))
-    return analysis.measure(twin(phi), inputs)
+        others = {other: untrained_network(network, inputs.train, seed=seed) for other, network in inputs.others.items()}
+        return analysis.measure(phi, replace(inputs, others=others))
+    return analysis.measure(untrained_network(phi, inputs.train, seed=seed), inputs)

@@ -15,7 +15,12 @@ ANALYSES: Registry["Analysis"] = Registry(
     (
         Entry("cues", "cues:CUES", "shape bias where cues conflict, and sensitivity to the arrangement of tiles", traits=("percent",)),
         Entry("dissect", "dissection:DISSECTION", "units that detect the concepts of masks (network dissection)", needs=("masks",)),
-        Entry("equivariance", "equivariance:EQUIVARIANCE", "how features follow a flip and a rotation, by the best map of each kind"),
+        Entry(
+            "equivariance",
+            "equivariance:EQUIVARIANCE",
+            "how features follow a flip and a rotation, by the best map of each kind",
+            lower=("*",),
+        ),
         Entry(
             "detect",
             "tuning:DETECTION",
