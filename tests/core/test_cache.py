@@ -1,12 +1,16 @@
 """What was worked out once is neither worked out again nor another than without keeping it."""
 
+import errno
+import hashlib
+import os
+
 import numpy as np
 import pytest
 import torch
 
 import selfsight
 from selfsight.backbones.loading import load_representation, untrained
-from selfsight.core.cache import DiskCache
+from selfsight.core.cache import AtomicFolder, DiskCache, cache_key, digest, digest_of, write_atomically
 from selfsight.discover.dense.features import FeatureSpec, iter_feature_batches
 from selfsight.discover.objects.object_regions import find_objects
 from selfsight.discover.segments.segment import segment_images
@@ -107,3 +111,52 @@ def test_a_write_that_is_broken_off_leaves_nothing(tmp_path):
         kept.get_or_compute("spectrum", (0, 1), broken)
     assert kept.read("spectrum", (0, 1)) is None
     np.testing.assert_array_equal(kept.get_or_compute("spectrum", (0, 1), lambda: {"a": np.arange(3)})["a"], np.arange(3))
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_digest_is_sha_256_of_the_parts():
+    assert digest(("ab", b"c"), separated=False, length=64) == hashlib.sha256(b"abc").hexdigest()
+    lengths = [(2).to_bytes(8, "little"), (1).to_bytes(8, "little")]
+    assert digest(("ab", b"c")) == hashlib.sha256(lengths[0] + b"ab" + lengths[1] + b"c").hexdigest()[:16]
+    assert digest(("ab", "c")) != digest(("a", "bc"))
+    assert digest(("\udcff",)) == digest((b"\xff",))  # file names in another encoding
+    assert digest_of([1, "a"]) == hashlib.sha256(b"[1, 'a']").hexdigest()[:16]
+    assert len(cache_key(1)) == 20
+    assert cache_key(1, 2) != cache_key((1, 2))
+
+
+@pytest.mark.parametrize("content", ["new ü", b"\x00new"])
+def test_file_is_written_completely_or_not_at_all(tmp_path, monkeypatch, content):
+    file = tmp_path / "folder" / "a.json"
+    write_atomically(file, "old")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            write_atomically(file, content)
+    assert file.read_text() == "old"
+    write_atomically(file, content)
+    assert file.read_bytes() == (content if isinstance(content, bytes) else content.encode())
+    assert file.stat().st_mode & 0o777 == 0o644
+    assert [path.name for path in file.parent.iterdir()] == ["a.json"]
+
+
+def test_folder_is_replaced_by_a_complete_one_only(tmp_path, monkeypatch):
+    path = tmp_path / "bank"
+    path.mkdir()
+    (path / "old").touch()
+    with AtomicFolder(path) as folder:
+        (folder.partial / "new").touch()
+    assert [file.name for file in path.iterdir()] == ["old"]
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    for flush in (False, True):
+        with AtomicFolder(path) as folder:
+            (folder.partial / "new").touch()
+            assert folder.commit(flush=flush) == path
+        assert bool(flushed) is flush
+    assert [file.name for file in path.iterdir()] == ["new"]
+    assert path.stat().st_mode & 0o777 == 0o755
+    assert [file.name for file in tmp_path.iterdir()] == ["bank"]

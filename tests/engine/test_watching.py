@@ -14,7 +14,7 @@ from selfsight.core.errors import Collapsed, EnvironmentFault
 from selfsight.core.method import Method, Outcome
 from selfsight.core.views import Images
 from selfsight.engine import checkpoint
-from selfsight.engine.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, write_atomically
+from selfsight.engine.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from selfsight.engine.health import RULES, Health
 from selfsight.engine.observe import Progress, Recorder, StepEvent, describe
 from selfsight.engine.plan import StepResult
@@ -74,20 +74,6 @@ def test_full_disk_leaves_the_old_checkpoint(tmp_path, method, monkeypatch, brok
     found = newest_checkpoint(tmp_path, pytest.fail)
     assert found is not None
     assert found == old or load_checkpoint(found, method)[0] == 3  # whole, whichever it is
-
-
-def test_text_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    file = tmp_path / "a.json"
-    write_atomically(file, "old")
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        write_atomically(file, "new")
-    assert file.read_text() == "old"
-    monkeypatch.undo()
-    write_atomically(file, "new")
-    assert file.read_text() == "new"
-    assert file.stat().st_mode & 0o777 == 0o644
-    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
 def moment(step: int, method: Method, steps: int = 30, **diagnostics: torch.Tensor) -> StepEvent:

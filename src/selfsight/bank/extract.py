@@ -1,6 +1,5 @@
 """Extraction of features: all layers in one pass, streamed to disk."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from selfsight.bank.store import OUTPUT, Bank, BankWriter
+from selfsight.core.cache import digest
 from selfsight.core.representation import Representation
 from selfsight.data.evaluation_view import EvaluationView
 from selfsight.data.loader import sequential
@@ -84,11 +84,14 @@ def extract_features(
 
 def fingerprint(phi: Representation) -> str:
     """A digest of a representation's weights, buffers and normalisation."""
-    digest = hashlib.sha256(repr((phi.mean, phi.std, phi.size, phi.spec)).encode())
-    for name, tensor in sorted(phi.backbone.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+
+    def parts() -> Iterator[str | bytes]:
+        yield repr((phi.mean, phi.std, phi.size, phi.spec))
+        for name, tensor in sorted(phi.backbone.state_dict().items()):
+            yield name
+            yield tensor.detach().cpu().contiguous().numpy().tobytes()
+
+    return digest(parts(), separated=False)
 
 
 def get_bank(

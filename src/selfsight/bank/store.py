@@ -1,8 +1,6 @@
 """Banks on disk: one memory-mapped array per layer, a table of samples, and metadata. Torch-free."""
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from mmap import MADV_DONTNEED, mmap
 from pathlib import Path
@@ -13,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
+from selfsight.core.cache import AtomicFolder
 from selfsight.core.errors import UsageError
 from selfsight.render.panels import facts, panel, table
 
@@ -100,8 +99,7 @@ class BankWriter:
         self._arrays: dict[str, np.memmap[Any, Any]] = {}
 
     def __enter__(self) -> "BankWriter":
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._temporary = Path(tempfile.mkdtemp(dir=self.path.parent, prefix=".partial-"))
+        self._folder = AtomicFolder(self.path)
         return self
 
     def add(self, rows: Mapping[str, Float[np.ndarray, "batch ..."]]) -> None:
@@ -109,7 +107,7 @@ class BankWriter:
         size = len(next(iter(rows.values())))
         for name, values in rows.items():
             if name not in self._arrays:
-                file, shape = self._temporary / f"{name}.npy", (self.count, *values.shape[1:])
+                file, shape = self._folder.partial / f"{name}.npy", (self.count, *values.shape[1:])
                 self._arrays[name] = np.lib.format.open_memmap(file, "w+", np.dtype(self.kind), shape)
             self._arrays[name][self.done : self.done + size] = values
             if (self.done + size) // RELEASE > self.done // RELEASE:
@@ -128,11 +126,11 @@ class BankWriter:
         for array in self._arrays.values():
             array.flush()
         self._arrays.clear()
-        return _placed(self._temporary, self.path, layers, names, origin)
+        return _finished(self._folder, layers, names, origin)
 
     def __exit__(self, *problem: object) -> None:
         self._arrays.clear()
-        shutil.rmtree(self._temporary, ignore_errors=True)
+        self._folder.discard()
 
 
 def write_bank(path: Path, layers: Mapping[str, np.ndarray], names: Sequence[str], origin: Mapping[str, Any]) -> Bank:
@@ -144,22 +142,15 @@ def write_bank(path: Path, layers: Mapping[str, np.ndarray], names: Sequence[str
         names: of the samples.
         origin: metadata.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=".partial-"))
-    try:
+    with AtomicFolder(path) as folder:
         for name, rows in layers.items():
-            np.save(temporary / f"{name}.npy", rows)
-        return _placed(temporary, path, list(layers), names, origin)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            np.save(folder.partial / f"{name}.npy", rows)
+        return _finished(folder, list(layers), names, origin)
 
 
-def _placed(temporary: Path, path: Path, layers: list[str], names: Sequence[str], origin: Mapping[str, Any]) -> Bank:
+def _finished(folder: AtomicFolder, layers: list[str], names: Sequence[str], origin: Mapping[str, Any]) -> Bank:
     """Write the table of samples and the metadata, and move the folder to its place."""
-    pq.write_table(pa.table({"name": list(names)}), temporary / "items.parquet")
+    pq.write_table(pa.table({"name": list(names)}), folder.partial / "items.parquet")
     content = dict(origin) | {"layers": layers, "count": len(names)}
-    (temporary / "origin.json").write_text(json.dumps(content, indent=1) + "\n")
-    temporary.chmod(0o755)
-    shutil.rmtree(path, ignore_errors=True)
-    temporary.replace(path)
-    return Bank(path)
+    (folder.partial / "origin.json").write_text(json.dumps(content, indent=1) + "\n")
+    return Bank(folder.commit())

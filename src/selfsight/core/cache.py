@@ -1,24 +1,128 @@
-"""Disk cache of values computed for batches of images; it is shared by later computations and survives interruption."""
+"""Digests, atomic writes, and a disk cache of values computed for batches of images."""
 
-import hashlib
 import os
-from collections.abc import Callable, Mapping
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Arrays", "DiskCache", "cache_key"]
+__all__ = ["Arrays", "AtomicFolder", "DiskCache", "cache_key", "digest", "digest_of", "flush_to_disk", "write_atomically"]
 
 Arrays = Mapping[str, np.ndarray]
 VERSION = 1
 """To be incremented when cached values are computed or stored differently, so that old ones are ignored."""
 
 
+def digest(parts: Iterable[str | bytes], *, separated: bool = True, length: int = 16) -> str:
+    """Hexadecimal digest (SHA-256) that changes when a part does.
+
+    Args:
+        parts: text or bytes.
+        separated: whether boundaries between parts count; False for keys that version 0.1 wrote without them.
+        length: number of hexadecimal digits, at most 64.
+    """
+    state = sha256()
+    for part in parts:
+        encoded = part if isinstance(part, bytes) else part.encode("utf-8", "surrogateescape")
+        if separated:
+            state.update(len(encoded).to_bytes(8, "little"))
+        state.update(encoded)
+    return state.hexdigest()[:length]
+
+
+def digest_of(value: object, *, length: int = 16) -> str:
+    """Hexadecimal digest of a value's ``repr``.
+
+    Args:
+        value: made of numbers, text and containers.
+        length: number of hexadecimal digits, at most 64.
+    """
+    return digest((repr(value),), separated=False, length=length)
+
+
 def cache_key(*values: Any) -> str:
-    """A short digest of the arguments' ``repr``."""
-    return hashlib.sha256(repr((VERSION, *values)).encode()).hexdigest()[:20]
+    """Key of a cached value: a digest of the arguments' ``repr`` and of the version of the cache."""
+    return digest_of((VERSION, *values), length=20)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file or folder is on the disk (fsync)."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that readers see either the old or the new content.
+
+    Args:
+        path: of the file; its folder is created.
+        content: text (UTF-8) or bytes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content if isinstance(content, bytes) else content.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # only present after a failure
+    flush_to_disk(path.parent)
+
+
+class AtomicFolder:
+    """A folder that is written beside its place and moved there when it is complete; an earlier one is replaced.
+
+    Used as ``with AtomicFolder(path) as folder: …; folder.commit()``; without ``commit`` nothing is left.
+
+    Args:
+        path: of the folder; its parent is created.
+
+    Attributes:
+        partial: the folder to write to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=".partial-"))
+
+    def __enter__(self) -> "AtomicFolder":
+        return self
+
+    def commit(self, *, flush: bool = False) -> Path:
+        """Move the folder to its place, which is returned.
+
+        Args:
+            flush: wait until the files are on the disk, so that the folder is complete even after a loss of power.
+        """
+        for file in self.partial.rglob("*") if flush else ():
+            flush_to_disk(file)
+        self.partial.chmod(0o755)
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.partial.replace(self.path)
+        if flush:
+            flush_to_disk(self.path.parent)
+        return self.path
+
+    def discard(self) -> None:
+        """Delete what was not committed."""
+        shutil.rmtree(self.partial, ignore_errors=True)
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
 
 
 @dataclass(frozen=True)
@@ -68,9 +172,7 @@ class DiskCache:
         if found is not None and fits(found):
             return found
         computed, file = make(), self.file(name, rows)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f".{file.name}.{os.getpid()}")
-        with partial.open("wb") as target:
-            np.savez(target, allow_pickle=False, **computed)
-        partial.replace(file)
+        buffer = BytesIO()
+        np.savez(buffer, allow_pickle=False, **computed)
+        write_atomically(file, buffer.getvalue())
         return computed

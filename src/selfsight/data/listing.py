@@ -1,15 +1,15 @@
 """Listings: names, encoded bytes and ground truth of a data set before decoding."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from typing import Protocol, runtime_checkable
 
+from selfsight.core.cache import digest
 from selfsight.data.decode import Payload, Unreadable
 from selfsight.data.source import LazySequence, Rows, Truth
 
-__all__ = ["Annotations", "Listing", "ListingSubset", "digest", "display"]
+__all__ = ["Annotations", "Listing", "ListingSubset", "display"]
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,6 @@ class ListingSubset:
 
     def payloads(self, rows: Rows) -> Iterator[Payload | Unreadable]:
         return self.listing.payloads(self.rows[rows])
-
-
-def digest(parts: Iterable[str | bytes]) -> str:
-    """Sixteen hexadecimal digits that change when a part does."""
-    state = sha256()
-    for part in parts:
-        encoded = part if isinstance(part, bytes) else part.encode("utf-8", "surrogateescape")
-        state.update(len(encoded).to_bytes(8, "little") + encoded)
-    return state.hexdigest()[:16]
 
 
 def display(name: str) -> str:

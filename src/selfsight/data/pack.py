@@ -23,9 +23,10 @@ import numpy as np
 from jaxtyping import Int
 from PIL import Image
 
+from selfsight.core.cache import digest
 from selfsight.core.errors import DataError, EnvironmentFault
 from selfsight.data.decode import Payload, Unreadable, decode, header
-from selfsight.data.listing import Listing, digest
+from selfsight.data.listing import Listing
 
 __all__ = [
     "BUDGET",

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from selfsight.data.listing import Annotations, Listing, digest
+from selfsight.core.cache import digest
+from selfsight.data.listing import Annotations, Listing
 from selfsight.data.pack import BUDGET, VERSION, Progress, open_pack
 from selfsight.data.source import Batch, LazySequence, Rows, Truth
 

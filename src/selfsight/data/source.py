@@ -7,6 +7,8 @@ from typing import Protocol, SupportsIndex, TypeVar, overload, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer, Num
 
+from selfsight.core.cache import digest
+
 __all__ = ["MODALITIES", "Batch", "LazySequence", "Rows", "Source", "Subset", "Truth", "sample_rows"]
 
 Rows = Integer[np.ndarray, "row"]
@@ -206,9 +208,7 @@ class Subset:
 
     @property
     def fingerprint(self) -> str:
-        from hashlib import sha256
-
-        return sha256(self.source.fingerprint.encode() + self.rows.tobytes()).hexdigest()[:16]
+        return digest((self.source.fingerprint, self.rows.tobytes()), separated=False)
 
     @property
     def names(self) -> Sequence[str]:

@@ -1,10 +1,7 @@
 """Checkpoints, written atomically."""
 
-import hashlib
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -14,42 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.optim import Optimizer
 
+from selfsight.core.cache import AtomicFolder, digest, write_atomically
 from selfsight.core.clock import Clock
 from selfsight.core.errors import EnvironmentFault
 from selfsight.core.method import Method
 
-__all__ = ["load_checkpoint", "newest_checkpoint", "save_checkpoint", "write_atomically", "write_weights"]
+__all__ = ["load_checkpoint", "newest_checkpoint", "save_checkpoint", "write_weights"]
 
 SCHEMA = 1
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that readers see either the old or the new content.
-
-    Args:
-        path: of the file.
-        text: its content.
-    """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)  # only present after a failure
-    _sync(path.parent)
 
 
 def write_weights(tensors: dict[str, torch.Tensor], path: Path, words: dict[str, str] | None = None) -> None:
@@ -65,7 +34,11 @@ def write_weights(tensors: dict[str, torch.Tensor], path: Path, words: dict[str,
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir()) if path.name != "manifest.json"}
+    return {
+        path.name: digest((path.read_bytes(),), separated=False, length=64)
+        for path in sorted(folder.iterdir())
+        if path.name != "manifest.json"
+    }
 
 
 def save_checkpoint(folder: Path, method: Method, optimiser: Optimizer, clock: Clock, *, keep: int = 2) -> Path:
@@ -84,21 +57,15 @@ def save_checkpoint(folder: Path, method: Method, optimiser: Optimizer, clock: C
     folder.mkdir(parents=True, exist_ok=True)
     done = clock.step + 1
     target = folder / f"step_{done:08d}"
-    temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".partial-"))
     try:
-        write_weights(method.state_dict(), temporary / "method.safetensors")
-        torch.save(optimiser.state_dict(), temporary / "optimiser.pt")
-        (temporary / "clock.json").write_text(json.dumps({"schema": SCHEMA, "done": done, **asdict(clock)}))
-        (temporary / "manifest.json").write_text(json.dumps(_sums(temporary), indent=1))
-        for path in temporary.iterdir():
-            _sync(path)
-        temporary.chmod(0o755)
-        shutil.rmtree(target, ignore_errors=True)
-        temporary.replace(target)
-        _sync(folder)
+        with AtomicFolder(target) as writing:
+            write_weights(method.state_dict(), writing.partial / "method.safetensors")
+            torch.save(optimiser.state_dict(), writing.partial / "optimiser.pt")
+            (writing.partial / "clock.json").write_text(json.dumps({"schema": SCHEMA, "done": done, **asdict(clock)}))
+            (writing.partial / "manifest.json").write_text(json.dumps(_sums(writing.partial), indent=1))
+            writing.commit(flush=True)
         write_atomically(folder / "last.json", json.dumps({"checkpoint": target.name}))
     except Exception as error:  # torch and safetensors raise different errors for a full disk
-        shutil.rmtree(temporary, ignore_errors=True)
         free = shutil.disk_usage(folder).free
         raise EnvironmentFault(
             f"The checkpoint of step {done} could not be written: {error}",

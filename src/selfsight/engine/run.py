@@ -10,12 +10,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from selfsight.core.cache import write_atomically
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import any_process, rank
 from selfsight.core.errors import Interrupted, Preempted, ResumeMismatch, UsageError
 from selfsight.core.origin import BITWISE
 from selfsight.core.serialize import differences, from_json, to_json
-from selfsight.engine.checkpoint import newest_checkpoint, save_checkpoint, write_atomically
+from selfsight.engine.checkpoint import newest_checkpoint, save_checkpoint
 from selfsight.engine.observe import StepEvent
 
 __all__ = ["RunFolder", "Saver", "Signals"]

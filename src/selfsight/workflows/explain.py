@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from selfsight.bank.extract import fingerprint
+from selfsight.core.cache import write_atomically
 from selfsight.core.errors import DataError, UsageError
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.readout import Readout
@@ -345,7 +346,7 @@ def get_inverter(
     progress(f"training an inverter for {layer or 'the output'}")
     inverter = learn_inverter(phi, sample_images(phi, path, like, 4000), layer, progress=progress, **options)
     inverter.save(folder)
-    key_file.write_text(key)
+    write_atomically(key_file, key)
     return inverter
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from selfsight.core.cache import digest
 from selfsight.core.errors import DataError
 from selfsight.data.decode import Payload, Unreadable
-from selfsight.data.listing import Annotations, digest, display
+from selfsight.data.listing import Annotations, display
 from selfsight.data.readers.folder import IMAGE_SUFFIXES, class_folders
 from selfsight.data.source import Rows, Truth
 

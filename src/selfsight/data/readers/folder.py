@@ -7,9 +7,10 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
+from selfsight.core.cache import digest
 from selfsight.core.errors import DataError
 from selfsight.data.decode import Payload, Unreadable
-from selfsight.data.listing import Annotations, digest, display
+from selfsight.data.listing import Annotations, display
 from selfsight.data.source import Rows, Truth
 
 __all__ = ["IMAGE_SUFFIXES", "FolderListing", "class_folders"]

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from selfsight.core.cache import digest
 from selfsight.core.errors import DataError, MissingExtra, UsageError
 from selfsight.data.decode import Payload, Unreadable
-from selfsight.data.listing import Annotations, Listing, digest
+from selfsight.data.listing import Annotations, Listing
 from selfsight.data.source import LazySequence, Rows, Truth
 from selfsight.data.spec import Spec, nearest
 

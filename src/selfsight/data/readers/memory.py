@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Num
 
+from selfsight.core.cache import digest
 from selfsight.core.errors import UsageError
-from selfsight.data.listing import digest
 from selfsight.data.source import MODALITIES, Batch, LazySequence, Rows, Truth
 
 __all__ = ["ArraySource", "RenderedSource", "StreamSource"]

@@ -1,6 +1,5 @@
 """Prepares a data set for the explorer: features, clusters, maps and thumbnails, computed once."""
 
-import hashlib
 import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from scipy import ndimage
 
 from selfsight.bank.extract import get_bank
 from selfsight.bank.store import OUTPUT, Bank
+from selfsight.core.cache import digest_of
 from selfsight.core.names import unused_name
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
@@ -77,7 +77,7 @@ def prepare(
     banks = _banks(networks, source, untrained=untrained, progress=progress)
     default = ["pacmap"] if "pacmap" in available_projections() and len(source) <= CLUSTERED else []
     projections = default if maps is None else list(maps)
-    digest = hashlib.sha256(repr([source.fingerprint, [str(path) for path in banks.values()]]).encode()).hexdigest()[:16]
+    digest = digest_of([source.fingerprint, [str(path) for path in banks.values()]])
     path = folder / digest
     if not again and is_prepared(path) and (maps is None or Pack(path).maps[: len(maps)] == tuple(maps)):
         return Pack(path)

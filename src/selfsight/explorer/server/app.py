@@ -1,6 +1,5 @@
 """The HTTP API of the explorer: reads of an ``ExplorerStore``, jobs, edits, exports, and static files. Torch-free."""
 
-import hashlib
 import io
 import json
 from collections.abc import Awaitable, Callable
@@ -13,6 +12,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from PIL import Image, UnidentifiedImageError
 from starlette.concurrency import run_in_threadpool
 
+from selfsight.core.cache import digest
 from selfsight.core.errors import DataError, SelfsightError, UsageError
 from selfsight.core.names import look_up
 from selfsight.explorer.server.exports import exported
@@ -310,7 +310,7 @@ def _save_upload(content: bytes, folder: Path) -> str | None:
         small.thumbnail((UPLOAD_SIDE, UPLOAD_SIDE))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
-    name = f"{hashlib.sha256(content).hexdigest()[:32]}.png"
+    name = f"{digest((content,), separated=False, length=32)}.png"
     folder.mkdir(parents=True, exist_ok=True)
     small.save(folder / name, "PNG")
     return name

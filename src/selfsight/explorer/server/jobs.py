@@ -1,6 +1,5 @@
 """Jobs (attributions, inversions, synthetic images) in a worker process: a queue, progress, cancellation, and results cached on disk."""
 
-import hashlib
 import json
 import os
 import subprocess
@@ -11,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from selfsight.core.cache import digest, write_atomically
 
 __all__ = ["WAITING", "Job", "Jobs", "QueueFull"]
 
@@ -82,7 +83,7 @@ class Jobs:
         Raises:
             QueueFull: too many jobs are waiting.
         """
-        key = hashlib.sha256(json.dumps([self.about, kind, given, also], sort_keys=True).encode()).hexdigest()[:24]
+        key = digest((json.dumps([self.about, kind, given, also], sort_keys=True),), separated=False, length=24)
         with self._change:
             job = self._jobs.get(key)
             if job is None or job.state in ("failed", "cancelled"):
@@ -177,8 +178,9 @@ class Jobs:
                 return "found" in message or "failed" in message
             job.words = str(message.get("words", job.words))
             if "found" in message:
-                (out / "asked.json").write_text(json.dumps({"kind": job.kind, "given": job.given, "of": [self.about, job.also]}) + "\n")
-                (out / "found.json").write_text(json.dumps(message["found"]) + "\n")
+                asked = {"kind": job.kind, "given": job.given, "of": [self.about, job.also]}
+                write_atomically(out / "asked.json", json.dumps(asked) + "\n")
+                write_atomically(out / "found.json", json.dumps(message["found"]) + "\n")
                 job.state, job.found, job.words = "done", message["found"], ""
             elif "failed" in message:
                 job.state, job.words = "failed", str(message["failed"])

@@ -1,6 +1,5 @@
 """Opens the explorer: finds prepared data sets without loading a network, and serves the page on this machine only. Torch-free."""
 
-import hashlib
 import json
 import secrets
 import socket
@@ -13,6 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from selfsight.core.cache import digest_of, write_atomically
 from selfsight.core.errors import EnvironmentFault, UsageError
 from selfsight.explorer.server.jobs import Jobs
 from selfsight.explorer.server.pack import Pack, is_prepared, run_folder, stamp
@@ -97,7 +97,7 @@ def _selection_key(runs: Sequence[Path], chosen: DataSelection) -> str:
         for path, file in zip(runs, map(_weights, runs), strict=True)
     ]
     subset = [] if chosen.limit is None else [chosen.limit, chosen.seed]
-    return hashlib.sha256(repr([stamps, chosen.data, *subset]).encode()).hexdigest()[:16]
+    return digest_of([stamps, chosen.data, *subset])
 
 
 def _index(runs: Sequence[Path]) -> dict[str, str]:
@@ -146,7 +146,7 @@ def record_prepared(runs: Sequence[Path], chosen: DataSelection, pack: Pack) -> 
         pack: the prepared data set.
     """
     content = json.dumps({**_index(runs), _selection_key(runs, chosen): pack.path.name}, indent=1)
-    (run_folder(runs[0]) / "explorer" / "index.json").write_text(content + "\n")
+    write_atomically(run_folder(runs[0]) / "explorer" / "index.json", content + "\n")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,6 @@
 """A prepared data set of the explorer: a table of items, thumbnails in one file, positions on maps. Torch-free."""
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
+from selfsight.core.cache import AtomicFolder
 from selfsight.core.errors import DataError, UsageError
 from selfsight.core.names import look_up
 
@@ -135,16 +134,14 @@ class PackWriter:
     """Writes a pack atomically: ``with PackWriter(folder) as pack: pack.thumbs(…); pack.finish(…)``."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=".partial-"))
-        self._done = False
+        self.path, self._folder = path, AtomicFolder(path)
+        self._partial = self._folder.partial
 
     def __enter__(self) -> "PackWriter":
         return self
 
     def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._partial, ignore_errors=True)
+        self._folder.discard()
 
     def thumbs(self, pictures: Iterator[bytes]) -> int:
         """Write JPEGs one after the other; returns their number."""
@@ -180,7 +177,4 @@ class PackWriter:
         (self._partial / "clusters.json").write_text(json.dumps({name: list(described) for name, described in clusters.items()}) + "\n")
         facts = {**about, "maps": list(places), "count": len(names), "version": VERSION}
         (self._partial / "pack.json").write_text(json.dumps(facts, indent=1) + "\n")
-        self._partial.chmod(0o755)
-        shutil.rmtree(self.path, ignore_errors=True)
-        self._partial.replace(self.path)
-        return Pack(self.path)
+        return Pack(self._folder.commit())

@@ -8,7 +8,6 @@ import base64
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from selfsight.core.cache import AtomicFolder
 from selfsight.core.errors import UsageError
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.explorer.server.app import STATIC
@@ -53,15 +53,9 @@ def export_static_site(store: ExplorerStore, folder: Path, *, static: Path = STA
     ours = (folder / "data" / "base.js").is_file() and (folder / "index.html").is_file()
     if folder.exists() and not ours and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} contains something else.", "Use a folder that does not exist yet.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
-    try:
-        _write(store, partial, static, progress)
-        partial.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with AtomicFolder(folder) as writing:
+        _write(store, writing.partial, static, progress)
+        writing.commit()
     return folder / "index.html"
 
 

@@ -1,6 +1,5 @@
 """Evaluation of a representation by probes and analyses, with baselines."""
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import torch
 
 from selfsight.bank.extract import Encoder, extract_features, get_bank, make_encoder
 from selfsight.bank.store import OUTPUT
+from selfsight.core.cache import digest_of, write_atomically
 from selfsight.core.clock import Clock, key
 from selfsight.core.errors import DataError
 from selfsight.core.method import Frame
@@ -358,7 +358,7 @@ def _network(floor: str, phi: Representation, bf16: bool) -> tuple[object, ...]:
 
 def _baseline_file(cache: Path | None, floor: str, train: Source, test: Source, *extra: object) -> Path | None:
     key_parts = (VERSION, floor, train.fingerprint, test.fingerprint, *extra)
-    return cache / f"{hashlib.sha256(repr(key_parts).encode()).hexdigest()[:20]}.json" if cache else None
+    return cache / f"{digest_of(key_parts, length=20)}.json" if cache else None
 
 
 def _cached(names: Sequence[str], measure: Callable[[Sequence[str]], Forms], file: Path | None) -> tuple[Table, dict[str, dict[str, str]]]:
@@ -371,6 +371,5 @@ def _cached(names: Sequence[str], measure: Callable[[Sequence[str]], Forms], fil
         fresh, forms = _strongest(measure(missing))
         table, chosen = table | fresh, chosen | forms
         if file:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps({"scores": _plain(table), "forms": chosen}))
+            write_atomically(file, json.dumps({"scores": _plain(table), "forms": chosen}))
     return {name: table[name] for name in names}, {name: chosen[name] for name in names}

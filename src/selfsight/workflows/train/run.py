@@ -15,6 +15,7 @@ import torch
 from torch.optim import Optimizer
 
 from selfsight.backbones.loading import load_representation
+from selfsight.core.cache import write_atomically
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import rank, world_size
 from selfsight.core.errors import Collapsed, DataError, Diverged, Interrupted, Preempted, SelfsightError, UsageError
@@ -25,7 +26,7 @@ from selfsight.core.views import Images
 from selfsight.data.loader import Loader
 from selfsight.data.opening import open_source, scan_once
 from selfsight.data.source import Source
-from selfsight.engine.checkpoint import load_checkpoint, write_atomically, write_weights
+from selfsight.engine.checkpoint import load_checkpoint, write_weights
 from selfsight.engine.fit import fit
 from selfsight.engine.hardware import Hardware, choose_hardware, processes
 from selfsight.engine.health import Health
