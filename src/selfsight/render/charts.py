@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from selfsight.render.figures import PALETTE
+from selfsight.render.palette import GREY, PALETTE
 
 __all__ = [
     "Drawing",
@@ -23,7 +23,6 @@ __all__ = [
 
 Values = Mapping[str, Mapping[str, float]]
 """Scores by name: value, low, high."""
-UNTRAINED = "#9a9a9a"
 
 
 def png_of(figure: Any) -> bytes:
@@ -128,7 +127,7 @@ def _pair(table: Values, left: str, right: str) -> float:
 def _bars(axes: Any, scores: Values, untrained: Values, names: Mapping[str, str]) -> None:
     """Horizontal bars with intervals, each with that of the untrained network below it."""
     for index, name in enumerate(names):
-        for shift, table, colour in ((-0.19, scores, PALETTE[0]), (0.19, untrained, UNTRAINED)):
+        for shift, table, colour in ((-0.19, scores, PALETTE[0]), (0.19, untrained, GREY)):
             if name in table:
                 score = table[name]
                 whiskers = [[max(score["value"] - score["low"], 0)], [max(score["high"] - score["value"], 0)]]
@@ -148,7 +147,7 @@ def _bars(axes: Any, scores: Values, untrained: Values, names: Mapping[str, str]
 def _key(figure: Any, *, untrained: bool) -> None:
     from matplotlib.patches import Patch
 
-    handles = [Patch(color=PALETTE[0], label="this network")] + ([Patch(color=UNTRAINED, label="untrained")] if untrained else [])
+    handles = [Patch(color=PALETTE[0], label="this network")] + ([Patch(color=GREY, label="untrained")] if untrained else [])
     figure.legend(handles=handles, loc="outside upper right", frameon=False, fontsize=9, ncols=2)
 
 

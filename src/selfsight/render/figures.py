@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-__all__ = ["PALETTE", "curve", "data_uri", "floor_bars", "map_of", "thumbnail"]
+from selfsight.render.palette import PALETTE
 
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d1f", "#6a51a3", "#b3446c", "#4d4d4d")
+__all__ = ["curve", "data_uri", "floor_bars", "map_of", "thumbnail"]
+
 """Colours that are distinguishable with colour blindness (after Okabe & Ito 2008); the first is the accent of the page."""
 
 

@@ -18,7 +18,8 @@ from selfsight.core.representation import Representation
 from selfsight.core.views import Images, Views
 from selfsight.data.source import Source
 from selfsight.objectives.assign import kmeans
-from selfsight.render.figures import PALETTE, curve, floor_bars, map_of, thumbnail
+from selfsight.render.figures import curve, floor_bars, map_of, thumbnail
+from selfsight.render.palette import PALETTE
 from selfsight.workflows.evaluate.tables import score_rows
 
 __all__ = ["ViewExamples", "write_report"]

@@ -12,7 +12,7 @@ from torch import nn
 
 from selfsight.backbones.loading import untrained
 from selfsight.core.errors import UsageError
-from selfsight.explain.attribution.explanation import explain, overlay, score_drop
+from selfsight.explain.attribution.explanation import explain, score_drop
 from selfsight.explain.attribution.perturbation import extremal_channels
 from selfsight.explain.attribution.saliency import gradient
 from selfsight.explain.attribution.table import ATTRIBUTIONS
@@ -98,14 +98,3 @@ def test_the_fall_is_all_where_the_only_place_that_counts_is_hidden() -> None:
     elsewhere = torch.zeros(2, 1, 16, 16)
     elsewhere[:, :, 10:15, 10:15] = 1
     assert score_drop(phi, given, target, elsewhere).tolist() == [0.0, 0.0]
-
-
-def test_signs_have_colours_and_a_flat_map_has_none() -> None:
-    grey = np.full((4, 4, 3), 128, np.uint8)
-    signed = np.zeros((4, 4))
-    signed[0, 0], signed[3, 3] = 1.0, -1.0
-    found = overlay(grey, signed)
-    assert found[0, 0, 0] > found[0, 0, 2]
-    assert found[3, 3, 0] < found[3, 3, 2]
-    assert np.allclose(found[1, 1], found[1, 1, 0])
-    assert np.allclose(overlay(grey, np.full((4, 4), 5.0)), found[1, 1])

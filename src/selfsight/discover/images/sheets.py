@@ -8,6 +8,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from selfsight.discover.images.grouping import Choice
+from selfsight.render.palette import BLUE, VERMILION
 
 __all__ = ["captioned", "cluster_sheet", "draw_choice"]
 
@@ -71,15 +72,13 @@ def draw_choice(choice: Choice) -> bytes:
 
     figure = Figure(figsize=(6.4, 3.4), dpi=120, layout="constrained")
     left = figure.subplots()
-    left.plot(choice.counts, choice.silhouettes, "o-", color="#0072b2", markersize=4, label="silhouette (left)")
-    left.axvline(choice.best, color="#0072b2", linestyle=":", linewidth=1)
-    left.annotate(
-        f"{choice.best} clusters", (choice.best, max(choice.silhouettes)), xytext=(8, -4), textcoords="offset points", color="#0072b2"
-    )
+    left.plot(choice.counts, choice.silhouettes, "o-", color=BLUE, markersize=4, label="silhouette (left)")
+    left.axvline(choice.best, color=BLUE, linestyle=":", linewidth=1)
+    left.annotate(f"{choice.best} clusters", (choice.best, max(choice.silhouettes)), xytext=(8, -4), textcoords="offset points", color=BLUE)
     left.set_xlabel("clusters")
     left.set_ylabel("silhouette")
     right = left.twinx()
-    right.plot(choice.counts, choice.spread, "s--", color="#d55e00", markersize=3, label="spread (right)")
+    right.plot(choice.counts, choice.spread, "s--", color=VERMILION, markersize=3, label="spread (right)")
     right.set_ylabel("spread: mean of 1 - cos to the centre")
     lines = [line for axes in (left, right) for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
     left.legend(lines, [str(line.get_label()) for line in lines], frameon=False, loc="upper right", fontsize=9)

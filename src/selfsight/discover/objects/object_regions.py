@@ -18,8 +18,9 @@ from selfsight.data.source import Rows, Source
 from selfsight.discover.dense.features import FeatureBatch, FeatureSpec, Size, iter_feature_batches
 from selfsight.discover.dense.refine import refined
 from selfsight.discover.objects.localise import Region, localise
+from selfsight.render.overlay import overlay_regions, upsampled
 from selfsight.render.panels import facts, inlined, panel, table
-from selfsight.render.tiles import COLOURS, SHOWN, SIDE, mask_files, page, stretched
+from selfsight.render.tiles import SHOWN, mask_files, page
 
 __all__ = ["ObjectRegions", "find_objects"]
 
@@ -65,7 +66,7 @@ class ObjectRegions:
         """Region index at each pixel of the image file, from 1; 0: none. Earlier regions cover later ones."""
         indices = np.zeros(self.sizes[row], dtype=np.uint8)
         for index, region in reversed(list(enumerate(self.regions[row]))):
-            indices[stretched(region.mask, self.sizes[row])] = index + 1
+            indices[upsampled(region.mask, self.sizes[row])] = index + 1
         return indices
 
     def to_json(self) -> dict[str, Any]:
@@ -113,27 +114,7 @@ class ObjectRegions:
 
     def tile(self, row: int) -> Image.Image:
         """An image in grey except for the regions, each with an outline and a box in its colour."""
-        image = Image.fromarray(self.pictures[row])
-        scale = SIDE / max(image.size)
-        width, height = (max(round(side * scale), 1) for side in image.size)
-        pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)).astype(float)
-        numbers = np.asarray(Image.fromarray(self.mask(row)).resize((width, height), Image.Resampling.NEAREST))
-        blended = np.where((numbers > 0)[..., None], pixels, 0.35 * pixels.mean(2, keepdims=True) + 150)
-        padded = np.pad(numbers, 1, mode="edge")
-        edges = (numbers != padded[:-2, 1:-1]) | (numbers != padded[1:-1, :-2])
-        blended[edges] = np.array(COLOURS)[(np.maximum(numbers, padded[:-2, 1:-1])[edges].clip(min=1) - 1) % len(COLOURS)]
-        tile = Image.fromarray(blended.clip(0, 255).astype(np.uint8))
-        scales = np.array([width, height] * 2) / np.array([*self.sizes[row][::-1]] * 2)
-        for index, box in enumerate(self.boxes(row)[:, :4]):
-            _frame(tile, (box * scales).round().astype(int), COLOURS[index % len(COLOURS)])
-        return tile
-
-
-def _frame(tile: Image.Image, box: np.ndarray, colour: tuple[int, int, int]) -> None:
-    from PIL import ImageDraw
-
-    left, top, right, bottom = box.tolist()
-    ImageDraw.Draw(tile).rectangle((left, top, max(right - 1, left), max(bottom - 1, top)), outline=colour, width=2)
+        return overlay_regions(self.pictures[row], self.mask(row), self.boxes(row)[:, :4], self.sizes[row])
 
 
 def find_objects(

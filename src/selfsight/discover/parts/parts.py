@@ -27,7 +27,7 @@ from selfsight.discover.parts.contrast import learn_parts
 from selfsight.discover.parts.table import PART_FINDERS
 from selfsight.discover.segments.maps import SegmentationResult, edged
 from selfsight.objectives.assign import kmeans
-from selfsight.render.tiles import stretched
+from selfsight.render.overlay import upsampled
 
 __all__ = ["Parter", "co_segmentation", "colour_parts", "contrast_parts", "find_parts", "shared_parts"]
 
@@ -173,7 +173,7 @@ def _localised(name: str, feature_batch: FeatureBatch) -> Bool[Tensor, "batch ro
     masks = np.zeros((len(feature_batch), *feature_batch.shape), dtype=bool)
     for row, regions in enumerate(localise(feature_batch, name, least=0)):
         for region in regions:
-            masks[row] |= stretched(region.mask, feature_batch.shape)
+            masks[row] |= upsampled(region.mask, feature_batch.shape)
     return torch.from_numpy(masks).to(feature_batch.pixels.device)
 
 

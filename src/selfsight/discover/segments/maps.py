@@ -14,8 +14,10 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate, one_hot
 
 from selfsight.discover.dense.features import FeatureBatch, Size
 from selfsight.discover.dense.refine import Field, cells_of, mean_field
+from selfsight.render.overlay import overlay_classes, upsampled
+from selfsight.render.palette import class_colours
 from selfsight.render.panels import facts, inlined, panel, swatch, table
-from selfsight.render.tiles import SHOWN, many_colours, mask_files, page, painted, stretched
+from selfsight.render.tiles import SHOWN, mask_files, page
 
 __all__ = ["SegmentationResult", "edged", "with_maps"]
 
@@ -48,19 +50,19 @@ class SegmentationResult:
 
     @classmethod
     def of(
-        cls, painted: Iterable[tuple[FeatureBatch, Sequence[Map]]], classes: int, facts: dict[str, Any], word: str = "segments"
+        cls, segmented: Iterable[tuple[FeatureBatch, Sequence[Map]]], classes: int, facts: dict[str, Any], word: str = "segments"
     ) -> "SegmentationResult":
         """Collect the maps of batches of images.
 
         Args:
-            painted: batches, each with a map per image.
+            segmented: batches, each with a map per image.
             classes: number of classes, without background.
             facts: the settings.
             word: base name of the files.
         """
         names, sizes, read = list[str](), list[Size](), list[Size]()
         maps, pictures = list[Map](), list[np.ndarray]()
-        for feature_batch, batch_maps in painted:
+        for feature_batch, batch_maps in segmented:
             names, sizes, read = [*names, *feature_batch.names], [*sizes, *feature_batch.sizes], [*read, *feature_batch.read]
             maps += batch_maps
             pictures += feature_batch.small(SHOWN - len(pictures))
@@ -73,7 +75,7 @@ class SegmentationResult:
             row: index of the image.
             size: height and width in pixels.
         """
-        return stretched(self.maps[row], size)
+        return upsampled(self.maps[row], size)
 
     def save(self, folder: Path) -> list[Path]:
         """Write a folder with a PNG of classes per image, a ``.json`` (fraction of each class) and a sheet, named after ``word``."""
@@ -94,13 +96,13 @@ class SegmentationResult:
 
     def _repr_png_(self) -> bytes:
         """The first images with their classes in colours."""
-        colours = many_colours(self.classes)
-        return page([painted(image, class_map, colours) for image, class_map in zip(self.pictures, self.maps, strict=False)])
+        colours = class_colours(self.classes)
+        return page([overlay_classes(image, class_map, colours) for image, class_map in zip(self.pictures, self.maps, strict=False)])
 
     def _repr_html_(self) -> str:
         counts = np.array([np.bincount(class_map.ravel(), minlength=self.classes + 1) / class_map.size for class_map in self.maps])
         means, images = counts.mean(0).tolist(), (counts > 0).sum(0).tolist()
-        marks = ("background", *map(swatch, many_colours(self.classes).tolist()))
+        marks = ("background", *map(swatch, class_colours(self.classes).tolist()))
         rows = [(colour, number, means[number], images[number]) for number, colour in enumerate(marks)]
         classes = table(("", "class", "fraction of locations", "images with it"), rows)
         title = f"{self.classes} {'classes' if self.word == 'segments' else self.word}"

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Num, UInt8
 from torch import Tensor
@@ -17,6 +16,7 @@ from selfsight.explain.attribution.perturbation import BLUR, blurred
 from selfsight.explain.attribution.saliency import Maps, part_kept, scores
 from selfsight.explain.attribution.table import ATTRIBUTIONS
 from selfsight.explain.targets import Target
+from selfsight.render.overlay import overlay_map
 from selfsight.render.panels import facts, inlined, panel, table
 from selfsight.render.sheet import Tile, finite_or_none, save_result, sheet, unique_names
 
@@ -102,32 +102,12 @@ class Explanation:
         for name in methods:
             values = self.maps[name][row, 0].float().cpu().numpy()
             caption = f"{values.min():.1e} … {values.max():.1e}\n{_percent('fall', self.falls[name][row])}"
-            tiles.append(Tile(overlay(tiles[0].picture, values), caption, title=title(name)))
+            tiles.append(Tile(overlay_map(tiles[0].picture, values), caption, title=title(name)))
         return tiles
 
 
 def _percent(word: str, value: Tensor) -> str:
     return f"{word} {100 * float(value):.0f} %" if bool(value.isfinite()) else f"{word} –"
-
-
-def overlay(picture: UInt8[np.ndarray, "height width 3"], one: Float[np.ndarray, "height width"]) -> Float[np.ndarray, "height width 3"]:
-    """Draw a map over its image in grey: positive values in orange, negative values in blue.
-
-    Full colour stands for the 99 % quantile of the absolute values; a constant map has no colour.
-
-    Args:
-        picture: the image ``(H, W, 3)``, 0 to 255.
-        one: the map ``(H, W)``.
-
-    Returns:
-        An image ``(H, W, 3)`` in [0, 1].
-    """
-    grey = (picture @ np.array([0.299, 0.587, 0.114]) / 255)[..., None] * 0.55 + 0.35
-    level = one - one.min() if one.min() >= 0 else one
-    top = float(np.quantile(np.abs(level), 0.99)) or float(np.abs(level).max()) or 1.0
-    strength = np.clip(np.abs(level) / top, 0, 1)[..., None]
-    colour = np.where(level[..., None] >= 0, np.array([0.835, 0.369, 0.0]), np.array([0.0, 0.447, 0.698]))
-    return np.clip(grey * (1 - strength) + colour * strength, 0, 1)
 
 
 def score_drop(

@@ -11,8 +11,9 @@ from PIL import Image
 
 from selfsight.data.evaluation_view import evaluation_view
 from selfsight.data.source import Source
+from selfsight.render.overlay import overlay_heat
 
-__all__ = ["Picture", "as_bytes", "central_squares", "heated", "save_heatmaps", "save_sheet"]
+__all__ = ["Picture", "as_bytes", "central_squares", "save_heatmaps", "save_sheet"]
 
 Picture = UInt8[np.ndarray, "height width 3"]
 HALF = 0.5
@@ -63,24 +64,11 @@ def save_heatmaps(
     places: list[dict[str, Any]] = []
     for row, image, heat, number in zip(rows, pixels, heats, numbers, strict=True):
         pixels_shown = as_bytes(image)
-        for name, drawn in (("where", heated(pixels_shown, heat.numpy())), ("what", _crop(pixels_shown, heat.numpy()))):
+        for name, drawn in (("where", overlay_heat(pixels_shown, heat.numpy())), ("what", _crop(pixels_shown, heat.numpy()))):
             Image.fromarray(drawn).save(out / f"{name}-{int(row)}.png")
         places.append({"row": int(row), "number": number})
     files = [f"{name}-{place['row']}.png" for place in places for name in ("where", "what")]
     return {"files": files, "places": places, "words": words}
-
-
-def heated(picture: Picture, heat: Float[np.ndarray, "height width"]) -> Picture:
-    """An image in grey where the heat is zero, and in its own colours with an orange tint where it is high.
-
-    Args:
-        picture: the image ``(H, W, 3)``.
-        heat: heat map ``(H, W)`` in [0, 1].
-    """
-    part = heat.clip(0, 1)[..., None]
-    grey = 0.5 * picture.mean(2, keepdims=True) + 40
-    warm = 0.75 * picture + 0.25 * np.array([255, 120, 0])
-    return ((1 - part) * grey + part * warm).round().clip(0, 255).astype(np.uint8)
 
 
 def _crop(picture: Picture, heat: Float[np.ndarray, "height width"]) -> UInt8[np.ndarray, "side side 3"]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from selfsight.render.charts import png_of
-from selfsight.render.figures import PALETTE
+from selfsight.render.palette import PALETTE
 from selfsight.render.panels import inlined, interval, panel, table
 from selfsight.workflows.evaluate.analyses.table import ANALYSES
 from selfsight.workflows.evaluate.probes import EvaluationResult

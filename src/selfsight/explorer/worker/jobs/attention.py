@@ -9,8 +9,9 @@ from torch.nn.functional import interpolate
 
 from selfsight.core.representation import Representation
 from selfsight.data.source import Source
-from selfsight.explorer.worker.drawing import as_bytes, central_squares, heated, save_sheet
+from selfsight.explorer.worker.drawing import as_bytes, central_squares, save_sheet
 from selfsight.explorer.worker.request import JobContext
+from selfsight.render.overlay import overlay_heat
 from selfsight.render.sheet import Tile, sheet
 
 __all__ = ["attention", "run"]
@@ -36,9 +37,9 @@ def attention(phi: Representation, source: Source, row: int, out: Path) -> dict[
     side = round(rows.shape[1] ** 0.5)
     maps = interpolate(rows.unflatten(1, (side, side))[None], pixels.shape[2:], mode="bilinear", align_corners=False)[0]
     picture = as_bytes(pixels[0])
-    heads = [Tile(heated(picture, (one / one.max()).numpy()), f"head {number}") for number, one in enumerate(maps)]
+    heads = [Tile(overlay_heat(picture, (one / one.max()).numpy()), f"head {number}") for number, one in enumerate(maps)]
     mean = maps.mean(0)
-    tiles = [Tile(picture, "image"), Tile(heated(picture, (mean / mean.max()).numpy()), "mean of heads"), *heads]
+    tiles = [Tile(picture, "image"), Tile(overlay_heat(picture, (mean / mean.max()).numpy()), "mean of heads"), *heads]
     lines = {f"{'attention' if not start else ''}{' ' * start}": tiles[start : start + 6] for start in range(0, len(tiles), 6)}
     return save_sheet(
         sheet(lines),

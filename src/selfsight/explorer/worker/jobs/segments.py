@@ -12,7 +12,8 @@ from selfsight.data.source import Source
 from selfsight.discover.dense.features import FeatureSpec, iter_feature_batches
 from selfsight.explorer.worker.drawing import save_sheet
 from selfsight.explorer.worker.request import JobContext
-from selfsight.render.tiles import fitted, page
+from selfsight.render.overlay import fitted
+from selfsight.render.tiles import page
 
 __all__ = ["run", "segments"]
 
