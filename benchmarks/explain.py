@@ -37,7 +37,7 @@ from selfsight.explain.attribution import saliency as ours
 from selfsight.explain.attribution.backprop import reverse
 from selfsight.explain.attribution.perturbation import between, extremal_perturbation, pyramid
 from selfsight.explain.attribution.saliency import part_kept
-from selfsight.explain.targets import Target, probe_class, strongest
+from selfsight.explain.targets import Target, argmax_target, probe_class
 
 RESULTS = Path(__file__).parent / "results" / "explain.json"
 AREAS = (0.05, 0.1, 0.2, 0.4)
@@ -53,7 +53,7 @@ class Case:
         source = open_source(data, size=self.phi.size)
         self.images = central_square(load_images(source, np.arange(count)), self.phi.size)
         probe = probe_class(Readout.load(run.path / "measures" / "linear"), 0)
-        self.target: Target = strongest(probe, self.phi, self.images)
+        self.target: Target = argmax_target(probe, self.phi, self.images)
         self.labels = torch.as_tensor(self.target.which)
         self.given = self.phi.normalise(self.images)
         self.classifier = Classifier(self.phi, self.target).eval()

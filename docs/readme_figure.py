@@ -58,8 +58,8 @@ def main() -> int:
             Image.fromarray(square(photo)).save(whole / f"{photo}.png")
         run = selfsight.Run(model)
         run.path = folder / "run"
-        clusters, _ = run.discover(str(crops), what="clusters", count=len(PHOTOGRAPHS), floors=False)
-        objects, _ = run.discover(str(whole), what="boxes", method="cut", floors=False)
+        clusters, _ = run.discover(str(crops), what="clusters", count=len(PHOTOGRAPHS), baselines=False)
+        objects, _ = run.discover(str(whole), what="boxes", method="cut", baselines=False)
         files = [str(whole / f"{photo}.png") for photo in OBJECTS]
         maps = run.explain(files, target="code", methods=["grad_cam"]).maps["grad_cam"]
         draw([np.asarray(Image.open(file)) for file in files], clusters, objects, maps, crops)

@@ -39,7 +39,7 @@ def learn_and_measure(method: str, read: argparse.Namespace) -> dict[str, Any]:
         summary = run_training(wishes, path, RunPolicy(progress=_quiet))
         seconds = time.perf_counter() - started
         config = json.loads((path / "config.json").read_text())
-        found = Run(path, device=read.device).measure(train=train_data, test=test, probes=["knn", "linear"], floors=False)
+        found = Run(path, device=read.device).measure(train=train_data, test=test, probes=["knn", "linear"], baselines=False)
     here = origin()
     return {
         "method": method,

@@ -91,12 +91,12 @@ def learn_and_measure(read: argparse.Namespace, method: str, seed: int) -> dict[
         summary = run_training(_timed(wishes, read, 0.5 if method in SECOND else 1.0), run, RunPolicy(progress=_quiet))
         seconds, memory = now() - started, _megabytes(read.device)
         config = json.loads((run / "config.json").read_text())
-        lent = _known_floors(data, method, config["backbone"])
-        found = Run(run, device=read.device).measure(train=train_data, test=test, probes=list(PROBES), limit=10_000, floors=lent is None)
+        lent = _known_baselines(data, method, config["backbone"])
+        found = Run(run, device=read.device).measure(train=train_data, test=test, probes=list(PROBES), limit=10_000, baselines=lent is None)
     return {
         "probe": kind.card.probe,
         "scores": _plain(found.scores),
-        "floors": lent or {floor: _plain(table) for floor, table in found.floors.items()},
+        "floors": lent or {baseline: _plain(table) for baseline, table in found.baselines.items()},
         "status": summary["status"],
         "steps": config["steps"],
         "batch": config["batch"],
@@ -132,11 +132,11 @@ def _megabytes(device: str) -> int:
     return round(torch.cuda.max_memory_allocated() / 2**20)
 
 
-def _known_floors(data: str, method: str, backbone: str) -> Any:
+def _known_baselines(data: str, method: str, backbone: str) -> Any:
     """The floors of an earlier result with the same data, network and normalisation, all probes included."""
     for row in results_of(data):
         alike = row["backbone"] == backbone and _normalise(row["method"]) == _normalise(method)
-        if alike and all(set(PROBES) == set(floor) for floor in row["floors"].values()):
+        if alike and all(set(PROBES) == set(baseline) for baseline in row["floors"].values()):
             return row["floors"]
     return None
 
@@ -316,7 +316,7 @@ def _above(rows: list[dict[str, Any]], longer: list[dict[str, Any]]) -> int:
 def gains(rows: list[dict[str, Any]], probe: str = "") -> list[float]:
     """Over the better floor, by a probe, or by the one that decides."""
     probe = probe or rows[0]["probe"]
-    return [row["scores"][probe]["top1"] - max(floor[probe]["top1"] for floor in row["floors"].values()) for row in rows]
+    return [row["scores"][probe]["top1"] - max(baseline[probe]["top1"] for baseline in row["floors"].values()) for row in rows]
 
 
 def table(data: str) -> list[str]:
@@ -342,10 +342,10 @@ def table(data: str) -> list[str]:
             values = [row["scores"][probe][score] * scale for row in rows if score in row["scores"].get(probe, {})]
             return format(statistics.mean(values), form) if values else "–"
 
-        floors = [[100 * row["floors"][floor][probe]["top1"] for row in rows] for floor in ("untrained", "pixels")]
+        plain = [[100 * row["floors"][name][probe]["top1"] for row in rows] for name in ("untrained", "pixels")]
         lines.append(
             f"| {name}{'' if min(gain) > 0 else ' ✗'} | {'k-NN' if probe == 'knn' else probe} | {spread([r['scores'][probe]['top1'] for r in rows])} | "
-            f"{statistics.mean(floors[0]):.1f} | {statistics.mean(floors[1]):.1f} | {100 * statistics.mean(gain):+.1f} | {100 * min(gain):+.1f} | "
+            f"{statistics.mean(plain[0]):.1f} | {statistics.mean(plain[1]):.1f} | {100 * statistics.mean(gain):+.1f} | {100 * min(gain):+.1f} | "
             f"{len(rows)} | {mean('knn', 'top1', '.1f', 100)} | {mean('linear', 'top1', '.1f', 100)} | {mean('cluster', 'ami', '.3f')} | "
             f"{mean('geometry', 'effective_rank', '.0f')} | {mean('geometry', 'alignment', '.2f')} | {mean('geometry', 'uniformity', '.2f')} | "
             f"{statistics.mean(row['seconds'] for row in rows):.0f} | {_average([row['megabytes'] for row in rows])} | "

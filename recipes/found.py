@@ -70,7 +70,7 @@ def chosen(phi: Any, source: Any, method: str, tried: Sequence[Any], what: str =
 
     best = {}
     for look in tried:
-        _, scores = discover(phi, source, what, method, feature_spec=look, floors=False, **options)
+        _, scores = discover(phi, source, what, method, feature_spec=look, baselines=False, **options)
         best[look] = next(iter(next(iter(scores.values())).values())).value
         print("  tried", method, told(look), f"{best[look]:.3f}", flush=True)
     return max(tried, key=best.__getitem__)
@@ -88,13 +88,21 @@ def objects(network: str, source: Any, sample: Any, side: int) -> dict[str, Any]
     truth = source.truth(np.arange(len(source)))
     for method in (*(ATTENTIVE if run.phi.has_attention else CONVOLUTIONAL), "border", "selective", "centre"):
         blind = method in ("border", "selective", "centre")
-        look = FeatureSpec(side) if blind or method in ATTENTIVE[3:] else chosen(run.phi, sample, method, looks_of(run.phi, side), least=0)
-        found, scores = discover(run.phi, source, method=method, feature_spec=look, least=0)
+        look = (
+            FeatureSpec(side)
+            if blind or method in ATTENTIVE[3:]
+            else chosen(run.phi, sample, method, looks_of(run.phi, side), min_confidence=0)
+        )
+        found, scores = discover(run.phi, source, method=method, feature_spec=look, min_confidence=0)
         some = scores["CorLoc"]
         row = {"corloc": some[method].to_json(), "untrained": some["untrained"].to_json() if "untrained" in some else None}
         row["look"] = "" if blind else told(look)
         if truth.masks is not None:
-            finer = found if blind else discover(run.phi, source, method=method, feature_spec=look, least=0, floors=False, refine=True)[0]
+            finer = (
+                found
+                if blind
+                else discover(run.phi, source, method=method, feature_spec=look, min_confidence=0, baselines=False, refine=True)[0]
+            )
             row["masks"] = score_masks(lambda place, size, finer=finer: stretched(finer.mask(place) > 0, size), source, finer.read)
         table[method] = row
         print(network, method, row, flush=True)
@@ -109,11 +117,11 @@ def kinds(network: str, source: Any, sample: Any) -> dict[str, Any]:
     from selfsight.workflows.discover.run import discover
 
     run, table = Run(network), dict[str, Any]()
-    look = replace(chosen(run.phi, sample, "lost", looks_of(run.phi, 64), least=0), vectors=15)
+    look = replace(chosen(run.phi, sample, "lost", looks_of(run.phi, 64), min_confidence=0), vectors=15)
     for name, options in KINDS.items():
         method, slow = name.split(",")[0], "refined" in name
         more = {"localiser": "lost"} if method == "object" else {}
-        _, scores = discover(run.phi, source, "segments", method, feature_spec=look, floors=not slow, **options, **more)
+        _, scores = discover(run.phi, source, "segments", method, feature_spec=look, baselines=not slow, **options, **more)
         table[name] = _plain(scores["mean IoU"])
         print(network, name, table[name], flush=True)
     return {"network": run.phi.name, "backbone": run.phi.spec, "pictures": len(source), "look": told(look), "rows": table}
@@ -126,7 +134,7 @@ def parts(network: str, source: Any, sample: Any) -> dict[str, Any]:
 
     run, table, look = Run(network), dict[str, Any](), None
     for method in ("shared", "contrast"):
-        how = {"parts": PARTS, "within": "lost"}
+        how = {"parts": PARTS, "foreground": "lost"}
         look = look or chosen(run.phi, sample, method, looks_of(run.phi, 64), "parts", **how)
         _, scores = discover(run.phi, source, "parts", method, feature_spec=look, **how)
         table[method] = {name: _plain(some) for name, some in scores.items()}

@@ -39,7 +39,7 @@ from selfsight.explain.synthesis.activation import (
 )
 from selfsight.explain.synthesis.comparison import compare_units
 from selfsight.explain.synthesis.priors import estimate_spectrum
-from selfsight.explain.targets import strongest, unit
+from selfsight.explain.targets import argmax_target, unit
 from selfsight.render.sheet import Tile, sheet
 
 PAGE = Path(__file__).parent.parent / "docs" / "understand" / "gallery.md"
@@ -70,7 +70,7 @@ def why() -> bytes:
     """Every method that can explain the network, for its likeliest class."""
     phi, target = published(20)
     shown = photographs(32)
-    chosen = strongest(target, phi, shown)
+    chosen = argmax_target(target, phi, shown)
     names = [f"{name}: {CLASSES[int(which)]}" for name, which in zip(PHOTOGRAPHS, torch.as_tensor(chosen.which), strict=True)]
     return explain(phi, shown, chosen, ["all"], names=names)._repr_png_()
 
@@ -93,7 +93,7 @@ def kept() -> bytes:
 def classes() -> bytes:
     """What each class looks like to the network, written down in four ways."""
     phi, target = published(56)
-    spectrum, inverter = estimate_spectrum(seen(500)), learn_inverter(phi, seen(4000), None, steps=1000, real=0.003)
+    spectrum, inverter = estimate_spectrum(seen(500)), learn_inverter(phi, seen(4000), None, steps=1000, adversarial_weight=0.003)
     ways: dict[str, Parameterisation] = {
         "pixels": Pixels(),
         "fourier": Fourier(),
@@ -101,8 +101,14 @@ def classes() -> bytes:
         "generated": Generated(inverter),
     }
     rows = {}
-    for name, writing in ways.items():
-        found = maximise(phi, target.at(torch.arange(10)), count=10, writing=writing, rate=0.2 if name in ("phase", "generated") else 0.05)
+    for name, parameterisation in ways.items():
+        found = maximise(
+            phi,
+            target.at(torch.arange(10)),
+            count=10,
+            parameterisation=parameterisation,
+            rate=0.2 if name in ("phase", "generated") else 0.05,
+        )
         rows[name] = [
             Tile(picture.permute(1, 2, 0).numpy(), f"{CLASSES[number]} {float(score):.1f}")
             for number, (picture, score) in enumerate(zip(found.pictures, found.scores, strict=True))

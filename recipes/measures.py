@@ -182,8 +182,10 @@ def _transfer_page(read: dict[str, Any]) -> list[str]:
     for network, row in read["rows"].items():
         lines += [f"`{network}` (`{row['backbone']}`):", "", "| what | learnt | untrained |", "|---|--:|--:|"]
         for probe, scores in row["scores"].items():
-            floor = row["floors"]["untrained"][probe]
-            lines += [f"| {probe}: {name.replace('/', ', ')} | {_share(score)} | {_share(floor[name])} |" for name, score in scores.items()]
+            baseline = row["floors"]["untrained"][probe]
+            lines += [
+                f"| {probe}: {name.replace('/', ', ')} | {_share(score)} | {_share(baseline[name])} |" for name, score in scores.items()
+            ]
         lines.append("")
     lines += [f"{probe}: {words}." for probe, words in row["protocol"].items()]  # the same of all
     return [*lines, "", f"Commit {read['commit']}."]

@@ -7,6 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FORMER = {
+    "Accompanied", "companions", "diverse", "floor_bars", "floors", "ground_grain", "learnt_from", "lend", "manner", "players", "strongest",
+    "writing",
     "BeginsFull", "SharedOut", "co_segmented", "deceive", "distance_between", "four_bars", "missing_deviation", "neighbours_agree",
     "put_back", "shared_out", "shared_out_in_parts", "slope_penalty", "spread_of_table", "spread_of_tables", "tell_apart", "tell_pairs",
     "told_from_bank", "told_right", "transported", "turned_at_random",

@@ -55,8 +55,19 @@ def test_marks_follow_from_the_numbers(tmp_path, monkeypatch):
     (tmp_path / "shapes").mkdir()
     for method, score in (("simclr", 0.5), ("moco", 0.25)):
         scores = {"knn": {"top1": score}, "linear": {"top1": 0.4}}
-        floors = {"untrained": {"knn": {"top1": 0.2}, "linear": {"top1": 0.45}}, "pixels": {"knn": {"top1": 0.3}, "linear": {"top1": 0.1}}}
-        result = {"method": method, "seed": 0, "data": "shapes", "probe": "knn", "scores": scores, "floors": floors, "status": "finished"}
+        baselines = {
+            "untrained": {"knn": {"top1": 0.2}, "linear": {"top1": 0.45}},
+            "pixels": {"knn": {"top1": 0.3}, "linear": {"top1": 0.1}},
+        }
+        result = {
+            "method": method,
+            "seed": 0,
+            "data": "shapes",
+            "probe": "knn",
+            "scores": scores,
+            "floors": baselines,
+            "status": "finished",
+        }
         result |= {"steps": 5, "seconds": 1.0, "megabytes": 100, "machine": "a processor", "threads": 1}
         (tmp_path / "shapes" / f"{method}-0.json").write_text(json.dumps(result))
     words = "\n".join(evidence.table("shapes"))

@@ -20,7 +20,7 @@ from selfsight.explain.attribution.table import ATTRIBUTIONS
 from selfsight.explain.checks.diagnosis import diagnose
 from selfsight.explain.checks.pointing import centre_map, curves, pointing_game, random_map
 from selfsight.explain.checks.sanity import neuron_sensitivity
-from selfsight.explain.targets import Target, cluster, strongest, unit
+from selfsight.explain.targets import Target, argmax_target, cluster, unit
 from selfsight.render.sheet import Tile, sheet
 
 AREAS = (0.05, 0.1, 0.2, 0.4)
@@ -158,7 +158,7 @@ def photographs_judged(folder: Path) -> ClaimResult:  # noqa: ARG001
             centroids = torch.stack([rows[nearest == k].mean(0) if bool((nearest == k).any()) else centroids[k] for k in range(10)])
             centroids = centroids / centroids.norm(dim=1, keepdim=True)
         readout = Readout("centroids", "output", {"centroids": centroids.numpy()}, facts={"unit_length": True})
-        measured[name] = judged(phi, shown, strongest(cluster(readout, 0), phi, shown), there, None, masks=500, steps=16)
+        measured[name] = judged(phi, shown, argmax_target(cluster(readout, 0), phi, shown), there, None, masks=500, steps=16)
     above = {name: [m for m, row in table.items() if row["insertion"] > table["random"]["insertion"]] for name, table in measured.items()}
     holds = all("extremal" in names and "rise" in names for names in above.values())
     points = {f"{data}, {name}": row["pointing (%)"] for data, table in measured.items() for name, row in table.items()}

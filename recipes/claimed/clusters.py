@@ -48,7 +48,7 @@ def small_views(folder: Path) -> ClaimResult:
     for method in (*HELPED, "supervised"):
         for count in (0, 2):
             name = f"{method}, {'small views' if count else 'large views alone'}"
-            recipe = small_multi_crop(count, least=0.5, turn=0.75)
+            recipe = small_multi_crop(count, min_area=0.5, turn=0.75)
             run, _ = learn(folder / f"{method}{count}", method, 250, recipe=recipe, batch=64)
             scores[name] = top1(run)
         gains[method] = scores[name] - scores[f"{method}, large views alone"]

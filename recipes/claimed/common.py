@@ -70,7 +70,7 @@ def learn(folder: Path, method: str, steps: int, *, data: str = TRAIN, **options
 
 def top1(run: Run, train: str = TRAIN, test: str = TEST) -> float:
     """k-NN, in percent."""
-    return 100 * run.measure(train=train, test=test, probes=["knn"], floors=False).scores["knn"]["top1"].value
+    return 100 * run.measure(train=train, test=test, probes=["knn"], baselines=False).scores["knn"]["top1"].value
 
 
 def records(run: Run, name: str) -> list[tuple[int, float]]:

@@ -171,9 +171,9 @@ def units_driven(folder: Path) -> ClaimResult:  # noqa: ARG001
         units = alive[torch.linspace(0, len(alive) - 1, count).long()]
         partner = matching(here, there)[units]
         goes = {}
-        for name, (writing, moves) in {"regularised": (Fourier(), None), "free": NATURAL}.items():
-            given: dict[str, Any] = {} if moves is None else {"moves": moves}
-            made = best_of(one.phi, layer, units, writing=writing, **given)
+        for name, (parameterisation, transforms) in {"regularised": (Fourier(), None), "free": NATURAL}.items():
+            given: dict[str, Any] = {} if transforms is None else {"transforms": transforms}
+            made = best_of(one.phi, layer, units, parameterisation=parameterisation, **given)
             goes[name] = 100 * float(above(other.phi, layer, made.pictures, partner, there, 0.95).float().mean())
             if name == "regularised":
                 driven = 100 * float((made.shifted.cpu() > here[:, units].quantile(0.999, dim=0)).float().mean())

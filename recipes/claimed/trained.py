@@ -21,7 +21,7 @@ from selfsight.core.representation import Representation
 from selfsight.data.loader import load_images
 from selfsight.data.opening import open_source
 from selfsight.data.views.image.geometry import central_square
-from selfsight.explain.targets import Target, probe_class, strongest
+from selfsight.explain.targets import Target, argmax_target, probe_class
 from selfsight.workflows.explain import read_images
 from selfsight.workflows.train.config import world_options
 from selfsight.workflows.train.request import TrainRequest
@@ -47,7 +47,7 @@ def trained(seed: int, method: str = "simclr", more: str = "") -> Run:
     wishes = TrainRequest(data=train, method=method, size=32, steps=STEPS, seed=seed, options=world_options(method), device="cpu")
     train(wishes, path, RunPolicy(progress=quiet))
     run = Run(path)
-    run.measure(train=train, test=world("test", 1000, more=more), probes=["linear"], floors=False)
+    run.measure(train=train, test=world("test", 1000, more=more), probes=["linear"], baselines=False)
     return run
 
 
@@ -74,7 +74,7 @@ def probe(run: Run) -> Target:
 
 def likeliest(run: Run, shown: Tensor) -> Target:
     """The probe's likeliest class of each image."""
-    return strongest(probe(run), run.phi, shown)
+    return argmax_target(probe(run), run.phi, shown)
 
 
 def shared(*parts: str) -> Path:

@@ -42,9 +42,9 @@ from selfsight.workflows.explain import (
     explain_images,
     get_inverter,
     invert_images,
-    learnt_from,
     maximise_targets,
     sample_images,
+    training_data,
 )
 from selfsight.workflows.train.config import TrainConfig, build, frame_of
 from selfsight.workflows.train.request import TrainRequest
@@ -64,14 +64,14 @@ def open(spec: str | Path, **options: Unpack[keywords.OpenOptions]) -> Source:
 
 
 def learn(
-    data: str | Path, *, out: str | Path | None = None, manner: RunPolicy | None = None, **requested: Unpack[keywords.LearnOptions]
+    data: str | Path, *, out: str | Path | None = None, policy: RunPolicy | None = None, **requested: Unpack[keywords.LearnOptions]
 ) -> "Run":
     """Train a method on the images in ``data``.
 
     Args:
         data: name of a data set: a folder, an archive, ``world:shapes`` and others (see ``open``).
         out: the run's folder; None: ``runs/METHOD``.
-        manner: how the run is carried out (resume, overwrite, …); None: the defaults.
+        policy: how the run is carried out (resume, overwrite, …); None: the defaults.
         requested: fields of ``TrainRequest``: method, backbone, size, batch, epochs, steps, minutes, seed, limit, options, …
 
     Raises:
@@ -79,7 +79,7 @@ def learn(
     """
     request = TrainRequest(data=str(data), **requested)
     path = Path(out) if out is not None else Path("runs") / request.method
-    run_training(request, path, manner)
+    run_training(request, path, policy)
     return Run(path)
 
 
@@ -177,7 +177,7 @@ class Run:
         Raises:
             UsageError: the representation was not trained in this run folder.
         """
-        return learnt_from(self.path, self.phi.name)
+        return training_data(self.path, self.phi.name)
 
     def bank(self, data: Source | str | Path, *, layers: Sequence[str] = (), half: bool = False) -> Bank:
         """Features of a data set, cached in the run's folder.
@@ -191,7 +191,7 @@ class Run:
         return get_bank(self.phi, source, self.path / "banks", layers=layers, half=half, bf16=fast_bf16(self.phi.device))
 
     def measure(
-        self, *, train: Source | str | Path, test: Source | str | Path, probes: Sequence[str] | None = None, floors: bool = True,
+        self, *, train: Source | str | Path, test: Source | str | Path, probes: Sequence[str] | None = None, baselines: bool = True,
         limit: int | None = None, **more: Unpack[keywords.MeasureOptions],
     ) -> EvaluationResult:  # fmt: skip
         """Scores with baselines: probes fitted on ``train`` and scored on ``test``; saved under ``measures/``.
@@ -200,11 +200,11 @@ class Run:
             train: source or name of the data set on which probes are fitted.
             test: source or name of the data set on which they are scored.
             probes: names of probes and analyses; None: all probes that the data allow.
-            floors: also score the baselines: the untrained network and raw pixels.
+            baselines: also score the baselines: the untrained network and raw pixels.
             limit: use a random subset of ``train`` of this size; ``test`` is used completely.
             more: further arguments of ``workflows.evaluate.run.evaluate_representation`` and ``workflows.evaluate.probes.evaluate``.
         """
-        return evaluate_representation(self.phi, self.path, train=train, test=test, probes=probes, floors=floors, limit=limit, **more)
+        return evaluate_representation(self.phi, self.path, train=train, test=test, probes=probes, baselines=baselines, limit=limit, **more)
 
     def explain(
         self, images: Sequence[str | Path], *, target: str = "code",
@@ -234,7 +234,7 @@ class Run:
         return diagnose_images(self.phi, self.path, [str(image) for image in images], target=target, **more)
 
     def invert(
-        self, images: Sequence[str | Path], *, layers: Sequence[str] = (), by: str = "descent", like: str | None = None,
+        self, images: Sequence[str | Path], *, layers: Sequence[str] = (), method: str = "descent", data: str | None = None,
         progress: ProgressCallback = no_progress, **more: Unpack[keywords.InvertOptions],
     ) -> Gallery:  # fmt: skip
         """Images reconstructed from the features of each layer, which show what the layer keeps.
@@ -242,9 +242,9 @@ class Run:
         Args:
             images: image files, or rows of a data set.
             layers: names of layers; empty: ``phi.layers``.
-            by: ``descent`` from noise (``explain.inversion.descent.invert``), ``form``: deep image prior (``invert_by_network``), or
+            method: ``descent`` from noise (``explain.inversion.descent.invert``), ``form``: deep image prior (``invert_by_network``), or
                 ``learned``: an inverter that is trained once and cached in the run's folder (``explain.inversion.inverter``).
-            like: training data of an inverter; None: the training data of the run.
+            data: training data of an inverter; None: the training data of the run.
             progress: called with a line per step.
             more: further arguments of these functions.
 
@@ -252,53 +252,53 @@ class Run:
             UsageError: the inversion method, an image or a layer does not exist.
         """
         images = [str(image) for image in images]
-        return invert_images(self.phi, self.path, images, layers=layers, by=by, like=like, progress=progress, **more)
+        return invert_images(self.phi, self.path, images, layers=layers, method=method, data=data, progress=progress, **more)
 
     def inverter(
-        self, layer: str | None = None, *, like: str | None = None, progress: ProgressCallback = no_progress,
+        self, layer: str | None = None, *, data: str | None = None, progress: ProgressCallback = no_progress,
         **more: Unpack[keywords.InverterOptions],
     ) -> Inverter:  # fmt: skip
         """The decoder that reconstructs images from a layer's features; trained once for these weights and this data set.
 
         Args:
             layer: the layer; None: the pooled output.
-            like: training data; None: the training data of the run.
+            data: training data; None: the training data of the run.
             progress: called with a line per step.
             more: further arguments of ``explain.inversion.inverter.learn_inverter``; with them it is trained again.
         """
-        return get_inverter(self.phi, self.path, layer, like=like, progress=progress, **more)
+        return get_inverter(self.phi, self.path, layer, data=data, progress=progress, **more)
 
-    def _sample(self, like: str | None, most: int) -> Tensor:
+    def _sample(self, data: str | None, most: int) -> Tensor:
         """Evenly spaced images of a data set; None: the training data of the run."""
-        return sample_images(self.phi, self.path, like, most)
+        return sample_images(self.phi, self.path, data, most)
 
     def maximise(
-        self, targets: Sequence[str], *, writing: str = "fourier", like: str | None = None, progress: ProgressCallback = no_progress,
+        self, targets: Sequence[str], *, parameterisation: str = "fourier", data: str | None = None, progress: ProgressCallback = no_progress,
         **more: Unpack[keywords.MaximiseOptions],
     ) -> Gallery:  # fmt: skip
         """Synthetic images that maximise units, clusters or classes (``explain.synthesis.activation.maximise``).
 
         Args:
             targets: such as ``unit:stages.2/41``, ``cluster:7``, ``class:dog``.
-            writing: parameterisation of the images: fourier, pixels, phase, or generated (the code of a trained inverter).
-            like: data set of the spectrum (phase) or of the inverter (generated); None: the training data of the run.
+            parameterisation: parameterisation of the images: fourier, pixels, phase, or generated (the code of a trained inverter).
+            data: data set of the spectrum (phase) or of the inverter (generated); None: the training data of the run.
             progress: called with a line per step.
             more: further arguments of ``explain.gallery.maximisers``.
         """
-        return maximise_targets(self.phi, self.path, targets, writing=writing, like=like, progress=progress, **more)
+        return maximise_targets(self.phi, self.path, targets, parameterisation=parameterisation, data=data, progress=progress, **more)
 
     def compare(
-        self, others: Sequence["str | Path | Run"], *, like: str | None = None, count: int = 4, **more: Unpack[keywords.CompareUnitsOptions]
+        self, others: Sequence["str | Path | Run"], *, data: str | None = None, count: int = 4, **more: Unpack[keywords.CompareUnitsOptions]
     ) -> Gallery:
         """Maximally activating images of units of the same rank, here and in other networks (``explain.synthesis.comparison.compare_units``).
 
         Args:
             others: runs, or names of models.
-            like: data set whose images rank the units; None: the training data of the run.
+            data: data set whose images rank the units; None: the training data of the run.
             count: number of units per network.
             more: further arguments of ``compare_units``.
         """
-        spec = like if like is not None else self.source().spec
+        spec = data if data is not None else self.source().spec
         size, device = self.phi.size, str(self.phi.device)
         runs = [self, *(other if isinstance(other, Run) else Run(other, size=size, device=device) for other in others)]
         names = unique_names([run.path.name for run in runs])
@@ -349,7 +349,7 @@ class Run:
             progress: called with a line per step.
             more: further arguments of ``explorer.prepare.build.find_or_prepare`` (limit, maps, …) and ``explorer.server.opening.serve`` (port, …).
         """
-        prepare_options: dict[str, Any] = {name: value for name, value in more.items() if name in ("limit", "maps", "untrained", "again")}
+        prepare_options: dict[str, Any] = {name: value for name, value in more.items() if name in ("limit", "maps", "untrained", "rebuild")}
         serve_options: dict[str, Any] = {name: value for name, value in more.items() if name not in prepare_options}
         named = zip(unique_names([run.phi.name for run in (self, *others)]), ((run.phi, run.path) for run in (self, *others)), strict=True)
         return serve(
@@ -376,15 +376,15 @@ class Run:
 
 
 def repeat(
-    path: str | Path, *, out: str | Path | None = None, manner: RunPolicy | None = None, **more: Unpack[keywords.RepeatOptions]
+    path: str | Path, *, out: str | Path | None = None, policy: RunPolicy | None = None, **more: Unpack[keywords.RepeatOptions]
 ) -> Run:
     """Repeat a run with its own configuration, or continue it with ``RunPolicy(resume=True)``.
 
     Args:
         path: the run's folder.
         out: folder of the new run; None: the same folder.
-        manner: how the run is carried out; None: the defaults.
+        policy: how the run is carried out; None: the defaults.
         more: fields of ``TrainRequest`` that replace those of the configuration.
     """
-    continue_run(Path(path), Path(out) if out is not None else None, manner, **more)
+    continue_run(Path(path), Path(out) if out is not None else None, policy, **more)
     return Run(out if out is not None else path)

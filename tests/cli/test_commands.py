@@ -94,7 +94,7 @@ def test_methods_are_listed(capsys):
 
 
 def test_again_repeats_a_run_to_the_bit(run, tmp_path):
-    assert main(["learn", "--again", str(run), "--out", str(tmp_path / "again"), "--device", "cpu", "--no-report"]) == 0
+    assert main(["learn", "--repeat", str(run), "--out", str(tmp_path / "again"), "--device", "cpu", "--no-report"]) == 0
     for name in ("metrics.jsonl", "export/model.safetensors", "config.json"):
         assert (tmp_path / "again" / name).read_bytes() == (run / name).read_bytes(), name
 
@@ -226,7 +226,7 @@ def test_explain_refuses_what_it_does_not_know(run, capsys):
 
 def test_a_model_from_elsewhere_has_no_data_of_its_own(run, capsys):
     shutil.move(run / "config.json", run / "config.kept")
-    assert main(["explain", "maximise", str(run), "unit:stages.3/1", "--writing", "phase"]) == 2
+    assert main(["explain", "maximise", str(run), "unit:stages.3/1", "--parameterisation", "phase"]) == 2
     shutil.move(run / "config.kept", run / "config.json")
     assert "The training data of" in capsys.readouterr().err
 
@@ -249,8 +249,20 @@ def test_explain_inverts_and_maximises(run, capsys, tmp_path):
     found = said(capsys)
     assert isinstance(found, dict)
     assert len(found["rows"]["world:shapes#1"]) == 5
-    for writing in ("fourier", "pixels", "phase"):
-        words = ["explain", "maximise", str(run), "unit:stages.1/3", "unit:stem/0", "--count", "2", "--steps", "3", "--writing", writing]
+    for parameterisation in ("fourier", "pixels", "phase"):
+        words = [
+            "explain",
+            "maximise",
+            str(run),
+            "unit:stages.1/3",
+            "unit:stem/0",
+            "--count",
+            "2",
+            "--steps",
+            "3",
+            "--parameterisation",
+            parameterisation,
+        ]
         assert main([*words, "--out", str(out), "--json"]) == 0
         found = said(capsys)
         assert isinstance(found, dict)
@@ -258,10 +270,10 @@ def test_explain_inverts_and_maximises(run, capsys, tmp_path):
         assert all(Path(path).is_file() for path in found["files"])
     for layer in ("stem", None):
         Run(run).inverter(layer, steps=2, width=8)
-    words = ["explain", "maximise", str(run), "unit:stages.1/3", "--count", "2", "--steps", "3", "--writing", "generated"]
+    words = ["explain", "maximise", str(run), "unit:stages.1/3", "--count", "2", "--steps", "3", "--parameterisation", "generated"]
     assert main([*words, "--out", str(out), "--json"]) == 0
     assert len(said(capsys)["rows"]["unit stages.1/3"]) == 2
-    words = ["explain", "invert", str(run), "world:shapes?count=4&size=16#1", "--layers", "stem", "--by"]
+    words = ["explain", "invert", str(run), "world:shapes?count=4&size=16#1", "--layers", "stem", "--method"]
     for by in ("form", "learned"):
         assert main([*words, by, "--steps", "3", "--out", str(out), "--json"]) == 0
         found = said(capsys)

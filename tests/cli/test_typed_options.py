@@ -1,4 +1,4 @@
-"""What was typed is kept: whatever the defaults of another size are; a folder is listed once."""
+"""Typed options are kept whatever the defaults of another image size are; old names of options and backbones; one scan of a folder."""
 
 from dataclasses import asdict
 
@@ -8,7 +8,7 @@ from PIL import Image
 
 from selfsight.backbones.table import current_backbone
 from selfsight.cli import main
-from selfsight.cli.options import method_options
+from selfsight.cli.options import RENAMED, current_options, method_options
 from selfsight.data.readers import folder as module
 from selfsight.methods.table import method_class
 from selfsight.workflows.train.config import resolve_options
@@ -46,6 +46,23 @@ def test_learning_lists_its_folder_once(tmp_path, monkeypatch, capsys):
     assert main([*words, "--out", str(tmp_path / "run")]) == 0
     assert len(scans) == 1
     assert "run:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("verb", "old"), [(verb, old) for verb, names in RENAMED.items() for old in names])
+def test_old_options_are_replaced_with_a_warning(verb, old, capsys):
+    new = RENAMED[verb][old]
+    assert current_options([old, "1", f"{old}=2", "--seed", old.removeprefix("--")], verb) == [new, "1", f"{new}=2", "--seed", old[2:]]
+    warnings = capsys.readouterr().err.splitlines()
+    assert warnings == [f"warning: {old} is now called {new}; the old name will be removed in the next release"] * 2
+    assert current_options([new], verb) == [new]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("verb", "new"), [(verb, new) for verb, names in RENAMED.items() for new in names.values()])
+def test_new_names_of_options_exist(verb, new, capsys):
+    with pytest.raises(SystemExit):
+        main([*verb.split(), "--help"])
+    assert new.replace("--no-", "--") in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

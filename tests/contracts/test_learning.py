@@ -54,8 +54,8 @@ def test_learns_and_does_not_collapse(tmp_path, name):
     probe = method_class(name).card.probe
     found = evaluate(phi, source, judged, probes=[probe])
     score = found.scores[probe]["top1"].value
-    floors = {floor: table[probe]["top1"].value for floor, table in found.floors.items()}
-    assert score > max(floors.values()), (score, floors)
+    baselines = {baseline: table[probe]["top1"].value for baseline, table in found.baselines.items()}
+    assert score > max(baselines.values()), (score, baselines)
 
 
 UNGUARDED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {

@@ -136,7 +136,7 @@ def test_ten_steps_a_bank_and_scores(make, tmp_path):
         np.testing.assert_allclose(bank.pooled(layer)[rows], values.numpy(), rtol=1e-4, atol=1e-5)
 
     found = evaluate(phi, case.source, case.source, probes=["knn", "linear", "geometry"])
-    assert set(found.floors) == {"untrained", "pixels"}
+    assert set(found.baselines) == {"untrained", "pixels"}
     assert found.scores["knn"]["top1"].value > 0.4  # chance is 0.25
     assert np.isfinite([score.value for scores in found.scores.values() for score in scores.values()]).all()
 

@@ -78,15 +78,15 @@ def test_another_network_look_or_data_set_has_its_own(phi, scenes, tmp_path):
 
 @pytest.mark.parametrize("refine", [False, True])
 def test_a_search_that_was_broken_off_goes_on(phi, scenes, tmp_path, monkeypatch, refine):
-    whole = find_objects(phi, scenes, "lost", refine=refine, least=0.0)
+    whole = find_objects(phi, scenes, "lost", refine=refine, min_confidence=0.0)
 
     def stop(words):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        find_objects(phi, scenes, "lost", refine=refine, least=0.0, rows=np.arange(16), cache=tmp_path, progress=stop)
+        find_objects(phi, scenes, "lost", refine=refine, min_confidence=0.0, rows=np.arange(16), cache=tmp_path, progress=stop)
     seen = passes(phi, monkeypatch)
-    found = find_objects(phi, scenes, "lost", refine=refine, least=0.0, cache=tmp_path)
+    found = find_objects(phi, scenes, "lost", refine=refine, min_confidence=0.0, cache=tmp_path)
     assert len(seen) == 2, "16 of 40 pictures were there already"
     assert found.to_json() == whole.to_json()
     for row in range(len(scenes)):

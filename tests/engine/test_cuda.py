@@ -66,7 +66,7 @@ def quiet(**more: bool) -> RunPolicy:
 
 @pytest.mark.parametrize("method", ["simclr", "dino"])
 def test_learning_in_bfloat16(tmp_path, method):
-    run = selfsight.learn(DATA, out=tmp_path / "run", method=method, size=32, batch=64, steps=12, precision="bf16", manner=quiet())
+    run = selfsight.learn(DATA, out=tmp_path / "run", method=method, size=32, batch=64, steps=12, precision="bf16", policy=quiet())
     assert run.status["status"] == "finished"
     assert run.phi.device.type == "cuda"
 
@@ -93,21 +93,21 @@ class Stop:
 
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
     more = {"method": "moco", "size": 32, "batch": 32, "save_every": 4, "seed": 3, "steps": 8}
-    whole = selfsight.learn(DATA, out=tmp_path / "whole", manner=quiet(), **more)
+    whole = selfsight.learn(DATA, out=tmp_path / "whole", policy=quiet(), **more)
     with pytest.raises(RuntimeError, match="stopped"):
         selfsight.learn(
-            DATA, out=tmp_path / "again", manner=RunPolicy(progress=lambda words: None, observers=lambda source, settings: [Stop()]), **more
+            DATA, out=tmp_path / "again", policy=RunPolicy(progress=lambda words: None, observers=lambda source, settings: [Stop()]), **more
         )
-    resumed = selfsight.learn(DATA, out=tmp_path / "again", manner=quiet(resume=True), **more)
+    resumed = selfsight.learn(DATA, out=tmp_path / "again", policy=quiet(resume=True), **more)
     assert weights(resumed.path) == weights(whole.path)
 
 
 def test_scores_are_those_of_a_processor(tmp_path):
-    run = selfsight.learn(DATA, out=tmp_path / "run", method="simclr", size=32, batch=64, steps=4, manner=quiet())
+    run = selfsight.learn(DATA, out=tmp_path / "run", method="simclr", size=32, batch=64, steps=4, policy=quiet())
     found = {}
     for device in ("cuda", "cpu"):
         feature_batch = selfsight.load(run.path, device=device)
-        scores = feature_batch.measure(train=DATA, test=f"{DATA}&split=test", probes=["knn", "linear"], floors=False).scores
+        scores = feature_batch.measure(train=DATA, test=f"{DATA}&split=test", probes=["knn", "linear"], baselines=False).scores
         found[device] = [scores[probe]["top1"].value for probe in ("knn", "linear")]
     assert found["cuda"] == pytest.approx(found["cpu"], abs=0.03)  # some of 256 pictures, for bfloat16 is another there
 

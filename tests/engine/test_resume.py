@@ -74,9 +74,9 @@ def outage() -> None:
 
 
 def broken(asked: TrainRequest, out: Path, after: int) -> None:
-    manner = RunPolicy(progress=quiet, observers=lambda source, settings: [Breaks(after, outage)])
+    policy = RunPolicy(progress=quiet, observers=lambda source, settings: [Breaks(after, outage)])
     with pytest.raises(Outage):
-        run_training(asked, out, manner)
+        run_training(asked, out, policy)
     assert status(out) == "failed"
 
 
@@ -236,8 +236,8 @@ def test_overwrite_deletes_nothing_that_is_no_run(tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
-@pytest.mark.parametrize("manner", [RunPolicy(resume=True, progress=quiet), RunPolicy(overwrite=True, progress=quiet)])
-def test_run_of_a_living_process_is_left_alone(tmp_path, manner):
+@pytest.mark.parametrize("policy", [RunPolicy(resume=True, progress=quiet), RunPolicy(overwrite=True, progress=quiet)])
+def test_run_of_a_living_process_is_left_alone(tmp_path, policy):
     out = tmp_path / "run"
     broken(wishes("simclr"), out, after=6)
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
@@ -245,11 +245,11 @@ def test_run_of_a_living_process_is_left_alone(tmp_path, manner):
     lock.write_text(json.dumps({"pid": sleeper.pid, "host": os.uname().nodename}))
     try:
         with pytest.raises(UsageError, match=f"being written by process {sleeper.pid}"):
-            run_training(wishes("simclr"), out, manner)
+            run_training(wishes("simclr"), out, policy)
         assert (out / "checkpoints" / "step_00000004").is_dir()
     finally:
         sleeper.kill()
         sleeper.wait()
-    run_training(wishes("simclr"), out, manner)  # a dead process's lock is taken over
+    run_training(wishes("simclr"), out, policy)  # a dead process's lock is taken over
     assert status(out) == "finished"
     assert not lock.exists()

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from selfsight.backbones.loading import untrained
 from selfsight.core.errors import UsageError
 from selfsight.core.readout import Readout
-from selfsight.explain.targets import activations, cluster, code, direction, like, log_odds, probe_class, strongest, unit
+from selfsight.explain.targets import activations, argmax_target, cluster, code, direction, log_odds, probe_class, similarity_to, unit
 
 from nets import chain, logit, phi_of, pictures
 
@@ -70,7 +70,7 @@ def test_a_class_is_the_probes_log_odds() -> None:
         [torch.from_numpy(expected[:, [one]])[:, 0] - torch.from_numpy(np.delete(expected, one, 1)).logsumexp(1) for one in range(3)], 1
     )
     assert_close(probe_class(probe, "dog").score(phi, given), odds[:, 1].float(), rtol=1e-4, atol=1e-5)
-    best = strongest(probe_class(probe, 0), phi, images)
+    best = argmax_target(probe_class(probe, 0), phi, images)
     assert_close(best.score(phi, given), odds.amax(1).float(), rtol=1e-4, atol=1e-5)
     with pytest.raises(UsageError, match="no class"):
         probe_class(probe, "cow")
@@ -94,8 +94,8 @@ def test_a_cluster_is_largest_for_its_own_centroid() -> None:
 def test_an_image_is_like_itself_and_its_code_is_one(layer: str | None) -> None:
     phi, images = phi_of(chain()[:-1]), pictures()
     given = phi.normalise(images)
-    assert_close(like(phi, images[1], layer).score(phi, given)[1], torch.tensor(1.0))
-    assert like(phi, images[1], layer).score(phi, given)[0] < 1
+    assert_close(similarity_to(phi, images[1], layer).score(phi, given)[1], torch.tensor(1.0))
+    assert similarity_to(phi, images[1], layer).score(phi, given)[0] < 1
     own = code(phi, images, layer)
     assert_close(own.score(phi, given), torch.ones(3))
     assert_close(own.score(phi, given[[2, 2]], torch.tensor([2, 2])), torch.ones(2))

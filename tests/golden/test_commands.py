@@ -37,7 +37,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         assert main(_learn(Path("run"))) == 0
-        assert main(["measure", "run", "--train", DATA, "--test", TEST, "--probes", "linear,cluster", "--no-floors", *CPU]) == 0
+        assert main(["measure", "run", "--train", DATA, "--test", TEST, "--probes", "linear,cluster", "--no-baselines", *CPU]) == 0
         yield folder
 
 
@@ -74,8 +74,8 @@ def test_learn(ask: Ask) -> None:
             f"{name}/training": sorted(config["training"]),
         }
         found |= {f"{name}/files": sorted(path.name for path in Path(name).iterdir() if not path.name.startswith("."))}
-    found |= flat("again", _kept(ask("learn", "--again", "simclr", "--out", "again", "--no-report", *CPU)))
-    found |= flat("resumed", _kept(ask("learn", "--again", "simclr", "--resume", "--no-report", *CPU)))
+    found |= flat("again", _kept(ask("learn", "--repeat", "simclr", "--out", "again", "--no-report", *CPU)))
+    found |= flat("resumed", _kept(ask("learn", "--repeat", "simclr", "--resume", "--no-report", *CPU)))
     check("commands.learn", found)
 
 
@@ -103,7 +103,7 @@ def test_measure_several(ask: Ask) -> None:
         TEST,
         "--probes",
         "knn",
-        "--no-floors",
+        "--no-baselines",
         "--size",
         "32",
     ]
@@ -115,10 +115,10 @@ EXPLAIN: dict[str, list[str]] = {
     "attribute a class": ["attribute", "run", f"{DATA}#1", "--target", "class:star", "--method", "gradient"],
     "attribute a cluster": ["attribute", "run", f"{DATA}#1", "--target", "cluster:1", "--method", "grad_cam"],
     "invert": ["invert", "run", f"{DATA}#1", "--layers", "stem,stages.1", "--restarts", "2", "--steps", "6"],
-    "invert by form": ["invert", "run", f"{DATA}#1", "--layers", "stem", "--by", "form", "--steps", "3"],
-    "invert learned": ["invert", "run", f"{DATA}#1", "--layers", "stem", "--by", "learned"],
+    "invert by form": ["invert", "run", f"{DATA}#1", "--layers", "stem", "--method", "form", "--steps", "3"],
+    "invert learned": ["invert", "run", f"{DATA}#1", "--layers", "stem", "--method", "learned"],
     "maximise": ["maximise", "run", "unit:stages.1/3", "class:star", "--count", "2", "--steps", "4"],
-    "maximise phase": ["maximise", "run", "unit:stages.1/3", "--count", "2", "--steps", "4", "--writing", "phase"],
+    "maximise phase": ["maximise", "run", "unit:stages.1/3", "--count", "2", "--steps", "4", "--parameterisation", "phase"],
     "compare": ["compare", "run", "untrained:resnet_tiny?width=8", "--count", "2", "--steps", "2"],
     "diagnose": ["diagnose", "run", f"{DATA}#0,2", "--target", "unit:stages.1/3"],
 }
@@ -134,10 +134,12 @@ def test_explain(ask: Ask, home: Path, name: str) -> None:
 
 @pytest.mark.parametrize("what", DISCOVERIES)
 def test_discover(ask: Ask, home: Path, what: str) -> None:
-    more = {"clusters": ["--kinds", "4"], "selection": ["--kinds", "4", "--count", "6"], "segments": ["--kinds", "3", "--no-floors"]}.get(
-        what, []
-    )
-    more = more or {"parts": ["--kinds", "2", "--within", "border", "--no-floors"], "boxes": ["--method", "fiedler"]}.get(what, [])
+    more = {
+        "clusters": ["--classes", "4"],
+        "selection": ["--classes", "4", "--count", "6"],
+        "segments": ["--classes", "3", "--no-baselines"],
+    }.get(what, [])
+    more = more or {"parts": ["--classes", "2", "--foreground", "border", "--no-baselines"], "boxes": ["--method", "fiedler"]}.get(what, [])
     layer = ["--layer", "stages.1"] if what in ("boxes", "segments", "parts") else []
     limit = ["--limit", "8"] if layer else []
     found = ask("discover", "run", TEST, "--what", what, *more, *layer, *limit, *CPU)
@@ -146,7 +148,9 @@ def test_discover(ask: Ask, home: Path, what: str) -> None:
 
 
 def test_discover_several(ask: Ask, home: Path) -> None:
-    found = ask("discover", "run", TEST, "--what", "clusters,duplicates", "--kinds", "4", "--method", "kmeans,pixels", "--no-floors", *CPU)
+    found = ask(
+        "discover", "run", TEST, "--what", "clusters,duplicates", "--classes", "4", "--method", "kmeans,pixels", "--no-baselines", *CPU
+    )
     check("commands.discover.several", flat("told", found))
 
 

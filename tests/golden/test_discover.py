@@ -67,7 +67,9 @@ def test_boxes(source: Source, phi: Representation, kind: str, method: str) -> N
     found: dict[str, Any] = {}
     looked = FeatureSpec(48) if method in ("attention", "background", "dino_seg", "found") else LOOKS[kind]
     for refine in (False, True) if method in LOCALISERS else (False,):
-        one = find_objects(phi, source, method, feature_spec=looked, least=0.0, refine=refine, rows=_few(source, 2 if refine else 6))
+        one = find_objects(
+            phi, source, method, feature_spec=looked, min_confidence=0.0, refine=refine, rows=_few(source, 2 if refine else 6)
+        )
         word = "refined" if refine else "plain"
         found[f"{word}/regions of each"] = [len(some) for some in one.regions]
         found[f"{word}/boxes"] = np.concatenate([one.boxes(row) for row in range(len(one.names))]).round(6).tolist()
@@ -97,7 +99,7 @@ def test_parts(source: Source, phi: Representation, kind: str, method: str, with
     more: dict[str, Any] = {"steps": 20} if method == "contrast" else {}
     look = FeatureSpec(48, LOOKS[kind].layer)
     one = find_parts(
-        phi, source, method, parts=3, feature_spec=look, within=None if within == "shared" else within, rows=_few(source, 8), **more
+        phi, source, method, parts=3, feature_spec=look, foreground=None if within == "shared" else within, rows=_few(source, 8), **more
     )
     found: dict[str, Any] = {"word": one.word, "kinds": one.classes}
     found["sizes"] = np.bincount(np.concatenate([some.ravel() for some in one.maps]), minlength=4).tolist()
@@ -131,9 +133,9 @@ def test_number_of_clusters(source: Source, phi: Representation, kind: str) -> N
 @pytest.mark.parametrize("method", method_registry("duplicates").names())
 def test_duplicates(source: Source, phi: Representation, kind: str, method: str) -> None:
     found: dict[str, Any] = {}
-    for alike in (0.99, 0.9, 0.7):
-        one = find_duplicates(phi, source, method, alike=alike)
-        found |= {f"{alike}/groups": [list(rows) for rows in one.groups], f"{alike}/kept": one.unique()}
+    for duplicate_threshold in (0.99, 0.9, 0.7):
+        one = find_duplicates(phi, source, method, duplicate_threshold=duplicate_threshold)
+        found |= {f"{duplicate_threshold}/groups": [list(rows) for rows in one.groups], f"{duplicate_threshold}/kept": one.unique()}
     check(f"discover.duplicates.{kind}.{method}", found | flat("counts", one.counts()))
 
 
@@ -154,7 +156,7 @@ def test_scores_beside_floors(source: Source, what: str, method: str) -> None:
     more: dict[str, Any] = {"boxes": {"feature_spec": FeatureSpec(48, "stages.1")}, "clusters": {"count": 4}}.get(
         what, {"feature_spec": FeatureSpec(48, "stages.1")}
     )
-    more |= {"segments": {"classes": 4}, "parts": {"parts": 3, "within": "border"}}.get(what, {})
+    more |= {"segments": {"classes": 4}, "parts": {"parts": 3, "foreground": "border"}}.get(what, {})
     said: list[str] = []
     _, scores = discover(phi, source if what == "clusters" else some, what, method, progress=said.append, **more)
     plain = {name: {who: score.to_json() for who, score in by.items()} for name, by in scores.items()}

@@ -25,7 +25,7 @@ from selfsight.explain.inversion.inverter import invert_learned, learn_inverter
 from selfsight.explain.synthesis.activation import Generated, Phase, Pixels, deep_dream, maximise, synthesise_style
 from selfsight.explain.synthesis.comparison import compare_units
 from selfsight.explain.synthesis.priors import estimate_spectrum, natural_noise
-from selfsight.explain.targets import Target, cluster, code, direction, like, probe_class, strongest, unit
+from selfsight.explain.targets import Target, argmax_target, cluster, code, direction, probe_class, similarity_to, unit
 
 from golden import check
 from small import world
@@ -169,10 +169,10 @@ def test_inversion_learned(net: str) -> None:
     phi, (shown, _) = network(net), some(12)
     found: dict[str, Any] = {}
     for word, at, real in (("layer", phi.layers[1], 0.0), ("output", None, 0.01)):
-        inverter = learn_inverter(phi, shown[:10], at, steps=4, batch=4, rate=3e-3, real=real, width=8)
+        inverter = learn_inverter(phi, shown[:10], at, steps=4, batch=4, rate=3e-3, adversarial_weight=real, width=8)
         made = invert_learned(phi, shown[10:], inverter)
         found |= {f"{word}/state": inverter.state_dict(), f"{word}/pictures": made.pictures, f"{word}/errors": made.errors}
-    written = maximise(phi, aim(phi), count=2, writing=Generated(inverter), steps=3)
+    written = maximise(phi, aim(phi), count=2, parameterisation=Generated(inverter), steps=3)
     found |= {"generated/pictures": written.pictures, "generated/scores": written.scores}
     check(f"inversion_learned.{net}", found)
 
@@ -185,9 +185,9 @@ def test_maximise(net: str) -> None:
     found: dict[str, Any] = {"spectrum": spectrum.magnitude, "noise": natural_noise((1, 3, SIZE, SIZE), 0)}
     ways: dict[str, Callable[[], Any]] = {
         "fourier": lambda: maximise(phi, target, steps=5),
-        "unit, two diverse": lambda: maximise(phi, middle, count=2, steps=5, diverse=1.0),
-        "pixels, natural": lambda: maximise(phi, target, writing=Pixels(), steps=5, natural=0.1, seed=1),
-        "phase": lambda: maximise(phi, target, writing=Phase(spectrum), steps=5),
+        "unit, two diverse": lambda: maximise(phi, middle, count=2, steps=5, diversity=1.0),
+        "pixels, natural": lambda: maximise(phi, target, parameterisation=Pixels(), steps=5, prior_weight=0.1, seed=1),
+        "phase": lambda: maximise(phi, target, parameterisation=Phase(spectrum), steps=5),
     }
     for word, make in ways.items():
         made = make()
@@ -219,9 +219,9 @@ def test_targets(net: str) -> None:
     targets = {
         "direction": aim(phi),
         "class": probe_class(probe, "b"),
-        "strongest class": strongest(probe_class(probe, 0), phi, shown),
+        "strongest class": argmax_target(probe_class(probe, 0), phi, shown),
         "cluster": cluster(centroids, 1),
-        "like": like(phi, shown[0]),
+        "like": similarity_to(phi, shown[0]),
         "code": code(phi, shown),
         "code of a layer": code(phi, shown, layer),
         "unit": unit(layer, 1),

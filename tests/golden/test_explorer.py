@@ -60,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             DATA, out=run, backbone="resnet_tiny?width=8", size=32, batch=16, epochs=0, precision="fp32", device="cpu",
             options={"hidden": 32, "dim": 16},
         )  # fmt: skip
-        words = ["--train", DATA, "--test", f"{DATA}&split=test", "--probes", "linear", "--no-floors", "--device", "cpu", "--json"]
+        words = ["--train", DATA, "--test", f"{DATA}&split=test", "--probes", "linear", "--no-baselines", "--device", "cpu", "--json"]
         assert main(["measure", str(run), *words]) == 0
         assert main(["explore", str(run), "--maps", "pca", "--no-serve", "--device", "cpu"]) == 0
     found = find_prepared([run], select_data(run))

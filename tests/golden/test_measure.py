@@ -88,9 +88,9 @@ def examined(found: EvaluationResult) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for probe, scores in found.scores.items():
         values |= flat(scores, f"{probe}/")
-    for floor, table in found.floors.items():
+    for baseline, table in found.baselines.items():
         for probe, scores in table.items():
-            values |= flat(scores, f"floor {floor}/{probe}/")
+            values |= flat(scores, f"floor {baseline}/{probe}/")
     for probe, readout in found.readouts.items():
         values |= {f"readout/{probe}/{name}": array for name, array in readout.arrays.items()}
     return values
@@ -98,12 +98,12 @@ def examined(found: EvaluationResult) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", [*PROBES, *LAYER_PROBES])
 def test_probe(name: str) -> None:
-    check(f"probe.{name}", examined(evaluate(network(), *parts(), probes=[name], floors=True)))
+    check(f"probe.{name}", examined(evaluate(network(), *parts(), probes=[name], baselines=True)))
 
 
 @pytest.mark.parametrize("name", PROBES)
 def test_probe_of_tokens(name: str) -> None:
-    check(f"probe.{name}.vit_nano", examined(evaluate(network("vit_nano"), *parts(), probes=[name], floors=False)))
+    check(f"probe.{name}.vit_nano", examined(evaluate(network("vit_nano"), *parts(), probes=[name], baselines=False)))
 
 
 @pytest.mark.parametrize("name", ANALYSES)
@@ -113,7 +113,7 @@ def test_network_measure(name: str) -> None:
     if name == "similarity":
         others = {"other": network("vit_nano", size=SMALL)}
     at = phi.layers[2:3] if name == "stitching" else ()  # one layer, for each is taught 200 steps
-    found = evaluate(phi, *parts(SMALL), probes=[name], floors=False, others=others, layers=at)
+    found = evaluate(phi, *parts(SMALL), probes=[name], baselines=False, others=others, layers=at)
     check(
         f"network.{name}",
         examined(found) | {f"main {number}": word for number, word in enumerate(ANALYSES.load(name).main([*found.scores[name]]))},
@@ -122,7 +122,7 @@ def test_network_measure(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["similarity", "dissect"])
 def test_network_floor(name: str) -> None:
-    check(f"network.{name}.floors", examined(evaluate(network(size=SMALL), *parts(SMALL, 40, 24), probes=[name], floors=True)))
+    check(f"network.{name}.floors", examined(evaluate(network(size=SMALL), *parts(SMALL, 40, 24), probes=[name], baselines=True)))
 
 
 def test_agreement() -> None:

@@ -97,7 +97,7 @@ def test_a_class_that_was_learnt_is_explained(run: Path, tmp_path: Path, capsys:
 
 def test_a_finished_run_is_gone_on_with(run: Path, capsys: pytest.CaptureFixture) -> None:
     before = (run / "metrics.jsonl").read_text()
-    assert main(["learn", "--again", str(run), "--resume", "--device", "cpu", "--no-report", "--json"]) == 0
+    assert main(["learn", "--repeat", str(run), "--resume", "--device", "cpu", "--no-report", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["status"], found["images"]) == ("finished", 0)
     assert (run / "metrics.jsonl").read_text() == before
@@ -107,7 +107,7 @@ def test_a_finished_run_is_gone_on_with(run: Path, capsys: pytest.CaptureFixture
 def test_a_run_that_was_broken_off_is_gone_on_with(run: Path, *, again: bool) -> None:
     """From step 4 to the same weights as the run that was not broken off."""
     shutil.rmtree(run / "checkpoints" / "step_00000006")
-    words = ["--again", str(run)] if again else [
+    words = ["--repeat", str(run)] if again else [
         "world:shapes?count=64&size=32", "--method", "simclr", "--backbone", "resnet_tiny?width=4", "--hidden", "32", "--dim", "16",
         "--steps", "6", "--save-every", "4", "--size", "32", "--batch", "16", "--precision", "fp32", "--out", str(run),
     ]  # fmt: skip

@@ -89,10 +89,10 @@ def test_gradient_reaches_every_trained_parameter_and_no_teacher(ready, name):
     for turn in turns_of(case.method):
         case.method.zero_grad(set_to_none=True)
         case.outcomes()[turn.name].loss.backward()
-        players = {id(parameter) for player in turn.players for parameter in player.parameters()}
+        modules = {id(parameter) for player in turn.modules for parameter in player.parameters()}
         for word, parameter in case.method.named_parameters():
             assert parameter.requires_grad or parameter.grad is None, f"{word} is a teacher's"
-            if id(parameter) in players and parameter.grad is not None and bool(parameter.grad.any()):
+            if id(parameter) in modules and parameter.grad is not None and bool(parameter.grad.any()):
                 reached.add(word)
     assert reached == {word for word, parameter in case.method.named_parameters() if parameter.requires_grad and parameter.numel()}
 

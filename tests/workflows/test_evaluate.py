@@ -41,18 +41,18 @@ def test_examination_end_to_end(parts, tmp_path):
     probes = ["cluster", "geometry", "knn"]
     found = evaluate(phi(), *parts, probes=probes, banks=tmp_path / "banks", cache=tmp_path / "floors", progress=said.append)
     assert set(found.scores) == set(found.protocol) == set(probes)
-    assert set(found.floors) == {"untrained", "pixels"}
+    assert set(found.baselines) == {"untrained", "pixels"}
     shape = {probe: set(scores) for probe, scores in found.scores.items()}
     assert shape["cluster"] == {"acc", "nmi", "ami", "ari"}
     assert shape["geometry"] == {"alignment", "uniformity", "effective_rank"}
-    for floor, table in found.floors.items():
+    for baseline, table in found.baselines.items():
         assert {probe: set(scores) for probe, scores in table.items()} == shape
-        assert all(found.forms[floor][probe][name] for probe in shape for name in shape[probe])
+        assert all(found.forms[baseline][probe][name] for probe in shape for name in shape[probe])
     plain = json.loads(json.dumps(found.to_json()))
     for table in (plain["scores"], *plain["floors"].values()):
         score = table["knn"]["top1"]
         assert 0 <= score["low"] <= score["value"] <= score["high"] <= 1
-    assert "floor: untrained" in said
+    assert "baseline: untrained" in said
 
     def never(*_: object) -> None:
         raise AssertionError("floors are kept")
@@ -65,11 +65,11 @@ def test_examination_end_to_end(parts, tmp_path):
         again = evaluate(phi(), *parts, probes=probes, banks=tmp_path / "banks", cache=tmp_path / "floors")
     assert again.to_json()["floors"] == found.to_json()["floors"]
     assert again.scores == found.scores
-    without = evaluate(phi(), *parts, floors=False)
+    without = evaluate(phi(), *parts, baselines=False)
     assert set(without.scores) == set(PROBES) == {*probes, "linear", "retrieve", "reverse", "svm"}
     assert {probe: without.scores[probe] for probe in probes} == found.scores
     assert set(without.readouts) == {"linear", "cluster"}
-    assert not without.floors
+    assert not without.baselines
 
 
 def test_layers_are_measured_when_asked_for_and_beside_the_untrained(parts, tmp_path, monkeypatch):
@@ -77,8 +77,8 @@ def test_layers_are_measured_when_asked_for_and_beside_the_untrained(parts, tmp_
     found = evaluate(phi(), *parts, probes=["layers"], cache=tmp_path)
     names = phi().layers
     assert list(found.scores) == ["layers"]
-    assert tuple(found.scores["layers"]) == tuple(found.floors["untrained"]["layers"]) == names
-    assert found.floors["pixels"] == {}
+    assert tuple(found.scores["layers"]) == tuple(found.baselines["untrained"]["layers"]) == names
+    assert found.baselines["pixels"] == {}
     assert found.to_json()["protocol"]["layers"].startswith("top1 at each layer")
 
 
@@ -110,7 +110,7 @@ def test_probes_are_chosen_by_what_the_data_allow():
 
 def test_data_without_labels_have_a_geometry():
     source = ArraySource(np.random.default_rng(0).integers(0, 255, (30, 3, 16, 16), dtype=np.uint8))
-    found = evaluate(phi(), source, source, floors=False)
+    found = evaluate(phi(), source, source, baselines=False)
     assert set(found.scores) == {"geometry"}
 
 

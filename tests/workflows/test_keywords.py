@@ -85,7 +85,7 @@ def test_repeat_and_compare_take_what_learn_and_measure_take():
         (DiagnoseOptions, [diagnose], {"objects", "names"}),
         (InverterOptions, [learn_inverter], {"progress"}),
         (InvertOptions, [invert, invert_by_network, learn_inverter], {"progress"}),
-        (MaximiseOptions, [maximisers], {"writing"}),
+        (MaximiseOptions, [maximisers], {"parameterisation"}),
         (CompareUnitsOptions, [compare_units], {"ranks"}),
         (ExploreOptions, [find_or_prepare, serve], {"progress"}),
     ],

@@ -47,7 +47,7 @@ def _registries(verb: str, option: str, words: Sequence[str]) -> Iterable[Regist
         ("learn", "--method"): ("methods.table:METHODS",),
         ("learn", "--backbone"): ("backbones.table:BACKBONES",),
         ("doctor", "--names"): ("backbones.table:BACKBONES",),
-        ("explain", "--method"): ("explain.attribution.table:ATTRIBUTIONS",),
+        ("explain", "--method"): ("explain.attribution.table:ATTRIBUTIONS",) if words[1:2] != ["invert"] else (),
         ("measure", "--probes"): (
             "measure.probes.table:PROBES",
             "measure.probes.table:LAYER_PROBES",

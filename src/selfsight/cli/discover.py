@@ -51,7 +51,7 @@ class Discover:
         ),
     ] = None
     count: Annotated[int, tyro.conf.arg(help="selection: maximum number of images")] = 30
-    within: Annotated[str | None, tyro.conf.arg(help="parts: localiser of the objects; by default co-segmentation")] = None
+    foreground: Annotated[str | None, tyro.conf.arg(help="parts: localiser of the objects; by default co-segmentation")] = None
     refine: Annotated[bool, tyro.conf.arg(help="move edges to colour edges")] = False
     truth: Annotated[str | None, tyro.conf.arg(help="annotated boxes or masks: COCO .json, VOC .xml, YOLO .txt, or a folder of masks")] = (
         None
@@ -71,9 +71,9 @@ class Discover:
     colour: Annotated[
         float, tyro.conf.arg(help="weight of the affinity in colour and position relative to that of features; for fiedler")
     ] = 0.0
-    least: Annotated[float, tyro.conf.arg(help="boxes: minimum confidence of a region, from 0 to 1")] = 0.05
+    min_confidence: Annotated[float, tyro.conf.arg(help="boxes: minimum confidence of a region, from 0 to 1")] = 0.05
     seed: Annotated[int, tyro.conf.arg(help="seed of all random choices")] = 0
-    floors: Annotated[bool, tyro.conf.arg(help="also score the baselines: the untrained network and methods without a network")] = True
+    baselines: Annotated[bool, tyro.conf.arg(help="also score the baselines: the untrained network and methods without a network")] = True
     out: Annotated[
         str | None,
         tyro.conf.arg(
@@ -108,7 +108,7 @@ def run(arguments: list[str]) -> int:
 def _discover(options: Discover, what: str, method: str, run: "Run", source: "Source") -> dict[str, Any]:
     """Find one thing, save and print it; returns the same for JSON."""
     own_folder = what in DISCOVERIES.having("own_folder")
-    found, scores = run.discover(source, what=what, method=method, floors=options.floors, progress=_say, **_options(options, what))
+    found, scores = run.discover(source, what=what, method=method, baselines=options.baselines, progress=_say, **_options(options, what))
     folder = _folder(options, run.path, what if own_folder else method)
     facts = {"pictures": len(found.names)}
     if what == "boxes":
@@ -165,9 +165,9 @@ def _options(read: Discover, what: str) -> dict[str, Any]:
     feature_spec = FeatureSpec(read.side, read.layer, read.facet, read.block, read.centred, read.colour, vectors, read.stride)
     options: dict[str, Any] = {"feature_spec": feature_spec, "refine": read.refine}
     if what == "boxes":
-        return options | {"least": read.least}
+        return options | {"min_confidence": read.min_confidence}
     options["seed"] = read.seed
-    return options | ({"classes": read.classes} if what == "segments" else {"parts": read.classes or 4, "within": read.within})
+    return options | ({"classes": read.classes} if what == "segments" else {"parts": read.classes or 4, "foreground": read.foreground})
 
 
 def _reported(paths: list[Path], scores: dict[str, Any], *, quiet: bool) -> dict[str, Any]:

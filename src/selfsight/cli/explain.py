@@ -25,7 +25,7 @@ TargetArg = Annotated[
         help="class, class:NAME, cluster, cluster:NUMBER, unit:LAYER/CHANNEL, like:IMAGE, code; without a name: the highest of each image"
     ),
 ]
-LikeArg = Annotated[
+DataArg = Annotated[
     str | None, tyro.conf.arg(help="data set for an inverter, a spectrum or a ranking of units; by default the training data")
 ]
 OutArg = Annotated[str | None, tyro.conf.arg(help="folder of the result; by default explanations/VERB in the run's folder")]
@@ -65,11 +65,11 @@ class Invert:
         float, tyro.conf.arg(help="weight of the features relative to the image prior; 1 to 300, larger for shallow layers; for descent")
     ] = 100.0
     steps: Annotated[int, tyro.conf.arg(help="steps of descent, followed by a sixth as many at a low rate; not for learned")] = 300
-    by: Annotated[
+    method: Annotated[
         Literal["descent", "form", "learned"],
-        tyro.conf.arg(help="optimisation from noise; form: deep image prior; learned: an inverter that is trained once on --like"),
+        tyro.conf.arg(help="optimisation from noise; form: deep image prior; learned: an inverter that is trained once on --data"),
     ] = "descent"
-    like: LikeArg = None
+    data: DataArg = None
     seed: SeedArg = 0
     out: OutArg = None
     size: SizeArg = None
@@ -84,13 +84,13 @@ class Maximise:
     run: RunArg
     targets: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(help="unit:LAYER/CHANNEL, cluster:NUMBER, class:NAME")]]
     count: Annotated[int, tyro.conf.arg(help="images per target")] = 3
-    writing: Annotated[
+    parameterisation: Annotated[
         Literal["fourier", "pixels", "phase", "generated"],
-        tyro.conf.arg(help="parameterisation of the images; phase uses the spectrum of --like, generated the code of a learned inverter"),
+        tyro.conf.arg(help="parameterisation of the images; phase uses the spectrum of --data, generated the code of a learned inverter"),
     ] = "fourier"
-    like: LikeArg = None
+    data: DataArg = None
     steps: Annotated[int, tyro.conf.arg(help="optimisation steps")] = 200
-    diverse: Annotated[float, tyro.conf.arg(help="weight of the diversity of the images of a target")] = 0.0
+    diversity: Annotated[float, tyro.conf.arg(help="weight of the diversity of the images of a target")] = 0.0
     seed: SeedArg = 0
     out: OutArg = None
     size: SizeArg = None
@@ -105,7 +105,7 @@ class Diagnose:
     run: RunArg
     images: ImagesArg
     target: TargetArg = "class"
-    enough: Annotated[float, tyro.conf.arg(help="fraction of the score that has to be kept")] = 0.9
+    required_fraction: Annotated[float, tyro.conf.arg(help="fraction of the score that has to be kept")] = 0.9
     substrate: Annotated[Literal["mean", "blur"], tyro.conf.arg(help="baseline outside of a mask: mean colour or blurred image")] = "mean"
     out: OutArg = None
     size: SizeArg = None
@@ -118,7 +118,7 @@ class Compare:
     """Options of ``explain compare``."""
 
     runs: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(help="runs' folders, timm:NAME, untrained:NAME")]]
-    like: LikeArg = None
+    data: DataArg = None
     depth: Annotated[float, tyro.conf.arg(help="relative depth of the layer: 0 the first main layer, 1 the last")] = 0.5
     count: Annotated[int, tyro.conf.arg(help="units per network")] = 4
     steps: Annotated[int, tyro.conf.arg(help="optimisation steps")] = 200
@@ -171,13 +171,13 @@ def _invert(arguments: list[str]) -> int:
     run = Run(options.run, size=options.size, device=options.device)
     layers = [name for name in options.layers.split(",") if name]
     more: dict[str, Any] = {"seed": options.seed}
-    if options.by == "descent":
+    if options.method == "descent":
         more |= {"restarts": options.restarts, "weight": options.weight, "steps": (options.steps, -(-options.steps // 6))}
-    elif options.by == "form":
+    elif options.method == "form":
         more |= {"steps": options.steps}
     else:
         more = {}
-    found = run.invert(options.images, layers=layers, by=options.by, like=options.like, progress=_log, **more)
+    found = run.invert(options.images, layers=layers, method=options.method, data=options.data, progress=_log, **more)
     return _save(found, options, run, "invert")
 
 
@@ -193,7 +193,7 @@ def _compare(arguments: list[str]) -> int:
         raise UsageError("A comparison needs at least two networks.", "Name two or more.")
     run = Run(options.runs[0], size=options.size, device=options.device)
     found = run.compare(
-        options.runs[1:], like=options.like, depth=options.depth, count=options.count, steps=options.steps, seed=options.seed
+        options.runs[1:], data=options.data, depth=options.depth, count=options.count, steps=options.steps, seed=options.seed
     )
     return _save(found, options, run, "compare")
 
@@ -208,7 +208,7 @@ def _diagnose(arguments: list[str]) -> int:
     from selfsight.api import Run
 
     run = Run(options.run, size=options.size, device=options.device)
-    found = run.diagnose(options.images, target=options.target, enough=options.enough, substrate=options.substrate)
+    found = run.diagnose(options.images, target=options.target, required_fraction=options.required_fraction, substrate=options.substrate)
     if not options.json and found.alone is not None:
         print(
             f"{len(found.suspects)} of {len(found.names)} images keep more of the score by the background alone than by the object alone",
@@ -225,10 +225,10 @@ def _maximise(arguments: list[str]) -> int:
     found = run.maximise(
         options.targets,
         count=options.count,
-        writing=options.writing,
-        like=options.like,
+        parameterisation=options.parameterisation,
+        data=options.data,
         steps=options.steps,
-        diverse=options.diverse,
+        diversity=options.diversity,
         seed=options.seed,
         progress=_log,
     )

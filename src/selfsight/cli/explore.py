@@ -31,7 +31,7 @@ class Explore:
         tuple[str, ...],
         tyro.conf.arg(help="additional host names of this machine, such as localhost:9000 for a tunnel from another port"),
     ] = ()
-    again: Annotated[bool, tyro.conf.arg(help="prepare again, if the data have changed")] = False
+    rebuild: Annotated[bool, tyro.conf.arg(help="prepare again, if the data have changed")] = False
     serve: Annotated[bool, tyro.conf.arg(help="serve the page; --no-serve only prepares")] = True
     export: Annotated[
         Path | None, tyro.conf.arg(help="write the page as a read-only folder that opens from a file, instead of serving it")
@@ -49,7 +49,7 @@ def run(arguments: list[str]) -> int:
     if not options.runs:
         raise UsageError("There is nothing to explore.", "Name a run: selfsight explore runs/NAME")
     chosen = select_data(options.runs[0], options.data, options.limit)
-    folder = None if options.again or options.maps else find_prepared(options.runs, chosen)
+    folder = None if options.rebuild or options.maps else find_prepared(options.runs, chosen)
     if folder is None:
         folder = _prepare(options)
     if options.export is not None:
@@ -95,5 +95,5 @@ def _prepare(options: Explore) -> Path:
     networks = {name: (run.phi, run.path) for name, run in zip(unique_names([run.phi.name for run in runs]), runs, strict=True)}
     maps = None if options.maps is None else options.maps.split(",")
     return find_or_prepare(
-        networks, options.data, limit=options.limit, untrained=options.untrained, maps=maps, again=options.again, progress=log
+        networks, options.data, limit=options.limit, untrained=options.untrained, maps=maps, rebuild=options.rebuild, progress=log
     )

@@ -10,7 +10,7 @@ from typing import Any
 import tyro
 
 from selfsight.backbones.table import current_backbone
-from selfsight.cli.options import emit, method_options, with_positional
+from selfsight.cli.options import current_options, emit, method_options, with_positional
 from selfsight.core.errors import UsageError
 from selfsight.workflows.train.request import TrainRequest
 
@@ -18,7 +18,7 @@ __all__ = ["run"]
 
 EXTRA: dict[str, tuple[Any, Any, str]] = {
     "out": (Path | None, None, "the run's folder; runs/METHOD by default"),
-    "again": (Path | None, None, "repeat the run in this folder with its own configuration (with --resume: continue it)"),
+    "repeat": (Path | None, None, "repeat the run in this folder with its own configuration (with --resume: continue it)"),
     "resume": (bool, False, "continue the run in the folder, or start one if there is none"),
     "overwrite": (bool, False, "replace the run in the folder"),
     "fail_on_collapse": (bool, False, "exit with code 4 if the representation collapses"),
@@ -34,6 +34,7 @@ DATA: a folder, a .tar or .parquet file, shards by glob, digits, photo:astronaut
 
 def run(arguments: list[str]) -> int:
     """Train; returns the exit code."""
+    arguments = current_options(arguments, "learn")
     kind = with_positional(TrainRequest, "data", EXTRA, optional=True)
     helping = any(word in ("-h", "--help") for word in arguments)
     named = _option(arguments, "--method")
@@ -42,7 +43,7 @@ def run(arguments: list[str]) -> int:
     if (present := current_backbone(_option(arguments, "--backbone"))) != _option(arguments, "--backbone"):
         _say(f"warning: the backbone is now called {present}; the old name will be removed in the next release")
     options, rest = tyro.cli(kind, prog="selfsight learn", description=WORDS, args=arguments, return_unknown_args=True)
-    if options.data is None and options.again is None:
+    if options.data is None and options.repeat is None:
         raise UsageError("There is nothing to learn from.", "Name a data set: selfsight learn my_photos/")
     from selfsight.data.opening import scan_once
 
@@ -79,10 +80,10 @@ def _learn(options: Any, method_arguments: list[str]) -> dict[str, Any]:
     from selfsight.workflows.train.run import RunPolicy, continue_run, run_training
 
     policy = RunPolicy(options.resume, options.overwrite, options.fail_on_collapse, options.tensorboard, observers=_observers(options))
-    if options.again is not None:
+    if options.repeat is not None:
         if method_arguments:
-            raise UsageError(f"--again does not accept options of the method: {' '.join(method_arguments)}.", "Start a new run for these.")
-        return continue_run(options.again, options.out, policy, device=options.device, workers=options.workers, compile=options.compile)
+            raise UsageError(f"--repeat does not accept options of the method: {' '.join(method_arguments)}.", "Start a new run for these.")
+        return continue_run(options.repeat, options.out, policy, device=options.device, workers=options.workers, compile=options.compile)
     requested = {item.name: getattr(options, item.name) for item in fields(TrainRequest) if hasattr(options, item.name)}
     if method_arguments:
         requested |= dict(zip(("options", "training"), _method_options(options, method_arguments), strict=True))

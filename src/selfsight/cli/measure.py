@@ -40,7 +40,7 @@ class Measure:
     limit: Annotated[int | None, tyro.conf.arg(help="use a random subset of the training images of this size")] = None
     seed: Annotated[int, tyro.conf.arg(help="seed of the subset")] = 0
     size: Annotated[int | None, tyro.conf.arg(help="side of the images in pixels, for timm:")] = None
-    floors: Annotated[bool, tyro.conf.arg(help="also score the baselines: the untrained network and raw pixels")] = True
+    baselines: Annotated[bool, tyro.conf.arg(help="also score the baselines: the untrained network and raw pixels")] = True
     out: Annotated[
         str | None, tyro.conf.arg(help="folder of comparison.json and comparison.png, for several runs; by default runs/comparison")
     ] = None
@@ -61,7 +61,7 @@ def run(arguments: list[str]) -> int:
     if not options.runs:
         raise UsageError("There is nothing to measure.", "Name a run: selfsight measure runs/NAME --train … --test …")
     settings: dict[str, Any] = {
-        name: getattr(options, name) for name in ("train", "test", "truth", "train_truth", "limit", "seed", "floors")
+        name: getattr(options, name) for name in ("train", "test", "truth", "train_truth", "limit", "seed", "baselines")
     }
     settings["probes"] = options.probes.split(",")
     settings["layers"] = options.layers.split(",") if options.layers else ()

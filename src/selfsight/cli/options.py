@@ -84,7 +84,19 @@ def with_positional(cls: type, positional: str, extra: Mapping[str, tuple[Any, A
     return make_dataclass(cls.__name__, members, frozen=True)
 
 
-RENAMED = {"discover": {"--kinds": "--classes"}}
+RENAMED = {
+    "discover": {
+        "--kinds": "--classes", "--least": "--min-confidence", "--within": "--foreground", "--floors": "--baselines",
+        "--no-floors": "--no-baselines",
+    },
+    "explain invert": {"--by": "--method", "--like": "--data"},
+    "explain maximise": {"--writing": "--parameterisation", "--diverse": "--diversity", "--like": "--data"},
+    "explain compare": {"--like": "--data"},
+    "explain diagnose": {"--enough": "--required-fraction"},
+    "explore": {"--again": "--rebuild"},
+    "learn": {"--again": "--repeat"},
+    "measure": {"--floors": "--baselines", "--no-floors": "--no-baselines"},
+}  # fmt: skip
 """Old names of options by verb, with their current names; they work for one release."""
 
 

@@ -17,7 +17,6 @@ from selfsight.core.representation import AnyBackbone
 from selfsight.core.views import Images, Views
 
 __all__ = [
-    "Accompanied",
     "Drawn",
     "Extract",
     "Frame",
@@ -29,6 +28,7 @@ __all__ = [
     "Supervised",
     "Turn",
     "Turns",
+    "UsesExtraSamples",
     "hint",
     "sample_index",
     "two_views",
@@ -157,12 +157,12 @@ class Turn:
 
     Attributes:
         name: of the turn.
-        players: modules whose parameters are updated.
+        modules: modules whose parameters are updated.
         steps: optimiser steps of this turn before the next.
     """
 
     name: str
-    players: tuple[nn.Module, ...]
+    modules: tuple[nn.Module, ...]
     steps: int = 1
 
 
@@ -210,10 +210,10 @@ class Freezes(Protocol):
 
 
 @runtime_checkable
-class Accompanied(Protocol):
+class UsesExtraSamples(Protocol):
     """A method that uses other samples besides those of the batch (SCAN's neighbours); their large views follow the batch's own."""
 
-    def companions(self, index: Int[Tensor, " batch"], clock: Clock) -> Int[Tensor, " batch"]:
+    def extra_samples(self, index: Int[Tensor, " batch"], clock: Clock) -> Int[Tensor, " batch"]:
         """Another sample for each sample.
 
         Args:

@@ -19,7 +19,6 @@ _MOVED = {
     "selfsight.data.views.damage:": "selfsight.data.views.image.damage:",
     "selfsight.data.views.geometry:": "selfsight.data.views.image.geometry:",
     "selfsight.data.views.masks:": "selfsight.data.views.image.masks:",
-    "selfsight.data.views.memory:": "selfsight.data.views.image.memory:",
     "selfsight.data.views.puzzles:": "selfsight.data.views.image.puzzles:",
     "selfsight.data.views.recipes:": "selfsight.data.views.image.recipes:",
 }

@@ -14,7 +14,7 @@ from selfsight.core.card import Training
 from selfsight.core.clock import Clock, key
 from selfsight.core.distribute import all_gather_with_grad, local_rows, rank, world_size
 from selfsight.core.errors import DataError, Diverged, UsageError
-from selfsight.core.method import Accompanied, Frame, Freezes, Method, Outcome, Supervised, Turn, Turns
+from selfsight.core.method import Frame, Freezes, Method, Outcome, Supervised, Turn, Turns, UsesExtraSamples
 from selfsight.core.schedule import rise_and_fall
 from selfsight.core.views import Images, Views
 from selfsight.data.evaluation_view import central_view
@@ -141,10 +141,10 @@ class Plan:
             batch: images of this process.
             clock: of the step.
         """
-        if not isinstance(method, Accompanied):
+        if not isinstance(method, UsesExtraSamples):
             return [(batch, clock)]
         assert self.source is not None
-        others = load_images(self.source, method.companions(batch.index, clock).cpu().numpy())
+        others = load_images(self.source, method.extra_samples(batch.index, clock).cpu().numpy())
         return [(batch, clock), (others, replace(clock, seed=key(clock.seed, 0xAC)))]
 
     def with_labels(self, method: Method, views: Views) -> Views:
@@ -206,9 +206,9 @@ class Plan:
     def _drop(self, method: Method, turn: Turn, clock: Clock) -> None:
         """Remove the gradients of parameters that are not in this turn or are frozen."""
         if isinstance(method, Turns):
-            players = {id(parameter) for player in turn.players for parameter in player.parameters()}
+            modules = {id(parameter) for player in turn.modules for parameter in player.parameters()}
             for parameter in method.parameters():
-                if id(parameter) not in players:
+                if id(parameter) not in modules:
                     parameter.grad = None
         for module in method.frozen(clock) if isinstance(method, Freezes) else ():
             for parameter in module.parameters():

@@ -140,7 +140,7 @@ class RunFolder:
         if changes:
             raise ResumeMismatch(
                 f"{self.path} was made with other options:\n  " + "\n  ".join(changes),
-                "Resume with the same options (selfsight learn --again), or choose another --out.",
+                "Resume with the same options (selfsight learn --repeat), or choose another --out.",
             )
         before = self.read("origin.json")
         changed = [name for name in BITWISE if before.get(name) != origin.get(name)]
@@ -259,7 +259,7 @@ class Saver:
 
     def _stop(self, clock: Clock) -> None:
         words = f"Stopped after step {clock.step + 1} of {clock.steps}; everything is saved in {self.folder.path}."
-        again = f"Continue with: selfsight learn --again {self.folder.path} --resume"
+        again = f"Continue with: selfsight learn --repeat {self.folder.path} --resume"
         if self.signals.caught == signal.SIGINT:
             raise Interrupted(words, again)
         raise Preempted(words, again)

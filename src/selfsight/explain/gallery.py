@@ -86,10 +86,10 @@ def maximisers(
     targets: Sequence[Target],
     *,
     count: int = 3,
-    writing: Parameterisation = Fourier(),
+    parameterisation: Parameterisation = Fourier(),
     steps: int = 200,
     rate: float = 0.05,
-    diverse: float = 0.0,
+    diversity: float = 0.0,
     seed: int = 0,
 ) -> Gallery:
     """A row of maximally activating synthetic images for each target; see ``maximise``.
@@ -98,18 +98,20 @@ def maximisers(
         phi: the representation.
         targets: scores that are maximised.
         count: images per target.
-        writing: parameterisation of the images.
+        parameterisation: parameterisation of the images.
         steps: number of steps of Adam.
         rate: learning rate.
-        diverse: weight of the diversity term.
+        diversity: weight of the diversity term.
         seed: seed of the noise and the transformations.
     """
     rows = {}
     for target in targets:
-        result: Maximised = maximise(phi, target, count=count, writing=writing, steps=steps, rate=rate, diverse=diverse, seed=seed)
+        result: Maximised = maximise(
+            phi, target, count=count, parameterisation=parameterisation, steps=steps, rate=rate, diversity=diversity, seed=seed
+        )
         values = zip(result.pictures, result.scores.tolist(), result.shifted.tolist(), strict=True)
         rows[target.name] = [
             Tile(_levels(picture), f"{score:.3g}\nshifted {shifted:.3g}", {"score": score, "shifted": shifted})
             for picture, score, shifted in values
         ]
-    return Gallery(rows, {"representation": phi.name, "writing": type(writing).__name__.lower(), "steps": steps, "seed": seed})
+    return Gallery(rows, {"representation": phi.name, "writing": type(parameterisation).__name__.lower(), "steps": steps, "seed": seed})

@@ -19,7 +19,19 @@ from selfsight.core.hooks import capture_activations, tensor_of
 from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
 
-__all__ = ["Target", "activations", "cluster", "code", "direction", "features_of", "like", "log_odds", "probe_class", "strongest", "unit"]
+__all__ = [
+    "Target",
+    "activations",
+    "argmax_target",
+    "cluster",
+    "code",
+    "direction",
+    "features_of",
+    "log_odds",
+    "probe_class",
+    "similarity_to",
+    "unit",
+]
 
 Place = Literal["mean", "max"] | tuple[int, int]
 
@@ -242,7 +254,9 @@ def cluster(readout: Readout, number: int | Int[Tensor, " image"]) -> Target:
     return Target(f"cluster {number}" if isinstance(number, int) else "own cluster", read, number)
 
 
-def like(phi: Representation, image: Num[Tensor, "channel height width"], layer: str | None = None, name: str = "another image") -> Target:
+def similarity_to(
+    phi: Representation, image: Num[Tensor, "channel height width"], layer: str | None = None, name: str = "another image"
+) -> Target:
     """Cosine similarity of the pooled vector (or the mean over the positions of a layer) to that of another image or image region.
 
     Args:
@@ -278,7 +292,7 @@ def code(phi: Representation, images: Num[Tensor, "batch channel height width"],
     return Target("own code", read, torch.arange(len(images)), layer)
 
 
-def strongest(target: Target, phi: Representation, images: Num[Tensor, "batch channel height width"]) -> Target:
+def argmax_target(target: Target, phi: Representation, images: Num[Tensor, "batch channel height width"]) -> Target:
     """The same target with the index of the largest value of each image: its most active unit, its most likely class, its own cluster.
 
     Args:

@@ -11,9 +11,7 @@ from PIL import Image
 
 from selfsight.render.palette import PALETTE
 
-__all__ = ["curve", "data_uri", "floor_bars", "map_of", "thumbnail"]
-
-"""Colours that are distinguishable with colour blindness (after Okabe & Ito 2008); the first is the accent of the page."""
+__all__ = ["baseline_bars", "curve", "data_uri", "map_of", "thumbnail"]
 
 
 def thumbnail(pixels: UInt8[np.ndarray, "channel height width"], side: int = 72) -> str:
@@ -96,7 +94,7 @@ def curve(
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(description)}">{"".join(parts)}</svg>'
 
 
-def floor_bars(rows: Sequence[tuple[str, Sequence[tuple[str, float, float, float]]]], width: int = 780) -> str:
+def baseline_bars(rows: Sequence[tuple[str, Sequence[tuple[str, float, float, float]]]], width: int = 780) -> str:
     """Bars of scores from 0 to 1 with intervals, each group with its baselines.
 
     Args:

@@ -18,7 +18,7 @@ from selfsight.core.representation import Representation
 from selfsight.core.views import Images, Views
 from selfsight.data.source import Source
 from selfsight.objectives.assign import kmeans
-from selfsight.render.figures import curve, floor_bars, map_of, thumbnail
+from selfsight.render.figures import baseline_bars, curve, map_of, thumbnail
 from selfsight.render.palette import PALETTE
 from selfsight.workflows.evaluate.tables import score_rows
 
@@ -75,7 +75,7 @@ def write_report(run: Path, phi: Representation, source: Source, bank: Bank, sho
         rows=score_rows(scores) if scores else [],
         protocol=scores.get("protocol", {}),
         tested=scores,
-        bars=Markup(floor_bars(_bars(scores))) if scores else "",
+        bars=Markup(baseline_bars(_bars(scores))) if scores else "",
         gallery=_gallery(shown) if shown else [],
         neighbours=_neighbours(source, rows),
         clusters=_sheets(source, rows, clustering),
@@ -144,7 +144,7 @@ def _bars(scores: dict[str, Any]) -> list[tuple[str, list[tuple[str, float, floa
         ("linear", "top1", "linear top-1"),
         ("cluster", "acc", "clusters ACC"),
     ):
-        tables = (("this run", scores["scores"]), *((floor, scores["floors"].get(floor, {})) for floor in ("untrained", "pixels")))
+        tables = (("this run", scores["scores"]), *((baseline, scores["floors"].get(baseline, {})) for baseline in ("untrained", "pixels")))
         bars = [
             (label_name, table[probe][name]["value"], table[probe][name]["low"], table[probe][name]["high"])
             for label_name, table in tables

@@ -32,7 +32,7 @@ from selfsight.explain.inversion.descent import Inversion, invert, invert_by_net
 from selfsight.explain.inversion.inverter import Inverter, invert_learned, learn_inverter
 from selfsight.explain.synthesis.activation import Fourier, Generated, Parameterisation, Phase, Pixels
 from selfsight.explain.synthesis.priors import estimate_spectrum
-from selfsight.explain.targets import Place, Target, cluster, code, like, probe_class, strongest, unit
+from selfsight.explain.targets import Place, Target, argmax_target, cluster, code, probe_class, similarity_to, unit
 from selfsight.workflows.train.config import TrainConfig
 
 __all__ = [
@@ -43,11 +43,11 @@ __all__ = [
     "fixed_target",
     "get_inverter",
     "invert_images",
-    "learnt_from",
     "maximise_targets",
     "read_images",
     "sample_images",
     "target_of",
+    "training_data",
 ]
 
 FORMS = "class, class:NAME, cluster, cluster:NUMBER, unit:LAYER, unit:LAYER/CHANNEL, unit:LAYER/CHANNEL@ROW,COLUMN, like:IMAGE, code"
@@ -156,7 +156,7 @@ def target_of(text: str, phi: Representation, images: Float[Tensor, "batch 3 hei
         return _unit(rest, text, phi, images)
     if kind == "like" and rest:
         other = read_images([rest], phi)
-        return like(phi, other.images[0], name=other.names[0])
+        return similarity_to(phi, other.images[0], name=other.names[0])
     if kind == "code":
         return code(phi, images, rest or None)
     raise UsageError(f"{text!r} is not a target.", f"Targets are: {FORMS}.")
@@ -184,7 +184,7 @@ def fixed_target(text: str, phi: Representation, measures: Path) -> Target:
 
 
 def _of_each(target: Target, name: str, phi: Representation, images: Tensor) -> Target:
-    target = strongest(target, phi, images)
+    target = argmax_target(target, phi, images)
     return Target(name, target.read, target.which, target.layer)
 
 
@@ -207,7 +207,7 @@ def _unit(text: str, spec: str, phi: Representation, images: Tensor) -> Target:
     return target if channel else _of_each(target, f"strongest unit of {layer}", phi, images)
 
 
-def learnt_from(path: Path, name: str) -> Source:
+def training_data(path: Path, name: str) -> Source:
     """The data set that a run was trained on.
 
     Args:
@@ -219,21 +219,21 @@ def learnt_from(path: Path, name: str) -> Source:
     """
     file = path / "config.json"
     if not file.is_file():
-        raise UsageError(f"The training data of {name} are not known.", "Name a data set (--like, or the DATA of report).")
+        raise UsageError(f"The training data of {name} are not known.", "Name a data set (--data, or the DATA of report).")
     config = TrainConfig.from_json(json.loads(file.read_text()))
     return open_source(config.data, limit=config.limit, seed=config.seed, size=config.size)
 
 
-def sample_images(phi: Representation, path: Path, like: str | None, most: int) -> Float[Tensor, "batch channel size size"]:
+def sample_images(phi: Representation, path: Path, data: str | None, most: int) -> Float[Tensor, "batch channel size size"]:
     """Evenly spaced images of a data set in the evaluation view.
 
     Args:
         phi: the representation.
         path: the run's folder.
-        like: name of the data set; None: the training data of the run.
+        data: name of the data set; None: the training data of the run.
         most: maximum number of images.
     """
-    source = learnt_from(path, phi.name) if like is None else open_source(like, size=phi.size)
+    source = training_data(path, phi.name) if data is None else open_source(data, size=phi.size)
     rows = np.linspace(0, len(source) - 1, min(most, len(source))).astype(np.int64)
     return torch.cat([evaluation_view(source, phi.size)(part) for part in np.array_split(rows, -(-len(rows) // 500))])
 
@@ -285,7 +285,7 @@ def diagnose_images(phi: Representation, path: Path, images: Sequence[str], *, t
 
 
 def invert_images(
-    phi: Representation, path: Path, images: Sequence[str], *, layers: Sequence[str] = (), by: str = "descent", like: str | None = None,
+    phi: Representation, path: Path, images: Sequence[str], *, layers: Sequence[str] = (), method: str = "descent", data: str | None = None,
     progress: ProgressCallback = no_progress, **options: Any,
 ) -> Gallery:  # fmt: skip
     """Images reconstructed from the features of each layer.
@@ -295,8 +295,8 @@ def invert_images(
         path: the run's folder.
         images: image files, or rows of a data set.
         layers: names of layers; empty: ``phi.layers``.
-        by: ``descent`` from noise, ``form`` (deep image prior), or ``learned`` (an inverter that is trained once and cached).
-        like: training data of an inverter; None: the training data of the run.
+        method: ``descent`` from noise, ``form`` (deep image prior), or ``learned`` (an inverter that is trained once and cached).
+        data: training data of an inverter; None: the training data of the run.
         progress: called with a line per step.
         options: options of the inversion function.
 
@@ -308,16 +308,16 @@ def invert_images(
         "descent": lambda layer: invert(phi, inputs.images, layer, **options),
         "form": lambda layer: invert_by_network(phi, inputs.images, layer, **options),
         "learned": lambda layer: invert_learned(
-            phi, inputs.images, get_inverter(phi, path, layer, like=like, progress=progress, **options)
+            phi, inputs.images, get_inverter(phi, path, layer, data=data, progress=progress, **options)
         ),
     }
-    if by not in methods:
-        raise UsageError(f"Images cannot be inverted by {by!r}.", f"Choose one of: {', '.join(methods)}.")
+    if method not in methods:
+        raise UsageError(f"Images cannot be inverted by {method!r}.", f"Choose one of: {', '.join(methods)}.")
     found: dict[str, Inversion] = {}
     for layer in list(layers) or phi.layers:
         progress(f"{layer} of {len(inputs.images)} images")
-        found[layer] = methods[by](layer)
-    return inversions(inputs.images, found, names=inputs.names, representation=phi.name, by=by, **options)
+        found[layer] = methods[method](layer)
+    return inversions(inputs.images, found, names=inputs.names, representation=phi.name, by=method, **options)
 
 
 def get_inverter(
@@ -325,7 +325,7 @@ def get_inverter(
     path: Path,
     layer: str | None = None,
     *,
-    like: str | None = None,
+    data: str | None = None,
     progress: ProgressCallback = no_progress,
     **options: Any,
 ) -> Inverter:
@@ -335,16 +335,16 @@ def get_inverter(
         phi: the representation.
         path: the run's folder.
         layer: the layer; None: the pooled output.
-        like: training data; None: the training data of the run.
+        data: training data; None: the training data of the run.
         progress: called with a line per step.
         options: options of ``explain.inversion.inverter.learn_inverter``; with options it is trained again.
     """
     folder = path / "explanations" / "inverters" / (layer or "output")
-    key, key_file = f"{fingerprint(phi)} {like or ''}", folder / "learnt_from.txt"
+    key, key_file = f"{fingerprint(phi)} {data or ''}", folder / "learnt_from.txt"
     if key_file.is_file() and key_file.read_text() == key and not options:
         return Inverter.load(folder).to(phi.device)
     progress(f"training an inverter for {layer or 'the output'}")
-    inverter = learn_inverter(phi, sample_images(phi, path, like, 4000), layer, progress=progress, **options)
+    inverter = learn_inverter(phi, sample_images(phi, path, data, 4000), layer, progress=progress, **options)
     inverter.save(folder)
     write_atomically(key_file, key)
     return inverter
@@ -355,8 +355,8 @@ def maximise_targets(
     path: Path,
     targets: Sequence[str],
     *,
-    writing: str = "fourier",
-    like: str | None = None,
+    parameterisation: str = "fourier",
+    data: str | None = None,
     progress: ProgressCallback = no_progress,
     **options: Any,
 ) -> Gallery:
@@ -366,8 +366,8 @@ def maximise_targets(
         phi: the representation.
         path: the run's folder.
         targets: such as ``unit:stages.2/41``, ``cluster:7``, ``class:dog``.
-        writing: parameterisation of the images: fourier, pixels, phase, or generated (the code of a trained inverter).
-        like: data set of the spectrum (phase) or of the inverter (generated); None: the training data of the run.
+        parameterisation: parameterisation of the images: fourier, pixels, phase, or generated (the code of a trained inverter).
+        data: data set of the spectrum (phase) or of the inverter (generated); None: the training data of the run.
         progress: called with a line per step.
         options: options of ``explain.gallery.maximisers``.
 
@@ -378,9 +378,9 @@ def maximise_targets(
     parameterisations: dict[str, Callable[[], Parameterisation]] = {
         "fourier": Fourier,
         "pixels": Pixels,
-        "phase": lambda: Phase(estimate_spectrum(sample_images(phi, path, like, 500))),
-        "generated": lambda: Generated(get_inverter(phi, path, like=like, progress=progress)),
+        "phase": lambda: Phase(estimate_spectrum(sample_images(phi, path, data, 500))),
+        "generated": lambda: Generated(get_inverter(phi, path, data=data, progress=progress)),
     }
-    if writing not in parameterisations:
-        raise UsageError(f"There is no parameterisation {writing!r} of images.", f"Choose one of: {', '.join(parameterisations)}.")
-    return maximisers(phi, parsed, writing=parameterisations[writing](), **options)
+    if parameterisation not in parameterisations:
+        raise UsageError(f"There is no parameterisation {parameterisation!r} of images.", f"Choose one of: {', '.join(parameterisations)}.")
+    return maximisers(phi, parsed, parameterisation=parameterisations[parameterisation](), **options)

@@ -74,7 +74,7 @@ class MeasureOptions(TypedDict, total=False):
 class DiscoverOptions(TypedDict, total=False):
     """Further keywords of ``Run.discover``; each discovery and method takes some of them."""
 
-    floors: bool
+    baselines: bool
     progress: ProgressCallback
     feature_spec: FeatureSpec | None
     refine: bool
@@ -84,21 +84,22 @@ class DiscoverOptions(TypedDict, total=False):
     classes: int | None
     count: int | None
     parts: int
-    within: str | None
-    least: float
-    alike: float
+    foreground: str | None
+    min_confidence: float
+    min_area: float
+    duplicate_threshold: float
     localiser: str
     crops: bool
     segments: int
     adaptive: bool
     threshold: float
-    apart: float
+    epsilon: float
     seeds: int
     objects: int
     head: int | None
     mass: float
     published: bool
-    part: float
+    fraction: float
     steps: int
     temperature: float
     weights: Any
@@ -119,7 +120,7 @@ class CompareOptions(MeasureOptions, total=False):
     size: int | None
     device: str
     probes: Sequence[str] | None
-    floors: bool
+    baselines: bool
     limit: int | None
 
 
@@ -127,7 +128,7 @@ class DiagnoseOptions(TypedDict, total=False):
     """Further keywords of ``Run.diagnose``; see ``explain.checks.diagnosis.diagnose``."""
 
     areas: Sequence[float]
-    enough: float
+    required_fraction: float
     steps: int
     substrate: Literal["blur", "mean"]
 
@@ -138,8 +139,8 @@ class InverterOptions(TypedDict, total=False):
     steps: int
     batch: int
     rate: float
-    alike: float
-    real: float
+    feature_weight: float
+    adversarial_weight: float
     width: int
     seed: int
 
@@ -154,8 +155,8 @@ class InvertOptions(TypedDict, total=False):
     keep: Any
     batch: int
     rate: float
-    alike: float
-    real: float
+    feature_weight: float
+    adversarial_weight: float
     width: int
     seed: int
 
@@ -166,7 +167,7 @@ class MaximiseOptions(TypedDict, total=False):
     count: int
     steps: int
     rate: float
-    diverse: float
+    diversity: float
     seed: int
 
 
@@ -174,7 +175,7 @@ class CompareUnitsOptions(TypedDict, total=False):
     """Further keywords of ``Run.compare``; see ``explain.synthesis.comparison.compare_units``."""
 
     depth: float
-    writing: Parameterisation
+    parameterisation: Parameterisation
     steps: int
     seed: int
 
@@ -185,7 +186,7 @@ class ExploreOptions(TypedDict, total=False):
     limit: int | None
     maps: Sequence[str] | None
     untrained: bool
-    again: bool
+    rebuild: bool
     port: int
     hosts: Iterable[str]
     browser: bool

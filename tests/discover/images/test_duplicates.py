@@ -48,7 +48,7 @@ def lines(file: Path) -> list[dict[str, str]]:
 
 
 def test_planted_duplicates_are_found_and_the_best_chosen(folder, run, capsys):
-    words = ["discover", str(run), str(folder), "--what", "duplicates,selection", "--kinds", "4", "--count", "12"]
+    words = ["discover", str(run), str(folder), "--what", "duplicates,selection", "--classes", "4", "--count", "12"]
     assert main(words) == 0
     said = capsys.readouterr().out
     assert "groups of near-duplicates: 2; images to keep: 40 of 43" in said

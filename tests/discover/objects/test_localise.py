@@ -156,9 +156,9 @@ def test_a_batch_is_its_pictures_one_by_one():
     phi = load_representation("untrained:vit_nano", size=64)
     pixels = torch.rand(3, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     for method in LOCALISERS:
-        together = localise(FeatureBatch(phi, pixels), method, least=0.0)
+        together = localise(FeatureBatch(phi, pixels), method, min_confidence=0.0)
         for row in range(3):
-            (alone,) = localise(FeatureBatch(phi, pixels[row : row + 1]), method, least=0.0)
+            (alone,) = localise(FeatureBatch(phi, pixels[row : row + 1]), method, min_confidence=0.0)
             assert len(alone) == len(together[row])
             for one, other in zip(alone, together[row], strict=True):
                 assert np.mean(one.mask != other.mask) < 0.02

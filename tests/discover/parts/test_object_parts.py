@@ -72,7 +72,7 @@ def test_every_way_paints_every_picture_twice_alike(method):
     source = open_source("world:shapes?count=5&size=32", size=32)
     options = {"steps": 5} if method == "contrast" else {}
     look = FeatureSpec(32, "stages.1")
-    one, other = (find_parts(PHI, source, method, parts=3, feature_spec=look, within="border", **options) for _ in range(2))
+    one, other = (find_parts(PHI, source, method, parts=3, feature_spec=look, foreground="border", **options) for _ in range(2))
     assert all((left == right).all() for left, right in zip(one.maps, other.maps, strict=True))
     assert one.word == "parts"
     assert {int(found.max()) for found in one.maps} <= {0, 1, 2, 3}
@@ -82,15 +82,15 @@ def test_every_way_paints_every_picture_twice_alike(method):
 def test_one_part_is_the_object_and_finer_edges_are_finer(tmp_path):
     source = open_source("world:shapes?count=4&size=32", size=32)
     look = FeatureSpec(32, "stages.1")
-    alone = find_parts(PHI, source, parts=1, feature_spec=look, within="border")
-    finer = find_parts(PHI, source, parts=1, feature_spec=look, within="border", refine=True)
+    alone = find_parts(PHI, source, parts=1, feature_spec=look, foreground="border")
+    finer = find_parts(PHI, source, parts=1, feature_spec=look, foreground="border", refine=True)
     assert {int(found.max()) for found in alone.maps} == {1}
     assert finer.maps[0].shape == (32, 32)
     finer.save(tmp_path)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "parts" / "0.png")) > 0, finer.at(0, (32, 32)) > 0)
     assert json.loads((tmp_path / "parts.json").read_text())["info"]["within"] == "border"
     with pytest.raises(UsageError, match="too few for 999999"):
-        find_parts(PHI, source, parts=999_999, feature_spec=look, within="border")
+        find_parts(PHI, source, parts=999_999, feature_spec=look, foreground="border")
 
 
 def test_true_parts_are_of_the_objects_class_and_judged_within_things():

@@ -16,7 +16,7 @@ def test_finds_that_the_evidence_is_not_the_object(tmp_path: Path) -> None:
     objects = torch.zeros(2, 32, 32, dtype=torch.bool)
     objects[0, 4:12, 4:12] = True
     objects[1, 20:30, 20:30] = True
-    found = diagnose(phi, images, target, objects=objects, names=["on", "off"], areas=(0.4, 0.1), enough=0.8)
+    found = diagnose(phi, images, target, objects=objects, names=["on", "off"], areas=(0.4, 0.1), required_fraction=0.8)
     assert found.alone is not None
     assert found.without is not None
     assert float(found.alone[0]) > 0.8 > 0.2 > float(found.without[0])
@@ -32,7 +32,7 @@ def test_finds_that_the_evidence_is_not_the_object(tmp_path: Path) -> None:
 
 def test_without_objects_there_are_no_suspects() -> None:
     phi, images, target = spot(32)
-    found = diagnose(phi, images, target, areas=(0.05,), enough=2.0, steps=5)
+    found = diagnose(phi, images, target, areas=(0.05,), required_fraction=2.0, steps=5)
     assert found.alone is None
     assert found.without is None
     assert not len(found.suspects)

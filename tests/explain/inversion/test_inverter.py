@@ -27,11 +27,11 @@ def discs(count: int, side: int = 16) -> torch.Tensor:
     return torch.where((far < (side / 5) ** 2)[:, None], colours, torch.tensor(0.5))
 
 
-@pytest.mark.parametrize(("layer", "real"), [("module.4", 0.0), ("module.4", 0.01), (None, 0.0)])
-def test_unseen_pictures_are_nearer_than_the_mean_picture(layer: str | None, real: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("layer", "adversarial_weight"), [("module.4", 0.0), ("module.4", 0.01), (None, 0.0)])
+def test_unseen_pictures_are_nearer_than_the_mean_picture(layer: str | None, adversarial_weight: float, tmp_path: Path) -> None:
     seen, unseen = discs(216).split([200, 16])
     before = {name: value.clone() for name, value in PHI.backbone.state_dict().items()}
-    inverter = learn_inverter(PHI, seen, layer, steps=60, batch=16, rate=3e-3, real=real, width=8)
+    inverter = learn_inverter(PHI, seen, layer, steps=60, batch=16, rate=3e-3, adversarial_weight=adversarial_weight, width=8)
     found = invert_learned(PHI, unseen, inverter)
     assert found.pictures.shape == (16, 1, 3, 16, 16)
     missed = (found.pictures[:, 0] - unseen).square().mean()
@@ -50,13 +50,13 @@ def test_unseen_pictures_are_nearer_than_the_mean_picture(layer: str | None, rea
 def test_a_picture_is_found_inside_a_generators_code() -> None:
     inverter = learn_inverter(PHI, discs(100), None, steps=30, batch=16, rate=3e-3, width=8)
     target = unit("module.6", 3)
-    writing = Generated(inverter)
-    assert writing.start((2, 3, 16, 16), 0).shape == (2, 8)
-    far = writing.picture(torch.full((1, 8), 1e6), (16, 16))
+    parameterisation = Generated(inverter)
+    assert parameterisation.start((2, 3, 16, 16), 0).shape == (2, 8)
+    far = parameterisation.picture(torch.full((1, 8), 1e6), (16, 16))
     assert_close(far, inverter(torch.full((1, 8), 3.0)))
-    assert writing.picture(torch.zeros(1, 8), (24, 24)).shape == (1, 3, 24, 24)
-    first = maximise(PHI, target, count=2, writing=writing, steps=1)
-    found = maximise(PHI, target, count=2, writing=writing, steps=60, rate=0.2)
+    assert parameterisation.picture(torch.zeros(1, 8), (24, 24)).shape == (1, 3, 24, 24)
+    first = maximise(PHI, target, count=2, parameterisation=parameterisation, steps=1)
+    found = maximise(PHI, target, count=2, parameterisation=parameterisation, steps=60, rate=0.2)
     assert (found.scores > first.scores).all()
 
 

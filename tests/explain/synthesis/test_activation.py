@@ -21,19 +21,19 @@ from selfsight.explain.targets import unit
 from nets import chain, phi_of, photo, pictures
 
 SPECTRUM = estimate_spectrum(torch.cat([photo(32), photo(32, "chelsea")]))
-WRITINGS = {"pixels": Pixels(), "fourier": Fourier(), "phase": Phase(SPECTRUM)}
+PARAMETERISATIONS = {"pixels": Pixels(), "fourier": Fourier(), "phase": Phase(SPECTRUM)}
 
 
-@pytest.mark.parametrize("name", WRITINGS)
+@pytest.mark.parametrize("name", PARAMETERISATIONS)
 def test_beats_every_picture_that_was_seen(name: str) -> None:
     phi, target = phi_of(chain()[:-1]), unit("module.6", 3)
     seen = target.score(phi, phi.normalise(torch.cat([pictures(50), photo(16)])))
-    found = maximise(phi, target, count=2, writing=WRITINGS[name], steps=60, rate=0.1)
+    found = maximise(phi, target, count=2, parameterisation=PARAMETERISATIONS[name], steps=60, rate=0.1)
     assert found.pictures.dtype == torch.uint8
     assert found.scores.min() > seen.max()
     assert (found.shifted <= found.scores).all()
     assert found.curve[-1] > found.curve[0]
-    again = maximise(phi, target, count=2, writing=WRITINGS[name], steps=60, rate=0.1)
+    again = maximise(phi, target, count=2, parameterisation=PARAMETERISATIONS[name], steps=60, rate=0.1)
     assert torch.equal(found.pictures, again.pictures)
 
 
@@ -47,14 +47,14 @@ def test_each_picture_may_have_a_unit_of_its_own() -> None:
 
 def test_priors_and_diversity_do_what_they_are_for() -> None:
     phi, target = phi_of(chain()[:-1]), unit("module.6", 3)
-    plain = maximise(phi, target, count=3, writing=Pixels(), steps=40, rate=0.1)
-    smooth = maximise(phi, target, count=3, writing=Pixels(), steps=40, rate=0.1, natural=0.05)
+    plain = maximise(phi, target, count=3, parameterisation=Pixels(), steps=40, rate=0.1)
+    smooth = maximise(phi, target, count=3, parameterisation=Pixels(), steps=40, rate=0.1, prior_weight=0.05)
 
     def roughness(found: torch.Tensor) -> float:
         return float(found.float().diff(dim=3).abs().mean())
 
     assert roughness(smooth.pictures) < 0.9 * roughness(plain.pictures)
-    apart = maximise(phi, target, count=3, writing=Pixels(), steps=40, rate=0.1, diverse=1.0)
+    apart = maximise(phi, target, count=3, parameterisation=Pixels(), steps=40, rate=0.1, diversity=1.0)
 
     def alike(found: torch.Tensor) -> float:
         rows = torch.nn.functional.normalize(gram(phi.grid(found, "module.6")).flatten(1))
@@ -64,12 +64,12 @@ def test_priors_and_diversity_do_what_they_are_for() -> None:
 
 
 def test_the_phase_alone_leaves_the_spectrum_as_it_is() -> None:
-    writing = Phase(SPECTRUM)
-    numbers = writing.start((2, 3, 32, 32), 0)
+    parameterisation = Phase(SPECTRUM)
+    numbers = parameterisation.start((2, 3, 32, 32), 0)
     waves = torch.polar(SPECTRUM.sized(32, 32).expand_as(numbers).contiguous(), numbers)
     inner = torch.fft.rfft2(torch.fft.irfft2(waves, s=(32, 32), norm="ortho"), norm="ortho").abs()
     assert_close(inner[:, :, :, 1:16], SPECTRUM.magnitude[None, :, :, 1:16].expand(2, -1, -1, -1), rtol=1e-3, atol=1e-4)
-    for each in WRITINGS.values():
+    for each in PARAMETERISATIONS.values():
         shown = each.picture(each.start((2, 3, 24, 32), 0), (24, 32))
         assert shown.shape == (2, 3, 24, 32)
         assert 0 <= shown.min() <= shown.max() <= 1

@@ -146,7 +146,7 @@ def test_data_that_changed_are_told_and_not_mixed_up(run, tmp_path):
     Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(photos / "00-new.png")
     with pytest.raises(DataError, match="have changed"):
         Worker(folder).run_job("picture", {"network": "none", "row": 3}, tmp_path / "after", lambda _: None)
-    assert main([*command, "--again"]) == 0
+    assert main([*command, "--rebuild"]) == 0
     again = find_prepared([run], select_data(run, str(photos)))
     assert again is not None
     assert len(Pack(again)) == 25
@@ -182,12 +182,12 @@ def test_names_outlive_preparing_again_unless_clusters_change(run, folder):
     shelf.edits.set("cluster_name", [1], "ones")
     shelf.edits.set("tag", [5], "mine")
     shelf.edits.close()
-    assert main(["explore", str(run), "--no-serve", "--again"]) == 0
+    assert main(["explore", str(run), "--no-serve", "--rebuild"]) == 0
     assert ExplorerStore.of(folder).edits.values("cluster_name") == {1: "ones"}
     table = pq.read_table(folder / "items.parquet")
     turned = pa.array(table["cluster"].to_numpy()[::-1].copy())
     pq.write_table(table.set_column(table.column_names.index("cluster"), "cluster", turned), folder / "items.parquet")
-    assert main(["explore", str(run), "--no-serve", "--again"]) == 0
+    assert main(["explore", str(run), "--no-serve", "--rebuild"]) == 0
     edits = ExplorerStore.of(folder).edits
     assert (edits.values("cluster_name"), edits.values("tag")) == ({}, {5: "mine"})
     assert edits.undo() == "cluster_name"

@@ -86,7 +86,7 @@ def test_concepts_of_boxes_and_of_values():
     boxes = [np.array([[1, 0, 2, 2, 1], [2, 0, 3, 1, 0]], dtype=np.float32)]
     truth = Truth(classes=("a", "b"), masks=[mask], boxes=boxes)
     assert segment_concepts(truth).masks(0).astype(int).tolist() == [(mask == 2).astype(int).tolist(), (mask == 1).astype(int).tolist()]
-    grounds = region_concepts(truth, "ground", ["sand"], ground=True)
+    grounds = region_concepts(truth, "ground", ["sand"], background=True)
     assert grounds.masks(0)[0].tolist() == (mask == 0).tolist()
     with pytest.raises(DataError, match="no masks"):
         region_concepts(Truth(), "x", [])

@@ -63,13 +63,13 @@ def _attributes(scenes: Scenes, size: int) -> dict[str, np.ndarray]:
         "value": scenes.value[:, 0].numpy(),
         "hue": scenes.hue[:, 0].numpy(),
         "texture": scenes.texture[:, 0].numpy(),
-        "background": scenes.background.numpy(),
-        "ground": scenes.ground_value.numpy(),
+        "background": scenes.background_texture.numpy(),
+        "ground": scenes.background_value.numpy(),
         "light": scenes.light.numpy(),
         "objects": scenes.count.numpy(),
         "occluder": scenes.bar[:, 0].bool().numpy(),
         "texture_name": np.array(textures.NAMES, dtype=object)[scenes.texture[:, 0].numpy()],
-        "background_name": np.array(textures.NAMES, dtype=object)[scenes.background.numpy()],
+        "background_name": np.array(textures.NAMES, dtype=object)[scenes.background_texture.numpy()],
     }
 
 

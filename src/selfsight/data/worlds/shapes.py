@@ -36,11 +36,11 @@ class Preset:
         turn: maximum rotation to either side, in radians.
         squash: maximum stretch along one of the object's axes, with the inverse along the other, as a logarithm.
         jitter: maximum offset of objects from the centre of their cell, as a fraction of what keeps them inside.
-        ground: brightness of the background, 0 to 1.
+        background_value: brightness of the background, 0 to 1.
         contrast: difference in brightness between object and background.
         saturation: of the colours of object and background, 0 to 1; hues are uniform.
         grain: strength of the object's texture, as a standard deviation of brightness.
-        ground_grain: strength of the background's texture.
+        background_grain: strength of the background's texture.
         tint: fraction of the textures' own colour that is kept, 0 to 1.
         relief: strength of the shading of objects by a light from the side.
         slope: difference in brightness between the side that faces the light and the opposite one.
@@ -54,11 +54,11 @@ class Preset:
     turn: float = 0.55
     squash: float = 0.0
     jitter: float = 1.0
-    ground: Span = (0.42, 0.58)
+    background_value: Span = (0.42, 0.58)
     contrast: Span = (0.22, 0.38)
     saturation: Span = (0.0, 0.0)
     grain: Span = (0.02, 0.04)
-    ground_grain: Span = (0.005, 0.02)
+    background_grain: Span = (0.005, 0.02)
     tint: float = 0.3
     relief: float = 0.05
     slope: Span = (0.35, 0.65)
@@ -70,15 +70,15 @@ class Preset:
 PRESETS = {
     "learnable": Preset(),
     "coloured": Preset(
-        scale=(0.35, 0.6), turn=0.8, squash=0.2, ground=(0.25, 0.75), contrast=(0.1, 0.3), saturation=(0.4, 0.9),
-        grain=(0.08, 0.16), ground_grain=(0.1, 0.2), tint=1.0, relief=0.12, slope=(0.0, 0.2), tone=0.2, occluder=0.3,
+        scale=(0.35, 0.6), turn=0.8, squash=0.2, background_value=(0.25, 0.75), contrast=(0.1, 0.3), saturation=(0.4, 0.9),
+        grain=(0.08, 0.16), background_grain=(0.1, 0.2), tint=1.0, relief=0.12, slope=(0.0, 0.2), tone=0.2, occluder=0.3,
     ),
     "shortcut": Preset(
-        ground=(0.35, 0.65), saturation=(0.3, 0.6), grain=(0.02, 0.05), ground_grain=(0.08, 0.14), tint=1.0, relief=0.12,
+        background_value=(0.35, 0.65), saturation=(0.3, 0.6), grain=(0.02, 0.05), background_grain=(0.08, 0.14), tint=1.0, relief=0.12,
         slope=(0.0, 0.2), cue=0.95,
     ),
     "many": Preset(
-        objects=(2, 4), scale=(0.22, 0.34), turn=0.6, saturation=(0.0, 0.3), grain=(0.02, 0.05), ground_grain=(0.01, 0.03),
+        objects=(2, 4), scale=(0.22, 0.34), turn=0.6, saturation=(0.0, 0.3), grain=(0.02, 0.05), background_grain=(0.01, 0.03),
         relief=0.12, slope=(0.1, 0.3),
     ),
 }  # fmt: skip
@@ -105,11 +105,11 @@ class Scenes:
         tone: difference in brightness between the second part and the first.
         light: direction of the light in radians.
         slope: difference in brightness between the two sides.
-        ground_value: brightness of the background.
-        ground_hue: hue of the background.
-        ground_saturation: saturation of the background.
-        background: texture of the background.
-        ground_grain: strength of the background's texture.
+        background_value: brightness of the background.
+        background_hue: hue of the background.
+        background_saturation: saturation of the background.
+        background_texture: texture of the background.
+        background_grain: strength of the background's texture.
         offset: position and rotation of the textures (background first).
         bar: whether there is an occluder, its direction, distance from the centre, half width and brightness.
     """
@@ -129,11 +129,11 @@ class Scenes:
     tone: Float[Tensor, "batch object"]
     light: Float[Tensor, " batch"]
     slope: Float[Tensor, " batch"]
-    ground_value: Float[Tensor, " batch"]
-    ground_hue: Float[Tensor, " batch"]
-    ground_saturation: Float[Tensor, " batch"]
-    background: Int[Tensor, " batch"]
-    ground_grain: Float[Tensor, " batch"]
+    background_value: Float[Tensor, " batch"]
+    background_hue: Float[Tensor, " batch"]
+    background_saturation: Float[Tensor, " batch"]
+    background_texture: Int[Tensor, " batch"]
+    background_grain: Float[Tensor, " batch"]
     offset: Float[Tensor, "batch place 3"]
     bar: Float[Tensor, "batch 5"]
 
@@ -176,24 +176,25 @@ def draw(preset: Preset, seed: int, split: str, rows: Rows) -> Scenes:
     scale, angle = _span(preset.scale, each[..., 1]), (2 * each[..., 2] - 1) * preset.turn
     squash = torch.exp((2 * each[..., 16] - 1) * preset.squash)
     x, y = _centres(preset, scene, each, scale)
-    ground = _span(preset.ground, scene[:, 1])
+    background_value = _span(preset.background_value, scene[:, 1])
     step = _span(preset.contrast, each[..., 5])
     up = torch.where(each[..., 6] < 0.5, 1.0, -1.0)
-    up = torch.where((ground[:, None] + up * step - 0.5).abs() > 0.45, -up, up)  # the opposite sign if brightness would leave its range
-    background = (scene[:, 4] * len(textures.NAMES)).long()
-    ground_hue = scene[:, 2]
+    beyond_range = (background_value[:, None] + up * step - 0.5).abs() > 0.45
+    up = torch.where(beyond_range, -up, up)
+    background_texture = (scene[:, 4] * len(textures.NAMES)).long()
+    background_hue = scene[:, 2]
     if preset.cue and split != "decorrelated":
         has_cue = scene[:, 5] < preset.cue
-        background = torch.where(has_cue, shape[:, 0], background)
-        ground_hue = torch.where(has_cue, (shape[:, 0] + 0.5 * scene[:, 2]) / len(outlines.NAMES), ground_hue)
+        background_texture = torch.where(has_cue, shape[:, 0], background_texture)
+        background_hue = torch.where(has_cue, (shape[:, 0] + 0.5 * scene[:, 2]) / len(outlines.NAMES), background_hue)
     bar = torch.stack([(scene[:, 7] < preset.occluder).float(), *(scene[:, 8:12].unbind(1))], dim=1)
     return Scenes(
         count, shape, x, y, scale, angle, squash,
-        value=ground[:, None] + up * step, hue=each[..., 7], saturation=_span(preset.saturation, each[..., 8]),
+        value=background_value[:, None] + up * step, hue=each[..., 7], saturation=_span(preset.saturation, each[..., 8]),
         texture=(each[..., 9] * len(textures.NAMES)).long(), grain=_span(preset.grain, each[..., 10]),
         tone=(2 * each[..., 15] - 1) * preset.tone, light=scene[:, 6] * 2 * torch.pi, slope=_span(preset.slope, scene[:, 17]),
-        ground_value=ground, ground_hue=ground_hue, ground_saturation=_span(preset.saturation, scene[:, 3]),
-        background=background, ground_grain=_span(preset.ground_grain, scene[:, 12]),
+        background_value=background_value, background_hue=background_hue, background_saturation=_span(preset.saturation, scene[:, 3]),
+        background_texture=background_texture, background_grain=_span(preset.background_grain, scene[:, 12]),
         offset=torch.cat([scene[:, None, 13:16], each[..., 11:14]], dim=1), bar=bar,
     )  # fmt: skip
 
@@ -230,8 +231,10 @@ def paint(preset: Preset, scenes: Scenes, size: int) -> Float[Tensor, "batch 3 h
     texels = textures.tile_side(size)
     across = axis[None, None, :].expand(len(scenes.count), size, size)
     down = across.transpose(1, 2)
-    image = _colour(scenes.ground_value, scenes.ground_hue, scenes.ground_saturation)
-    image = image + _grain(preset.tint, scenes.background, scenes.ground_grain, scenes.offset[:, 0], across * size, down * size, texels)
+    image = _colour(scenes.background_value, scenes.background_hue, scenes.background_saturation)
+    image = image + _grain(
+        preset.tint, scenes.background_texture, scenes.background_grain, scenes.offset[:, 0], across * size, down * size, texels
+    )
     for number in range(scenes.shape.shape[1]):
         projected = cast(scenes, number, size)
         maps = projected.maps

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from selfsight.core.errors import UsageError
+from selfsight.data.listing import digest
 from selfsight.data.readers.memory import RenderedSource
 from selfsight.data.source import Rows, Truth
 from selfsight.data.worlds.known import world_truth
@@ -40,6 +41,11 @@ class ShapesWorld(RenderedSource):
             raise UsageError(f"{spec} has {count} scenes of {size} px.", "Use 1 or more scenes of 8 px or more.")
         super().__init__(spec, count, (size, size))
         self.preset, self.size, self.seed, self.split = preset, size, seed, split
+
+    @property
+    def fingerprint(self) -> str:
+        fields_of_0_1 = repr(self.identity()).replace("background_value=", "ground=").replace("background_grain=", "ground_grain=")
+        return digest((type(self).__name__, fields_of_0_1))
 
     def identity(self) -> object:
         return (VERSION, self.preset, self.count, self.size, self.seed, self.split)

@@ -187,7 +187,7 @@ def find_clusters(
     *,
     count: int | None = None,
     banks: Path | None = None,
-    alike: float = 0.99,
+    duplicate_threshold: float = 0.99,
     seed: int = 0,
     progress: ProgressCallback = no_progress,
     vectors: Float[np.ndarray, "picture dim"] | None = None,
@@ -201,7 +201,7 @@ def find_clusters(
         method: ``spherical`` or plain ``kmeans``, ``balanced`` (equal sizes), ``scan`` (neighbours share a cluster), or ``pixels``.
         count: number of clusters; None: the one with the largest silhouette (``grouping.choose_count``).
         banks: folder of cached features; None: no cache.
-        alike: pixel correlation from which neighbours are near-duplicates.
+        duplicate_threshold: pixel correlation from which neighbours are near-duplicates.
         seed: seed of all random choices.
         progress: called with a line per step.
         vectors: result of ``image_vectors``, if already computed.
@@ -215,12 +215,16 @@ def find_clusters(
     choice = choose_count(rows, method=method, seed=seed, progress=progress, **options) if count is None else None
     labels = group(rows, choice.best if choice else count or 0, method, seed=seed, **options).numpy()
     facts = {"method": method, "chosen": choice is not None, "representation": phi.name, "data": source.spec, **options}
-    result = _described(source, rows, labels, alike, progress)
+    result = _described(source, rows, labels, duplicate_threshold, progress)
     return replace(result, choice=choice, facts={"clusters": len(result.clusters), **facts})
 
 
 def _described(
-    source: Source, rows: Float[np.ndarray, "picture dim"], labels: Int[np.ndarray, " picture"], alike: float, progress: ProgressCallback
+    source: Source,
+    rows: Float[np.ndarray, "picture dim"],
+    labels: Int[np.ndarray, " picture"],
+    duplicate_threshold: float,
+    progress: ProgressCallback,
 ) -> ClusteringResult:
     """Describe clusters and images."""
     unit = normalize(torch.from_numpy(rows)).numpy()
@@ -228,7 +232,7 @@ def _described(
     nearness, above = describe_groups(rows, labels)
     clusters = tuple(_cluster(np.flatnonzero(labels == number), nearness, above[number]) for number in range(len(above)))
     progress("near-duplicates")
-    duplicates = near_duplicates(source, neighbours, alike)
+    duplicates = near_duplicates(source, neighbours, duplicate_threshold)
     progress(f"clusters: {len(clusters)}, {len(duplicates)} groups of near-duplicates")
     shown_rows = np.unique([row for cluster in clusters for row in (*cluster.typical, *cluster.apart)]).astype(np.int64)
     return ClusteringResult(
@@ -334,7 +338,9 @@ def numbered(groups: Sequence[Sequence[int]]) -> dict[int, int]:
     return {row: number for number, rows in enumerate(groups) for row in rows}
 
 
-def near_duplicates(source: Source, around: Int[np.ndarray, "picture neighbour"], alike: float) -> tuple[tuple[int, ...], ...]:
+def near_duplicates(
+    source: Source, around: Int[np.ndarray, "picture neighbour"], duplicate_threshold: float
+) -> tuple[tuple[int, ...], ...]:
     """Groups of images that are neighbours in feature space and correlate in pixels, the first image first.
 
     Features alone are not sufficient: images with similar features may be different images of the same object.
@@ -342,7 +348,7 @@ def near_duplicates(source: Source, around: Int[np.ndarray, "picture neighbour"]
     Args:
         source: the data set.
         around: ``(N, neighbour)`` rows of the nearest neighbours in feature space.
-        alike: pixel correlation from which two neighbours are near-duplicates.
+        duplicate_threshold: pixel correlation from which two neighbours are near-duplicates.
     """
     rows, pixels = np.arange(len(around)), _small(source, TINY)
     pixels -= pixels.mean(1, keepdims=True)
@@ -355,7 +361,7 @@ def near_duplicates(source: Source, around: Int[np.ndarray, "picture neighbour"]
         return row
 
     for column in around.T:
-        for row in np.flatnonzero((pixels * pixels[column]).sum(1) >= alike).tolist():
+        for row in np.flatnonzero((pixels * pixels[column]).sum(1) >= duplicate_threshold).tolist():
             lower, higher = sorted((root(row), root(int(column[row]))))
             parent[higher] = lower
     roots = np.array([root(row) for row in rows.tolist()])

@@ -160,7 +160,7 @@ def find_duplicates(
     method: str = "features",
     *,
     banks: Path | None = None,
-    alike: float = 0.99,
+    duplicate_threshold: float = 0.99,
     progress: ProgressCallback = no_progress,
 ) -> Duplicates:
     """Groups of near-duplicates: ten nearest neighbours whose pixels correlate, transitively.
@@ -170,13 +170,13 @@ def find_duplicates(
         source: the data set.
         method: nearest neighbours by ``features`` or by ``pixels``.
         banks: folder of cached features; None: no cache.
-        alike: pixel correlation from which neighbours are near-duplicates.
+        duplicate_threshold: pixel correlation from which neighbours are near-duplicates.
         progress: called with a line per step.
     """
     progress(f"duplicates: {len(source):,} images")
     rows = image_vectors(phi, source, method, banks)
     _, neighbours = nearest(rows, rows, NEIGHBOURS, exclude_self=True)
-    groups = near_duplicates(source, neighbours, alike)
+    groups = near_duplicates(source, neighbours, duplicate_threshold)
     shown_rows = np.array([row for group in groups[:SHOWN] for row in group[: BESIDE + 1]], dtype=np.int64)
-    settings = {"method": method, "alike": alike, "representation": phi.name, "data": source.spec}
+    settings = {"method": method, "alike": duplicate_threshold, "representation": phi.name, "data": source.spec}
     return Duplicates(tuple(str(name) for name in source.names), groups, thumbnails(source, shown_rows), settings)

@@ -132,9 +132,9 @@ def lost(feature_batch: FeatureBatch, *, seeds: int = 100) -> Regions:
     return _single_regions(masks, _confidences(feature_batch.spectrum))
 
 
-def _cut_once(weights: Float[Tensor, "batch place place"], threshold: float, apart: float) -> Spectrum:
-    """Second eigenvector of TokenCut's graph: weight 1 above the threshold, otherwise ``apart``."""
-    return spectrum(affinity_graph(torch.where(weights > threshold, 1.0, apart)), 1)
+def _cut_once(weights: Float[Tensor, "batch place place"], threshold: float, epsilon: float) -> Spectrum:
+    """Second eigenvector of TokenCut's graph: weight 1 above the threshold, otherwise ``epsilon``."""
+    return spectrum(affinity_graph(torch.where(weights > threshold, 1.0, epsilon)), 1)
 
 
 def _side(vector: Float[np.ndarray, " place"]) -> tuple[Bool[np.ndarray, " place"], int]:
@@ -144,15 +144,15 @@ def _side(vector: Float[np.ndarray, " place"]) -> tuple[Bool[np.ndarray, " place
     return (above if above[peak] else ~above), peak
 
 
-def cut(feature_batch: FeatureBatch, *, threshold: float = 0.2, apart: float = 1e-5) -> Regions:
+def cut(feature_batch: FeatureBatch, *, threshold: float = 0.2, epsilon: float = 1e-5) -> Regions:
     """TokenCut: the side of a normalised cut that contains the largest entry of the eigenvector (Wang et al. 2022, arXiv:2202.11539).
 
     Args:
         feature_batch: the images.
         threshold: cosine above which locations are connected.
-        apart: weight of all other pairs.
+        epsilon: weight of all other pairs.
     """
-    graph_spectrum = _cut_once(feature_batch.cosines, threshold, apart)
+    graph_spectrum = _cut_once(feature_batch.cosines, threshold, epsilon)
     masks = []
     for vector in graph_spectrum.vectors[:, 1].cpu().numpy():
         side, peak = _side(vector)
@@ -161,32 +161,32 @@ def cut(feature_batch: FeatureBatch, *, threshold: float = 0.2, apart: float = 1
 
 
 def mask_cut(
-    feature_batch: FeatureBatch, *, objects: int = 3, threshold: float = 0.15, apart: float = 1e-5, least: float = 0.01
+    feature_batch: FeatureBatch, *, objects: int = 3, threshold: float = 0.15, epsilon: float = 1e-5, min_area: float = 0.01
 ) -> Regions:
     """MaskCut: repeated cuts, each without the regions that were found before (Wang et al. 2023, arXiv:2301.11320).
 
-    Found regions are connected to all others by ``apart``. A side with three of the four corners is the background, and the other one is
-    taken. A mask that overlaps an earlier one by half, or is smaller than ``least``, is skipped.
+    Found regions are connected to all others by ``epsilon``. A side with three of the four corners is the background, and the other one is
+    taken. A mask that overlaps an earlier one by half, or is smaller than ``min_area``, is skipped.
 
     Args:
         feature_batch: the images.
         objects: number of cuts.
         threshold: cosine above which locations are connected.
-        apart: weight of all other pairs.
-        least: minimum area as a fraction of the image.
+        epsilon: weight of all other pairs.
+        min_area: minimum area as a fraction of the image.
     """
     rows, columns = feature_batch.shape
     features = normalize(feature_batch.features.flatten(2), dim=1).clone()
     corners = np.array([0, columns - 1, (rows - 1) * columns, rows * columns - 1])
     regions: Regions = [[] for _ in range(len(feature_batch))]
     for _ in range(objects):
-        spectra = _cut_once(features.transpose(1, 2) @ features, threshold, apart)
+        spectra = _cut_once(features.transpose(1, 2) @ features, threshold, epsilon)
         for index, (vector, score) in enumerate(zip(spectra.vectors[:, 1].cpu().numpy(), _confidences(spectra), strict=True)):
             covered = np.any([region.mask for region in regions[index]], 0) if regions[index] else np.zeros((rows, columns), dtype=bool)
             mask = _foreground(vector, corners, (rows, columns))
             repeated = any((mask & region.mask).sum() > 0.5 * (mask | region.mask).sum() for region in regions[index])
             features[index][:, torch.from_numpy(mask.ravel()).to(features.device)] = 0
-            if not repeated and (mask & ~covered).mean() > least:
+            if not repeated and (mask & ~covered).mean() > min_area:
                 regions[index].append(Region(mask & ~covered, score))
     return regions
 
@@ -249,15 +249,15 @@ def background(feature_batch: FeatureBatch, *, threshold: float = 0.3) -> Region
     return _single_regions([_largest(side) for side in sides], _confidences(feature_batch.spectrum))
 
 
-def centre(feature_batch: FeatureBatch, *, part: float = 0.5) -> Regions:
+def centre(feature_batch: FeatureBatch, *, fraction: float = 0.5) -> Regions:
     """Baseline: a centred box with the aspect ratio of the image.
 
     Args:
         feature_batch: the images.
-        part: area of the box as a fraction of the image.
+        fraction: area of the box as a fraction of the image.
     """
     down, across = ((np.arange(FINE) + 0.5) / FINE - 0.5 for _ in range(2))
-    inside = np.maximum(np.abs(down)[:, None], np.abs(across)) < part**0.5 / 2
+    inside = np.maximum(np.abs(down)[:, None], np.abs(across)) < fraction**0.5 / 2
     return [[Region(inside, 1.0)] for _ in range(len(feature_batch))]
 
 
@@ -291,17 +291,17 @@ def _otsu(values: np.ndarray) -> float:
     return float(ordered[between.argmax()])
 
 
-def localise(feature_batch: FeatureBatch, method: str = "cut", *, least: float = 0.05, **options: Any) -> Regions:
-    """Regions of a localiser with a confidence of at least ``least``.
+def localise(feature_batch: FeatureBatch, method: str = "cut", *, min_confidence: float = 0.05, **options: Any) -> Regions:
+    """Regions of a localiser with a confidence of at min_confidence ``min_confidence``.
 
     Args:
         feature_batch: the images.
         method: a name in ``LOCALISERS``.
-        least: minimum confidence.
+        min_confidence: minimum confidence.
         options: options of the localiser.
 
     Raises:
         UsageError: the localiser does not exist, or does not support the network.
     """
     finder = partial(LOCALISERS.load(method), **options)
-    return [[region for region in regions if region.score >= least] for regions in finder(feature_batch)]
+    return [[region for region in regions if region.score >= min_confidence] for regions in finder(feature_batch)]

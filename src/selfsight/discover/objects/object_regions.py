@@ -118,7 +118,7 @@ class ObjectRegions:
 
 
 def find_objects(
-    phi: Representation, source: Source, method: str = "cut", *, feature_spec: FeatureSpec | None = None, least: float = 0.05,
+    phi: Representation, source: Source, method: str = "cut", *, feature_spec: FeatureSpec | None = None, min_confidence: float = 0.05,
     refine: bool = False, rows: Rows | None = None, cache: Path | None = None, progress: ProgressCallback = no_progress, **options: Any,
 ) -> ObjectRegions:  # fmt: skip
     """Detect objects in the images of a data set without labels.
@@ -128,7 +128,7 @@ def find_objects(
         source: the data set.
         method: a name in ``LOCALISERS``.
         feature_spec: scale and features; None: the defaults.
-        least: minimum confidence, from 0 to 1.
+        min_confidence: minimum confidence, from 0 to 1.
         refine: move edges to colour edges (``discover.refine``).
         rows: rows to read; None: all.
         cache: folder of cached eigenvectors and regions, so that an interrupted run can continue; None: no cache.
@@ -142,12 +142,12 @@ def find_objects(
     regions = list[Sequence[Region]]()
     total = len(source) if rows is None else len(rows)
     for feature_batch in iter_feature_batches(phi, source, feature_spec or FeatureSpec(), rows=rows, cache=cache):
-        regions += _cached_regions(feature_batch, method, refine=refine, least=least, **options)
+        regions += _cached_regions(feature_batch, method, refine=refine, min_confidence=min_confidence, **options)
         names, sizes, read = [*names, *feature_batch.names], [*sizes, *feature_batch.sizes], [*read, *feature_batch.read]
         pictures += feature_batch.small(SHOWN - len(pictures))
         if len(names) == total or len(names) % 64 < len(feature_batch):
             progress(f"{method}: {len(names):,} of {total:,} images")
-    facts = {"method": method, "least": least, "refine": refine, "representation": phi.name, "data": source.spec, **options}
+    facts = {"method": method, "least": min_confidence, "refine": refine, "representation": phi.name, "data": source.spec, **options}
     return ObjectRegions(tuple(names), tuple(sizes), tuple(read), tuple(regions), tuple(pictures), facts)
 
 

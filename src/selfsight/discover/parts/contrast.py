@@ -65,7 +65,7 @@ def _transformed_features(
     return FeatureBatch(feature_batch.phi, moved, feature_batch.spec).features
 
 
-def _collected(batches: Iterator[FeatureBatch], ground: Callable[[FeatureBatch], Tensor], seed: int) -> list[_Examples]:
+def _collected(batches: Iterator[FeatureBatch], object_masks: Callable[[FeatureBatch], Tensor], seed: int) -> list[_Examples]:
     """Training examples by batch."""
     generator, examples, count = torch.Generator().manual_seed(seed), list[_Examples](), 0
     for feature_batch in batches:
@@ -73,7 +73,7 @@ def _collected(batches: Iterator[FeatureBatch], ground: Callable[[FeatureBatch],
         features = normalize(feature_batch.features, dim=1)
         grids = affine_grid(transforms, [len(feature_batch), 1, *feature_batch.shape], align_corners=False)
         colours = adaptive_avg_pool2d(feature_batch.pixels, feature_batch.shape)
-        inside = ground(feature_batch)[:, None].float()
+        inside = object_masks(feature_batch)[:, None].float()
         moved = normalize(_transformed_features(feature_batch, transforms), dim=1)
         examples.append(_Examples(features, colours, inside, moved, grids))
         count += len(feature_batch)
@@ -84,7 +84,7 @@ def _collected(batches: Iterator[FeatureBatch], ground: Callable[[FeatureBatch],
 
 @torch.enable_grad()
 def learn_parts(
-    batches: Callable[[], Iterator[FeatureBatch]], ground: Callable[[FeatureBatch], Bool[Tensor, "batch rows columns"]],
+    batches: Callable[[], Iterator[FeatureBatch]], object_masks: Callable[[FeatureBatch], Bool[Tensor, "batch rows columns"]],
     begin: Callable[[FeatureBatch], Int[Tensor, "batch rows columns"]], parts: int, *, seed: int = 0, steps: int = 300,
     temperature: float = 0.19, weights: Weights = Weights(), progress: ProgressCallback = no_progress,
 ) -> nn.Linear:  # fmt: skip
@@ -96,7 +96,7 @@ def learn_parts(
 
     Args:
         batches: function that iterates over the images.
-        ground: function to the object masks of a batch.
+        object_masks: function to the object masks of a batch.
         begin: function to the initial parts of a batch.
         parts: number of parts.
         seed: seed of the transformations.
@@ -106,7 +106,7 @@ def learn_parts(
         progress: called with the loss every 100 steps.
     """
     with torch.no_grad():
-        examples = _collected(batches(), ground, seed)
+        examples = _collected(batches(), object_masks, seed)
         head = _initial_head(examples, batches(), begin, parts)
     optimiser = torch.optim.Adam(head.parameters(), lr=3e-3)
     for step in range(steps):

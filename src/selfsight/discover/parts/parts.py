@@ -38,7 +38,7 @@ TRIED = 10_000
 SHARED = 0.25
 """Minimum fraction of the images that contain a shared cluster."""
 Batches = Callable[[], Iterator[FeatureBatch]]
-Ground = Callable[[FeatureBatch], Bool[Tensor, "batch rows columns"]]
+ObjectMasks = Callable[[FeatureBatch], Bool[Tensor, "batch rows columns"]]
 """Object masks of a batch."""
 Painter = Callable[[FeatureBatch], Int[Tensor, "batch rows columns"]]
 """The part at each location, from 1, regardless of object masks."""
@@ -62,7 +62,7 @@ def _colours(feature_batch: FeatureBatch) -> Float[Tensor, "batch place 3"]:
 
 def shared_parts(
     batches: Batches,
-    ground: Ground,
+    object_masks: ObjectMasks,
     parts: int,
     *,
     seed: int,
@@ -74,7 +74,7 @@ def shared_parts(
 
     Args:
         batches: function that iterates over the images.
-        ground: function to the object masks of a batch.
+        object_masks: function to the object masks of a batch.
         parts: number of parts.
         seed: seed of k-means.
         progress: called with a line per step.
@@ -86,7 +86,7 @@ def shared_parts(
     """
     sample = ReservoirSample(seed)
     for feature_batch in batches():
-        sample.add(vectors(feature_batch)[ground(feature_batch).flatten(1)])
+        sample.add(vectors(feature_batch)[object_masks(feature_batch).flatten(1)])
     (rows,) = sample.rows()
     progress(f"parts: {len(rows):,} object locations")
     if len(rows) < parts:
@@ -100,19 +100,21 @@ def shared_parts(
     return painter
 
 
-def contrast_parts(batches: Batches, ground: Ground, parts: int, *, seed: int, progress: ProgressCallback, **options: Any) -> Painter:
+def contrast_parts(
+    batches: Batches, object_masks: ObjectMasks, parts: int, *, seed: int, progress: ProgressCallback, **options: Any
+) -> Painter:
     """Parts by a linear layer that is trained by contrast across images (``contrast.learn_parts``).
 
     Args:
         batches: function that iterates over the images.
-        ground: function to the object masks of a batch.
+        object_masks: function to the object masks of a batch.
         parts: number of parts.
         seed: seed of all random choices.
         progress: called with a line per step.
         options: options of ``learn_parts``.
     """
-    centres = shared_parts(batches, ground, parts, seed=seed, progress=progress)
-    head = learn_parts(batches, ground, centres, parts, seed=seed, progress=progress, **options)
+    centres = shared_parts(batches, object_masks, parts, seed=seed, progress=progress)
+    head = learn_parts(batches, object_masks, centres, parts, seed=seed, progress=progress, **options)
 
     def painter(feature_batch: FeatureBatch) -> Tensor:
         return (head(_features(feature_batch)).argmax(2) + 1).unflatten(1, feature_batch.shape)
@@ -126,7 +128,7 @@ colour_parts = partial(shared_parts, vectors=_colours, spherical=False)
 @torch.no_grad()
 def find_parts(
     phi: Representation, source: Source, method: str = "shared", *, parts: int = 4, feature_spec: FeatureSpec | None = None,
-    within: str | None = None, refine: bool = False, rows: Rows | None = None, cache: Path | None = None, seed: int = 0,
+    foreground: str | None = None, refine: bool = False, rows: Rows | None = None, cache: Path | None = None, seed: int = 0,
     progress: ProgressCallback = no_progress, **options: Any,
 ) -> SegmentationResult:  # fmt: skip
     """Object parts in the images of a data set without labels.
@@ -136,9 +138,9 @@ def find_parts(
         source: the data set.
         method: ``shared`` (clusters of object locations), ``contrast`` (a trained linear layer), or ``colour`` (clusters of colours, which
             use the representation for the object masks only).
-        parts: number of parts; 1: the objects, which is co-segmentation without ``within``.
+        parts: number of parts; 1: the objects, which is co-segmentation without ``foreground``.
         feature_spec: scale and features; None: the defaults.
-        within: the localiser of the objects; None: ``co_segmentation``.
+        foreground: the localiser of the objects; None: ``co_segmentation``.
         refine: move edges to colour edges.
         rows: rows to read; None: all.
         cache: folder of cached eigenvectors; None: no cache.
@@ -151,10 +153,10 @@ def find_parts(
     """
     read = partial(iter_feature_batches, phi, source, feature_spec or FeatureSpec(), rows=rows, cache=cache)
     batches = _held(read, len(source) if rows is None else len(rows))
-    ground = partial(_localised, within) if within else co_segmentation(batches, seed=seed, progress=progress)
-    painter = PART_FINDERS.load(method)(batches, ground, parts, seed=seed, progress=progress, **options)
-    facts = {"method": method, "parts": parts, "within": within, "representation": phi.name, "data": source.spec, **options}
-    maps = ((part, list((painter(part) * ground(part)).cpu().numpy())) for part in batches())
+    object_masks = partial(_localised, foreground) if foreground else co_segmentation(batches, seed=seed, progress=progress)
+    painter = PART_FINDERS.load(method)(batches, object_masks, parts, seed=seed, progress=progress, **options)
+    facts = {"method": method, "parts": parts, "within": foreground, "representation": phi.name, "data": source.spec, **options}
+    maps = ((part, list((painter(part) * object_masks(part)).cpu().numpy())) for part in batches())
     result = SegmentationResult.of(maps, parts, facts, "parts")
     if parts > 1 and len(set(np.unique(np.concatenate([each.ravel() for each in result.maps]))) - {0}) == 1:
         progress("parts: all object locations belong to one part; try another layer or facet, or centre the features")
@@ -171,7 +173,7 @@ def _held(batches: Batches, count: int) -> Batches:
 def _localised(name: str, feature_batch: FeatureBatch) -> Bool[Tensor, "batch rows columns"]:
     """Union of a localiser's regions."""
     masks = np.zeros((len(feature_batch), *feature_batch.shape), dtype=bool)
-    for row, regions in enumerate(localise(feature_batch, name, least=0)):
+    for row, regions in enumerate(localise(feature_batch, name, min_confidence=0)):
         for region in regions:
             masks[row] |= upsampled(region.mask, feature_batch.shape)
     return torch.from_numpy(masks).to(feature_batch.pixels.device)
@@ -187,7 +189,7 @@ def _salience(feature_batch: FeatureBatch) -> Float[Tensor, "batch place"]:
 
 def co_segmentation(
     batches: Batches, *, most: int = 15, elbow: float = 0.975, votes: float = 0.75, seed: int = 0, progress: ProgressCallback = no_progress
-) -> Ground:  # fmt: skip
+) -> ObjectMasks:  # fmt: skip
     """Function to the masks of the object that several images share (Amir et al. 2021, arXiv:2112.05814).
 
     The locations of all images are clustered; the number of clusters grows while the inertia falls by at least ``1 - elbow``. A cluster

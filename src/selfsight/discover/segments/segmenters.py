@@ -91,7 +91,7 @@ def object_alone(feature_batch: FeatureBatch, *, localiser: str = "cut", crops: 
         options: options of the localiser.
     """
     results = []
-    for row, regions in enumerate(localise(feature_batch, localiser, least=0, **options)):
+    for row, regions in enumerate(localise(feature_batch, localiser, min_confidence=0, **options)):
         numbers = regions[0].mask.astype(np.int64) if regions else np.zeros(feature_batch.shape, dtype=np.int64)
         results.append(Segments(numbers, _vectors(feature_batch, row, numbers, crops=crops)))
     return results

@@ -32,7 +32,7 @@ class Diagnosis:
         masks: the smallest mask that keeps enough of the score; the largest one tried if none does.
         areas: area of that mask as a fraction.
         share: fraction of the score that it keeps; NaN where the image does not score above its baseline.
-        enough: fraction that was required.
+        required_fraction: fraction that was required.
         alone: fraction of the score that the object alone keeps; None without object masks.
         without: fraction that the background alone keeps.
         objects: object masks.
@@ -44,7 +44,7 @@ class Diagnosis:
     masks: Float[Tensor, "batch height width"]
     areas: Float[Tensor, " batch"]
     share: Float[Tensor, " batch"]
-    enough: float
+    required_fraction: float
     alone: Float[Tensor, " batch"] | None
     without: Float[Tensor, " batch"] | None
     objects: Bool[Tensor, "batch height width"] | None
@@ -69,7 +69,7 @@ class Diagnosis:
             for row, (name, area, share) in enumerate(zip(self.names, self.areas, self.share, strict=True))
         ]
         suspects = None if self.alone is None else [self.names[row] for row in self.suspects.tolist()]
-        return {"images": rows, "evidence outside the object": suspects, "enough": self.enough, **self.facts}
+        return {"images": rows, "evidence outside the object": suspects, "enough": self.required_fraction, **self.facts}
 
     def _shown(self, row: int) -> dict[str, float | None]:
         if self.alone is None or self.without is None:
@@ -129,7 +129,7 @@ class Diagnosis:
         values = self.to_json()
         rows = [tuple(values["images"][row].values()) for row in self._order()]
         suspects = None if self.alone is None else f"{len(self.suspects)} of {len(self.images)}"
-        about = facts({**self.facts, "enough": self.enough, "evidence outside the object": suspects})
+        about = facts({**self.facts, "enough": self.required_fraction, "evidence outside the object": suspects})
         inline = inlined(self.gallery()._repr_png_(), "images next to their smallest sufficient regions")
         return panel("Smallest sufficient regions", about, table(list(values["images"][0]), rows, most=24), inline)
 
@@ -137,7 +137,7 @@ class Diagnosis:
 def diagnose(
     phi: Representation, images: Num[Tensor, "batch 3 height width"], target: Target, *,
     objects: Bool[Tensor, "batch height width"] | None = None, names: Sequence[str] = (), areas: Sequence[float] = AREAS,
-    enough: float = 0.9, steps: int = 100, substrate: Substrate = "mean",
+    required_fraction: float = 0.9, steps: int = 100, substrate: Substrate = "mean",
 ) -> Diagnosis:  # fmt: skip
     """For each image, the smallest mask that keeps enough of the score, by extremal perturbation of all images and areas at once.
 
@@ -148,7 +148,7 @@ def diagnose(
         objects: object masks ``(B, H, W)``, if known.
         names: names of the images; empty: numbered.
         areas: fractions of the image that are tried.
-        enough: required fraction of the score, from the baseline (0) to the full image (1).
+        required_fraction: required fraction of the score, from the baseline (0) to the full image (1).
         steps: maximum number of optimisation steps.
         substrate: baseline of hidden regions; a blurred background keeps its colours, which may be the cue.
 
@@ -157,7 +157,7 @@ def diagnose(
     """
     areas_sorted = tuple(sorted(areas))
     perturbation = extremal_perturbation(phi, images, target, areas=areas_sorted, steps=steps, substrate=substrate)
-    rows, chosen = torch.arange(len(images), device=perturbation.share.device), _smallest(perturbation.share >= enough)
+    rows, chosen = torch.arange(len(images), device=perturbation.share.device), _smallest(perturbation.share >= required_fraction)
     alone, without = (None, None) if objects is None else _object_and_background(phi, images, target, objects, substrate)
     return Diagnosis(
         _levels(images),
@@ -165,7 +165,7 @@ def diagnose(
         perturbation.masks[rows, chosen].cpu(),
         perturbation.visible[rows, chosen].cpu(),
         perturbation.share[rows, chosen].cpu(),
-        enough,
+        required_fraction,
         alone,
         without,
         objects,

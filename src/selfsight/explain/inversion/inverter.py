@@ -109,9 +109,10 @@ class _Discriminator(nn.Sequential):
 
 def learn_inverter(
     phi: Representation, pictures: Num[Tensor, "picture 3 side side2"], layer: str | None = None, *, steps: int = 1500, batch: int = 32,
-    rate: float = 1e-3, alike: float = 0.01, real: float = 0.0, width: int = 32, seed: int = 0, progress: ProgressCallback = no_progress,
+    rate: float = 1e-3, feature_weight: float = 0.01, adversarial_weight: float = 0.0, width: int = 32, seed: int = 0,
+    progress: ProgressCallback = no_progress,
 ) -> Inverter:  # fmt: skip
-    """Train an inverter: ``|g(Φ(x)) - x|²/N + alike |Φ(g(Φ(x))) - Φ(x)|² / |Φ(x)|² + real L``, L the adversarial loss.
+    """Train an inverter: ``|g(Φ(x)) - x|²/N + λ |Φ(g(Φ(x))) - Φ(x)|² / |Φ(x)|² + μ L``, L the adversarial loss.
 
     Args:
         phi: the representation.
@@ -120,8 +121,8 @@ def learn_inverter(
         steps: number of steps of AdamW.
         batch: batch size.
         rate: learning rate, with cosine decay to zero.
-        alike: weight of the feature loss.
-        real: weight of the adversarial loss; 0: no discriminator.
+        feature_weight: λ, the weight of the feature loss.
+        adversarial_weight: μ, the weight of the adversarial loss; 0: no discriminator.
         width: channels of the last level.
         seed: seed of the weights and the batches.
         progress: called with the loss every 250 steps.
@@ -137,9 +138,9 @@ def learn_inverter(
     with eval_mode(phi.backbone):
         for step in range(steps):
             originals = _batch(pictures, batch, key(seed, 0x1F8, step)).to(phi.device)
-            reconstructions, loss = _reconstructed(phi, inverter, originals, alike)
-            step_of(optimiser, loss + real * generator_loss(discriminator(reconstructions)) if real else loss)
-            if real:
+            reconstructions, loss = _reconstructed(phi, inverter, originals, feature_weight)
+            step_of(optimiser, loss + adversarial_weight * generator_loss(discriminator(reconstructions)) if adversarial_weight else loss)
+            if adversarial_weight:
                 step_of(discriminator_optimiser, discriminator_loss(discriminator(originals), discriminator(reconstructions.detach())))
             schedule.step()
             if (step + 1) % 250 == 0:
@@ -147,13 +148,15 @@ def learn_inverter(
     return inverter.eval()
 
 
-def _reconstructed(phi: Representation, inverter: Inverter, originals: Tensor, alike: float) -> tuple[Tensor, Tensor]:
+def _reconstructed(phi: Representation, inverter: Inverter, originals: Tensor, feature_weight: float) -> tuple[Tensor, Tensor]:
     """Reconstructions of images, and their loss in pixels and features."""
     with torch.no_grad():
         features = features_of(phi, originals, inverter.layer)
     reconstructions = inverter(inverter.standardised(features))
     loss = mse_loss(reconstructions, originals)
-    return reconstructions, loss + alike * _relative_error(phi, reconstructions, inverter.layer, features).mean() if alike else loss
+    return reconstructions, loss + feature_weight * _relative_error(
+        phi, reconstructions, inverter.layer, features
+    ).mean() if feature_weight else loss
 
 
 def _batch(pictures: Tensor, count: int, seed: int) -> Tensor:

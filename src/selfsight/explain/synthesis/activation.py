@@ -182,8 +182,8 @@ class Maximised:
 
 
 def maximise(
-    phi: Representation, target: Target, *, count: int = 1, size: int | None = None, writing: Parameterisation = Fourier(),
-    moves: Transforms = Transforms(), steps: int = 200, rate: float = 0.05, natural: float = 0.0, diverse: float = 0.0, seed: int = 0,
+    phi: Representation, target: Target, *, count: int = 1, size: int | None = None, parameterisation: Parameterisation = Fourier(),
+    transforms: Transforms = Transforms(), steps: int = 200, rate: float = 0.05, prior_weight: float = 0.0, diversity: float = 0.0, seed: int = 0,
 ) -> Maximised:  # fmt: skip
     """Synthesise images that maximise a target, in one batch.
 
@@ -192,40 +192,40 @@ def maximise(
         target: the score; with one index per image several targets at once.
         count: number of images.
         size: side of the images in pixels; None: the size that the network was trained with.
-        writing: parameterisation of the images.
-        moves: random transformations.
+        parameterisation: parameterisation of the images.
+        transforms: random transformations.
         steps: number of steps of Adam.
         rate: learning rate.
-        natural: weight of the natural-image priors.
-        diverse: weight of the mean cosine similarity between the images' Gram matrices at the target's layer.
+        prior_weight: weight of the natural-image priors.
+        diversity: weight of the mean cosine similarity between the images' Gram matrices at the target's layer.
         seed: seed of the noise and the transformations.
     """
     shape, rows = (size or phi.size,) * 2, torch.arange(count)
-    numbers = writing.start((count, 3, *shape), seed).to(phi.device).requires_grad_()
+    numbers = parameterisation.start((count, 3, *shape), seed).to(phi.device).requires_grad_()
     optimiser, curve = torch.optim.Adam([numbers], lr=rate), []
     with eval_mode(phi.backbone):
         for step in range(steps):
-            images = writing.picture(numbers, shape)
-            inputs = phi.normalise(moves.make(images, torch.Generator().manual_seed(key(seed, 0xA5, step))))
+            images = parameterisation.picture(numbers, shape)
+            inputs = phi.normalise(transforms.make(images, torch.Generator().manual_seed(key(seed, 0xA5, step))))
             score = target.score(phi, inputs, rows)
-            (numbers.grad,) = torch.autograd.grad(_penalty(phi, target, images, inputs, natural, diverse) - score.sum(), numbers)
+            (numbers.grad,) = torch.autograd.grad(_penalty(phi, target, images, inputs, prior_weight, diversity) - score.sum(), numbers)
             optimiser.step()
             curve.append(float(score.detach().mean()))
         with torch.no_grad():
-            pictures = (writing.picture(numbers, shape) * 255).round().to(torch.uint8)
+            pictures = (parameterisation.picture(numbers, shape) * 255).round().to(torch.uint8)
             shifted_images = (pictures.roll((down, across), (2, 3)) for down in (-2, 0, 2) for across in (-2, 0, 2))
             scores = torch.stack([target.score(phi, phi.normalise(each), rows) for each in shifted_images])
     return Maximised(pictures.cpu(), scores[4], scores.amin(0), curve)
 
 
-def _penalty(phi: Representation, target: Target, images: Tensor, inputs: Tensor, natural: float, diverse: float) -> Tensor:
+def _penalty(phi: Representation, target: Target, images: Tensor, inputs: Tensor, prior_weight: float, diversity: float) -> Tensor:
     """Penalty of the natural-image priors and of the similarity between images."""
     penalty = images.new_zeros(())
-    if natural:
+    if prior_weight:
         levels = 255 * (images - images.new_tensor(phi.mean)[:, None, None])
-        penalty = penalty + natural * (total_variation(levels) + bounded_range(levels)).sum()
-    if diverse and len(images) > 1:
-        penalty = penalty + diverse * len(images) * _similarity(gram(_grid(phi, inputs, target.layer)))
+        penalty = penalty + prior_weight * (total_variation(levels) + bounded_range(levels)).sum()
+    if diversity and len(images) > 1:
+        penalty = penalty + diversity * len(images) * _similarity(gram(_grid(phi, inputs, target.layer)))
     return penalty
 
 
@@ -295,7 +295,7 @@ def _relative_error(value: Tensor, reference: Tensor) -> Tensor:
 def synthesise_style(
     phi: Representation, style: Num[Tensor, "batch 3 height width"], layers: Sequence[str], *,
     content: Num[Tensor, "batch 3 height2 width2"] | None = None, content_weight: float = 1.0, steps: int = 200, rate: float = 0.05,
-    writing: Parameterisation = Fourier(), seed: int = 0,
+    parameterisation: Parameterisation = Fourier(), seed: int = 0,
 ) -> tuple[Float[Tensor, "batch 3 height width"], list[float]]:  # fmt: skip
     """Texture synthesis, or style transfer with content images (Gatys et al. 2015, arXiv:1508.06576).
 
@@ -307,7 +307,7 @@ def synthesise_style(
         content_weight: weight of the content term.
         steps: number of steps of Adam.
         rate: learning rate.
-        writing: parameterisation of the images.
+        parameterisation: parameterisation of the images.
         seed: seed of the initial noise.
 
     Returns:
@@ -317,11 +317,11 @@ def synthesise_style(
     with torch.no_grad(), eval_mode(phi.backbone):
         grams = [gram(phi.grid(style, layer)) for layer in layers]
         content_features = None if content is None else phi.grid(content, layers[-1])
-    numbers = writing.start((len(style), 3, *size), seed).to(phi.device).requires_grad_()
+    numbers = parameterisation.start((len(style), 3, *size), seed).to(phi.device).requires_grad_()
     optimiser, curve = torch.optim.Adam([numbers], lr=rate), []
     with eval_mode(phi.backbone):
         for _ in range(steps):
-            images = writing.picture(numbers, size)
+            images = parameterisation.picture(numbers, size)
             errors = [_relative_error(gram(phi.grid(images, layer)), aim) for layer, aim in zip(layers, grams, strict=True)]
             loss = torch.stack(errors).sum()
             if content_features is not None:
@@ -329,4 +329,4 @@ def synthesise_style(
             (numbers.grad,) = torch.autograd.grad(loss, numbers)
             optimiser.step()
             curve.append(float(loss.detach()))
-    return writing.picture(numbers, size).detach(), curve
+    return parameterisation.picture(numbers, size).detach(), curve

@@ -47,7 +47,7 @@ def ranked_units(activations: Float[Tensor, "batch unit"]) -> Int[Tensor, " unit
 
 def compare_units(
     networks: Mapping[str, Representation], images: Mapping[str, Num[Tensor, "batch 3 side side2"]], *, depth: float = 0.5,
-    ranks: Sequence[int] = (0, 1, 2, 3), writing: Parameterisation = Fourier(), steps: int = 200, seed: int = 0,
+    ranks: Sequence[int] = (0, 1, 2, 3), parameterisation: Parameterisation = Fourier(), steps: int = 200, seed: int = 0,
 ) -> Gallery:  # fmt: skip
     """A row per network and a column per rank: the synthetic image that maximises the unit of this rank, at the same relative depth.
 
@@ -56,7 +56,7 @@ def compare_units(
         images: real images of each network, by which its units are ranked.
         depth: 0: the first of ``phi.layers``, 1: the last.
         ranks: ranks of the units, from 0.
-        writing: parameterisation of the images.
+        parameterisation: parameterisation of the images.
         steps: number of steps of Adam.
         seed: seed of the noise and the transformations.
 
@@ -72,7 +72,7 @@ def compare_units(
                 f"{layer} of {name} has {activations.shape[1]} units, so rank {max(ranks)} does not exist.", "Ranks start at 0."
             )
         units = ranked_units(activations)[torch.tensor(ranks)]
-        result = maximise(phi, unit(layer, units), count=len(ranks), writing=writing, steps=steps, seed=seed)
+        result = maximise(phi, unit(layer, units), count=len(ranks), parameterisation=parameterisation, steps=steps, seed=seed)
         above = (result.scores.cpu()[None] > activations[:, units]).float().mean(0)
         rows[name] = [
             Tile(

@@ -52,7 +52,7 @@ def prepare(
     chosen: DataSelection | None = None,
     untrained: bool = True,
     maps: Sequence[str] | None = None,
-    again: bool = False,
+    rebuild: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> Pack:
     """Prepare a data set for the explorer, unless it is already prepared.
@@ -65,7 +65,7 @@ def prepare(
         untrained: also use the first network with initial weights, for comparison.
         maps: projections of the first network's features (``explorer.prepare.projection.PROJECTIONS``), the first shown first, besides the PCA
             of every network; None: PaCMAP, if its package is installed and there are at most 50,000 images.
-        again: prepare again.
+        rebuild: prepare again.
         progress: called with a line per step.
 
     Raises:
@@ -79,7 +79,7 @@ def prepare(
     projections = default if maps is None else list(maps)
     digest = digest_of([source.fingerprint, [str(path) for path in banks.values()]])
     path = folder / digest
-    if not again and is_prepared(path) and (maps is None or Pack(path).maps[: len(maps)] == tuple(maps)):
+    if not rebuild and is_prepared(path) and (maps is None or Pack(path).maps[: len(maps)] == tuple(maps)):
         return Pack(path)
     with PackWriter(path) as writer:
         return _write(writer, networks, banks, source, projections, asdict(chosen or DataSelection(source.spec)), progress)
@@ -139,7 +139,7 @@ def find_or_prepare(
     data: str | None = None,
     *,
     limit: int | None = None,
-    again: bool = False,
+    rebuild: bool = False,
     untrained: bool = True,
     maps: Sequence[str] | None = None,
     progress: ProgressCallback = no_progress,
@@ -150,14 +150,14 @@ def find_or_prepare(
         networks: representations and the folders of their runs, by name.
         data: name of the data set; None: the training data of the first run.
         limit: use a random subset of this size (seed 0).
-        again: prepare again.
+        rebuild: prepare again.
         untrained: prepare the untrained network too.
         maps: names of projections; None: the default.
         progress: called with a line per step.
     """
     paths = [path for _, path in networks.values()]
     chosen = select_data(paths[0], data, limit)
-    folder = None if again or maps is not None else find_prepared(paths, chosen)
+    folder = None if rebuild or maps is not None else find_prepared(paths, chosen)
     if folder is None:
         source = open_selection(chosen, next(iter(networks.values()))[0].size)
         pack = prepare(
@@ -167,7 +167,7 @@ def find_or_prepare(
             chosen=chosen,
             untrained=untrained,
             maps=maps,
-            again=again,
+            rebuild=rebuild,
             progress=progress,
         )
         record_prepared(paths, chosen, pack)

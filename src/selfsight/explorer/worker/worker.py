@@ -71,7 +71,7 @@ class Worker:
         about = self.pack.about
         source = open_selection(DataSelection(about["data"], about["limit"], about["seed"]), about["size"])
         if source.fingerprint != about.get("fingerprint", source.fingerprint):
-            raise DataError("The data have changed since they were prepared.", "Prepare them again: selfsight explore … --again")
+            raise DataError("The data have changed since they were prepared.", "Prepare them again: selfsight explore … --rebuild")
         return source
 
     def vectors(self, network: str, layer: str = "") -> Float[np.ndarray, "item dim"]:

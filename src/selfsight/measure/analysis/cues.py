@@ -58,7 +58,7 @@ Pixels = UInt8[np.ndarray, "_ 3 _ _"]
 Cues = Literal["agree", "conflict", "free"]
 
 CUES = Preset(
-    scale=(0.6, 0.8), turn=0.4, ground=(0.45, 0.55), contrast=(0.12, 0.22), grain=(0.16, 0.2), ground_grain=(0.0, 0.01), tint=0.0,
+    scale=(0.6, 0.8), turn=0.4, background_value=(0.45, 0.55), contrast=(0.12, 0.22), grain=(0.16, 0.2), background_grain=(0.0, 0.01), tint=0.0,
     relief=0.0, slope=(0.0, 0.1), tone=0.0,
 )  # fmt: skip
 """Large grey objects with strong texture on plain backgrounds."""

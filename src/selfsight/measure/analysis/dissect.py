@@ -71,14 +71,14 @@ def _need_masks(truth: Truth) -> Sequence[np.ndarray]:
     return truth.masks
 
 
-def region_concepts(truth: Truth, category: str, values: Sequence[str], *, ground: bool = False) -> Concepts:
+def region_concepts(truth: Truth, category: str, values: Sequence[str], *, background: bool = False) -> Concepts:
     """A concept for each value: the object pixels, or the background pixels, of the images that have this value.
 
     Args:
         truth: ground truth with masks.
         category: name of the category.
         values: value of each row; empty if unknown.
-        ground: whether the values describe the background instead of the objects.
+        background: whether the values describe the background instead of the objects.
 
     Raises:
         DataError: there are no masks.
@@ -86,7 +86,7 @@ def region_concepts(truth: Truth, category: str, values: Sequence[str], *, groun
     masks, names = _need_masks(truth), tuple(sorted({value for value in values if value}))
 
     def of(row: int) -> Masks:
-        region = (np.asarray(masks[row]) == 0) if ground else (np.asarray(masks[row]) > 0)
+        region = (np.asarray(masks[row]) == 0) if background else (np.asarray(masks[row]) > 0)
         return np.stack([region & (values[row] == name) for name in names])
 
     return Concepts(names, (category,) * len(names), of)
@@ -127,7 +127,7 @@ def scene_concepts(truth: Truth) -> Concepts:
     value = truth.attributes["value"]
     light = [("dark", "middling", "bright")[int(bin_index)] for bin_index in np.searchsorted((0.4, 0.6), value)]
     on_objects = region_concepts(truth, "texture", [str(name) for name in truth.attributes["texture_name"]])
-    on_background = region_concepts(truth, "ground", [str(name) for name in truth.attributes["background_name"]], ground=True)
+    on_background = region_concepts(truth, "ground", [str(name) for name in truth.attributes["background_name"]], background=True)
     return segment_concepts(truth, "shape") + on_objects + on_background + region_concepts(truth, "brightness", light)
 
 

@@ -65,7 +65,7 @@ class SCAN(Method):
         self.near.set(*extract(Chain(self.backbone)), self.neighbours)
         return []
 
-    def companions(self, index: Int[Tensor, " batch"], clock: Clock) -> Int[Tensor, " batch"]:
+    def extra_samples(self, index: Int[Tensor, " batch"], clock: Clock) -> Int[Tensor, " batch"]:
         """One random neighbour of each sample."""
         near = self.near[index]
         drawn = (uniform_hash(index, key(clock.seed, clock.step, 0x5C)) * near.shape[1]).long()

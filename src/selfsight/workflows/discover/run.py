@@ -18,7 +18,7 @@ Table = dict[str, dict[str, Score]]
 """Scores by metric, then by method: the method first, then its baselines."""
 
 
-SHARED_OPTIONS = ("feature_spec", "classes", "parts", "within", "count", "seed")
+SHARED_OPTIONS = ("feature_spec", "classes", "parts", "foreground", "count", "seed")
 """Options of a method that also apply to its baselines."""
 
 
@@ -27,7 +27,7 @@ def _without_caches(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def discover(
-    phi: Representation, source: Source, what: str = "boxes", method: str | None = None, *, floors: bool = True,
+    phi: Representation, source: Source, what: str = "boxes", method: str | None = None, *, baselines: bool = True,
     progress: ProgressCallback = no_progress, **options: Any,
 ) -> tuple[Any, Table]:  # fmt: skip
     """Find something in the images of a data set, and score it next to baselines if annotations exist.
@@ -39,7 +39,7 @@ def discover(
             number of known classes, otherwise 10), parts (``parts.parts.find_parts``), clusters (``images.clusters.find_clusters``), duplicates
             (``images.duplicates.find_duplicates``) or selection (``count`` images for labelling, from ``classes`` clusters).
         method: name of the method; None: the default.
-        floors: also score the untrained network and methods without a representation.
+        baselines: also score the untrained network and methods without a representation.
         progress: called with a line per step.
         options: options of the search; a ``cache`` is used for the representation only, not for baselines.
 
@@ -56,7 +56,7 @@ def discover(
     result = discovery.find(phi, source, method, progress=progress, **options)
     scores = discovery.judge(result, source)
     by_method = {method: scores}
-    if scores and floors:
+    if scores and baselines:
         options = _without_caches(options) | dict(discovery.fixed(result))
         if not entry.model_free:
             by_method["untrained"] = _untrained(phi, source, partial(discovery.baseline, source=source, method=method, **options), progress)
@@ -72,7 +72,7 @@ def _untrained(phi: Representation, source: Source, score: Callable[[Representat
         return {}
     forms: dict[str, list[Judged]] = {}
     for form, seed, network in untrained_networks(phi, source):
-        progress(f"floor: untrained, {form}, seed {seed}")
+        progress(f"baseline: untrained, {form}, seed {seed}")
         forms.setdefault(form, []).append(score(network()))
     names = next(iter(forms.values()))[0]
     return {name: strongest_form({form: [each[name] for each in seeds] for form, seeds in forms.items()})[1] for name in names}

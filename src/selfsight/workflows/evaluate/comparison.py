@@ -61,9 +61,9 @@ class Comparison:
         content = self.to_json()
         pairs = main_scores(content)
         networks = {name: run["scores"] for name, run in content["runs"].items()}
-        floors = {f"baseline: {name}": found for name, found in _baselines(content, pairs).items()}
-        rows = [(score_name(*pair), *(_cell(found, pair) for found in (networks | floors).values())) for pair in pairs]
-        comparison = table(("score", *networks, *floors), rows)
+        baselines = {f"baseline: {name}": found for name, found in _baselines(content, pairs).items()}
+        rows = [(score_name(*pair), *(_cell(found, pair) for found in (networks | baselines).values())) for pair in pairs]
+        comparison = table(("score", *networks, *baselines), rows)
         return panel("Comparison of networks, with 95 % intervals", comparison, inlined(comparison_figure(content), "a bar per network"))
 
 
@@ -102,10 +102,10 @@ def main_scores(content: Mapping[str, Any]) -> list[Pair]:
 def _baselines(content: Mapping[str, Any], pairs: list[Pair]) -> dict[str, Mapping[str, Any]]:
     """Scores of baselines by label; networks with the same baseline share a row."""
     baselines: dict[str, Mapping[str, Any]] = {}
-    for floor in ("untrained", "pixels"):
+    for baseline in ("untrained", "pixels"):
         groups: list[tuple[list[str], Mapping[str, Any]]] = []
         for name, run in content["runs"].items():
-            table = run["floors"].get(floor, {})
+            table = run["floors"].get(baseline, {})
             values = [_value(table, pair) for pair in pairs]
             existing = next((group for group in groups if [_value(group[1], pair) for pair in pairs] == values), None)
             if existing is not None:
@@ -113,7 +113,7 @@ def _baselines(content: Mapping[str, Any], pairs: list[Pair]) -> dict[str, Mappi
             elif any(values):
                 groups.append(([name], table))
         for members, table in groups:
-            label = floor if len(groups) == 1 else f"{floor}, of {', '.join(members)}"
+            label = baseline if len(groups) == 1 else f"{baseline}, of {', '.join(members)}"
             baselines[label] = table
     return baselines
 

@@ -56,14 +56,14 @@ class EvaluationResult:
 
     Attributes:
         scores: by probe, then by name.
-        floors: the same for the baselines ``untrained`` and ``pixels``, each the best of its forms.
+        baselines: the same for the baselines ``untrained`` and ``pixels``, each the best of its forms.
         forms: that form, by baseline, probe and name.
         protocol: description by probe.
         readouts: fitted models by probe.
     """
 
     scores: Table
-    floors: dict[str, Table] = field(default_factory=dict)
+    baselines: dict[str, Table] = field(default_factory=dict)
     forms: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
     protocol: dict[str, str] = field(default_factory=dict)
     readouts: dict[str, Readout] = field(default_factory=dict)
@@ -74,20 +74,20 @@ class EvaluationResult:
         def selected(table: Mapping[str, Any]) -> dict[str, Any]:
             return {probe: table[probe] for probe in probes if probe in table}
 
-        floors, forms = ({floor: selected(table) for floor, table in tables.items()} for tables in (self.floors, self.forms))
-        return EvaluationResult(selected(self.scores), floors, forms, selected(self.protocol), selected(self.readouts))
+        baselines, forms = ({baseline: selected(table) for baseline, table in tables.items()} for tables in (self.baselines, self.forms))
+        return EvaluationResult(selected(self.scores), baselines, forms, selected(self.protocol), selected(self.readouts))
 
     def to_json(self) -> dict[str, Any]:
         """What ``--json`` prints."""
         return {
             "scores": _plain(self.scores),
-            "floors": {name: _plain(table) for name, table in self.floors.items()},
+            "floors": {name: _plain(table) for name, table in self.baselines.items()},
             "protocol": self.protocol,
             "forms": self.forms,
         }
 
     def _repr_html_(self) -> str:
-        columns = {"this network": self.scores, **self.floors}
+        columns = {"this network": self.scores, **self.baselines}
         rows = [
             (probe, name, *(_cell(column, probe, name) for column in columns.values()))
             for probe in self.scores
@@ -188,7 +188,7 @@ def evaluate(
     test: Source,
     *,
     probes: Sequence[str] | None = None,
-    floors: bool = True,
+    baselines: bool = True,
     bf16: bool = False,
     others: Mapping[str, Representation] | None = None,
     layers: Sequence[str] = (),
@@ -203,7 +203,7 @@ def evaluate(
         train: source on which probes are fitted.
         test: source on which they are scored.
         probes: names in ``PROBES``, ``LAYER_PROBES`` and ``ANALYSES``; None: all of ``PROBES`` that the data allow.
-        floors: also score the baselines.
+        baselines: also score the baselines.
         bf16: extract features in bfloat16.
         others: other networks by name, for comparison (``similarity``, ``stitching``).
         layers: layers for ``ANALYSES``; empty: ``phi.layers``.
@@ -218,7 +218,7 @@ def evaluate(
         check_analysis(name, phi, inputs)
     names = tuple(name for name in names if name not in ANALYSES)
     result = _result(_measured(phi, parts, names, bf16, banks, progress) | _of_networks(phi, inputs, analyses))
-    if floors:
+    if baselines:
         _add_baselines(result, phi, parts, names, bf16, cache, progress)
         _add_analysis_baselines(result, phi, inputs, analyses, cache)
     return result
@@ -250,12 +250,14 @@ def _add_baselines(
     progress: Callable[[str], None],
 ) -> None:
     """Baselines of probes: the untrained network, and pixels."""
-    for floor, forms in (("untrained", _untrained), ("pixels", _pixels)):
-        has = [name for name in names if floor == "untrained" or name in PROBES]
+    for baseline, forms in (("untrained", _untrained), ("pixels", _pixels)):
+        has = [name for name in names if baseline == "untrained" or name in PROBES]
         if has:
-            progress(f"floor: {floor}")
-        file = _baseline_file(cache, floor, parts.train, parts.test, parts.train_labels is not None, *_network(floor, phi, bf16))
-        result.floors[floor], result.forms[floor] = _cached(has, lambda missing, forms=forms: forms(phi, parts, missing, bf16), file)
+            progress(f"baseline: {baseline}")
+        file = _baseline_file(cache, baseline, parts.train, parts.test, parts.train_labels is not None, *_network(baseline, phi, bf16))
+        result.baselines[baseline], result.forms[baseline] = _cached(
+            has, lambda missing, forms=forms: forms(phi, parts, missing, bf16), file
+        )
 
 
 def _add_analysis_baselines(
@@ -263,7 +265,7 @@ def _add_analysis_baselines(
 ) -> None:
     """Baselines of analyses: the mean over untrained networks; results that depend on other networks are not cached."""
     for name in names:
-        inputs.progress(f"floor: untrained, {name}")
+        inputs.progress(f"baseline: untrained, {name}")
 
         def measure(missing: Sequence[str]) -> Forms:
             seeds = range(ANALYSIS_SEEDS)
@@ -272,7 +274,7 @@ def _add_analysis_baselines(
         key_parts = (inputs.train, inputs.test, inputs.labels.train is not None, *_network("networks", phi, False), inputs.layers)  # noqa: FBT003
         file = None if inputs.others else _baseline_file(cache, "networks", *key_parts)
         table, forms = _cached([name], measure, file)
-        result.floors["untrained"] |= table
+        result.baselines["untrained"] |= table
         result.forms["untrained"] |= forms
 
 
@@ -351,13 +353,13 @@ def _strongest(forms: Forms) -> tuple[Table, dict[str, dict[str, str]]]:
     return table, chosen
 
 
-def _network(floor: str, phi: Representation, bf16: bool) -> tuple[object, ...]:  # noqa: FBT001
+def _network(baseline: str, phi: Representation, bf16: bool) -> tuple[object, ...]:  # noqa: FBT001
     """What a baseline depends on besides the data."""
-    return () if floor == "pixels" else (phi.spec, phi.size, phi.mean, phi.std, bf16)
+    return () if baseline == "pixels" else (phi.spec, phi.size, phi.mean, phi.std, bf16)
 
 
-def _baseline_file(cache: Path | None, floor: str, train: Source, test: Source, *extra: object) -> Path | None:
-    key_parts = (VERSION, floor, train.fingerprint, test.fingerprint, *extra)
+def _baseline_file(cache: Path | None, baseline: str, train: Source, test: Source, *extra: object) -> Path | None:
+    key_parts = (VERSION, baseline, train.fingerprint, test.fingerprint, *extra)
     return cache / f"{digest_of(key_parts, length=20)}.json" if cache else None
 
 

@@ -93,13 +93,13 @@ def score_rows(result: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
     for probe, name in sorted(pairs, key=lambda pair: order.get(pair, len(order))):
         score = result["scores"][probe][name]
         kind = kind_of(probe, name)
-        floors = [result["floors"].get(floor, {}).get(probe, {}).get(name) for floor in ("untrained", "pixels")]
-        known = [floor["value"] for floor in floors if floor is not None]
+        baselines = [result["floors"].get(baseline, {}).get(probe, {}).get(name) for baseline in ("untrained", "pixels")]
+        known = [baseline["value"] for baseline in baselines if baseline is not None]
         gain = ""
         if known and (probe in TRANSFER or probe not in ("geometry", *ANALYSES)):
             difference = score["value"] - max(known)
             gain = f"{difference * 100:+.1f} points" if kind == "share" else f"{difference:+.3f}"
-        cells = [words_of(value, kind) for value in (score, *floors)]
+        cells = [words_of(value, kind) for value in (score, *baselines)]
         rows.append((score_name(probe, name), cells[0], cells[1], cells[2], gain))
     return rows
 

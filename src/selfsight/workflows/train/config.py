@@ -112,11 +112,11 @@ def world_options(method: str) -> dict[str, Any]:
     recipe: Any = method_class(method).small.options.get("recipe")
     if isinstance(recipe, FourTurns | Jigsaw | Overlapping) and recipe.view.jitter:
         rotated = isinstance(recipe, Jigsaw) and recipe.whole  # in the other recipes rotation or tile position is the pretext task
-        return {"recipe": replace(recipe, view=small_one_crop(least=0.5, turn=0.75 if rotated else 0.0).view)}
+        return {"recipe": replace(recipe, view=small_one_crop(min_area=0.5, turn=0.75 if rotated else 0.0).view)}
     makers = {TwoCrops: small_crops, MultiCrop: small_multi_crop, OneCrop: small_one_crop}
     if type(recipe) not in makers:
         return {}
-    adapted = makers[type(recipe)](least=0.5, turn=0.75)
+    adapted = makers[type(recipe)](min_area=0.5, turn=0.75)
     views = {item.name: getattr(adapted, item.name) for item in fields(adapted) if isinstance(getattr(recipe, item.name), View)}
     uses_colour = any(getattr(recipe, name).jitter for name in views)
     return {"recipe": replace(recipe, **views)} if uses_colour else {}

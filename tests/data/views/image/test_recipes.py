@@ -14,7 +14,7 @@ from selfsight.core.method import Frame, Recipe
 from selfsight.core.serialize import from_json, to_json
 from selfsight.core.views import Images
 from selfsight.data.views.chance import KeyedRandom
-from selfsight.data.views.image import memory
+from selfsight.data.views.image import buffers
 from selfsight.data.views.image.blur import Blur
 from selfsight.data.views.image.changes import Changed, pasted, patch_at, warped
 from selfsight.data.views.image.colour import Jitter
@@ -238,16 +238,16 @@ def test_noise_is_added_to_one_of_two_views() -> None:
     assert torch.equal(*whole.make(images, whole.draw(40, Clock(), frame)).large)
 
 
-def test_lent_memory_is_not_taken_from_the_living() -> None:
-    first = memory.lend(3, 1000)
+def test_buffers_are_reused_only_after_all_views_are_released() -> None:
+    first = buffers.reuse_buffer(3, 1000)
     kept = first[1:2]
     first.fill_(1)
     address = first.data_ptr()
     del first
-    assert memory.lend(3, 1000).fill_(2).data_ptr() != address
+    assert buffers.reuse_buffer(3, 1000).fill_(2).data_ptr() != address
     assert (kept == 1).all()
     del kept
-    addresses = {piece.data_ptr() for piece in [memory.lend(3000) for _ in range(3)]}
+    addresses = {piece.data_ptr() for piece in [buffers.reuse_buffer(3000) for _ in range(3)]}
     assert address in addresses
 
 

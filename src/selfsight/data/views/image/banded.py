@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Num
 from torch import Tensor
 
-from selfsight.data.views.image.memory import lend
+from selfsight.data.views.image.buffers import reuse_buffer
 from selfsight.data.views.image.weights import window_weights
 
 __all__ = ["resample"]
@@ -73,10 +73,10 @@ class _Workspace:
         self.channels, self.blocks = channels, -(-size // _BLOCK)
         self.side = self.blocks * _BLOCK
         room = max(tall.needed * wide.needed for tall, wide in zip(vertical, horizontal, strict=True))
-        self.canvas = lend(room * channels).zero_()  # values that an earlier image left in a margin are finite and have weight zero
-        self.narrow = lend(self.side * channels * max(wide.needed for wide in horizontal))
-        self.both = lend(self.blocks, self.side * channels, _BLOCK)
-        self.whole = lend(channels, self.side, self.side)
+        self.canvas = reuse_buffer(room * channels).zero_()  # values that an earlier image left in a margin are finite and have weight zero
+        self.narrow = reuse_buffer(self.side * channels * max(wide.needed for wide in horizontal))
+        self.both = reuse_buffer(self.blocks, self.side * channels, _BLOCK)
+        self.whole = reuse_buffer(channels, self.side, self.side)
 
     def view(
         self,
@@ -132,7 +132,7 @@ def resample(
     horizontal = [_axis(box[0], box[2], size, reach) for box, reach in boxes_and_blur]
     rows, columns = _weights(vertical, sigma, size), _weights(horizontal, sigma, size, flip)
     workspace = _Workspace(vertical, horizontal, pixels.shape[1], size)
-    views = lend(len(boxes), pixels.shape[1], size, size)
+    views = reuse_buffer(len(boxes), pixels.shape[1], size, size)
     for row, (tall, wide) in enumerate(zip(vertical, horizontal, strict=True)):
         crop = pixels[row, :, tall.low : tall.low + tall.length, wide.low : wide.low + wide.length]
         crop = crop.flip(-1) if flip is not None and flip[row] else crop

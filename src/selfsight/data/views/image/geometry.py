@@ -21,7 +21,7 @@ from torch.nn.functional import interpolate
 from selfsight.core.views import Images
 from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.image import banded
-from selfsight.data.views.image.memory import lend
+from selfsight.data.views.image.buffers import reuse_buffer
 from selfsight.data.views.image.weights import dense_weights
 
 __all__ = [
@@ -196,11 +196,11 @@ def resample(
             banded_form = torch.compiler.disable(banded_form)
         return banded_form(pixels, placing.boxes, placing.flip, placing.sigma, placing.kernel, size, finish)
     n, channels, height, width = pixels.shape
-    views = lend(n, channels, size, size)
+    views = reuse_buffer(n, channels, size, size)
     step = max(1, _CHUNK // (channels * max(size * size, height * width)))
     rows_at_once = min(n, step)
     shapes = (channels, height, width), (channels, height, size), (channels, size, height), (channels, size, size)
-    buffers = [lend(rows_at_once, *shape) for shape in shapes]
+    buffers = [reuse_buffer(rows_at_once, *shape) for shape in shapes]
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
         block = _dense(pixels[rows], placing, size, rows, [buffer[: rows.stop - start] for buffer in buffers])

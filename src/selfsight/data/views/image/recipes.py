@@ -341,41 +341,41 @@ class FourTurns:
         return Views(tuple(turned(made, quarters) for quarters in range(4)), index=images.index, hints=hints | {"turn": turns})
 
 
-def _small_view(least: float, most: float, turn: float, invert: float) -> View:
-    return replace(SIMCLR_SMALL, crop=Crop((least, most)), turn=turn, invert=invert)
+def _small_view(min_area: float, max_area: float, turn: float, invert: float) -> View:
+    return replace(SIMCLR_SMALL, crop=Crop((min_area, max_area)), turn=turn, invert=invert)
 
 
-def small_crops(least: float = 0.2, turn: float = 0.0, invert: float = 0.0) -> TwoCrops:
+def small_crops(min_area: float = 0.2, turn: float = 0.0, invert: float = 0.0) -> TwoCrops:
     """Two crops for images of up to 96 pixels.
 
     Args:
-        least: minimum area of a crop as a fraction of the image's.
+        min_area: minimum area of a crop as a fraction of the image's.
         turn: probability of a rotation by a multiple of 90 degrees.
         invert: probability of inverted colours.
     """
-    view = _small_view(least, 1.0, turn, invert)
+    view = _small_view(min_area, 1.0, turn, invert)
     return TwoCrops(view, view)
 
 
-def small_multi_crop(count: int = 2, least: float = 0.3, turn: float = 0.0, invert: float = 0.0) -> MultiCrop:
+def small_multi_crop(count: int = 2, min_area: float = 0.3, turn: float = 0.0, invert: float = 0.0) -> MultiCrop:
     """Two large and some small crops for images of up to 96 pixels; small views have half the side and a third of the area.
 
     Args:
         count: number of small crops.
-        least: minimum area of a large crop as a fraction of the image's.
+        min_area: minimum area of a large crop as a fraction of the image's.
         turn: probability of a rotation by a multiple of 90 degrees.
         invert: probability of inverted colours.
     """
-    large, small = _small_view(least, 1.0, turn, invert), _small_view(least / 3, least + 0.1, turn, invert)
+    large, small = _small_view(min_area, 1.0, turn, invert), _small_view(min_area / 3, min_area + 0.1, turn, invert)
     return MultiCrop(large, large, small, count, small_size=0.5)
 
 
-def small_one_crop(least: float = 0.2, turn: float = 0.0, invert: float = 0.0) -> OneCrop:
+def small_one_crop(min_area: float = 0.2, turn: float = 0.0, invert: float = 0.0) -> OneCrop:
     """One weakly augmented crop for images of up to 96 pixels.
 
     Args:
-        least: minimum area of the crop as a fraction of the image's.
+        min_area: minimum area of the crop as a fraction of the image's.
         turn: probability of a rotation by a multiple of 90 degrees.
         invert: probability of inverted colours.
     """
-    return OneCrop(_small_view(least, 1.0, turn, invert))
+    return OneCrop(_small_view(min_area, 1.0, turn, invert))

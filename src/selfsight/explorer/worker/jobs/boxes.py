@@ -32,7 +32,7 @@ def boxes(phi: Representation, source: Source, row: int, out: Path) -> dict[str,
     """
     methods: Sequence[str] = (*(("attention",) if phi.has_attention and phi.token_layout.prefix else ()), *FOUND)
     spec = FeatureSpec(max(phi.size, 64))
-    found = {method: find_objects(phi, source, method, feature_spec=spec, least=0.0, rows=np.array([row])) for method in methods}
+    found = {method: find_objects(phi, source, method, feature_spec=spec, min_confidence=0.0, rows=np.array([row])) for method in methods}
     tiles = [Tile(np.asarray(result.tile(0)), _words(method, result.regions[0])) for method, result in found.items()]
     return save_sheet(sheet({"objects": tiles}), out, "objects, found without labels; border asks no network")
 

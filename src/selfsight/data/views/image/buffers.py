@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["lend"]
+__all__ = ["reuse_buffer"]
 
 _IDLE = 24
 _idle: list[np.ndarray] = []
 
 
-def lend(*shape: int) -> Float[Tensor, "..."]:
+def reuse_buffer(*shape: int) -> Float[Tensor, "..."]:
     """An uninitialised float32 tensor on the CPU, in a buffer released by an earlier tensor of this size if there is one.
 
     A buffer is reused only after all tensors that share it are garbage-collected. A limited number of released buffers is kept.
