@@ -25,7 +25,7 @@ from selfsight.core.errors import EnvironmentFault, UsageError
     ],
 )
 def test_timm(name: str, size: int, cells: int, prefix: int) -> None:
-    network = timm_backbone(name, pretrained=False, size=size, **({"depth": 2} if name.startswith("vit") else {})).eval()
+    network = timm_backbone(name, pretrained=False, size=size, options={"depth": 2} if name.startswith("vit") else None).eval()
     with torch.no_grad():
         features = network(torch.randn(2, 3, size, size))
     assert features.pooled.shape == (2, network.dim)

@@ -2,6 +2,7 @@
 
 import json
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,14 +97,14 @@ class ModuleBackbone(Backbone):
         return Features(grid.mean((2, 3)), grid)
 
 
-def timm_backbone(name: str, *, pretrained: bool, size: int | None = None, **options: Any) -> TimmBackbone:
+def timm_backbone(name: str, *, pretrained: bool, size: int | None = None, options: Mapping[str, Any] | None = None) -> TimmBackbone:
     """A timm model as a backbone.
 
     Args:
         name: its name in timm, or ``local-dir:PATH`` of a folder with ``config.json`` and weights in timm's format.
         pretrained: load its published weights.
         size: side of the images in pixels, for models with a fixed size; by default their own.
-        **options: passed to timm.
+        options: passed to timm.
 
     Raises:
         UsageError: timm has no model of that name.
@@ -123,12 +124,13 @@ def timm_backbone(name: str, *, pretrained: bool, size: int | None = None, **opt
             raise UsageError(f"timm has no model {name!r}.", f"Similar models: {', '.join(near) or 'see timm.list_models()'}.")
         published = timm.get_pretrained_cfg(name)
         fixed = bool(published and published.fixed_input_size)
+    created = dict(options or {})
     if fixed and size:
-        options = {"img_size": size, **options}
+        created = {"img_size": size, **created}
     if pretrained and not name.startswith(_LOCAL):
-        options |= _cached_weights(name)
+        created |= _cached_weights(name)
     try:
-        model = _created(name, fixed=fixed, pretrained=pretrained, num_classes=0, **options)
+        model = _created(name, fixed=fixed, pretrained=pretrained, num_classes=0, **created)
     except (OSError, RuntimeError, ValueError) as error:
         if not pretrained:
             raise

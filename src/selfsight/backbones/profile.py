@@ -54,8 +54,7 @@ def multiply_adds(backbone: Backbone, size: int) -> int:
         nonlocal counted
         counted += 2 * given[0].shape[1] ** 2 * given[0].shape[2]
 
-    handles = []
-    attention_layers = TokenLayout.of(backbone).qkv
+    handles, attention_layers = [], TokenLayout.of(backbone).qkv
     for name, module in backbone.named_modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):
             handles.append(module.register_forward_hook(convolution))

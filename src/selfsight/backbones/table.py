@@ -72,7 +72,7 @@ def build_backbone(spec: str, *, size: int, channels: int = 3, pretrained: bool 
     options = {key: _value(text) for key, text in parse_qsl(query)}
     if name.startswith("timm:"):
         builder: Any = import_module("selfsight.backbones.pretrained").timm_backbone
-        return builder(name.removeprefix("timm:"), pretrained=pretrained, size=size, **options)
+        return builder(name.removeprefix("timm:"), pretrained=pretrained, size=size, options=options)
     builder = BACKBONES.load(name)
     wrong = sorted(options.keys() - signature(builder).parameters.keys())
     if wrong:

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,8 @@ def _commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
-def origin(**more: Any) -> dict[str, Any]:
-    """Versions, commit and machine, and other fields (seed, hardware, data fingerprint)."""
+def origin(facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Versions, commit and machine, and other facts (seed, hardware, data fingerprint)."""
     versions = {name: _version(name) for name in _PACKAGES}
     return {
         "selfsight": versions["selfsight"],
@@ -61,4 +62,4 @@ def origin(**more: Any) -> dict[str, Any]:
         "system": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
-    } | more
+    } | dict(facts or {})

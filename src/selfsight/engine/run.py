@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -63,16 +63,16 @@ class RunFolder:
         """Whether there is a run."""
         return (self.path / "config.json").is_file()
 
-    def status(self, status: str, reason: str = "", **more: Any) -> None:
+    def status(self, status: str, reason: str = "", facts: Mapping[str, Any] | None = None) -> None:
         """Write the status.
 
         Args:
             status: running, finished, preempted, diverged, collapsed or failed.
             reason: explanation.
-            **more: further fields.
+            facts: further fields.
         """
         if rank() == 0:
-            self.write("STATUS.json", {"status": status, "reason": reason} | more)
+            self.write("STATUS.json", {"status": status, "reason": reason} | dict(facts or {}))
 
     def begin(
         self, config: dict[str, Any], origin: dict[str, Any], *, resume: bool, overwrite: bool, progress: Callable[[str], None]

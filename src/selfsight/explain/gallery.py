@@ -62,7 +62,11 @@ def _levels(image: Float[Tensor, "3 height width"] | UInt8[Tensor, "3 height wid
 
 
 def inversions(
-    images: Num[Tensor, "batch 3 height width"], found: Mapping[str, Inversion], *, names: Sequence[str] = (), **facts: Any
+    images: Num[Tensor, "batch 3 height width"],
+    found: Mapping[str, Inversion],
+    *,
+    names: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
 ) -> Gallery:
     """Each image next to its reconstructions from layers, shallow to deep.
 
@@ -70,7 +74,7 @@ def inversions(
         images: the original images ``(B, 3, H, W)``, uint8 or in [0, 1].
         found: inversions by layer.
         names: names of the images; empty: numbered.
-        facts: settings to store with the result.
+        settings: settings to store with the result.
     """
     rows: dict[str, list[Tile]] = {}
     for number, name in enumerate(unique_names(names or [f"image {number}" for number in range(len(images))])):
@@ -78,7 +82,7 @@ def inversions(
         for layer, inversion in found.items():
             for picture, error in zip(inversion.pictures[number], inversion.errors[number].tolist(), strict=True):
                 rows[name].append(Tile(_levels(picture), f"{layer}\nerror {error:.2f}", {"error": error}))
-    return Gallery(rows, {"layers": list(found), **facts})
+    return Gallery(rows, {"layers": list(found), **(settings or {})})
 
 
 def maximisers(

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from selfsight.explain.inversion.inverter import Inverter, invert_learned, learn
 from selfsight.explain.synthesis.activation import Fourier, Generated, Parameterisation, Phase, Pixels
 from selfsight.explain.synthesis.priors import estimate_spectrum
 from selfsight.explain.targets import Place, Target, argmax_target, cluster, code, probe_class, similarity_to, unit
+from selfsight.workflows.options import DiagnoseOptions, InverterOptions, InvertOptions, MaximiseOptions
 from selfsight.workflows.train.config import TrainConfig
 
 __all__ = [
@@ -268,7 +269,9 @@ def explain_images(
     )
 
 
-def diagnose_images(phi: Representation, path: Path, images: Sequence[str], *, target: str = "class", **options: Any) -> Diagnosis:
+def diagnose_images(
+    phi: Representation, path: Path, images: Sequence[str], *, target: str = "class", **options: Unpack[DiagnoseOptions]
+) -> Diagnosis:
     """For each image the smallest region that keeps the score, and whether it lies on the object, if masks are known.
 
     Args:
@@ -286,7 +289,7 @@ def diagnose_images(phi: Representation, path: Path, images: Sequence[str], *, t
 
 def invert_images(
     phi: Representation, path: Path, images: Sequence[str], *, layers: Sequence[str] = (), method: str = "descent", data: str | None = None,
-    progress: ProgressCallback = no_progress, **options: Any,
+    progress: ProgressCallback = no_progress, **options: Unpack[InvertOptions],
 ) -> Gallery:  # fmt: skip
     """Images reconstructed from the features of each layer.
 
@@ -304,11 +307,12 @@ def invert_images(
         UsageError: the inversion method, an image or a layer does not exist.
     """
     inputs = read_images(images, phi)
+    settings: Any = options  # the method's own
     methods: dict[str, Callable[[str], Inversion]] = {
-        "descent": lambda layer: invert(phi, inputs.images, layer, **options),
-        "form": lambda layer: invert_by_network(phi, inputs.images, layer, **options),
+        "descent": lambda layer: invert(phi, inputs.images, layer, **settings),
+        "form": lambda layer: invert_by_network(phi, inputs.images, layer, **settings),
         "learned": lambda layer: invert_learned(
-            phi, inputs.images, get_inverter(phi, path, layer, data=data, progress=progress, **options)
+            phi, inputs.images, get_inverter(phi, path, layer, data=data, progress=progress, **settings)
         ),
     }
     if method not in methods:
@@ -317,7 +321,7 @@ def invert_images(
     for layer in list(layers) or phi.layers:
         progress(f"{layer} of {len(inputs.images)} images")
         found[layer] = methods[method](layer)
-    return inversions(inputs.images, found, names=inputs.names, representation=phi.name, by=method, **options)
+    return inversions(inputs.images, found, names=inputs.names, settings={"representation": phi.name, "by": method, **options})
 
 
 def get_inverter(
@@ -327,7 +331,7 @@ def get_inverter(
     *,
     data: str | None = None,
     progress: ProgressCallback = no_progress,
-    **options: Any,
+    **options: Unpack[InverterOptions],
 ) -> Inverter:
     """The decoder that reconstructs images from a layer's features; trained once for these weights and this data set, then cached.
 
@@ -358,7 +362,7 @@ def maximise_targets(
     parameterisation: str = "fourier",
     data: str | None = None,
     progress: ProgressCallback = no_progress,
-    **options: Any,
+    **options: Unpack[MaximiseOptions],
 ) -> Gallery:
     """Synthetic images that maximise units, clusters or classes.
 

@@ -6,14 +6,17 @@ from typing import Any, Literal, TypedDict
 
 from selfsight.core.progress import ProgressCallback
 from selfsight.discover.dense.features import FeatureSpec
+from selfsight.discover.options import GrouperOptions, PartOptions, SegmenterOptions
 from selfsight.explain.inversion.descent import Prior
 from selfsight.explain.synthesis.activation import Parameterisation
 
 __all__ = [
     "CompareOptions",
     "CompareUnitsOptions",
+    "ComparisonOptions",
     "DiagnoseOptions",
     "DiscoverOptions",
+    "EvaluateOptions",
     "ExploreOptions",
     "InvertOptions",
     "InverterOptions",
@@ -22,6 +25,7 @@ __all__ = [
     "MeasureOptions",
     "OpenOptions",
     "RepeatOptions",
+    "SearchOptions",
 ]
 
 
@@ -71,11 +75,9 @@ class MeasureOptions(TypedDict, total=False):
     progress: Callable[[str], None]
 
 
-class DiscoverOptions(TypedDict, total=False):
-    """Further keywords of ``Run.discover``; each discovery and method takes some of them."""
+class SearchOptions(SegmenterOptions, PartOptions, GrouperOptions, total=False):
+    """Options of a search; each discovery and method takes some of them."""
 
-    baselines: bool
-    progress: ProgressCallback
     feature_spec: FeatureSpec | None
     refine: bool
     learn: bool
@@ -86,26 +88,39 @@ class DiscoverOptions(TypedDict, total=False):
     parts: int
     foreground: str | None
     min_confidence: float
-    min_area: float
     duplicate_threshold: float
-    localiser: str
-    crops: bool
-    segments: int
-    adaptive: bool
-    threshold: float
-    epsilon: float
-    seeds: int
-    objects: int
-    head: int | None
-    mass: float
-    published: bool
-    fraction: float
-    steps: int
-    temperature: float
-    weights: Any
     vectors: Any
     cache: Path | None
     banks: Path | None
+
+
+class DiscoverOptions(SearchOptions, total=False):
+    """Further keywords of ``Run.discover``."""
+
+    baselines: bool
+    progress: ProgressCallback
+
+
+class EvaluateOptions(TypedDict, total=False):
+    """Further keywords of ``evaluate_representation``; see ``workflows.evaluate.probes.evaluate``."""
+
+    probes: Sequence[str] | None
+    baselines: bool
+    layers: Sequence[str]
+    others: Mapping[str, Any] | None
+    progress: Callable[[str], None]
+
+
+class ComparisonOptions(TypedDict, total=False):
+    """Further keywords of ``compare_representations``; see ``workflows.evaluate.run.evaluate_representation``."""
+
+    truth: str | Path | None
+    train_truth: str | Path | None
+    limit: int | None
+    seed: int
+    probes: Sequence[str] | None
+    baselines: bool
+    layers: Sequence[str]
 
 
 class RepeatOptions(LearnOptions, total=False):

@@ -67,7 +67,7 @@ def test_log_bins_look_around() -> None:
 def test_the_own_stride_changes_no_bit_and_half_of_it_doubles_the_grid(whose: str) -> None:
     phi = _vit()
     if whose == "timm":
-        backbone = timm_backbone("vit_tiny_patch16_224", pretrained=False, size=64, depth=1)
+        backbone = timm_backbone("vit_tiny_patch16_224", pretrained=False, size=64, options={"depth": 1})
         phi = Representation(backbone, mean=(0.5,) * 3, std=(0.5,) * 3, size=64)
     images = torch.rand(2, 3, phi.size, phi.size, generator=torch.Generator().manual_seed(0))
     stride, cells = phi.backbone.stride, phi.size // phi.backbone.stride

@@ -150,7 +150,7 @@ def test_one_command_asks_a_transformer_of_timm_that_lies_in_a_folder(folder, tm
     from selfsight.backbones.pretrained import timm_backbone
 
     shape = {"depth": 2, "embed_dim": 48, "num_heads": 3}
-    network = timm_backbone("vit_tiny_patch16_224", pretrained=False, size=224, **shape)
+    network = timm_backbone("vit_tiny_patch16_224", pretrained=False, size=224, options=shape)
     about = {"input_size": [3, 224, 224], "fixed_input_size": True, "mean": [0.5] * 3, "std": [0.5] * 3}
     config = {"architecture": "vit_tiny_patch16_224", "num_classes": 0, "model_args": {**shape, "img_size": 224}, "pretrained_cfg": about}
     (tmp_path / "model").mkdir()

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from selfsight.data.source import Source
 from selfsight.discover.images.grouping import Choice, choose_count, group
 from selfsight.discover.images.sheets import cluster_sheet, draw_choice
 from selfsight.discover.images.table import PIXELS
+from selfsight.discover.options import GrouperOptions
 from selfsight.render.panels import facts, inlined, panel, table
 
 __all__ = [
@@ -191,7 +192,7 @@ def find_clusters(
     seed: int = 0,
     progress: ProgressCallback = no_progress,
     vectors: Float[np.ndarray, "picture dim"] | None = None,
-    **options: Any,
+    **options: Unpack[GrouperOptions],
 ) -> ClusteringResult:
     """Cluster the images of a data set by their features, centred and at unit length.
 
@@ -270,7 +271,7 @@ def describe_groups(
 
 
 def cluster_labels(
-    phi: Representation, source: Source, method: str = "spherical", *, count: int, seed: int = 0, **options: Any
+    phi: Representation, source: Source, method: str = "spherical", *, count: int, seed: int = 0, **options: Unpack[GrouperOptions]
 ) -> Int[np.ndarray, " picture"]:
     """Cluster of each image; see ``find_clusters``.
 

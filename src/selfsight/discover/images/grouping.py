@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from selfsight.bank.nearest import nearest
 from selfsight.core.errors import UsageError
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.discover.images.table import GROUPERS
+from selfsight.discover.options import GrouperOptions
 from selfsight.objectives.agree import neighbour_consistency
 from selfsight.objectives.assign import balanced_assignment_in_chunks, kmeans
 
@@ -139,7 +140,9 @@ def _initialise(layer: nn.Linear, centred: Rows, labels: Sequence[Labels]) -> No
     optimiser.step(loss)
 
 
-def group(rows: Float[np.ndarray, "picture dim"], count: int, method: str = "spherical", *, seed: int = 0, **options: Any) -> Labels:
+def group(
+    rows: Float[np.ndarray, "picture dim"], count: int, method: str = "spherical", *, seed: int = 0, **options: Unpack[GrouperOptions]
+) -> Labels:
     """Cluster of each image, from 0, the largest cluster first.
 
     Args:
@@ -216,7 +219,7 @@ def choose_count(
     *,
     seed: int = 0,
     progress: ProgressCallback = no_progress,
-    **options: Any,
+    **options: Unpack[GrouperOptions],
 ) -> Choice:
     """Choose the number of clusters with the largest silhouette.
 

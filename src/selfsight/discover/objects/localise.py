@@ -8,7 +8,7 @@ alike, so that images without an object can be rejected.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from selfsight.discover.dense.affinity import affinity_graph
 from selfsight.discover.dense.features import FeatureBatch
 from selfsight.discover.dense.spectral import Spectrum, spectrum
 from selfsight.discover.objects.table import LOCALISERS
+from selfsight.discover.options import LocaliserOptions
 from selfsight.regions.proposals import selective_search
 
 __all__ = [
@@ -291,7 +292,9 @@ def _otsu(values: np.ndarray) -> float:
     return float(ordered[between.argmax()])
 
 
-def localise(feature_batch: FeatureBatch, method: str = "cut", *, min_confidence: float = 0.05, **options: Any) -> Regions:
+def localise(
+    feature_batch: FeatureBatch, method: str = "cut", *, min_confidence: float = 0.05, **options: Unpack[LocaliserOptions]
+) -> Regions:
     """Regions of a localiser with a confidence of at min_confidence ``min_confidence``.
 
     Args:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -18,6 +18,7 @@ from selfsight.data.source import Rows, Source
 from selfsight.discover.dense.features import FeatureBatch, FeatureSpec, Size, iter_feature_batches
 from selfsight.discover.dense.refine import refined
 from selfsight.discover.objects.localise import Region, localise
+from selfsight.discover.options import LocaliserOptions
 from selfsight.render.overlay import overlay_regions, upsampled
 from selfsight.render.panels import facts, inlined, panel, table
 from selfsight.render.tiles import SHOWN, mask_files, page
@@ -119,7 +120,8 @@ class ObjectRegions:
 
 def find_objects(
     phi: Representation, source: Source, method: str = "cut", *, feature_spec: FeatureSpec | None = None, min_confidence: float = 0.05,
-    refine: bool = False, rows: Rows | None = None, cache: Path | None = None, progress: ProgressCallback = no_progress, **options: Any,
+    refine: bool = False, rows: Rows | None = None, cache: Path | None = None, progress: ProgressCallback = no_progress,
+    **options: Unpack[LocaliserOptions],
 ) -> ObjectRegions:  # fmt: skip
     """Detect objects in the images of a data set without labels.
 
@@ -142,7 +144,7 @@ def find_objects(
     regions = list[Sequence[Region]]()
     total = len(source) if rows is None else len(rows)
     for feature_batch in iter_feature_batches(phi, source, feature_spec or FeatureSpec(), rows=rows, cache=cache):
-        regions += _cached_regions(feature_batch, method, refine=refine, min_confidence=min_confidence, **options)
+        regions += _cached_regions(feature_batch, method, min_confidence, options, refine=refine)
         names, sizes, read = [*names, *feature_batch.names], [*sizes, *feature_batch.sizes], [*read, *feature_batch.read]
         pictures += feature_batch.small(SHOWN - len(pictures))
         if len(names) == total or len(names) % 64 < len(feature_batch):
@@ -151,16 +153,18 @@ def find_objects(
     return ObjectRegions(tuple(names), tuple(sizes), tuple(read), tuple(regions), tuple(pictures), facts)
 
 
-def _cached_regions(feature_batch: FeatureBatch, method: str, *, refine: bool, **options: Any) -> list[list[Region]]:
+def _cached_regions(
+    feature_batch: FeatureBatch, method: str, min_confidence: float, options: LocaliserOptions, *, refine: bool
+) -> list[list[Region]]:
     """Regions of a batch, from the cache if possible."""
 
     def compute() -> list[list[Region]]:
-        regions = localise(feature_batch, method, **options)
+        regions = localise(feature_batch, method, min_confidence=min_confidence, **options)
         return [_refined(feature_batch, row, each) for row, each in enumerate(regions)] if refine else regions
 
     if feature_batch.cache is None:
         return compute()
-    name = f"regions-{cache_key(method, refine, sorted(options.items()))[:12]}"
+    name = f"regions-{cache_key(method, refine, sorted({**options, 'min_confidence': min_confidence}.items()))[:12]}"
     return _unpacked(feature_batch.cache.get_or_compute(name, feature_batch.rows, lambda: _packed(compute())))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from selfsight.data.source import Rows, Source
 from selfsight.discover.dense.features import FeatureBatch, FeatureSpec, iter_feature_batches
 from selfsight.discover.dense.sample import ReservoirSample
 from selfsight.discover.objects.localise import localise
+from selfsight.discover.options import PartOptions
 from selfsight.discover.parts.contrast import learn_parts
 from selfsight.discover.parts.table import PART_FINDERS
 from selfsight.discover.segments.maps import SegmentationResult, edged
@@ -101,7 +102,7 @@ def shared_parts(
 
 
 def contrast_parts(
-    batches: Batches, object_masks: ObjectMasks, parts: int, *, seed: int, progress: ProgressCallback, **options: Any
+    batches: Batches, object_masks: ObjectMasks, parts: int, *, seed: int, progress: ProgressCallback, **options: Unpack[PartOptions]
 ) -> Painter:
     """Parts by a linear layer that is trained by contrast across images (``contrast.learn_parts``).
 
@@ -129,7 +130,7 @@ colour_parts = partial(shared_parts, vectors=_colours, spherical=False)
 def find_parts(
     phi: Representation, source: Source, method: str = "shared", *, parts: int = 4, feature_spec: FeatureSpec | None = None,
     foreground: str | None = None, refine: bool = False, rows: Rows | None = None, cache: Path | None = None, seed: int = 0,
-    progress: ProgressCallback = no_progress, **options: Any,
+    progress: ProgressCallback = no_progress, **options: Unpack[PartOptions],
 ) -> SegmentationResult:  # fmt: skip
     """Object parts in the images of a data set without labels.
 

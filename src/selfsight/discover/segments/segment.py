@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from selfsight.core.representation import Representation
 from selfsight.data.source import Rows, Source
 from selfsight.discover.dense.features import FeatureBatch, FeatureSpec, iter_feature_batches
 from selfsight.discover.dense.sample import ReservoirSample
+from selfsight.discover.options import SegmenterOptions
 from selfsight.discover.segments.maps import SegmentationResult, edged, with_maps
 from selfsight.discover.segments.segmenters import Segments
 from selfsight.discover.segments.table import SEGMENTERS
@@ -39,7 +40,7 @@ class _Segmented:
 
     batches: Callable[[], Iterator[FeatureBatch]]
     method: str
-    options: dict[str, Any]
+    options: SegmenterOptions
     memory: dict[tuple[int, ...], list[Segments]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[tuple[FeatureBatch, list[Segments]]]:
@@ -71,7 +72,7 @@ def _packed(segments: Sequence[Segments]) -> Arrays:
 def segment_images(
     phi: Representation, source: Source, method: str = "spectral", *, classes: int = 10, feature_spec: FeatureSpec | None = None,
     refine: bool = False, learn: bool = False, rows: Rows | None = None, cache: Path | None = None, seed: int = 0,
-    progress: ProgressCallback = no_progress, **options: Any,
+    progress: ProgressCallback = no_progress, **options: Unpack[SegmenterOptions],
 ) -> SegmentationResult:  # fmt: skip
     """Segment the images of a data set into classes without labels.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate, normalize, one
 
 from selfsight.discover.dense.features import FeatureBatch, Size
 from selfsight.discover.objects.localise import localise
+from selfsight.discover.options import LocaliserOptions
 from selfsight.objectives.assign import kmeans
 
 __all__ = ["Segmenter", "Segments"]
@@ -81,7 +82,9 @@ def spectral(
     return results
 
 
-def object_alone(feature_batch: FeatureBatch, *, localiser: str = "cut", crops: bool = True, **options: Any) -> list[Segments]:
+def object_alone(
+    feature_batch: FeatureBatch, *, localiser: str = "cut", crops: bool = True, **options: Unpack[LocaliserOptions]
+) -> list[Segments]:
     """The object of a localiser as the only segment; the rest is background.
 
     Args:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 from selfsight.core.representation import Representation
 from selfsight.data.source import Source
 from selfsight.measure.results import Score
+from selfsight.workflows.options import SearchOptions
 
 __all__ = ["Discovery", "Judged"]
 
@@ -30,7 +31,7 @@ class Discovery:
     fixed: Callable[[Any], Mapping[str, Any]] = lambda _: {}
     score_only: Callable[..., Judged] | None = None
 
-    def baseline(self, phi: Representation, source: Source, method: str, **options: Any) -> Judged:
+    def baseline(self, phi: Representation, source: Source, method: str, **options: Unpack[SearchOptions]) -> Judged:
         """Scores of another representation, or of a method that needs none.
 
         Args:

@@ -1,8 +1,8 @@
 """Discoveries with baselines: the untrained network, methods without a representation, the image centre."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
@@ -11,6 +11,7 @@ from selfsight.measure.baselines import strongest_form, untrained_networks
 from selfsight.measure.results import Score
 from selfsight.workflows.discover.discovery import Judged
 from selfsight.workflows.discover.table import DISCOVERIES, method_registry
+from selfsight.workflows.options import SearchOptions
 
 __all__ = ["discover"]
 
@@ -22,13 +23,9 @@ SHARED_OPTIONS = ("feature_spec", "classes", "parts", "foreground", "count", "se
 """Options of a method that also apply to its baselines."""
 
 
-def _without_caches(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name not in ("cache", "banks")}
-
-
 def discover(
     phi: Representation, source: Source, what: str = "boxes", method: str | None = None, *, baselines: bool = True,
-    progress: ProgressCallback = no_progress, **options: Any,
+    progress: ProgressCallback = no_progress, **options: Unpack[SearchOptions],
 ) -> tuple[Any, Table]:  # fmt: skip
     """Find something in the images of a data set, and score it next to baselines if annotations exist.
 
@@ -57,10 +54,10 @@ def discover(
     scores = discovery.judge(result, source)
     by_method = {method: scores}
     if scores and baselines:
-        options = _without_caches(options) | dict(discovery.fixed(result))
+        given: Any = {name: value for name, value in options.items() if name not in ("cache", "banks")} | dict(discovery.fixed(result))
         if not entry.model_free:
-            by_method["untrained"] = _untrained(phi, source, partial(discovery.baseline, source=source, method=method, **options), progress)
-        shared = {name: value for name, value in options.items() if name in SHARED_OPTIONS}
+            by_method["untrained"] = _untrained(phi, source, partial(discovery.baseline, source=source, method=method, **given), progress)
+        shared: Any = {name: value for name, value in given.items() if name in SHARED_OPTIONS}
         by_method |= {name: discovery.baseline(phi, source, name, **shared) for name in methods.baselines() if name != method}
     return result, {name: {method: each[name] for method, each in by_method.items() if name in each} for name in scores}
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from selfsight.core.errors import UsageError
 from selfsight.core.progress import no_progress
@@ -16,6 +16,7 @@ from selfsight.render.charts import draw_network_measure
 from selfsight.workflows.evaluate.analyses.table import ANALYSES
 from selfsight.workflows.evaluate.comparison import Comparison
 from selfsight.workflows.evaluate.probes import EvaluationResult, evaluate
+from selfsight.workflows.options import ComparisonOptions, EvaluateOptions
 
 __all__ = ["compare_representations", "evaluate_representation"]
 
@@ -30,7 +31,7 @@ def evaluate_representation(
     train_truth: str | Path | None = None,
     limit: int | None = None,
     seed: int = 0,
-    **more: Any,
+    **more: Unpack[EvaluateOptions],
 ) -> EvaluationResult:
     """Scores of a representation with baselines, saved under ``path/measures``.
 
@@ -75,15 +76,19 @@ def _save(result: EvaluationResult, folder: Path, name: str, train: Source, test
 def compare_representations(
     networks: Mapping[str, tuple[Representation, Path]],
     *,
+    train: Source | str | Path,
+    test: Source | str | Path,
     progress: Callable[[str], None] = no_progress,
-    **how: Any,
+    **options: Unpack[ComparisonOptions],
 ) -> Comparison:
     """Evaluate several networks in the same way; analyses of pairs compare each network with all others.
 
     Args:
         networks: representations and their folders, by name.
+        train: source on which probes are fitted, or name of a data set.
+        test: source on which they are scored, or name of a data set.
         progress: called with a line per step.
-        how: further arguments of ``evaluate_representation``.
+        options: further arguments of ``evaluate_representation``.
 
     Raises:
         UsageError: there are fewer than two networks.
@@ -94,11 +99,11 @@ def compare_representations(
     for name, (phi, path) in networks.items():
         others = {other: each for other, (each, _) in networks.items() if other != name}
         results[name] = evaluate_representation(
-            phi, path, others=others, progress=lambda words, name=name: progress(f"{name}: {words}"), **how
+            phi, path, train=train, test=test, others=others, progress=lambda words, name=name: progress(f"{name}: {words}"), **options
         )
     about = {
-        "train": _name(how["train"]),
-        "test": _name(how["test"]),
+        "train": _name(train),
+        "test": _name(test),
         "networks": {name: {"backbone": phi.spec, "size": phi.size, "dim": phi.backbone.dim} for name, (phi, _) in networks.items()},
     }
     return Comparison(results, about)

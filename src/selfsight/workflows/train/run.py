@@ -9,7 +9,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch.optim import Optimizer
@@ -33,6 +33,7 @@ from selfsight.engine.health import Health
 from selfsight.engine.observe import Observer, Progress, Recorder
 from selfsight.engine.run import RunFolder, Saver, Signals
 from selfsight.engine.track import TensorBoard
+from selfsight.workflows.options import RepeatOptions
 from selfsight.workflows.train.config import TrainConfig, build, frame_of, plan_of
 from selfsight.workflows.train.request import TrainRequest
 from selfsight.workflows.train.resolve import resolve_config, resolve_size
@@ -94,14 +95,14 @@ class _Job:
             health = self._health(folder.cut(done))
             if done:
                 policy.progress(f"continuing after step {done} of {settings.steps}")
-            folder.status("running", step=done, steps=settings.steps)
+            folder.status("running", facts={"step": done, "steps": settings.steps})
             _list_bad(folder, self.source, policy.progress)
             _card(folder.path, settings, method, self.source)
             if done < settings.steps:
                 self._fit(method, health, done, state)
             status = "collapsed" if health.verdict else "finished"
             _export(folder.path, method)
-            folder.status(status, health.verdict, step=settings.steps, steps=settings.steps)
+            folder.status(status, health.verdict, {"step": settings.steps, "steps": settings.steps})
             seconds = time.perf_counter() - started
             return _summary(folder.path, settings, method, status, seconds, settings.steps - done)
         except SelfsightError as error:
@@ -114,16 +115,17 @@ class _Job:
             folder.release()
 
     def _origin(self) -> dict[str, Any]:
-        return origin(
-            seed=self.settings.seed,
-            data=self.source.fingerprint,
-            images=len(self.source),
-            device=str(self.hardware.device),
-            precision=self.hardware.precision,
-            compile=self.hardware.compile,
-            threads=torch.get_num_threads(),
-            processes=world_size(),
-        )
+        facts = {
+            "seed": self.settings.seed,
+            "data": self.source.fingerprint,
+            "images": len(self.source),
+            "device": str(self.hardware.device),
+            "precision": self.hardware.precision,
+            "compile": self.hardware.compile,
+            "threads": torch.get_num_threads(),
+            "processes": world_size(),
+        }
+        return origin(facts)
 
     def _health(self, records: list[dict[str, Any]]) -> Health:
         """A collapse detector that has processed the existing records of the run."""
@@ -197,7 +199,7 @@ def _completed(request: TrainRequest, saved: TrainConfig, size: int) -> TrainReq
     )
 
 
-def continue_run(path: Path, out: Path | None = None, policy: RunPolicy | None = None, **more: Any) -> dict[str, Any]:
+def continue_run(path: Path, out: Path | None = None, policy: RunPolicy | None = None, **more: Unpack[RepeatOptions]) -> dict[str, Any]:
     """Repeat the run in a folder with its own configuration, or continue it with ``policy.resume``.
 
     Args:
