@@ -69,12 +69,12 @@ def million() -> None:
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
         stage[0] = "extract"
         with BankWriter(Path(folder) / "bank", ROWS, "float32") as writer:
             for start in range(0, ROWS, BATCH):
-                writer.add({OUTPUT: dice.standard_normal((min(BATCH, ROWS - start), DIM), dtype=np.float32)})
+                writer.add({OUTPUT: rng.standard_normal((min(BATCH, ROWS - start), DIM), dtype=np.float32)})
             bank: Bank = writer.finish([str(row) for row in range(ROWS)], {"kind": "float32"})
         stage[0] = "search"
         rows = bank.pooled()

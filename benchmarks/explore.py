@@ -50,17 +50,17 @@ def make(folder: Path, rows: int, dim: int = 128) -> Path:
         return path
     if not (folder / "run" / "config.json").is_file():
         selfsight.learn("world:shapes?count=64&size=64", out=folder / "run", backbone="resnet18", size=64, batch=32, epochs=0)
-    dice, names = np.random.default_rng(0), [f"folder/{row:07d}.jpg" for row in range(rows)]
-    write_bank(folder / f"bank{rows}", {"output": dice.normal(size=(rows, dim)).astype(np.float16)}, names, {"data": "synthetic"})
+    rng, names = np.random.default_rng(0), [f"folder/{row:07d}.jpg" for row in range(rows)]
+    write_bank(folder / f"bank{rows}", {"output": rng.normal(size=(rows, dim)).astype(np.float16)}, names, {"data": "synthetic"})
     buffer = io.BytesIO()
-    Image.fromarray(dice.integers(0, 255, (16, 16, 3)).astype(np.uint8)).resize((128, 128)).save(buffer, "JPEG", quality=85)
+    Image.fromarray(rng.integers(0, 255, (16, 16, 3)).astype(np.uint8)).resize((128, 128)).save(buffer, "JPEG", quality=85)
     with PackWriter(path) as writer:
         writer.thumbs(buffer.getvalue() for _ in range(rows))
         kinds = np.array([f"class {kind}" for kind in range(10)], dtype=object)
-        columns = {"label": kinds[dice.integers(0, 10, rows)], "brightness": dice.random(rows), "sharpness": dice.normal(size=rows)}
+        columns = {"label": kinds[rng.integers(0, 10, rows)], "brightness": rng.random(rows), "sharpness": rng.normal(size=rows)}
         known = {"data": f"world:shapes?count={rows}&size=64", "limit": None, "seed": 0, "size": 64}
         network = {"name": "net", "bank": f"../bank{rows}", "run": "../run"}
-        writer.finish(names, columns, {"pca": dice.normal(size=(rows, 2)).clip(-3, 3) / 3}, {}, {**known, "networks": [network]})
+        writer.finish(names, columns, {"pca": rng.normal(size=(rows, 2)).clip(-3, 3) / 3}, {}, {**known, "networks": [network]})
     return path
 
 
@@ -79,8 +79,8 @@ def timed(work: Callable[[], Any]) -> float:
 
 def flood(host: str, cookie: str, rows: int, rate: float, seconds: float, clients: int = 16, seed: int = 1) -> dict[str, float]:
     """Small pictures at a fixed rate by several connections; how long each took from when it was due."""
-    dice, waits, lock = np.random.default_rng(seed), list[float](), threading.Lock()
-    asked = dice.integers(0, rows, round(rate * seconds))
+    rng, waits, lock = np.random.default_rng(seed), list[float](), threading.Lock()
+    asked = rng.integers(0, rows, round(rate * seconds))
     begin = time.perf_counter() + 0.2
 
     def client(number: int) -> None:

@@ -26,12 +26,12 @@ CROPS, SIDE, ROWS, ACROSS = 14, 160, 5, 8
 
 def write_crops(folder: Path) -> None:
     """Random square crops of every photograph, as files."""
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for name in PHOTOGRAPHS:
         image = Image.fromarray(photograph(name).transpose(1, 2, 0))
         for number in range(CROPS):
-            side = int(min(image.size) * dice.uniform(0.45, 0.8))
-            left, top = (int(dice.integers(0, whole - side + 1)) for whole in image.size)
+            side = int(min(image.size) * rng.uniform(0.45, 0.8))
+            left, top = (int(rng.integers(0, whole - side + 1)) for whole in image.size)
             image.crop((left, top, left + side, top + side)).resize((SIDE, SIDE), Image.Resampling.LANCZOS).save(
                 folder / f"{name}{number}.png"
             )

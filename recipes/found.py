@@ -192,7 +192,7 @@ def carried(phi: Any, source: Any, look: Any, by: str = "features") -> Any:
         known.append(end)
         left, top, right, bottom = truth.boxes[row][0][:4]
         sides.append(float(max(right - left, bottom - top)))
-    return pck(found, known, sides).by_point
+    return pck(found, known, sides).by_keypoint
 
 
 def videos(network: str, folder: Path, layer: str | None, side: int) -> dict[str, Any]:

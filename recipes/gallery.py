@@ -111,7 +111,7 @@ def classes() -> bytes:
         )
         rows[name] = [
             Tile(picture.permute(1, 2, 0).numpy(), f"{CLASSES[number]} {float(score):.1f}")
-            for number, (picture, score) in enumerate(zip(found.pictures, found.scores, strict=True))
+            for number, (picture, score) in enumerate(zip(found.images, found.scores, strict=True))
         ]
     return sheet(rows)
 
@@ -125,7 +125,7 @@ def units() -> bytes:
         found = maximise(phi, unit(layer, numbers), count=8)
         rows[layer.removeprefix("module.")] = [
             Tile(picture.permute(1, 2, 0).numpy(), f"unit {number} {float(score):.2g}")
-            for number, (picture, score) in enumerate(zip(found.pictures, found.scores, strict=True))
+            for number, (picture, score) in enumerate(zip(found.images, found.scores, strict=True))
         ]
     return sheet(rows)
 

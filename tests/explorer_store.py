@@ -47,8 +47,8 @@ def make_pack(path: Path, count: int = COUNT, bank: str = "../bank") -> Pack:
 
 def make_shelf(folder: Path) -> ExplorerStore:
     pack = make_pack(folder / "pack")
-    dice = np.random.default_rng(0)
-    rows = dice.normal(size=(COUNT, 6)).astype(np.float32) + 4 * np.eye(6, dtype=np.float32)[np.arange(COUNT) % 2]
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(COUNT, 6)).astype(np.float32) + 4 * np.eye(6, dtype=np.float32)[np.arange(COUNT) % 2]
     write_bank(folder / "bank", {"inner": rows[:, :3], "output": rows}, list(pack.names.to_pylist()), {"data": "none"})
     return ExplorerStore(pack, [Network("net", folder / "bank")])
 

@@ -10,15 +10,15 @@ import torch
 from claimed.common import BLUE, RED, Claim, ClaimResult, bars, plain
 from claimed.taught import judge
 from selfsight.backbones.loading import untrained_twin
-from selfsight.measure.analysis.cues import CuePictures, ShapeBias, cue_pictures, global_statistics, neighbours_share, shape_bias, shuffled
+from selfsight.measure.analysis.cues import CueImages, ShapeBias, cue_images, global_statistics, neighbours_share, shape_bias, shuffled
 
 PAIRS = (800, 400)
 
 
 def what_networks_go_by(_: Path) -> ClaimResult:
     """Networks go by what they were told, and the histogram cannot tell what the whole is."""
-    free, agree = (cue_pictures(4000, cues=cues, split="train") for cues in ("free", "agree"))
-    asked = cue_pictures(2000, cues="conflict")
+    free, agree = (cue_images(4000, cues=cues, split="train") for cues in ("free", "agree"))
+    asked = cue_images(2000, cues="conflict")
     told = {
         "told shapes": judge((free.images, torch.from_numpy(free.shape))),
         "told textures": judge((free.images, torch.from_numpy(free.texture))),
@@ -26,7 +26,7 @@ def what_networks_go_by(_: Path) -> ClaimResult:
     }
     biases = {name: _bias(each, asked) for name, each in told.items()}
     phis = {name: each.phi for name, each in told.items()} | {"untrained": untrained_twin(told["told shapes"].phi, 5)}
-    train, test = (_bytes(cue_pictures(count, cues="free", split=split)) for count, split in zip(PAIRS, ("train", "test"), strict=True))
+    train, test = (_bytes(cue_images(count, cues="free", split=split)) for count, split in zip(PAIRS, ("train", "test"), strict=True))
     whole, histogram = {}, 0.0
     for name, phi in phis.items():
         values = global_statistics(phi.pooled, train, test).values
@@ -50,19 +50,19 @@ def what_networks_go_by(_: Path) -> ClaimResult:
     return ClaimResult(measured, holds, partial(draw_cues, biases, whole | {"colour histogram": 100 * histogram}), tall=1.15)
 
 
-def _bias(told: Any, asked: CuePictures) -> ShapeBias:
+def _bias(told: Any, asked: CueImages) -> ShapeBias:
     with torch.no_grad():
         given = told.logits(asked.images).argmax(1).numpy()
     return shape_bias(given, asked.shape, asked.texture)
 
 
-def _bytes(pictures: CuePictures) -> np.ndarray:
+def _bytes(pictures: CueImages) -> np.ndarray:
     return (pictures.images * 255).round().to(torch.uint8).numpy()
 
 
 def draw_cues(biases: dict[str, ShapeBias], whole: dict[str, float], axes: Any) -> None:
     examples, left, right = axes
-    agree, conflict = (_bytes(cue_pictures(4, cues=cues, size=64)) for cues in ("agree", "conflict"))
+    agree, conflict = (_bytes(cue_images(4, cues=cues, size=64)) for cues in ("agree", "conflict"))
     rows = {"agree": agree, "conflict": conflict, "seams repaired": shuffled(conflict, move=False), "shuffled": shuffled(conflict)}
     examples.imshow(np.concatenate([np.concatenate(list(row), 2) for row in rows.values()], 1).transpose(1, 2, 0))
     examples.set_yticks([64 * place + 32 for place in range(len(rows))], list(rows), fontsize=9)

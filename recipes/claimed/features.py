@@ -172,9 +172,9 @@ def all_information(_: Path) -> ClaimResult:
             rows = said.float().numpy()
             score = linear(Features(rows[judged:], rows[:judged], labels[judged:], labels[:judged])).values["top1"].value
             told.append((step, 100 * score))
-        dice = torch.Generator().manual_seed(step)
-        chosen = torch.randint(judged, len(order), (256,), generator=dice)
-        shown = small[chosen] + 0.2 * torch.randn(256, 64, generator=dice, dtype=small.dtype)
+        rng = torch.Generator().manual_seed(step)
+        chosen = torch.randint(judged, len(order), (256,), generator=rng)
+        shown = small[chosen] + 0.2 * torch.randn(256, 64, generator=rng, dtype=small.dtype)
         loss = info_nce(upper(shown[:, :32]), lower(shown[:, 32:]), 0.3)
         learner.zero_grad()
         loss.backward()

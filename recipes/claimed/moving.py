@@ -13,7 +13,7 @@ from claimed.taught import STEPS, WIDTH, judge, scenes
 from selfsight.backbones.image.hog import HOG
 from selfsight.backbones.loading import untrained_twin
 from selfsight.core.representation import Representation
-from selfsight.measure.analysis.cues import cue_pictures
+from selfsight.measure.analysis.cues import cue_images
 from selfsight.measure.analysis.equivalence import LabelledGrids, stitching
 from selfsight.measure.analysis.equivariance import Bars, compensation_errors, equivariance, invariant_share
 from selfsight.measure.analysis.transformations import flipped, rotated
@@ -27,7 +27,7 @@ def upside_down(_: Path) -> ClaimResult:
     train, test = scenes("train", 4000), scenes("test", 2000)
     told, change = judge(train), flipped(upright=True)
     bars = compensation_errors(told, train, test, change, steps=MAP_STEPS)
-    asked = (change.pictures(test[0]), test[1])
+    asked = (change.apply(test[0]), test[1])
     table = {
         layer: {
             "places moved, error in %": 100 * bars.moved[layer].value,
@@ -77,7 +77,7 @@ BARS = ("before training", "naive", "learned")
 
 def textured(split: str, count: int) -> LabelledGrids:
     """Objects whose texture is told, their shape anything."""
-    made = cue_pictures(count, cues="free", split=split)
+    made = cue_images(count, cues="free", split=split)
     return made.images, torch.from_numpy(made.texture)
 
 

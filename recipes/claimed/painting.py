@@ -54,11 +54,11 @@ def kept_by_depth(folder: Path) -> ClaimResult:  # noqa: ARG001
     rows: dict[str, list[Tile]] = {f"scene {number}": [Tile(levels(shown[number]), "the scene")] for number in range(3)}
     for layer in run.phi.layers:
         found = invert(run.phi, shown, layer, restarts=3)
-        errors[layer] = float((found.pictures - shown[:, None]).square().mean((2, 3, 4)).sqrt().mean())
+        errors[layer] = float((found.images - shown[:, None]).square().mean((2, 3, 4)).sqrt().mean())
         spreads[layer] = float(found.spread().mean())
         for number in range(3):
             rows[f"scene {number}"] += [
-                Tile(levels(found.pictures[number, again]), f"{layer}\nerror {float(found.errors[number, again]):.2f}") for again in (0, 1)
+                Tile(levels(found.images[number, again]), f"{layer}\nerror {float(found.errors[number, again]):.2f}") for again in (0, 1)
             ]
     grows = all(list(values.values()) == sorted(values.values()) for values in (errors, spreads))
     measured = {"error of a pixel (root mean square, 0 to 1)": errors, "spread over restarts": spreads}
@@ -72,12 +72,12 @@ def smoothness(folder: Path) -> ClaimResult:  # noqa: ARG001
     layer = run.phi.layers[2]
     priors = {"no prior": Prior(0.0, 2.0, 0.0), "total variation, exponent 1": Prior(1.0, 1.0), "exponent 2": Prior(1.0, 2.0)}
     found = {name: invert(run.phi, shown, layer, prior=prior) for name, prior in priors.items()}
-    energy = {name: rough(each.pictures[:, 0]) for name, each in found.items()}
+    energy = {name: rough(each.images[:, 0]) for name, each in found.items()}
     energy["the scenes"] = rough(shown)
     rows = {
         f"scene {number}": [
             Tile(levels(shown[number]), "the scene"),
-            *(Tile(levels(each.pictures[number, 0]), f"{name}\nerror {float(each.errors[number, 0]):.2f}") for name, each in found.items()),
+            *(Tile(levels(each.images[number, 0]), f"{name}\nerror {float(each.errors[number, 0]):.2f}") for name, each in found.items()),
         ]
         for number in range(3)
     }
@@ -88,15 +88,15 @@ def smoothness(folder: Path) -> ClaimResult:  # noqa: ARG001
 def form_is_a_prior(folder: Path) -> ClaimResult:  # noqa: ARG001
     """A network fits a photograph sooner than a shuffled one, and than noise."""
     photo = open_source("photo:astronaut?count=4", size=64)
-    dice = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     errors: dict[str, list[float]] = {"photograph": [], "shuffled": [], "noise": []}
     lines: dict[str, list[tuple[Any, float]]] = {}
     for number, picture in enumerate(central_square(load_images(photo, np.arange(4)), 64)):
-        order = torch.randperm(64 * 64, generator=dice)
+        order = torch.randperm(64 * 64, generator=rng)
         kinds = {
             "photograph": picture,
             "shuffled": picture.flatten(1)[:, order].view_as(picture),
-            "noise": torch.rand(picture.shape, generator=dice) * 3**0.5 * 2 * picture.std() + 0.5 - 3**0.5 * picture.std(),
+            "noise": torch.rand(picture.shape, generator=rng) * 3**0.5 * 2 * picture.std() + 0.5 - 3**0.5 * picture.std(),
         }
         for name, each in kinds.items():
             curve = fit_hourglass(each, steps=300)
@@ -125,8 +125,8 @@ def learnt_and_searched(folder: Path) -> ClaimResult:  # noqa: ARG001
             learnt = invert_learned(run.phi, shown, inverter)
         one = (time.process_time() - started) / 10
         measured[layer] = {
-            "searched (dB)": decibels(searched.pictures[:, 0], shown),
-            "learnt (dB)": decibels(learnt.pictures[:, 0], shown),
+            "searched (dB)": decibels(searched.images[:, 0], shown),
+            "learnt (dB)": decibels(learnt.images[:, 0], shown),
             "search, s": search,
             "learnt, s": one,
             "times as fast": search / one,
@@ -135,7 +135,7 @@ def learnt_and_searched(folder: Path) -> ClaimResult:  # noqa: ARG001
         for number in range(4):
             for name, each in (("searched", searched), ("learnt", learnt)):
                 words = f"{layer}, {name}\nerror {float(each.errors[number, 0]):.2f}"
-                rows[f"scene {number}"].append(Tile(levels(each.pictures[number, 0]), words))
+                rows[f"scene {number}"].append(Tile(levels(each.images[number, 0]), words))
     holds = all(row["learnt (dB)"] >= row["searched (dB)"] - 2 and row["times as fast"] >= 100 for row in measured.values())
     return ClaimResult({"on 16 scenes": measured}, holds, png=sheet(rows))
 
@@ -156,7 +156,7 @@ def best_of(phi: Representation, layer: str, units: Tensor, **given: Any) -> Max
     """For each unit that of three pictures, from different noise, which drives it most under shifts: what ``maximise`` shows a user."""
     made = maximise(phi, unit(layer, units.repeat(TRIES)), count=TRIES * len(units), **given)
     best = made.shifted.view(TRIES, -1).argmax(0) * len(units) + torch.arange(len(units))
-    return Maximised(made.pictures[best], made.scores[best], made.shifted[best], made.curve)
+    return Maximised(made.images[best], made.scores[best], made.shifted[best], made.curve)
 
 
 def units_driven(folder: Path) -> ClaimResult:  # noqa: ARG001
@@ -174,12 +174,12 @@ def units_driven(folder: Path) -> ClaimResult:  # noqa: ARG001
         for name, (parameterisation, transforms) in {"regularised": (Fourier(), None), "free": NATURAL}.items():
             given: dict[str, Any] = {} if transforms is None else {"transforms": transforms}
             made = best_of(one.phi, layer, units, parameterisation=parameterisation, **given)
-            goes[name] = 100 * float(above(other.phi, layer, made.pictures, partner, there, 0.95).float().mean())
+            goes[name] = 100 * float(above(other.phi, layer, made.images, partner, there, 0.95).float().mean())
             if name == "regularised":
                 driven = 100 * float((made.shifted.cpu() > here[:, units].quantile(0.999, dim=0)).float().mean())
                 rows[layer] = [
                     Tile(picture.permute(1, 2, 0).numpy(), f"unit {int(number)}\n{float(score):.2g}, at most {float(best):.2g} seen")
-                    for picture, number, score, best in zip(made.pictures[:6], units, made.scores, here[:, units].amax(0), strict=False)
+                    for picture, number, score, best in zip(made.images[:6], units, made.scores, here[:, units].amax(0), strict=False)
                 ]
         measured[layer] = {
             "above the 99.9th percentile, shifted too (%)": driven,
@@ -194,7 +194,7 @@ def units_driven(folder: Path) -> ClaimResult:  # noqa: ARG001
     made = maximise(one.phi, probe(one).at(classes), count=10)
     with torch.no_grad():
         named = {
-            name: 100 * float((probe(run).numbers(run.phi, run.phi.normalise(made.pictures)).argmax(1) == classes).float().mean())
+            name: 100 * float((probe(run).numbers(run.phi, run.phi.normalise(made.images)).argmax(1) == classes).float().mean())
             for name, run in (("its own network", one), ("another", other))
         }
     return ClaimResult({"by layer": measured, "pictures of classes that are given their class (%)": named}, holds, png=sheet(rows))

@@ -32,8 +32,8 @@ def teach(module: nn.Module, logits: Callable[[Tensor], Tensor], data: LabelledG
     shown, labels = data
     learner = torch.optim.Adam(module.parameters(), lr=3e-3)
     rates = torch.optim.lr_scheduler.OneCycleLR(learner, 3e-3, total_steps=steps)
-    dice = torch.Generator().manual_seed(seed)
-    order = torch.cat([torch.randperm(len(labels), generator=dice) for _ in range(steps * BATCH // len(labels) + 1)])
+    rng = torch.Generator().manual_seed(seed)
+    order = torch.cat([torch.randperm(len(labels), generator=rng) for _ in range(steps * BATCH // len(labels) + 1)])
     module.train()
     for step in range(steps):
         rows = order[step * BATCH : (step + 1) * BATCH]

@@ -160,7 +160,7 @@ class Run:
         self.path = Path("runs") / str(spec).replace(":", "-").replace("/", "-") if model else Path(spec)
 
     @property
-    def settings(self) -> TrainConfig | None:
+    def config(self) -> TrainConfig | None:
         """The configuration of the run; ``None`` for a model."""
         file = self.path / "config.json"
         return TrainConfig.from_json(json.loads(file.read_text())) if file.is_file() else None
@@ -358,12 +358,12 @@ class Run:
 
     def _view_examples(self, source: Source, count: int = 6) -> ViewExamples | None:
         """Some images and the method's views of them."""
-        settings = self.settings
-        if settings is None or len(source) < 2:
+        config = self.config
+        if config is None or len(source) < 2:
             return None
-        method = build(replace(settings, steps=0))
+        method = build(replace(config, steps=0))
         batch = load_images(source, np.linspace(0, len(source) - 1, min(count, len(source))).astype(np.int64))
-        drawn = method.recipe.draw(len(batch), Clock(seed=settings.seed), frame_of(settings, method))
+        drawn = method.recipe.draw(len(batch), Clock(seed=config.seed), frame_of(config, method))
         return ViewExamples(batch, method.recipe.make(batch, drawn), self.phi.mean, self.phi.std)
 
     def export_onnx(self, path: str | Path | None = None) -> Path:

@@ -19,10 +19,10 @@ from selfsight.data.evaluation_view import central_view, central_window, evaluat
 from selfsight.data.loader import Loader, load_images
 from selfsight.data.readers.memory import StreamSource
 from selfsight.data.source import Truth
-from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.clip.recipes import ClipView, TwoClips
 from selfsight.data.views.image.geometry import Crop, Normalise, Placing, resample
 from selfsight.data.views.image.recipes import PLAIN, TwoCrops
+from selfsight.data.views.keyed_random import KeyedRandom
 from selfsight.data.views.sound.recipes import SoundView, TwoSounds
 from selfsight.engine.fit import fit
 from selfsight.engine.hardware import choose_hardware
@@ -48,12 +48,12 @@ class Case:
 
 def multispectral() -> Case:
     """Stripes of four directions, strongest in two of five bands, 16 bits."""
-    dice, labels = np.random.default_rng(0), np.arange(COUNT) % CLASSES
+    rng, labels = np.random.default_rng(0), np.arange(COUNT) % CLASSES
     down, across = np.mgrid[:20, :20]
     angles = labels * np.pi / CLASSES
-    phase = np.cos(angles)[:, None, None] * across + np.sin(angles)[:, None, None] * down + dice.uniform(0, 6, (COUNT, 1, 1))
+    phase = np.cos(angles)[:, None, None] * across + np.sin(angles)[:, None, None] * down + rng.uniform(0, 6, (COUNT, 1, 1))
     bands = np.array([0.2, 1.0, 0.1, 0.8, 0.3])[:, None, None]
-    values = 0.5 + 0.3 * bands * np.sin(phase)[:, None] + dice.normal(0, 0.05, (COUNT, 5, 20, 20))
+    values = 0.5 + 0.3 * bands * np.sin(phase)[:, None] + rng.normal(0, 0.05, (COUNT, 5, 20, 20))
     images = (values.clip(0, 1) * 65_535).astype(np.uint16)
     source = StreamSource({"image": images}, _truth(labels))
     return Case(source, "resnet_tiny?width=8", TwoCrops(PLAIN, PLAIN, Normalise((0.5,) * 5, (0.2,) * 5)), 5, (0.5,) * 5, (0.2,) * 5)
@@ -61,25 +61,25 @@ def multispectral() -> Case:
 
 def clips() -> Case:
     """A disc that moves in four directions, with a loudness that accompanies it."""
-    dice, labels = np.random.default_rng(1), np.arange(COUNT) % CLASSES
+    rng, labels = np.random.default_rng(1), np.arange(COUNT) % CLASSES
     step = np.array([(1, 0), (-1, 0), (0, 1), (0, -1)])[labels]
-    start = dice.uniform(7, 13, (COUNT, 2))
+    start = rng.uniform(7, 13, (COUNT, 2))
     middle = start[:, None] + 1.5 * step[:, None] * (np.arange(6) - 3)[:, None]
     down, across = np.mgrid[:20, :20]
     inside = (down - middle[..., 0, None, None]) ** 2 + (across - middle[..., 1, None, None]) ** 2 < 9
     frames = np.where(inside[:, None], 220, 30).astype(np.uint8).repeat(3, 1)
-    frames = (frames + dice.integers(0, 20, frames.shape)).astype(np.uint8)
-    source = StreamSource({"clip": frames, "loudness": dice.normal(size=(COUNT, 6)).astype(np.float32)}, _truth(labels))
+    frames = (frames + rng.integers(0, 20, frames.shape)).astype(np.uint8)
+    source = StreamSource({"clip": frames, "loudness": rng.normal(size=(COUNT, 6)).astype(np.float32)}, _truth(labels))
     view = ClipView(frames=6, crop=Crop((0.8, 1.0)), flip=0.0)
     return Case(source, "r3d_tiny?width=8", TwoClips(view, view, Normalise((0.2,) * 3, (0.3,) * 3)), 3, (0.2,) * 3, (0.3,) * 3)
 
 
 def sounds() -> Case:
     """Log-mel spectrograms of tones in four bands."""
-    dice, labels = np.random.default_rng(2), np.arange(COUNT) % CLASSES
-    power = dice.exponential(0.01, (COUNT, 1, 16, 24))
+    rng, labels = np.random.default_rng(2), np.arange(COUNT) % CLASSES
+    power = rng.exponential(0.01, (COUNT, 1, 16, 24))
     for row, label in enumerate(labels):
-        power[row, 0, 4 * label : 4 * label + 2] += 1 + 0.5 * np.sin(np.arange(24) + dice.uniform(0, 6))
+        power[row, 0, 4 * label : 4 * label + 2] += 1 + 0.5 * np.sin(np.arange(24) + rng.uniform(0, 6))
     source = StreamSource({"sound": np.log(power + 1e-3).astype(np.float32)}, _truth(labels))
     return Case(source, "spectrogram_tiny?width=8", TwoSounds(normalise=Normalise((-4.0,), (2.0,))), 1, (-4.0,), (2.0,))
 
@@ -162,8 +162,8 @@ def test_all_frames_of_a_clip_have_one_crop():
 
 
 def test_a_view_of_a_clip_is_the_same_view_of_each_of_its_frames():
-    dice = torch.Generator().manual_seed(5)
-    clips = torch.randint(0, 256, (6, 3, 9, 20, 24), generator=dice, dtype=torch.uint8)
+    rng = torch.Generator().manual_seed(5)
+    clips = torch.randint(0, 256, (6, 3, 9, 20, 24), generator=rng, dtype=torch.uint8)
     view = ClipView(frames=4)
     drawn = view.draw(KeyedRandom(6, Clock(seed=2, step=7)))
     made = view.make(Images(clips, torch.arange(6), modality="clip"), drawn, 16)

@@ -49,12 +49,12 @@ FEW: dict[str, dict[str, Any]] = {
 def network(name: str) -> Representation:
     """A network with random weights; a batch norm has the statistics of noise, so that none is the identity."""
     phi = untrained(NETWORKS[name], size=SIZE, seed=3)
-    dice = torch.Generator().manual_seed(4)
+    rng = torch.Generator().manual_seed(4)
     for word, buffer in phi.backbone.named_buffers():
         if word.endswith("running_mean"):
-            buffer.copy_(0.1 * torch.randn(buffer.shape, generator=dice))
+            buffer.copy_(0.1 * torch.randn(buffer.shape, generator=rng))
         if word.endswith("running_var"):
-            buffer.copy_(0.5 + torch.rand(buffer.shape, generator=dice))
+            buffer.copy_(0.5 + torch.rand(buffer.shape, generator=rng))
     return phi
 
 
@@ -156,10 +156,10 @@ def test_inversion(net: str) -> None:
     found: dict[str, Any] = {}
     for word, at in {"layer": layer, "output": None}.items():
         made = invert(phi, shown, at, prior=Prior(smooth=0.5, beta=1.5), steps=(STEPS, 4), restarts=2)
-        found |= {f"invert {word}/pictures": made.pictures, f"invert {word}/errors": made.errors, f"invert {word}/spread": made.spread()}
+        found |= {f"invert {word}/pictures": made.images, f"invert {word}/errors": made.errors, f"invert {word}/spread": made.spread()}
     found["caricature"] = caricature(phi, shown, layer, weight=5.0, steps=(STEPS, 2))
     made = invert_by_network(phi, shown[:1], layer, steps=4)
-    found |= {"by network/pictures": made.pictures, "by network/errors": made.errors}
+    found |= {"by network/pictures": made.images, "by network/errors": made.errors}
     found["hourglass"] = fit_hourglass(shown[0], steps=3)
     check(f"inversion.{net}", found)
 
@@ -171,9 +171,9 @@ def test_inversion_learned(net: str) -> None:
     for word, at, real in (("layer", phi.layers[1], 0.0), ("output", None, 0.01)):
         inverter = learn_inverter(phi, shown[:10], at, steps=4, batch=4, rate=3e-3, adversarial_weight=real, width=8)
         made = invert_learned(phi, shown[10:], inverter)
-        found |= {f"{word}/state": inverter.state_dict(), f"{word}/pictures": made.pictures, f"{word}/errors": made.errors}
+        found |= {f"{word}/state": inverter.state_dict(), f"{word}/pictures": made.images, f"{word}/errors": made.errors}
     written = maximise(phi, aim(phi), count=2, parameterisation=Generated(inverter), steps=3)
-    found |= {"generated/pictures": written.pictures, "generated/scores": written.scores}
+    found |= {"generated/pictures": written.images, "generated/scores": written.scores}
     check(f"inversion_learned.{net}", found)
 
 
@@ -211,11 +211,11 @@ def test_diagnose(net: str) -> None:
 @pytest.mark.parametrize("net", NETWORKS)
 def test_targets(net: str) -> None:
     phi, (shown, _) = network(net), some(4)
-    given, dice = phi.normalise(shown), np.random.default_rng(0)
+    given, rng = phi.normalise(shown), np.random.default_rng(0)
     dim, layer = phi.backbone.dim, phi.layers[-2]
-    arrays = {"weight": dice.normal(size=(3, dim)), "bias": dice.normal(size=3), "mean": dice.normal(size=dim), "scale": np.ones(dim)}
+    arrays = {"weight": rng.normal(size=(3, dim)), "bias": rng.normal(size=3), "mean": rng.normal(size=dim), "scale": np.ones(dim)}
     probe = Readout("linear", "output", arrays, ("a", "b", "c"))
-    centroids = Readout("centroids", "output", {"centroids": dice.normal(size=(4, dim))}, facts={"unit_length": True})
+    centroids = Readout("centroids", "output", {"centroids": rng.normal(size=(4, dim))}, facts={"unit_length": True})
     targets = {
         "direction": aim(phi),
         "class": probe_class(probe, "b"),

@@ -126,17 +126,17 @@ def test_network_floor(name: str) -> None:
 
 
 def test_agreement() -> None:
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     measures = {
         "accuracy": matched_accuracy,
         "nmi": normalised_mutual_information,
         "ami": adjusted_mutual_information,
         "ari": adjusted_rand,
     }
-    truth = dice.integers(0, 7, 500)
+    truth = rng.integers(0, 7, 500)
     guesses = {
-        "half right": np.where(dice.random(500) < 0.5, truth, dice.integers(0, 9, 500)),
-        "by chance": dice.integers(0, 4, 500),
+        "half right": np.where(rng.random(500) < 0.5, truth, rng.integers(0, 9, 500)),
+        "by chance": rng.integers(0, 4, 500),
         "renamed": (truth * 3 + 1) % 7,
         "one": np.zeros(500, dtype=np.int64),
     }
@@ -148,9 +148,9 @@ def test_agreement() -> None:
 
 
 def test_cka() -> None:
-    dice = np.random.default_rng(1)
-    rows = [dice.standard_normal((80, dim)) for dim in (5, 40, 200)]
-    rows += [rows[0] @ dice.standard_normal((5, 12)) + 0.5 * dice.standard_normal((80, 12)), rows[1].astype(np.float32)]
+    rng = np.random.default_rng(1)
+    rows = [rng.standard_normal((80, dim)) for dim in (5, 40, 200)]
+    rows += [rows[0] @ rng.standard_normal((5, 12)) + 0.5 * rng.standard_normal((80, 12)), rows[1].astype(np.float32)]
     found = {
         "unbiased": similarity_table(rows),
         "biased": similarity_table(rows, unbiased=False),
@@ -163,14 +163,14 @@ def test_cka() -> None:
 
 def drawn_boxes(seed: int) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
     """Boxes of three classes in twelve pictures, found more or less; some are crowds."""
-    dice, found, truth, crowds = np.random.default_rng(seed), [], [], []
+    rng, found, truth, crowds = np.random.default_rng(seed), [], [], []
     for _ in range(12):
-        corner = dice.integers(0, 50, (int(dice.integers(0, 5)), 2))
-        real = np.concatenate([corner, corner + dice.integers(5, 40, corner.shape), dice.integers(0, 3, (len(corner), 1))], 1).astype(float)
-        near = real.repeat(2, 0) + np.concatenate([dice.integers(-3, 4, (2 * len(real), 4)), np.zeros((2 * len(real), 1))], 1)
-        found.append(np.concatenate([near, dice.integers(0, 20, (len(near), 1)) / 20], 1))
+        corner = rng.integers(0, 50, (int(rng.integers(0, 5)), 2))
+        real = np.concatenate([corner, corner + rng.integers(5, 40, corner.shape), rng.integers(0, 3, (len(corner), 1))], 1).astype(float)
+        near = real.repeat(2, 0) + np.concatenate([rng.integers(-3, 4, (2 * len(real), 4)), np.zeros((2 * len(real), 1))], 1)
+        found.append(np.concatenate([near, rng.integers(0, 20, (len(near), 1)) / 20], 1))
         truth.append(real)
-        crowds.append(dice.random(len(real)) < 0.2)
+        crowds.append(rng.random(len(real)) < 0.2)
     return found, truth, crowds
 
 
@@ -212,7 +212,7 @@ def test_machines() -> None:
 def test_readers() -> None:
     """Functions behind probes, with other options than examinations give them."""
     known = features()
-    found = flat(retrieve(known, queries=20, pictures=50, seed=1).values, "retrieve/")
+    found = flat(retrieve(known, queries=20, database_size=50, seed=1).values, "retrieve/")
     found |= flat(reverse(known, clusters=6, seed=1).values, "reverse/") | flat(
         reverse_without(known, clusters=6).values, "reverse without/"
     )
@@ -226,7 +226,7 @@ def test_readers() -> None:
 
 
 def test_copies() -> None:
-    check("copies", flat(detect_copies(network(), parts()[0], queries=20, pictures=60).values))
+    check("copies", flat(detect_copies(network(), parts()[0], queries=20, database_size=60).values))
 
 
 def test_layers() -> None:
@@ -301,8 +301,8 @@ def test_lottery() -> None:
             torch.manual_seed(seed)
             return torch.nn.Sequential(torch.nn.Linear(8, 12), torch.nn.ReLU(), torch.nn.Linear(12, 3)).double()
 
-    dice = torch.Generator().manual_seed(0)
-    rows, wanted = torch.randn(60, 8, generator=dice).double(), torch.arange(60) % 3
+    rng = torch.Generator().manual_seed(0)
+    rows, wanted = torch.randn(60, 8, generator=rng).double(), torch.arange(60) % 3
 
     def train(module: torch.nn.Module) -> float:
         learner = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)

@@ -39,7 +39,7 @@ def run(tmp_path: Path) -> Path:
 
 def test_a_run_is_loaded(run: Path) -> None:
     found = selfsight.load(run, device="cpu")
-    settings = found.settings
+    settings = found.config
     assert settings is not None
     assert found.status == {"status": "finished", "reason": "", "step": 6, "steps": 6}
     assert (settings.data, settings.method, settings.backbone) == ("world:shapes?count=64&size=32", "simclr", "resnet_tiny?width=4")

@@ -32,12 +32,12 @@ def phi(kind: str = "resnet") -> Representation:
 
 def rectangles(count: int, seed: int) -> ArraySource:
     """One rectangle a picture, red (class 0) or green (class 1), on noise."""
-    dice = np.random.default_rng(seed)
-    pictures = dice.integers(0, 60, (count, 3, SIZE, SIZE)).astype(np.uint8)
+    rng = np.random.default_rng(seed)
+    pictures = rng.integers(0, 60, (count, 3, SIZE, SIZE)).astype(np.uint8)
     masks, boxes, labels = np.zeros((count, SIZE, SIZE), np.uint8), [], np.arange(count) % 2
     for row, label in enumerate(labels):
-        left, top = dice.integers(0, SIZE - 8, 2)
-        wide, tall = dice.integers(5, 9, 2)
+        left, top = rng.integers(0, SIZE - 8, 2)
+        wide, tall = rng.integers(5, 9, 2)
         masks[row, top : top + tall, left : left + wide] = 1
         pictures[row, label][masks[row] > 0] = 230
         boxes.append(np.array([[left, top, left + wide, top + tall, label]], np.float32))

@@ -86,7 +86,7 @@ def _trial() -> dict[str, Any]:
     for size in (32, 64):
         preset, options, training = resolve_options("simclr", size=size)
         source = open_source("world:shapes?count=512", size=size)
-        settings = TrainConfig(
+        config = TrainConfig(
             data=source.spec,
             method="simclr",
             backbone=preset.backbone,
@@ -96,7 +96,7 @@ def _trial() -> dict[str, Any]:
             options=options,
             training=training,
         )
-        seconds = trial(settings, source, choose_hardware())
+        seconds = trial(config, source, choose_hardware())
         rate = preset.batch / seconds
         rates[f"simclr {preset.backbone} {size} px"] = {
             "images_per_second": round(rate, 1),

@@ -116,10 +116,10 @@ def _observers(options: Any) -> Any:
     from selfsight.data.opening import open_source
     from selfsight.measure.probes.online import OnlineKnn
 
-    def make(source: object, settings: Any) -> list[Any]:  # noqa: ARG001
-        sample = open_source(options.sample, size=settings.size)
-        every = max(settings.steps // 10, 1)
-        return [OnlineKnn(sample, size=settings.size, every=every, tell=lambda step, top1: _say(f"step {step + 1}: k-NN {top1:.3f}"))]
+    def make(source: object, config: Any) -> list[Any]:  # noqa: ARG001
+        sample = open_source(options.sample, size=config.size)
+        every = max(config.steps // 10, 1)
+        return [OnlineKnn(sample, size=config.size, every=every, tell=lambda step, top1: _say(f"step {step + 1}: k-NN {top1:.3f}"))]
 
     return make
 

@@ -181,7 +181,7 @@ def _sweep(folder: Path) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def sample_sides(listing: Listing, count: int = 64) -> Int[np.ndarray, "picture 2"]:
+def sample_sides(listing: Listing, count: int = 64) -> Int[np.ndarray, "image 2"]:
     """Upright height and width (N, 2) in pixels of a sample of images, from their headers; unreadable ones are omitted.
 
     Args:

@@ -80,8 +80,8 @@ def inversions(
     for number, name in enumerate(unique_names(names or [f"image {number}" for number in range(len(images))])):
         rows[name] = [Tile(_levels(images[number]), "the image")]
         for layer, inversion in found.items():
-            for picture, error in zip(inversion.pictures[number], inversion.errors[number].tolist(), strict=True):
-                rows[name].append(Tile(_levels(picture), f"{layer}\nerror {error:.2f}", {"error": error}))
+            for image, error in zip(inversion.images[number], inversion.errors[number].tolist(), strict=True):
+                rows[name].append(Tile(_levels(image), f"{layer}\nerror {error:.2f}", {"error": error}))
     return Gallery(rows, {"layers": list(found), **(settings or {})})
 
 
@@ -113,9 +113,9 @@ def maximisers(
         result: Maximised = maximise(
             phi, target, count=count, parameterisation=parameterisation, steps=steps, rate=rate, diversity=diversity, seed=seed
         )
-        values = zip(result.pictures, result.scores.tolist(), result.shifted.tolist(), strict=True)
+        values = zip(result.images, result.scores.tolist(), result.shifted.tolist(), strict=True)
         rows[target.name] = [
-            Tile(_levels(picture), f"{score:.3g}\nshifted {shifted:.3g}", {"score": score, "shifted": shifted})
-            for picture, score, shifted in values
+            Tile(_levels(image), f"{score:.3g}\nshifted {shifted:.3g}", {"score": score, "shifted": shifted})
+            for image, score, shifted in values
         ]
     return Gallery(rows, {"representation": phi.name, "writing": type(parameterisation).__name__.lower(), "steps": steps, "seed": seed})

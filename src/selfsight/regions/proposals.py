@@ -26,11 +26,11 @@ BINS, LEVELS, DIRECTIONS = 25, 10, 8
 Space = Literal["lab", "hsv"]
 
 
-def selective_search(picture: Float[np.ndarray, "height width 3"], seed: int = 0) -> Int[np.ndarray, "box 4"]:
+def selective_search(image: Float[np.ndarray, "height width 3"], seed: int = 0) -> Int[np.ndarray, "box 4"]:
     """Object proposals, the most promising first.
 
     Args:
-        picture: the image ``(H, W, 3)`` in [0, 1].
+        image: the image ``(H, W, 3)`` in [0, 1].
         seed: seed of the ranking.
 
     Returns:
@@ -40,7 +40,7 @@ def selective_search(picture: Float[np.ndarray, "height width 3"], seed: int = 0
     from skimage.segmentation import felzenszwalb
 
     generator, proposals, ranks = np.random.default_rng(seed), [], []
-    spaces = {"lab": (rgb2lab(picture) + np.array([0, 128, 128])) / np.array([100, 255, 255]), "hsv": rgb2hsv(picture)}
+    spaces = {"lab": (rgb2lab(image) + np.array([0, 128, 128])) / np.array([100, 255, 255]), "hsv": rgb2hsv(image)}
     for space, scale in product(SPACES, SCALES):
         segments = felzenszwalb(spaces[space], scale=scale, sigma=0.8, min_size=scale)
         for colour in (True, False):
@@ -53,19 +53,19 @@ def selective_search(picture: Float[np.ndarray, "height width 3"], seed: int = 0
 
 
 def joined_boxes(
-    picture: Float[np.ndarray, "height width 3"], pieces: Int[np.ndarray, "height width"], *, colour: bool = True
+    image: Float[np.ndarray, "height width 3"], segments: Int[np.ndarray, "height width"], *, colour: bool = True
 ) -> Int[np.ndarray, "box 4"]:
     """Boxes of all segments that arise when neighbours are merged, the last one (the whole image) first.
 
     Args:
-        picture: three channels in [0, 1].
-        pieces: segment of each pixel, from 0.
+        image: three channels in [0, 1].
+        segments: segment of each pixel, from 0.
         colour: whether the similarity includes colours.
     """
-    count, total = int(pieces.max()) + 1, pieces.size
-    histograms = _histograms(picture, pieces, count)
-    sizes = np.bincount(pieces.ravel(), minlength=count).astype(float)
-    boxes = np.array([(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(pieces + 1)])
+    count, total = int(segments.max()) + 1, segments.size
+    histograms = _histograms(image, segments, count)
+    sizes = np.bincount(segments.ravel(), minlength=count).astype(float)
+    boxes = np.array([(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(segments + 1)])
     active = {number: (histograms[number], sizes[number], boxes[number]) for number in range(count)}
     similarity: dict[tuple[int, int], float] = {}
 
@@ -75,7 +75,7 @@ def joined_boxes(
         both, shared = small + large, np.minimum(left, right)
         similarity[pair] = float(shared[0 if colour else 1 :].sum() + 2 - both / total - ((high - low).prod() - both) / total)
 
-    for pair in _neighbours(pieces):
+    for pair in _neighbours(segments):
         compare(pair)
     merged = list(boxes)
     while similarity:
@@ -92,24 +92,24 @@ def joined_boxes(
     return np.array(merged[::-1], dtype=np.int64)
 
 
-def _neighbours(pieces: Int[np.ndarray, "height width"]) -> list[tuple[int, int]]:
+def _neighbours(segments: Int[np.ndarray, "height width"]) -> list[tuple[int, int]]:
     """Pairs of adjacent segments, each once."""
-    across = np.stack([pieces[:, :-1].ravel(), pieces[:, 1:].ravel()], 1)
-    down = np.stack([pieces[:-1].ravel(), pieces[1:].ravel()], 1)
+    across = np.stack([segments[:, :-1].ravel(), segments[:, 1:].ravel()], 1)
+    down = np.stack([segments[:-1].ravel(), segments[1:].ravel()], 1)
     pairs = np.concatenate([across, down])
     pairs = np.unique(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], 1), axis=0)
     return [(int(left), int(right)) for left, right in pairs]
 
 
 def _histograms(
-    picture: Float[np.ndarray, "height width 3"], pieces: Int[np.ndarray, "height width"], count: int
+    image: Float[np.ndarray, "height width 3"], segments: Int[np.ndarray, "height width"], count: int
 ) -> Float[np.ndarray, "piece kind bin"]:
     """Histograms of colours and of gradients per segment; the shorter one is padded with zeros."""
-    channels = picture.shape[2]
+    channels = image.shape[2]
     histograms = np.zeros((count, 2, channels * DIRECTIONS * LEVELS))
     for channel in range(channels):
-        values = picture[..., channel]
-        histograms[:, 0, channel * BINS : (channel + 1) * BINS] = _counts(values, pieces, count, BINS)
+        values = image[..., channel]
+        histograms[:, 0, channel * BINS : (channel + 1) * BINS] = _counts(values, segments, count, BINS)
         down, across = (
             np.asarray(ndimage.gaussian_filter1d(ndimage.gaussian_filter1d(values, 1.0, axis=1 - axis), 1.0, axis=axis, order=1))
             for axis in (0, 1)
@@ -118,10 +118,10 @@ def _histograms(
             angle = 2 * np.pi * direction / DIRECTIONS
             gradient = np.maximum(np.cos(angle) * across + np.sin(angle) * down, 0)
             start = (channel * DIRECTIONS + direction) * LEVELS
-            histograms[:, 1, start : start + LEVELS] = _counts(gradient / max(float(gradient.max()), 1e-9), pieces, count, LEVELS)
+            histograms[:, 1, start : start + LEVELS] = _counts(gradient / max(float(gradient.max()), 1e-9), segments, count, LEVELS)
     return histograms / histograms.sum(2, keepdims=True)
 
 
-def _counts(values: Float[np.ndarray, "height width"], pieces: Int[np.ndarray, "height width"], count: int, bins: int) -> np.ndarray:
+def _counts(values: Float[np.ndarray, "height width"], segments: Int[np.ndarray, "height width"], count: int, bins: int) -> np.ndarray:
     levels = (values * bins).astype(np.int64).clip(0, bins - 1)
-    return np.bincount((pieces * bins + levels).ravel(), minlength=count * bins).reshape(count, bins)
+    return np.bincount((segments * bins + levels).ravel(), minlength=count * bins).reshape(count, bins)

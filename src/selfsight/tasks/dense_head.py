@@ -15,8 +15,8 @@ from selfsight.core.representation import Representation
 from selfsight.core.views import Images
 from selfsight.data.loader import load_images
 from selfsight.data.source import Source, Subset
-from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.image.geometry import Placing, extents, resample
+from selfsight.data.views.keyed_random import KeyedRandom
 from selfsight.measure.analysis.inputs import AnalysisInput, evenly_spaced_rows, spatial_layers
 from selfsight.tasks.tuning import TuneConfig, hardware_of, tune
 
@@ -121,7 +121,7 @@ def predict(model: nn.Module, phi: Representation, source: Source, rows: Int[np.
         return model(hardware.layout(view))
 
 
-def extents_of(source: Source) -> Int[np.ndarray, "picture 2"]:
+def extents_of(source: Source) -> Int[np.ndarray, "image 2"]:
     """Height and width of each image as read."""
     parts = np.array_split(np.arange(len(source)), -(-len(source) // 256))
     return np.concatenate([extents(load_images(source, part)).numpy() for part in parts])

@@ -45,10 +45,10 @@ class BoxHead(nn.Module):
             last.bias = nn.Parameter(torch.full((len(last.weight),), bias))
 
     def forward(
-        self, pictures: Float[Tensor, "batch channel size size"]
+        self, images: Float[Tensor, "batch channel size size"]
     ) -> tuple[Float[Tensor, "batch cell class"], Float[Tensor, "batch cell 4"]]:
         """Logits, and boxes (left, top, right, bottom) as fractions of the image."""
-        features = self.tower(self.neck(pictures))
+        features = self.tower(self.neck(images))
         logits, parameters = (part.flatten(2).transpose(1, 2).float() for part in (self.kind(features), self.box(features)))
         centre = cell_centres(self.neck.cells, parameters.device) + parameters[..., :2] / self.neck.cells
         half_size = (parameters[..., 2:].clamp(max=6).exp() * REACH / self.neck.cells) / 2
@@ -89,7 +89,7 @@ class _Annotations:
 
     boxes: list[np.ndarray]
     crowds: list[np.ndarray]
-    extents: Int[np.ndarray, "picture 2"]
+    extents: Int[np.ndarray, "image 2"]
     classes: int
 
     def fractions(self) -> list[Float[Tensor, "object 5"]]:

@@ -34,9 +34,9 @@ class SegmentationHead(nn.Module):
         super().__init__()
         self.neck, self.head = Neck(phi), nn.Conv2d(64, classes, 1)
 
-    def forward(self, pictures: Float[Tensor, "batch channel size size"]) -> Float[Tensor, "batch class cells cells"]:
+    def forward(self, images: Float[Tensor, "batch channel size size"]) -> Float[Tensor, "batch class cells cells"]:
         """Logits of normalised images."""
-        return self.head(self.neck(pictures))
+        return self.head(self.neck(images))
 
 
 def segment(phi: Representation, asked: AnalysisInput, *, course: TuneConfig = PIXELS) -> Scores:

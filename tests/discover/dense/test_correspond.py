@@ -27,9 +27,9 @@ def test_a_moved_picture_has_its_points_where_they_went() -> None:
     aim = points - [24, 0]
     score = pck([found[inside]], [aim[inside]], [96.0], reach=0.05)
     assert inside.sum() == 3
-    assert score.by_point.value == 1.0
-    assert score.by_picture.value == 1.0
-    assert pck([found[inside] + 10], [aim[inside]], [96.0], reach=0.05).by_point.value == 0.0
+    assert score.by_keypoint.value == 1.0
+    assert score.by_image.value == 1.0
+    assert pck([found[inside] + 10], [aim[inside]], [96.0], reach=0.05).by_keypoint.value == 0.0
 
 
 def test_places_have_their_middles_in_pixels() -> None:

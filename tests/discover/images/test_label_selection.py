@@ -7,9 +7,9 @@ from selfsight.discover.images.label_selection import select_for_labelling
 
 def clouds() -> tuple[np.ndarray, np.ndarray]:
     """Three clouds of 50, one picture between the first two, one far from all."""
-    dice, middles = np.random.default_rng(0), 5 * np.eye(3, 4)
+    rng, middles = np.random.default_rng(0), 5 * np.eye(3, 4)
     rows = np.concatenate(
-        [middle + 0.3 * dice.normal(size=(50, 4)) for middle in middles] + [(middles[:1] + middles[1:2]) / 2, [[0, 0, 0, 9.0]]]
+        [middle + 0.3 * rng.normal(size=(50, 4)) for middle in middles] + [(middles[:1] + middles[1:2]) / 2, [[0, 0, 0, 9.0]]]
     )
     return rows.astype(np.float32), np.repeat([0, 1, 2, 0, 2], [50, 50, 50, 1, 1])
 

@@ -99,9 +99,9 @@ class Called(nn.Module):
     def __init__(self, *, named: bool) -> None:
         super().__init__()
         self.named = named
-        dice = torch.Generator().manual_seed(3)
-        self.filters = nn.Parameter(torch.randn(6, 3, 3, 3, generator=dice))
-        self.weight = nn.Parameter(torch.randn(4, 6, generator=dice))
+        rng = torch.Generator().manual_seed(3)
+        self.filters = nn.Parameter(torch.randn(6, 3, 3, 3, generator=rng))
+        self.weight = nn.Parameter(torch.randn(4, 6, generator=rng))
         self.pooled = nn.Identity()
 
     def forward(self, images):

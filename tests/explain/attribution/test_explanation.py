@@ -72,12 +72,12 @@ def test_all_of_it_runs_on_any_network_and_shape(spec: str) -> None:
     assert len(found.maps) >= 11  # rollout asks for attention, others for rectifiers
     layer = phi.layers[-2]
     assert extremal_channels(phi, images, target, layer, steps=10).masks.shape[:2] == (2, 1)
-    assert invert(phi, images, layer, steps=(5, 2)).pictures.shape == (2, 1, 3, 64, 96)
-    assert invert_by_network(phi, images, layer, steps=3).pictures.shape == (2, 1, 3, 64, 96)
+    assert invert(phi, images, layer, steps=(5, 2)).images.shape == (2, 1, 3, 64, 96)
+    assert invert_by_network(phi, images, layer, steps=3).images.shape == (2, 1, 3, 64, 96)
     assert deep_dream(phi, images, layer, octaves=1, steps=2).shape == images.shape
     assert caricature(phi, images, layer, steps=(3, 0)).shape == images.shape
     assert synthesise_style(phi, images, [layer], steps=2)[0].shape == images.shape
-    assert maximise(phi, unit(layer, 3), steps=3).pictures.shape == (1, 3, 64, 64)
+    assert maximise(phi, unit(layer, 3), steps=3).images.shape == (1, 3, 64, 64)
     assert not any(module._forward_hooks for module in phi.backbone.modules())
 
 

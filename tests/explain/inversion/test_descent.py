@@ -78,18 +78,18 @@ def test_what_a_layer_has_kept_is_found_again() -> None:
     nn.init.orthogonal_(phi.backbone.module[0].weight.view(12, 12))
     image = soft(16)
     found = invert(phi, image, "module.0", weight=1000.0, steps=(150, 50), restarts=2)
-    assert found.pictures.shape == (1, 2, 3, 16, 16)
+    assert found.images.shape == (1, 2, 3, 16, 16)
     assert found.errors.max() < 0.1
-    assert (found.pictures[:, 0] - image).abs().mean() < 0.03
+    assert (found.images[:, 0] - image).abs().mean() < 0.03
     forgotten = invert(phi, image, None, weight=1000.0, steps=(60, 20), restarts=2)
     assert forgotten.spread()[0] > 3 * found.spread()[0]
     again = invert(phi, image, "module.0", weight=1000.0, steps=(150, 50), restarts=2)
-    assert torch.equal(again.pictures, found.pictures)
+    assert torch.equal(again.images, found.images)
 
 
 def test_smoothness_takes_away_what_is_not_needed() -> None:
     phi, image = phi_of(chain()[:-1]), pictures(1)
-    rough, plain = (invert(phi, image, prior=Prior(smooth=smooth), steps=(40, 0)).pictures[:, 0] for smooth in (0.0, 1.0))
+    rough, plain = (invert(phi, image, prior=Prior(smooth=smooth), steps=(40, 0)).images[:, 0] for smooth in (0.0, 1.0))
     assert total_variation(255 * plain)[0] < 0.5 * total_variation(255 * rough)[0]
 
 
@@ -105,8 +105,8 @@ def test_a_caricature_says_more_of_the_same() -> None:
 
 def test_the_form_of_a_network_is_a_prior() -> None:
     picture = photo(32)[0]
-    dice = torch.Generator().manual_seed(0)
-    shuffled = picture.flatten(1)[:, torch.randperm(1024, generator=dice)].view(3, 32, 32)
+    rng = torch.Generator().manual_seed(0)
+    shuffled = picture.flatten(1)[:, torch.randperm(1024, generator=rng)].view(3, 32, 32)
     fitted, slow = (fit_hourglass(each, steps=60)[-1] / float(each.var()) for each in (picture, shuffled))
     assert fitted < 0.6 * slow
 
@@ -116,7 +116,7 @@ def test_the_network_inverts_and_is_left_as_it_was() -> None:
     phi, image = phi_of(net), photo(16)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     found = invert_by_network(phi, image, "module.1", steps=60)
-    assert found.pictures.shape == (1, 1, 3, 16, 16)
+    assert found.images.shape == (1, 1, 3, 16, 16)
     assert found.errors[0, 0] < invert_by_network(phi, image, "module.1", steps=2).errors[0, 0]
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     assert all(parameter.grad is None for parameter in net.parameters())

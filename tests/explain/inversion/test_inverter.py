@@ -19,11 +19,11 @@ PHI = phi_of(chain()[:-1])
 
 def discs(count: int, side: int = 16) -> torch.Tensor:
     """Pictures of a disc of one colour at one place on grey."""
-    dice = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     places = torch.arange(side).float()
-    middle = torch.rand(count, 2, 1, generator=dice) * side / 2 + side / 4
+    middle = torch.rand(count, 2, 1, generator=rng) * side / 2 + side / 4
     far = (places - middle[:, 0])[:, :, None].square() + (places - middle[:, 1])[:, None].square()
-    colours = torch.rand(count, 3, 1, 1, generator=dice)
+    colours = torch.rand(count, 3, 1, 1, generator=rng)
     return torch.where((far < (side / 5) ** 2)[:, None], colours, torch.tensor(0.5))
 
 
@@ -33,15 +33,15 @@ def test_unseen_pictures_are_nearer_than_the_mean_picture(layer: str | None, adv
     before = {name: value.clone() for name, value in PHI.backbone.state_dict().items()}
     inverter = learn_inverter(PHI, seen, layer, steps=60, batch=16, rate=3e-3, adversarial_weight=adversarial_weight, width=8)
     found = invert_learned(PHI, unseen, inverter)
-    assert found.pictures.shape == (16, 1, 3, 16, 16)
-    missed = (found.pictures[:, 0] - unseen).square().mean()
+    assert found.images.shape == (16, 1, 3, 16, 16)
+    missed = (found.images[:, 0] - unseen).square().mean()
     assert missed < (0.9 if layer is None else 0.6) * (seen.mean(0) - unseen).square().mean()
     aim = features_of(PHI, unseen, layer)
-    expected = (features_of(PHI, found.pictures[:, 0], layer) - aim).flatten(1).norm(dim=1) / aim.flatten(1).norm(dim=1)
+    expected = (features_of(PHI, found.images[:, 0], layer) - aim).flatten(1).norm(dim=1) / aim.flatten(1).norm(dim=1)
     assert_close(found.errors[:, 0], expected, rtol=1e-4, atol=1e-5)
     inverter.save(tmp_path)
     again = Inverter.load(tmp_path)
-    assert torch.equal(invert_learned(PHI, unseen, again).pictures, found.pictures)
+    assert torch.equal(invert_learned(PHI, unseen, again).images, found.images)
     assert again.layer == layer
     assert all(torch.equal(before[name], value) for name, value in PHI.backbone.state_dict().items())
     assert all(parameter.grad is None for parameter in PHI.backbone.parameters())
@@ -52,9 +52,9 @@ def test_a_picture_is_found_inside_a_generators_code() -> None:
     target = unit("module.6", 3)
     parameterisation = Generated(inverter)
     assert parameterisation.start((2, 3, 16, 16), 0).shape == (2, 8)
-    far = parameterisation.picture(torch.full((1, 8), 1e6), (16, 16))
+    far = parameterisation.to_image(torch.full((1, 8), 1e6), (16, 16))
     assert_close(far, inverter(torch.full((1, 8), 3.0)))
-    assert parameterisation.picture(torch.zeros(1, 8), (24, 24)).shape == (1, 3, 24, 24)
+    assert parameterisation.to_image(torch.zeros(1, 8), (24, 24)).shape == (1, 3, 24, 24)
     first = maximise(PHI, target, count=2, parameterisation=parameterisation, steps=1)
     found = maximise(PHI, target, count=2, parameterisation=parameterisation, steps=60, rate=0.2)
     assert (found.scores > first.scores).all()

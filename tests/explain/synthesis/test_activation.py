@@ -29,18 +29,18 @@ def test_beats_every_picture_that_was_seen(name: str) -> None:
     phi, target = phi_of(chain()[:-1]), unit("module.6", 3)
     seen = target.score(phi, phi.normalise(torch.cat([pictures(50), photo(16)])))
     found = maximise(phi, target, count=2, parameterisation=PARAMETERISATIONS[name], steps=60, rate=0.1)
-    assert found.pictures.dtype == torch.uint8
+    assert found.images.dtype == torch.uint8
     assert found.scores.min() > seen.max()
     assert (found.shifted <= found.scores).all()
     assert found.curve[-1] > found.curve[0]
     again = maximise(phi, target, count=2, parameterisation=PARAMETERISATIONS[name], steps=60, rate=0.1)
-    assert torch.equal(found.pictures, again.pictures)
+    assert torch.equal(found.images, again.images)
 
 
 def test_each_picture_may_have_a_unit_of_its_own() -> None:
     phi = phi_of(chain()[:-1])
     found = maximise(phi, unit("module.6", torch.tensor([1, 4])), count=2, steps=40, rate=0.1)
-    numbers = unit("module.6", 0).numbers(phi, phi.normalise(found.pictures))
+    numbers = unit("module.6", 0).numbers(phi, phi.normalise(found.images))
     assert numbers[0, 1] > numbers[1, 1]
     assert numbers[1, 4] > numbers[0, 4]
 
@@ -53,14 +53,14 @@ def test_priors_and_diversity_do_what_they_are_for() -> None:
     def roughness(found: torch.Tensor) -> float:
         return float(found.float().diff(dim=3).abs().mean())
 
-    assert roughness(smooth.pictures) < 0.9 * roughness(plain.pictures)
+    assert roughness(smooth.images) < 0.9 * roughness(plain.images)
     apart = maximise(phi, target, count=3, parameterisation=Pixels(), steps=40, rate=0.1, diversity=1.0)
 
     def alike(found: torch.Tensor) -> float:
         rows = torch.nn.functional.normalize(gram(phi.grid(found, "module.6")).flatten(1))
         return float((rows @ rows.T).sum().detach())
 
-    assert alike(apart.pictures) < alike(plain.pictures)
+    assert alike(apart.images) < alike(plain.images)
 
 
 def test_the_phase_alone_leaves_the_spectrum_as_it_is() -> None:
@@ -70,16 +70,16 @@ def test_the_phase_alone_leaves_the_spectrum_as_it_is() -> None:
     inner = torch.fft.rfft2(torch.fft.irfft2(waves, s=(32, 32), norm="ortho"), norm="ortho").abs()
     assert_close(inner[:, :, :, 1:16], SPECTRUM.magnitude[None, :, :, 1:16].expand(2, -1, -1, -1), rtol=1e-3, atol=1e-4)
     for each in PARAMETERISATIONS.values():
-        shown = each.picture(each.start((2, 3, 24, 32), 0), (24, 32))
+        shown = each.to_image(each.start((2, 3, 24, 32), 0), (24, 32))
         assert shown.shape == (2, 3, 24, 32)
         assert 0 <= shown.min() <= shown.max() <= 1
 
 
 def test_moves_move() -> None:
     images = photo(32)
-    dice = torch.Generator().manual_seed(0)
-    assert_close(NO_TRANSFORMS.make(images, dice), images, rtol=0, atol=1e-5)
-    moved = Transforms(noise=0.0).make(images.repeat(2, 1, 1, 1), dice)
+    rng = torch.Generator().manual_seed(0)
+    assert_close(NO_TRANSFORMS.make(images, rng), images, rtol=0, atol=1e-5)
+    moved = Transforms(noise=0.0).make(images.repeat(2, 1, 1, 1), rng)
     assert (moved[0] - moved[1]).abs().mean() > 0.01
     shifted = Transforms(1 / 32, 1.0, 0.0, 0.0).make(images, torch.Generator().manual_seed(3))
     one_pixel = (images.roll((1, 1), (2, 3)) - images).abs().mean()

@@ -120,7 +120,7 @@ def test_pictures_without_files_are_small_copies(pack: Pack, tmp_path: Path) -> 
     assert Path(found[0]["filepath"]).parent == pack.path.parent / "pack.pictures"
     for row, sample in zip((7, 2), found, strict=True):
         assert Path(sample["filepath"]).read_bytes() == pack.thumb(row)
-    elsewhere = to_fiftyone(pack.path, pictures=tmp_path / "copies", rows=np.array([1]))
+    elsewhere = to_fiftyone(pack.path, thumbnails=tmp_path / "copies", rows=np.array([1]))
     assert Path(elsewhere[0]["filepath"]) == tmp_path / "copies" / "pack" / "00000001.jpg"
     assert to_fiftyone(pack.path, rows=np.zeros(0, np.int64)) == []
 

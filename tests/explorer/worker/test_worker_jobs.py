@@ -25,8 +25,8 @@ class Spots:
     """Black pictures with one square of 8 px in the colour of their kind (0 red, 1 green), in a known place."""
 
     def __init__(self, count: int) -> None:
-        dice = np.random.default_rng(0)
-        self.kinds, self.places = np.arange(count) % 2, dice.integers(0, 3, (count, 2)) * 8
+        rng = np.random.default_rng(0)
+        self.kinds, self.places = np.arange(count) % 2, rng.integers(0, 3, (count, 2)) * 8
         self.spec, self.fingerprint, self.names, self.bad, self.shape = (
             "spots",
             "spots",

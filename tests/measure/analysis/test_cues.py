@@ -11,7 +11,7 @@ from selfsight.measure.analysis.cues import (
     averaged,
     colour_histogram,
     cue_conflict,
-    cue_pictures,
+    cue_images,
     global_statistics,
     neighbours_share,
     same_colours,
@@ -45,7 +45,7 @@ def test_fine_classes_are_averaged_and_not_summed():
 
 
 def test_cues_agree_conflict_or_know_nothing_of_each_other():
-    agree, conflict, free = (cue_pictures(600, cues=cues, size=16, classes=6) for cues in ("agree", "conflict", "free"))
+    agree, conflict, free = (cue_images(600, cues=cues, size=16, classes=6) for cues in ("agree", "conflict", "free"))
     assert (agree.shape == agree.texture).all()
     assert (conflict.shape != conflict.texture).all()
     assert (free.shape == free.texture).mean() == pytest.approx(1 / 6, abs=0.05)
@@ -55,7 +55,7 @@ def test_cues_agree_conflict_or_know_nothing_of_each_other():
     np.testing.assert_array_equal(agree.shape, conflict.shape)  # the same scenes in another texture
     assert len(textures.NAMES) >= len(outlines.NAMES)
     with pytest.raises(UsageError):
-        cue_pictures(2, classes=11)
+        cue_images(2, classes=11)
 
 
 def test_features_of_the_shape_or_of_the_texture_alone():
@@ -66,7 +66,7 @@ def test_features_of_the_shape_or_of_the_texture_alone():
 
 
 def pictures(count: int, size: int = 24) -> np.ndarray:
-    return (cue_pictures(count, size=size, preset=PRESETS["coloured"]).images * 255).round().to(torch.uint8).numpy()
+    return (cue_images(count, size=size, preset=PRESETS["coloured"]).images * 255).round().to(torch.uint8).numpy()
 
 
 @pytest.mark.parametrize("tiles", [2, 3])
@@ -116,10 +116,10 @@ def test_impossible_tiles_are_refused():
 
 
 def test_neighbours_share_what_the_features_are_made_of():
-    dice = np.random.default_rng(0)
-    kind, other = np.arange(400) % 4, dice.integers(0, 2, 400)
-    rows = np.eye(4)[kind] + 0.05 * dice.standard_normal((400, 4))
-    factors = {"kind": kind, "other": other.astype(object), "span": kind + 0.01 * dice.random(400)}
+    rng = np.random.default_rng(0)
+    kind, other = np.arange(400) % 4, rng.integers(0, 2, 400)
+    rows = np.eye(4)[kind] + 0.05 * rng.standard_normal((400, 4))
+    factors = {"kind": kind, "other": other.astype(object), "span": kind + 0.01 * rng.random(400)}
     told = neighbours_share(rows, factors, bins=4)
     assert told["kind"].value.value == 1
     assert told["kind"].chance == pytest.approx(0.25, abs=0.02)

@@ -36,14 +36,14 @@ def phi() -> Representation:
 
 def planted() -> ArraySource:
     """Red is on exactly where the object of every third picture is; green is noise, blue is on nowhere."""
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     pictures = np.zeros((COUNT, 3, SIZE, SIZE), np.uint8)
-    pictures[:, 1] = dice.integers(0, 255, (COUNT, SIZE, SIZE))
+    pictures[:, 1] = rng.integers(0, 255, (COUNT, SIZE, SIZE))
     masks = np.zeros((COUNT, SIZE, SIZE), np.uint8)
     for row in range(COUNT):
         masks[row, 2:6, row % 8 : row % 8 + 4] = 1
         if row % 3 == 0:
-            pictures[row, 0] = 255 * masks[row] - np.minimum(dice.integers(0, 9, masks[row].shape), 255 * masks[row])
+            pictures[row, 0] = 255 * masks[row] - np.minimum(rng.integers(0, 9, masks[row].shape), 255 * masks[row])
     truth = Truth(labels=np.arange(COUNT) % 3, classes=("cat", "dog", "hen"), masks=list(masks))
     return ArraySource(pictures, truth)
 

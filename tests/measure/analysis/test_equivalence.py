@@ -19,9 +19,9 @@ def plain(backbone: Backbone, size: int = 16) -> Representation:
 
 def pictures(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Two classes: dark and bright."""
-    dice = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 2
-    return (0.6 * torch.rand(count, 3, 16, 16, generator=dice) + 0.4 * labels[:, None, None, None]), labels
+    return (0.6 * torch.rand(count, 3, 16, 16, generator=rng) + 0.4 * labels[:, None, None, None]), labels
 
 
 def judge_of(backbone: Backbone) -> StitchEvaluator:

@@ -42,14 +42,14 @@ def noise(count: int, size: int = 8, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("upright", [False, True])
 def test_flips_and_quarter_turns_move_pixels_exactly(upright):
     pictures = noise(2)
-    assert torch.equal(flipped(upright=upright).pictures(pictures), pictures.flip(2 if upright else 3))
-    assert torch.equal(rotated(90).pictures(pictures), pictures.rot90(-1, (2, 3)))  # clockwise
+    assert torch.equal(flipped(upright=upright).apply(pictures), pictures.flip(2 if upright else 3))
+    assert torch.equal(rotated(90).apply(pictures), pictures.rot90(-1, (2, 3)))  # clockwise
 
 
 def test_what_is_moved_is_moved_back():
     smooth = nn.functional.interpolate(noise(2, 4), 32, mode="bicubic")
     for change in (rotated(30), scaled(1.2)):
-        back = warp(change.pictures(smooth), change.target)
+        back = warp(change.apply(smooth), change.target)
         assert (back - smooth)[:, :, 8:24, 8:24].abs().max() < 0.02
 
 
@@ -70,11 +70,11 @@ def test_symmetric_filters_follow_a_flip_exactly():
 
 
 def test_ridge_finds_a_planted_map_whichever_way_it_is_solved():
-    dice = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     for count, dim in ((60, 12), (30, 40)):
-        base = torch.randn(count, min(dim, 8), generator=dice, dtype=torch.float64)
-        rows = base @ torch.randn(min(dim, 8), dim, generator=dice, dtype=torch.float64)
-        planted = torch.randn(dim, 5, generator=dice, dtype=torch.float64)
+        base = torch.randn(count, min(dim, 8), generator=rng, dtype=torch.float64)
+        rows = base @ torch.randn(min(dim, 8), dim, generator=rng, dtype=torch.float64)
+        planted = torch.randn(dim, 5, generator=rng, dtype=torch.float64)
         fit = fit_ridge(rows[:25], rows[:25] @ planted + 3, 1e-12)
         assert len(fit.factors) == (2 if dim > 25 else 1)
         assert (fit(rows[25:]) - rows[25:] @ planted - 3).abs().max() < 1e-6
@@ -83,9 +83,9 @@ def test_ridge_finds_a_planted_map_whichever_way_it_is_solved():
 @pytest.mark.parametrize("shared", [False, True])
 def test_local_maps_find_planted_filters(shared, monkeypatch):
     monkeypatch.setattr("selfsight.measure.analysis.linear_maps.PORTION", 5000)  # several portions
-    dice = torch.Generator().manual_seed(0)
-    x = torch.randn(80, 2, 5, 5, generator=dice, dtype=torch.float64)
-    weight = torch.randn(3, 2, 3, 3, generator=dice, dtype=torch.float64)
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(80, 2, 5, 5, generator=rng, dtype=torch.float64)
+    weight = torch.randn(3, 2, 3, 3, generator=rng, dtype=torch.float64)
     if shared:  # the place that each comes from alone, turned
         near, y = nearby(rotated(90).source, 5, 5, 3), nn.functional.conv2d(x.rot90(-1, (2, 3)), weight[:, :, 1:2, 1:2])
     else:
@@ -119,7 +119,7 @@ def test_invariance_of_channels_from_one_to_nothing():
 
 def test_colours_change_and_places_stay():
     grey = recoloured(np.full((3, 3), 1 / 3))
-    shown = grey.pictures(noise(2))
+    shown = grey.apply(noise(2))
     torch.testing.assert_close(shown, noise(2).mean(1, keepdim=True).expand(-1, 3, -1, -1))
     assert torch.equal(warp(noise(2), grey.source), noise(2))
 
@@ -146,7 +146,7 @@ def test_places_that_are_moved_back_undo_a_flip():
     assert (bars.original.value, bars.changed.value) == (0, 1)
     assert (bars.moved["conv"].value, bars.taught["conv"].value) == (0, 0)
     before = bars.maps["conv"].filters.weight.clone()
-    flipped_test = (flipped(upright=True).pictures(test), truth)
+    flipped_test = (flipped(upright=True).apply(test), truth)
     assert invariant_share(judge, "conv", bars.maps["conv"], flipped_test) == 1
     assert torch.equal(bars.maps["conv"].filters.weight, before)
 

@@ -93,13 +93,13 @@ def test_what_cannot_be_pruned_is_refused():
 
 
 def test_clusterings_agree_where_there_are_clusters_and_not_in_noise():
-    dice = np.random.default_rng(0)
-    kind = dice.integers(0, 4, 300)
-    clear = [np.eye(4)[kind] @ dice.standard_normal((4, dim)) * 5 + 0.1 * dice.standard_normal((300, dim)) for dim in (8, 12, 8)]
+    rng = np.random.default_rng(0)
+    kind = rng.integers(0, 4, 300)
+    clear = [np.eye(4)[kind] @ rng.standard_normal((4, dim)) * 5 + 0.1 * rng.standard_normal((300, dim)) for dim in (8, 12, 8)]
     told = cluster_agreement(clear, 4)
     np.testing.assert_allclose(told.between, np.ones(3))
     np.testing.assert_allclose(told.within, np.ones(3))
-    noise = cluster_agreement([dice.standard_normal((300, 8)) for _ in range(2)], 4)
+    noise = cluster_agreement([rng.standard_normal((300, 8)) for _ in range(2)], 4)
     assert abs(noise.between[0]) < 0.05
     with pytest.raises(UsageError):
         cluster_agreement(clear[:1], 4)

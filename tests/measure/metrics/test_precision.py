@@ -17,20 +17,20 @@ BY_PYCOCOTOOLS = [
 
 def pictures(seed: int) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
     """Twenty pictures of up to four objects of three classes, each found up to three times, and false alarms; scores have ties."""
-    dice, found, truth, crowds = np.random.default_rng(seed), [], [], []
+    rng, found, truth, crowds = np.random.default_rng(seed), [], [], []
 
     def boxes(count: int) -> np.ndarray:
-        corner = dice.integers(0, 50, (count, 2))
-        return np.concatenate([corner, corner + dice.integers(5, 40, (count, 2)), dice.integers(0, 3, (count, 1))], 1).astype(float)
+        corner = rng.integers(0, 50, (count, 2))
+        return np.concatenate([corner, corner + rng.integers(5, 40, (count, 2)), rng.integers(0, 3, (count, 1))], 1).astype(float)
 
     for _ in range(20):
-        real = boxes(dice.integers(0, 5))
+        real = boxes(rng.integers(0, 5))
         truth.append(real)
-        crowds.append(dice.random(len(real)) < 0.2)
-        rows = [boxes(dice.integers(0, 4))]
-        rows += [(one + np.r_[dice.integers(-2, 3, 4), 0])[None] for one in real for _ in range(dice.integers(0, 4))]
+        crowds.append(rng.random(len(real)) < 0.2)
+        rows = [boxes(rng.integers(0, 4))]
+        rows += [(one + np.r_[rng.integers(-2, 3, 4), 0])[None] for one in real for _ in range(rng.integers(0, 4))]
         every = np.concatenate(rows)
-        found.append(np.concatenate([every, dice.integers(0, 20, (len(every), 1)) / 20], 1))
+        found.append(np.concatenate([every, rng.integers(0, 20, (len(every), 1)) / 20], 1))
     return found, truth, crowds
 
 

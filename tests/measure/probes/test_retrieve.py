@@ -78,7 +78,7 @@ def test_retrieval_by_class():
     assert all(score.value == pytest.approx(1) for score in found.values.values())
     noise = chance.standard_normal((90, 3)).astype(np.float32), chance.standard_normal((30, 3)).astype(np.float32)
     assert retrieve(Features(*noise, train_labels, test_labels)).values["map"].value == pytest.approx(1 / 3, abs=0.1)
-    few = retrieve(Features(*noise, train_labels, test_labels), queries=7, pictures=20)
+    few = retrieve(Features(*noise, train_labels, test_labels), queries=7, database_size=20)
     assert few.protocol.startswith("7 test samples ask for those of their class among 20")
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from selfsight.core.clock import Clock
 from selfsight.core.method import Drawn
 from selfsight.core.views import Images, Views
-from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.image.geometry import Normalise
+from selfsight.data.views.keyed_random import KeyedRandom
 
 __all__ = ["DrawnView", "View", "draw_views", "make_pair", "of_view", "prefixed"]
 
@@ -19,7 +19,7 @@ __all__ = ["DrawnView", "View", "draw_views", "make_pair", "of_view", "prefixed"
 class DrawnView(Protocol):
     """A view that draws its own random parameters."""
 
-    def draw(self, dice: KeyedRandom) -> dict[str, Tensor]:
+    def draw(self, random: KeyedRandom) -> dict[str, Tensor]:
         """Random parameters for a global batch, one row per sample."""
         ...
 

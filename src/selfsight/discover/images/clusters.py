@@ -91,21 +91,21 @@ class ClusteringResult:
         duplicate_groups: groups of rows of near-duplicates.
         clusters: description of each cluster.
         choice: how the number of clusters was chosen; None: it was given.
-        pictures: thumbnails by row.
+        thumbnails: thumbnails by row.
         facts: the settings.
     """
 
     names: tuple[str, ...]
-    labels: Int[np.ndarray, " picture"]
-    nearness: Float[np.ndarray, " picture"]
-    neighbour_distance: Float[np.ndarray, " picture"]
+    labels: Int[np.ndarray, " image"]
+    nearness: Float[np.ndarray, " image"]
+    neighbour_distance: Float[np.ndarray, " image"]
     duplicate_groups: tuple[tuple[int, ...], ...]
     clusters: tuple[Cluster, ...]
     choice: Choice | None = None
-    pictures: Mapping[int, UInt8[np.ndarray, "_ _ 3"]] = field(default_factory=dict)
+    thumbnails: Mapping[int, UInt8[np.ndarray, "_ _ 3"]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
-    def with_class_names(self, labels: Int[np.ndarray, " picture"], classes: Sequence[str]) -> "ClusteringResult":
+    def with_class_names(self, labels: Int[np.ndarray, " image"], classes: Sequence[str]) -> "ClusteringResult":
         """Name each cluster by its most frequent class.
 
         Args:
@@ -132,7 +132,7 @@ class ClusteringResult:
             plain["choice"] = [{"clusters": count, "silhouette": silhouette, "spread": spread} for count, silhouette, spread in tried]
         return plain
 
-    def duplicates(self) -> Float[np.ndarray, " picture"]:
+    def duplicates(self) -> Float[np.ndarray, " image"]:
         """Index of each image's group of near-duplicates; NaN where it has none."""
         indices = np.full(len(self.names), np.nan)
         for row, number in numbered(self.duplicate_groups).items():
@@ -167,7 +167,7 @@ class ClusteringResult:
             caption = [f"{number}" if cluster.name is None else f"{number} {cluster.name}", f"{cluster.size:,} images"]
             caption += [f"{cluster.share:.0%} of it"] if cluster.share is not None else []
             caption += [f"spread {cluster.spread:.2f}"]
-            thumbnails = [[self.pictures[row] for row in rows if row in self.pictures] for rows in (cluster.typical, cluster.apart)]
+            thumbnails = [[self.thumbnails[row] for row in rows if row in self.thumbnails] for rows in (cluster.typical, cluster.apart)]
             rows.append((caption, thumbnails[0], thumbnails[1]))
         return cluster_sheet(rows, (TYPICAL, APART))
 
@@ -191,7 +191,7 @@ def find_clusters(
     duplicate_threshold: float = 0.99,
     seed: int = 0,
     progress: ProgressCallback = no_progress,
-    vectors: Float[np.ndarray, "picture dim"] | None = None,
+    vectors: Float[np.ndarray, "image dim"] | None = None,
     **options: Unpack[GrouperOptions],
 ) -> ClusteringResult:
     """Cluster the images of a data set by their features, centred and at unit length.
@@ -222,8 +222,8 @@ def find_clusters(
 
 def _described(
     source: Source,
-    rows: Float[np.ndarray, "picture dim"],
-    labels: Int[np.ndarray, " picture"],
+    rows: Float[np.ndarray, "image dim"],
+    labels: Int[np.ndarray, " image"],
     duplicate_threshold: float,
     progress: ProgressCallback,
 ) -> ClusteringResult:
@@ -249,8 +249,8 @@ def _described(
 
 
 def describe_groups(
-    rows: Float[np.ndarray, "picture dim"], labels: Int[np.ndarray, " picture"]
-) -> tuple[Float[np.ndarray, " picture"], Float[np.ndarray, "group dim"]]:
+    rows: Float[np.ndarray, "image dim"], labels: Int[np.ndarray, " image"]
+) -> tuple[Float[np.ndarray, " image"], Float[np.ndarray, "group dim"]]:
     """Cosine of each image with its group's centre, and deviation of each group's mean from the mean of all images.
 
     Args:
@@ -272,7 +272,7 @@ def describe_groups(
 
 def cluster_labels(
     phi: Representation, source: Source, method: str = "spherical", *, count: int, seed: int = 0, **options: Unpack[GrouperOptions]
-) -> Int[np.ndarray, " picture"]:
+) -> Int[np.ndarray, " image"]:
     """Cluster of each image; see ``find_clusters``.
 
     Args:
@@ -286,7 +286,7 @@ def cluster_labels(
     return group(image_vectors(phi, source, method), count, method, seed=seed, **options).numpy()
 
 
-def image_vectors(phi: Representation, source: Source, method: str = "", banks: Path | None = None) -> Float[np.ndarray, "picture dim"]:
+def image_vectors(phi: Representation, source: Source, method: str = "", banks: Path | None = None) -> Float[np.ndarray, "image dim"]:
     """One centred vector per image; without centring the cosines of most representations are all near 1.
 
     Args:
@@ -306,13 +306,13 @@ def image_vectors(phi: Representation, source: Source, method: str = "", banks: 
     return rows - rows.mean(0)
 
 
-def _small(source: Source, side: int) -> Float[np.ndarray, "picture value"]:
+def _small(source: Source, side: int) -> Float[np.ndarray, "image value"]:
     """Central squares of all images, ``side`` pixels wide, as vectors."""
     rows = np.arange(len(source))
     return torch.cat([evaluation_view(source, side)(part).flatten(1) for part in np.array_split(rows, max(len(rows) // 256, 1))]).numpy()
 
 
-def _cluster(rows: Int[np.ndarray, " member"], nearness: Float[np.ndarray, " picture"], deviations: Float[np.ndarray, " dim"]) -> Cluster:
+def _cluster(rows: Int[np.ndarray, " member"], nearness: Float[np.ndarray, " image"], deviations: Float[np.ndarray, " dim"]) -> Cluster:
     order = rows[np.argsort(-nearness[rows], kind="stable")]
     units = tuple((int(unit), float(deviations[unit])) for unit in np.argsort(-deviations, kind="stable")[:3])
     farthest = tuple(order[TYPICAL:][::-1][:APART].tolist())
@@ -339,9 +339,7 @@ def numbered(groups: Sequence[Sequence[int]]) -> dict[int, int]:
     return {row: number for number, rows in enumerate(groups) for row in rows}
 
 
-def near_duplicates(
-    source: Source, around: Int[np.ndarray, "picture neighbour"], duplicate_threshold: float
-) -> tuple[tuple[int, ...], ...]:
+def near_duplicates(source: Source, around: Int[np.ndarray, "image neighbour"], duplicate_threshold: float) -> tuple[tuple[int, ...], ...]:
     """Groups of images that are neighbours in feature space and correlate in pixels, the first image first.
 
     Features alone are not sufficient: images with similar features may be different images of the same object.

@@ -28,7 +28,7 @@ SAME = 40
 """Images shown per reason of selection."""
 CELL, ACROSS = 132, 10
 """Cell size of the sheet of a selection in pixels, and cells per row."""
-Pictures = Mapping[int, UInt8[np.ndarray, "_ _ 3"]]
+Thumbnails = Mapping[int, UInt8[np.ndarray, "_ _ 3"]]
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Duplicates:
     Attributes:
         names: names of all images.
         groups: rows of near-duplicates; the first one is kept.
-        pictures: thumbnails by row.
+        thumbnails: thumbnails by row.
         facts: the settings.
     """
 
     names: tuple[str, ...]
     groups: tuple[tuple[int, ...], ...]
-    pictures: Pictures = field(default_factory=dict)
+    thumbnails: Thumbnails = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def unique(self) -> list[int]:
@@ -83,7 +83,9 @@ class Duplicates:
         for number, group in enumerate(self.groups[:SHOWN]):
             hidden = len(group) - 1 - BESIDE
             caption = [f"{number}", f"{len(group):,} images", *([f"{hidden:,} not shown"] if hidden > 0 else [])]
-            thumbnails = [[self.pictures[row] for row in members if row in self.pictures] for members in (group[:1], group[1 : BESIDE + 1])]
+            thumbnails = [
+                [self.thumbnails[row] for row in members if row in self.thumbnails] for members in (group[:1], group[1 : BESIDE + 1])
+            ]
             rows.append((caption, *thumbnails))
         if not rows or len(self.groups) > SHOWN:
             rows.append(([f"{len(self.groups) - SHOWN:,} more" if rows else "none", *(["in duplicates.csv"] if rows else [])], [], []))
@@ -103,14 +105,14 @@ class Selection:
         names: names of all images.
         chosen: rows and reasons: ``central``, ``diverse`` or ``doubtful``.
         clusters: cluster of every image.
-        pictures: thumbnails by row.
+        thumbnails: thumbnails by row.
         facts: the settings.
     """
 
     names: tuple[str, ...]
     chosen: tuple[tuple[int, str], ...]
-    clusters: Int[np.ndarray, " picture"]
-    pictures: Pictures = field(default_factory=dict)
+    clusters: Int[np.ndarray, " image"]
+    thumbnails: Thumbnails = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def counts(self) -> dict[str, Any]:
@@ -144,8 +146,8 @@ class Selection:
         """Thumbnails with reasons and clusters, grouped by reason."""
         tiles = []
         for reason in dict.fromkeys(why for _, why in self.chosen):
-            rows = [row for row, why in self.chosen if why == reason and row in self.pictures]
-            tiles += [captioned(self.pictures[row], (reason, f"cluster {self.clusters[row]}")) for row in rows[:SAME]]
+            rows = [row for row, why in self.chosen if why == reason and row in self.thumbnails]
+            tiles += [captioned(self.thumbnails[row], (reason, f"cluster {self.clusters[row]}")) for row in rows[:SAME]]
         return page(tiles, ACROSS, CELL)
 
     def _repr_html_(self) -> str:
@@ -178,5 +180,5 @@ def find_duplicates(
     _, neighbours = nearest(rows, rows, NEIGHBOURS, exclude_self=True)
     groups = near_duplicates(source, neighbours, duplicate_threshold)
     shown_rows = np.array([row for group in groups[:SHOWN] for row in group[: BESIDE + 1]], dtype=np.int64)
-    settings = {"method": method, "alike": duplicate_threshold, "representation": phi.name, "data": source.spec}
-    return Duplicates(tuple(str(name) for name in source.names), groups, thumbnails(source, shown_rows), settings)
+    facts = {"method": method, "alike": duplicate_threshold, "representation": phi.name, "data": source.spec}
+    return Duplicates(tuple(str(name) for name in source.names), groups, thumbnails(source, shown_rows), facts)

@@ -21,8 +21,8 @@ from selfsight.objectives.assign import balanced_assignment_in_chunks, kmeans
 
 __all__ = ["Choice", "Grouper", "choose_count", "group", "silhouette"]
 
-Rows = Float[Tensor, "picture dim"]
-Labels = Int[Tensor, " picture"]
+Rows = Float[Tensor, "image dim"]
+Labels = Int[Tensor, " image"]
 Grouper = Callable[..., Labels]
 """From unit-length rows and the number of clusters to cluster labels."""
 
@@ -141,7 +141,7 @@ def _initialise(layer: nn.Linear, centred: Rows, labels: Sequence[Labels]) -> No
 
 
 def group(
-    rows: Float[np.ndarray, "picture dim"], count: int, method: str = "spherical", *, seed: int = 0, **options: Unpack[GrouperOptions]
+    rows: Float[np.ndarray, "image dim"], count: int, method: str = "spherical", *, seed: int = 0, **options: Unpack[GrouperOptions]
 ) -> Labels:
     """Cluster of each image, from 0, the largest cluster first.
 
@@ -163,7 +163,7 @@ def group(
     return torch.empty(count, dtype=torch.long).scatter_(0, order, torch.arange(count))[labels]
 
 
-def silhouette(rows: Float[np.ndarray, "picture dim"], labels: Int[np.ndarray, " picture"], *, seed: int = 0) -> float:
+def silhouette(rows: Float[np.ndarray, "image dim"], labels: Int[np.ndarray, " image"], *, seed: int = 0) -> float:
     """Mean silhouette ``(b - a) / max(a, b)`` (Rousseeuw 1987) over a sample of at most 2,000 images.
 
     a: mean distance ``1 - cos`` of an image to the others in its cluster, b: the smallest mean distance to another cluster. An image
@@ -213,7 +213,7 @@ class Choice:
 
 
 def choose_count(
-    rows: Float[np.ndarray, "picture dim"],
+    rows: Float[np.ndarray, "image dim"],
     counts: Sequence[int] = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50),
     method: str = "spherical",
     *,

@@ -14,11 +14,11 @@ __all__ = ["captioned", "cluster_sheet", "draw_choice"]
 
 TILE, GAP, WORDS = 96, 6, 150
 INK, PALE = (30, 30, 30), (120, 120, 120)
-Pictures = Sequence[UInt8[np.ndarray, "_ _ 3"]]
+Thumbnails = Sequence[UInt8[np.ndarray, "_ _ 3"]]
 
 
 def cluster_sheet(
-    rows: Sequence[tuple[Sequence[str], Pictures, Pictures]],
+    rows: Sequence[tuple[Sequence[str], Thumbnails, Thumbnails]],
     counts: tuple[int, int],
     heads: tuple[str, str] = ("near the centre", "far from it"),
 ) -> bytes:

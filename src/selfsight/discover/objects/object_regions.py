@@ -35,7 +35,7 @@ class ObjectRegions:
         sizes: (height, width) of the image files in pixels.
         read: (height, width) of the images as read, in whose pixels annotations are given.
         regions: regions of each image.
-        pictures: thumbnails of the first images, for the sheet.
+        thumbnails: thumbnails of the first images, for the sheet.
         facts: the settings.
     """
 
@@ -43,7 +43,7 @@ class ObjectRegions:
     sizes: tuple[Size, ...]
     read: tuple[Size, ...]
     regions: tuple[Sequence[Region], ...]
-    pictures: tuple[UInt8[np.ndarray, "_ _ 3"], ...] = ()
+    thumbnails: tuple[UInt8[np.ndarray, "_ _ 3"], ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def boxes(self, row: int, *, read: bool = False) -> Float[np.ndarray, "region 5"]:
@@ -102,7 +102,7 @@ class ObjectRegions:
 
     def _repr_png_(self) -> bytes:
         """The first images with their masks and boxes."""
-        return page([self.tile(row) for row in range(len(self.pictures))])
+        return page([self.tile(row) for row in range(len(self.thumbnails))])
 
     def _repr_html_(self) -> str:
         about = {"regions": f"{sum(map(len, self.regions)):,}", "images": f"{len(self.names):,}", **self.facts}
@@ -115,7 +115,7 @@ class ObjectRegions:
 
     def tile(self, row: int) -> Image.Image:
         """An image in grey except for the regions, each with an outline and a box in its colour."""
-        return overlay_regions(self.pictures[row], self.mask(row), self.boxes(row)[:, :4], self.sizes[row])
+        return overlay_regions(self.thumbnails[row], self.mask(row), self.boxes(row)[:, :4], self.sizes[row])
 
 
 def find_objects(
@@ -140,17 +140,17 @@ def find_objects(
     Raises:
         UsageError: the localiser does not exist, or does not support the network.
     """
-    names, sizes, read, pictures = list[str](), list[Size](), list[Size](), list[np.ndarray]()
+    names, sizes, read, thumbnails = list[str](), list[Size](), list[Size](), list[np.ndarray]()
     regions = list[Sequence[Region]]()
     total = len(source) if rows is None else len(rows)
     for feature_batch in iter_feature_batches(phi, source, feature_spec or FeatureSpec(), rows=rows, cache=cache):
         regions += _cached_regions(feature_batch, method, min_confidence, options, refine=refine)
         names, sizes, read = [*names, *feature_batch.names], [*sizes, *feature_batch.sizes], [*read, *feature_batch.read]
-        pictures += feature_batch.small(SHOWN - len(pictures))
+        thumbnails += feature_batch.small(SHOWN - len(thumbnails))
         if len(names) == total or len(names) % 64 < len(feature_batch):
             progress(f"{method}: {len(names):,} of {total:,} images")
     facts = {"method": method, "least": min_confidence, "refine": refine, "representation": phi.name, "data": source.spec, **options}
-    return ObjectRegions(tuple(names), tuple(sizes), tuple(read), tuple(regions), tuple(pictures), facts)
+    return ObjectRegions(tuple(names), tuple(sizes), tuple(read), tuple(regions), tuple(thumbnails), facts)
 
 
 def _cached_regions(

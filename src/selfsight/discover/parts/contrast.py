@@ -39,14 +39,14 @@ class Weights:
 class _Examples:
     """Unit-length features, colours and object masks of images; features of transformed images, and the sampling grids."""
 
-    features: Float[Tensor, "picture dim rows columns"]
-    colours: Float[Tensor, "picture 3 rows columns"]
-    inside: Float[Tensor, "picture 1 rows columns"]
-    moved: Float[Tensor, "picture dim rows columns"]
-    grids: Float[Tensor, "picture rows columns 2"]
+    features: Float[Tensor, "image dim rows columns"]
+    colours: Float[Tensor, "image 3 rows columns"]
+    inside: Float[Tensor, "image 1 rows columns"]
+    moved: Float[Tensor, "image dim rows columns"]
+    grids: Float[Tensor, "image rows columns 2"]
 
 
-def _transforms(count: int, generator: torch.Generator) -> Float[Tensor, "picture 2 3"]:
+def _transforms(count: int, generator: torch.Generator) -> Float[Tensor, "image 2 3"]:
     """Random affine transformations: rotation up to 30 degrees, scale 0.8 to 1.2, shift up to a tenth of a side, mirrored in half of the cases."""
     angle, scale, right, down, mirror = torch.rand(5, count, generator=generator)
     angle, scale = (2 * angle - 1) * np.pi / 6, 0.8 + 0.4 * scale
@@ -56,9 +56,7 @@ def _transforms(count: int, generator: torch.Generator) -> Float[Tensor, "pictur
     return torch.stack([first, second], 1)
 
 
-def _transformed_features(
-    feature_batch: FeatureBatch, transforms: Float[Tensor, "picture 2 3"]
-) -> Float[Tensor, "picture dim rows columns"]:
+def _transformed_features(feature_batch: FeatureBatch, transforms: Float[Tensor, "image 2 3"]) -> Float[Tensor, "image dim rows columns"]:
     """Features of the transformed images."""
     grid = affine_grid(transforms, list(feature_batch.pixels.shape), align_corners=False)
     moved = grid_sample(feature_batch.pixels, grid, padding_mode="reflection", align_corners=False)
@@ -141,7 +139,7 @@ def _loss(head: nn.Linear, example: _Examples, temperature: float, weights: Weig
     mass = assignment.sum((2, 3)).clamp(min=1e-6)
     area = example.inside.sum().clamp(min=1)
 
-    def means(values: Tensor) -> Float[Tensor, "picture part dim"]:
+    def means(values: Tensor) -> Float[Tensor, "image part dim"]:
         return torch.einsum("bprc,bdrc->bpd", assignment, values) / mass[..., None]
 
     def spread(values: Tensor, centres: Tensor) -> Float[Tensor, ""]:

@@ -34,7 +34,7 @@ class SegmentationResult:
         read: (height, width) of the images as read.
         maps: class at each location, from 1; 0 is background.
         classes: number of classes, without background.
-        pictures: thumbnails of the first images.
+        thumbnails: thumbnails of the first images.
         facts: the settings.
         word: base name of the files.
     """
@@ -44,7 +44,7 @@ class SegmentationResult:
     read: tuple[Size, ...]
     maps: tuple[Map, ...]
     classes: int
-    pictures: tuple[np.ndarray, ...] = ()
+    thumbnails: tuple[np.ndarray, ...] = ()
     facts: dict[str, Any] | None = None
     word: str = "segments"
 
@@ -61,12 +61,12 @@ class SegmentationResult:
             word: base name of the files.
         """
         names, sizes, read = list[str](), list[Size](), list[Size]()
-        maps, pictures = list[Map](), list[np.ndarray]()
+        maps, thumbnails = list[Map](), list[np.ndarray]()
         for feature_batch, batch_maps in segmented:
             names, sizes, read = [*names, *feature_batch.names], [*sizes, *feature_batch.sizes], [*read, *feature_batch.read]
             maps += batch_maps
-            pictures += feature_batch.small(SHOWN - len(pictures))
-        return cls(tuple(names), tuple(sizes), tuple(read), tuple(maps), classes, tuple(pictures), facts, word)
+            thumbnails += feature_batch.small(SHOWN - len(thumbnails))
+        return cls(tuple(names), tuple(sizes), tuple(read), tuple(maps), classes, tuple(thumbnails), facts, word)
 
     def at(self, row: int, size: Size) -> Int[np.ndarray, "height width"]:
         """Class at each pixel of an image.
@@ -97,7 +97,7 @@ class SegmentationResult:
     def _repr_png_(self) -> bytes:
         """The first images with their classes in colours."""
         colours = class_colours(self.classes)
-        return page([overlay_classes(image, class_map, colours) for image, class_map in zip(self.pictures, self.maps, strict=False)])
+        return page([overlay_classes(image, class_map, colours) for image, class_map in zip(self.thumbnails, self.maps, strict=False)])
 
     def _repr_html_(self) -> str:
         counts = np.array([np.bincount(class_map.ravel(), minlength=self.classes + 1) / class_map.size for class_map in self.maps])

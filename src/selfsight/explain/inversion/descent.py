@@ -25,18 +25,18 @@ class Inversion:
     """Images reconstructed from a layer's features.
 
     Attributes:
-        pictures: in [0, 1]; one per restart.
+        images: reconstructions in [0, 1]; one per restart.
         errors: ``|Φ(x) - Φ0| / |Φ0|``.
         layer: the layer; None: the pooled output.
     """
 
-    pictures: Float[Tensor, "batch restart channel height width"]
+    images: Float[Tensor, "batch restart channel height width"]
     errors: Float[Tensor, "batch restart"]
     layer: str | None
 
     def spread(self) -> Float[Tensor, " batch"]:
         """Standard deviation of each pixel over restarts, averaged over pixels: what the layer does not determine."""
-        return self.pictures.std(1, correction=0).mean((1, 2, 3))
+        return self.images.std(1, correction=0).mean((1, 2, 3))
 
 
 class _Space:
@@ -51,7 +51,7 @@ class _Space:
     def levels(self, inputs: Tensor) -> Tensor:
         return inputs * (255 * self.std)
 
-    def pictures(self, levels: Tensor) -> Tensor:
+    def to_images(self, levels: Tensor) -> Tensor:
         return (levels / 255 + self.mean).clamp(0, 1)
 
 
@@ -109,7 +109,7 @@ def invert(
         with torch.no_grad():
             errors = objective.error(found).sqrt()
     count = (len(images), restarts)
-    return Inversion(objective.space.pictures(found).unflatten(0, count), errors.unflatten(0, count), layer)
+    return Inversion(objective.space.to_images(found).unflatten(0, count), errors.unflatten(0, count), layer)
 
 
 class _Objective:
@@ -199,7 +199,7 @@ def caricature(
     margin = _margin(stride)
     start = nn.functional.pad(space.levels(inputs), (margin // 2, margin - margin // 2) * 2, mode="replicate")
     with eval_mode(phi.backbone):
-        return space.pictures(_descend(project(start), loss, stride, steps, seed))
+        return space.to_images(_descend(project(start), loss, stride, steps, seed))
 
 
 class Hourglass(nn.Module):
@@ -251,19 +251,19 @@ def _hourglass(size: Sequence[int], seed: int) -> tuple[Hourglass, Tensor]:
         return network, torch.rand(1, 32, *size) * 0.1
 
 
-def fit_hourglass(picture: Float[Tensor, "3 height width"], *, steps: int = 300, rate: float = 0.01, seed: int = 0) -> list[float]:
+def fit_hourglass(image: Float[Tensor, "3 height width"], *, steps: int = 300, rate: float = 0.01, seed: int = 0) -> list[float]:
     """Squared error per step while a deep image prior fits one image: it falls fast for a photograph and slowly for noise.
 
     Args:
-        picture: the image ``(3, H, W)`` in [0, 1].
+        image: the image ``(3, H, W)`` in [0, 1].
         steps: number of steps of Adam.
         rate: learning rate.
         seed: seed of the weights and the input noise.
     """
-    network, noise = _hourglass(picture.shape[1:], seed)
+    network, noise = _hourglass(image.shape[1:], seed)
     optimiser, errors = torch.optim.Adam(network.parameters(), lr=rate), []
     for _ in range(steps):
-        loss = mse_loss(network(noise)[0], picture)
+        loss = mse_loss(network(noise)[0], image)
         step_of(optimiser, loss)
         errors.append(float(loss.detach()))
     return errors
@@ -302,7 +302,7 @@ def invert_by_network(
         seed: seed of the weights and the input noise.
     """
     inputs = phi.normalise(images)
-    pictures, errors = [], []
+    reconstructions, errors = [], []
     with eval_mode(phi.backbone):
         for image in inputs:
             with torch.no_grad():
@@ -316,7 +316,9 @@ def invert_by_network(
                 ).square().sum() / reference.square().sum().clamp(min=1e-12)
                 step_of(optimiser, error)
             with torch.no_grad():
-                picture = network(noise)
-                pictures.append(picture)
-                errors.append((activations(phi, phi.normalise(picture), layer) - reference).norm() / reference.norm().clamp(min=1e-6))
-    return Inversion(torch.stack(pictures), torch.stack(errors)[:, None], layer)
+                reconstruction = network(noise)
+                reconstructions.append(reconstruction)
+                errors.append(
+                    (activations(phi, phi.normalise(reconstruction), layer) - reference).norm() / reference.norm().clamp(min=1e-6)
+                )
+    return Inversion(torch.stack(reconstructions), torch.stack(errors)[:, None], layer)

@@ -108,7 +108,7 @@ class _Discriminator(nn.Sequential):
 
 
 def learn_inverter(
-    phi: Representation, pictures: Num[Tensor, "picture 3 side side2"], layer: str | None = None, *, steps: int = 1500, batch: int = 32,
+    phi: Representation, images: Num[Tensor, "image 3 side side2"], layer: str | None = None, *, steps: int = 1500, batch: int = 32,
     rate: float = 1e-3, feature_weight: float = 0.01, adversarial_weight: float = 0.0, width: int = 32, seed: int = 0,
     progress: ProgressCallback = no_progress,
 ) -> Inverter:  # fmt: skip
@@ -116,7 +116,7 @@ def learn_inverter(
 
     Args:
         phi: the representation.
-        pictures: square training images ``(N, 3, S, S)``, uint8 or in [0, 1].
+        images: square training images ``(N, 3, S, S)``, uint8 or in [0, 1].
         layer: the layer; None: the pooled output.
         steps: number of steps of AdamW.
         batch: batch size.
@@ -130,14 +130,14 @@ def learn_inverter(
     Raises:
         UsageError: there are fewer than two images, or they are not square.
     """
-    inverter, discriminator = _untrained(phi, pictures, layer, width, seed)
+    inverter, discriminator = _untrained(phi, images, layer, width, seed)
     optimiser, discriminator_optimiser = (
         torch.optim.AdamW(net.parameters(), lr=rate, betas=(0.5, 0.99)) for net in (inverter, discriminator)
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     with eval_mode(phi.backbone):
         for step in range(steps):
-            originals = _batch(pictures, batch, key(seed, 0x1F8, step)).to(phi.device)
+            originals = _batch(images, batch, key(seed, 0x1F8, step)).to(phi.device)
             reconstructions, loss = _reconstructed(phi, inverter, originals, feature_weight)
             step_of(optimiser, loss + adversarial_weight * generator_loss(discriminator(reconstructions)) if adversarial_weight else loss)
             if adversarial_weight:
@@ -159,22 +159,22 @@ def _reconstructed(phi: Representation, inverter: Inverter, originals: Tensor, f
     ).mean() if feature_weight else loss
 
 
-def _batch(pictures: Tensor, count: int, seed: int) -> Tensor:
+def _batch(images: Tensor, count: int, seed: int) -> Tensor:
     """A random batch of images in [0, 1]."""
-    images = pictures[torch.randint(len(pictures), (count,), generator=torch.Generator().manual_seed(seed))]
+    images = images[torch.randint(len(images), (count,), generator=torch.Generator().manual_seed(seed))]
     return images if images.is_floating_point() else images / 255
 
 
-def _untrained(phi: Representation, pictures: Tensor, layer: str | None, width: int, seed: int) -> tuple[Inverter, _Discriminator]:
+def _untrained(phi: Representation, images: Tensor, layer: str | None, width: int, seed: int) -> tuple[Inverter, _Discriminator]:
     """An untrained inverter with the mean and standard deviation of the features, and an untrained discriminator."""
-    if len(pictures) < 2 or pictures.shape[2] != pictures.shape[3]:
-        raise UsageError(f"An inverter cannot be learnt from images of shape {tuple(pictures.shape)}.", "Use at least two square images.")
+    if len(images) < 2 or images.shape[2] != images.shape[3]:
+        raise UsageError(f"An inverter cannot be learnt from images of shape {tuple(images.shape)}.", "Use at least two square images.")
     with torch.random.fork_rng(devices=[]), torch.no_grad(), eval_mode(phi.backbone):
         torch.manual_seed(key(seed, 0x1F7))
-        features = torch.cat([features_of(phi, part, layer).cpu() for _, part in parts(pictures[:500], phi.device)])
+        features = torch.cat([features_of(phi, part, layer).cpu() for _, part in parts(images[:500], phi.device)])
         cells = features.shape[-1] if features.ndim == 4 else 0
         inverter, discriminator = (
-            Inverter(features.shape[1], cells=cells, size=pictures.shape[2], width=width, layer=layer),
+            Inverter(features.shape[1], cells=cells, size=images.shape[2], width=width, layer=layer),
             _Discriminator(),
         )
         rows = features.transpose(0, 1).flatten(1)
@@ -183,10 +183,10 @@ def _untrained(phi: Representation, pictures: Tensor, layer: str | None, width: 
     return inverter.to(phi.device), discriminator.to(phi.device)
 
 
-def _relative_error(phi: Representation, pictures: Tensor, layer: str | None, reference: Tensor) -> Float[Tensor, " batch"]:
+def _relative_error(phi: Representation, images: Tensor, layer: str | None, reference: Tensor) -> Float[Tensor, " batch"]:
     """``|Φ(x) - Φ0|² / |Φ0|²``."""
     square = reference.flatten(1).square().sum(1).clamp(min=1e-12)
-    return (features_of(phi, pictures, layer) - reference).flatten(1).square().sum(1) / square
+    return (features_of(phi, images, layer) - reference).flatten(1).square().sum(1) / square
 
 
 def invert_learned(phi: Representation, images: Num[Tensor, "batch 3 side side2"], inverter: Inverter) -> Inversion:
@@ -202,10 +202,10 @@ def invert_learned(phi: Representation, images: Num[Tensor, "batch 3 side side2"
     """
     if tuple(images.shape[2:]) != (inverter.size,) * 2:
         raise UsageError(f"The inverter is for images of {inverter.size} px, not {tuple(images.shape[2:])}.", "Use images of that size.")
-    pictures, errors = [], []
+    reconstructions, errors = [], []
     with torch.no_grad(), eval_mode(phi.backbone):
         for _, part in parts(images, phi.device):
             features = features_of(phi, part, inverter.layer)
-            pictures.append(inverter(inverter.standardised(features)))
-            errors.append(_relative_error(phi, pictures[-1], inverter.layer, features).sqrt())
-    return Inversion(torch.cat(pictures)[:, None], torch.cat(errors)[:, None], inverter.layer)
+            reconstructions.append(inverter(inverter.standardised(features)))
+            errors.append(_relative_error(phi, reconstructions[-1], inverter.layer, features).sqrt())
+    return Inversion(torch.cat(reconstructions)[:, None], torch.cat(errors)[:, None], inverter.layer)

@@ -36,7 +36,7 @@ class Parameterisation(Protocol):
         """
         ...
 
-    def picture(self, numbers: Tensor, size: Sequence[int]) -> Tensor:
+    def to_image(self, numbers: Tensor, size: Sequence[int]) -> Tensor:
         """Images in [0, 1].
 
         Args:
@@ -55,7 +55,7 @@ class Pixels(Parameterisation):
     def start(self, shape: Sequence[int], seed: int) -> Tensor:
         return self.spread * torch.randn(*shape, generator=torch.Generator().manual_seed(key(seed, 0xA1)))
 
-    def picture(self, numbers: Tensor, size: Sequence[int]) -> Tensor:  # noqa: ARG002
+    def to_image(self, numbers: Tensor, size: Sequence[int]) -> Tensor:  # noqa: ARG002
         return numbers.sigmoid()
 
 
@@ -76,7 +76,7 @@ class Fourier(Parameterisation):
         generator = torch.Generator().manual_seed(key(seed, 0xA2))
         return self.spread * torch.randn(batch, channels, height, width // 2 + 1, 2, generator=generator)
 
-    def picture(self, numbers: Tensor, size: Sequence[int]) -> Tensor:
+    def to_image(self, numbers: Tensor, size: Sequence[int]) -> Tensor:
         height, width = size
         frequency = (torch.fft.fftfreq(height)[:, None].square() + torch.fft.rfftfreq(width).square()).sqrt()
         scale = frequency.clamp(min=1 / max(height, width)).pow(-self.decay) / max(height, width) ** self.decay * (height * width) ** 0.5
@@ -98,7 +98,7 @@ class Phase(Parameterisation):
         batch, channels, height, width = shape
         return torch.randn(batch, channels, height, width // 2 + 1, generator=torch.Generator().manual_seed(key(seed, 0xA3)))
 
-    def picture(self, numbers: Tensor, size: Sequence[int]) -> Tensor:
+    def to_image(self, numbers: Tensor, size: Sequence[int]) -> Tensor:
         magnitude = self.spectrum.sized(*size).to(numbers)
         coefficients = torch.polar(magnitude.expand_as(numbers).contiguous(), numbers)
         return decorrelated_colours(torch.fft.irfft2(coefficients, s=tuple(size), norm="ortho"))
@@ -120,7 +120,7 @@ class Generated(Parameterisation):
         random = torch.Generator().manual_seed(key(seed, 0xA4))
         return 0.5 * torch.randn(shape[0], *self.generator.code, generator=random)
 
-    def picture(self, numbers: Tensor, size: Sequence[int]) -> Tensor:
+    def to_image(self, numbers: Tensor, size: Sequence[int]) -> Tensor:
         image = self.generator(self.bound * torch.tanh(numbers / self.bound))
         return image if tuple(image.shape[2:]) == tuple(size) else interpolate(image, tuple(size), mode="bilinear", antialias=True)
 
@@ -142,23 +142,23 @@ class Transforms:
     noise: float = 0.02
 
     def make(
-        self, pictures: Float[Tensor, "batch channel height width"], dice: torch.Generator
+        self, images: Float[Tensor, "batch channel height width"], generator: torch.Generator
     ) -> Float[Tensor, "batch channel height width"]:
         """Transform each image independently, with reflected borders.
 
         Args:
-            pictures: images ``(B, C, H, W)`` in [0, 1].
-            dice: random generator.
+            images: images ``(B, C, H, W)`` in [0, 1].
+            generator: random generator.
         """
-        count = len(pictures)
-        shift = (torch.rand(count, 2, generator=dice) * 2 - 1) * 2 * self.shift
-        scale = self.scale ** (torch.rand(count, generator=dice) * 2 - 1)
-        angle = torch.deg2rad((torch.rand(count, generator=dice) * 2 - 1) * self.turn)
+        count = len(images)
+        shift = (torch.rand(count, 2, generator=generator) * 2 - 1) * 2 * self.shift
+        scale = self.scale ** (torch.rand(count, generator=generator) * 2 - 1)
+        angle = torch.deg2rad((torch.rand(count, generator=generator) * 2 - 1) * self.turn)
         cosine, sine = angle.cos() / scale, angle.sin() / scale
         matrix = [torch.stack([cosine, -sine, shift[:, 0]], 1), torch.stack([sine, cosine, shift[:, 1]], 1)]
-        grid = affine_grid(torch.stack(matrix, 1).to(pictures), list(pictures.shape), align_corners=False)
-        moved = grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)
-        return moved + self.noise * torch.randn(moved.shape, generator=dice).to(moved) if self.noise else moved
+        grid = affine_grid(torch.stack(matrix, 1).to(images), list(images.shape), align_corners=False)
+        moved = grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+        return moved + self.noise * torch.randn(moved.shape, generator=generator).to(moved) if self.noise else moved
 
 
 NO_TRANSFORMS = Transforms(0.0, 1.0, 0.0, 0.0)
@@ -169,13 +169,13 @@ class Maximised:
     """Images that maximise a target.
 
     Attributes:
-        pictures: images as saved, in eight bits.
+        images: images as saved, in eight bits.
         scores: the target's score of each saved image.
         shifted: its lowest score under shifts of up to two pixels.
         curve: mean score of the transformed images per step.
     """
 
-    pictures: Num[Tensor, "batch 3 height width"]
+    images: Num[Tensor, "batch 3 height width"]
     scores: Float[Tensor, " batch"]
     shifted: Float[Tensor, " batch"]
     curve: list[float]
@@ -205,17 +205,17 @@ def maximise(
     optimiser, curve = torch.optim.Adam([numbers], lr=rate), []
     with eval_mode(phi.backbone):
         for step in range(steps):
-            images = parameterisation.picture(numbers, shape)
+            images = parameterisation.to_image(numbers, shape)
             inputs = phi.normalise(transforms.make(images, torch.Generator().manual_seed(key(seed, 0xA5, step))))
             score = target.score(phi, inputs, rows)
             (numbers.grad,) = torch.autograd.grad(_penalty(phi, target, images, inputs, prior_weight, diversity) - score.sum(), numbers)
             optimiser.step()
             curve.append(float(score.detach().mean()))
         with torch.no_grad():
-            pictures = (parameterisation.picture(numbers, shape) * 255).round().to(torch.uint8)
-            shifted_images = (pictures.roll((down, across), (2, 3)) for down in (-2, 0, 2) for across in (-2, 0, 2))
+            saved = (parameterisation.to_image(numbers, shape) * 255).round().to(torch.uint8)
+            shifted_images = (saved.roll((down, across), (2, 3)) for down in (-2, 0, 2) for across in (-2, 0, 2))
             scores = torch.stack([target.score(phi, phi.normalise(each), rows) for each in shifted_images])
-    return Maximised(pictures.cpu(), scores[4], scores.amin(0), curve)
+    return Maximised(saved.cpu(), scores[4], scores.amin(0), curve)
 
 
 def _penalty(phi: Representation, target: Target, images: Tensor, inputs: Tensor, prior_weight: float, diversity: float) -> Tensor:
@@ -321,7 +321,7 @@ def synthesise_style(
     optimiser, curve = torch.optim.Adam([numbers], lr=rate), []
     with eval_mode(phi.backbone):
         for _ in range(steps):
-            images = parameterisation.picture(numbers, size)
+            images = parameterisation.to_image(numbers, size)
             errors = [_relative_error(gram(phi.grid(images, layer)), aim) for layer, aim in zip(layers, grams, strict=True)]
             loss = torch.stack(errors).sum()
             if content_features is not None:
@@ -329,4 +329,4 @@ def synthesise_style(
             (numbers.grad,) = torch.autograd.grad(loss, numbers)
             optimiser.step()
             curve.append(float(loss.detach()))
-    return parameterisation.picture(numbers, size).detach(), curve
+    return parameterisation.to_image(numbers, size).detach(), curve

@@ -76,10 +76,10 @@ def compare_units(
         above = (result.scores.cpu()[None] > activations[:, units]).float().mean(0)
         rows[name] = [
             Tile(
-                picture.permute(1, 2, 0).numpy(),
+                image.permute(1, 2, 0).numpy(),
                 f"{layer}/{int(number)}\n{float(score):.3g}: above {100 * float(part):.0f} % of the images",
                 {"unit": float(number), "score": float(score), "above": float(part)},
             )
-            for picture, number, score, part in zip(result.pictures, units, result.scores, above, strict=True)
+            for image, number, score, part in zip(result.images, units, result.scores, above, strict=True)
         ]
     return Gallery(rows, {"depth": depth, "ranks": list(ranks), "steps": steps, "seed": seed})

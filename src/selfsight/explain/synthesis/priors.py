@@ -25,35 +25,35 @@ COLOURS = ((0.5628, 0.1948, 0.0433), (0.5845, 0.0, -0.1082), (0.5845, -0.1948, 0
 (Olah et al. 2017, doi:10.23915/distill.00007)."""
 
 
-def total_variation(pictures: Float[Tensor, "batch channel height width"], beta: float = 2.0) -> Float[Tensor, " batch"]:
+def total_variation(images: Float[Tensor, "batch channel height width"], beta: float = 2.0) -> Float[Tensor, " batch"]:
     """``1/HW Σ ((Δ_x² + Δ_y²) / V²)^(β/2)`` over pixels and channels, V the typical difference; differences past the border are zero.
 
     Args:
-        pictures: centred images ``(B, C, H, W)`` in levels of 256.
+        images: centred images ``(B, C, H, W)`` in levels of 256.
         beta: the exponent β.
     """
-    down, across = torch.zeros_like(pictures), torch.zeros_like(pictures)
-    down[:, :, :-1], across[:, :, :, :-1] = pictures.diff(dim=2), pictures.diff(dim=3)
+    down, across = torch.zeros_like(images), torch.zeros_like(images)
+    down[:, :, :-1], across[:, :, :, :-1] = images.diff(dim=2), images.diff(dim=3)
     square = (down.square() + across.square()) / SLOPE**2
     if beta != 2:
         square = square.clamp(min=1e-6 / SLOPE**2) ** (beta / 2)  # keeps the gradient bounded at zero
-    return square.sum((1, 2, 3)) / pictures[0, 0].numel()
+    return square.sum((1, 2, 3)) / images[0, 0].numel()
 
 
-def bounded_range(pictures: Float[Tensor, "batch channel height width"], alpha: float = 6.0) -> Float[Tensor, " batch"]:
+def bounded_range(images: Float[Tensor, "batch channel height width"], alpha: float = 6.0) -> Float[Tensor, " batch"]:
     """``1/HW Σ (|x(u)| / B)^α`` over pixels, |x(u)| the norm of a colour.
 
     Args:
-        pictures: centred images ``(B, C, H, W)`` in levels of 256.
+        images: centred images ``(B, C, H, W)`` in levels of 256.
         alpha: the exponent α.
     """
-    return (pictures.square().sum(1).clamp(min=1e-12).sqrt() / BOUND).pow(alpha).mean((1, 2))
+    return (images.square().sum(1).clamp(min=1e-12).sqrt() / BOUND).pow(alpha).mean((1, 2))
 
 
-def project(pictures: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
+def project(images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
     """Scale down colours that are further from the mean than twice the typical distance."""
-    length = pictures.square().sum(1, keepdim=True).sqrt()
-    return pictures * (2 * BOUND / length.clamp(min=2 * BOUND))
+    length = images.square().sum(1, keepdim=True).sqrt()
+    return images * (2 * BOUND / length.clamp(min=2 * BOUND))
 
 
 def natural_noise(shape: tuple[int, ...], seed: int) -> Float[Tensor, "batch channel height width"]:
@@ -98,16 +98,16 @@ class Spectrum:
         return magnitude
 
 
-def estimate_spectrum(pictures: Float[Tensor, "batch 3 height width"]) -> Spectrum:
+def estimate_spectrum(images: Float[Tensor, "batch 3 height width"]) -> Spectrum:
     """Mean magnitude spectrum of images in [0, 1], in decorrelated colours, as MACO uses it (Fel et al. 2023, arXiv:2306.06805).
 
     Raises:
         UsageError: the images are not square, or do not have three channels.
     """
-    if pictures.shape[1] != 3 or pictures.shape[2] != pictures.shape[3]:
-        raise UsageError(f"The spectrum of images of shape {tuple(pictures.shape[1:])} cannot be estimated.", "Use square colour images.")
-    mixing = torch.tensor(COLOURS).to(pictures)
-    levels = torch.logit(pictures.clamp(0.02, 0.98))
+    if images.shape[1] != 3 or images.shape[2] != images.shape[3]:
+        raise UsageError(f"The spectrum of images of shape {tuple(images.shape[1:])} cannot be estimated.", "Use square colour images.")
+    mixing = torch.tensor(COLOURS).to(images)
+    levels = torch.logit(images.clamp(0.02, 0.98))
     independent = torch.einsum("dc,bchw->bdhw", torch.linalg.inv(mixing), levels)
     return Spectrum(torch.fft.rfft2(independent, norm="ortho").abs().mean(0))
 

@@ -17,7 +17,7 @@ MAP = "map"
 """Name of the brain run with the map."""
 
 
-def to_fiftyone(folder: Path, name: str = "", *, rows: Int[np.ndarray, " row"] | None = None, pictures: Path | None = None) -> Any:
+def to_fiftyone(folder: Path, name: str = "", *, rows: Int[np.ndarray, " row"] | None = None, thumbnails: Path | None = None) -> Any:
     """Convert a prepared data set to a FiftyOne data set, with all columns and edits.
 
     A sample uses the image file if the data set is a folder, otherwise a thumbnail. Its fields: ``file`` (the name here), ``label`` and each
@@ -29,7 +29,7 @@ def to_fiftyone(folder: Path, name: str = "", *, rows: Int[np.ndarray, " row"] |
         folder: the prepared data set, such as the result of ``selfsight.explorer.prepare.build.find_or_prepare``.
         name: name of the FiftyOne data set; empty: generated.
         rows: rows of the images; None: all.
-        pictures: folder of the thumbnails; None: ``FOLDER.pictures`` next to the prepared data set.
+        thumbnails: folder of the thumbnails; None: ``FOLDER.thumbnails`` next to the prepared data set.
 
     Returns:
         The ``fiftyone.Dataset``; FiftyOne deletes it eventually unless its ``persistent`` is set.
@@ -48,7 +48,7 @@ def to_fiftyone(folder: Path, name: str = "", *, rows: Int[np.ndarray, " row"] |
     store = ExplorerStore.of(folder)
     chosen = np.arange(len(store.pack)) if rows is None else np.asarray(rows, dtype=np.int64)
     dataset = fiftyone.Dataset(name or None)
-    copies = pictures / folder.name if pictures else folder.parent / f"{folder.name}.pictures"
+    copies = thumbnails / folder.name if thumbnails else folder.parent / f"{folder.name}.pictures"
     samples = _samples(fiftyone, store, chosen, copies, set(dataset.get_field_schema()))
     dataset.add_samples(samples, num_samples=len(chosen), progress=False)
     if len(chosen):

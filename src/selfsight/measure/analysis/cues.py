@@ -37,13 +37,13 @@ from selfsight.measure.results import Features, Score, Scores, proportion
 
 __all__ = [
     "CUES",
-    "CuePictures",
+    "CueImages",
     "ShapeBias",
     "Shared",
     "averaged",
     "colour_histogram",
     "cue_conflict",
-    "cue_pictures",
+    "cue_images",
     "global_statistics",
     "neighbours_share",
     "same_colours",
@@ -65,7 +65,7 @@ CUES = Preset(
 
 
 @dataclass(frozen=True)
-class CuePictures:
+class CueImages:
     """Images of objects with a shape cue and a texture cue; class k has the k-th outline and the k-th texture.
 
     Attributes:
@@ -79,7 +79,7 @@ class CuePictures:
     texture: Int[np.ndarray, " sample"]
 
 
-def cue_pictures(
+def cue_images(
     count: int,
     *,
     cues: Cues = "conflict",
@@ -88,7 +88,7 @@ def cue_pictures(
     seed: int = 0,
     split: str = "test",
     preset: Preset = CUES,
-) -> CuePictures:
+) -> CueImages:
     """Scenes of ``world:shapes`` whose object has an outline and a texture of the same class, of two classes, or of independent classes.
 
     Args:
@@ -113,7 +113,7 @@ def cue_pictures(
     texture = {"agree": shape, "conflict": other, "free": (drawn[:, 1] * classes).astype(np.int64)}[cues]
     cue_scenes = replace(scenes, shape=torch.from_numpy(shape)[:, None], texture=torch.from_numpy(texture)[:, None])
     assert len(textures.NAMES) >= classes
-    return CuePictures(paint(preset, cue_scenes, size), shape, texture)
+    return CueImages(paint(preset, cue_scenes, size), shape, texture)
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def cue_conflict(encode: Encode, *, count: int = 2000, size: int = 32, classes: 
         seed: of all random numbers.
     """
     settings: list[tuple[int, Cues, str]] = [(count, "agree", "train"), (count // 2, "agree", "test"), (count // 2, "conflict", "test")]
-    parts = [cue_pictures(number, cues=cues, size=size, classes=classes, seed=seed, split=split) for number, cues, split in settings]
+    parts = [cue_images(number, cues=cues, size=size, classes=classes, seed=seed, split=split) for number, cues, split in settings]
     rows = [_encoded(encode, part.images) for part in parts]
     found = linear(Features(rows[0], rows[1], parts[0].shape, parts[1].shape), seed=seed)
     assert found.readout is not None

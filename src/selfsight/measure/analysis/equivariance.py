@@ -84,13 +84,13 @@ def grids(phi: Representation, images: Grid, layer: str, batch: int = 256, cells
     return torch.cat([adaptive_avg_pool2d(grid, (height, width)).cpu() for grid in outputs])
 
 
-def _relative(found: Grid, truth: Grid, counted: Bool[Tensor, " place"]) -> Float[np.ndarray, " picture"]:
+def _relative(found: Grid, truth: Grid, counted: Bool[Tensor, " place"]) -> Float[np.ndarray, " image"]:
     """``|truth - found| / |truth|`` of each image over the counted positions; images with zero norm are omitted."""
     difference, norm = ((rows.flatten(2)[:, :, counted]).flatten(1).norm(dim=1) for rows in (found - truth, truth))
     return (difference / norm)[norm > 0].double().numpy()
 
 
-def mean_score(values: Float[np.ndarray, " picture"], seed: int) -> Score:
+def mean_score(values: Float[np.ndarray, " image"], seed: int) -> Score:
     """Mean over images, with a 95 % bootstrap interval.
 
     Args:
@@ -126,7 +126,7 @@ def equivariance(
     results = {}
     for layer in [look_up("layer", name, phi.layers) for name in layers] or phi.layers:
         (x, y), (x_test, truth) = (
-            (grids(phi, part, layer, cells=cells), grids(phi, change.pictures(part), layer, cells=cells)) for part in (train, test)
+            (grids(phi, part, layer, cells=cells), grids(phi, change.apply(part), layer, cells=cells)) for part in (train, test)
         )
         counted = inside(change.source, y.shape[2], y.shape[3])
         constant = y.mean(0, keepdim=True).expand_as(truth)
@@ -210,7 +210,7 @@ def compensation_errors(
     Raises:
         UsageError: there is no such layer, or it has no spatial grid.
     """
-    x_train, x_test = change.pictures(train[0]), change.pictures(test[0])
+    x_train, x_test = change.apply(train[0]), change.apply(test[0])
     moved, taught, maps = {}, {}, {}
     for layer in [look_up("layer", name, judge.phi.layers) for name in layers] or judge.phi.layers:
         channels = grids(judge.phi, x_train[:2], layer).shape[1]

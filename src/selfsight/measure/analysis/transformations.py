@@ -26,13 +26,13 @@ class Change:
 
     Attributes:
         name: display name.
-        pictures: function from x to g x.
+        apply: function from x to g x.
         source: position of x that a position of g x comes from.
         target: position of g x that a position of x goes to; the inverse of ``source``.
     """
 
     name: str
-    pictures: Callable[[Grid], Grid]
+    apply: Callable[[Grid], Grid]
     source: Places = _identity
     target: Places = _identity
 
@@ -44,7 +44,7 @@ def _moved(name: str, matrix: Float[np.ndarray, "2 2"]) -> Change:
     def source(places: Tensor) -> Tensor:
         return places @ forward.T.to(places)
 
-    return Change(name, lambda pictures: warp(pictures, source), source, lambda places: places @ inverse.T.to(places))
+    return Change(name, lambda images: warp(images, source), source, lambda places: places @ inverse.T.to(places))
 
 
 def flipped(*, upright: bool = False) -> Change:
@@ -71,11 +71,11 @@ def recoloured(matrix: Float[np.ndarray, "3 3"], offset: Sequence[float] = (0.0,
         offset: added to each channel.
     """
 
-    def pictures(images: Tensor) -> Tensor:
+    def apply(images: Tensor) -> Tensor:
         mixed = torch.einsum("dc,bchw->bdhw", torch.from_numpy(matrix).to(images), images)
         return (mixed + images.new_tensor(offset)[:, None, None]).clamp(0, 1)
 
-    return Change("change of colours", pictures)
+    return Change("change of colours", apply)
 
 
 def _landing(source: Places, height: int, width: int) -> Float[Tensor, "place 2"]:

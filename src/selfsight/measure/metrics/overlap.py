@@ -156,7 +156,7 @@ def class_map(truth: Truth, row: int, size: Sequence[int] | np.ndarray) -> Int[n
     return np.concatenate([[0], np.asarray(truth.boxes[row])[:, 4].astype(np.int64) + 1])[mask]
 
 
-def bootstrap_tables(tables: Int[np.ndarray, "picture segment class"], measure: Callable[[np.ndarray], float], seed: int = 0) -> Score:
+def bootstrap_tables(tables: Int[np.ndarray, "image segment class"], measure: Callable[[np.ndarray], float], seed: int = 0) -> Score:
     """A measure of the summed contingency tables of images, with a bootstrap interval over images.
 
     Resampled tables have a higher mean IoU than the full one on average, because they are matched anew and missing classes do not count.

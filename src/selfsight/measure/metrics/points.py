@@ -17,13 +17,13 @@ class PCK:
     """Percentage of correct keypoints (Yang & Ramanan 2013, IEEE PAMI 35), as fractions.
 
     Attributes:
-        by_point: over all keypoints of all images.
-        by_picture: mean over images of the fraction in each; the two can differ by several percent if images have different numbers of
+        by_keypoint: over all keypoints of all images.
+        by_image: mean over images of the fraction in each; the two can differ by several percent if images have different numbers of
             keypoints.
     """
 
-    by_point: Score
-    by_picture: Score
+    by_keypoint: Score
+    by_image: Score
 
 
 def pck(

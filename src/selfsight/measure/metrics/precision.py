@@ -36,24 +36,24 @@ class _Found:
     """Predicted boxes of one class over all images, by falling confidence.
 
     Attributes:
-        picture: image of each box.
+        image: image of each box.
         right: at each threshold, whether a box is correct.
         void: at each threshold, whether a box is ignored.
         objects: number of true boxes of each image.
     """
 
-    picture: Int[np.ndarray, " box"]
+    image: Int[np.ndarray, " box"]
     right: Bool[np.ndarray, "threshold box"]
     void: Bool[np.ndarray, "threshold box"]
-    objects: Int[np.ndarray, " picture"]
+    objects: Int[np.ndarray, " image"]
 
-    def precision(self, times: Float[np.ndarray, " picture"] | None = None) -> Float[np.ndarray, " threshold"]:
+    def precision(self, times: Float[np.ndarray, " image"] | None = None) -> Float[np.ndarray, " threshold"]:
         """AP at each threshold, NaN without objects; ``times`` is the multiplicity of each image in a bootstrap sample."""
         multiplicity = np.ones(len(self.objects)) if times is None else times
         objects = float((self.objects * multiplicity).sum())
         if not objects:
             return np.full(len(self.right), np.nan)
-        weights = multiplicity[self.picture]
+        weights = multiplicity[self.image]
         right, wrong = (self.right * weights).cumsum(1), (~(self.right | self.void) * weights).cumsum(1)
         seen = right + wrong
         precision = np.divide(right, seen, out=np.zeros_like(seen), where=seen > 0)

@@ -31,7 +31,7 @@ class OnlineKnn:
         if truth.labels is None:
             raise ValueError(f"{sample.spec} has no labels.")
         self.labels, self.every, self.tell, self.size = truth.labels, every, tell, size
-        self.pictures = load_images(sample, chosen)
+        self.images = load_images(sample, chosen)
 
     @torch.no_grad()
     def on_step(self, moment: StepEvent) -> None:
@@ -45,8 +45,8 @@ class OnlineKnn:
         device = next(method.parameters()).device
         normalise = getattr(method.recipe, "normalise", None)
         rows = []
-        for start in range(0, len(self.pictures), 256):
-            part = self.pictures.map(lambda tensor, start=start: tensor[start : start + 256].to(device))
+        for start in range(0, len(self.images), 256):
+            part = self.images.map(lambda tensor, start=start: tensor[start : start + 256].to(device))
             rows.append(method.backbone(central_view(part, self.size, normalise)).pooled.float().cpu())
         method.train(was_training)
         features, half = torch.cat(rows).numpy(), len(self.labels) // 2

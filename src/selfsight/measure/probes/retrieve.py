@@ -37,7 +37,7 @@ from selfsight.measure.results import Features, Score, Scores
 
 __all__ = ["STRONG", "Ranked", "average_precision", "detect_copies", "rank", "retrieve"]
 
-QUERIES, PICTURES = 500, 10_000
+QUERIES, DATABASE_SIZE = 500, 10_000
 """Maximum numbers of queries and of database images."""
 FIRST = (1, 5, 10)
 DRAWS = 1000
@@ -116,13 +116,13 @@ def rank(
     return Ranked(step, trapezoid, first)
 
 
-def retrieve(features: Features, *, queries: int = QUERIES, pictures: int = PICTURES, seed: int = 0) -> Scores:
+def retrieve(features: Features, *, queries: int = QUERIES, database_size: int = DATABASE_SIZE, seed: int = 0) -> Scores:
     """Retrieval of training samples of the class of each test sample: mean average precision (both forms), recall at 1, 5 and 10.
 
     Args:
         features: labelled features.
         queries: maximum number of test samples as queries.
-        pictures: maximum number of training samples in the database.
+        database_size: maximum number of training samples in the database.
         seed: of the subsets and intervals.
 
     Raises:
@@ -130,7 +130,9 @@ def retrieve(features: Features, *, queries: int = QUERIES, pictures: int = PICT
     """
     train, labels, test, truth = features.known
     generator = np.random.default_rng(seed)
-    kept, chosen_queries = (np.sort(generator.permutation(len(part))[:maximum]) for part, maximum in ((train, pictures), (test, queries)))
+    kept, chosen_queries = (
+        np.sort(generator.permutation(len(part))[:maximum]) for part, maximum in ((train, database_size), (test, queries))
+    )
     train, labels, test, truth = train[kept], labels[kept], test[chosen_queries], truth[chosen_queries]
     ranked = rank(test, train, lambda queries_slice: truth[queries_slice, None] == labels)
     protocol = (
@@ -141,7 +143,7 @@ def retrieve(features: Features, *, queries: int = QUERIES, pictures: int = PICT
 
 
 def detect_copies(
-    phi: Representation, source: Source, *, queries: int = QUERIES, pictures: int = PICTURES, change: View = STRONG, seed: int = 0,
+    phi: Representation, source: Source, *, queries: int = QUERIES, database_size: int = DATABASE_SIZE, change: View = STRONG, seed: int = 0,
     bf16: bool = False,
 ) -> Scores:  # fmt: skip
     """Copy detection: strongly augmented copies of images retrieve their originals.
@@ -152,7 +154,7 @@ def detect_copies(
         phi: the representation.
         source: the data set; labels are not used.
         queries: maximum number of copies.
-        pictures: maximum number of images in the database.
+        database_size: maximum number of images in the database.
         change: augmentation of a copy.
         seed: of subsets, augmentations and intervals.
         bf16: compute in bfloat16 where the network supports it.
@@ -162,7 +164,7 @@ def detect_copies(
     """
     if len(source) < 2:
         raise DataError(f"{source.spec} has {len(source)} image(s); copy detection needs two or more.", "Use a larger data set.")
-    rows = sample_rows(len(source), pictures, seed)
+    rows = sample_rows(len(source), database_size, seed)
     chosen_queries = sample_rows(len(rows), queries, seed + 1)
     recipe = OneCrop(change, normalise=Normalise((0.0,) * 3, (1.0,) * 3))
     encoder = make_encoder(phi, bf16=bf16)

@@ -57,6 +57,6 @@ class BiGAN(Method):
             {"tell": discriminator_loss(real, fake)}, {"embedding": pooled.detach(), "accuracy": discriminator_accuracy(real, fake)}
         )
 
-    def _judge(self, pictures: Tensor, codes: Tensor) -> Tensor:
-        seen = self.critic(pictures)
+    def _judge(self, images: Tensor, codes: Tensor) -> Tensor:
+        seen = self.critic(images)
         return self.joint(torch.cat([seen, codes.to(seen.dtype)], 1))

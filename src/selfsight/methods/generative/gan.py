@@ -50,5 +50,5 @@ class GAN(Method):
             {"tell": discriminator_loss(real, fake)}, {"embedding": features.detach(), "accuracy": discriminator_accuracy(real, fake)}
         )
 
-    def _judge(self, pictures: Tensor) -> Tensor:
-        return self.verdict(self.backbone(pictures).pooled)
+    def _judge(self, images: Tensor) -> Tensor:
+        return self.verdict(self.backbone(images).pooled)

@@ -67,8 +67,8 @@ class WGANGP(Method):
         slope = gradient_penalty(self._gradient(views.large[0], made.detach(), torch.special.ndtr(place)))
         return Outcome({"tell": -apart, "slope": self.penalty * slope}, {"distance": apart.detach()})
 
-    def _judge(self, pictures: Tensor) -> Tensor:
-        return self.verdict(self.backbone(pictures).pooled)
+    def _judge(self, images: Tensor) -> Tensor:
+        return self.verdict(self.backbone(images).pooled)
 
     def _gradient(self, real: Tensor, made: Tensor, share: Float[Tensor, "batch 1"]) -> Tensor:
         """Gradient of the critic's score, at an interpolation of each real image and a generated one."""

@@ -84,6 +84,6 @@ class Artifacts(Method):
             {"tell": discriminator_loss(real, fake), "where": self.where * spots}, {"accuracy": discriminator_accuracy(real, fake)}
         )
 
-    def _tell(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        seen = self.backbone(pictures)
+    def _tell(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        seen = self.backbone(images)
         return at_least_single(self.verdict(seen.pooled)), at_least_single(self.places(seen.grid))

@@ -93,13 +93,13 @@ def resolve_options(
     return preset, resolved, replace(preset.training, **(training or {}))
 
 
-def build(settings: TrainConfig) -> Method:
+def build(config: TrainConfig) -> Method:
     """The untrained method, with the same weights for the same settings; omitted options have the defaults of its signature."""
-    cls = method_class(settings.method)
+    cls = method_class(config.method)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key(settings.seed, 0xB17))
-        backbone = build_backbone(settings.backbone, size=settings.size)
-        return cls(backbone, **settings.options)  # pyright: ignore[reportCallIssue]
+        torch.manual_seed(key(config.seed, 0xB17))
+        backbone = build_backbone(config.backbone, size=config.size)
+        return cls(backbone, **config.options)  # pyright: ignore[reportCallIssue]
 
 
 def world_options(method: str) -> dict[str, Any]:
@@ -122,23 +122,21 @@ def world_options(method: str) -> dict[str, Any]:
     return {"recipe": replace(recipe, **views)} if uses_colour else {}
 
 
-def frame_of(settings: TrainConfig, method: Method) -> Frame:
+def frame_of(config: TrainConfig, method: Method) -> Frame:
     """Size, stride and channels of the views.
 
     Args:
-        settings: the configuration.
+        config: the configuration.
         method: the method.
     """
-    return Frame(settings.size, method.backbone.stride, method.backbone.channels)
+    return Frame(config.size, method.backbone.stride, method.backbone.channels)
 
 
-def plan_of(settings: TrainConfig, method: Method) -> Plan:
+def plan_of(config: TrainConfig, method: Method) -> Plan:
     """The training plan.
 
     Args:
-        settings: the configuration.
+        config: the configuration.
         method: the method.
     """
-    return Plan(
-        settings.seed, settings.steps, settings.batch, settings.training, frame_of(settings, method), accumulate=settings.accumulate
-    )
+    return Plan(config.seed, config.steps, config.batch, config.training, frame_of(config, method), accumulate=config.accumulate)

@@ -73,12 +73,12 @@ def resolve_config(request: TrainRequest, source: Source, size: int, hardware: H
     if request.accumulate > 1:
         explanation = "the loss and batch norm" if method_class(request.method).card.coupled else "batch norm"
         progress(f"accumulation: {explanation} of {request.method} see parts of {batch // request.accumulate} images at a time")
-    settings = TrainConfig(
+    config = TrainConfig(
         data=str(request.data), method=request.method, backbone=backbone, size=size, batch=batch, steps=0, seed=request.seed,
         limit=request.limit, options=options, training=training, accumulate=request.accumulate, precision=hardware.precision,
         init=request.init, save_every=request.save_every,
     )  # fmt: skip
-    return replace(settings, steps=_steps(request, settings, source, hardware, progress))
+    return replace(config, steps=_steps(request, config, source, hardware, progress))
 
 
 def _batch(request: TrainRequest, preset: int, images: int, progress: ProgressCallback) -> int:
@@ -107,17 +107,17 @@ def _classes(source: Source, method: str) -> int:
     return max(len(truth.classes), int(truth.labels.max()) + 1)
 
 
-def _steps(request: TrainRequest, settings: TrainConfig, source: Source, hardware: Hardware, progress: ProgressCallback) -> int:
+def _steps(request: TrainRequest, config: TrainConfig, source: Source, hardware: Hardware, progress: ProgressCallback) -> int:
     set_options = [name for name in ("epochs", "steps", "minutes") if getattr(request, name) is not None]
     if len(set_options) > 1:
         raise UsageError(f"{' and '.join(set_options)} both set the duration.", "Use one of them.")
     if request.steps is not None:
         return request.steps
-    per_epoch = len(source) // settings.batch
+    per_epoch = len(source) // config.batch
     if request.epochs is not None:
         return round(request.epochs * per_epoch)
     minutes = request.minutes if request.minutes is not None else 10.0 if hardware.device.type == "cpu" else 60.0
-    seconds = trial(settings, source, hardware)
+    seconds = trial(config, source, hardware)
     steps = max(int(minutes * 60 / seconds), 10)
     most = 800 * per_epoch
     budget = f"{minutes:g} minutes at {seconds * 1000:.0f} ms a step"
@@ -127,25 +127,25 @@ def _steps(request: TrainRequest, settings: TrainConfig, source: Source, hardwar
     return min(steps, most)
 
 
-def trial(settings: TrainConfig, source: Source, hardware: Hardware, now: Callable[[], float] = time.perf_counter) -> float:
+def trial(config: TrainConfig, source: Source, hardware: Hardware, now: Callable[[], float] = time.perf_counter) -> float:
     """Seconds per training step, measured on a few steps of a discarded copy.
 
     Args:
-        settings: the configuration.
+        config: the configuration.
         source: the data set.
         hardware: device and precision.
         now: clock in seconds.
     """
-    subset = Subset(source, np.arange(min(len(source), settings.batch * TRIAL)))  # one epoch, so that work between epochs is not timed
-    method = build(replace(settings, steps=TRIAL))
+    subset = Subset(source, np.arange(min(len(source), config.batch * TRIAL)))  # one epoch, so that work between epochs is not timed
+    method = build(replace(config, steps=TRIAL))
     times: list[float] = []
 
     class Watch:
         def on_step(self, moment: StepEvent) -> None:  # noqa: ARG002
             times.append(now())
 
-    loader = Loader(subset, batch=settings.batch, seed=settings.seed)
-    fit(method, loader, plan_of(replace(settings, steps=TRIAL), method), hardware, [Watch()])
+    loader = Loader(subset, batch=config.batch, seed=config.seed)
+    fit(method, loader, plan_of(replace(config, steps=TRIAL), method), hardware, [Watch()])
     gaps = sorted(after - before for before, after in pairwise(times[1:]))
     step = gaps[len(gaps) // 2]
     return step * (1.4 if isinstance(method, Relabels) else 1.05)  # for relabelling passes; for checkpoints and records

@@ -73,7 +73,7 @@ class RunPolicy:
 class _Job:
     """A run with everything it needs."""
 
-    settings: TrainConfig
+    config: TrainConfig
     source: Source
     folder: RunFolder
     hardware: Hardware
@@ -82,29 +82,29 @@ class _Job:
 
     def carry_out(self) -> dict[str, Any]:
         """Train, export and record the status; returns what ``--json`` prints."""
-        settings, folder, policy = self.settings, self.folder, self.policy
-        method = build(settings)
-        if settings.init:
-            _initialise(method, settings.init)
+        config, folder, policy = self.config, self.folder, self.policy
+        method = build(config)
+        if config.init:
+            _initialise(method, config.init)
         checkpoint = folder.begin(
-            settings.to_json(), self._origin(), resume=policy.resume, overwrite=policy.overwrite, progress=policy.progress
+            config.to_json(), self._origin(), resume=policy.resume, overwrite=policy.overwrite, progress=policy.progress
         )
         started = time.perf_counter()
         try:
             done, state = load_checkpoint(checkpoint, method) if checkpoint else (0, None)
             health = self._health(folder.cut(done))
             if done:
-                policy.progress(f"continuing after step {done} of {settings.steps}")
-            folder.status("running", facts={"step": done, "steps": settings.steps})
+                policy.progress(f"continuing after step {done} of {config.steps}")
+            folder.status("running", facts={"step": done, "steps": config.steps})
             _list_bad(folder, self.source, policy.progress)
-            _card(folder.path, settings, method, self.source)
-            if done < settings.steps:
+            _card(folder.path, config, method, self.source)
+            if done < config.steps:
                 self._fit(method, health, done, state)
             status = "collapsed" if health.verdict else "finished"
             _export(folder.path, method)
-            folder.status(status, health.verdict, {"step": settings.steps, "steps": settings.steps})
+            folder.status(status, health.verdict, {"step": config.steps, "steps": config.steps})
             seconds = time.perf_counter() - started
-            return _summary(folder.path, settings, method, status, seconds, settings.steps - done)
+            return _summary(folder.path, config, method, status, seconds, config.steps - done)
         except SelfsightError as error:
             folder.status(_status_of(error), error.cause)
             raise
@@ -116,7 +116,7 @@ class _Job:
 
     def _origin(self) -> dict[str, Any]:
         facts = {
-            "seed": self.settings.seed,
+            "seed": self.config.seed,
             "data": self.source.fingerprint,
             "images": len(self.source),
             "device": str(self.hardware.device),
@@ -136,10 +136,10 @@ class _Job:
         return health
 
     def _fit(self, method: Method, health: Health, done: int, state: dict[str, Any] | None) -> None:
-        settings, policy = self.settings, self.policy
-        loader = Loader(self.source, batch=settings.batch, seed=settings.seed, workers=self.workers)
-        recorder = Recorder(self.folder.path, every=settings.record_every)
-        recorder.subscribe(Progress(settings.steps).on_record)
+        config, policy = self.config, self.policy
+        loader = Loader(self.source, batch=config.batch, seed=config.seed, workers=self.workers)
+        recorder = Recorder(self.folder.path, every=config.record_every)
+        recorder.subscribe(Progress(config.steps).on_record)
         recorder.subscribe(health.on_record)
         if policy.tensorboard and rank() == 0:
             recorder.subscribe(TensorBoard(self.folder.path / "tensorboard").on_record)
@@ -149,9 +149,9 @@ class _Job:
                 optimiser.load_state_dict(state)
 
         with Signals() as signals:
-            extra = policy.observers(self.source, settings) if policy.observers else []
-            observers = [recorder, *extra, Saver(self.folder, signals, every=settings.save_every)]
-            fit(method, loader, plan_of(settings, method), self.hardware, observers, start=done, restore=restore)
+            extra = policy.observers(self.source, config) if policy.observers else []
+            observers = [recorder, *extra, Saver(self.folder, signals, every=config.save_every)]
+            fit(method, loader, plan_of(config, method), self.hardware, observers, start=done, restore=restore)
 
 
 def run_training(request: TrainRequest, out: Path, policy: RunPolicy | None = None) -> dict[str, Any]:
@@ -180,10 +180,10 @@ def run_training(request: TrainRequest, out: Path, policy: RunPolicy | None = No
         if len(source) < 2:
             raise DataError(f"{request.data} has {len(source)} image(s).", "Training needs 2 or more.")
         if saved is None:
-            settings = resolve_config(request, source, size, hardware, policy.progress)
+            config = resolve_config(request, source, size, hardware, policy.progress)
         else:
-            settings = resolve_config(_completed(request, saved, size), source, size, hardware, no_progress)
-        return _Job(settings, source, folder, hardware, request.workers, policy).carry_out()
+            config = resolve_config(_completed(request, saved, size), source, size, hardware, no_progress)
+        return _Job(config, source, folder, hardware, request.workers, policy).carry_out()
 
 
 def _completed(request: TrainRequest, saved: TrainConfig, size: int) -> TrainRequest:
@@ -265,22 +265,22 @@ def _list_bad(folder: RunFolder, source: Source, progress: ProgressCallback) -> 
     progress(f"{len(source.bad)} of {len(source)} files could not be read and were replaced; bad_files.csv lists them")
 
 
-def _card(path: Path, settings: TrainConfig, method: Method, source: Source) -> None:
+def _card(path: Path, config: TrainConfig, method: Method, source: Source) -> None:
     """Write ``export/config.json``, the metadata of the backbone in timm's layout; from the start, so that a running run can be analysed."""
     if rank():
         return
     backbone, normalise = method.backbone, getattr(method.recipe, "normalise", None)
     card = {
-        "architecture": settings.backbone,
+        "architecture": config.backbone,
         "num_classes": 0,
         "num_features": backbone.dim,
         "pretrained_cfg": {
-            "input_size": [backbone.channels, settings.size, settings.size],
+            "input_size": [backbone.channels, config.size, config.size],
             "mean": list(normalise.mean) if normalise else [0.0] * backbone.channels,
             "std": list(normalise.std) if normalise else [1.0] * backbone.channels,
             "num_classes": 0,
         },
-        "selfsight": {"method": settings.method, "data": source.fingerprint, "images": len(source), "steps": settings.steps},
+        "selfsight": {"method": config.method, "data": source.fingerprint, "images": len(source), "steps": config.steps},
     }
     (path / "export").mkdir(exist_ok=True)
     write_atomically(path / "export" / "config.json", json.dumps(card, indent=1) + "\n")
@@ -292,19 +292,19 @@ def _export(path: Path, method: Method) -> None:
         write_weights(method.backbone.state_dict(), path / "export" / "model.safetensors", {"format": "pt"})
 
 
-def _summary(path: Path, settings: TrainConfig, method: Method, status: str, seconds: float, steps: int) -> dict[str, Any]:
-    images = steps * settings.batch
+def _summary(path: Path, config: TrainConfig, method: Method, status: str, seconds: float, steps: int) -> dict[str, Any]:
+    images = steps * config.batch
     return {
         "run": str(path),
         "status": status,
         "seconds": round(seconds, 2),
         "images": images,
-        "views_per_second": round(images * _views(settings, method) / max(seconds, 1e-9), 1),
+        "views_per_second": round(images * _views(config, method) / max(seconds, 1e-9), 1),
     }
 
 
-def _views(settings: TrainConfig, method: Method) -> int:
+def _views(config: TrainConfig, method: Method) -> int:
     """Number of views per image, counted on blank images."""
-    blank = torch.zeros(2, 3, settings.size, settings.size, dtype=torch.uint8)
-    made = method.recipe.make(Images(blank, torch.arange(2)), method.recipe.draw(2, Clock(), frame_of(settings, method.cpu())))
+    blank = torch.zeros(2, 3, config.size, config.size, dtype=torch.uint8)
+    made = method.recipe.make(Images(blank, torch.arange(2)), method.recipe.draw(2, Clock(), frame_of(config, method.cpu())))
     return len(made.large) + len(made.small)

@@ -9,9 +9,9 @@ from torchvision.transforms.v2 import functional as oracle
 
 from selfsight.core.clock import Clock
 from selfsight.core.edges import sobel
-from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.image.blur import gaussian_blur
 from selfsight.data.views.image.colour import Jitter, adjust, chain, exact_chain, solarised
+from selfsight.data.views.keyed_random import KeyedRandom
 
 THEIRS = (oracle.adjust_brightness, oracle.adjust_contrast, oracle.adjust_saturation, oracle.adjust_hue)
 

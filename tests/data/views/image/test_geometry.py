@@ -10,8 +10,8 @@ from torchvision.transforms.v2 import functional as oracle
 
 from selfsight.core.clock import Clock
 from selfsight.core.views import Images
-from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.image.geometry import Crop, Normalise, Placing, central_square, extents, relative, resample, turned
+from selfsight.data.views.keyed_random import KeyedRandom
 
 
 @pytest.fixture(scope="module")

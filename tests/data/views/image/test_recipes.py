@@ -13,7 +13,6 @@ from selfsight.core.errors import UsageError
 from selfsight.core.method import Frame, Recipe
 from selfsight.core.serialize import from_json, to_json
 from selfsight.core.views import Images
-from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.image import buffers
 from selfsight.data.views.image.blur import Blur
 from selfsight.data.views.image.changes import Changed, pasted, patch_at, warped
@@ -35,6 +34,7 @@ from selfsight.data.views.image.recipes import (
     small_multi_crop,
     small_one_crop,
 )
+from selfsight.data.views.keyed_random import KeyedRandom
 
 EXACT = View(jitter=Jitter(exact=True), grey=0.2, blur=Blur(), cut=CutOut(), solarise=0.5, invert=0.5)
 RECIPES = {

@@ -10,8 +10,8 @@ from torch import Tensor
 from selfsight.core.clock import Clock
 from selfsight.core.method import Drawn, Frame
 from selfsight.core.views import Images, Views
-from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.image.geometry import IMAGENET, Crop, Normalise, Placing, resample
+from selfsight.data.views.keyed_random import KeyedRandom
 from selfsight.data.views.pairs import draw_views, make_pair
 
 __all__ = ["ClipView", "TwoClips"]
@@ -36,10 +36,10 @@ class ClipView:
     flip: float = 0.5
     light: float = 0.4
 
-    def draw(self, dice: KeyedRandom) -> dict[str, Tensor]:
+    def draw(self, random: KeyedRandom) -> dict[str, Tensor]:
         """Random parameters for a global batch, one row per clip."""
-        light = dice.at(4).uniform(2, low=1 - self.light, high=1 + self.light)
-        return self.crop.draw(dice.at(1)) | {"start": dice.at(2).uniform(), "flip": dice.at(3).uniform() < self.flip, "light": light}
+        light = random.at(4).uniform(2, low=1 - self.light, high=1 + self.light)
+        return self.crop.draw(random.at(1)) | {"start": random.at(2).uniform(), "flip": random.at(3).uniform() < self.flip, "light": light}
 
     def make(self, images: Images, drawn: Mapping[str, Tensor], size: int) -> Float[Tensor, "batch channel time size size2"]:
         """Clips in [0, 1].

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.image.weights import gaussian_band
+from selfsight.data.views.keyed_random import KeyedRandom
 
 __all__ = ["Blur", "gaussian_blur"]
 
@@ -30,10 +30,10 @@ class Blur:
     high: float = 2.0
     kernel: int = 0
 
-    def draw(self, dice: KeyedRandom) -> dict[str, Tensor]:
+    def draw(self, random: KeyedRandom) -> dict[str, Tensor]:
         """``sigma`` (N,), 0 for no blur."""
-        sigma = dice.at(1).uniform(low=self.low, high=self.high)
-        return {"sigma": torch.where(dice.at(2).uniform() < self.p, sigma, 0.0)}
+        sigma = random.at(1).uniform(low=self.low, high=self.high)
+        return {"sigma": torch.where(random.at(2).uniform() < self.p, sigma, 0.0)}
 
     def taps(self, size: int) -> int:
         """Length of the kernel for views of this side."""

@@ -10,10 +10,10 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate
 from selfsight.core.clock import Clock
 from selfsight.core.method import Drawn, Frame
 from selfsight.core.views import Images, Views
-from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.image.damage import SYMMETRIC
 from selfsight.data.views.image.geometry import Normalise, some_turned
 from selfsight.data.views.image.recipes import PLAIN, View
+from selfsight.data.views.keyed_random import KeyedRandom
 
 __all__ = ["Changed", "pasted", "patch_at", "warped"]
 
@@ -92,15 +92,15 @@ class Changed:
     normalise: Normalise = SYMMETRIC
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
-        dice = KeyedRandom(n, clock, (0,))
+        random = KeyedRandom(n, clock, (0,))
         spare = frame.size - round(self.side * frame.size)
         values = {
-            "kind": (dice.at(_KIND).uniform(1) * 6).long(),
-            "field": dice.at(_WARP).uniform(2, 4, 4, low=-2 * self.bend, high=2 * self.bend),
-            "corner": (dice.at(_CORNER).uniform(2) * (spare + 1)).long(),
-            "coded": dice.at(_AUTO).uniform(1) < 0.5,
+            "kind": (random.at(_KIND).uniform(1) * 6).long(),
+            "field": random.at(_WARP).uniform(2, 4, 4, low=-2 * self.bend, high=2 * self.bend),
+            "corner": (random.at(_CORNER).uniform(2) * (spare + 1)).long(),
+            "coded": random.at(_AUTO).uniform(1) < 0.5,
         }
-        return Drawn(self.view.draw(dice) | {f"change {name}": value for name, value in values.items()}, frame)
+        return Drawn(self.view.draw(random) | {f"change {name}": value for name, value in values.items()}, frame)
 
     def make(self, images: Images, drawn: Drawn) -> Views:
         device = images.pixels.device

@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from selfsight.data.views.chance import KeyedRandom
+from selfsight.data.views.keyed_random import KeyedRandom
 
 __all__ = ["Chain", "Jitter", "adjust", "chain", "exact_chain", "solarised"]
 
@@ -56,14 +56,14 @@ class Jitter:
     p: float = 0.8
     exact: bool = False
 
-    def draw(self, dice: KeyedRandom) -> dict[str, Tensor]:
+    def draw(self, random: KeyedRandom) -> dict[str, Tensor]:
         """``factors`` (N, 4; 1, 1, 1, 0 for no change) and ``order`` (N, 4)."""
         spread = torch.tensor([self.brightness, self.contrast, self.saturation, self.hue])
         centre = torch.tensor([1.0, 1.0, 1.0, 0.0])
         low = torch.where(centre > 0, (centre - spread).clamp(min=0), -spread)
-        factors = low + (centre + spread - low) * dice.at(1).uniform(4)
-        changed = dice.at(2).uniform(1) < self.p
-        return {"factors": torch.where(changed, factors, centre), "order": dice.at(3).uniform(4).argsort(1)}
+        factors = low + (centre + spread - low) * random.at(1).uniform(4)
+        changed = random.at(2).uniform(1) < self.p
+        return {"factors": torch.where(changed, factors, centre), "order": random.at(3).uniform(4).argsort(1)}
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from torch import Tensor
 from selfsight.core.clock import Clock
 from selfsight.core.method import Drawn, Frame
 from selfsight.core.views import Images, Views
-from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.image.geometry import Crop, Normalise
 from selfsight.data.views.image.masks import Blocks, Mask, cut_out
 from selfsight.data.views.image.recipes import PLAIN, SIMCLR_SMALL, OneCrop, TwoCrops, View
+from selfsight.data.views.keyed_random import KeyedRandom
 
 __all__ = ["SYMMETRIC", "Holed", "Noisy", "Scrambled", "entire"]
 
@@ -43,10 +43,10 @@ class Noisy:
     normalise: Normalise = SYMMETRIC
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
-        dice = KeyedRandom(n, clock, (0,))
-        values = self.view.draw(dice)
+        random = KeyedRandom(n, clock, (0,))
+        values = self.view.draw(random)
         if self.deviation:
-            values["damage"] = dice.at(_DAMAGE).normal(frame.channels, frame.size, frame.size)
+            values["damage"] = random.at(_DAMAGE).normal(frame.channels, frame.size, frame.size)
         return Drawn(values, frame)
 
     def make(self, images: Images, drawn: Drawn) -> Views:
@@ -77,10 +77,10 @@ class Holed:
     normalise: Normalise = SYMMETRIC
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
-        dice = KeyedRandom(n, clock, (0,))
-        corner = dice.at(_DAMAGE).uniform(2) if self.anywhere else torch.full((n, 2), 0.5)
+        random = KeyedRandom(n, clock, (0,))
+        corner = random.at(_DAMAGE).uniform(2) if self.anywhere else torch.full((n, 2), 0.5)
         corner = corner * (1 - self.side)
-        return Drawn(self.view.draw(dice) | {"hole": torch.cat([corner, corner + self.side], 1)}, frame)
+        return Drawn(self.view.draw(random) | {"hole": torch.cat([corner, corner + self.side], 1)}, frame)
 
     def make(self, images: Images, drawn: Drawn) -> Views:
         values = dict(drawn.values)
@@ -115,8 +115,8 @@ class Scrambled:
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
         drawn, cells = self.crops.draw(n, clock, frame), frame.size // frame.stride
         generators = [KeyedRandom(n, clock, (view, _DAMAGE)) for view in range(2)]
-        hidden = torch.stack([self.mask.draw(dice, cells) for dice in generators], 1)
-        noise = torch.stack([dice.at(1).normal(frame.channels, frame.size, frame.size) for dice in generators], 1)
+        hidden = torch.stack([self.mask.draw(random, cells) for random in generators], 1)
+        noise = torch.stack([random.at(1).normal(frame.channels, frame.size, frame.size) for random in generators], 1)
         return Drawn({**drawn.values, "mask": hidden, "damage": noise}, frame)
 
     def make(self, images: Images, drawn: Drawn) -> Views:

@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from selfsight.core.views import Images
-from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.image import banded
 from selfsight.data.views.image.buffers import reuse_buffer
 from selfsight.data.views.image.weights import dense_weights
+from selfsight.data.views.keyed_random import KeyedRandom
 
 __all__ = [
     "IMAGENET",
@@ -91,9 +91,9 @@ class Crop:
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
 
-    def draw(self, dice: KeyedRandom) -> dict[str, Tensor]:
+    def draw(self, random: KeyedRandom) -> dict[str, Tensor]:
         """``area`` and ``ratio`` (N, 10 tries) and ``place`` (N, 2), uniform in [0, 1)."""
-        return {"area": dice.at(1).uniform(10), "ratio": dice.at(2).uniform(10), "place": dice.at(3).uniform(2)}
+        return {"area": random.at(1).uniform(10), "ratio": random.at(2).uniform(10), "place": random.at(3).uniform(2)}
 
     def boxes(
         self,

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Num
 from torch import Tensor
 
-from selfsight.data.views.chance import KeyedRandom
+from selfsight.data.views.keyed_random import KeyedRandom
 
 __all__ = ["Blocks", "CutOut", "Mask", "RandomPatches", "cut_out", "inside"]
 
@@ -22,14 +22,14 @@ class RandomPatches:
 
     ratio: float = 0.75
 
-    def draw(self, dice: KeyedRandom, side: int) -> Bool[Tensor, "batch patches"]:
+    def draw(self, random: KeyedRandom, side: int) -> Bool[Tensor, "batch patches"]:
         """Mask (N, side²), True for masked patches, in raster order; every image has equally many.
 
         Args:
-            dice: random numbers.
+            random: random numbers.
             side: patches per side.
         """
-        rank = dice.at(1).uniform(side * side).argsort(1).argsort(1)
+        rank = random.at(1).uniform(side * side).argsort(1).argsort(1)
         return rank < round(self.ratio * side * side)
 
 
@@ -51,19 +51,19 @@ class Blocks:
     aspect: float = 0.3
     p: float = 1.0
 
-    def draw(self, dice: KeyedRandom, side: int) -> Bool[Tensor, "batch patches"]:
+    def draw(self, random: KeyedRandom, side: int) -> Bool[Tensor, "batch patches"]:
         """Mask (N, side²), True for masked patches, in raster order; single patches are added or removed to meet the fraction exactly.
 
         Args:
-            dice: random numbers.
+            random: random numbers.
             side: patches per side.
         """
-        target = (dice.at(1).uniform(low=self.low, high=self.high) * side * side).round()
-        target = torch.where(dice.at(2).uniform() < self.p, target, 0.0)
-        tie = dice.at(3).uniform(side * side)
+        target = (random.at(1).uniform(low=self.low, high=self.high) * side * side).round()
+        target = torch.where(random.at(2).uniform() < self.p, target, 0.0)
+        tie = random.at(3).uniform(side * side)
         tries = 16
-        shape, place = dice.at(4).uniform(tries, 2), dice.at(5).uniform(tries, 2)
-        rank = torch.full((dice.n, side * side), float(tries))  # number of the first block that covers a patch
+        shape, place = random.at(4).uniform(tries, 2), random.at(5).uniform(tries, 2)
+        rank = torch.full((random.n, side * side), float(tries))  # number of the first block that covers a patch
         line = torch.arange(side)
         for number in range(tries):
             hidden = (rank < tries).sum(1)
@@ -93,11 +93,11 @@ class CutOut:
     side: float = 0.25
     p: float = 0.5
 
-    def draw(self, dice: KeyedRandom) -> dict[str, Tensor]:
+    def draw(self, random: KeyedRandom) -> dict[str, Tensor]:
         """``cut`` (N, 4): left, top, right, bottom as fractions of the view, clipped at its border; an empty box for unchanged images."""
-        centre = dice.at(1).uniform(2)
+        centre = random.at(1).uniform(2)
         box = torch.cat([centre - self.side / 2, centre + self.side / 2], 1).clamp(0, 1)
-        return {"cut": torch.where(dice.at(2).uniform(1) < self.p, box, 0.0)}
+        return {"cut": torch.where(random.at(2).uniform(1) < self.p, box, 0.0)}
 
 
 def inside(images: Num[Tensor, "batch channel height width"], boxes: Float[Tensor, "batch 4"]) -> Bool[Tensor, "batch 1 height width"]:

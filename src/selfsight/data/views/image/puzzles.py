@@ -12,9 +12,9 @@ from selfsight.core.clock import Clock, key
 from selfsight.core.errors import UsageError
 from selfsight.core.method import Drawn, Frame
 from selfsight.core.views import Images, Views
-from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.image.geometry import IMAGENET, Normalise
 from selfsight.data.views.image.recipes import PLAIN, View
+from selfsight.data.views.keyed_random import KeyedRandom
 
 __all__ = ["Jigsaw", "Neighbours", "Overlapping", "cut_tiles", "permutation_set", "tile_side"]
 
@@ -119,23 +119,23 @@ class Jigsaw:
     normalise: Normalise = IMAGENET
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
-        dice, tiles = KeyedRandom(n, clock, (0,)), self.across**2
-        which = (dice.at(_ORDER).uniform(1) * self.orders).long()
+        random, tiles = KeyedRandom(n, clock, (0,)), self.across**2
+        which = (random.at(_ORDER).uniform(1) * self.orders).long()
         drawn = {"permutation": which, "order": permutation_set(self.orders, tiles)[which[:, 0]]}
-        return Drawn(self.view.draw(dice) | {"shift": dice.at(_SHIFT).uniform(tiles, 2), **_named(drawn)}, frame)
+        return Drawn(self.view.draw(random) | {"shift": random.at(_SHIFT).uniform(tiles, 2), **_named(drawn)}, frame)
 
     def make(self, images: Images, drawn: Drawn) -> Views:
         device = images.pixels.device
-        picture, hints = self.view.make(images, drawn.values, drawn.frame.size, self.normalise)
+        image, hints = self.view.make(images, drawn.values, drawn.frame.size, self.normalise)
         tile = tile_side(drawn.frame, self.across, self.gap)
-        tiles = cut_tiles(picture, self.across, tile, drawn.values["shift"].to(device))
+        tiles = cut_tiles(image, self.across, tile, drawn.values["shift"].to(device))
         order = drawn.values["puzzle order"].to(device)
         tiles = _even(tiles) if self.even else tiles
         shuffled = tiles.gather(1, order[:, :, None, None, None].expand_as(tiles))
         hints = {name: value[:, None] for name, value in hints.items()}
         hints |= {"permutation": drawn.values["puzzle permutation"].to(device), "order": order}
         parts = tuple(part.contiguous() for part in shuffled.unbind(1))
-        large, small = ((picture,), parts) if self.whole else (parts, ())
+        large, small = ((image,), parts) if self.whole else (parts, ())
         return Views(large, small, images.index, hints)
 
 
@@ -158,14 +158,14 @@ class Neighbours:
     normalise: Normalise = IMAGENET
 
     def draw(self, n: int, clock: Clock, frame: Frame) -> Drawn:
-        dice = KeyedRandom(n, clock, (0,))
-        which = {"neighbour": (dice.at(_ORDER).uniform(1) * 8).long()}
-        return Drawn(self.view.draw(dice) | {"shift": dice.at(_SHIFT).uniform(9, 2), **_named(which)}, frame)
+        random = KeyedRandom(n, clock, (0,))
+        which = {"neighbour": (random.at(_ORDER).uniform(1) * 8).long()}
+        return Drawn(self.view.draw(random) | {"shift": random.at(_SHIFT).uniform(9, 2), **_named(which)}, frame)
 
     def make(self, images: Images, drawn: Drawn) -> Views:
         device = images.pixels.device
-        picture, hints = self.view.make(images, drawn.values, drawn.frame.size, self.normalise)
-        tiles = cut_tiles(picture, 3, tile_side(drawn.frame, 3, self.gap), drawn.values["shift"].to(device))
+        image, hints = self.view.make(images, drawn.values, drawn.frame.size, self.normalise)
+        tiles = cut_tiles(image, 3, tile_side(drawn.frame, 3, self.gap), drawn.values["shift"].to(device))
         tiles = _even(tiles) if self.even else tiles
         which = drawn.values["puzzle neighbour"].to(device)
         place = which[:, 0] + (which[:, 0] >= 4)  # skip the centre tile
@@ -199,10 +199,10 @@ class Overlapping:
 
     def make(self, images: Images, drawn: Drawn) -> Views:
         size, stride = drawn.frame.size, drawn.frame.stride
-        picture, hints = self.view.make(images, drawn.values, size, self.normalise)
+        image, hints = self.view.make(images, drawn.values, size, self.normalise)
         side = max(round(size * self.share / stride), 1) * stride
         corners = torch.linspace(0, size - side, self.across).round().long().tolist()
-        cut = torch.stack([picture[:, :, top : top + side, left : left + side] for top in corners for left in corners], 1)
+        cut = torch.stack([image[:, :, top : top + side, left : left + side] for top in corners for left in corners], 1)
         tiles = tuple(part.contiguous() for part in (_even(cut) if self.even else cut).unbind(1))
         return Views(tiles, index=images.index, hints={name: value[:, None] for name, value in hints.items()})
 

@@ -16,11 +16,11 @@ from selfsight.core.clock import Clock
 from selfsight.core.edges import sobel
 from selfsight.core.method import Drawn, Frame
 from selfsight.core.views import Images, Views
-from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.image.blur import Blur, gaussian_blur
 from selfsight.data.views.image.colour import Chain, Jitter, chain, exact_chain, solarised
 from selfsight.data.views.image.geometry import IMAGENET, Crop, Normalise, Placing, extents, relative, resample, some_turned, turned
 from selfsight.data.views.image.masks import CutOut, Mask, cut_out
+from selfsight.data.views.keyed_random import KeyedRandom
 from selfsight.data.views.pairs import draw_views, of_view
 
 __all__ = [
@@ -73,17 +73,17 @@ class View:
     turn: float = 0.0
     invert: float = 0.0
 
-    def draw(self, dice: KeyedRandom) -> dict[str, Tensor]:
+    def draw(self, random: KeyedRandom) -> dict[str, Tensor]:
         """Random parameters of this view for a global batch, one row per image."""
-        drawn = self.crop.draw(dice.at(_CROP))
+        drawn = self.crop.draw(random.at(_CROP))
         for salt, part in ((_JITTER, self.jitter), (_BLUR, self.blur), (_CUT, self.cut)):
-            drawn |= part.draw(dice.at(salt)) if part is not None else {}
+            drawn |= part.draw(random.at(salt)) if part is not None else {}
         probabilities = ((_FLIP, "flip"), (_GREY, "grey"), (_SOLARISE, "solarise"), (_INVERT, "invert"))
         for salt, name in probabilities:
             p = getattr(self, name)
-            drawn |= {name: dice.at(salt).uniform() < p} if p else {}
+            drawn |= {name: random.at(salt).uniform() < p} if p else {}
         if self.turn:
-            number = dice.at(_TURN).uniform()
+            number = random.at(_TURN).uniform()
             drawn["quarters"] = torch.where(number < self.turn, (number / self.turn * 3).long().clamp(max=2) + 1, 0)
         return drawn
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from selfsight.core.clock import Clock
 from selfsight.core.method import Drawn, Frame
 from selfsight.core.views import Images, Views
-from selfsight.data.views.chance import KeyedRandom
 from selfsight.data.views.image.geometry import Normalise
+from selfsight.data.views.keyed_random import KeyedRandom
 from selfsight.data.views.pairs import draw_views, make_pair
 
 __all__ = ["SoundView", "TwoSounds"]
@@ -34,9 +34,9 @@ class SoundView:
     time: float = 0.2
     mel: float = 0.2
 
-    def draw(self, dice: KeyedRandom) -> dict[str, Tensor]:
+    def draw(self, random: KeyedRandom) -> dict[str, Tensor]:
         """Random parameters for a global batch, one row per sound."""
-        return {"start": dice.at(1).uniform(), "gain": dice.at(2).normal() * self.gain, "masks": dice.at(3).uniform(4)}
+        return {"start": random.at(1).uniform(), "gain": random.at(2).normal() * self.gain, "masks": random.at(3).uniform(4)}
 
     def make(self, images: Images, drawn: Mapping[str, Tensor], size: int) -> Float[Tensor, "batch channel mel time2"]:
         """Windows of sounds; masked values are the mean of the window.
