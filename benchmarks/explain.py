@@ -36,7 +36,7 @@ from selfsight.data.views.image.geometry import central_square
 from selfsight.explain.attribution import saliency as ours
 from selfsight.explain.attribution.backprop import reverse
 from selfsight.explain.attribution.perturbation import between, extremal_perturbation, pyramid
-from selfsight.explain.attribution.saliency import part_kept
+from selfsight.explain.attribution.saliency import score_fraction
 from selfsight.explain.targets import Target, argmax_target, probe_class
 
 RESULTS = Path(__file__).parent / "results" / "explain.json"
@@ -158,7 +158,7 @@ def beside_torchray(case: Case) -> dict[str, dict[str, float]]:
     there = torch.stack(masks).flatten(0, 1)[:, None]
     with torch.no_grad():
         kept = ours.scores(phi, between(pyramid(case.given)[image], there), case.target, image).view(count, -1)
-    share = part_kept(kept, mine.whole, mine.nothing)
+    share = score_fraction(kept, mine.full_score, mine.baseline_score)
     area = torch.tensor(AREAS)
     result = {
         "extremal_perturbation": {

@@ -151,12 +151,12 @@ def points(network: str, source: Any, sample: Any) -> dict[str, Any]:
 
     run = Run(network)
     tried = [replace(look, rings=rings) for look in looks_of(run.phi, 64) for rings in (0, 1)]
-    best = max(tried, key=lambda look: carried(run.phi, sample, look).value)
-    table = {"learnt": carried(run.phi, source, best), "colours": carried(run.phi, source, best, by="colours")}
-    table |= {"colours of pixels": carried(run.phi, source, best, by="pixels"), "same place": carried(run.phi, source, best, by="place")}
+    best = max(tried, key=lambda look: transfer_points(run.phi, sample, look).value)
+    table = {"learnt": transfer_points(run.phi, source, best), "colours": transfer_points(run.phi, source, best, by="colours")}
+    table |= {"colours of pixels": transfer_points(run.phi, source, best, by="pixels"), "same place": transfer_points(run.phi, source, best, by="place")}
     forms: dict[str, list[Any]] = {}
     for form, _, make in untrained_networks(run.phi, source):
-        forms.setdefault(form, []).append(carried(make(), source, best))
+        forms.setdefault(form, []).append(transfer_points(make(), source, best))
     seeds = max(forms.values(), key=lambda some: sum(one.value for one in some))
     table["untrained"] = type(seeds[0])(float(np.mean([one.value for one in seeds])), min(s.low for s in seeds), max(s.high for s in seeds))
     print(network, table, flush=True)
@@ -164,7 +164,7 @@ def points(network: str, source: Any, sample: Any) -> dict[str, Any]:
     return {"network": run.phi.name, "backbone": run.phi.spec, "pictures": len(source), "look": look, "rows": _plain(table)}
 
 
-def carried(phi: Any, source: Any, look: Any, by: str = "features") -> Any:
+def transfer_points(phi: Any, source: Any, look: Any, by: str = "features") -> Any:
     """PCK@0.1 over all points that both pictures of a pair show."""
     from torch.nn.functional import adaptive_avg_pool2d
 

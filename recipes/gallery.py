@@ -25,7 +25,7 @@ from selfsight.data.opening import open_source
 from selfsight.data.views.image.geometry import central_square
 from selfsight.explain.attribution.explanation import explain
 from selfsight.explain.gallery import inversions
-from selfsight.explain.inversion.descent import caricature, invert, invert_by_network
+from selfsight.explain.inversion.descent import caricature, invert, invert_with_deep_prior
 from selfsight.explain.inversion.inverter import invert_learned, learn_inverter
 from selfsight.explain.synthesis.activation import (
     Fourier,
@@ -82,7 +82,7 @@ def kept() -> bytes:
     rows = {}
     for name, by in (
         ("descent", lambda layer: invert(phi, shown, layer)),
-        ("form", lambda layer: invert_by_network(phi, shown, layer, steps=500)),
+        ("form", lambda layer: invert_with_deep_prior(phi, shown, layer, steps=500)),
         ("learned", lambda layer: invert_learned(phi, shown, learn_inverter(phi, learnt_from, layer, steps=1000))),
     ):
         found = inversions(shown, {layer: by(layer) for layer in LAYERS}, names=list(PHOTOGRAPHS))

@@ -8,7 +8,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FORMER = {
     "Accompanied", "companions", "diverse", "floor_bars", "floors", "ground_grain", "learnt_from", "lend", "manner", "players", "strongest",
-    "writing",
+    "Bars", "Cast", "Maximised", "Placing", "Shared", "Steady", "by_picture", "carried", "chances", "cue_pictures", "dice", "finetuned",
+    "neighbours_share", "object_alone", "part_kept", "remembers", "some_turned", "steady", "undecayed", "writing",
     "BeginsFull", "SharedOut", "co_segmented", "deceive", "distance_between", "four_bars", "missing_deviation", "neighbours_agree",
     "put_back", "shared_out", "shared_out_in_parts", "slope_penalty", "spread_of_table", "spread_of_tables", "tell_apart", "tell_pairs",
     "told_from_bank", "told_right", "transported", "turned_at_random",

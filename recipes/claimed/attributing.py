@@ -191,12 +191,12 @@ def cue_found(folder: Path) -> ClaimResult:  # noqa: ARG001
         run = trained(0, "supervised", more)
         shown, there, _ = scenes(run, 48, more)
         found = diagnose(run.phi, shown, likeliest(run, shown), objects=there)
-        assert found.alone is not None
-        assert found.without is not None
+        assert found.object_fraction is not None
+        assert found.background_fraction is not None
         suspected[name] = 100 * len(found.suspects) / len(shown)
         kept[name] = {
-            "the object alone keeps": 100 * float(found.alone.nanmedian()),
-            "all else keeps": 100 * float(found.without.nanmedian()),
+            "the object alone keeps": 100 * float(found.object_fraction.nanmedian()),
+            "all else keeps": 100 * float(found.background_fraction.nanmedian()),
         }
         pictures = pictures or found.gallery(12)
     assert pictures is not None

@@ -10,7 +10,7 @@ import torch
 from claimed.common import BLUE, RED, Claim, ClaimResult, bars, plain
 from claimed.taught import judge
 from selfsight.backbones.loading import untrained_twin
-from selfsight.measure.analysis.cues import CueImages, ShapeBias, cue_images, global_statistics, neighbours_share, shape_bias, shuffled
+from selfsight.measure.analysis.cues import CueImages, ShapeBias, cue_images, global_statistics, neighbour_agreement, shape_bias, shuffled
 
 PAIRS = (800, 400)
 
@@ -36,7 +36,7 @@ def what_networks_go_by(_: Path) -> ClaimResult:
     for name, phi in phis.items():
         with torch.no_grad():
             rows = phi.pooled(asked.images).numpy()
-        found = neighbours_share(rows, factors)
+        found = neighbour_agreement(rows, factors)
         near[name] = {factor: 100 * each.value.value for factor, each in found.items()}
         near["chance"] = {factor: 100 * each.chance for factor, each in found.items()}
     shown = {name: {"shape bias": one.bias.value, "coverage": one.coverage.value} for name, one in biases.items()}

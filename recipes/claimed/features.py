@@ -18,7 +18,7 @@ from selfsight.core.errors import DataError
 from selfsight.core.representation import Representation
 from selfsight.data.loader import load_images
 from selfsight.data.opening import open_source
-from selfsight.data.views.image.geometry import Crop, central_square, turned
+from selfsight.data.views.image.geometry import Crop, central_square, rotate
 from selfsight.data.views.image.recipes import FourTurns, View
 from selfsight.measure.baselines import estimate_statistics
 from selfsight.measure.probes.linear import linear
@@ -71,7 +71,7 @@ def turns_told(network: Callable[[Tensor], Tensor], normalise: Any) -> tuple[flo
         source = open_source(data, size=32)
         shown = central_square(load_images(source, np.arange(len(source))), 32, normalise)
         with torch.no_grad():
-            rows = torch.cat([network(turned(shown, quarters)) for quarters in range(4)]).numpy()
+            rows = torch.cat([network(rotate(shown, quarters)) for quarters in range(4)]).numpy()
         parts.append((rows, np.repeat(np.arange(4), len(source))))
     (fitted, fitted_labels), (judged, judged_labels) = parts
     features = Features(fitted, judged, fitted_labels, judged_labels, ("0", "90", "180", "270"), None)

@@ -15,7 +15,7 @@ from selfsight.backbones.loading import untrained_twin
 from selfsight.core.representation import Representation
 from selfsight.measure.analysis.cues import cue_images
 from selfsight.measure.analysis.equivalence import LabelledGrids, stitching
-from selfsight.measure.analysis.equivariance import Bars, compensation_errors, equivariance, invariant_share
+from selfsight.measure.analysis.equivariance import CompensationErrors, compensation_errors, equivariance, invariant_share
 from selfsight.measure.analysis.transformations import flipped, rotated
 
 MAP_STEPS = 300
@@ -30,13 +30,13 @@ def upside_down(_: Path) -> ClaimResult:
     asked = (change.apply(test[0]), test[1])
     table = {
         layer: {
-            "places moved, error in %": 100 * bars.moved[layer].value,
-            "taught, error in %": 100 * bars.taught[layer].value,
+            "places moved, error in %": 100 * bars.by_position[layer].value,
+            "taught, error in %": 100 * bars.by_map[layer].value,
             "channels that need no filter, in %": 100 * invariant_share(told, layer, bars.maps[layer], asked),
         }
-        for layer in bars.moved
+        for layer in bars.by_position
     }
-    errors = [bars.taught[layer].value for layer in bars.taught]
+    errors = [bars.by_map[layer].value for layer in bars.by_map]
     between = all(bars.original.value <= error < bars.changed.value for error in errors)
     whole = {"as they are": 100 * bars.original.value, "flipped": 100 * bars.changed.value}
     return ClaimResult(
@@ -44,9 +44,12 @@ def upside_down(_: Path) -> ClaimResult:
     )
 
 
-def draw_bars(bars: Bars, axes: Any) -> None:
-    layers = list(bars.moved)
-    for shift, values, words, colour in ((-0.2, bars.moved, "places moved back", BLUE), (0.2, bars.taught, "map taught by the task", RED)):
+def draw_bars(bars: CompensationErrors, axes: Any) -> None:
+    layers = list(bars.by_position)
+    for shift, values, words, colour in (
+        (-0.2, bars.by_position, "places moved back", BLUE),
+        (0.2, bars.by_map, "map taught by the task", RED),
+    ):
         heights = [100 * values[layer].value for layer in layers]
         shown = axes.bar(np.arange(len(layers)) + shift, heights, 0.38, label=words, color=colour)
         axes.bar_label(shown, fmt="%.1f", fontsize=8, padding=2)
@@ -97,7 +100,7 @@ def stitched_together(_: Path) -> ClaimResult:
         by_case[case] = {bar: {} for bar in BARS}
         for layer in told.phi.layers:
             found = stitching(first, told, train, test, layer=layer, steps=MAP_STEPS)
-            for bar, score in zip(BARS, (found.drawn, found.identity, found.taught), strict=True):
+            for bar, score in zip(BARS, (found.random, found.identity, found.trained), strict=True):
                 by_case[case][bar][layer] = 100 * score.value
     found = Stitches(100 * told.error(*test).value, by_case)
     table = {f"{case}, {bar}": values for case, bars_of in by_case.items() for bar, values in bars_of.items()}

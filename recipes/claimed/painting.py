@@ -18,7 +18,7 @@ from selfsight.data.opening import open_source
 from selfsight.data.views.image.geometry import central_square
 from selfsight.explain.inversion.descent import Prior, fit_hourglass, invert
 from selfsight.explain.inversion.inverter import invert_learned
-from selfsight.explain.synthesis.activation import NO_TRANSFORMS, Fourier, Maximised, Pixels, maximise
+from selfsight.explain.synthesis.activation import NO_TRANSFORMS, Fourier, MaximisationResult, Pixels, maximise
 from selfsight.explain.synthesis.comparison import responses
 from selfsight.explain.targets import unit
 from selfsight.render.sheet import Tile, sheet
@@ -152,11 +152,11 @@ def above(phi: Representation, layer: str, pictures: Tensor, units: Tensor, seen
     return said > seen[:, units].quantile(quantile, dim=0)
 
 
-def best_of(phi: Representation, layer: str, units: Tensor, **given: Any) -> Maximised:
+def best_of(phi: Representation, layer: str, units: Tensor, **given: Any) -> MaximisationResult:
     """For each unit that of three pictures, from different noise, which drives it most under shifts: what ``maximise`` shows a user."""
     made = maximise(phi, unit(layer, units.repeat(TRIES)), count=TRIES * len(units), **given)
     best = made.shifted.view(TRIES, -1).argmax(0) * len(units) + torch.arange(len(units))
-    return Maximised(made.images[best], made.scores[best], made.shifted[best], made.curve)
+    return MaximisationResult(made.images[best], made.scores[best], made.shifted[best], made.curve)
 
 
 def units_driven(folder: Path) -> ClaimResult:  # noqa: ARG001

@@ -242,7 +242,7 @@ class Run:
         Args:
             images: image files, or rows of a data set.
             layers: names of layers; empty: ``phi.layers``.
-            method: ``descent`` from noise (``explain.inversion.descent.invert``), ``form``: deep image prior (``invert_by_network``), or
+            method: ``descent`` from noise (``explain.inversion.descent.invert``), ``form``: deep image prior (``invert_with_deep_prior``), or
                 ``learned``: an inverter that is trained once and cached in the run's folder (``explain.inversion.inverter``).
             data: training data of an inverter; None: the training data of the run.
             progress: called with a line per step.

@@ -58,7 +58,7 @@ class DoublePlan(Plan):
         whole = load_images(self.loader.source, self.loader.rows(clock.step))
         assert torch.equal(local_rows(whole.index), batch.index)
         groups = self.groups(method, whole, clock)
-        made = joined([method.recipe.make(group, method.recipe.draw(self.batch, moment, self.frame)) for group, moment in groups])
+        made = joined([method.recipe.make(group, method.recipe.draw(self.batch, event, self.frame)) for group, event in groups])
         made = self.with_labels(method, made.map(local_rows).to(torch.float64))
         return [made.map(lambda tensor, piece=piece: tensor.chunk(self.accumulate)[piece]) for piece in range(self.accumulate)]
 
@@ -75,8 +75,8 @@ class Losses:
     def __init__(self) -> None:
         self.values: list[float] = []
 
-    def on_step(self, moment: StepEvent) -> None:
-        self.values += [float(all_reduce_mean(turn.outcome.loss.detach())) for turn in moment.turns]
+    def on_step(self, event: StepEvent) -> None:
+        self.values += [float(all_reduce_mean(turn.outcome.loss.detach())) for turn in event.turns]
 
 
 def run(case: str) -> dict[str, Any]:

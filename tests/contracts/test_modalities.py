@@ -20,7 +20,7 @@ from selfsight.data.loader import Loader, load_images
 from selfsight.data.readers.memory import StreamSource
 from selfsight.data.source import Truth
 from selfsight.data.views.clip.recipes import ClipView, TwoClips
-from selfsight.data.views.image.geometry import Crop, Normalise, Placing, resample
+from selfsight.data.views.image.geometry import Crop, CropGeometry, Normalise, resample
 from selfsight.data.views.image.recipes import PLAIN, TwoCrops
 from selfsight.data.views.keyed_random import KeyedRandom
 from selfsight.data.views.sound.recipes import SoundView, TwoSounds
@@ -173,7 +173,7 @@ def test_a_view_of_a_clip_is_the_same_view_of_each_of_its_frames():
     boxes = view.crop.boxes(drawn["area"], drawn["ratio"], drawn["place"], torch.tensor([20, 24]).expand(6, 2))
     for row, first in enumerate(firsts):
         frames = clips[row, :, first : first + 4].transpose(0, 1).contiguous()  # as four images
-        placing = Placing(boxes[row : row + 1].expand(4, 4), drawn["flip"][row : row + 1].expand(4))
+        placing = CropGeometry(boxes[row : row + 1].expand(4, 4), drawn["flip"][row : row + 1].expand(4))
         bright, contrast = drawn["light"][row]
         expected = resample(frames, placing, 16) / 255 * bright
         expected = (expected.mean() + (expected - expected.mean()) * contrast).clamp(0, 1)

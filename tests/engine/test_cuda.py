@@ -42,8 +42,8 @@ class Heard:
     def __init__(self) -> None:
         self.losses: list[float] = []
 
-    def on_step(self, moment: StepEvent) -> None:
-        self.losses += [float(step.outcome.loss.detach()) for step in moment.turns]
+    def on_step(self, event: StepEvent) -> None:
+        self.losses += [float(step.outcome.loss.detach()) for step in event.turns]
 
 
 def first_losses(name: str, device: torch.device) -> list[float]:
@@ -86,8 +86,8 @@ def weights(run: Path) -> bytes:
 class Stop:
     """Ends a run in the middle."""
 
-    def on_step(self, moment: StepEvent) -> None:
-        if moment.clock.step == 5:
+    def on_step(self, event: StepEvent) -> None:
+        if event.clock.step == 5:
             raise RuntimeError("stopped")
 
 
@@ -139,5 +139,5 @@ def test_a_search_for_masks_finds_as_good_ones():
         phi = network(device)
         found = extremal_perturbation(phi, IMAGES, unit(phi.layers[-1], 0), areas=(0.1, 0.4))
         assert float((found.visible.cpu() - torch.tensor([0.1, 0.4])).abs().max()) < 0.02
-        kept[device.type] = found.kept.cpu()
+        kept[device.type] = found.masked_score.cpu()
     assert torch.allclose(kept["cpu"], kept["cuda"], rtol=0.1)

@@ -60,8 +60,8 @@ class Breaks:
     def __init__(self, after: int, act: Callable[[], object]) -> None:
         self.after, self.act = after, act
 
-    def on_step(self, moment: StepEvent) -> None:
-        if moment.clock.step == self.after:
+    def on_step(self, event: StepEvent) -> None:
+        if event.clock.step == self.after:
             self.act()
 
 

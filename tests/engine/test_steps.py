@@ -74,9 +74,9 @@ class Diary:
         self.healthy: list[bool] = []
         self.states: list[dict[str, Tensor]] = []
 
-    def on_step(self, moment: StepEvent) -> None:
-        self.healthy += [turn.healthy for turn in moment.turns]
-        self.states.append({name: value.clone() for name, value in moment.method.state_dict().items()})
+    def on_step(self, event: StepEvent) -> None:
+        self.healthy += [turn.healthy for turn in event.turns]
+        self.states.append({name: value.clone() for name, value in event.method.state_dict().items()})
 
 
 def walk(stumbles: tuple[int, ...], steps: int = 6, **training: Any) -> Diary:
@@ -158,8 +158,8 @@ def test_rate_of_the_plan_reaches_the_optimiser():
         def __init__(self) -> None:
             self.seen: list[tuple[float, float]] = []
 
-        def on_step(self, moment: StepEvent) -> None:
-            self.seen += [(group["lr"], moment.turns[0].rate) for group in moment.optimiser.param_groups]
+        def on_step(self, event: StepEvent) -> None:
+            self.seen += [(group["lr"], event.turns[0].rate) for group in event.optimiser.param_groups]
 
     method, rates = Toy(Eye()), Rates()
     plan = Plan(0, 4, 4, Training(rate=0.3, warmup=0.5), Frame(8, 4))
@@ -169,16 +169,16 @@ def test_rate_of_the_plan_reaches_the_optimiser():
     assert len({one for one, _ in rates.seen}) > 1
 
 
-def test_steady_modules_keep_the_highest_rate():
+def test_modules_with_constant_rate_keep_the_maximum_rate():
     class Rates:
         def __init__(self) -> None:
             self.seen: list[dict[bool, float]] = []
 
-        def on_step(self, moment: StepEvent) -> None:
-            self.seen.append({group["steady"]: group["lr"] for group in moment.optimiser.param_groups})
+        def on_step(self, event: StepEvent) -> None:
+            self.seen.append({group["steady"]: group["lr"] for group in event.optimiser.param_groups})
 
     method, rates = Toy(Eye()), Rates()
-    method.backbone.see[1].steady = True
+    method.backbone.see[1].constant_rate = True
     plan = Plan(0, 4, 4, Training(rate=6.4, warmup=0.5), Frame(8, 4))
     fit(method, Loader(pictures(), batch=4, seed=0), plan, CPU, [rates])
     assert [seen[True] for seen in rates.seen] == pytest.approx([0.1] * 4)

@@ -76,7 +76,7 @@ def test_full_disk_leaves_the_old_checkpoint(tmp_path, method, monkeypatch, brok
     assert found == old or load_checkpoint(found, method)[0] == 3  # whole, whichever it is
 
 
-def moment(step: int, method: Method, steps: int = 30, **diagnostics: torch.Tensor) -> StepEvent:
+def event(step: int, method: Method, steps: int = 30, **diagnostics: torch.Tensor) -> StepEvent:
     outcome = Outcome({"one": torch.tensor(1.5), "two": torch.tensor(0.25)}, diagnostics)
     batch = Images(torch.zeros(4, 3, 2, 2, dtype=torch.uint8), torch.arange(4))
     optimiser = torch.optim.SGD(method.parameters(), lr=0.1)
@@ -85,9 +85,7 @@ def moment(step: int, method: Method, steps: int = 30, **diagnostics: torch.Tens
 
 def test_record_says_what_was_seen(method):
     even = torch.eye(4).repeat(2, 1)
-    record = describe(
-        moment(9, method, embedding=torch.eye(4), assignment=even, accuracy=torch.tensor(0.5), chance=torch.tensor(4.0).log())
-    )
+    record = describe(event(9, method, embedding=torch.eye(4), assignment=even, accuracy=torch.tensor(0.5), chance=torch.tensor(4.0).log()))
     assert record["loss"] == 1.75
     assert (record["one"], record["two"], record["epoch"], record["step"], record["skipped"]) == (1.5, 0.25, 2, 9, 0)
     assert record["largest_share"] == pytest.approx(0.25)
@@ -103,7 +101,7 @@ def test_recorder_writes_every_tenth_and_the_last(tmp_path, method):
     recorder, on_record = Recorder(tmp_path, every=10), []
     recorder.subscribe(lambda record, timing: on_record.append((record["step"], timing["step"])))
     for step in range(25):
-        recorder.on_step(moment(step, method, steps=25))
+        recorder.on_step(event(step, method, steps=25))
     for name in ("metrics.jsonl", "timing.jsonl"):
         assert [json.loads(line)["step"] for line in (tmp_path / name).read_text().splitlines()] == [0, 10, 20, 24]
     assert on_record == [(step, step) for step in (0, 10, 20, 24)]
@@ -112,13 +110,13 @@ def test_recorder_writes_every_tenth_and_the_last(tmp_path, method):
 
 def test_recorder_keeps_its_lines_while_the_disk_is_full(tmp_path, method, monkeypatch, capsys):
     recorder = Recorder(tmp_path, every=1)
-    recorder.on_step(moment(0, method))
+    recorder.on_step(event(0, method))
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", full)
-        recorder.on_step(moment(1, method))
-        recorder.on_step(moment(2, method))
+        recorder.on_step(event(1, method))
+        recorder.on_step(event(2, method))
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
-    recorder.on_step(moment(3, method))
+    recorder.on_step(event(3, method))
     for name in ("metrics.jsonl", "timing.jsonl"):
         assert [json.loads(line)["step"] for line in (tmp_path / name).read_text().splitlines()] == [0, 1, 2, 3]
     warned = capsys.readouterr().err

@@ -180,9 +180,9 @@ def test_masks_of_frames(source: Source, phi: Representation, kind: str) -> None
     frames = [picture.roll(2 * step, 2) for step in range(4)]
     first = np.zeros((48, 48), dtype=np.int64)
     first[8:28, 10:30], first[30:44, 30:44] = 1, 2
-    carried = list(propagate(phi, frames, first, feature_spec=LOOKS[kind], context=2, radius=6))
-    sizes = [np.bincount(one.ravel(), minlength=3).tolist() for one in carried]
-    check(f"discover.frames.{kind}", {"sizes": sizes} | {f"frame {row}": one for row, one in enumerate(carried)})
+    propagate_labels = list(propagate(phi, frames, first, feature_spec=LOOKS[kind], context=2, radius=6))
+    sizes = [np.bincount(one.ravel(), minlength=3).tolist() for one in propagate_labels]
+    check(f"discover.frames.{kind}", {"sizes": sizes} | {f"frame {row}": one for row, one in enumerate(propagate_labels)})
 
 
 def test_eigenvectors(source: Source, phi: Representation, kind: str) -> None:

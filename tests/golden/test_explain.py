@@ -19,8 +19,15 @@ from selfsight.explain.attribution.saliency import grad_cam, gradient, gradient_
 from selfsight.explain.attribution.table import ATTRIBUTIONS
 from selfsight.explain.checks.diagnosis import diagnose
 from selfsight.explain.checks.pointing import boxes_of, curves, fit_threshold, localised, pointing_game, random_map
-from selfsight.explain.checks.sanity import cascade, correlation, infidelity, neuron_sensitivity, rank_correlation, shift_sensitivity
-from selfsight.explain.inversion.descent import Prior, caricature, fit_hourglass, invert, invert_by_network
+from selfsight.explain.checks.sanity import (
+    cascading_randomisation,
+    correlation,
+    infidelity,
+    neuron_sensitivity,
+    rank_correlation,
+    shift_sensitivity,
+)
+from selfsight.explain.inversion.descent import Prior, caricature, fit_hourglass, invert, invert_with_deep_prior
 from selfsight.explain.inversion.inverter import invert_learned, learn_inverter
 from selfsight.explain.synthesis.activation import Generated, Phase, Pixels, deep_dream, maximise, synthesise_style
 from selfsight.explain.synthesis.comparison import compare_units
@@ -110,7 +117,7 @@ def test_extremal(mode: Any, net: str) -> None:
         }
     rough = extremal_perturbation(phi, shown, aim(phi), mode=mode, steps=STEPS, smooth=False)
     channels = extremal_channels(phi, shown, aim(phi), phi.layers[-2], areas=(0.2,), mode=mode, steps=STEPS)
-    found |= {"rough/masks": rough.masks, "channels/masks": channels.masks, "channels/kept": channels.kept}
+    found |= {"rough/masks": rough.masks, "channels/masks": channels.masks, "channels/kept": channels.masked_score}
     check(f"extremal.{mode}.{net}", found)
 
 
@@ -141,7 +148,7 @@ def test_sanity(net: str) -> None:
     for name, method in maps.items():
         found[f"{name}/neuron sensitivity"] = neuron_sensitivity(phi, shown, middle, method, others=3)
         found[f"{name}/shift sensitivity"] = shift_sensitivity(phi, shown, target, method)
-        for step in cascade(phi, shown, target, method):
+        for step in cascading_randomisation(phi, shown, target, method):
             found |= {f"{name}/cascade {step['layers']:.0f}/{word}": step[word] for word in ("signed", "absolute")}
     made = [method(phi, shown, target) for method in maps.values()]
     found |= {"correlation": correlation(made[0], made[1]), "rank correlation": rank_correlation(made[0], made[1])}
@@ -158,7 +165,7 @@ def test_inversion(net: str) -> None:
         made = invert(phi, shown, at, prior=Prior(smooth=0.5, beta=1.5), steps=(STEPS, 4), restarts=2)
         found |= {f"invert {word}/pictures": made.images, f"invert {word}/errors": made.errors, f"invert {word}/spread": made.spread()}
     found["caricature"] = caricature(phi, shown, layer, weight=5.0, steps=(STEPS, 2))
-    made = invert_by_network(phi, shown[:1], layer, steps=4)
+    made = invert_with_deep_prior(phi, shown[:1], layer, steps=4)
     found |= {"by network/pictures": made.images, "by network/errors": made.errors}
     found["hourglass"] = fit_hourglass(shown[0], steps=3)
     check(f"inversion.{net}", found)
@@ -203,8 +210,12 @@ def test_diagnose(net: str) -> None:
     found: dict[str, Any] = {}
     for word, target in {"output": aim(phi), "code": code(phi, shown)}.items():
         said = diagnose(phi, shown, target, objects=objects, areas=(0.1, 0.3), steps=STEPS)
-        names = ("images", "masks", "areas", "share", "enough", "alone", "without", "suspects")
-        found |= {f"{word}/{name}": getattr(said, name) for name in names}
+        found |= {f"{word}/{name}": getattr(said, name) for name in ("images", "masks", "areas", "share", "suspects")}
+        found |= {
+            f"{word}/enough": said.required_fraction,
+            f"{word}/alone": said.object_fraction,
+            f"{word}/without": said.background_fraction,
+        }
     check(f"diagnose.{net}", found)
 
 

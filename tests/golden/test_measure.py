@@ -13,7 +13,7 @@ from selfsight.bank.store import OUTPUT
 from selfsight.core.representation import Representation
 from selfsight.data.opening import open_source
 from selfsight.data.source import Source
-from selfsight.measure.analysis.cues import cue_conflict, global_statistics, neighbours_share
+from selfsight.measure.analysis.cues import cue_conflict, global_statistics, neighbour_agreement
 from selfsight.measure.analysis.equivalence import StitchEvaluator, head_of
 from selfsight.measure.analysis.equivariance import compensation_errors, equivariance
 from selfsight.measure.analysis.inputs import AnalysisInput, central_images
@@ -249,7 +249,7 @@ def test_cues() -> None:
     found |= flat(global_statistics(phi.pooled, *pixels, band=1).values, "whole/")
     known = features()
     factors = {"label": known.test_labels, "noise": np.random.default_rng(0).random(len(known.test))}
-    for name, told in neighbours_share(known.test, factors, bins=4).items():
+    for name, told in neighbour_agreement(known.test, factors, bins=4).items():
         found |= flat({"value": told.value}, f"neighbours/{name}/") | {f"neighbours/{name}/chance": float(told.chance)}
     check("cues", found)
 
@@ -278,7 +278,9 @@ def test_bars() -> None:
     ]
     bars = compensation_errors(StitchEvaluator(phi, head_of(told.readout)), *shown, flipped(), layers=phi.layers[1:3], steps=4)
     values = {"original": bars.original, "changed": bars.changed}
-    values |= {f"{word}/{layer}": one for word in ("moved", "taught") for layer, one in getattr(bars, word).items()}
+    values |= {
+        f"{word}/{layer}": one for word, errors in (("moved", bars.by_position), ("taught", bars.by_map)) for layer, one in errors.items()
+    }
     found: dict[str, Any] = flat(values)
     found |= {f"map/{layer}": transport.state_dict() for layer, transport in bars.maps.items()}
     check("bars", found)
@@ -288,10 +290,10 @@ def test_bars() -> None:
 def test_taught(net: str) -> None:
     """Short courses of what is taught to a copy."""
     phi, (train, test) = network(net, SMALL), parts(SMALL, 40, 24)
-    asked, course = AnalysisInput(train, test, labels(train, test)), TuneConfig(4, 16)
+    asked, config = AnalysisInput(train, test, labels(train, test)), TuneConfig(4, 16)
     found: dict[str, Any] = {}
     for name, teach in {"finetune": finetune, "segment": segment, "detect": detect}.items():
-        found |= flat(teach(phi, asked, course=course).values, f"{name}/")
+        found |= flat(teach(phi, asked, config=config).values, f"{name}/")
     check(f"taught.{net}", found)
 
 

@@ -38,14 +38,14 @@ class Watching:
     def __init__(self) -> None:
         self.found: dict = {}
 
-    def on_step(self, moment: StepEvent) -> None:
-        step = f"step {moment.clock.step}"
-        names = [turn.name for turn in turns_of(moment.method) for _ in range(turn.steps)]
-        for number, (name, turn) in enumerate(zip(names, moment.turns, strict=True)):
+    def on_step(self, event: StepEvent) -> None:
+        step = f"step {event.clock.step}"
+        names = [turn.name for turn in turns_of(event.method) for _ in range(turn.steps)]
+        for number, (name, turn) in enumerate(zip(names, event.turns, strict=True)):
             at = f"{step}/turn {number} {name}" if len(names) > 1 else step
             self.found |= {f"{at}/loss {word}": float(loss.detach()) for word, loss in turn.outcome.losses.items()}
             self.found |= {f"{at}/gradient norm": turn.norm, f"{at}/rate": turn.rate, f"{at}/healthy": int(turn.healthy)}
-        self.found[f"{step}/state"] = {name: tensor.clone() for name, tensor in moment.method.state_dict().items()}
+        self.found[f"{step}/state"] = {name: tensor.clone() for name, tensor in event.method.state_dict().items()}
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -143,7 +143,7 @@ def test_pickles(ready, name):
     assert case.losses(copy) == case.losses()
     for part in copy.modules():
         if isinstance(part, Momentum):
-            assert part.leader.links[0] is copy.backbone  # the copy's teacher follows the copy
+            assert part.online.links[0] is copy.backbone  # the copy's teacher follows the copy
 
 
 @pytest.mark.parametrize("name", NEEDY)
@@ -217,7 +217,7 @@ def test_observers_change_nothing(pictures, tmp_path, name):
     on_record: list[float] = []
     recorder = Recorder(tmp_path, every=1)
     recorder.subscribe(Health(lambda words: None).on_record)
-    watched = learnt([recorder, OnlineKnn(pictures, size=chosen.size, every=1, tell=lambda step, top1: on_record.append(top1))])
+    watched = learnt([recorder, OnlineKnn(pictures, size=chosen.size, every=1, report=lambda step, top1: on_record.append(top1))])
     alone = learnt([])
     assert len(on_record) == 2
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2

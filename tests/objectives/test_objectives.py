@@ -37,7 +37,14 @@ from selfsight.objectives.agree import (
     soft_cross_entropy,
 )
 from selfsight.objectives.colour import rebalancing, soft_bins
-from selfsight.objectives.contrast import binary_nce, info_nce, instance_discrimination, jensen_shannon_pairs, nt_xent, with_labels
+from selfsight.objectives.contrast import (
+    binary_nce,
+    info_nce,
+    instance_discrimination,
+    jensen_shannon_pairs,
+    nt_xent,
+    supervised_contrastive,
+)
 from selfsight.objectives.decorrelate import correlation_to_identity, covariance_energy, variance_hinge
 from selfsight.objectives.reconstruct import (
     gaussian_likelihood,
@@ -236,9 +243,9 @@ def test_counting_is_the_papers(seed, count, dim):
 def test_contrast_by_labels_is_the_papers(seed, count, dim):
     views = rows(seed, 2 * count, dim)
     labels = torch.arange(count).remainder(3).repeat(2)
-    found = with_labels(views, labels, 0.3)
-    assert float(found) == pytest.approx(papers.with_labels(views.tolist(), labels.tolist(), 0.3), rel=1e-9)
-    every = with_labels(views, torch.arange(count).repeat(2), 0.3)  # a class an image is SimCLR
+    found = supervised_contrastive(views, labels, 0.3)
+    assert float(found) == pytest.approx(papers.supervised_contrastive(views.tolist(), labels.tolist(), 0.3), rel=1e-9)
+    every = supervised_contrastive(views, torch.arange(count).repeat(2), 0.3)  # a class an image is SimCLR
     assert_close(every, nt_xent(views[:count], views[count:], 0.3))
 
 

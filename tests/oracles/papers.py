@@ -241,7 +241,7 @@ def normal_divergence(centre: Rows, log_variance: Rows) -> float:
     return mean([sum(-(1 + v - m**2 - exp(v)) / 2 for m, v in zip(x, y, strict=True)) for x, y in zip(centre, log_variance, strict=True)])
 
 
-def with_labels(rows: Rows, labels: list[int], temperature: float) -> float:
+def supervised_contrastive(rows: Rows, labels: list[int], temperature: float) -> float:
     """Khosla et al. 2020, eq. 2: the sum over positives outside the logarithm."""
     losses = []
     for i, anchor in enumerate(rows):

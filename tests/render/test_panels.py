@@ -176,7 +176,11 @@ def test_explanations_show_their_sheet_and_numbers() -> None:
 
 def test_a_diagnosis_shows_suspects_first() -> None:
     known = {"masks": torch.rand(3, 8, 8), "areas": torch.tensor([0.1, 0.2, 0.4]), "share": torch.tensor([0.95, torch.nan, 0.9])}
-    about = {"required_fraction": 0.9, "alone": torch.tensor([0.9, 0.1, 0.4]), "without": torch.tensor([0.1, 0.5, 0.9])}
+    about = {
+        "required_fraction": 0.9,
+        "object_fraction": torch.tensor([0.9, 0.1, 0.4]),
+        "background_fraction": torch.tensor([0.1, 0.5, 0.9]),
+    }
     images = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
     found = Diagnosis(images, ("a", "b", EVIL), **known, **about, objects=torch.ones(3, 8, 8, dtype=torch.bool), facts={"target": EVIL})
     page = Page(found._repr_html_())
@@ -184,7 +188,9 @@ def test_a_diagnosis_shows_suspects_first() -> None:
     assert page.column("share") == ["0.900", "–", "0.950"]
     assert page.column("without it") == ["0.900", "0.500", "0.100"]
     assert "evidence outside the object 2 of 3" in page.words
-    unknown = Diagnosis(images, ("a", "b", EVIL), **known, required_fraction=0.9, alone=None, without=None, objects=None)
+    unknown = Diagnosis(
+        images, ("a", "b", EVIL), **known, required_fraction=0.9, object_fraction=None, background_fraction=None, objects=None
+    )
     assert "outside" not in Page(unknown._repr_html_()).words
 
 

@@ -15,7 +15,7 @@ from selfsight.data.source import Truth
 from selfsight.measure.analysis.inputs import AnalysisInput
 from selfsight.measure.metrics.overlap import class_iou, class_map
 from selfsight.measure.probes.layers import LabelPair
-from selfsight.tasks.classify import finetune, finetuned, labelled_share
+from selfsight.tasks.classify import finetune, finetune_classifier, labelled_share
 from selfsight.tasks.dense_head import Neck, stretched_views
 from selfsight.tasks.detect import BoxHead, assign_cells, cell_centres, detect, mirrored
 from selfsight.tasks.segment import pixel_loss, segment
@@ -50,7 +50,7 @@ ASKED = AnalysisInput(TRAIN, TEST, LabelPair(np.arange(64) % 2, np.arange(40) % 
 
 def test_what_is_frozen_stays():
     before = phi()
-    model = finetuned(before, TRAIN, np.arange(64) % 2, 2, start="stages.2", course=TuneConfig(2, 16))
+    model = finetune_classifier(before, TRAIN, np.arange(64) % 2, 2, start="stages.2", config=TuneConfig(2, 16))
     old, new = before.backbone.state_dict(), model.backbone.state_dict()
     early = [name for name in old if not name.startswith(("stages.2", "stages.3"))]
     assert early
@@ -65,12 +65,12 @@ def test_what_is_frozen_stays():
 def test_classes_are_learnt_and_the_network_is_left_alone():
     network = phi()
     kept = {name: value.clone() for name, value in network.backbone.state_dict().items()}
-    course = TuneConfig(12, 16, rate=4e-3)
-    found = finetune(network, ASKED, course=course)
+    config = TuneConfig(12, 16, rate=4e-3)
+    found = finetune(network, ASKED, config=config)
     assert set(found.values) == {"whole/100% of labels", "whole/10% of labels", "from stages.2/100% of labels"}
     assert found.values["whole/100% of labels"].value > 0.9
     assert all(torch.equal(value, kept[name]) for name, value in network.backbone.state_dict().items())
-    assert finetune(network, ASKED, course=course).values == found.values
+    assert finetune(network, ASKED, config=config).values == found.values
     with pytest.raises(DataError, match="needs labels"):
         finetune(network, AnalysisInput(TRAIN, TEST))
 
@@ -85,14 +85,14 @@ def test_a_share_of_labels_is_of_each_class():
 
 @pytest.mark.parametrize("kind", ["resnet", "vit"])
 def test_pixels_are_learnt(kind):
-    found = segment(phi(kind), ASKED, course=TuneConfig(40, 16, rate=4e-3)).values
+    found = segment(phi(kind), ASKED, config=TuneConfig(40, 16, rate=4e-3)).values
     assert found["mean IoU"].value > 0.6 > 0.4 > found["mean IoU if all were ground"].value
     with pytest.raises(DataError, match="masks of the training"):
         segment(phi(kind), AnalysisInput(ArraySource(TRAIN.images), TEST))
 
 
 def test_boxes_are_learnt():
-    found = detect(phi(), ASKED, course=TuneConfig(45, 16, rate=4e-3)).values
+    found = detect(phi(), ASKED, config=TuneConfig(45, 16, rate=4e-3)).values
     assert found["AP50"].value > 0.6
     assert found["AP50"].value >= found["AP"].value
     with pytest.raises(DataError, match="boxes of the training"):
@@ -137,7 +137,7 @@ def test_chance_outside_is_left_alone():
     torch.manual_seed(5)
     wanted = torch.rand(3)
     torch.manual_seed(5)
-    finetuned(NETWORK, TRAIN, np.arange(64) % 2, 2, course=TuneConfig(1, 8))
+    finetune_classifier(NETWORK, TRAIN, np.arange(64) % 2, 2, config=TuneConfig(1, 8))
     assert torch.equal(torch.rand(3), wanted)
 
 

@@ -23,7 +23,7 @@ from selfsight.discover.segments.segment import segment_images
 from selfsight.discover.segments.table import SEGMENTERS
 from selfsight.explain.checks.diagnosis import diagnose
 from selfsight.explain.gallery import maximisers
-from selfsight.explain.inversion.descent import invert, invert_by_network
+from selfsight.explain.inversion.descent import invert, invert_with_deep_prior
 from selfsight.explain.inversion.inverter import learn_inverter
 from selfsight.explain.synthesis.comparison import compare_units
 from selfsight.explorer.prepare.build import find_or_prepare
@@ -111,7 +111,7 @@ def test_repeat_and_compare_take_what_learn_and_measure_take():
     [
         (DiagnoseOptions, [diagnose], {"objects", "names"}),
         (InverterOptions, [learn_inverter], {"progress"}),
-        (InvertOptions, [invert, invert_by_network, learn_inverter], {"progress"}),
+        (InvertOptions, [invert, invert_with_deep_prior, learn_inverter], {"progress"}),
         (MaximiseOptions, [maximisers], {"parameterisation"}),
         (CompareUnitsOptions, [compare_units], {"ranks"}),
         (ExploreOptions, [find_or_prepare, serve], {"progress"}),

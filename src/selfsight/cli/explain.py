@@ -209,7 +209,7 @@ def _diagnose(arguments: list[str]) -> int:
 
     run = Run(options.run, size=options.size, device=options.device)
     found = run.diagnose(options.images, target=options.target, required_fraction=options.required_fraction, substrate=options.substrate)
-    if not options.json and found.alone is not None:
+    if not options.json and found.object_fraction is not None:
         print(
             f"{len(found.suspects)} of {len(found.names)} images keep more of the score by the background alone than by the object alone",
             file=sys.stderr,

@@ -119,7 +119,7 @@ def _observers(options: Any) -> Any:
     def make(source: object, config: Any) -> list[Any]:  # noqa: ARG001
         sample = open_source(options.sample, size=config.size)
         every = max(config.steps // 10, 1)
-        return [OnlineKnn(sample, size=config.size, every=every, tell=lambda step, top1: _say(f"step {step + 1}: k-NN {top1:.3f}"))]
+        return [OnlineKnn(sample, size=config.size, every=every, report=lambda step, top1: _say(f"step {step + 1}: k-NN {top1:.3f}"))]
 
     return make
 

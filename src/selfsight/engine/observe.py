@@ -55,21 +55,21 @@ class StepEvent:
 class Observer(Protocol):
     """Called after every step."""
 
-    def on_step(self, moment: StepEvent) -> None:
+    def on_step(self, event: StepEvent) -> None:
         """Called at the end of a step."""
         ...
 
 
-def describe(moment: StepEvent) -> dict[str, Any]:
+def describe(event: StepEvent) -> dict[str, Any]:
     """A record of a step: numbers only, reproducible. Spread and rank are over all processes.
 
     The information of an assignment p is ``I = H(mean p) - mean H(p)``, the mutual information of image and cluster in nats (Bridle et al.
     1991): zero if all images have the same assignment, be it one cluster or uniform.
     """
-    clock, losses, diagnostics = moment.clock, moment.losses, moment.diagnostics
+    clock, losses, diagnostics = event.clock, event.losses, event.diagnostics
     record: dict[str, Any] = {"step": clock.step, "epoch": clock.epoch, "loss": sum(losses.values()), **losses}
-    record |= {"rate": moment.turns[0].rate, "gradient_norm": moment.turns[0].norm}
-    record["skipped"] = sum(not turn.healthy for turn in moment.turns)
+    record |= {"rate": event.turns[0].rate, "gradient_norm": event.turns[0].norm}
+    record["skipped"] = sum(not turn.healthy for turn in event.turns)
     if "embedding" in diagnostics:
         rows = all_gather_with_grad(diagnostics["embedding"].float())
         rows = rows[:512]
@@ -110,12 +110,12 @@ class Recorder:
         """Call a function with every record and its timing."""
         self._listeners.append(listener)
 
-    def on_step(self, moment: StepEvent) -> None:
-        self._images += len(moment.batch)
-        step = moment.clock.step
-        if step % self.every and step != moment.clock.steps - 1:
+    def on_step(self, event: StepEvent) -> None:
+        self._images += len(event.batch)
+        step = event.clock.step
+        if step % self.every and step != event.clock.steps - 1:
             return
-        record = describe(moment)  # on every process, because it communicates
+        record = describe(event)  # on every process, because it communicates
         now = time.perf_counter()
         seconds = now - self._clock
         timing = {

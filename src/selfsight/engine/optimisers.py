@@ -58,15 +58,15 @@ class LARS(Optimizer):
 def _groups(method: nn.Module, decay: float) -> list[dict[str, Any]]:
     """Up to four groups: with or without decay (biases, norms, tokens, positions, prototypes), with scheduled or constant learning rate."""
     modules = list(method.modules())
-    undecayed = {
-        id(parameter) for module in modules if getattr(module, "undecayed", False) for parameter in module.parameters(recurse=False)
+    no_weight_decay = {
+        id(parameter) for module in modules if getattr(module, "no_weight_decay", False) for parameter in module.parameters(recurse=False)
     }
-    steady = {id(parameter) for module in modules if getattr(module, "steady", False) for parameter in module.parameters()}
+    constant_rate = {id(parameter) for module in modules if getattr(module, "constant_rate", False) for parameter in module.parameters()}
     sorted_by: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in method.named_parameters():
         if parameter.requires_grad:
             small = parameter.ndim < 2 or name.endswith(("_token", "_tokens", "pos_embed", "blank"))
-            group = (id(parameter) in steady, small or id(parameter) in undecayed)
+            group = (id(parameter) in constant_rate, small or id(parameter) in no_weight_decay)
             sorted_by.setdefault(group, []).append(parameter)
     return [
         {"params": parameters, "weight_decay": 0.0 if small else decay, "adapt": not small, "steady": constant}
@@ -77,7 +77,7 @@ def _groups(method: nn.Module, decay: float) -> list[dict[str, Any]]:
 def make_optimiser(method: nn.Module, training: Training) -> Optimizer:
     """The optimiser of a training recipe; the plan sets its learning rate before every step.
 
-    Modules with ``steady = True`` keep the maximum learning rate (SimSiam's predictor), those with ``undecayed = True`` have no weight
+    Modules with ``constant_rate = True`` keep the maximum learning rate (SimSiam's predictor), those with ``no_weight_decay = True`` have no weight
     decay.
 
     Args:

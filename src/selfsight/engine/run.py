@@ -243,19 +243,19 @@ class Saver:
     def __init__(self, folder: RunFolder, signals: Signals, *, every: int, keep: int = 2) -> None:
         self.folder, self.signals, self.every, self.keep = folder, signals, every, keep
 
-    def on_step(self, moment: StepEvent) -> None:
+    def on_step(self, event: StepEvent) -> None:
         """Save a checkpoint if due.
 
         Raises:
             Preempted: SIGTERM was received.
             Interrupted: Ctrl-C was received.
         """
-        done = moment.clock.step + 1
+        done = event.clock.step + 1
         stop = self.signals.received()
-        if (stop or done % self.every == 0 or done == moment.clock.steps) and rank() == 0:
-            save_checkpoint(self.folder.checkpoints, moment.method, moment.optimiser, moment.clock, keep=self.keep)
+        if (stop or done % self.every == 0 or done == event.clock.steps) and rank() == 0:
+            save_checkpoint(self.folder.checkpoints, event.method, event.optimiser, event.clock, keep=self.keep)
         if stop:
-            self._stop(moment.clock)
+            self._stop(event.clock)
 
     def _stop(self, clock: Clock) -> None:
         words = f"Stopped after step {clock.step + 1} of {clock.steps}; everything is saved in {self.folder.path}."

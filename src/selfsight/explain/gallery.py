@@ -12,7 +12,7 @@ from torch import Tensor
 
 from selfsight.core.representation import Representation
 from selfsight.explain.inversion.descent import Inversion
-from selfsight.explain.synthesis.activation import Fourier, Maximised, Parameterisation, maximise
+from selfsight.explain.synthesis.activation import Fourier, MaximisationResult, Parameterisation, maximise
 from selfsight.explain.targets import Target
 from selfsight.render.panels import facts, inlined, panel
 from selfsight.render.sheet import Tile, save_result, sheet, unique_names
@@ -110,7 +110,7 @@ def maximisers(
     """
     rows = {}
     for target in targets:
-        result: Maximised = maximise(
+        result: MaximisationResult = maximise(
             phi, target, count=count, parameterisation=parameterisation, steps=steps, rate=rate, diversity=diversity, seed=seed
         )
         values = zip(result.images, result.scores.tolist(), result.shifted.tolist(), strict=True)

@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-__all__ = ["Steady", "UnitLinear", "linear", "mlp", "prototype_head"]
+__all__ = ["ConstantRate", "UnitLinear", "linear", "mlp", "prototype_head"]
 
 
 def mlp(*widths: int, norm: bool = True, final: Literal["none", "norm", "plain norm"] = "none") -> nn.Sequential:
@@ -28,10 +28,10 @@ def mlp(*widths: int, norm: bool = True, final: Literal["none", "norm", "plain n
     return nn.Sequential(*layers)
 
 
-class Steady(nn.Sequential):
+class ConstantRate(nn.Sequential):
     """Layers with a constant learning rate, at its maximum (SimSiam's predictor)."""
 
-    steady = True
+    constant_rate = True
 
 
 def linear(before: int, after: int) -> nn.Linear:
@@ -55,7 +55,7 @@ class UnitLinear(nn.Module):
         after: number of rows.
     """
 
-    undecayed = True
+    no_weight_decay = True
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()

@@ -90,9 +90,9 @@ class InitialisedMemory(Method):
         return clock.step == 0
 
     def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
-        self.memory.set(*extract(self.remembers))
+        self.memory.set(*extract(self.memory_embeddings))
         return []
 
-    def remembers(self, images: Float[Tensor, "batch channel *size"]) -> Float[Tensor, "batch dim"]:
+    def memory_embeddings(self, images: Float[Tensor, "batch channel *size"]) -> Float[Tensor, "batch dim"]:
         """Embeddings of images for the memory bank."""
         return self.projector(self.backbone(images).pooled)

@@ -19,15 +19,15 @@ class Momentum(Part):
     Only parameters are averaged; batch norm statistics are the copy's own.
 
     Args:
-        leader: the network that is averaged.
+        online: the network that is averaged.
         rate: m.
         eval_mode: switch off dropout and stochastic depth in the copy.
     """
 
-    def __init__(self, leader: Chain, rate: Schedule, *, eval_mode: bool = False) -> None:
+    def __init__(self, online: Chain, rate: Schedule, *, eval_mode: bool = False) -> None:
         super().__init__()
-        self.rate, self.leader, self.eval_mode = rate, leader, eval_mode  # a Chain is not a Module, so nothing is registered twice
-        self.followers = nn.ModuleList(_frozen(deepcopy(link)) for link in leader.links)
+        self.rate, self.online, self.eval_mode = rate, online, eval_mode  # a Chain is not a Module, so nothing is registered twice
+        self.followers = nn.ModuleList(_frozen(deepcopy(link)) for link in online.links)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ class Momentum(Part):
     @torch.no_grad()
     def after_step(self, clock: Clock) -> None:
         slow: list[Tensor] = list(self.followers.parameters())
-        fast: list[Tensor] = [parameter for link in self.leader.links for parameter in link.parameters()]
+        fast: list[Tensor] = [parameter for link in self.online.links for parameter in link.parameters()]
         torch._foreach_lerp_(slow, fast, 1 - self.rate(clock))
 
     def train(self, mode: bool = True) -> "Momentum":  # noqa: FBT001, FBT002

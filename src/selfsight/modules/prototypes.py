@@ -21,7 +21,7 @@ class Prototypes(Part):
         dim: length of a prototype.
     """
 
-    undecayed = True
+    no_weight_decay = True
 
     def __init__(self, count: int, dim: int) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy, log_softmax, normalize, softplus
 
 from selfsight.objectives.precision import in_full_precision
 
-__all__ = ["binary_nce", "info_nce", "instance_discrimination", "jensen_shannon_pairs", "nt_xent", "with_labels"]
+__all__ = ["binary_nce", "info_nce", "instance_discrimination", "jensen_shannon_pairs", "nt_xent", "supervised_contrastive"]
 
 
 @in_full_precision
@@ -98,7 +98,7 @@ def binary_nce(
 
 
 @in_full_precision
-def with_labels(rows: Float[Tensor, "view dim"], labels: Int[Tensor, " view"], temperature: float) -> Float[Tensor, ""]:
+def supervised_contrastive(rows: Float[Tensor, "view dim"], labels: Int[Tensor, " view"], temperature: float) -> Float[Tensor, ""]:
     """Supervised contrastive loss (Khosla et al. 2020, arXiv:2004.11362, eq. 2).
 
     The mean over views of ``-1/|P(i)| Σ_{p ∈ P(i)} log softmax_{k ≠ i}(s(i, k)/τ)_p``, with P(i) the other views with the label of view i

@@ -27,7 +27,7 @@ from selfsight.measure.analysis.inputs import AnalysisInput, central_images, spa
 from selfsight.measure.results import Score, Scores, proportion
 from selfsight.tasks.tuning import TuneConfig, hardware_of, seeded_rng, trainable_copy, tune
 
-__all__ = ["CROPS", "Classifier", "finetune", "finetuned", "labelled_share"]
+__all__ = ["CROPS", "Classifier", "finetune", "finetune_classifier", "labelled_share"]
 
 CROPS = OneCrop(View(Crop(scale=(0.35, 1.0))), normalise=Normalise((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
 FEW = 0.1
@@ -64,14 +64,14 @@ def labelled_share(labels: Int[np.ndarray, " sample"], part: float, seed: int = 
     return np.sort(np.concatenate(kept)) if kept else np.zeros(0, dtype=np.int64)
 
 
-def finetuned(
+def finetune_classifier(
     phi: Representation,
     source: Source,
     labels: Int[np.ndarray, " sample"],
     classes: int,
     *,
     start: str | None = "",
-    course: TuneConfig | None = None,
+    config: TuneConfig | None = None,
 ) -> Classifier:
     """A fine-tuned copy of a network.
 
@@ -81,26 +81,26 @@ def finetuned(
         labels: their classes, all known.
         classes: number of classes.
         start: the first layer that is trained; empty: all; ``None``: the head alone.
-        course: the schedule; None: the default.
+        config: the schedule; None: the default.
 
     Raises:
         DataError: there are fewer than two images.
         UsageError: the layer does not exist.
     """
-    course, hardware = course or TuneConfig(), hardware_of(phi)
+    config, hardware = config or TuneConfig(), hardware_of(phi)
     frame = Frame(phi.size, phi.backbone.stride, phi.backbone.channels)
-    with seeded_rng(course.seed, 0xC1A5):
+    with seeded_rng(config.seed, 0xC1A5):
         model = Classifier(trainable_copy(phi, start), classes)
     truth = torch.from_numpy(labels).to(phi.device)
 
     def loss(batch: Images, step: int) -> Float[Tensor, ""]:
-        drawn = CROPS.draw(len(batch), Clock(course.seed, step, course.steps), frame)
+        drawn = CROPS.draw(len(batch), Clock(config.seed, step, config.steps), frame)
         view = hardware.layout(CROPS.make(batch, drawn).large[0])
         with hardware.autocast():
             logits = model(view)
         return cross_entropy(logits.float(), truth[batch.index])
 
-    tune(model, loss, source, course, hardware)
+    tune(model, loss, source, config, hardware)
     return model
 
 
@@ -119,39 +119,41 @@ def _middle(phi: Representation) -> str:
     return layers[math.ceil(len(layers) / 2)] if len(layers) > 1 else layers[0]
 
 
-def finetune(phi: Representation, asked: AnalysisInput, *, course: TuneConfig | None = None, parts: Sequence[float] = (1.0, FEW)) -> Scores:
+def finetune(
+    phi: Representation, inputs: AnalysisInput, *, config: TuneConfig | None = None, parts: Sequence[float] = (1.0, FEW)
+) -> Scores:
     """Accuracy of the fine-tuned network, with all labels and with a tenth, and of fine-tuning from some layers on.
 
     Args:
         phi: the network.
-        asked: the data; ``layers`` are the first trained layers, by default one halfway.
-        course: the schedule; None: the default.
+        inputs: the data; ``layers`` are the first trained layers, by default one halfway.
+        config: the schedule; None: the default.
         parts: fractions of the labels, for complete fine-tuning.
 
     Raises:
         DataError: a part has no labels, or the training part fewer than two.
         UsageError: the layer does not exist.
     """
-    train_labels, test_labels, course = asked.labels.train, asked.labels.test, course or TuneConfig()
+    train_labels, test_labels, config = inputs.labels.train, inputs.labels.test, config or TuneConfig()
     if train_labels is None or test_labels is None or (train_labels >= 0).sum() < 2 or not (test_labels >= 0).any():
         raise DataError("Fine-tuning needs labels of both parts.", "Use labelled --train and --test.")
     classes = int(max(train_labels.max(), test_labels.max())) + 1
-    variants = [("whole", "", part) for part in parts] + [(f"from {layer}", layer, 1.0) for layer in asked.layers or (_middle(phi),)]
+    variants = [("whole", "", part) for part in parts] + [(f"from {layer}", layer, 1.0) for layer in inputs.layers or (_middle(phi),)]
     values = dict[str, Score]()
     for name, start, part in variants:
-        asked.progress(f"fine-tuning: {name}, {part:.0%} of the labels")
-        rows = labelled_share(train_labels, part, course.seed)
-        model = finetuned(
+        inputs.progress(f"fine-tuning: {name}, {part:.0%} of the labels")
+        rows = labelled_share(train_labels, part, config.seed)
+        model = finetune_classifier(
             phi,
-            Subset(asked.train, rows),
+            Subset(inputs.train, rows),
             train_labels[rows],
             classes,
             start=start,
-            course=replace(course, batch=min(course.batch, len(rows))),
+            config=replace(config, batch=min(config.batch, len(rows))),
         )
-        values[f"{name}/{part:.0%} of labels"] = _accuracy(model, asked.test, test_labels)
+        values[f"{name}/{part:.0%} of labels"] = _accuracy(model, inputs.test, test_labels)
     protocol = (
-        f"a copy of the network with a batch norm and a linear layer, {course}, crops of 35 to 100 % of the area and "
+        f"a copy of the network with a batch norm and a linear layer, {config}, crops of 35 to 100 % of the area and "
         f"flips, {int((train_labels >= 0).sum())} training images; scored on central squares of {int((test_labels >= 0).sum())} test images"
     )
     return Scores(values, protocol)

@@ -15,7 +15,7 @@ from selfsight.core.representation import Representation
 from selfsight.core.views import Images
 from selfsight.data.loader import load_images
 from selfsight.data.source import Source, Subset
-from selfsight.data.views.image.geometry import Placing, extents, resample
+from selfsight.data.views.image.geometry import CropGeometry, extents, resample
 from selfsight.data.views.keyed_random import KeyedRandom
 from selfsight.measure.analysis.inputs import AnalysisInput, evenly_spaced_rows, spatial_layers
 from selfsight.tasks.tuning import TuneConfig, hardware_of, tune
@@ -74,14 +74,14 @@ def stretched_views(batch: Images, size: int, flip: Bool[Tensor, " batch"] | Non
     height, width = extents(batch).float().unbind(1)
     zeros = torch.zeros_like(height)
     full = 1.0 if batch.pixels.is_floating_point() else 255.0
-    return resample(batch.pixels, Placing(torch.stack([zeros, zeros, width, height], 1), flip), size) / full
+    return resample(batch.pixels, CropGeometry(torch.stack([zeros, zeros, width, height], 1), flip), size) / full
 
 
 def train_head(
     model: nn.Module,
     phi: Representation,
     source: Source,
-    course: TuneConfig,
+    config: TuneConfig,
     loss: Callable[[Any, Images, Bool[Tensor, " batch"]], Float[Tensor, ""]],
 ) -> None:
     """Train a dense prediction model on normalised squares.
@@ -90,19 +90,19 @@ def train_head(
         model: network from images to predictions.
         phi: the copied network inside it.
         source: training images.
-        course: the schedule.
+        config: the schedule.
         loss: function of predictions, batch, and which images are mirrored.
     """
     hardware = hardware_of(phi)
 
     def of_batch(batch: Images, step: int) -> Float[Tensor, ""]:
-        flip = KeyedRandom(len(batch), Clock(course.seed, step)).uniform().lt(0.5).to(hardware.device)
+        flip = KeyedRandom(len(batch), Clock(config.seed, step)).uniform().lt(0.5).to(hardware.device)
         view = hardware.layout(phi.normalise(stretched_views(batch, phi.size, flip)))
         with hardware.autocast():
             predictions = model(view)
         return loss(predictions, batch, flip)
 
-    tune(model, of_batch, source, course, hardware)
+    tune(model, of_batch, source, config, hardware)
 
 
 @torch.no_grad()
@@ -127,6 +127,6 @@ def extents_of(source: Source) -> Int[np.ndarray, "image 2"]:
     return np.concatenate([extents(load_images(source, part)).numpy() for part in parts])
 
 
-def sample_sources(asked: AnalysisInput) -> tuple[Subset, Subset]:
+def sample_sources(inputs: AnalysisInput) -> tuple[Subset, Subset]:
     """Evenly spaced training and test images."""
-    return Subset(asked.train, evenly_spaced_rows(asked.train, TAUGHT)), Subset(asked.test, evenly_spaced_rows(asked.test, JUDGED))
+    return Subset(inputs.train, evenly_spaced_rows(inputs.train, TAUGHT)), Subset(inputs.test, evenly_spaced_rows(inputs.test, JUDGED))

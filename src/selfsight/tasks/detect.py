@@ -35,12 +35,12 @@ REACH, LEAST, AGREE, BEFORE = 1.5, 0.05, 0.6, 300
 class BoxHead(nn.Module):
     """The neck, two 3 x 3 convolutions with batch norm, and per cell class logits and four box parameters."""
 
-    def __init__(self, phi: Representation, classes: int, width: int = 64, rare: float = 0.01) -> None:
+    def __init__(self, phi: Representation, classes: int, width: int = 64, prior: float = 0.01) -> None:
         super().__init__()
         layers = [(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()) for _ in range(2)]
         self.neck, self.tower = Neck(phi, width), nn.Sequential(*(part for layer in layers for part in layer))
         self.kind, self.box = nn.Conv2d(width, classes, 3, padding=1), nn.Conv2d(width, 4, 3, padding=1)
-        for last, bias in ((self.kind, -math.log((1 - rare) / rare)), (self.box, 0.0)):  # most cells are background
+        for last, bias in ((self.kind, -math.log((1 - prior) / prior)), (self.box, 0.0)):  # most cells are background
             nn.init.normal_(last.weight, std=0.01)
             last.bias = nn.Parameter(torch.full((len(last.weight),), bias))
 
@@ -158,32 +158,32 @@ def _chosen(logits: Float[Tensor, "cell class"], boxes: Float[Tensor, "cell 4"])
     return torch.cat([boxes[cells[selected]].clamp(0, 1), classes[selected, None].float(), scores[selected, None]], 1)
 
 
-def detect(phi: Representation, asked: AnalysisInput, *, course: TuneConfig = BOXES) -> Scores:
+def detect(phi: Representation, inputs: AnalysisInput, *, config: TuneConfig = BOXES) -> Scores:
     """AP, AP50 and AP75 of a copy of the network that is fine-tuned for detection.
 
     Args:
         phi: the network.
-        asked: the data, with boxes.
-        course: the schedule.
+        inputs: the data, with boxes.
+        config: the schedule.
 
     Raises:
         DataError: there are no boxes, or only one training image.
         UsageError: the network has no layer with a feature map.
     """
-    train, test = sample_sources(asked)
+    train, test = sample_sources(inputs)
     train_annotations, test_annotations = _annotations(train, "training"), _annotations(test, "test")
     classes = max(train_annotations.classes, test_annotations.classes)
     copied = trainable_copy(phi)
-    with seeded_rng(course.seed, 0xB0C5):
+    with seeded_rng(config.seed, 0xB0C5):
         model = BoxHead(copied, classes)
-    asked.progress(f"fine-tuning: boxes of {classes} classes")
-    train_head(model, copied, train, course, _loss(model, train_annotations.fractions()))
+    inputs.progress(f"fine-tuning: boxes of {classes} classes")
+    train_head(model, copied, train, config, _loss(model, train_annotations.fractions()))
     detections = []
     for part in np.array_split(np.arange(len(test)), -(-len(test) // 64)):
         for row, logits, boxes in zip(part, *predict(model, copied, test, part), strict=True):
             detections.append(_chosen(logits, boxes).cpu().numpy() * _scale(test_annotations.extents[row], 2))
     protocol = (
-        f"a copy of the network with a light head for classes and boxes at each cell of one map, {course}, {len(train)} training images "
+        f"a copy of the network with a light head for classes and boxes at each cell of one map, {config}, {len(train)} training images "
         f"resized to {phi.size} px, half mirrored; AP over IoU .50 to .95, AP50 and AP75 as in COCO, on {len(test)} test images"
     )
     return Scores(score_detections(detections, test_annotations.boxes, classes, crowds=test_annotations.crowds), protocol)

@@ -39,26 +39,26 @@ class SegmentationHead(nn.Module):
         return self.head(self.neck(images))
 
 
-def segment(phi: Representation, asked: AnalysisInput, *, course: TuneConfig = PIXELS) -> Scores:
+def segment(phi: Representation, inputs: AnalysisInput, *, config: TuneConfig = PIXELS) -> Scores:
     """Mean IoU over pixel classes, including background, of a copy of the network that is fine-tuned for segmentation.
 
     Args:
         phi: the network.
-        asked: the data, with masks (object indices; classes from boxes, if there are any).
-        course: the schedule.
+        inputs: the data, with masks (object indices; classes from boxes, if there are any).
+        config: the schedule.
 
     Raises:
         DataError: there are no masks, or only one training image.
         UsageError: the network has no layer with a feature map.
     """
-    train, test = sample_sources(asked)
+    train, test = sample_sources(inputs)
     train_maps, test_maps = (_maps(part, name) for part, name in ((train, "training"), (test, "test")))
     classes = max(2, 1 + max(int(class_map.max()) for class_map in (*train_maps, *test_maps)))
     copied = trainable_copy(phi)
-    with seeded_rng(course.seed, 0x9A1):
+    with seeded_rng(config.seed, 0x9A1):
         model = SegmentationHead(copied, classes)
-    asked.progress(f"fine-tuning: {classes} pixel classes")
-    train_head(model, copied, train, course, pixel_loss(train_maps, phi.size))
+    inputs.progress(f"fine-tuning: {classes} pixel classes")
+    train_head(model, copied, train, config, pixel_loss(train_maps, phi.size))
     tables = []
     for part in np.array_split(np.arange(len(test)), -(-len(test) // 64)):
         for row, logits in zip(part, predict(model, copied, test, part), strict=True):
@@ -68,7 +68,7 @@ def segment(phi: Representation, asked: AnalysisInput, *, course: TuneConfig = P
     all_background = np.zeros_like(confusions)
     all_background[:, 0] = confusions.sum(1)
     protocol = (
-        f"a copy of the network with a light head, {course}, {len(train)} training images resized to {phi.size} px, half mirrored; mean over "
+        f"a copy of the network with a light head, {config}, {len(train)} training images resized to {phi.size} px, half mirrored; mean over "
         f"the classes that occur in {len(test)} test images at their own resolution, including background"
     )
     return Scores(

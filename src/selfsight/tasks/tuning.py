@@ -95,7 +95,7 @@ def _training_mode(module: nn.Module) -> None:
 
 
 def tune(
-    module: nn.Module, loss: Callable[[Images, int], Float[Tensor, ""]], source: Source, course: TuneConfig, hardware: Hardware
+    module: nn.Module, loss: Callable[[Images, int], Float[Tensor, ""]], source: Source, config: TuneConfig, hardware: Hardware
 ) -> None:
     """Train all parameters of a module that require gradients; it is in evaluation mode afterwards.
 
@@ -103,7 +103,7 @@ def tune(
         module: the module, which contains the copied backbone.
         loss: function of a batch and a step.
         source: training images.
-        course: the schedule.
+        config: the schedule.
         hardware: device and precision.
 
     Raises:
@@ -113,13 +113,13 @@ def tune(
     to_channels_last(module)
     if hardware.device.type == "cpu":
         keep_memory()
-    optimiser = make_optimiser(module, replace(TRAINING, rate=course.rate))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rise_and_fall(step, course.steps, TRAINING.warmup))
+    optimiser = make_optimiser(module, replace(TRAINING, rate=config.rate))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rise_and_fall(step, config.steps, TRAINING.warmup))
     weights = [weight for weight in module.parameters() if weight.requires_grad]
     _training_mode(module)
-    loader = Loader(source, batch=min(course.batch, len(source)), seed=course.seed)
-    with seeded_rng(course.seed, 0x7E57):  # dropout and stochastic depth inside networks
-        for step, batch in enumerate(loader.batches(0, course.steps)):
+    loader = Loader(source, batch=min(config.batch, len(source)), seed=config.seed)
+    with seeded_rng(config.seed, 0x7E57):  # dropout and stochastic depth inside networks
+        for step, batch in enumerate(loader.batches(0, config.steps)):
             total = loss(batch.map(hardware.move), step)
             optimiser.zero_grad()
             total.backward()

@@ -28,7 +28,7 @@ from selfsight.data.views.image.geometry import resize_whole
 from selfsight.explain.attribution.explanation import Explanation, explain
 from selfsight.explain.checks.diagnosis import Diagnosis, diagnose
 from selfsight.explain.gallery import Gallery, inversions, maximisers
-from selfsight.explain.inversion.descent import Inversion, invert, invert_by_network
+from selfsight.explain.inversion.descent import Inversion, invert, invert_with_deep_prior
 from selfsight.explain.inversion.inverter import Inverter, invert_learned, learn_inverter
 from selfsight.explain.synthesis.activation import Fourier, Generated, Parameterisation, Phase, Pixels
 from selfsight.explain.synthesis.priors import estimate_spectrum
@@ -310,7 +310,7 @@ def invert_images(
     settings: Any = options  # the method's own
     methods: dict[str, Callable[[str], Inversion]] = {
         "descent": lambda layer: invert(phi, inputs.images, layer, **settings),
-        "form": lambda layer: invert_by_network(phi, inputs.images, layer, **settings),
+        "form": lambda layer: invert_with_deep_prior(phi, inputs.images, layer, **settings),
         "learned": lambda layer: invert_learned(
             phi, inputs.images, get_inverter(phi, path, layer, data=data, progress=progress, **settings)
         ),

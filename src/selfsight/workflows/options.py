@@ -161,7 +161,7 @@ class InverterOptions(TypedDict, total=False):
 
 
 class InvertOptions(TypedDict, total=False):
-    """Further keywords of ``Run.invert``: those of ``invert``, ``invert_by_network`` and ``learn_inverter``, as ``by`` says."""
+    """Further keywords of ``Run.invert``: those of ``invert``, ``invert_with_deep_prior`` and ``learn_inverter``, as ``by`` says."""
 
     weight: float
     prior: Prior

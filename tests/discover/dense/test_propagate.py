@@ -8,7 +8,7 @@ from selfsight.backbones.table import build_backbone
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
 from selfsight.discover.dense.features import FeatureSpec
-from selfsight.discover.dense.propagate import carried, propagate, window
+from selfsight.discover.dense.propagate import propagate, propagate_labels, window
 from selfsight.measure.metrics.overlap import contour_score, overlap
 
 
@@ -30,11 +30,11 @@ def test_labels_come_from_those_alike_within_reach() -> None:
     keys = torch.eye(4)
     labels = torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 1.0, 1.0]])
     everywhere = torch.ones(4, 4, dtype=torch.bool)
-    moved = carried(keys[:, [1, 0, 2, 3]], [keys], [labels], everywhere, most=1)
+    moved = propagate_labels(keys[:, [1, 0, 2, 3]], [keys], [labels], everywhere, most=1)
     assert moved[0].tolist() == [0, 1, 0, 0]
     near = torch.eye(4, dtype=torch.bool)
-    assert carried(keys[:, [1, 0, 2, 3]], [keys], [labels], near, most=1)[0].tolist() == [1, 0, 0, 0]
-    both = carried(keys[:, :1], [keys], [labels], everywhere[:1], most=2, temperature=1.0)
+    assert propagate_labels(keys[:, [1, 0, 2, 3]], [keys], [labels], near, most=1)[0].tolist() == [1, 0, 0, 0]
+    both = propagate_labels(keys[:, :1], [keys], [labels], everywhere[:1], most=2, temperature=1.0)
     assert float(both[0]) == pytest.approx(np.e / (np.e + 1))
 
 

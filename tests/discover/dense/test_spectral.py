@@ -106,8 +106,8 @@ def test_all_vectors_hold_a_signal_whole():
     weights = cosines(cloud(100)).clamp(min=0)
     found = spectrum(affinity_graph(weights), 99, solver="dense")
     signal = torch.randn(2, 100, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    torch.testing.assert_close(found.rebuilt(found.parts(signal)), signal)
-    torch.testing.assert_close(found.parts(signal).square().sum(1), (found.degrees * signal.square()).sum(1))
+    torch.testing.assert_close(found.reconstruct(found.coefficients(signal)), signal)
+    torch.testing.assert_close(found.coefficients(signal).square().sum(1), (found.degrees * signal.square()).sum(1))
 
 
 def test_single_precision_is_near_enough():

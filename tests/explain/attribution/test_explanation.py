@@ -16,7 +16,7 @@ from selfsight.explain.attribution.explanation import explain, score_drop
 from selfsight.explain.attribution.perturbation import extremal_channels
 from selfsight.explain.attribution.saliency import gradient
 from selfsight.explain.attribution.table import ATTRIBUTIONS
-from selfsight.explain.inversion.descent import caricature, invert, invert_by_network
+from selfsight.explain.inversion.descent import caricature, invert, invert_with_deep_prior
 from selfsight.explain.synthesis.activation import deep_dream, maximise, synthesise_style
 from selfsight.explain.targets import Target, direction, unit
 from selfsight.render.sheet import unique_names
@@ -73,7 +73,7 @@ def test_all_of_it_runs_on_any_network_and_shape(spec: str) -> None:
     layer = phi.layers[-2]
     assert extremal_channels(phi, images, target, layer, steps=10).masks.shape[:2] == (2, 1)
     assert invert(phi, images, layer, steps=(5, 2)).images.shape == (2, 1, 3, 64, 96)
-    assert invert_by_network(phi, images, layer, steps=3).images.shape == (2, 1, 3, 64, 96)
+    assert invert_with_deep_prior(phi, images, layer, steps=3).images.shape == (2, 1, 3, 64, 96)
     assert deep_dream(phi, images, layer, octaves=1, steps=2).shape == images.shape
     assert caricature(phi, images, layer, steps=(3, 0)).shape == images.shape
     assert synthesise_style(phi, images, [layer], steps=2)[0].shape == images.shape

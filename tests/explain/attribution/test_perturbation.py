@@ -18,7 +18,7 @@ from selfsight.explain.attribution.perturbation import (
     pyramid,
     smooth_mask,
 )
-from selfsight.explain.attribution.saliency import part_kept
+from selfsight.explain.attribution.saliency import score_fraction
 from selfsight.explain.targets import Target, unit
 
 from nets import Ways, chain, logit, phi_of, spot
@@ -34,7 +34,7 @@ def test_finds_the_square_that_counts_in_the_area_that_was_asked(side: int, mode
     low, high = side // 8, side * 3 // 8
     assert found.masks[:, 1:, low:high, low:high].mean() > 0.85  # the square is a sixteenth of the image
     assert (found.share[:, 1] > 0.85).all() if mode != "delete" else (found.share[:, 1] < 0.1).all()
-    assert found.kept.shape == (2, 3)
+    assert found.masked_score.shape == (2, 3)
 
 
 def test_areas_are_met_on_large_images() -> None:
@@ -56,10 +56,10 @@ def test_a_score_that_the_blur_raises_is_still_raised_and_its_area_met() -> None
     found = extremal_perturbation(phi, images, flat, areas=(0.1, 0.4), steps=100)
     assert (found.visible - torch.tensor((0.1, 0.4))).abs().max() < 0.02
     assert found.share.isnan().all()
-    raised = (found.kept - found.whole[:, None]) / (found.nothing - found.whole)[:, None]
+    raised = (found.masked_score - found.full_score[:, None]) / (found.baseline_score - found.full_score)[:, None]
     assert (raised > 0.7).all()  # the mask lies where nothing counts, though it could cover the square
-    assert _span_of(found.whole, found.nothing).min() > 0
-    level = part_kept(torch.tensor([[1.0, 3.0], [1.0, 1.0]]), torch.tensor([3.0, 0.0]), torch.tensor([1.0, 0.0]))
+    assert _span_of(found.full_score, found.baseline_score).min() > 0
+    level = score_fraction(torch.tensor([[1.0, 3.0], [1.0, 1.0]]), torch.tensor([3.0, 0.0]), torch.tensor([1.0, 0.0]))
     assert level[0].tolist() == [0.0, 1.0]
     assert level[1].isnan().all()
 
@@ -105,7 +105,7 @@ def test_on_the_mean_colour_nothing_is_left_of_the_image() -> None:
     assert_close(between(levels, torch.full((2, 1, 16, 16), 0.3)), 0.3 * images)
     phi, shown, target = spot(32)
     found = extremal_perturbation(phi, shown, target, areas=(0.1,), substrate="mean", steps=60)
-    assert_close(found.nothing, target.score(phi, torch.zeros(2, 3, 32, 32), torch.arange(2)))
+    assert_close(found.baseline_score, target.score(phi, torch.zeros(2, 3, 32, 32), torch.arange(2)))
     assert float(found.share.min()) > 0.8
 
 
@@ -161,8 +161,8 @@ def test_many_images_are_searched_some_at_a_time(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(attribution, "CHUNK", 4)
     found = extremal_perturbation(phi, images, target, areas=(0.2, 0.4), steps=10)
     assert_close(found.masks, whole.masks, rtol=0, atol=1e-3)
-    assert_close(found.kept, whole.kept, rtol=1e-3, atol=1e-4)
-    assert_close(found.whole, whole.whole)
+    assert_close(found.masked_score, whole.masked_score, rtol=1e-3, atol=1e-4)
+    assert_close(found.full_score, whole.full_score)
     monkeypatch.setattr(attribution, "CHUNK", 64)
     channels = extremal_channels(phi, images, target, "module.4", areas=(0.25, 0.5), steps=10)
     hidden = meaningful_perturbation(phi, images, target, steps=3)

@@ -17,10 +17,10 @@ def test_finds_that_the_evidence_is_not_the_object(tmp_path: Path) -> None:
     objects[0, 4:12, 4:12] = True
     objects[1, 20:30, 20:30] = True
     found = diagnose(phi, images, target, objects=objects, names=["on", "off"], areas=(0.4, 0.1), required_fraction=0.8)
-    assert found.alone is not None
-    assert found.without is not None
-    assert float(found.alone[0]) > 0.8 > 0.2 > float(found.without[0])
-    assert float(found.alone[1]) < 0.2 < 0.8 < float(found.without[1])
+    assert found.object_fraction is not None
+    assert found.background_fraction is not None
+    assert float(found.object_fraction[0]) > 0.8 > 0.2 > float(found.background_fraction[0])
+    assert float(found.object_fraction[1]) < 0.2 < 0.8 < float(found.background_fraction[1])
     assert 0 not in found.suspects.tolist()
     assert found.suspects.tolist()[0] == 1
     assert found.areas.tolist() == pytest.approx([0.1, 0.1], abs=0.02)
@@ -33,8 +33,8 @@ def test_finds_that_the_evidence_is_not_the_object(tmp_path: Path) -> None:
 def test_without_objects_there_are_no_suspects() -> None:
     phi, images, target = spot(32)
     found = diagnose(phi, images, target, areas=(0.05,), required_fraction=2.0, steps=5)
-    assert found.alone is None
-    assert found.without is None
+    assert found.object_fraction is None
+    assert found.background_fraction is None
     assert not len(found.suspects)
     assert found.to_json()["evidence outside the object"] is None
 

@@ -10,11 +10,11 @@ from selfsight.core.errors import UsageError
 from selfsight.explain.attribution.backprop import reverse
 from selfsight.explain.attribution.saliency import deconvnet, gradient, gradient_times_input
 from selfsight.explain.checks.sanity import (
-    cascade,
+    cascading_randomisation,
     correlation,
     infidelity,
     neuron_sensitivity,
-    randomised,
+    randomise_layers,
     rank_correlation,
     shift_sensitivity,
 )
@@ -45,26 +45,26 @@ def test_layers_are_drawn_anew_from_the_deepest_on() -> None:
         for parameter in phi.backbone.parameters():
             parameter.add_(0.01)
     images = torch.rand(2, 3, 32, 32)
-    same = randomised(phi, 0)
+    same = randomise_layers(phi, 0)
     assert torch.equal(same.pooled(images), phi.pooled(images))
     for layers in (1, 3):
-        found = randomised(phi, layers)
+        found = randomise_layers(phi, layers)
         for number, layer in enumerate(phi.layers):
             alike = torch.equal(found.pooled(images, layer), phi.pooled(images, layer))
             assert alike is (number < len(phi.layers) - layers), (layers, layer)
     assert len(phi.layers) > 3
     with pytest.raises(UsageError, match="drawn anew"):
-        randomised(phi, 99)
+        randomise_layers(phi, 99)
 
 
 def test_a_cascade_starts_alike_and_ends_otherwise() -> None:
     phi = untrained("resnet_tiny?width=8", size=32, seed=5)
     target = direction(torch.randn(phi.backbone.dim))
-    found = cascade(phi, torch.rand(2, 3, 32, 32), target, gradient_times_input)
+    found = cascading_randomisation(phi, torch.rand(2, 3, 32, 32), target, gradient_times_input)
     assert [step["layers"] for step in found] == list(range(len(phi.layers) + 1))
     assert found[0]["signed"] == found[0]["absolute"] == 1
     assert abs(found[-1]["signed"]) < 0.2
-    constant = cascade(phi, torch.rand(2, 3, 32, 32), target, lambda p, x, t: x.mean(1, keepdim=True))
+    constant = cascading_randomisation(phi, torch.rand(2, 3, 32, 32), target, lambda p, x, t: x.mean(1, keepdim=True))
     assert all(step["signed"] == 1 for step in constant)
 
 

@@ -6,7 +6,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from selfsight.core.errors import UsageError
-from selfsight.explain.inversion.descent import Prior, caricature, fit_hourglass, invert, invert_by_network
+from selfsight.explain.inversion.descent import Prior, caricature, fit_hourglass, invert, invert_with_deep_prior
 from selfsight.explain.synthesis.priors import (
     BOUND,
     bounded_range,
@@ -115,8 +115,8 @@ def test_the_network_inverts_and_is_left_as_it_was() -> None:
     net = chain()[:-1]
     phi, image = phi_of(net), photo(16)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    found = invert_by_network(phi, image, "module.1", steps=60)
+    found = invert_with_deep_prior(phi, image, "module.1", steps=60)
     assert found.images.shape == (1, 1, 3, 16, 16)
-    assert found.errors[0, 0] < invert_by_network(phi, image, "module.1", steps=2).errors[0, 0]
+    assert found.errors[0, 0] < invert_with_deep_prior(phi, image, "module.1", steps=2).errors[0, 0]
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     assert all(parameter.grad is None for parameter in net.parameters())

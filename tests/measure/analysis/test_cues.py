@@ -13,7 +13,7 @@ from selfsight.measure.analysis.cues import (
     cue_conflict,
     cue_images,
     global_statistics,
-    neighbours_share,
+    neighbour_agreement,
     same_colours,
     shape_bias,
     shuffled,
@@ -120,7 +120,7 @@ def test_neighbours_share_what_the_features_are_made_of():
     kind, other = np.arange(400) % 4, rng.integers(0, 2, 400)
     rows = np.eye(4)[kind] + 0.05 * rng.standard_normal((400, 4))
     factors = {"kind": kind, "other": other.astype(object), "span": kind + 0.01 * rng.random(400)}
-    told = neighbours_share(rows, factors, bins=4)
+    told = neighbour_agreement(rows, factors, bins=4)
     assert told["kind"].value.value == 1
     assert told["kind"].chance == pytest.approx(0.25, abs=0.02)
     assert told["other"].value.value == pytest.approx(told["other"].chance, abs=0.05)

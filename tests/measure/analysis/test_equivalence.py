@@ -65,7 +65,7 @@ def test_bars_of_two_networks_of_different_widths():
     assert found.stitch.filters.weight.shape == (4, 12, 1, 1)
     assert found.stitch.size == (16, 16)  # the deeper grid is brought to the size of the shallower
     assert found.original.value < 0.05
-    assert found.taught.value < 0.1 < found.drawn.value
+    assert found.trained.value < 0.1 < found.random.value
     assert found.original == judge.error(*test)
     assert all(torch.equal(before[name], value) for name, value in judge.phi.backbone.state_dict().items())
     again = stitching(first, judge, train, test, layer="stages.1", at="stages.0", steps=40, rate=0.03)

@@ -14,7 +14,7 @@ from selfsight.core.representation import Backbone, Features, Representation
 from selfsight.measure.analysis.equivalence import StitchEvaluator
 from selfsight.measure.analysis.equivariance import Transport, channel_invariance, compensation_errors, equivariance, grids, invariant_share
 from selfsight.measure.analysis.linear_maps import fit_local, fit_ridge
-from selfsight.measure.analysis.transformations import Change, flipped, nearby, recoloured, rotated, scaled, warp
+from selfsight.measure.analysis.transformations import Transformation, flipped, nearby, recoloured, rotated, scaled, warp
 
 
 class Filters(Backbone):
@@ -101,7 +101,7 @@ def test_every_kind_of_map_on_hog_and_on_tokens():
     assert "over 9 of 9 positions" in found["blocks"].protocol
     tokens = plain(vit_nano(size=16), 16)
     last = tokens.layers[-1]
-    exact = Change("none", lambda pictures: pictures)
+    exact = Transformation("none", lambda pictures: pictures)
     assert equivariance(tokens, noise(4, 16), noise(4, 16), exact, layers=(last,), kinds=("identity",))[last].values["identity"].value == 0
 
 
@@ -144,7 +144,7 @@ def test_places_that_are_moved_back_undo_a_flip():
     judge = StitchEvaluator(plain(Upper(backbone.backbone.conv.weight.detach())), lambda rows: torch.cat([rows, -rows], 1))
     bars = compensation_errors(judge, (train, labels), (test, truth), flipped(upright=True), steps=5)
     assert (bars.original.value, bars.changed.value) == (0, 1)
-    assert (bars.moved["conv"].value, bars.taught["conv"].value) == (0, 0)
+    assert (bars.by_position["conv"].value, bars.by_map["conv"].value) == (0, 0)
     before = bars.maps["conv"].filters.weight.clone()
     flipped_test = (flipped(upright=True).apply(test), truth)
     assert invariant_share(judge, "conv", bars.maps["conv"], flipped_test) == 1

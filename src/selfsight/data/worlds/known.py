@@ -7,7 +7,7 @@ import torch
 
 from selfsight.data.source import LazySequence, Rows, Truth
 from selfsight.data.worlds import outlines, textures
-from selfsight.data.worlds.shapes import Scenes, bar, cast
+from selfsight.data.worlds.shapes import Scenes, bar, project_object
 
 __all__ = ["world_truth"]
 
@@ -108,7 +108,7 @@ def _maps(scenes: Scenes, size: int) -> _Maps:
     masks = torch.zeros(len(scenes.count), size, size, dtype=torch.uint8)
     parts = torch.zeros_like(masks)
     for number in range(scenes.shape.shape[1]):
-        projected = cast(scenes, number, size)
+        projected = project_object(scenes, number, size)
         covered = projected.cover > 0.5
         masks = torch.where(covered, number + 1, masks).to(torch.uint8)
         parts = torch.where(covered, 2 * number + 1 + (projected.maps[3] > 0.5), parts).to(torch.uint8)

@@ -141,7 +141,7 @@ class Scenes:
 _PER_SCENE, _PER_OBJECT = 20, 17
 
 
-def chances(seed: int, rows: Rows, count: int) -> Float[np.ndarray, "row count"]:
+def random_numbers(seed: int, rows: Rows, count: int) -> Float[np.ndarray, "row count"]:
     """Uniform numbers in [0, 1), a pure function of seed, row and column (SplitMix64, as ``core.clock.key``).
 
     Args:
@@ -168,7 +168,7 @@ def draw(preset: Preset, seed: int, split: str, rows: Rows) -> Scenes:
         rows: row numbers (N,).
     """
     most = preset.objects[1]
-    numbers = chances(key(seed, SPLITS[split], VERSION), rows, _PER_SCENE + most * _PER_OBJECT)
+    numbers = random_numbers(key(seed, SPLITS[split], VERSION), rows, _PER_SCENE + most * _PER_OBJECT)
     scene, each = torch.from_numpy(numbers[:, :_PER_SCENE]).float(), torch.from_numpy(numbers[:, _PER_SCENE:]).float()
     each = each.reshape(-1, most, _PER_OBJECT)
     count = (preset.objects[0] + scene[:, 0] * (most - preset.objects[0] + 1)).long().clamp(max=most)
@@ -236,7 +236,7 @@ def paint(preset: Preset, scenes: Scenes, size: int) -> Float[Tensor, "batch 3 h
         preset.tint, scenes.background_texture, scenes.background_grain, scenes.offset[:, 0], across * size, down * size, texels
     )
     for number in range(scenes.shape.shape[1]):
-        projected = cast(scenes, number, size)
+        projected = project_object(scenes, number, size)
         maps = projected.maps
         turn = scenes.angle[:, number]
         shading = torch.cos(scenes.light - turn)[:, None, None] * maps[1] + torch.sin(scenes.light - turn)[:, None, None] * maps[2]
@@ -273,7 +273,7 @@ def _colour(value: Tensor, hue: Tensor, saturation: Tensor) -> Float[Tensor, "ba
 
 
 @dataclass(frozen=True)
-class Cast:
+class ProjectedObject:
     """One object of each scene, projected onto the image.
 
     Attributes:
@@ -289,7 +289,7 @@ class Cast:
     maps: Float[Tensor, "4 batch height width"]
 
 
-def cast(scenes: Scenes, place: int, size: int) -> Cast:
+def project_object(scenes: Scenes, place: int, size: int) -> ProjectedObject:
     """Project one object of each scene onto images.
 
     Args:
@@ -306,7 +306,7 @@ def cast(scenes: Scenes, place: int, size: int) -> Cast:
     u, v = (cosine * x + sine * y) / stretch, (cosine * y - sine * x) * stretch
     maps = _outline(scenes.shape[:, place], u, v)
     cover = (0.5 - maps[0] * (radius * size)[:, None, None]).clamp(0, 1)
-    return Cast(u, v, cover * (place < scenes.count)[:, None, None], maps)
+    return ProjectedObject(u, v, cover * (place < scenes.count)[:, None, None], maps)
 
 
 def _outline(which: Tensor, u: Tensor, v: Tensor) -> Float[Tensor, "4 batch height width"]:

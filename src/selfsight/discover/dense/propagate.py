@@ -13,7 +13,7 @@ from selfsight.core.representation import Representation
 from selfsight.data.views.image.geometry import resize_whole
 from selfsight.discover.dense.features import FeatureBatch, FeatureSpec
 
-__all__ = ["carried", "propagate", "window"]
+__all__ = ["propagate", "propagate_labels", "window"]
 
 
 def window(rows: int, columns: int, radius: int) -> Bool[Tensor, "place place"]:
@@ -31,7 +31,7 @@ def window(rows: int, columns: int, radius: int) -> Bool[Tensor, "place place"]:
     return (positions[:, None] - positions[None]).abs().amax(2) <= radius
 
 
-def carried(
+def propagate_labels(
     query: Float[Tensor, "dim asked"],
     keys: Sequence[Float[Tensor, "dim place"]],
     labels: Sequence[Float[Tensor, "object place"]],
@@ -76,7 +76,7 @@ def propagate(
         context: number of previous frames.
         radius: maximum motion in locations.
         most: number of neighbours.
-        temperature: τ of ``carried``.
+        temperature: τ of ``propagate_labels``.
 
     Yields:
         The mask of each frame.
@@ -96,7 +96,7 @@ def propagate(
             keys, labels = [rows], [adaptive_avg_pool2d(start, shape).flatten(1).to(rows)]
             yield first
             continue
-        soft = carried(rows, keys, labels, near, most=most, temperature=temperature)
+        soft = propagate_labels(rows, keys, labels, near, most=most, temperature=temperature)
         keys, labels = _recent(keys, rows, context), _recent(labels, soft, context)
         yield _hard(soft.unflatten(1, shape), size)
 

@@ -43,13 +43,13 @@ class Spectrum:
     degrees: Float[Tensor, "batch place"]
     residual: Float[Tensor, " batch"]
 
-    def parts(self, signal: Float[Tensor, "batch place"]) -> Float[Tensor, "batch vector"]:
+    def coefficients(self, signal: Float[Tensor, "batch place"]) -> Float[Tensor, "batch vector"]:
         """Coefficients ``vᵀ D f`` of a signal; with all vectors ``Σ (vᵀ D f)² = fᵀ D f`` (Parseval)."""
         return torch.einsum("bvp,bp,bp->bv", self.vectors, self.degrees, signal)
 
-    def rebuilt(self, parts: Float[Tensor, "batch vector"]) -> Float[Tensor, "batch place"]:
+    def reconstruct(self, coefficients: Float[Tensor, "batch vector"]) -> Float[Tensor, "batch place"]:
         """The signal with these coefficients."""
-        return torch.einsum("bvp,bv->bp", self.vectors, parts)
+        return torch.einsum("bvp,bv->bp", self.vectors, coefficients)
 
     def clusters(self) -> Int[Tensor, " batch"]:
         """Number of clusters by the largest gap between neighbouring eigenvalues, from 1."""

@@ -24,15 +24,15 @@ class Weights:
 
     Attributes:
         contrast: the mean feature of a part is closer to that of the same part in another image than to those of other parts.
-        even: features within a part are similar.
-        tint: colours within a part are similar.
-        moved: parts are equivariant to transformations of the image.
+        compactness: features within a part are similar.
+        colour: colours within a part are similar.
+        equivariance: parts are equivariant to transformations of the image.
     """
 
     contrast: float = 1.0
-    even: float = 1.0
-    tint: float = 1.0
-    moved: float = 2.0
+    compactness: float = 1.0
+    colour: float = 1.0
+    equivariance: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,9 @@ def _loss(head: nn.Linear, example: _Examples, temperature: float, weights: Weig
     contrast = cross_entropy(similarity.transpose(1, 2), target)
     return (
         weights.contrast * contrast
-        + weights.even * spread(example.features, centres)
-        + weights.tint * spread(example.colours, means(example.colours))
-        + weights.moved * _moved(head, example, probabilities)
+        + weights.compactness * spread(example.features, centres)
+        + weights.colour * spread(example.colours, means(example.colours))
+        + weights.equivariance * _moved(head, example, probabilities)
     )
 
 

@@ -82,7 +82,7 @@ def spectral(
     return results
 
 
-def object_alone(
+def single_object(
     feature_batch: FeatureBatch, *, localiser: str = "cut", crops: bool = True, **options: Unpack[LocaliserOptions]
 ) -> list[Segments]:
     """The object of a localiser as the only segment; the rest is background.

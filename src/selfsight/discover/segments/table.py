@@ -27,7 +27,7 @@ SEGMENTERS: Registry["Segmenter"] = Registry(
             "Invariant information clustering of locations (Ji et al. 2018)",
             traits=("every_location", "learned_classes"),
         ),
-        Entry("object", "segmenters:object_alone", "The object that a localiser finds, against the background"),
+        Entry("object", "segmenters:single_object", "The object that a localiser finds, against the background"),
         Entry("patch", "segmenters:patch", "k-means of the features of each location", traits=("every_location",)),
         Entry("spectral", "segmenters:spectral", "k-means over eigenvectors within each image (Melas-Kyriazi et al. 2022)"),
     ),

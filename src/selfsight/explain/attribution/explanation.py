@@ -13,7 +13,7 @@ from selfsight.core.errors import UsageError
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.explain.attribution.perturbation import BLUR, blurred
-from selfsight.explain.attribution.saliency import Maps, part_kept, scores
+from selfsight.explain.attribution.saliency import Maps, score_fraction, scores
 from selfsight.explain.attribution.table import ATTRIBUTIONS
 from selfsight.explain.targets import Target
 from selfsight.render.overlay import overlay_map
@@ -38,7 +38,7 @@ class Explanation:
         maps: raw maps of each method (batch, 1, height, width).
         target: name of the explained score.
         scores: the target's score of each image.
-        falls: per method, the fraction of the score that is lost when the tenth of the pixels with the highest values is blurred.
+        score_drops: per method, the fraction of the score that is lost when the tenth of the pixels with the highest values is blurred.
         facts: the representation and the settings.
     """
 
@@ -47,7 +47,7 @@ class Explanation:
     maps: Mapping[str, Maps]
     target: str
     scores: Float[Tensor, " batch"]
-    falls: Mapping[str, Float[Tensor, " batch"]]
+    score_drops: Mapping[str, Float[Tensor, " batch"]]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class Explanation:
         methods = {
             method: [
                 {"low": float(values.min()), "high": float(values.max()), "fall": finite_or_none(fall)}
-                for values, fall in zip(maps, self.falls[method], strict=True)
+                for values, fall in zip(maps, self.score_drops[method], strict=True)
             ]
             for method, maps in self.maps.items()
         }
@@ -86,7 +86,7 @@ class Explanation:
         return sheet(rows)
 
     def _repr_html_(self) -> str:
-        numbers = {name: [float(value) for value in values] for name, values in ({"score": self.scores} | dict(self.falls)).items()}
+        numbers = {name: [float(value) for value in values] for name, values in ({"score": self.scores} | dict(self.score_drops)).items()}
         scores_table = table(("image", *numbers), [(name, *row) for name, *row in zip(self.names, *numbers.values(), strict=True)])
         meaning = "fraction of the score that is lost when the tenth of the pixels with the highest values is blurred"
         about = facts({**self.facts, "value per method:": meaning})
@@ -101,7 +101,7 @@ class Explanation:
         tiles = [Tile(self.images[row].permute(1, 2, 0).numpy(), f"{self.scores[row]:.3g}", title=title(self.target))]
         for name in methods:
             values = self.maps[name][row, 0].float().cpu().numpy()
-            caption = f"{values.min():.1e} … {values.max():.1e}\n{_percent('fall', self.falls[name][row])}"
+            caption = f"{values.min():.1e} … {values.max():.1e}\n{_percent('fall', self.score_drops[name][row])}"
             tiles.append(Tile(overlay_map(tiles[0].picture, values), caption, title=title(name)))
         return tiles
 
@@ -135,7 +135,7 @@ def score_drop(
     hidden = torch.zeros_like(maps).flatten(1).scatter(1, maps.flatten(1).topk(count, 1).indices, 1.0).view_as(maps)
     full, baseline = scores(phi, inputs, target), scores(phi, blurry, target)
     remaining = scores(phi, torch.where(hidden.bool(), blurry, inputs), target)
-    return 1 - part_kept(remaining, full, baseline)
+    return 1 - score_fraction(remaining, full, baseline)
 
 
 def explain(

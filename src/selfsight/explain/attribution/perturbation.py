@@ -18,11 +18,11 @@ from selfsight.core.errors import UsageError
 from selfsight.core.hooks import capture_activations, eval_mode
 from selfsight.core.representation import Representation
 from selfsight.data.views.image.blur import gaussian_blur
-from selfsight.explain.attribution.saliency import Images, Maps, at_once, part_kept, parts, scores
+from selfsight.explain.attribution.saliency import Images, Maps, at_once, parts, score_fraction, scores
 from selfsight.explain.targets import Target, activations
 
 __all__ = [
-    "Extremal",
+    "ExtremalMasks",
     "Mode",
     "Substrate",
     "between",
@@ -46,22 +46,22 @@ LEVELS, BLUR = 8, 20 / 224
 
 
 @dataclass(frozen=True)
-class Extremal:
+class ExtremalMasks:
     """Masks of fixed areas.
 
     Attributes:
         masks: 1 where the image is kept and 0 elsewhere; for channels (batch, area, channel, 1).
         areas: requested areas, as fractions.
-        kept: the score where only the mask is kept (preserve, dual) or removed (delete).
-        whole, nothing: the score of the full image, and of its baseline (the strongest blur).
+        masked_score: the score where only the mask is kept (preserve, dual) or removed (delete).
+        full_score, baseline_score: the score of the full image, and of its baseline (the strongest blur).
         steps: number of steps made.
     """
 
     masks: Float[Tensor, "batch area height width"]
     areas: tuple[float, ...]
-    kept: Float[Tensor, "batch area"]
-    whole: Float[Tensor, " batch"]
-    nothing: Float[Tensor, " batch"]
+    masked_score: Float[Tensor, "batch area"]
+    full_score: Float[Tensor, " batch"]
+    baseline_score: Float[Tensor, " batch"]
     steps: int
 
     @property
@@ -71,8 +71,8 @@ class Extremal:
 
     @property
     def share(self) -> Float[Tensor, "batch area"]:
-        """``kept`` on a scale from the baseline (0) to the full image (1); NaN where the image does not score above its blur."""
-        return part_kept(self.kept, self.whole, self.nothing)
+        """``masked_score`` on a scale from the baseline (0) to the full image (1); NaN where the image does not score above its blur."""
+        return score_fraction(self.masked_score, self.full_score, self.baseline_score)
 
 
 def blurred(inputs: Images, part: float) -> Images:
@@ -115,9 +115,9 @@ def between(levels: Float[Tensor, "batch level channel height width"], mask: Flo
     return below + (position - floor) * (above - below)
 
 
-def _span_of(whole: Float[Tensor, " batch"], nothing: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+def _span_of(full_score: Float[Tensor, " batch"], baseline_score: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
     """Unit of scores: the absolute difference between image and blur, at least a quarter of their mean absolute value; positive, and never tiny."""
-    return torch.maximum((whole - nothing).abs(), (whole.abs() + nothing.abs()) / 8).clamp(min=1e-6)
+    return torch.maximum((full_score - baseline_score).abs(), (full_score.abs() + baseline_score.abs()) / 8).clamp(min=1e-6)
 
 
 def smooth_mask(parameters: Float[Tensor, "mask rows columns"]) -> Float[Tensor, "mask rows columns"]:
@@ -146,14 +146,14 @@ class _Effect:
     """Effect of masks on the score, relative to the difference between image and baseline."""
 
     shown: Callable[[Tensor, Tensor], Tensor]  # from masks and image indices to scores
-    whole: Tensor
-    nothing: Tensor
+    full_score: Tensor
+    baseline_score: Tensor
 
     def reward(self, masks: Tensor, image: Tensor, mode: Mode) -> Tensor:
-        unit = _span_of(self.whole, self.nothing)[image]
+        unit = _span_of(self.full_score, self.baseline_score)[image]
 
         def relative(visible: Tensor) -> Tensor:
-            return (self.shown(visible, image) - self.nothing[image]) / unit
+            return (self.shown(visible, image) - self.baseline_score[image]) / unit
 
         if mode == "dual":
             return relative(masks) - relative(1 - masks)
@@ -210,9 +210,9 @@ def _search(
     parameters, step = _optimise(effect, start[rows.image], mask_of, rows, mode, steps)
     with torch.no_grad():
         masks = mask_of(parameters)
-        kept = effect.shown(masks if mode != "delete" else 1 - masks, rows.image)
+        masked_score = effect.shown(masks if mode != "delete" else 1 - masks, rows.image)
     shape = (len(start), len(areas))
-    return masks.unflatten(0, shape), kept.unflatten(0, shape), step
+    return masks.unflatten(0, shape), masked_score.unflatten(0, shape), step
 
 
 def _some(images: Tensor, areas: Areas, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
@@ -237,7 +237,7 @@ def extremal_perturbation(
     steps: int = 100,
     smooth: bool = True,
     substrate: Substrate = "blur",
-) -> Extremal:
+) -> ExtremalMasks:
     """For each area, the smooth mask that best preserves or destroys the score of a target.
 
     Args:
@@ -265,20 +265,22 @@ def _of_pixels(
     steps: int,
     mask_of: Callable[[Tensor], Tensor],
     substrate: Substrate,
-) -> Extremal:
+) -> ExtremalMasks:
     inputs = phi.normalise(images)
     blend = _Blend(phi, target, pyramid(inputs, substrate))
     effect = _Effect(blend.score, scores(phi, inputs, target), scores(phi, blend.levels[:, 0], target))
     start = inputs.new_full((len(inputs), *_cells(inputs.shape[-2:])), START)
     with eval_mode(phi.backbone):
-        masks, kept, step = _search(effect, start, mask_of, areas, mode, steps)
+        masks, masked_score, step = _search(effect, start, mask_of, areas, mode, steps)
     full = blend.full(masks.flatten(0, 1))[:, 0].unflatten(0, masks.shape[:2])
-    return Extremal(full, tuple(areas), kept, effect.whole, effect.nothing, step)
+    return ExtremalMasks(full, tuple(areas), masked_score, effect.full_score, effect.baseline_score, step)
 
 
-def _joined(results: Sequence[Extremal]) -> Extremal:
-    masks, kept, whole, nothing = (torch.cat([getattr(one, name) for one in results]) for name in ("masks", "kept", "whole", "nothing"))
-    return Extremal(masks, results[0].areas, kept, whole, nothing, max(result.steps for result in results))
+def _joined(results: Sequence[ExtremalMasks]) -> ExtremalMasks:
+    masks, masked_score, full_score, baseline_score = (
+        torch.cat([getattr(one, name) for one in results]) for name in ("masks", "masked_score", "full_score", "baseline_score")
+    )
+    return ExtremalMasks(masks, results[0].areas, masked_score, full_score, baseline_score, max(result.steps for result in results))
 
 
 @dataclass(frozen=True)
@@ -320,7 +322,7 @@ def extremal(
 
 def extremal_channels(
     phi: Representation, images: Images, target: Target, layer: str, *, areas: Areas = (0.1,), mode: Mode = "preserve", steps: int = 100
-) -> Extremal:
+) -> ExtremalMasks:
     """For each fraction of a layer's channels, those that best preserve or destroy the score; the others are set to zero.
 
     Args:
@@ -335,7 +337,7 @@ def extremal_channels(
     return _joined([_of_channels(phi, part, target.of(rows), layer, areas, mode, steps) for rows, part in _some(images, areas, phi.device)])
 
 
-def _of_channels(phi: Representation, images: Tensor, target: Target, layer: str, areas: Areas, mode: Mode, steps: int) -> Extremal:
+def _of_channels(phi: Representation, images: Tensor, target: Target, layer: str, areas: Areas, mode: Mode, steps: int) -> ExtremalMasks:
     inputs = phi.normalise(images)
     with torch.no_grad(), eval_mode(phi.backbone):
         output = activations(phi, inputs[:1], layer)
@@ -349,8 +351,8 @@ def _of_channels(phi: Representation, images: Tensor, target: Target, layer: str
     with eval_mode(phi.backbone):
         with torch.no_grad():
             effect = _Effect(shown, shown(ones, image_indices), shown(torch.zeros_like(ones), image_indices))
-        masks, kept, step = _search(effect, START * ones, lambda masks: masks, areas, mode, steps)
-    return Extremal(masks, tuple(areas), kept, effect.whole, effect.nothing, step)
+        masks, masked_score, step = _search(effect, START * ones, lambda masks: masks, areas, mode, steps)
+    return ExtremalMasks(masks, tuple(areas), masked_score, effect.full_score, effect.baseline_score, step)
 
 
 def meaningful_perturbation(
@@ -374,8 +376,8 @@ def meaningful_perturbation(
 def _meaningful(phi: Representation, images: Tensor, target: Target, steps: int, sparse: float, smooth: float) -> Maps:
     inputs = phi.normalise(images)
     blurry = blurred(inputs, 10 / 224)
-    whole, nothing = scores(phi, inputs, target), scores(phi, blurry, target)
-    span = _span_of(whole, nothing)
+    full_score, baseline_score = scores(phi, inputs, target), scores(phi, blurry, target)
+    span = _span_of(full_score, baseline_score)
     longer = max(inputs.shape[-2:])
     cells = [max(round(28 * side / longer), 2) for side in inputs.shape[-2:]]
     mask = torch.full((len(inputs), 1, *cells), 0.5, device=inputs.device, dtype=inputs.dtype)
@@ -386,7 +388,7 @@ def _meaningful(phi: Representation, images: Tensor, target: Target, steps: int,
             mask_full = blurred(interpolate(mask, tuple(inputs.shape[-2:]), mode="bilinear"), 5 / 224)
             scores_now = target.score(phi, inputs * mask_full + blurry * (1 - mask_full), torch.arange(len(inputs)))
             variation = ((mask.diff(dim=2).abs() ** 3).sum((1, 2, 3))) + ((mask.diff(dim=3).abs() ** 3).sum((1, 2, 3)))
-            loss = (scores_now - nothing) / span + sparse * (1 - mask).abs().sum((1, 2, 3)) + smooth * variation
+            loss = (scores_now - baseline_score) / span + sparse * (1 - mask).abs().sum((1, 2, 3)) + smooth * variation
             (mask.grad,) = torch.autograd.grad(loss.sum(), mask)
             optimiser.step()
             with torch.no_grad():

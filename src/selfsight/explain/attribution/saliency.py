@@ -33,10 +33,10 @@ __all__ = [
     "linear_approximation",
     "maps_before",
     "occlusion",
-    "part_kept",
     "path_integral",
     "rise",
     "saliency",
+    "score_fraction",
     "scores",
     "smooth_grad",
     "var_grad",
@@ -164,18 +164,18 @@ def enlarged(maps: Float[Tensor, "batch 1 rows columns"], size: tuple[int, ...])
     return maps if tuple(maps.shape[-2:]) == tuple(size) else interpolate(maps, tuple(size), mode="bilinear")
 
 
-def part_kept(
-    score: Float[Tensor, "batch *more"], whole: Float[Tensor, " batch"], nothing: Float[Tensor, " batch"]
+def score_fraction(
+    score: Float[Tensor, "batch *more"], full_score: Float[Tensor, " batch"], baseline_score: Float[Tensor, " batch"]
 ) -> Float[Tensor, "batch *more"]:
     """Rescale scores to 0 at the baseline and 1 at the full image; NaN where the image does not score above its baseline.
 
     Args:
         score: ``(B, …)`` scores.
-        whole: ``(B,)`` scores of the full images.
-        nothing: ``(B,)`` scores of the baselines.
+        full_score: ``(B,)`` scores of the full images.
+        baseline_score: ``(B,)`` scores of the baselines.
     """
-    whole, nothing = (each.view(-1, *(1,) * (score.ndim - 1)) for each in (whole, nothing))
-    return (score - nothing) / torch.where(whole > nothing, whole - nothing, torch.nan)
+    full_score, baseline_score = (each.view(-1, *(1,) * (score.ndim - 1)) for each in (full_score, baseline_score))
+    return (score - baseline_score) / torch.where(full_score > baseline_score, full_score - baseline_score, torch.nan)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from selfsight.core.representation import Representation
 from selfsight.explain.attribution.perturbation import Substrate, extremal_perturbation, pyramid
-from selfsight.explain.attribution.saliency import part_kept, scores
+from selfsight.explain.attribution.saliency import score_fraction, scores
 from selfsight.explain.gallery import Gallery
 from selfsight.explain.targets import Target
 from selfsight.render.panels import facts, inlined, panel, table
@@ -33,8 +33,8 @@ class Diagnosis:
         areas: area of that mask as a fraction.
         share: fraction of the score that it keeps; NaN where the image does not score above its baseline.
         required_fraction: fraction that was required.
-        alone: fraction of the score that the object alone keeps; None without object masks.
-        without: fraction that the background alone keeps.
+        object_fraction: fraction of the score that the object alone keeps; None without object masks.
+        background_fraction: fraction that the background alone keeps.
         objects: object masks.
         facts: the target and the representation.
     """
@@ -45,8 +45,8 @@ class Diagnosis:
     areas: Float[Tensor, " batch"]
     share: Float[Tensor, " batch"]
     required_fraction: float
-    alone: Float[Tensor, " batch"] | None
-    without: Float[Tensor, " batch"] | None
+    object_fraction: Float[Tensor, " batch"] | None
+    background_fraction: Float[Tensor, " batch"] | None
     objects: Bool[Tensor, "batch height width"] | None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -56,9 +56,9 @@ class Diagnosis:
 
         It compares object and background, not the mask: where several regions suffice, the search may find any of them.
         """
-        if self.alone is None or self.without is None:
+        if self.object_fraction is None or self.background_fraction is None:
             return torch.zeros(0, dtype=torch.int64)
-        difference = (self.without - self.alone).nan_to_num(-torch.inf)
+        difference = (self.background_fraction - self.object_fraction).nan_to_num(-torch.inf)
         order = difference.argsort(descending=True, stable=True)
         return order[difference[order] > 0]
 
@@ -68,13 +68,13 @@ class Diagnosis:
             {"image": name, "area": float(area), "share": finite_or_none(share)} | self._shown(row)
             for row, (name, area, share) in enumerate(zip(self.names, self.areas, self.share, strict=True))
         ]
-        suspects = None if self.alone is None else [self.names[row] for row in self.suspects.tolist()]
+        suspects = None if self.object_fraction is None else [self.names[row] for row in self.suspects.tolist()]
         return {"images": rows, "evidence outside the object": suspects, "enough": self.required_fraction, **self.facts}
 
     def _shown(self, row: int) -> dict[str, float | None]:
-        if self.alone is None or self.without is None:
+        if self.object_fraction is None or self.background_fraction is None:
             return {}
-        return {"object alone": finite_or_none(self.alone[row]), "without it": finite_or_none(self.without[row])}
+        return {"object alone": finite_or_none(self.object_fraction[row]), "without it": finite_or_none(self.background_fraction[row])}
 
     def _order(self) -> list[int]:
         """Suspects first, then all other images."""
@@ -128,7 +128,7 @@ class Diagnosis:
     def _repr_html_(self) -> str:
         values = self.to_json()
         rows = [tuple(values["images"][row].values()) for row in self._order()]
-        suspects = None if self.alone is None else f"{len(self.suspects)} of {len(self.images)}"
+        suspects = None if self.object_fraction is None else f"{len(self.suspects)} of {len(self.images)}"
         about = facts({**self.facts, "enough": self.required_fraction, "evidence outside the object": suspects})
         inline = inlined(self.gallery()._repr_png_(), "images next to their smallest sufficient regions")
         return panel("Smallest sufficient regions", about, table(list(values["images"][0]), rows, most=24), inline)
@@ -158,7 +158,9 @@ def diagnose(
     areas_sorted = tuple(sorted(areas))
     perturbation = extremal_perturbation(phi, images, target, areas=areas_sorted, steps=steps, substrate=substrate)
     rows, chosen = torch.arange(len(images), device=perturbation.share.device), _smallest(perturbation.share >= required_fraction)
-    alone, without = (None, None) if objects is None else _object_and_background(phi, images, target, objects, substrate)
+    object_fraction, background_fraction = (
+        (None, None) if objects is None else _object_and_background(phi, images, target, objects, substrate)
+    )
     return Diagnosis(
         _levels(images),
         tuple(names) or tuple(f"image {row}" for row in range(len(images))),
@@ -166,8 +168,8 @@ def diagnose(
         perturbation.visible[rows, chosen].cpu(),
         perturbation.share[rows, chosen].cpu(),
         required_fraction,
-        alone,
-        without,
+        object_fraction,
+        background_fraction,
         objects,
         {"target": target.name, "representation": phi.name, "substrate": substrate},
     )
@@ -191,5 +193,5 @@ def _object_and_background(
     baseline = pyramid(inputs, substrate)[:, 0]
     whole, nothing = scores(phi, inputs, target), scores(phi, baseline, target)
     pair = [scores(phi, torch.where(visible, inputs, baseline), target) for visible in (objects_mask, ~objects_mask)]
-    kept = part_kept(torch.stack(pair, 1), whole, nothing).cpu()
+    kept = score_fraction(torch.stack(pair, 1), whole, nothing).cpu()
     return kept[:, 0], kept[:, 1]

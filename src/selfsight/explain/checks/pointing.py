@@ -12,7 +12,7 @@ from selfsight.core.clock import key
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
 from selfsight.explain.attribution.perturbation import BLUR, blurred
-from selfsight.explain.attribution.saliency import Maps, part_kept, perturbed_scores, scores
+from selfsight.explain.attribution.saliency import Maps, perturbed_scores, score_fraction, scores
 from selfsight.explain.targets import Target
 
 __all__ = ["Curves", "Pointing", "boxes_of", "centre_map", "curves", "fit_threshold", "localised", "pointing_game", "random_map"]
@@ -231,5 +231,5 @@ def curves(
         return torch.where(changed, inputs[image], baseline[image])
 
     whole, nothing = scores(phi, inputs, target), scores(phi, baseline, target)
-    pair = [part_kept(perturbed_scores(phi, inputs, target, make, steps + 1), whole, nothing) for make in (deleted, inserted)]
+    pair = [score_fraction(perturbed_scores(phi, inputs, target, make, steps + 1), whole, nothing) for make in (deleted, inserted)]
     return Curves(pair[0], pair[1], 1 / steps)

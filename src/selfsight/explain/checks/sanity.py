@@ -17,7 +17,16 @@ from selfsight.core.token_layout import TokenLayout
 from selfsight.explain.attribution.saliency import Maps, perturbed_scores, scores
 from selfsight.explain.targets import Target
 
-__all__ = ["cascade", "correlation", "infidelity", "neuron_sensitivity", "randomised", "rank_correlation", "shift_sensitivity", "shifted"]
+__all__ = [
+    "cascading_randomisation",
+    "correlation",
+    "infidelity",
+    "neuron_sensitivity",
+    "randomise_layers",
+    "rank_correlation",
+    "shift_sensitivity",
+    "shifted",
+]
 
 Method = Callable[[Representation, Tensor, Target], Maps]
 
@@ -77,7 +86,7 @@ def neuron_sensitivity(
     return torch.stack(correlations).mean(0)
 
 
-def randomised(phi: Representation, layers: int, *, seed: int = 0) -> Representation:
+def randomise_layers(phi: Representation, layers: int, *, seed: int = 0) -> Representation:
     """Replace the weights of the deepest layers, and of all modules registered after them, by random initial weights.
 
     Args:
@@ -102,7 +111,7 @@ def randomised(phi: Representation, layers: int, *, seed: int = 0) -> Representa
     )
 
 
-def cascade(
+def cascading_randomisation(
     phi: Representation,
     images: Num[Tensor, "batch channel height width"],
     target: Target,
@@ -127,7 +136,7 @@ def cascade(
     first = method(phi, images, target)
     correlations = []
     for layers in range(len(phi.layers) + 1):
-        maps = method(randomised(phi, layers, seed=seed), images, target)
+        maps = method(randomise_layers(phi, layers, seed=seed), images, target)
         correlations.append(
             {
                 "layers": float(layers),

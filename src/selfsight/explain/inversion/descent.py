@@ -14,7 +14,7 @@ from selfsight.core.representation import Representation
 from selfsight.explain.synthesis.priors import BOUND, bounded_range, natural_noise, project, total_variation
 from selfsight.explain.targets import activations
 
-__all__ = ["ConvBlock", "Hourglass", "Inversion", "Prior", "caricature", "fit_hourglass", "invert", "invert_by_network", "step_of"]
+__all__ = ["ConvBlock", "Hourglass", "Inversion", "Prior", "caricature", "fit_hourglass", "invert", "invert_with_deep_prior", "step_of"]
 
 FADE = 0.9
 """Decay of the running sum of squared gradients, and momentum."""
@@ -282,7 +282,7 @@ def step_of(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
     optimiser.step()
 
 
-def invert_by_network(
+def invert_with_deep_prior(
     phi: Representation,
     images: Num[Tensor, "batch channel height width"],
     layer: str | None = None,

@@ -20,7 +20,18 @@ from selfsight.explain.inversion.inverter import Inverter
 from selfsight.explain.synthesis.priors import Spectrum, bounded_range, decorrelated_colours, total_variation
 from selfsight.explain.targets import Target, activations
 
-__all__ = ["Fourier", "Generated", "Maximised", "Phase", "Pixels", "Transforms", "deep_dream", "gram", "maximise", "synthesise_style"]
+__all__ = [
+    "Fourier",
+    "Generated",
+    "MaximisationResult",
+    "Phase",
+    "Pixels",
+    "Transforms",
+    "deep_dream",
+    "gram",
+    "maximise",
+    "synthesise_style",
+]
 
 
 @runtime_checkable
@@ -165,7 +176,7 @@ NO_TRANSFORMS = Transforms(0.0, 1.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
-class Maximised:
+class MaximisationResult:
     """Images that maximise a target.
 
     Attributes:
@@ -184,7 +195,7 @@ class Maximised:
 def maximise(
     phi: Representation, target: Target, *, count: int = 1, size: int | None = None, parameterisation: Parameterisation = Fourier(),
     transforms: Transforms = Transforms(), steps: int = 200, rate: float = 0.05, prior_weight: float = 0.0, diversity: float = 0.0, seed: int = 0,
-) -> Maximised:  # fmt: skip
+) -> MaximisationResult:  # fmt: skip
     """Synthesise images that maximise a target, in one batch.
 
     Args:
@@ -215,7 +226,7 @@ def maximise(
             saved = (parameterisation.to_image(numbers, shape) * 255).round().to(torch.uint8)
             shifted_images = (saved.roll((down, across), (2, 3)) for down in (-2, 0, 2) for across in (-2, 0, 2))
             scores = torch.stack([target.score(phi, phi.normalise(each), rows) for each in shifted_images])
-    return Maximised(saved.cpu(), scores[4], scores.amin(0), curve)
+    return MaximisationResult(saved.cpu(), scores[4], scores.amin(0), curve)
 
 
 def _penalty(phi: Representation, target: Target, images: Tensor, inputs: Tensor, prior_weight: float, diversity: float) -> Tensor:

@@ -30,7 +30,7 @@ from selfsight.bank.nearest import nearest
 from selfsight.core.clock import key
 from selfsight.core.errors import DataError, UsageError
 from selfsight.data.worlds import outlines, textures
-from selfsight.data.worlds.shapes import Preset, chances, draw, paint
+from selfsight.data.worlds.shapes import Preset, draw, paint, random_numbers
 from selfsight.measure.analysis.equivariance import mean_score
 from selfsight.measure.probes.linear import fit_probe, linear
 from selfsight.measure.results import Features, Score, Scores, proportion
@@ -38,14 +38,14 @@ from selfsight.measure.results import Features, Score, Scores, proportion
 __all__ = [
     "CUES",
     "CueImages",
+    "NeighbourAgreement",
     "ShapeBias",
-    "Shared",
     "averaged",
     "colour_histogram",
     "cue_conflict",
     "cue_images",
     "global_statistics",
-    "neighbours_share",
+    "neighbour_agreement",
     "same_colours",
     "shape_bias",
     "shuffled",
@@ -107,7 +107,7 @@ def cue_images(
         raise UsageError(f"Cue images of {classes} classes are not possible.", f"Use 2 to {len(outlines.NAMES)} classes.")
     rows = np.arange(count)
     scenes = draw(preset, seed, split, rows)
-    drawn = chances(key(seed, len(split), 0xC0E), rows, 2)
+    drawn = random_numbers(key(seed, len(split), 0xC0E), rows, 2)
     shape = (drawn[:, 0] * classes).astype(np.int64)
     other = (shape + 1 + (drawn[:, 1] * (classes - 1)).astype(np.int64)) % classes
     texture = {"agree": shape, "conflict": other, "free": (drawn[:, 1] * classes).astype(np.int64)}[cues]
@@ -323,7 +323,7 @@ def global_statistics(encode: Encode, train: Pixels, test: Pixels, *, tiles: int
 
 
 @dataclass(frozen=True)
-class Shared:
+class NeighbourAgreement:
     """Agreement of nearest neighbours in one factor.
 
     Attributes:
@@ -335,14 +335,14 @@ class Shared:
     chance: float
 
 
-def neighbours_share(
+def neighbour_agreement(
     rows: Float[np.ndarray, "sample dim"],
     factors: Mapping[str, Shaped[np.ndarray, " sample"]],
     *,
     count: int = 10,
     bins: int = 8,
     seed: int = 0,
-) -> dict[str, Shared]:
+) -> dict[str, NeighbourAgreement]:
     """For each factor, the fraction of a sample's nearest neighbours (cosine similarity) that have the same value.
 
     Args:
@@ -360,5 +360,5 @@ def neighbours_share(
             codes = np.searchsorted(np.quantile(values, np.arange(1, bins) / bins), values, side="right")
         sizes = np.bincount(codes.reshape(-1)).astype(float)
         chance = float((sizes * (sizes - 1)).sum() / (len(rows) * (len(rows) - 1)))
-        shared[name] = Shared(mean_score((codes[near] == codes[:, None]).mean(1), seed), chance)
+        shared[name] = NeighbourAgreement(mean_score((codes[near] == codes[:, None]).mean(1), seed), chance)
     return shared

@@ -46,7 +46,7 @@ LabelledGrids = tuple[Grid, Int[Tensor, " _"]]
 """Images in [0, 1] and their classes."""
 GridMap = Callable[[Grid], Grid]
 Head = Callable[[Float[Tensor, "batch dim"]], Float[Tensor, "batch class"]]
-Start = Literal["drawn", "identity"]
+Start = Literal["random", "identity"]
 
 
 def head_of(readout: Readout) -> Head:
@@ -156,12 +156,12 @@ class Stitch(nn.Module):
         before: channels of the first network's layer.
         after: channels of the second network's layer.
         size: height and width of the second network's grid.
-        start: ``drawn``, random weights that keep the variance (He et al. 2015), or ``identity``, channel to channel, with zeros for
+        start: ``random``, random weights that keep the variance (He et al. 2015), or ``identity``, channel to channel, with zeros for
             channels that the first network does not have.
         seed: of the random weights.
     """
 
-    def __init__(self, before: int, after: int, size: tuple[int, int], *, start: Start = "drawn", seed: int = 0) -> None:
+    def __init__(self, before: int, after: int, size: tuple[int, int], *, start: Start = "random", seed: int = 0) -> None:
         super().__init__()
         self.filters, self.size = nn.Conv2d(before, after, 1), size
         generator = torch.Generator().manual_seed(key(seed, 0x571))
@@ -184,16 +184,16 @@ class Stitched:
 
     Attributes:
         original: of the second network.
-        drawn: stitched, with random weights.
+        random: stitched, with random weights.
         identity: stitched, with the identity.
-        taught: stitched, after training.
+        trained: stitched, after training.
         stitch: the trained map.
     """
 
     original: Score
-    drawn: Score
+    random: Score
     identity: Score
-    taught: Score
+    trained: Score
     stitch: Stitch = field(repr=False)
 
 
@@ -254,8 +254,9 @@ def stitching(
         return stitched_error(first, layer, rest, at, stitch, test)
 
     identity, stitch = (
-        Stitch(first_grid.shape[1], rest_grid.shape[1], size, start=start, seed=seed).to(rest.phi.device) for start in ("identity", "drawn")
+        Stitch(first_grid.shape[1], rest_grid.shape[1], size, start=start, seed=seed).to(rest.phi.device)
+        for start in ("identity", "random")
     )
-    drawn = error(stitch)
+    random = error(stitch)
     fit_by_task(stitch, lambda rows: _joined(first, layer, rest, at, train[0][rows], stitch), train[1], steps=steps, rate=rate, seed=seed)
-    return Stitched(rest.error(*test), drawn, error(identity), error(stitch), stitch)
+    return Stitched(rest.error(*test), random, error(identity), error(stitch), stitch)

@@ -27,12 +27,12 @@ from selfsight.core.names import look_up
 from selfsight.core.representation import Representation
 from selfsight.measure.analysis.equivalence import Grid, LabelledGrids, StitchEvaluator, fit_by_task
 from selfsight.measure.analysis.linear_maps import fit_local, fit_ridge
-from selfsight.measure.analysis.transformations import Change, Places, inside, nearby, warp
+from selfsight.measure.analysis.transformations import Places, Transformation, inside, nearby, warp
 from selfsight.measure.results import Score, Scores
 
 __all__ = [
     "KINDS",
-    "Bars",
+    "CompensationErrors",
     "Transport",
     "channel_invariance",
     "compensation_errors",
@@ -49,7 +49,7 @@ PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 GridMap = Callable[[Grid], Grid]
 
 
-def _fitted(kind: str, x: Grid, y: Grid, change: Change, side: int) -> GridMap:
+def _fitted(kind: str, x: Grid, y: Grid, change: Transformation, side: int) -> GridMap:
     """The map of one kind from x to y; the penalty is chosen on the last fifth of the samples."""
     if kind == "identity":
         return lambda grid: grid
@@ -103,7 +103,7 @@ def mean_score(values: Float[np.ndarray, " image"], seed: int) -> Score:
 
 
 def equivariance(
-    phi: Representation, train: Grid, test: Grid, change: Change, *, layers: Sequence[str] = (), kinds: Sequence[str] = KINDS,
+    phi: Representation, train: Grid, test: Grid, change: Transformation, *, layers: Sequence[str] = (), kinds: Sequence[str] = KINDS,
     side: int = 3, cells: int | None = None, seed: int = 0,
 ) -> dict[str, Scores]:  # fmt: skip
     """Error of each kind of map, fitted to training images and measured on test images, for each layer.
@@ -181,20 +181,20 @@ class Transport(nn.Module):
 
 
 @dataclass(frozen=True)
-class Bars:
-    """Error rates on test images: unchanged, transformed, and compensated at each layer by ``moved`` positions or by a ``taught`` map."""
+class CompensationErrors:
+    """Error rates on test images: original, transformed, and compensated at each layer by moving positions or by a trained map."""
 
     original: Score
     changed: Score
-    moved: dict[str, Score]
-    taught: dict[str, Score]
+    by_position: dict[str, Score]
+    by_map: dict[str, Score]
     maps: dict[str, Transport]
 
 
 def compensation_errors(
-    judge: StitchEvaluator, train: LabelledGrids, test: LabelledGrids, change: Change, *,
+    judge: StitchEvaluator, train: LabelledGrids, test: LabelledGrids, change: Transformation, *,
     layers: Sequence[str] = (), side: int = 3, steps: int = 200, seed: int = 0,
-) -> Bars:  # fmt: skip
+) -> CompensationErrors:  # fmt: skip
     """Whether the effect of a transformation can be undone at a layer, by the error of the task (Lenc & Vedaldi 2015, section 5.2).
 
     Args:
@@ -211,14 +211,14 @@ def compensation_errors(
         UsageError: there is no such layer, or it has no spatial grid.
     """
     x_train, x_test = change.apply(train[0]), change.apply(test[0])
-    moved, taught, maps = {}, {}, {}
+    by_position, by_map, maps = {}, {}, {}
     for layer in [look_up("layer", name, judge.phi.layers) for name in layers] or judge.phi.layers:
         channels = grids(judge.phi, x_train[:2], layer).shape[1]
         transport = Transport(change.target, channels, side=side).to(judge.phi.device)
-        moved[layer] = judge.error(x_test, test[1], {layer: transport})
+        by_position[layer] = judge.error(x_test, test[1], {layer: transport})
         fit_by_task(transport, lambda rows, at={layer: transport}: judge.logits(x_train[rows], at), train[1], steps=steps, seed=seed)
-        taught[layer], maps[layer] = judge.error(x_test, test[1], {layer: transport}), transport
-    return Bars(judge.error(*test), judge.error(x_test, test[1]), moved, taught, maps)
+        by_map[layer], maps[layer] = judge.error(x_test, test[1], {layer: transport}), transport
+    return CompensationErrors(judge.error(*test), judge.error(x_test, test[1]), by_position, by_map, maps)
 
 
 def invariant_share(judge: StitchEvaluator, layer: str, transport: Transport, test: LabelledGrids, *, slack: float = 0.05) -> float:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from selfsight.measure.analysis.equivalence import Grid
 
-__all__ = ["Change", "Places", "flipped", "inside", "nearby", "recoloured", "rotated", "scaled", "warp"]
+__all__ = ["Places", "Transformation", "flipped", "inside", "nearby", "recoloured", "rotated", "scaled", "warp"]
 
 Places = Callable[[Float[Tensor, "place 2"]], Float[Tensor, "place 2"]]
 """Function between positions (x, y): x to the right, y down, -1 to 1 between the borders of the image."""
@@ -21,7 +21,7 @@ def _identity(places: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Change:
+class Transformation:
     """A transformation g of images in [0, 1], with the map of positions that it induces.
 
     Attributes:
@@ -37,33 +37,33 @@ class Change:
     target: Places = _identity
 
 
-def _moved(name: str, matrix: Float[np.ndarray, "2 2"]) -> Change:
+def _moved(name: str, matrix: Float[np.ndarray, "2 2"]) -> Transformation:
     """A linear map about the centre of the image; ``matrix`` maps positions of g x to x."""
     forward, inverse = (torch.tensor(np.round(each, 12)) for each in (matrix, np.linalg.inv(matrix)))
 
     def source(places: Tensor) -> Tensor:
         return places @ forward.T.to(places)
 
-    return Change(name, lambda images: warp(images, source), source, lambda places: places @ inverse.T.to(places))
+    return Transformation(name, lambda images: warp(images, source), source, lambda places: places @ inverse.T.to(places))
 
 
-def flipped(*, upright: bool = False) -> Change:
+def flipped(*, upright: bool = False) -> Transformation:
     """Horizontal flip, or vertical flip if ``upright``."""
     return _moved("vertical flip" if upright else "horizontal flip", np.diag([1.0, -1.0] if upright else [-1.0, 1.0]))
 
 
-def rotated(degrees: float) -> Change:
+def rotated(degrees: float) -> Transformation:
     """Clockwise rotation about the centre, in degrees; border pixels are replicated."""
     cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     return _moved(f"rotation by {degrees:g} degrees", np.array([[cosine, sine], [-sine, cosine]]))
 
 
-def scaled(factor: float) -> Change:
+def scaled(factor: float) -> Transformation:
     """Scaling about the centre by a factor; above 1 enlarges."""
     return _moved(f"scaling by {factor:g}", np.eye(2) / factor)
 
 
-def recoloured(matrix: Float[np.ndarray, "3 3"], offset: Sequence[float] = (0.0, 0.0, 0.0)) -> Change:
+def recoloured(matrix: Float[np.ndarray, "3 3"], offset: Sequence[float] = (0.0, 0.0, 0.0)) -> Transformation:
     """Linear change of colours, clipped to [0, 1]; positions are unchanged.
 
     Args:
@@ -75,7 +75,7 @@ def recoloured(matrix: Float[np.ndarray, "3 3"], offset: Sequence[float] = (0.0,
         mixed = torch.einsum("dc,bchw->bdhw", torch.from_numpy(matrix).to(images), images)
         return (mixed + images.new_tensor(offset)[:, None, None]).clamp(0, 1)
 
-    return Change("change of colours", apply)
+    return Transformation("change of colours", apply)
 
 
 def _landing(source: Places, height: int, width: int) -> Float[Tensor, "place 2"]:

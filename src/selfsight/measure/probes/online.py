@@ -21,25 +21,25 @@ class OnlineKnn:
         sample: a labelled source.
         size: side of the training images in pixels.
         every: steps between evaluations.
-        tell: called with the step and the accuracy.
+        report: called with the step and the accuracy.
         rows: maximum number of images of the sample.
     """
 
-    def __init__(self, sample: Source, *, size: int, every: int, tell: Callable[[int, float], None], rows: int = 2000) -> None:
+    def __init__(self, sample: Source, *, size: int, every: int, report: Callable[[int, float], None], rows: int = 2000) -> None:
         chosen = np.random.default_rng(0).permutation(len(sample))[:rows]
         truth = sample.truth(chosen)
         if truth.labels is None:
             raise ValueError(f"{sample.spec} has no labels.")
-        self.labels, self.every, self.tell, self.size = truth.labels, every, tell, size
+        self.labels, self.every, self.report, self.size = truth.labels, every, report, size
         self.images = load_images(sample, chosen)
 
     @torch.no_grad()
-    def on_step(self, moment: StepEvent) -> None:
+    def on_step(self, event: StepEvent) -> None:
         """Evaluate if due; the network is in evaluation mode meanwhile."""
-        step = moment.clock.step
-        if (step + 1) % self.every and step != moment.clock.steps - 1:
+        step = event.clock.step
+        if (step + 1) % self.every and step != event.clock.steps - 1:
             return
-        method = moment.method
+        method = event.method
         was_training = method.training
         method.eval()
         device = next(method.parameters()).device
@@ -51,4 +51,4 @@ class OnlineKnn:
         method.train(was_training)
         features, half = torch.cat(rows).numpy(), len(self.labels) // 2
         predicted = vote(features[:half], self.labels[:half], features[half:])
-        self.tell(step, float((predicted == self.labels[half:]).mean()))
+        self.report(step, float((predicted == self.labels[half:]).mean()))

@@ -27,7 +27,7 @@ SHOTS = (1, 2, 4, 8, 16, 32, 64, 96)
 FOLDS = 3
 MOST_SAMPLES = 400
 """Maximum number of training samples, over all classes, in ``svm``."""
-JUDGED = 2000
+MAX_TEST_SAMPLES = 2000
 """Maximum number of test samples."""
 
 
@@ -80,7 +80,7 @@ def fit_machines(
     axes, rotated, spread = _principal(x)
     problem = _Problem(rotated, positive, torch.as_tensor(cost, dtype=torch.float64, device=rows.device).expand(positive.shape[1]), weight)
     solution = rotated.new_zeros(rotated.shape[1], positive.shape[1])
-    value, gradient, inside = problem.look(solution)
+    value, gradient, inside = problem.evaluate(solution)
     for _ in range(rounds):
         active = gradient.square().sum(0) / 2 > tolerance * value
         if not bool(active.any()):
@@ -118,7 +118,7 @@ class _Problem:
         """The problem of some of the machines."""
         return _Problem(self.rows, self.positive[:, machines], self.cost[machines], self.weight)
 
-    def look(self, solution: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def evaluate(self, solution: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The objective, its gradient, and ``2 C c_i`` for samples inside the margin, 0 for others."""
         sign = torch.where(self.positive, 1.0, -1.0).double()
         violation = (1 - sign * (self.rows @ solution)).clamp(min=0)
@@ -148,13 +148,13 @@ class _Problem:
     def search(self, solution: Tensor, step: Tensor, value: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Backtracking line search for each machine over the step lengths 1, 1/2, 1/4, …; the solution and the values there."""
         length, slope = torch.ones_like(value), (gradient * step).sum(0)
-        values = self.look(solution + step)
+        values = self.evaluate(solution + step)
         for _ in range(40):
             insufficient = values[0] > value + 1e-4 * length * slope + 1e-12 * value
             if not bool(insufficient.any()):
                 break
             length = torch.where(insufficient, length / 2, length)
-            values = self.look(solution + length * step)
+            values = self.evaluate(solution + length * step)
         return solution + length * step, *values
 
 
@@ -196,18 +196,17 @@ def _fit_all(rows: Tensor, labels: Tensor, classes: int, costs: Sequence[float],
 
 
 def low_shot(
-    features: Features, *, shots: Sequence[int] = SHOTS, draws: int = 5, costs: Sequence[float] = COSTS, judged: int = JUDGED, seed: int = 0
+    features: Features, *, shots: Sequence[int] = SHOTS, draws: int = 5, costs: Sequence[float] = COSTS,
+    max_test_samples: int = MAX_TEST_SAMPLES, seed: int = 0,
 ) -> Scores:  # fmt: skip
     """Accuracy after training on k samples of each class, for each k; mean over draws with Student's t interval.
 
-    A class of fewer than k samples contributes all that it has; a k that no class reaches is omitted.
-
     Args:
         features: labelled features.
-        shots: values of k, ascending.
+        shots: values of k, ascending; smaller classes contribute all their samples, and a k that no class reaches is omitted.
         draws: random training sets per k.
         costs: candidates of the cost.
-        judged: maximum number of test samples.
+        max_test_samples: maximum number of test samples.
         seed: of the draws.
 
     Raises:
@@ -215,7 +214,7 @@ def low_shot(
     """
     train, labels, test, truth = features.known
     generator = np.random.default_rng(seed)
-    chosen = np.sort(generator.permutation(len(test))[:judged])
+    chosen = np.sort(generator.permutation(len(test))[:max_test_samples])
     test_rows, test_labels = _pair(test[chosen], truth[chosen])
     classes = int(max(labels.max(), truth.max())) + 1
     members = [np.flatnonzero(labels == label) for label in range(classes)]
@@ -232,7 +231,7 @@ def low_shot(
         raise DataError(f"No class has {shots[0]} samples.", "Use more training samples or smaller values of k.")
     protocol = (
         f"linear support vector machines (squared hinge) on unit-length frozen features of k samples of each class; cost of {len(costs)} by "
-        f"{FOLDS}-fold cross-validation among these; mean of {draws} draws with Student's interval; at most {judged} test samples"
+        f"{FOLDS}-fold cross-validation among these; mean of {draws} draws with Student's interval; at most {max_test_samples} test samples"
     )
     return Scores(values, protocol)
 
@@ -266,4 +265,4 @@ def svm(features: Features, *, seed: int = 0) -> Scores:
     labels = features.known[1]
     classes = len(np.unique(labels))
     shots = [shot for shot in SHOTS[:6] if shot * classes <= MOST_SAMPLES] or [1]
-    return low_shot(features, shots=shots, costs=FEW_COSTS, judged=1000, seed=seed)
+    return low_shot(features, shots=shots, costs=FEW_COSTS, max_test_samples=1000, seed=seed)

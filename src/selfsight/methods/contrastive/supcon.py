@@ -12,7 +12,7 @@ from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
 from selfsight.data.views.image.recipes import TwoCrops, small_crops
 from selfsight.modules.heads import mlp
-from selfsight.objectives.contrast import with_labels
+from selfsight.objectives.contrast import supervised_contrastive
 
 __all__ = ["SupCon"]
 
@@ -45,5 +45,5 @@ class SupCon(Method):
         alone = -1 - torch.arange(len(label), device=label.device)
         label = torch.where(label < 0, alone, label)
         left, right = (all_gather_with_grad(self.projector(self.backbone(view).pooled)) for view in views.large)
-        loss = with_labels(torch.cat([left, right]), label.repeat(2), self.temperature)
+        loss = supervised_contrastive(torch.cat([left, right]), label.repeat(2), self.temperature)
         return Outcome({"contrast": loss}, {"embedding": left.detach()})

@@ -8,7 +8,7 @@ from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
 from selfsight.data.views.image.recipes import TwoCrops, small_crops
-from selfsight.modules.heads import Steady, mlp
+from selfsight.modules.heads import ConstantRate, mlp
 from selfsight.objectives.agree import across_views, cosine_distance
 
 __all__ = ["SimSiam"]
@@ -43,7 +43,7 @@ class SimSiam(Method):
         super().__init__(backbone, recipe)
         self.dim, self.bottleneck, self.predictor, self.stop = dim, bottleneck, predictor, stop
         self.projector = mlp(backbone.dim, dim, dim, dim, final="plain norm")
-        self.guess = Steady(mlp(dim, bottleneck, dim)) if predictor else nn.Identity()
+        self.guess = ConstantRate(mlp(dim, bottleneck, dim)) if predictor else nn.Identity()
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         embeddings = self.through(views.large, self.projector)

@@ -8,7 +8,7 @@ from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, Turn, hint
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.image.damage import entire
+from selfsight.data.views.image.damage import full_image_with_noise
 from selfsight.modules.critics import Critic
 from selfsight.modules.decoders import ConvDecoder
 from selfsight.modules.heads import linear, mlp
@@ -29,10 +29,19 @@ class BiGAN(Method):
 
     card = Card("generative", "generative", "Donahue et al. 2016, arXiv:1605.09782", decks=("004",), probe="linear", coupled=False)
     paper = gan_adam(128, 0.5, 0.999)
-    small = Preset(gan_adam(64, 0.5, 0.999, 1e-3), {"width": 32, "noise": 50, "recipe": entire(50)}, batch=64, backbone="dcgan?width=32")
+    small = Preset(
+        gan_adam(64, 0.5, 0.999, 1e-3), {"width": 32, "noise": 50, "recipe": full_image_with_noise(50)}, batch=64, backbone="dcgan?width=32"
+    )
 
     def __init__(
-        self, backbone: Backbone, *, recipe: Recipe = entire(200), noise: int = 200, size: int = 64, width: int = 64, hidden: int = 512
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = full_image_with_noise(200),
+        noise: int = 200,
+        size: int = 64,
+        width: int = 64,
+        hidden: int = 512,
     ) -> None:
         super().__init__(backbone, recipe)
         self.noise, self.size, self.width, self.hidden = noise, size, width, hidden

@@ -7,7 +7,7 @@ from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, Turn, hint
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.image.damage import entire
+from selfsight.data.views.image.damage import full_image_with_noise
 from selfsight.modules.decoders import ConvDecoder
 from selfsight.modules.heads import linear
 from selfsight.objectives.adversarial import discriminator_accuracy, discriminator_loss, generator_loss
@@ -30,7 +30,9 @@ class GAN(Method):
     paper = gan_adam(128, 0.5, 0.999)
     small = Preset(gan_adam(128, 0.5, 0.999), {"width": 32}, batch=128, backbone="dcgan?width=32")
 
-    def __init__(self, backbone: Backbone, *, recipe: Recipe = entire(100), noise: int = 100, size: int = 64, width: int = 64) -> None:
+    def __init__(
+        self, backbone: Backbone, *, recipe: Recipe = full_image_with_noise(100), noise: int = 100, size: int = 64, width: int = 64
+    ) -> None:
         super().__init__(backbone, recipe)
         self.noise, self.size, self.width = noise, size, width
         self.generator = ConvDecoder(noise, size=size, channels=backbone.channels, width=width)

@@ -9,7 +9,7 @@ from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, Turn, hint
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.image.damage import entire
+from selfsight.data.views.image.damage import full_image_with_noise
 from selfsight.modules.decoders import ConvDecoder
 from selfsight.objectives.adversarial import gradient_penalty, wasserstein_distance
 
@@ -37,7 +37,7 @@ class WGANGP(Method):
         self,
         backbone: Backbone,
         *,
-        recipe: Recipe = entire(101),
+        recipe: Recipe = full_image_with_noise(101),
         noise: int = 100,
         size: int = 64,
         width: int = 64,

@@ -53,7 +53,7 @@ class RotationDecoupling(InitialisedMemory):
         self.projector = nn.Linear(backbone.dim - self.middle, dim)
         self.memory = Memory(dim, keep=0.5)
 
-    def remembers(self, images: Tensor) -> Tensor:
+    def memory_embeddings(self, images: Tensor) -> Tensor:
         """The second half of the features, projected."""
         return self.projector(self.backbone(images).pooled[:, self.middle :])
 

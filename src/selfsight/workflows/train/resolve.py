@@ -141,7 +141,7 @@ def trial(config: TrainConfig, source: Source, hardware: Hardware, now: Callable
     times: list[float] = []
 
     class Watch:
-        def on_step(self, moment: StepEvent) -> None:  # noqa: ARG002
+        def on_step(self, event: StepEvent) -> None:  # noqa: ARG002
             times.append(now())
 
     loader = Loader(subset, batch=config.batch, seed=config.seed)

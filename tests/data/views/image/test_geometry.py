@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import functional as oracle
 
 from selfsight.core.clock import Clock
 from selfsight.core.views import Images
-from selfsight.data.views.image.geometry import Crop, Normalise, Placing, central_square, extents, relative, resample, turned
+from selfsight.data.views.image.geometry import Crop, CropGeometry, Normalise, central_square, extents, relative, resample, rotate
 from selfsight.data.views.keyed_random import KeyedRandom
 
 
@@ -29,19 +29,19 @@ def test_crop_flip_and_blur_are_torchvisions(photograph: Tensor, size: int, box:
         for sigma in (0.0, 0.3, 2.0):
             wanted = oracle.hflip(plain) if flip else plain
             wanted = oracle.gaussian_blur(wanted, [kernel, kernel], [sigma, sigma]) if sigma else wanted
-            placing = Placing(torch.tensor([box]), torch.tensor([flip]), torch.tensor([sigma]), kernel)
+            placing = CropGeometry(torch.tensor([box]), torch.tensor([flip]), torch.tensor([sigma]), kernel)
             assert_close(resample(photograph, placing, size) / 255, wanted, rtol=0, atol=1e-5)
 
 
 def test_floating_point_pictures(photograph: Tensor) -> None:
-    placing = Placing(torch.tensor([[3, 10, 100, 57]]))
+    placing = CropGeometry(torch.tensor([[3, 10, 100, 57]]))
     for size in (32, 100):
         assert_close(resample(photograph / 255, placing, size), resample(photograph, placing, size) / 255, rtol=0, atol=1e-5)
 
 
 def test_dense_and_banded_forms_agree(photograph: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     boxes = Crop().boxes(*Crop().draw(KeyedRandom(6, Clock())).values(), torch.full((6, 2), 256))
-    placing = Placing(boxes, torch.arange(6) % 2 == 0, torch.tensor([0.0, 0.5, 1, 1.5, 2, 0]), 11)
+    placing = CropGeometry(boxes, torch.arange(6) % 2 == 0, torch.tensor([0.0, 0.5, 1, 1.5, 2, 0]), 11)
     images = photograph.expand(6, -1, -1, -1)
     banded = resample(images, placing, 110)
     monkeypatch.setattr("selfsight.data.views.image.geometry._BANDED_FROM", 1000)
@@ -56,7 +56,7 @@ def test_padding_is_never_seen() -> None:
     images = Images(pixels, torch.arange(3), extent)
     for size in (16, 128):
         boxes = Crop().boxes(*Crop().draw(KeyedRandom(3, Clock(5))).values(), extents(images))
-        assert_close(resample(pixels, Placing(boxes), size), torch.full((3, 3, size, size), 100.0))
+        assert_close(resample(pixels, CropGeometry(boxes), size), torch.full((3, 3, size, size), 100.0))
         assert_close(central_square(images, size), torch.full((3, 3, size, size), 100 / 255))
 
 
@@ -88,9 +88,9 @@ def test_boxes_as_fractions() -> None:
 
 
 def test_turns_are_exact(photograph: Tensor) -> None:
-    once = turned(photograph, 1)
+    once = rotate(photograph, 1)
     assert torch.equal(once[..., 0, :], photograph[..., -1])  # anticlockwise: the right edge becomes the top
-    assert torch.equal(turned(turned(once, 1), 2), photograph)
+    assert torch.equal(rotate(rotate(once, 1), 2), photograph)
 
 
 def test_central_view(photograph: Tensor) -> None:

@@ -17,7 +17,7 @@ from selfsight.data.views.image import buffers
 from selfsight.data.views.image.blur import Blur
 from selfsight.data.views.image.changes import Changed, pasted, patch_at, warped
 from selfsight.data.views.image.colour import Jitter
-from selfsight.data.views.image.damage import Holed, Noisy, Scrambled, entire
+from selfsight.data.views.image.damage import Holed, Noisy, Scrambled, full_image_with_noise
 from selfsight.data.views.image.geometry import IMAGENET, Crop, Normalise
 from selfsight.data.views.image.masks import Blocks, CutOut, RandomPatches, cut_out, inside
 from selfsight.data.views.image.puzzles import Jigsaw, Neighbours, Overlapping, permutation_set
@@ -56,7 +56,7 @@ RECIPES = {
     "overlapping": Overlapping(SIMCLR, across=3, share=0.5),
     "even overlapping": Overlapping(SIMCLR, across=3, share=0.5, even=True),
     "puzzle and picture": Jigsaw(SIMCLR, across=2, orders=24, whole=True),
-    "entire": entire(5),
+    "entire": full_image_with_noise(5),
     "scrambled": Scrambled(),
     "changed": Changed(SIMCLR),
 }

@@ -10,7 +10,7 @@ from torch import Tensor
 from selfsight.core.clock import Clock
 from selfsight.core.method import Drawn, Frame
 from selfsight.core.views import Images, Views
-from selfsight.data.views.image.geometry import IMAGENET, Crop, Normalise, Placing, resample
+from selfsight.data.views.image.geometry import IMAGENET, Crop, CropGeometry, Normalise, resample
 from selfsight.data.views.keyed_random import KeyedRandom
 from selfsight.data.views.pairs import draw_views, make_pair
 
@@ -57,7 +57,7 @@ class ClipView:
         window = pixels[torch.arange(batch, device=pixels.device)[:, None], :, rows].transpose(1, 2)
         extent = images.extent if images.extent is not None else torch.tensor([height, width], device=pixels.device).expand(batch, 2)
         boxes = self.crop.boxes(drawn["area"], drawn["ratio"], drawn["place"], extent)
-        views = resample(window.flatten(1, 2).contiguous(), Placing(boxes, drawn["flip"]), size).unflatten(1, (channels, frames))
+        views = resample(window.flatten(1, 2).contiguous(), CropGeometry(boxes, drawn["flip"]), size).unflatten(1, (channels, frames))
         views = views / (1 if pixels.is_floating_point() else 255)
         bright, contrast = (drawn["light"][:, number, None, None, None, None] for number in range(2))
         views = views * bright

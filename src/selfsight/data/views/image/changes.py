@@ -11,7 +11,7 @@ from selfsight.core.clock import Clock
 from selfsight.core.method import Drawn, Frame
 from selfsight.core.views import Images, Views
 from selfsight.data.views.image.damage import SYMMETRIC
-from selfsight.data.views.image.geometry import Normalise, some_turned
+from selfsight.data.views.image.geometry import Normalise, rotate_each
 from selfsight.data.views.image.recipes import PLAIN, View
 from selfsight.data.views.keyed_random import KeyedRandom
 
@@ -107,7 +107,7 @@ class Changed:
         kind, field, corner, coded = (drawn.values[f"change {name}"].to(device) for name in ("kind", "field", "corner", "coded"))
         made, hints = self.view.make(images, drawn.values, drawn.frame.size, self.normalise)
         kind_of_image = kind[:, 0]
-        made = some_turned(made, torch.where((kind_of_image >= 2) & (kind_of_image <= 4), kind_of_image - 1, 0))
+        made = rotate_each(made, torch.where((kind_of_image >= 2) & (kind_of_image <= 4), kind_of_image - 1, 0))
         made = torch.where((kind_of_image == 5)[:, None, None, None], warped(made, field), made)
         all_hints = {name: value[:, None] for name, value in hints.items()} | {
             "kind": kind,

@@ -13,7 +13,7 @@ from selfsight.data.views.image.masks import Blocks, Mask, cut_out
 from selfsight.data.views.image.recipes import PLAIN, SIMCLR_SMALL, OneCrop, TwoCrops, View
 from selfsight.data.views.keyed_random import KeyedRandom
 
-__all__ = ["SYMMETRIC", "Holed", "Noisy", "Scrambled", "entire"]
+__all__ = ["SYMMETRIC", "Holed", "Noisy", "Scrambled", "full_image_with_noise"]
 
 _DAMAGE = 30
 _MOST = Blocks(0.5, 0.7)
@@ -21,7 +21,7 @@ SYMMETRIC = Normalise((0.5,) * 3, (0.5,) * 3)
 """Values in [-1, 1]."""
 
 
-def entire(noise: int) -> OneCrop:
+def full_image_with_noise(noise: int) -> OneCrop:
     """The full image with values in [-1, 1], and a noise vector of length ``noise``: input of generative methods."""
     return OneCrop(View(Crop((1.0, 1.0), (1.0, 1.0)), flip=0.0), noise=noise, normalise=SYMMETRIC)
 

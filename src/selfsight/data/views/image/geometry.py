@@ -27,16 +27,16 @@ from selfsight.data.views.keyed_random import KeyedRandom
 __all__ = [
     "IMAGENET",
     "Crop",
+    "CropGeometry",
     "Finish",
     "Normalise",
-    "Placing",
     "central_square",
     "extents",
     "relative",
     "resample",
     "resize_whole",
-    "some_turned",
-    "turned",
+    "rotate",
+    "rotate_each",
 ]
 
 Finish = Callable[[Float[Tensor, "rows channel height width"], slice, Tensor | None], Tensor]
@@ -133,7 +133,7 @@ class Crop:
 
 
 @dataclass(frozen=True)
-class Placing:
+class CropGeometry:
     """The part of each image that a view shows, with flip and blur.
 
     Attributes:
@@ -170,7 +170,7 @@ def relative(boxes: Num[Tensor, "batch 4"], extent: Num[Tensor, "batch 2"]) -> F
 
 
 def resample(
-    pixels: Num[Tensor, "batch channel height width"], placing: Placing, size: int, finish: Finish | None = None
+    pixels: Num[Tensor, "batch channel height width"], placing: CropGeometry, size: int, finish: Finish | None = None
 ) -> Float[Tensor, "batch channel size size"]:
     """Square antialiased views of images, in the value range of ``pixels``.
 
@@ -214,7 +214,7 @@ def _unchanged(block: Tensor, rows: slice, out: Tensor | None) -> Tensor:  # noq
 
 def _dense(
     pixels: Num[Tensor, "batch channel height width"],
-    placing: Placing,
+    placing: CropGeometry,
     size: int,
     rows: slice,
     buffers: list[Tensor] | None,
@@ -238,7 +238,7 @@ def _dense(
     return views
 
 
-def turned(images: Num[Tensor, "batch channel side side"], quarters: int) -> Num[Tensor, "batch channel side side"]:
+def rotate(images: Num[Tensor, "batch channel side side"], quarters: int) -> Num[Tensor, "batch channel side side"]:
     """Rotate square images anticlockwise by right angles; exact.
 
     Args:
@@ -248,7 +248,7 @@ def turned(images: Num[Tensor, "batch channel side side"], quarters: int) -> Num
     return torch.rot90(images, quarters, (2, 3)).contiguous()
 
 
-def some_turned(
+def rotate_each(
     images: Float[Tensor, "batch channel side side"], quarters: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch channel side side"]:
     """Rotate each square image anticlockwise by its own number of right angles.
@@ -298,5 +298,5 @@ def central_square(images: Images, size: int, normalise: Normalise | None = None
     if normalise is not None:
         low, high = (value[:, None, None] * white for value in normalise.tensors(channels, images.pixels.device))
         high = low + high
-    views = resample(images.pixels, Placing(boxes), size)
+    views = resample(images.pixels, CropGeometry(boxes), size)
     return views.sub_(low.to(views.device)).div_((high - low).to(views.device))

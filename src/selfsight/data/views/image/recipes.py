@@ -18,7 +18,7 @@ from selfsight.core.method import Drawn, Frame
 from selfsight.core.views import Images, Views
 from selfsight.data.views.image.blur import Blur, gaussian_blur
 from selfsight.data.views.image.colour import Chain, Jitter, chain, exact_chain, solarised
-from selfsight.data.views.image.geometry import IMAGENET, Crop, Normalise, Placing, extents, relative, resample, some_turned, turned
+from selfsight.data.views.image.geometry import IMAGENET, Crop, CropGeometry, Normalise, extents, relative, resample, rotate, rotate_each
 from selfsight.data.views.image.masks import CutOut, Mask, cut_out
 from selfsight.data.views.keyed_random import KeyedRandom
 from selfsight.data.views.pairs import draw_views, of_view
@@ -108,13 +108,13 @@ class View:
         boxes = self.crop.boxes(drawn["area"], drawn["ratio"], drawn["place"], extent)
         flip, sigma = drawn.get("flip"), drawn.get("sigma")
         exact = self.jitter is not None and self.jitter.exact and images.pixels.shape[1] == 3
-        placing = Placing(boxes, flip, None if exact else sigma, self.blur.taps(size) if self.blur else 1)
+        placing = CropGeometry(boxes, flip, None if exact else sigma, self.blur.taps(size) if self.blur else 1)
         finishing = _Finishing(self, drawn, images, size, normalise)
         pixels = resample(images.pixels, placing, size, finishing.exactly if exact else finishing.at_once)
         pixels = cut_out(pixels, drawn["cut"]) if self.cut is not None else pixels
         flipped = torch.zeros(len(images), dtype=torch.bool, device=device) if flip is None else flip
         quarters = drawn["quarters"] if self.turn else torch.zeros(len(images), dtype=torch.long, device=device)
-        pixels = some_turned(pixels, quarters) if self.turn else pixels
+        pixels = rotate_each(pixels, quarters) if self.turn else pixels
         return pixels, {"crop": relative(boxes, extent), "flip": flipped, "quarters": quarters, "colour": finishing.affine()}
 
 
@@ -338,7 +338,7 @@ class FourTurns:
         (made,), hints = _make(((self.view, drawn.frame.size),), images, drawn.values, self.normalise)
         turns = torch.arange(4, device=made.device).expand(len(images), 4)
         hints = {name: value.expand(-1, 4, *value.shape[2:]) for name, value in hints.items()}
-        return Views(tuple(turned(made, quarters) for quarters in range(4)), index=images.index, hints=hints | {"turn": turns})
+        return Views(tuple(rotate(made, quarters) for quarters in range(4)), index=images.index, hints=hints | {"turn": turns})
 
 
 def _small_view(min_area: float, max_area: float, turn: float, invert: float) -> View:
