@@ -153,7 +153,10 @@ def points(network: str, source: Any, sample: Any) -> dict[str, Any]:
     tried = [replace(look, rings=rings) for look in looks_of(run.phi, 64) for rings in (0, 1)]
     best = max(tried, key=lambda look: transfer_points(run.phi, sample, look).value)
     table = {"learnt": transfer_points(run.phi, source, best), "colours": transfer_points(run.phi, source, best, by="colours")}
-    table |= {"colours of pixels": transfer_points(run.phi, source, best, by="pixels"), "same place": transfer_points(run.phi, source, best, by="place")}
+    table |= {
+        "colours of pixels": transfer_points(run.phi, source, best, by="pixels"),
+        "same place": transfer_points(run.phi, source, best, by="place"),
+    }
     forms: dict[str, list[Any]] = {}
     for form, _, make in untrained_networks(run.phi, source):
         forms.setdefault(form, []).append(transfer_points(make(), source, best))
