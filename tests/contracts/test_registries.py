@@ -82,12 +82,12 @@ code, text = said("learn", data, "--method", "added_method", "--backbone", "adde
     "--device", "cpu", "--precision", "fp32", "--no-report", "--json", "--out", str(out / "run"))
 found["learn"] = [code, text[-300:]]
 run = selfsight.Run(out / "run", device="cpu")
-scores = run.measure(train=data, test=data, probes=["added_probe", "added_analysis"], floors=False).scores
+scores = run.measure(train=data, test=data, probes=["added_probe", "added_analysis"], baselines=False).scores
 found["scores"] = {name: next(iter(values.values())).value for name, values in scores.items()}
 found["maps"] = sorted(run.explain([f"{data}#0"], methods=["added_attribution"]).maps)
 for what, method in {"boxes": "added_localiser", "segments": "added_segmenter", "clusters": "added_grouper", "parts": "added_part_finder"}.items():
     more = {"count": 2} if what == "clusters" else {"classes": 2} if what == "segments" else {"parts": 2} if what == "parts" else {}
-    run.discover(data, what=what, method=method, floors=False, **more)
+    run.discover(data, what=what, method=method, baselines=False, **more)
 from selfsight.explorer.server.job_table import JOBS
 found["job"] = JOBS.load("added_job")(SimpleNamespace(request=SimpleNamespace(network="n")))["network"]
 found["help"] = {"measure": said("measure", "--help")[1], "discover": said("discover", "--help")[1], "explain": said("explain", "--help")[1]}
