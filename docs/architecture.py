@@ -1,4 +1,4 @@
-"""Write docs/understand/architecture.md: the diagram of rooms comes from the imports, and every function named is checked."""
+"""Write docs/understand/architecture.md: the diagram of packages comes from the imports; every named function must exist."""
 
 import ast
 import sys
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "selfsight"
 PAGE = ROOT / "docs" / "understand" / "architecture.md"
 
-ROOMS = {
+PACKAGES = {
     "cli": "flags from signatures and registries; prints results",
     "api": "`learn`, `load`, `wrap`, `open`, `Run`: thin functions for scripts and notebooks",
     "explorer": "the page in the browser: a server without torch, the preparation of data, and a worker that runs jobs",
@@ -21,9 +21,9 @@ ROOMS = {
     "explain": "attribution, inversion, synthesis, and checks of explanations",
     "measure": "probes of features, analyses of networks, metrics, baselines",
     "engine": "the training loop, checkpoints, health, hardware",
-    "methods": "one class per way of learning",
+    "methods": "training methods, one class each",
     "bank": "cached features: one pass for all layers, and nearest neighbours",
-    "render": "tiles, sheets, charts and HTML panels; knows no network",
+    "render": "tiles, sheets, charts and HTML panels; independent of networks",
     "regions": "boxes and proposals",
     "backbones": "networks for images, clips and sounds",
     "data": "sources, readers, views (augmentations), rendered worlds",
@@ -33,25 +33,25 @@ ROOMS = {
 }
 
 SCORE = [
-    ("selfsight.data.opening:open_source", "opens the data set by its name; the registry of readers finds how"),
-    ("selfsight.data.readers.folder:FolderListing.payloads", "gives the bytes of each file"),
+    ("selfsight.data.opening:open_source", "opens a data set by name, with a reader of the registry"),
+    ("selfsight.data.readers.folder:FolderListing.payloads", "reads the bytes of each file"),
     ("selfsight.data.decode:decode", "decodes an image"),
     ("selfsight.data.packed:PackedSource.read", "reads a batch from the cache of decoded images"),
-    ("selfsight.data.loader:load_images", "makes tensors of it: `Images`"),
-    ("selfsight.data.evaluation_view:EvaluationView.of", "crops and resizes: the view without chance"),
+    ("selfsight.data.loader:load_images", "converts it to tensors: `Images`"),
+    ("selfsight.data.evaluation_view:EvaluationView.of", "crops and resizes without random augmentation"),
     ("selfsight.core.representation:Representation.pooled_layers", "normalises and runs the network once, for all layers"),
     ("selfsight.bank.extract:get_bank", "streams the features to disk"),
-    ("selfsight.measure.probes.knn:knn", "scores them, here by nearest neighbours"),
-    ("selfsight.measure.baselines:untrained_networks", "the same for untrained networks and for raw pixels"),
-    ("selfsight.workflows.evaluate.probes:evaluate", "puts scores beside baselines: `EvaluationResult`"),
+    ("selfsight.measure.probes.knn:knn", "computes the score of a probe, here k-nearest neighbours"),
+    ("selfsight.measure.baselines:untrained_networks", "creates the untrained networks of the baselines; raw pixels are another"),
+    ("selfsight.workflows.evaluate.probes:evaluate", "returns scores with baselines: `EvaluationResult`"),
 ]
 ATTRIBUTION = [
-    ("selfsight.workflows.explain:explain_images", "reads the images and the target from what the user wrote"),
-    ("selfsight.explain.attribution.explanation:explain", "runs every method that was asked for"),
+    ("selfsight.workflows.explain:explain_images", "parses images and target from text"),
+    ("selfsight.explain.attribution.explanation:explain", "runs the requested methods"),
     ("selfsight.core.registry:Registry.load", "finds the method by name"),
     ("selfsight.core.representation:Representation.normalise", "pixels in [0, 1] become the network's input"),
-    ("selfsight.explain.attribution.saliency:saliency", "runs forward and backward, with the rule of the method"),
-    ("selfsight.core.hooks:capture_activations", "keeps the activations and gradients of the layer"),
+    ("selfsight.explain.attribution.saliency:saliency", "runs the forward and backward pass, with the rule of the method"),
+    ("selfsight.core.hooks:capture_activations", "captures the activations of the layer"),
     ("selfsight.explain.attribution.explanation:Explanation.save", "writes the maps, the sheet and the figures"),
 ]
 CHANGES = [
@@ -59,7 +59,7 @@ CHANGES = [
     ("a loss", "a function in `objectives/`, its slow reference in `tests/oracles/`"),
     ("a backbone", "`backbones/image|video|audio/NAME.py`, a line in `backbones/table.py`"),
     ("an augmentation", "`data/views/image|clip|sound/`"),
-    ("a kind of data", "`data/readers/NAME.py`, a line in `data/readers/table.py`"),
+    ("a data set format", "`data/readers/NAME.py`, a line in `data/readers/table.py`"),
     ("an attribution method", "`explain/attribution/NAME.py`, a line in `explain/attribution/table.py`"),
     ("a probe", "`measure/probes/NAME.py`, a line in `measure/probes/table.py`"),
     ("an analysis of networks", "`workflows/evaluate/analyses/NAME.py`, a line in its `table.py`"),
@@ -70,27 +70,27 @@ CHANGES = [
 ]
 GLOSSARY = {
     "bank": "cached features of a data set",
-    "card": "a method's family, paper and the probe that decides about it",
-    "Clock": "seed, step and epoch: all randomness is a function of it",
-    "floor": "a baseline: the same score of raw pixels or of the untrained network",
-    "hint": "a parameter of a view that a method may see, such as the crop box",
-    "Part": "a module with state of its own, such as a queue or a momentum copy",
+    "baseline": "the same score of raw pixels or of the untrained network",
+    "card": "a method's family, paper, and the probe that it is evaluated by",
+    "Clock": "seed, step and epoch; all random numbers are functions of it",
+    "hint": "a parameter of a view, such as the crop box, that a method can use",
+    "Part": "a module whose state is updated after each step, such as a queue or a momentum encoder",
     "recipe": "how images become views: `draw` the random numbers, then `make` the pixels",
-    "run": "the folder of one training, with everything that was made from it",
-    "Views": "all that a method may see of a batch; it holds no labels",
+    "run": "the folder of a training, with all results",
+    "Views": "the input of a method: augmented views of a batch, without labels",
 }
 
 
 def imports() -> dict[str, set[str]]:
-    """The rooms that each room imports when it is loaded or later, by reading the source."""
+    """The packages that each package imports when it is loaded or later, by reading the source."""
     found: dict[str, set[str]] = defaultdict(set)
     for path in SOURCE.rglob("*.py"):
-        room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+        package = path.relative_to(SOURCE).parts[0].removesuffix(".py")
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("selfsight."):
                 other = str(node.module).split(".")[1]
-                if other != room and room in ROOMS:
-                    found[room].add(other)
+                if other != package and package in PACKAGES:
+                    found[package].add(other)
     return found
 
 
@@ -118,14 +118,14 @@ def steps(path: list[tuple[str, str]]) -> list[str]:
 
 
 def direct(found: dict[str, set[str]]) -> list[tuple[str, str]]:
-    """The imports that no chain of other imports implies."""
+    """Imports without those that other imports imply (transitive reduction)."""
     reach: dict[str, set[str]] = {}
-    for room in reversed(list(ROOMS)):
-        reach[room] = set().union(*({other} | reach.get(other, set()) for other in found[room]), set())
+    for package in reversed(list(PACKAGES)):
+        reach[package] = set().union(*({other} | reach.get(other, set()) for other in found[package]), set())
     edges = []
-    for room in ROOMS:
-        implied = set().union(*(reach[other] for other in found[room]), set())
-        edges += [(room, other) for other in ROOMS if other in found[room] - implied]
+    for package in PACKAGES:
+        implied = set().union(*(reach[other] for other in found[package]), set())
+        edges += [(package, other) for other in PACKAGES if other in found[package] - implied]
     return edges
 
 
@@ -135,19 +135,18 @@ def page() -> str:
     lines = [
         "# Architecture",
         "",
-        "Written by `docs/architecture.py`; do not edit. Domain packages compute; `workflows` carries out what a user",
-    ]
-    lines += [
-        "asked for; `cli`, `api` and `explorer` translate. An import contract keeps the direction: no package imports one above it.",
+        "Written by `docs/architecture.py`; do not edit. Domain packages compute; `workflows` executes requests of users, which",
+        "`cli`, `api` and `explorer` parse. An import contract (tested) forbids imports of packages that are higher in the table.",
         "",
     ]
-    lines += ["## Packages", "", "| package | what it holds | imports |", "|---|---|---|"]
-    lines += [f"| `{room}` | {words} | {', '.join(other for other in ROOMS if other in found[room])} |" for room, words in ROOMS.items()]
-    lines += ["", "Arrows are imports; those that a chain of others implies are left out.", "", "```mermaid", "flowchart TD"]
-    lines += [f"  {room} --> {other}" for room, other in direct(found)]
+    lines += ["## Packages", "", "| package | contents | imports |", "|---|---|---|"]
+    for package, words in PACKAGES.items():
+        lines.append(f"| `{package}` | {words} | {', '.join(other for other in PACKAGES if other in found[package])} |")
+    lines += ["", "Arrows are imports; transitive ones are omitted.", "", "```mermaid", "flowchart TD"]
+    lines += [f"  {package} --> {other}" for package, other in direct(found)]
     lines += ["```", "", "## From an image file to a score", "", *steps(SCORE)]
     lines += ["", "## From a pixel to an attribution", "", *steps(ATTRIBUTION)]
-    lines += ["", "## To change or add something", "", "| to change or add | touch |", "|---|---|"]
+    lines += ["", "## Where to add or change something", "", "| what | files |", "|---|---|"]
     lines += [f"| {what} | {where} |" for what, where in CHANGES]
     lines += ["", "## Glossary", "", "| word | meaning |", "|---|---|", *(f"| {word} | {words} |" for word, words in GLOSSARY.items())]
     return "\n".join(lines) + "\n"

@@ -27,14 +27,14 @@ HERE = Path(__file__).parent / "look-up"
 
 
 def short(value: object) -> str:
-    """A default in a few letters."""
+    """A short form of a default value."""
     if hasattr(value, "draw"):
         return type(value).__name__
     return str(value) if not is_dataclass(value) or "__str__" in vars(type(value)) else type(value).__name__
 
 
 def methods() -> str:
-    """The catalogue, with every option."""
+    """All methods with their options."""
     lines = ["# Methods", "", "Written by `docs/generate.py`; do not edit.", ""]
     for name in METHODS:
         kind = method_class(name)
@@ -43,17 +43,17 @@ def methods() -> str:
         said = inspect.cleandoc(kind.__doc__ or "")
         lines += [f"## {name}", "", said.split("\n\nArgs:")[0], ""]
         lines += [
-            f"{card.family} · {card.kind} · {card.paper} · decided by {probe} · decks {', '.join(card.decks)}",
+            f"{card.family} · {card.kind} · {card.paper} · evaluated by {probe} · decks {', '.join(card.decks)}",
             "",
         ]
-        lines += ["| option | the paper's | for small images | |", "|---|---|---|---|"]
+        lines += ["| option | paper | small images | |", "|---|---|---|---|"]
         words = explained(kind.__doc__)
         for option, parameter in inspect.signature(kind).parameters.items():
             if option != "backbone":
                 own = short(small.options[option]) if option in small.options else ""
-                about = words.get(option, "how images become views" if option == "recipe" else "")
+                about = words.get(option, "augmentation" if option == "recipe" else "")
                 lines.append(f"| `{option}` | {short(parameter.default)} | {own} | {about} |")
-        for label, training in (("the paper", kind.paper), ("small images", small.training)):
+        for label, training in (("paper", kind.paper), ("small images", small.training)):
             rate = f"{training.rate:g} per {training.reference_batch} images"
             lines += [
                 "",
@@ -65,7 +65,7 @@ def methods() -> str:
 
 
 def codes() -> str:
-    """Verbs and exit codes."""
+    """Verbs and exit codes of the command line."""
     lines = ["# Command line", "", "Written by `docs/generate.py`; do not edit.", "", "| verb | |", "|---|---|"]
     lines += [f"| `selfsight {verb}` | {words} |" for verb, words in VERBS.items()]
     lines += ["", "Every verb takes `--json` (one object on standard output; progress goes to standard error) and `--help`.", ""]
@@ -85,18 +85,18 @@ REGISTRIES: dict[str, tuple[Registry[Any], ...]] = {
     "Discoveries": (DISCOVERIES,),
     "Localisers": (LOCALISERS,),
     "Segmenters": (SEGMENTERS,),
-    "Ways to find parts": (PART_FINDERS,),
+    "Part finders": (PART_FINDERS,),
     "Clustering methods": (GROUPERS,),
-    "Kinds of data": (READERS, FILE_READERS),
+    "Data formats": (READERS, FILE_READERS),
     "Jobs of the explorer": (JOBS,),
 }
 
 
 def names() -> str:
-    """Everything that is chosen by name."""
-    lines = ["# Names", "", "Written by `docs/generate.py`; do not edit. Everything that is chosen by name, and what it needs of the data."]
+    """All registered names."""
+    lines = ["# Names", "", "Written by `docs/generate.py`; do not edit. All registered names, and what they require of the data."]
     for title, registries in REGISTRIES.items():
-        lines += ["", f"## {title}", "", "| name | | also called | needs |", "|---|---|---|---|"]
+        lines += ["", f"## {title}", "", "| name | | aliases | needs |", "|---|---|---|---|"]
         for entry in (entry for registry in registries for entry in registry.values()):
             kind = " (baseline)" if entry.baseline else " (no network)" if entry.model_free else ""
             lines.append(f"| `{entry.name}` | {entry.summary}{kind} | {', '.join(entry.aliases)} | {', '.join(entry.needs)} |")
