@@ -147,7 +147,7 @@ def test_errors_say_what_to_do(tmp_path, monkeypatch, capsys, words, code, cause
 def test_existing_run_is_not_touched(run, capsys):
     before = (run / "config.json").stat().st_mtime_ns
     assert main([*LEARN, "--out", str(run)]) == 2
-    assert "holds a run already (finished)" in capsys.readouterr().err
+    assert "already contains a run (finished)" in capsys.readouterr().err
     assert (run / "config.json").stat().st_mtime_ns == before
     assert main([*LEARN, "--out", str(run), "--resume", "--seed", "4"]) == 2
     assert "seed: 0 -> 4" in capsys.readouterr().err
@@ -280,7 +280,7 @@ def test_explain_inverts_and_maximises(run, capsys, tmp_path):
         assert (found["by"], len(found["rows"]["world:shapes#1"])) == (by, 2)
     assert main(["explain", "maximise", str(run), "unit:stem/999"]) == 2
     assert main(["explain", "maximise", str(run), "code"]) == 2
-    assert "says nothing without an image" in capsys.readouterr().err
+    assert "depends on an image" in capsys.readouterr().err
 
 
 def test_an_inverter_is_learnt_again_for_other_weights_alone(run):

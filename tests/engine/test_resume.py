@@ -160,7 +160,7 @@ def test_changed_options_are_refused_with_the_differences(tmp_path, capsys):
     assert "options.temperature: 0.2 -> 0.5" in refusal.value.cause
     assert "seed: 0 -> 3" in refusal.value.cause
     assert refusal.value.exit_code == 2
-    with pytest.raises(UsageError, match="holds a run already \\(finished\\)"):
+    with pytest.raises(UsageError, match="already contains a run \\(finished\\)"):
         run_training(wishes("simclr"), out, RunPolicy(progress=quiet))
     assert kept(out) == before
 

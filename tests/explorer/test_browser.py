@@ -281,7 +281,7 @@ def test_pictures_like_an_uploaded_one_are_found(browser, tmp_path):
         assert page.locator(".thumbs a").first.get_attribute("href").endswith("/image/5")
         (tmp_path / "bad.jpg").write_text("<svg onload=alert(1)>")
         page.get_by_label("search for images similar to your own").set_input_files(tmp_path / "bad.jpg")
-        page.wait_for_selector("text=This is no JPEG, PNG or WebP picture")
+        page.wait_for_selector("text=The upload is not a JPEG, PNG or WebP image")
         page.goto(page.url.split("/search")[0] + "/units/output/3")
         page.wait_for_selector(".places img", timeout=LONG)  # heat maps and crops come by themselves
         page.get_by_role("button", name="dissection").click()

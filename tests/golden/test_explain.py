@@ -78,6 +78,13 @@ def aim(phi: Representation, seed: int = 5) -> Target:
     return direction(torch.randn(phi.backbone.dim, generator=torch.Generator().manual_seed(seed)))
 
 
+EXTREMAL_FIELDS = {
+    "masks": "masks", "kept": "masked_score", "whole": "full_score", "nothing": "baseline_score", "visible": "visible", "share": "share",
+    "steps": "steps",
+}  # fmt: skip
+"""Names in the recorded values, which are those of version 0.1, and the present fields."""
+
+
 @pytest.mark.parametrize("net", NETWORKS)
 @pytest.mark.parametrize("name", ATTRIBUTIONS)
 def test_attribution(name: str, net: str) -> None:
@@ -112,9 +119,7 @@ def test_extremal(mode: Any, net: str) -> None:
     found: dict[str, Any] = {}
     for substrate in ("blur", "mean"):
         masks = extremal_perturbation(phi, shown, aim(phi), areas=(0.1, 0.3), mode=mode, steps=STEPS, substrate=substrate)
-        found |= {
-            f"{substrate}/{name}": getattr(masks, name) for name in ("masks", "kept", "whole", "nothing", "visible", "share", "steps")
-        }
+        found |= {f"{substrate}/{name}": getattr(masks, field) for name, field in EXTREMAL_FIELDS.items()}
     rough = extremal_perturbation(phi, shown, aim(phi), mode=mode, steps=STEPS, smooth=False)
     channels = extremal_channels(phi, shown, aim(phi), phi.layers[-2], areas=(0.2,), mode=mode, steps=STEPS)
     found |= {"rough/masks": rough.masks, "channels/masks": channels.masks, "channels/kept": channels.masked_score}
@@ -198,7 +203,7 @@ def test_maximise(net: str) -> None:
     }
     for word, make in ways.items():
         made = make()
-        found |= {f"{word}/{name}": getattr(made, name) for name in ("pictures", "scores", "shifted", "curve")}
+        found |= {f"{word}/{name}": getattr(made, name) for name in ("scores", "shifted", "curve")} | {f"{word}/pictures": made.images}
     found["dream"] = deep_dream(phi, shown[:1], phi.layers[1], octaves=2, ratio=2.0, steps=3)
     found["style"], found["style/curve"] = synthesise_style(phi, shown[:1], phi.layers[:2], content=shown[1:2], steps=4)
     check(f"maximise.{net}", found)

@@ -198,7 +198,7 @@ def _labels(options: Discover) -> dict[str, Any]:
     remedy = f"Name clusters in the explorer first: selfsight explore {quote(str(home))} --data {quote(options.data)}"
     remedy += f" --limit {options.limit}" if options.limit is not None else ""
     if not folders:
-        raise UsageError(f"{options.data} was not explored with the present weights of {home}.", remedy)
+        raise UsageError(f"{options.data} was not explored with the current weights of {home}.", remedy)
     for folder in folders:
         content, counts = _label_table(folder)
         if counts:

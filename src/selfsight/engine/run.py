@@ -121,8 +121,8 @@ class RunFolder:
         """
         if self.exists and not (resume or overwrite):
             raise UsageError(
-                f"{self.path} holds a run already ({self._standing()}).",
-                "Use --resume to go on with it, --overwrite to replace it, or another --out.",
+                f"{self.path} already contains a run ({self._standing()}).",
+                "Use --resume to continue it, --overwrite to replace it, or another --out.",
             )
 
     def _standing(self) -> str:

@@ -118,7 +118,7 @@ def _rows(text: str, phi: Representation) -> list[_Found]:
             raise UsageError(f"{part!r} in {text!r} is not a row.", "Rows are numbers and ranges: #0,3,8-11.")
         rows += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
     if max(rows) >= len(source):
-        raise UsageError(f"{spec} has {len(source)} pictures, and row {max(rows)} was asked for.", "Rows are counted from 0.")
+        raise UsageError(f"{spec} has {len(source)} images; there is no row {max(rows)}.", "Rows are counted from 0.")
     batch = load_images(source, np.array(rows))
     extent = batch.extent if batch.extent is not None else [batch.pixels.shape[-2:]] * len(rows)
     images = [pixels[:, : int(size[0]), : int(size[1])] for pixels, size in zip(batch.pixels, extent, strict=True)]
@@ -149,7 +149,7 @@ def target_of(text: str, phi: Representation, images: Float[Tensor, "batch 3 hei
     kind, _, rest = text.partition(":")
     if kind == "class":
         probe = Readout.load(measures / "linear")
-        return probe_class(probe, rest) if rest else _of_each(probe_class(probe, 0), "likeliest class", phi, images)
+        return probe_class(probe, rest) if rest else _of_each(probe_class(probe, 0), "most probable class", phi, images)
     if kind == "cluster":
         clusters = Readout.load(measures / "cluster")
         return cluster(clusters, _number(rest, text)) if rest else _of_each(cluster(clusters, 0), "own cluster", phi, images)
@@ -176,7 +176,7 @@ def fixed_target(text: str, phi: Representation, measures: Path) -> Target:
     """
     kind, _, rest = text.partition(":")
     if kind not in ("class", "cluster", "unit") or not rest or (kind == "unit" and "/" not in rest):
-        raise UsageError(f"{text!r} says nothing without an image.", "Give class:NAME, cluster:NUMBER or unit:LAYER/CHANNEL.")
+        raise UsageError(f"{text!r} depends on an image.", "Give class:NAME, cluster:NUMBER or unit:LAYER/CHANNEL.")
     blank = torch.zeros(1, phi.backbone.channels, phi.size, phi.size, device=phi.device)
     target = target_of(text, phi, blank, measures)
     with torch.no_grad():

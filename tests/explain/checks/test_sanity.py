@@ -53,7 +53,7 @@ def test_layers_are_drawn_anew_from_the_deepest_on() -> None:
             alike = torch.equal(found.pooled(images, layer), phi.pooled(images, layer))
             assert alike is (number < len(phi.layers) - layers), (layers, layer)
     assert len(phi.layers) > 3
-    with pytest.raises(UsageError, match="drawn anew"):
+    with pytest.raises(UsageError, match="randomised"):
         randomise_layers(phi, 99)
 
 

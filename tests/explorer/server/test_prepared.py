@@ -27,7 +27,7 @@ def test_what_was_written_is_read(pack):
     assert again.thumb(3) != again.thumb(4)
     assert again.column("label")[:2].tolist() == ["red", "blue"]
     assert np.isnan(again.column("duplicates")[5])
-    with pytest.raises(DataError, match="no picture 40"):
+    with pytest.raises(DataError, match="no image 40"):
         again.thumb(COUNT)
     with pytest.raises(UsageError, match="no column"):
         again.column("nothing")
@@ -114,7 +114,7 @@ def test_what_looks_like_code_is_a_text(pack, condition):
     ("conditions", "more", "words"),
     [
         ([{"column": "1; drop table", "sign": "=", "value": 1}], {}, "no column"),
-        ([{"column": "brightness", "sign": "or", "value": 1}], {}, "not a sign"),
+        ([{"column": "brightness", "sign": "or", "value": 1}], {}, "not an operator"),
         ([{"column": "brightness", "sign": "<", "value": "1"}], {}, "A numeric column"),
         ([{"column": "brightness", "sign": "<", "value": True}], {}, "A numeric column"),
         ([{"column": "label", "sign": "<", "value": "a"}], {}, "A text column"),

@@ -112,7 +112,7 @@ def test_an_earlier_one_is_replaced_and_nothing_else(tmp_path):
     assert not (page.parent / "old.txt").exists()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
-    with pytest.raises(UsageError, match="something else"):
+    with pytest.raises(UsageError, match="not an exported page"):
         export_static_site(shelf, tmp_path / "mine")
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
     assert {one.name for one in tmp_path.iterdir() if one.name.startswith(".partial")} == set()

@@ -57,7 +57,7 @@ def test_a_planted_unit_is_found_with_an_overlap_of_one():
     assert 2 not in found.detectors()  # which is never on
     assert found.unique()["object"] >= 1
     assert all(row % 3 == 0 for row in found.top[0][: COUNT // 3])
-    assert "above" in found.protocol
+    assert "thresholds" in found.protocol
 
 
 def test_a_unit_is_on_as_often_as_asked():
@@ -104,7 +104,7 @@ def test_random_directions_are_orthogonal_and_of_their_seed():
     share = COUNT // 3 * 16 / (COUNT * SIZE * SIZE)
     turned = dissect(phi(), source, concepts, quantile=share, turn=random_rotation(3))
     assert turned.ious.max() < 1
-    assert "turned" in turned.protocol
+    assert "after a rotation" in turned.protocol
     same = dissect(phi(), source, concepts, quantile=share, turn=torch.eye(3))
     assert same.ious[0].tolist() == [1, 0, 0]
 

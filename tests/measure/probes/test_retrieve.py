@@ -79,7 +79,7 @@ def test_retrieval_by_class():
     noise = chance.standard_normal((90, 3)).astype(np.float32), chance.standard_normal((30, 3)).astype(np.float32)
     assert retrieve(Features(*noise, train_labels, test_labels)).values["map"].value == pytest.approx(1 / 3, abs=0.1)
     few = retrieve(Features(*noise, train_labels, test_labels), queries=7, database_size=20)
-    assert few.protocol.startswith("7 test samples ask for those of their class among 20")
+    assert few.protocol.startswith("7 test samples as queries among 20")
 
 
 def test_copies_find_their_originals():
@@ -91,7 +91,7 @@ def test_copies_find_their_originals():
     strong = detect_copies(phi, source, queries=20)
     assert 1 / 60 < strong.values["map"].value < 0.9
     assert strong.values["map_trapezoid"].value <= strong.values["map"].value
-    assert "20 pictures ask for their originals among 60" in strong.protocol
+    assert "copies of 20 images as queries for their originals among 60" in strong.protocol
     assert strong == detect_copies(phi, source, queries=20)
     with pytest.raises(DataError, match="1 image"):
         detect_copies(phi, selfsight.open("world:shapes?count=1&size=32"))

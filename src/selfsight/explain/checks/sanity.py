@@ -98,7 +98,7 @@ def randomise_layers(phi: Representation, layers: int, *, seed: int = 0) -> Repr
         UsageError: the network has fewer layers.
     """
     if not 0 <= layers <= len(phi.layers):
-        raise UsageError(f"{phi.name} has {len(phi.layers)} layers, and {layers} were to be drawn anew.", "Use at most that many.")
+        raise UsageError(f"{phi.name} has {len(phi.layers)} layers, and {layers} were to be randomised.", "Use at most that many.")
     backbone: Any = deepcopy(phi.backbone)
     fresh = untrained_twin(phi, seed=seed).backbone.state_dict()
     kept = phi.layers[: len(phi.layers) - layers]
@@ -107,7 +107,7 @@ def randomise_layers(phi: Representation, layers: int, *, seed: int = 0) -> Repr
     first = next((index for index, name in enumerate(state) if name.startswith(replaced)), len(state)) if kept else 0
     backbone.load_state_dict({name: fresh[name] if index >= first else state[name] for index, name in enumerate(state)})
     return Representation(
-        backbone, mean=phi.mean, std=phi.std, size=phi.size, name=f"{phi.name}, {layers} layers drawn anew", spec=phi.spec
+        backbone, mean=phi.mean, std=phi.std, size=phi.size, name=f"{phi.name}, {layers} layers randomised", spec=phi.spec
     )
 
 

@@ -62,9 +62,9 @@ async def _body(request: Request) -> dict[str, Any]:
     try:
         read = json.loads(await request.body() or b"{}")
     except (ValueError, RecursionError):
-        raise UsageError("The body is not JSON.", "Send an object.") from None
+        raise UsageError("The body is not JSON.", "Send a JSON object.") from None
     if not isinstance(read, dict):
-        raise UsageError("The body is not an object.", "Send an object.")
+        raise UsageError("The body is not an object.", "Send a JSON object.")
     return read
 
 
@@ -208,7 +208,7 @@ def _submit(jobs: Jobs, kind: str, arguments: dict[str, Any], also: str = "") ->
     try:
         return JSONResponse(jobs.submit(kind, arguments, also), 202)
     except QueueFull:
-        return JSONResponse({"cause": "Too many jobs are waiting.", "remedy": "Wait a little."}, 429, {"retry-after": "5"})
+        return JSONResponse({"cause": "Too many jobs are waiting.", "remedy": "Try again later."}, 429, {"retry-after": "5"})
 
 
 def _job_routes(app: FastAPI, store: ExplorerStore, jobs: Jobs) -> None:
@@ -255,7 +255,9 @@ def _searches(app: FastAPI, store: ExplorerStore, jobs: Jobs) -> None:
     async def search(request: Request, network: str = "", layer: str = "") -> JSONResponse:
         name = await run_in_threadpool(_save_upload, await request.body(), jobs.folder / "uploads")
         if name is None:
-            return JSONResponse({"cause": "This is no JPEG, PNG or WebP picture, or a huge one.", "remedy": "Send another."}, 415)
+            return JSONResponse(
+                {"cause": "The upload is not a JPEG, PNG or WebP image, or it is too large.", "remedy": "Upload another image."}, 415
+            )
         return _submit(jobs, "embed", _job_arguments(store, {"upload": name, "network": network, "layer": layer}))
 
 
@@ -270,7 +272,7 @@ def _job_arguments(store: ExplorerStore, body: dict[str, Any]) -> dict[str, Any]
         raise UsageError(f"There is no network {arguments['network'][:40]!r}.", f"There are: {', '.join(store.networks)}.")
     arguments["layer"] = str(body.get("layer", ""))
     if arguments["layer"] and arguments["layer"] not in store.networks[arguments["network"]].bank.layers:
-        raise UsageError(f"There is no layer {arguments['layer'][:40]!r}.", "Layers stand in /api/about.")
+        raise UsageError(f"There is no layer {arguments['layer'][:40]!r}.", "/api/about lists the layers.")
     if "row" in body:
         arguments["row"] = _number(body["row"], "row", 0, len(store.pack) - 1)
     if "unit" in body:

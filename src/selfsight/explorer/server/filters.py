@@ -65,7 +65,7 @@ def _column(pack: Pack, name: str, extra: Mapping[str, np.ndarray] | None) -> np
 def _fulfilled(values: np.ndarray, condition: Mapping[str, Any]) -> Bool[np.ndarray, " row"]:
     sign, value = condition.get("sign"), condition.get("value")
     if sign not in SIGNS:
-        raise UsageError(f"{sign!r} is not a sign.", f"Signs are: {' '.join(SIGNS)}.")
+        raise UsageError(f"{sign!r} is not an operator.", f"Operators are: {' '.join(SIGNS)}.")
     if values.dtype == object:
         text = str(value)
         if sign not in ("=", "!=", "has") or len(text) > WORDS:

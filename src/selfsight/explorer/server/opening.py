@@ -84,7 +84,7 @@ def select_data(run: Path, data: str | None = None, limit: int | None = None) ->
         return DataSelection(absolute_spec(data), limit)
     file = run_folder(run) / "config.json"
     if not file.is_file():
-        raise UsageError(f"{run} is no run, or what it learnt from is not known.", "Name the images: --data DATA")
+        raise UsageError(f"{run} is not a run, or its training data are unknown.", "Name the images: --data DATA")
     config = json.loads(file.read_text())
     subset = (config.get("limit"), int(config.get("seed", 0))) if limit is None else (limit, 0)
     return DataSelection(absolute_spec(str(config["data"])), *subset)

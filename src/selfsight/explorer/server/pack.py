@@ -72,7 +72,7 @@ class Pack:
             DataError: the row does not exist.
         """
         if not 0 <= row < len(self):
-            raise DataError(f"There is no picture {row}.", f"Rows go from 0 to {len(self) - 1}.")
+            raise DataError(f"There is no image {row}.", f"Rows go from 0 to {len(self) - 1}.")
         start, end = int(self._offsets[row]), int(self._offsets[row + 1])
         with (self.path / "thumbs.bin").open("rb", buffering=0) as file:  # memory mapping would block other threads during disk access
             file.seek(start)

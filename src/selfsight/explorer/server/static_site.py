@@ -52,7 +52,7 @@ def export_static_site(store: ExplorerStore, folder: Path, *, static: Path = STA
         raise UsageError(f"{len(store.pack):,} images are too many for a folder.", f"Use at most {MOST:,}: --limit {MOST}")
     ours = (folder / "data" / "base.js").is_file() and (folder / "index.html").is_file()
     if folder.exists() and not ours and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} contains something else.", "Use a folder that does not exist yet.")
+        raise UsageError(f"{folder} exists and is not an exported page.", "Use a folder that does not exist yet.")
     with AtomicFolder(folder) as writing:
         _write(store, writing.partial, static, progress)
         writing.commit()

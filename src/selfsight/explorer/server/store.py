@@ -34,7 +34,7 @@ QUALITY_CHECKS = {
     "bright": ("brightness", True, "the brightest"),
     "flat": ("contrast", False, "the least contrast"),
     "blurred": ("sharpness", False, "the least sharp"),
-    "plain": ("information", False, "the fewest bytes a pixel"),
+    "plain": ("information", False, "the fewest bytes per pixel"),
     "outliers": ("distance_to_neighbours", True, "the farthest from all others"),
     "odd": ("oddness", True, "the most unusual shape"),
 }
@@ -209,11 +209,11 @@ class ExplorerStore:
             checked.append(subjects[0] // SUBJECTS_PER_CLUSTERING * SUBJECTS_PER_CLUSTERING + int(value))
         range_size = len(self.pack) if kind in ("tag", "note") else SUBJECTS_PER_CLUSTERING
         if not all(one >= 0 and one // range_size < len(sizes) and one % range_size < sizes[one // range_size] for one in checked):
-            raise UsageError("This is said of something that is not there.", "Give rows of items, or numbers of clusters.")
+            raise UsageError("The edit refers to a row or a cluster that does not exist.", "Give rows of items, or numbers of clusters.")
 
     def _check(self, row: int) -> None:
         if not 0 <= row < len(self.pack):
-            raise DataError(f"There is no picture {row}.", f"Rows go from 0 to {len(self.pack) - 1}.")
+            raise DataError(f"There is no image {row}.", f"Rows go from 0 to {len(self.pack) - 1}.")
 
     def _network(self, name: str) -> Network:
         return self.networks[look_up("network", name or next(iter(self.networks)), self.networks)]
@@ -366,7 +366,7 @@ class ExplorerStore:
         if "duplicates" in self.pack.columns:
             groups = self.pack.column("duplicates")
             duplicates = [np.flatnonzero(groups == group).tolist() for group in np.unique(groups[np.isfinite(groups)])[:count]]
-            checks.append({"name": "duplicates", "column": "duplicates", "words": "pictures that are there twice", "groups": duplicates})
+            checks.append({"name": "duplicates", "column": "duplicates", "words": "groups of near-duplicates", "groups": duplicates})
         checks.append({"name": "unreadable", "column": "", "words": "files that cannot be read", "files": self.pack.about.get("bad", [])})
         return checks
 

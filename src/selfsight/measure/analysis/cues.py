@@ -316,9 +316,7 @@ def global_statistics(encode: Encode, train: Pixels, test: Pixels, *, tiles: int
     distinct, inverse = np.unique(test_histograms, axis=0, return_inverse=True)  # equal histograms get equal predictions
     predicted = fit_probe(train_histograms, labels[0], 2, 1e-3)(distinct)[inverse.reshape(-1)]
     values["histogram"] = proportion(predicted == labels[1], seed)
-    protocol = (
-        f"linear probes of images against the same with {tiles} x {tiles} tiles shuffled, seams of {2 * band} px repaired; chance 0.5"
-    )
+    protocol = f"linear probes that distinguish images from the same with {tiles} x {tiles} tiles shuffled, seams of {2 * band} px repaired; chance 0.5"
     return Scores(values, protocol)
 
 

@@ -219,8 +219,9 @@ def dissect(
     shared, on, concept_pixels = _counted(_activations(phi, source, layer, turn, batch), concepts, thresholds)
     ious = shared / np.maximum(on + concept_pixels - shared, 1)
     protocol = (
-        f"IoU over {len(source)} pictures at {layer or 'the last grid'} with {len(concepts.names)} concepts; units on at {quantile:g} of {seen} "
-        f"places: above {float(thresholds.min()):.3g} to {float(thresholds.max()):.3g}; upsampled bilinearly{', turned' if turn is not None else ''}"
+        f"IoU over {len(source)} images at {layer or 'the last grid'} with {len(concepts.names)} concepts; a unit is active at the {quantile:g} of "
+        f"{seen} locations with its highest values (thresholds from {float(thresholds.min()):.3g} to {float(thresholds.max()):.3g}); upsampled "
+        f"bilinearly{', after a rotation of the feature space' if turn is not None else ''}"
     )
     top = torch.cat(peaks).topk(min(TOP, len(source)), 0).indices.T.numpy()
     return Dissection(thresholds.numpy(), ious, concepts.names, concepts.categories, top, protocol)

@@ -64,7 +64,7 @@ def curve(
         scores = probe(Features(rows, test[layer], labels.train, labels.test, labels.classes))
         values[layer], protocol = scores.values[score], scores.protocol
     return Scores(
-        values, f"{score} at each layer, features averaged over places (the class token where the network pools by it); {protocol}"
+        values, f"{score} at each layer, features averaged over locations (or the class token if the network pools by it); {protocol}"
     )
 
 

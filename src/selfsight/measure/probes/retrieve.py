@@ -136,8 +136,8 @@ def retrieve(features: Features, *, queries: int = QUERIES, database_size: int =
     train, labels, test, truth = train[kept], labels[kept], test[chosen_queries], truth[chosen_queries]
     ranked = rank(test, train, lambda queries_slice: truth[queries_slice, None] == labels)
     protocol = (
-        f"{len(test)} test samples ask for those of their class among {len(train)} training samples, ranked by cosine of frozen features; "
-        "map: mean precision at right ones; map_trapezoid: the landmark benchmarks' form; recall_k: one of the first k is right"
+        f"{len(test)} test samples as queries among {len(train)} training samples, ranked by cosine similarity of frozen features; relevant: the "
+        "same class; map: mean average precision; map_trapezoid: its trapezoidal form of landmark benchmarks; recall_k: a relevant one in the first k"
     )
     return Scores(ranked.scores(seed), protocol)
 
@@ -177,7 +177,10 @@ def detect_copies(
             copies.append(encoder(recipe.make(load_images(source, part), drawn).large[0].clamp(0, 1).to(phi.device))[OUTPUT])
     database, query_rows = (torch.cat(part).float().cpu().numpy() for part in (originals, copies))
     ranked = rank(query_rows, database, lambda queries_slice: chosen_queries[queries_slice, None] == np.arange(len(rows)))
-    protocol = f"strongly changed copies of {len(chosen_queries)} pictures ask for their originals among {len(rows)}, by cosine; one right picture each"
+    protocol = (
+        f"strongly transformed copies of {len(chosen_queries)} images as queries for their originals among {len(rows)}, ranked by cosine "
+        "similarity; one relevant image each"
+    )
     return Scores(ranked.scores(seed), protocol)
 
 

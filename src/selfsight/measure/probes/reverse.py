@@ -261,7 +261,7 @@ def reverse(features: Features, concepts: Concepts | None = None, *, clusters: i
     scores["ami"] = prediction.agreement(seed)
     scores["shuffled_bits"] = quantised.predict(shuffled=seed).scores(seed)["bits"]
     protocol = (
-        f"{quantised.count} clusters (k-means) of unit-length features of at most {ROWS} training samples, told from "
+        f"{quantised.count} clusters (k-means) of unit-length features of at most {ROWS} training samples, predicted from "
         f"{len(quantised.concepts.names)} concepts ({', '.join(dict.fromkeys(quantised.concepts.groups))}) by softmax(Wy + b), penalty chosen "
         f"on a fifth of the training part; entropy and cross-entropy of at most {ROWS} test samples; AMI is adjusted for chance, the others not"
     )
@@ -305,4 +305,4 @@ def reverse_without(features: Features, concepts: Concepts | None = None, *, clu
         difference = full - quantised.predict(groups != group).log  # the entropy is the same in both bounds
         drawn = np.random.default_rng(seed).choice(difference, (DRAWS, len(difference))).mean(1)
         lost[group] = _about(float(difference.mean()), drawn)
-    return Scores(lost, f"bits of {quantised.count} clusters that a reader without the group of concepts does not tell; test samples")
+    return Scores(lost, f"bits of {quantised.count} clusters that cannot be predicted without the group of concepts; test samples")

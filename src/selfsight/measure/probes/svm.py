@@ -230,8 +230,8 @@ def low_shot(
     if not values:
         raise DataError(f"No class has {shots[0]} samples.", "Use more training samples or smaller values of k.")
     protocol = (
-        f"linear support vector machines (squared hinge) on unit-length frozen features of k samples of each class; cost of {len(costs)} by "
-        f"{FOLDS}-fold cross-validation among these; mean of {draws} draws with Student's interval; at most {max_test_samples} test samples"
+        f"linear support vector machines (squared hinge) on unit-length frozen features of k samples of each class; cost chosen from {len(costs)} "
+        f"values by {FOLDS}-fold cross-validation; mean of {draws} draws with Student's t interval; at most {max_test_samples} test samples"
     )
     return Scores(values, protocol)
 

@@ -52,7 +52,9 @@ class CPC(Method):
         super().__init__(backbone, recipe)
         self.across, self.dim, self.depth, self.first, self.last = across, dim, depth, first, last
         if not 0 < first <= last < across:
-            raise UsageError(f"From {across} rows of tiles none is {first} to {last} below another.", "Ask for nearer rows.")
+            raise UsageError(
+                f"A grid of {across} rows has no tiles that are {first} to {last} rows below others.", "Reduce first and last."
+            )
         self.enter = nn.Linear(backbone.dim, dim)
         self.context = DownwardContext(dim, depth=depth)
         self.guesses = nn.ModuleList(nn.Linear(dim, dim) for _ in range(first, last + 1))

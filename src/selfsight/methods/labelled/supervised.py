@@ -41,7 +41,7 @@ class Classification(Method):
         label = hint(views, "label", "Classification")[:, 0]
         if int(label.max()) >= self.classes:
             raise UsageError(
-                f"The data have a class number {int(label.max())}, and there are {self.classes} classes.", "Leave classes out."
+                f"The data have the class {int(label.max())}, but the classifier has {self.classes} classes.", "Omit the option classes."
             )
         pooled = self.through(views.all)
         logits = [at_least_single(self.classifier(rows)) for rows in pooled]

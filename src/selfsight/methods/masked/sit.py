@@ -44,7 +44,7 @@ class SiT(Method[TokenBackbone]):
         backbone = need_tokens(backbone, "SiT", "mends")
         if backbone.prefix < 2:
             raise UsageError(
-                "SiT tells turns by a register token, and the backbone has none.", "Choose one that has: vit_tiny?registers=1."
+                "SiT predicts rotations from a register token, and the backbone has none.", "Choose one that has: vit_tiny?registers=1."
             )
         super().__init__(backbone, recipe)
         self.hidden, self.dim, self.temperature = hidden, dim, temperature
@@ -55,7 +55,7 @@ class SiT(Method[TokenBackbone]):
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         if len(views.large) != 4:
-            raise UsageError(f"SiT needs two damaged and two whole views and was given {len(views.large)}.", "Use the recipe Scrambled.")
+            raise UsageError(f"SiT needs two corrupted and two clean views, not {len(views.large)} views.", "Use the recipe Scrambled.")
         turns = hint(views, "quarters", "SiT").T.flatten().long()
         tokens = self.backbone.tokens(torch.cat(views.large[:2]))
         painted, meant = self.paint(tokens.patches), patches(torch.cat(views.large[2:]), self.backbone.stride)

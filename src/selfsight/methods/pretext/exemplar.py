@@ -37,7 +37,7 @@ class Exemplar(Method):
         index = sample_index(views, "Exemplar")
         if int(index.max()) >= self.exemplars:
             raise UsageError(
-                f"There is a picture number {int(index.max())} for {self.exemplars} classes.", "Raise exemplars, or take npid."
+                f"Sample {int(index.max())} has no class: there are {self.exemplars} exemplars.", "Increase exemplars, or use npid."
             )
         pooled = self.backbone(views.large[0]).pooled
         logits = at_least_single(self.classifier(pooled))

@@ -25,7 +25,7 @@ NAMES = {
     ("retrieve", "map"): "retrieval mAP",
     ("retrieve", "map_trapezoid"): "retrieval mAP, trapezoid",
     ("reverse", "bits"): "reverse probe, bits",
-    ("reverse", "nmi"): "reverse probe, of H(c)",
+    ("reverse", "nmi"): "reverse probe, fraction of H(c)",
     ("reverse", "nmi_mean"): "reverse probe, NMI",
     ("reverse", "top1"): "reverse probe, top-1",
     ("reverse", "ami"): "reverse probe, AMI",
@@ -113,7 +113,7 @@ def score_table(result: dict[str, Any]) -> None:
     for row in score_rows(result):
         table.add_row(*row)
     console.print(table)
-    console.print("[dim]↓ lower is better; above baselines: over the better of the two[/dim]", highlight=False)
+    console.print("[dim]↓ lower is better; above baselines: difference to the better baseline[/dim]", highlight=False)
     for probe, protocol in result["protocol"].items():
         console.print(f"[dim]{probe}: {protocol}[/dim]", highlight=False)
 

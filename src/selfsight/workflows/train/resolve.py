@@ -42,7 +42,7 @@ def resolve_size(request: TrainRequest, hardware: Hardware, progress: ProgressCa
     maximum = 64 if hardware.device.type == "cpu" else 224
     size = next((standard for standard in (32, 64, 96, 128, 160, 224) if side <= standard * 1.15), 224)
     chosen = min(size, maximum)
-    reason = f"the pictures are about {side} px" + (f", and this CPU trains in reasonable time at {maximum}" if chosen < size else "")
+    reason = f"the images are about {side} px" + (f", and this CPU trains in reasonable time at {maximum}" if chosen < size else "")
     progress(f"size {chosen} px: {reason}")
     return chosen
 
@@ -72,7 +72,7 @@ def resolve_config(request: TrainRequest, source: Source, size: int, hardware: H
     batch = _batch(request, preset.batch, len(source), progress)
     if request.accumulate > 1:
         explanation = "the loss and batch norm" if method_class(request.method).card.coupled else "batch norm"
-        progress(f"accumulation: {explanation} of {request.method} see parts of {batch // request.accumulate} images at a time")
+        progress(f"accumulation: {explanation} of {request.method} are computed on parts of {batch // request.accumulate} images")
     config = TrainConfig(
         data=str(request.data), method=request.method, backbone=backbone, size=size, batch=batch, steps=0, seed=request.seed,
         limit=request.limit, options=options, training=training, accumulate=request.accumulate, precision=hardware.precision,

@@ -34,7 +34,7 @@ def boxes(phi: Representation, source: Source, row: int, out: Path) -> dict[str,
     spec = FeatureSpec(max(phi.size, 64))
     found = {method: find_objects(phi, source, method, feature_spec=spec, min_confidence=0.0, rows=np.array([row])) for method in methods}
     tiles = [Tile(np.asarray(result.tile(0)), _words(method, result.regions[0])) for method, result in found.items()]
-    return save_sheet(sheet({"objects": tiles}), out, "objects, found without labels; border asks no network")
+    return save_sheet(sheet({"objects": tiles}), out, "objects found without labels; border does not use the network")
 
 
 def _words(method: str, regions: Sequence[Any]) -> str:

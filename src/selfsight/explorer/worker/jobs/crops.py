@@ -43,7 +43,7 @@ def crops(phi: Representation, source: Source, layer: str | None, unit: int, row
     )
     peak = upsampled.max().clamp(min=1e-12)
     maxima = [round(float(heat.max()), 4) for heat in upsampled]
-    return save_heatmaps(rows, pixels, upsampled / peak, maxima, out, "where the unit is high, and what lies there")
+    return save_heatmaps(rows, pixels, upsampled / peak, maxima, out, "activation map of the unit, and crops around its maximum")
 
 
 def run(job: JobContext) -> dict[str, Any]:

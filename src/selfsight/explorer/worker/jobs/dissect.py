@@ -33,7 +33,7 @@ def dissection(phi: Representation, source: Source, layer: str | None, progress:
     """
     rows = sample_rows(len(source), DISSECTED, 0) if len(source) > DISSECTED else np.arange(len(source))
     concepts = concepts_of(source.truth(rows))
-    progress(f"units of {layer or 'the output'} against {len(concepts.names)} concepts")
+    progress(f"IoU of the units of {layer or 'the output'} with {len(concepts.names)} concepts")
     result = dissect(phi, Subset(source, rows), concepts, layer=layer)
     best = result.best
     units = [

@@ -25,7 +25,7 @@ def maximised(found: Gallery, out: Path) -> dict[str, Any]:
     for number, tile in enumerate(tiles):
         Image.fromarray(tile.picture).save(out / f"made-{number}.png")
     activations = ", ".join(tile.words.split("\n")[0] for tile in tiles)
-    return {"files": [f"made-{number}.png" for number in range(len(tiles))], "words": f"its activation: {activations}"}
+    return {"files": [f"made-{number}.png" for number in range(len(tiles))], "words": f"activation: {activations}"}
 
 
 def class_target(path: Path, number: int) -> str:

@@ -47,7 +47,7 @@ def prototypes(
     low = upsampled.flatten(1).min(1).values
     heats = (upsampled - low[:, None, None]) / (highest - low).clamp(min=1e-9)[:, None, None]
     numbers = [round(float(value), 4) for value in highest[best]]
-    description = "the places that make them this cluster's and no other's"
+    description = "locations that distinguish the cluster from the others"
     return save_heatmaps(rows[best.numpy()], pixels[best], heats[best], numbers, out, description)
 
 

@@ -30,7 +30,7 @@ def segments(phi: Representation, source: Source, row: int, out: Path) -> dict[s
     (feature_batch,) = iter_feature_batches(phi, source, FeatureSpec(max(phi.size, 96), vectors=5), rows=np.array([row]))
     vectors = [_signed(vector.unflatten(0, feature_batch.shape)) for vector in feature_batch.spectrum.vectors[0, 1:5]]
     images = [feature_batch.small(1)[0], _components(feature_batch.features[0]), *vectors]
-    words = "the picture, its places by three principal components, and its smoothest eigenvectors"
+    words = "the image, its locations by three principal components, and its smoothest eigenvectors"
     return save_sheet(page([fitted(vector) for vector in images], across=6), out, words)
 
 

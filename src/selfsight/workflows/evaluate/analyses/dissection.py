@@ -29,7 +29,7 @@ def _dissection(phi: Representation, inputs: AnalysisInput) -> Scores:
     source = Subset(inputs.test, rows)
     concepts, values, protocol = concepts_of(inputs.test.truth(rows)), dict[str, Score](), ""
     for layer in inputs.layers or spatial_layers(phi)[-1:]:
-        inputs.progress(f"units of {layer} against {len(concepts.names)} concepts")
+        inputs.progress(f"IoU of the units of {layer} with {len(concepts.names)} concepts")
         units_result = dissect(phi, source, concepts, layer=layer)
         units = len(units_result.ious)
         rotated = dissect(phi, source, concepts, layer=layer, turn=random_rotation(units))

@@ -42,7 +42,7 @@ def _similarity(phi: Representation, inputs: AnalysisInput) -> Scores:
         score, spread = cka[index[left], index[right]], tables[:, index[left], index[right]].std(ddof=1)
         values[f"{left}/{right}"] = Score(float(score), float(score - 1.96 * spread), float(score + 1.96 * spread))
     protocol = (
-        f"linear CKA, estimated without bias, of {len(rows)} test images' features (averaged over positions) at every two layers; "
+        f"linear CKA, estimated without bias, of {len(rows)} test images' features (averaged over positions) for every pair of layers; "
         f"intervals from the spread of {HALVES} random halves"
     )
     return Scores(values, protocol)

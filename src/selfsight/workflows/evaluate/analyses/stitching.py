@@ -54,8 +54,8 @@ def _stitching(phi: Representation, inputs: AnalysisInput) -> Scores:
             label = f"{other}/{at}" if layer == at else f"{other}/{layer} to {at}"
             values |= {f"{label}/before training": errors.random, f"{label}/naive": errors.identity, f"{label}/learned": errors.trained}
     protocol = (
-        f"errors of {len(test[1])} test images by the upper part of this network and its linear probe, on the lower part of another network up to a "
-        f"layer; between them 1 x 1 convolutions: as initialised, identity (naive), and trained for 200 steps of 64 of {len(train[1])} images"
+        f"error rates on {len(test[1])} test images of the lower part of another network, followed by the upper part of this network and its linear "
+        f"probe; between them a 1 x 1 convolution: as initialised, identity (naive), or trained for 200 steps of 64 of {len(train[1])} images"
     )
     return Scores(values, protocol)
 
