@@ -217,14 +217,13 @@ def dissect(
         kept, seen = largest.topk(min(most, largest.shape[1]), 1).values, seen + rows.shape[1]
     thresholds = kept[:, -1]
     shared, on, concept_pixels = _counted(_activations(phi, source, layer, turn, batch), concepts, thresholds)
-    ious = shared / np.maximum(on + concept_pixels - shared, 1)
     protocol = (
         f"IoU over {len(source)} images at {layer or 'the last grid'} with {len(concepts.names)} concepts; a unit is active at the {quantile:g} of "
         f"{seen} locations with its highest values (thresholds from {float(thresholds.min()):.3g} to {float(thresholds.max()):.3g}); upsampled "
         f"bilinearly{', after a rotation of the feature space' if turn is not None else ''}"
     )
     top = torch.cat(peaks).topk(min(TOP, len(source)), 0).indices.T.numpy()
-    return Dissection(thresholds.numpy(), ious, concepts.names, concepts.categories, top, protocol)
+    return Dissection(thresholds.numpy(), shared / np.maximum(on + concept_pixels - shared, 1), concepts.names, concepts.categories, top, protocol)
 
 
 def _activations(
