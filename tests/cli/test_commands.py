@@ -50,7 +50,7 @@ def test_learn_says_what_it_did(tmp_path, capsys):
     assert json.loads((out / "config.json").read_text())["steps"] == 3
 
 
-def test_measure_says_scores_beside_floors(run, capsys, tmp_path, monkeypatch):
+def test_measure_prints_scores_with_baselines(run, capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     data = ["--train", "world:shapes?count=40&size=16", "--test", "world:shapes?count=24&size=16&seed=9"]
     assert main(["measure", str(run), *data, "--probes", "knn,cluster", "--json"]) == 0

@@ -77,7 +77,7 @@ def test_another_network_look_or_data_set_has_its_own(phi, scenes, tmp_path):
 
 
 @pytest.mark.parametrize("refine", [False, True])
-def test_a_search_that_was_broken_off_goes_on(phi, scenes, tmp_path, monkeypatch, refine):
+def test_an_interrupted_search_continues_from_the_cache(phi, scenes, tmp_path, monkeypatch, refine):
     whole = find_objects(phi, scenes, "lost", refine=refine, min_confidence=0.0)
 
     def stop(words):
@@ -101,7 +101,7 @@ def test_segments_are_the_same_with_and_without_a_folder(phi, scenes, tmp_path):
             np.testing.assert_array_equal(one, two)
 
 
-def test_a_write_that_is_broken_off_leaves_nothing(tmp_path):
+def test_an_interrupted_write_leaves_no_file(tmp_path):
     kept = DiskCache(tmp_path)
 
     def broken():

@@ -145,7 +145,7 @@ def test_views_are_usable_and_nothing_is_asked_elsewhere(browser, shelf):
 
 
 @pytest.mark.parametrize("shade", ["light", "dark"])
-def test_everyone_can_use_every_view(browser, shelf, shade):
+def test_every_view_is_accessible(browser, shelf, shade):
     """No rule of axe-core is broken: contrast, names, order of headings, landmarks and the rest."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     with browser.new_context(viewport={"width": 1200, "height": 800}, bypass_csp=True, color_scheme=shade) as context:
@@ -266,7 +266,7 @@ def test_a_folder_answers_as_the_server_does(browser, tmp_path):
         opened.close()
 
 
-def test_pictures_like_an_uploaded_one_are_found(browser, tmp_path):
+def test_search_by_uploaded_image(browser, tmp_path):
     """With the real worker of a real, if untrained, network."""
     run = tmp_path / "none"
     selfsight.learn("world:shapes?count=24&size=32&split=test", out=run, backbone="resnet_tiny?width=8", size=32, batch=8, epochs=0)

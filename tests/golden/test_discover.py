@@ -151,7 +151,7 @@ def test_selection(source: Source, phi: Representation, kind: str, method: str) 
     ("what", "method"),
     [("boxes", "fiedler"), ("clusters", "spherical"), ("clusters", "kmeans"), ("segments", "patch"), ("parts", "colour")],
 )
-def test_scores_beside_floors(source: Source, what: str, method: str) -> None:
+def test_scores_with_baselines(source: Source, what: str, method: str) -> None:
     phi, some = untrained(NETWORKS["cnn"], size=48), open_source("world:shapes?count=12&size=48", size=48)
     more: dict[str, Any] = {"boxes": {"feature_spec": FeatureSpec(48, "stages.1")}, "clusters": {"count": 4}}.get(
         what, {"feature_spec": FeatureSpec(48, "stages.1")}

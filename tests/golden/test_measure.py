@@ -235,7 +235,7 @@ def test_layers() -> None:
     check("layers.knn", found)
 
 
-def test_floors_of_pixels() -> None:
+def test_pixel_baselines() -> None:
     train, _ = parts()
     mean, std = channel_statistics(train)
     found: dict[str, Any] = {"mean": mean, "std": std}

@@ -95,7 +95,7 @@ def test_a_class_that_was_learnt_is_explained(run: Path, tmp_path: Path, capsys:
     assert json.loads(capsys.readouterr().out)["files"]
 
 
-def test_a_finished_run_is_gone_on_with(run: Path, capsys: pytest.CaptureFixture) -> None:
+def test_resuming_a_finished_run_changes_nothing(run: Path, capsys: pytest.CaptureFixture) -> None:
     before = (run / "metrics.jsonl").read_text()
     assert main(["learn", "--repeat", str(run), "--resume", "--device", "cpu", "--no-report", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -104,7 +104,7 @@ def test_a_finished_run_is_gone_on_with(run: Path, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize("again", [True, False])
-def test_a_run_that_was_broken_off_is_gone_on_with(run: Path, *, again: bool) -> None:
+def test_an_interrupted_run_resumes(run: Path, *, again: bool) -> None:
     """From step 4 to the same weights as the run that was not broken off."""
     shutil.rmtree(run / "checkpoints" / "step_00000006")
     words = ["--repeat", str(run)] if again else [

@@ -193,7 +193,7 @@ def test_unknown_option_is_refused_with_the_known_ones():
     assert "temperature" in refusal.value.remedy
 
 
-def test_made_pictures_are_as_large_as_those_given():
+def test_generated_images_have_the_size_of_the_training_images():
     assert resolve_options("gan", size=64)[1]["size"] == 64
     with pytest.raises(UsageError, match="the option size 32, but the images have 64 px"):
         resolve_options("gan", size=64, options={"size": 32})

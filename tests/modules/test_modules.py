@@ -345,7 +345,7 @@ def test_neighbours_are_the_nearest_by_cosine():
     assert near[torch.tensor([1])].tolist() == [[1, 1, 1]]
 
 
-def test_frozen_networks_see_pictures_in_their_own_way():
+def test_frozen_networks_use_their_own_normalisation():
     phi = untrained("resnet_tiny", size=16)
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
     frozen = Frozen(phi, mean, std).train()

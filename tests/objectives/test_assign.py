@@ -285,7 +285,7 @@ def test_the_largest_share_goes_to_the_largest_cluster():
     assert_close(by_size(torch.tensor([1.0, 2.0, 7.0]), chances), torch.tensor([0.1, 0.7, 0.2], dtype=torch.float64))
 
 
-def test_sizes_are_the_shares_that_were_asked_for():
+def test_cluster_sizes_are_the_requested_shares():
     chances = torch.log_softmax(3 * rows(0, 4000, 8), 1)
     shares = by_size(torch.arange(1, 9).double() ** -1.0, chances)
     labels = balanced_assignment(chances, shares)

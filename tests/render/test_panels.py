@@ -123,7 +123,7 @@ def test_intervals_and_colours() -> None:
 
 
 @pytest.mark.parametrize("size", [(30, 20), (3000, 40), (1200, 1200), (900, 4000)])
-def test_pictures_are_bounded_and_keep_their_form(size: tuple[int, int]) -> None:
+def test_thumbnails_are_bounded_and_keep_their_aspect_ratio(size: tuple[int, int]) -> None:
     given = png(*size)
     words = inlined(given, "")
     (shown,) = Page(words).pictures
@@ -134,7 +134,7 @@ def test_pictures_are_bounded_and_keep_their_form(size: tuple[int, int]) -> None
         assert base64.b64encode(given).decode() in words
 
 
-def test_scores_stand_beside_their_floors() -> None:
+def test_scores_are_shown_with_their_baselines() -> None:
     found = EvaluationResult(
         {"knn": {"top1": Score(0.9, 0.8, 1.0)}, EVIL: {EVIL: Score(0.1, 0.1, 0.1)}},
         {"untrained": {"knn": {"top1": Score(0.5, 0.4, 0.6)}}, "pixels": {}},
@@ -148,7 +148,7 @@ def test_scores_stand_beside_their_floors() -> None:
     assert Page(Scores({EVIL: Score(0.25, 0.25, 0.25)}, EVIL)._repr_html_()).cells[2] == [EVIL, "0.250"]
 
 
-def test_networks_stand_beside_each_other() -> None:
+def test_networks_are_compared_in_one_sheet() -> None:
     def one(value: float) -> EvaluationResult:
         baselines = {"untrained": {"knn": {"top1": Score(value / 2, 0.0, 1.0)}}, "pixels": {"knn": {"top1": Score(0.3, 0.3, 0.3)}}}
         return EvaluationResult({"knn": {"top1": Score(value, value, value)}}, baselines)

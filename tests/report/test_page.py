@@ -43,7 +43,7 @@ def page_of(network, folder, **files) -> str:
     return write_report(folder, network, source, get_bank(network, source, folder / "banks")).read_text()
 
 
-def test_scores_stand_beside_baselines(network, tmp_path):
+def test_scores_are_returned_with_baselines(network, tmp_path):
     page = page_of(network, tmp_path / "run", measures__scores_json=json.dumps(SCORES))
     assert "62.5 ± 12.5" in page
     assert "37.5 ± 7.5" in page
@@ -68,7 +68,7 @@ def test_a_run_without_scores_has_a_page_without_them(network, tmp_path):
     assert "48 images" in page
 
 
-def test_nothing_is_loaded_from_elsewhere(network, tmp_path):
+def test_no_external_resources_are_loaded(network, tmp_path):
     page = page_of(network, tmp_path / "run")
     assert not re.findall(r"<script|(?:src|href)=\"(?!data:|#)", page)
     pictures = re.findall(r"data:image/(?:png|jpeg);base64,([A-Za-z0-9+/=]+)", page)

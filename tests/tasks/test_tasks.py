@@ -141,7 +141,7 @@ def test_chance_outside_is_left_alone():
     assert torch.equal(torch.rand(3), wanted)
 
 
-def test_an_untaught_head_says_that_nothing_is_there():
+def test_an_untrained_head_predicts_background():
     model = BoxHead(phi(), 3).eval()
     logits, boxes = model(torch.zeros(2, 3, SIZE, SIZE))
     assert logits.sigmoid().max() < 0.05

@@ -31,7 +31,7 @@ def whitened(found: Spectrum) -> Tensor:
 
 
 @pytest.mark.parametrize("solver", ["dense", "krylov"])
-def test_two_blocks_are_told_apart_as_the_formula_says(solver):
+def test_two_blocks_have_the_eigenvalues_of_the_formula(solver):
     """``μ₂ = q (n₂ / d₁ + n₁ / d₂)``, which is the normalised cut, and ``v = (a, b)`` with ``a / b = - n₂ d₂ / (n₁ d₁)``."""
     (small, large), inside, across = (12, 30), 1.0, 0.05
     found = spectrum(affinity_graph(blocks([small, large], inside, across)), 3, solver=solver, tolerance=1e-9)

@@ -87,7 +87,7 @@ def _found(folder) -> ClusteringResult:
     return find_clusters(run.phi, source, count=2)
 
 
-def test_twins_are_told_and_clusters_named(folder):
+def test_near_duplicates_are_found_and_clusters_named(folder):
     found = _found(folder)
     assert [{found.names[row] for row in group} for group in found.duplicate_groups] == [{"dark/07.png", "dark/again.jpg"}]
     truth = selfsight.open(folder, size=32).truth(np.arange(41))
@@ -101,7 +101,7 @@ def test_twins_are_told_and_clusters_named(folder):
     assert found.outliers(1) == [int(np.argmax(found.neighbour_distance))]
 
 
-def test_the_command_writes_table_and_sheet_beside_floors(folder, tmp_path, capsys, monkeypatch):
+def test_the_command_writes_table_and_sheet_with_baselines(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["discover", "untrained:resnet_tiny?width=8", str(folder), "--size", "32", "--what", "clusters,boxes", "--out", "found"]
     assert main([*words, "--method", "spherical,border", "--json"]) == 0

@@ -27,7 +27,7 @@ def test_each_reason_has_its_pictures():
     assert found == select_for_labelling(rows, clusters, nearness, twins, 9)
 
 
-def test_duplicates_stand_for_each_other():
+def test_duplicates_are_interchangeable():
     rows, clusters = clouds()
     twins = np.full(len(rows), np.nan)
     twins[:40] = 3.0  # most of the first cloud is one picture

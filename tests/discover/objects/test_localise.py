@@ -59,7 +59,7 @@ def test_two_planted_objects_are_two_masks():
 
 
 @pytest.mark.parametrize("method", ["fiedler", "lost", "cut", "mask_cut"])
-def test_nothing_is_found_where_all_is_alike(method):
+def test_uniform_images_have_no_object(method):
     assert localise(planted(), method) == [[]]
 
 
@@ -152,7 +152,7 @@ def test_other_names_and_wrong_ones():
     assert list(LOCALISERS) == sorted(LOCALISERS)
 
 
-def test_a_batch_is_its_pictures_one_by_one():
+def test_a_batch_equals_its_images_one_by_one():
     phi = load_representation("untrained:vit_nano", size=64)
     pixels = torch.rand(3, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     for method in LOCALISERS:

@@ -78,7 +78,7 @@ def test_boxes_written_are_truth_that_can_be_read(found, folder, tmp_path):
         np.testing.assert_allclose(boxes[row][0, :4], found.boxes(row, read=True)[0, :4], atol=0.02)
 
 
-def test_pictures_are_looked_at_whole_and_in_their_order(folder):
+def test_images_are_read_uncropped_and_in_order(folder):
     phi = load_representation("untrained:resnet_tiny?width=8", size=32)
     source = selfsight.open(folder / "images", size=96)
     batches = list(iter_feature_batches(phi, source, FeatureSpec(size=64), rows=np.array([1, 0, 0])))
@@ -129,7 +129,7 @@ def test_the_untrained_floor_is_the_stronger_form_over_three_seeds(folder, monke
     assert list(scores["CorLoc"]) == ["cut", "untrained", "border", "centre"]
 
 
-def test_the_command_prints_shares_beside_floors(folder, tmp_path, capsys):
+def test_the_command_prints_scores_with_baselines(folder, tmp_path, capsys):
     words = ["discover", "untrained:resnet_tiny?width=8", str(folder / "images"), "--size", "32", "--side", "48", "--method", "border"]
     words += ["--truth", str(folder / "masks"), "--out", str(tmp_path / "out")]
     assert main([*words, "--json"]) == 0

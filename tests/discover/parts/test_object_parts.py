@@ -68,7 +68,7 @@ def _turned(features, turns):
 
 
 @pytest.mark.parametrize("method", ["shared", "contrast", "colour"])
-def test_every_way_paints_every_picture_twice_alike(method):
+def test_every_part_finder_is_deterministic(method):
     source = open_source("world:shapes?count=5&size=32", size=32)
     options = {"steps": 5} if method == "contrast" else {}
     look = FeatureSpec(32, "stages.1")

@@ -39,7 +39,7 @@ def test_planted_pieces_are_found_and_the_border_is_ground() -> None:
 
 
 @pytest.mark.parametrize("method", ["spectral", "object", "patch", "iic", "colour"])
-def test_every_segmenter_paints_every_picture_twice_alike(method: str) -> None:
+def test_every_segmenter_is_deterministic(method: str) -> None:
     source = open_source(WORLD, size=32)
     look = FeatureSpec(32, vectors=3)
     one, other = (segment_images(PHI, source, method, classes=2, feature_spec=look) for _ in range(2))
@@ -61,7 +61,7 @@ def test_maps_are_refined_learnt_and_saved(tmp_path: Path) -> None:
     assert (tmp_path / "segments.json").is_file()
 
 
-def test_the_truth_itself_has_a_mean_iou_of_one_and_floors_stand_beside() -> None:
+def test_ground_truth_has_a_mean_iou_of_one_and_baselines_are_scored() -> None:
     source = open_source(WORLD, size=32)
     truth = source.truth(np.arange(6))
     assert truth.masks is not None

@@ -26,7 +26,7 @@ from nets import Ways, chain, logit, phi_of, spot
 
 @pytest.mark.parametrize("side", [32, 64])
 @pytest.mark.parametrize("mode", ["preserve", "delete", "dual"])
-def test_finds_the_square_that_counts_in_the_area_that_was_asked(side: int, mode: str) -> None:
+def test_the_relevant_square_is_found_with_the_requested_area(side: int, mode: str) -> None:
     phi, images, target = spot(side)
     areas = (0.05, 0.1, 0.4)
     found = extremal_perturbation(phi, images, target, areas=areas, mode=mode, steps=100)
@@ -97,7 +97,7 @@ def test_between_the_levels_is_the_image_at_one_and_its_blur_at_nothing() -> Non
         assert_close(between(levels, torch.full((2, 1, 16, 16), value)), expected)
 
 
-def test_on_the_mean_colour_nothing_is_left_of_the_image() -> None:
+def test_the_mean_colour_baseline_does_not_depend_on_the_image() -> None:
     images = torch.randn(2, 3, 16, 16)
     levels = pyramid(images, "mean")
     assert torch.equal(levels[:, -1], images)

@@ -29,7 +29,7 @@ def test_a_hit_is_near_enough() -> None:
     assert torch.equal(near(there, 0), there)
 
 
-def test_accuracy_is_the_mean_over_classes_and_stands_beside_its_floors() -> None:
+def test_accuracy_is_the_mean_over_classes_with_baselines() -> None:
     there = objects((0, 0), (0, 0), (0, 0), (20, 20))
     maps = torch.zeros(4, 1, 32, 32)
     maps[:, :, 2, 2] = 1

@@ -39,7 +39,7 @@ def test_what_does_not_ask_about_the_unit_has_no_sensitivity() -> None:
     assert all((each < 0.95).all() for each in found.values())
 
 
-def test_layers_are_drawn_anew_from_the_deepest_on() -> None:
+def test_layers_are_randomised_from_the_deepest_on() -> None:
     phi = untrained("resnet_tiny?width=8", size=32, seed=5)
     with torch.no_grad():
         for parameter in phi.backbone.parameters():

@@ -28,7 +28,7 @@ def discs(count: int, side: int = 16) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("layer", "adversarial_weight"), [("module.4", 0.0), ("module.4", 0.01), (None, 0.0)])
-def test_unseen_pictures_are_nearer_than_the_mean_picture(layer: str | None, adversarial_weight: float, tmp_path: Path) -> None:
+def test_unseen_images_are_reconstructed_better_than_by_the_mean(layer: str | None, adversarial_weight: float, tmp_path: Path) -> None:
     seen, unseen = discs(216).split([200, 16])
     before = {name: value.clone() for name, value in PHI.backbone.state_dict().items()}
     inverter = learn_inverter(PHI, seen, layer, steps=60, batch=16, rate=3e-3, adversarial_weight=adversarial_weight, width=8)
@@ -74,7 +74,7 @@ def test_units_are_ranked_by_what_they_tell_apart() -> None:
     assert ranked_units(10 * said).tolist() == [1, 2, 0]
 
 
-def test_networks_stand_beside_each_other() -> None:
+def test_networks_are_compared_in_one_sheet() -> None:
     other = phi_of(chain()[:5])
     images = discs(40)
     found = compare_units({"one": PHI, "other": other}, {"one": images, "other": images}, depth=1.0, ranks=(0, 2), steps=20)

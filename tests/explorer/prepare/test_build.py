@@ -71,7 +71,7 @@ def test_all_is_prepared_that_the_page_shows(run, folder):
     assert find_prepared([run], DataSelection("other")) is None
 
 
-def test_a_run_shows_the_pictures_that_it_learnt_from(tmp_path):
+def test_a_run_shows_its_training_images(tmp_path):
     """A limit draws some of the data by the run's seed; every view and every job speaks of these."""
     where = tmp_path / "some"
     selfsight.learn(DATA, out=where, backbone="resnet_tiny?width=8", size=32, batch=16, epochs=0, limit=24, seed=3)
@@ -133,7 +133,7 @@ def test_links_in_the_data_lead_to_no_other_files(run, tmp_path):
     assert not [file for file in folder.rglob("*") if file.is_file() and b"a secret" in file.read_bytes()]
 
 
-def test_data_that_changed_are_told_and_not_mixed_up(run, tmp_path):
+def test_changed_data_are_reported(run, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
     for row, levels in enumerate(selfsight.open(DATA).read(np.arange(24)).images):

@@ -143,7 +143,7 @@ def test_a_lasso_lies_on_the_map_that_is_shown(client):
         ("cluster_merge", [0], "2"), ("cluster_merge", ["0"], "1"), ("cluster_merge", [], "1"), ("nothing", [0], "1"),
     ],
 )  # fmt: skip
-def test_nothing_is_said_of_what_is_not_there(client, kind, subjects, value):
+def test_edits_of_missing_rows_are_refused(client, kind, subjects, value):
     assert client.ask("POST", f"/api/edits/{kind}", {"subjects": subjects, "value": value})[0] == 422
     assert [one["size"] for one in client.json("GET", "/api/clusters")] == [20, 20]
 
@@ -338,7 +338,7 @@ def test_uploads_take_bounded_memory(tmp_path):
         process.stdout.close()
 
 
-def test_pictures_are_kept_encoded_anew(client, folder):
+def test_uploads_are_encoded_again(client, folder):
     sent = io.BytesIO()
     Image.new("RGB", (900, 40), (10, 200, 30)).save(sent, "PNG")
     status, _, body = client.ask("POST", "/api/search", sent.getvalue() + b"<script>alert(1)</script>")

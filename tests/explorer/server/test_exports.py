@@ -114,7 +114,7 @@ def test_small_selections_have_as_many_neighbours_as_there_are(shelf: ExplorerSt
     assert all(sorted(one["ids"]) == list(range(count)) for one in found["neighbors"].to_pylist())
 
 
-def test_a_row_that_is_there_twice_is_its_own_neighbour(shelf: ExplorerStore) -> None:
+def test_a_duplicated_row_is_its_own_neighbour(shelf: ExplorerStore) -> None:
     near = atlas(shelf, ROWS)["neighbors"].to_pylist()
     assert near[1]["ids"][:2] == [1, 7]
     assert near[7]["ids"][:2] == [7, 1]

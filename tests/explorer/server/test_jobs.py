@@ -77,7 +77,7 @@ def test_a_cancelled_job_stops_and_the_next_is_done(jobs):
     assert jobs.cancel("nothing") is None
 
 
-def test_failures_are_told_and_a_dead_worker_is_replaced(jobs):
+def test_failures_are_reported_and_a_dead_worker_is_replaced(jobs):
     assert waited(jobs, jobs.submit("fail", {})["job"], "failed")["words"] == "no reason"
     assert "without a result" in waited(jobs, jobs.submit("die", {})["job"], "failed")["words"]
     assert waited(jobs, jobs.submit("do", {"row": 3})["job"], "done")

@@ -42,7 +42,7 @@ def test_what_differs_most_is_told_first():
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_too_few_pictures_are_told(count):
+def test_too_few_images_are_reported(count):
     rows = np.ones((count, 4), np.float32)
     assert mutual_knn(rows, rows) == {"mean": None, "chance": None, "of": count, "differ": [], "agree": []}
 

@@ -26,7 +26,7 @@ def test_it_is_small_and_whole():
     assert sum(len(gzip.compress(file.read_bytes())) for file in STATIC.iterdir()) < 2**20
 
 
-def test_nothing_is_loaded_from_elsewhere():
+def test_no_external_resources_are_loaded():
     for file in STATIC.iterdir():
         found = set(re.findall(r"https?://[^\s\"'`)]+", file.read_text()))
         assert all(one.startswith(("http://www.w3.org/",)) for one in found), found

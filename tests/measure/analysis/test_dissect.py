@@ -60,7 +60,7 @@ def test_a_planted_unit_is_found_with_an_overlap_of_one():
     assert "thresholds" in found.protocol
 
 
-def test_a_unit_is_on_as_often_as_asked():
+def test_the_threshold_is_the_requested_quantile():
     source = planted()
     found = dissect(phi(), source, segment_concepts(source.truth(np.arange(COUNT))), quantile=0.01)
     green = source.images[:, 1] / 255

@@ -46,7 +46,7 @@ def test_flips_and_quarter_turns_move_pixels_exactly(upright):
     assert torch.equal(rotated(90).apply(pictures), pictures.rot90(-1, (2, 3)))  # clockwise
 
 
-def test_what_is_moved_is_moved_back():
+def test_transformations_are_inverted():
     smooth = nn.functional.interpolate(noise(2, 4), 32, mode="bicubic")
     for change in (rotated(30), scaled(1.2)):
         back = warp(change.apply(smooth), change.target)
@@ -151,7 +151,7 @@ def test_places_that_are_moved_back_undo_a_flip():
     assert torch.equal(bars.maps["conv"].filters.weight, before)
 
 
-def test_maps_are_taught_and_the_network_is_not():
+def test_only_the_maps_are_trained():
     phi = plain(resnet_tiny(size=8, width=4))
     before = {name: value.clone() for name, value in phi.backbone.state_dict().items()}
     head = nn.Linear(phi.backbone.dim, 2)

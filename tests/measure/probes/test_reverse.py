@@ -85,7 +85,7 @@ def test_bound_is_below_entropy_and_true_information(seed):
     assert told["bits"].low <= told["bits"].value <= told["bits"].high
 
 
-def test_other_pictures_concepts_tell_nothing():
+def test_shuffled_concepts_have_no_information():
     quantised = _quantise(*two_bits(lambda first, second: 2 * first + second), 4, 0)
     found = [quantised.predict(shuffled=seed).scores()["bits"].value for seed in range(10)]
     assert max(found) < 0.01

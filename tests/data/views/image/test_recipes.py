@@ -218,7 +218,7 @@ def test_puzzles() -> None:
         Jigsaw(orders=8).make(images, Jigsaw(orders=8).draw(5, Clock(), Frame(32, 16)))
 
 
-def test_even_tiles_are_not_told_by_their_brightness() -> None:
+def test_normalised_tiles_have_equal_brightness() -> None:
     images, frame = batch(), Frame(96, 8)
     recipes = Jigsaw(orders=8, even=True), Neighbours(even=True), Overlapping(even=True)
     for recipe in recipes:
