@@ -9,6 +9,15 @@ from jaxtyping import install_import_hook
 
 _hook = install_import_hook("selfsight", "checking.checked")
 torch.set_num_threads(1)  # what is tested is small, and slower on two
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # of child processes: threads that wait for a core that another test holds take all of its time
+LONG = ("test_browser.py", "test_docs.py", "test_pair.py", "test_resume.py")
+"""Files that take longest; they start first, so that no process of the tests is left with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.fixture

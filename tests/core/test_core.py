@@ -217,7 +217,7 @@ def test_every_error_has_its_exit_code():
 
 
 def test_origin_knows_what_bits_depend_on():
-    here = origin(device="cpu", precision="fp32", compile=False, threads=1)
+    here = origin({"device": "cpu", "precision": "fp32", "compile": False, "threads": 1})
     assert set(BITWISE) <= here.keys()
     assert here["versions"]["torch"] == here["torch"]
     json.dumps(here)

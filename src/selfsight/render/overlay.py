@@ -13,7 +13,7 @@ __all__ = ["SIDE", "fitted", "overlay_classes", "overlay_heat", "overlay_map", "
 Pixels = UInt8[np.ndarray, "height width 3"]
 SIDE = 160
 """Longest side of a tile in pixels."""
-POSITIVE, NEGATIVE = (np.array(rgb(colour)) / 255 for colour in (VERMILION, BLUE))
+POSITIVE, NEGATIVE = (np.round(np.array(rgb(colour)) / 255, 3) for colour in (VERMILION, BLUE))
 WARM = np.array([255, 120, 0])
 
 

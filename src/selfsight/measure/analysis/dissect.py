@@ -223,7 +223,9 @@ def dissect(
         f"bilinearly{', after a rotation of the feature space' if turn is not None else ''}"
     )
     top = torch.cat(peaks).topk(min(TOP, len(source)), 0).indices.T.numpy()
-    return Dissection(thresholds.numpy(), shared / np.maximum(on + concept_pixels - shared, 1), concepts.names, concepts.categories, top, protocol)
+    return Dissection(
+        thresholds.numpy(), shared / np.maximum(on + concept_pixels - shared, 1), concepts.names, concepts.categories, top, protocol
+    )
 
 
 def _activations(
