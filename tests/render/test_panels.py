@@ -122,7 +122,7 @@ def test_intervals_and_colours() -> None:
     assert isinstance(swatch((1, 2, 3)), Markup)
 
 
-@pytest.mark.parametrize("size", [(30, 20), (3000, 40), (1200, 1200), (900, 4000)])
+@pytest.mark.parametrize("size", [(30, 20), (3000, 40), (700, 700), (300, 2000)])
 def test_thumbnails_are_bounded_and_keep_their_aspect_ratio(size: tuple[int, int]) -> None:
     given = png(*size)
     words = inlined(given, "")

@@ -208,24 +208,31 @@ def dissect(
     Raises:
         UsageError: the layer has no spatial grid.
     """
-    kept, peaks, seen = torch.zeros(0), list[Tensor](), 0
-    for grid, _ in _activations(phi, source, layer, turn, batch):
-        rows = grid.transpose(0, 1).flatten(1)
-        peaks.append(grid.amax((2, 3)))
-        most = int(quantile * len(source) * grid.shape[2] * grid.shape[3]) + 1  # the active ones and the next largest
-        largest = torch.cat([kept, rows], 1) if seen else rows
-        kept, seen = largest.topk(min(most, largest.shape[1]), 1).values, seen + rows.shape[1]
-    thresholds = kept[:, -1]
+    thresholds, peaks, seen = _thresholds(_activations(phi, source, layer, turn, batch), len(source), quantile)
     shared, on, concept_pixels = _counted(_activations(phi, source, layer, turn, batch), concepts, thresholds)
     protocol = (
         f"IoU over {len(source)} images at {layer or 'the last grid'} with {len(concepts.names)} concepts; a unit is active at the {quantile:g} of "
         f"{seen} locations with its highest values (thresholds from {float(thresholds.min()):.3g} to {float(thresholds.max()):.3g}); upsampled "
         f"bilinearly{', after a rotation of the feature space' if turn is not None else ''}"
     )
-    top = torch.cat(peaks).topk(min(TOP, len(source)), 0).indices.T.numpy()
+    top = peaks.topk(min(TOP, len(source)), 0).indices.T.numpy()
     return Dissection(
         thresholds.numpy(), shared / np.maximum(on + concept_pixels - shared, 1), concepts.names, concepts.categories, top, protocol
     )
+
+
+def _thresholds(
+    activations: Iterator[tuple[Float[Tensor, "_ _ _ _"], np.ndarray]], images: int, quantile: float
+) -> tuple[Float[Tensor, " unit"], Float[Tensor, "image unit"], int]:
+    """First pass: the quantile of each unit's values, its maximum on each image, and the number of positions."""
+    kept, peaks, seen = torch.zeros(0), list[Tensor](), 0
+    for grid, _ in activations:
+        rows = grid.transpose(0, 1).flatten(1)
+        peaks.append(grid.amax((2, 3)))
+        most = int(quantile * images * grid.shape[2] * grid.shape[3]) + 1  # the active ones and the next largest
+        largest = torch.cat([kept, rows], 1) if seen else rows
+        kept, seen = largest.topk(min(most, largest.shape[1]), 1).values, seen + rows.shape[1]
+    return kept[:, -1], torch.cat(peaks), seen
 
 
 def _activations(
