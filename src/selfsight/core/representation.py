@@ -13,6 +13,7 @@ from typing_extensions import TypeVar
 
 from selfsight.core.errors import UsageError
 from selfsight.core.hooks import capture_activations, eval_mode, find_layer, tensor_of
+from selfsight.core.pixels import Normalised, as_normalised
 from selfsight.core.token_layout import TokenLayout
 
 __all__ = [
@@ -248,7 +249,7 @@ class Representation:
         """Device of the network."""
         return next(self.backbone.parameters()).device
 
-    def normalise(self, images: Num[Tensor, "batch channel *size"]) -> Float[Tensor, "batch channel *size"]:
+    def normalise(self, images: Num[Tensor, "batch channel *size"]) -> Float[Normalised, "batch channel *size"]:
         """The network's input ``(x - mean) / std`` for x in [0, 1], in the precision of the network."""
         dimensions = 5 if self.backbone.modality == "clip" else 4
         if images.ndim != dimensions:
@@ -260,7 +261,7 @@ class Representation:
         pixels = pixels / 255 if not pixels.is_floating_point() else pixels
         pixels = pixels.to(next(self.backbone.parameters()).dtype)
         mean, std = (pixels.new_tensor(values).reshape(-1, *(1,) * (pixels.ndim - 2)) for values in (self.mean, self.std))
-        return (pixels - mean) / std
+        return as_normalised((pixels - mean) / std)
 
     def features(self, images: Num[Tensor, "batch channel *size"]) -> Features:
         """Pooled vector and last grid; differentiable with respect to the images."""

@@ -16,6 +16,7 @@ from torch.nn.functional import linear, normalize
 
 from selfsight.core.errors import UsageError
 from selfsight.core.hooks import capture_activations, tensor_of
+from selfsight.core.pixels import Normalised
 from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
 
@@ -56,7 +57,7 @@ class Target:
     which: int | Int[Tensor, " image"] = 0
     layer: str | None = None
 
-    def numbers(self, phi: Representation, inputs: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch number"]:
+    def numbers(self, phi: Representation, inputs: Float[Normalised, "batch channel height width"]) -> Float[Tensor, "batch number"]:
         """All values that are read from normalised images, at least in single precision.
 
         Args:
@@ -97,7 +98,7 @@ class Target:
         return numbers.gather(1, which[rows.to(which.device)][:, None])[:, 0]
 
     def score(
-        self, phi: Representation, inputs: Float[Tensor, "batch channel height width"], rows: Int[Tensor, " batch"] | None = None
+        self, phi: Representation, inputs: Float[Normalised, "batch channel height width"], rows: Int[Tensor, " batch"] | None = None
     ) -> Float[Tensor, " batch"]:
         """The score of normalised images.
 
@@ -117,7 +118,7 @@ class Target:
         return replace(self, which=which)
 
 
-def activations(phi: Representation, inputs: Float[Tensor, "batch channel height width"], layer: str | None) -> Tensor:
+def activations(phi: Representation, inputs: Float[Normalised, "batch channel height width"], layer: str | None) -> Tensor:
     """Pooled vectors of normalised images, or the output of a layer; layers after one of ``phi.layers`` do not run.
 
     Args:

@@ -180,7 +180,7 @@ def fixed_target(text: str, phi: Representation, measures: Path) -> Target:
     blank = torch.zeros(1, phi.backbone.channels, phi.size, phi.size, device=phi.device)
     target = target_of(text, phi, blank, measures)
     with torch.no_grad():
-        target.score(phi, blank)  # raises if the index does not exist
+        target.score(phi, phi.normalise(blank))  # raises if the index does not exist
     return target
 
 

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from selfsight.core.errors import UsageError
 from selfsight.core.hooks import eval_mode
-from selfsight.explain.attribution.backprop import Rule, jacobian_bytes, reverse, same_switches, switches
+from selfsight.explain.attribution.backprop import Rule, jacobian_bytes, reverse, reverse_inputs, same_switches, switches
 from selfsight.explain.targets import direction, unit
 
 from nets import CLASSES, WAYS, Ways, chain, logit, phi_of, pictures
@@ -61,9 +61,9 @@ def test_six_bounds_a_rectifier_from_above() -> None:
     phi = phi_of(Bounded(), 4)
     given = torch.tensor([-1.0, 3.0, 7.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
     target = direction(torch.ones(48))
-    guided = reverse(phi, given, target, rule="guided", normalised=True).derivatives[""]
+    guided = reverse_inputs(phi, given, target, rule="guided").derivatives[""]
     assert guided[0, :, 0, 0].tolist() == [0, 1, 0]
-    assert reverse(phi, given, target, rule="deconvnet", normalised=True).derivatives[""].min() == 1
+    assert reverse_inputs(phi, given, target, rule="deconvnet").derivatives[""].min() == 1
 
 
 def test_a_network_without_rectifiers_is_refused() -> None:

@@ -24,10 +24,22 @@ from torch.overrides import TorchFunctionMode
 
 from selfsight.core.errors import UsageError
 from selfsight.core.hooks import capture_activations, eval_mode, tensor_of
+from selfsight.core.pixels import Normalised, as_normalised
 from selfsight.core.representation import Representation
 from selfsight.explain.targets import Target
 
-__all__ = ["Reversed", "Rule", "Switches", "jacobian_bytes", "positional", "reverse", "ruled", "same_switches", "switches"]
+__all__ = [
+    "Reversed",
+    "Rule",
+    "Switches",
+    "jacobian_bytes",
+    "positional",
+    "reverse",
+    "reverse_inputs",
+    "ruled",
+    "same_switches",
+    "switches",
+]
 
 Rule = Literal["gradient", "deconvnet", "guided"]
 Clamp = tuple[Tensor, float | None, float | None, bool]
@@ -168,23 +180,46 @@ def reverse(
     at: tuple[str, ...] = ("",),
     rule: Rule = "gradient",
     rows: Int[Tensor, " batch"] | None = None,
-    normalised: bool = False,
+) -> Reversed:
+    """``reverse_inputs`` of images that are normalised first.
+
+    Args:
+        phi: the representation.
+        images: images ``(B, C, H, W)``, uint8 or in [0, 1].
+        target: the score that is differentiated.
+        at: layers whose activations and gradients are returned; ``""``: the normalised images.
+        rule: backward rule of the rectifiers.
+        rows: ``(B,)`` index of the image that each row shows, for targets that differ between images.
+
+    Raises:
+        UsageError: a layer does not exist, the target does not depend on it, or the rule finds no rectifier.
+    """
+    return reverse_inputs(phi, phi.normalise(images), target, at=at, rule=rule, rows=rows)
+
+
+def reverse_inputs(
+    phi: Representation,
+    inputs: Float[Normalised, "batch channel height width"],
+    target: Target,
+    *,
+    at: tuple[str, ...] = ("",),
+    rule: Rule = "gradient",
+    rows: Int[Tensor, " batch"] | None = None,
 ) -> Reversed:
     """Run a forward pass and a backward pass from a target; the network is not modified.
 
     Args:
         phi: the representation.
-        images: images ``(B, C, H, W)``, uint8 or in [0, 1]; already normalised with ``normalised``.
+        inputs: normalised images ``(B, C, H, W)``.
         target: the score that is differentiated.
         at: layers whose activations and gradients are returned; ``""``: the normalised images.
         rule: backward rule of the rectifiers.
         rows: ``(B,)`` index of the image that each row shows, for targets that differ between images.
-        normalised: whether the images are normalised already.
 
     Raises:
         UsageError: a layer does not exist, the target does not depend on it, or the rule finds no rectifier.
     """
-    inputs = (images if normalised else phi.normalise(images)).detach().requires_grad_()
+    inputs = as_normalised(inputs.detach().requires_grad_())
     names = [name for name in at if name]
     with eval_mode(phi.backbone), torch.enable_grad(), ruled(rule), capture_activations(phi.backbone, *names) as captured:
         score = target.score(phi, inputs, rows)

@@ -10,6 +10,7 @@ from jaxtyping import Float, Num, UInt8
 from torch import Tensor
 
 from selfsight.core.errors import UsageError
+from selfsight.core.pixels import Normalised, as_normalised
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.explain.attribution.perturbation import BLUR, blurred
@@ -112,7 +113,7 @@ def _percent(word: str, value: Tensor) -> str:
 
 def score_drop(
     phi: Representation,
-    inputs: Float[Tensor, "batch channel height width"],
+    inputs: Float[Normalised, "batch channel height width"],
     target: Target,
     maps: Maps,
     *,
@@ -130,11 +131,11 @@ def score_drop(
     Returns:
         ``(B,)``; NaN where blurring the whole image does not lower the score.
     """
-    blurry = blurred(inputs, BLUR)
+    blurry = as_normalised(blurred(inputs, BLUR))
     count = max(round(part * maps[0].numel()), 1)
     hidden = torch.zeros_like(maps).flatten(1).scatter(1, maps.flatten(1).topk(count, 1).indices, 1.0).view_as(maps)
     full, baseline = scores(phi, inputs, target), scores(phi, blurry, target)
-    remaining = scores(phi, torch.where(hidden.bool(), blurry, inputs), target)
+    remaining = scores(phi, as_normalised(torch.where(hidden.bool(), blurry, inputs)), target)
     return 1 - score_fraction(remaining, full, baseline)
 
 

@@ -16,6 +16,7 @@ from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
 from selfsight.core.errors import UsageError
 from selfsight.core.hooks import capture_activations, eval_mode
+from selfsight.core.pixels import Normalised, as_normalised
 from selfsight.core.representation import Representation
 from selfsight.data.views.image.blur import gaussian_blur
 from selfsight.explain.attribution.saliency import Images, Maps, at_once, parts, score_fraction, scores
@@ -90,7 +91,7 @@ def blurred(inputs: Images, part: float) -> Images:
     return gaussian_blur(inputs, inputs.new_full((len(inputs),), sigma), 2 * radius + 1)
 
 
-def pyramid(inputs: Images, substrate: Substrate = "blur") -> Float[Tensor, "batch level channel height width"]:
+def pyramid(inputs: Normalised, substrate: Substrate = "blur") -> Float[Tensor, "batch level channel height width"]:
     """Blur pyramid of a normalised image, from its baseline (level 0) to the image itself.
 
     Args:
@@ -268,7 +269,7 @@ def _of_pixels(
 ) -> ExtremalMasks:
     inputs = phi.normalise(images)
     blend = _Blend(phi, target, pyramid(inputs, substrate))
-    effect = _Effect(blend.score, scores(phi, inputs, target), scores(phi, blend.levels[:, 0], target))
+    effect = _Effect(blend.score, scores(phi, inputs, target), scores(phi, as_normalised(blend.levels[:, 0]), target))
     start = inputs.new_full((len(inputs), *_cells(inputs.shape[-2:])), START)
     with eval_mode(phi.backbone):
         masks, masked_score, step = _search(effect, start, mask_of, areas, mode, steps)
@@ -294,7 +295,7 @@ class _Blend:
         return masks[:, None] if masks.shape[1:] == size else interpolate(masks[:, None], size, mode="bilinear")
 
     def score(self, masks: Tensor, image: Tensor) -> Tensor:
-        return self.target.score(self.phi, between(self.levels[image], self.full(masks)), image.cpu())
+        return self.target.score(self.phi, as_normalised(between(self.levels[image], self.full(masks))), image.cpu())
 
 
 def extremal(
@@ -340,12 +341,12 @@ def extremal_channels(
 def _of_channels(phi: Representation, images: Tensor, target: Target, layer: str, areas: Areas, mode: Mode, steps: int) -> ExtremalMasks:
     inputs = phi.normalise(images)
     with torch.no_grad(), eval_mode(phi.backbone):
-        output = activations(phi, inputs[:1], layer)
+        output = activations(phi, as_normalised(inputs[:1]), layer)
         channels = phi.as_grid(output, inputs.shape[-2:], layer).shape[1]
 
     def shown(masks: Tensor, image: Tensor) -> Tensor:
         with capture_activations(phi.backbone, edit={layer: lambda output: phi.token_layout.per_channel(output, masks[:, :, 0])}):
-            return target.score(phi, inputs[image], image.cpu())
+            return target.score(phi, as_normalised(inputs[image]), image.cpu())
 
     ones, image_indices = inputs.new_ones(len(inputs), channels, 1), torch.arange(len(inputs), device=inputs.device)
     with eval_mode(phi.backbone):
@@ -375,7 +376,7 @@ def meaningful_perturbation(
 
 def _meaningful(phi: Representation, images: Tensor, target: Target, steps: int, sparse: float, smooth: float) -> Maps:
     inputs = phi.normalise(images)
-    blurry = blurred(inputs, 10 / 224)
+    blurry = as_normalised(blurred(inputs, 10 / 224))
     full_score, baseline_score = scores(phi, inputs, target), scores(phi, blurry, target)
     span = _span_of(full_score, baseline_score)
     longer = max(inputs.shape[-2:])
@@ -386,7 +387,8 @@ def _meaningful(phi: Representation, images: Tensor, target: Target, steps: int,
     with eval_mode(phi.backbone):
         for _ in range(steps):
             mask_full = blurred(interpolate(mask, tuple(inputs.shape[-2:]), mode="bilinear"), 5 / 224)
-            scores_now = target.score(phi, inputs * mask_full + blurry * (1 - mask_full), torch.arange(len(inputs)))
+            masked = as_normalised(inputs * mask_full + blurry * (1 - mask_full))
+            scores_now = target.score(phi, masked, torch.arange(len(inputs)))
             variation = ((mask.diff(dim=2).abs() ** 3).sum((1, 2, 3))) + ((mask.diff(dim=3).abs() ** 3).sum((1, 2, 3)))
             loss = (scores_now - baseline_score) / span + sparse * (1 - mask).abs().sum((1, 2, 3)) + smooth * variation
             (mask.grad,) = torch.autograd.grad(loss.sum(), mask)

@@ -16,8 +16,9 @@ from torch.nn.functional import interpolate
 from selfsight.core.clock import key
 from selfsight.core.errors import UsageError
 from selfsight.core.hooks import capture_activations, eval_mode, tensor_of
+from selfsight.core.pixels import Normalised, as_normalised
 from selfsight.core.representation import Representation
-from selfsight.explain.attribution.backprop import Rule, reverse
+from selfsight.explain.attribution.backprop import Rule, reverse, reverse_inputs
 from selfsight.explain.targets import Target
 
 __all__ = [
@@ -44,7 +45,7 @@ __all__ = [
 
 Maps = Float[Tensor, "batch 1 height width"]
 Images = Num[Tensor, "batch channel height width"]
-Inputs = Float[Tensor, "batch channel height width"]  # normalised
+Inputs = Float[Normalised, "batch channel height width"]  # normalised
 Combine = Callable[[Tensor, Tensor], Tensor]
 """From activations and gradients of a layer (both batch, channel, rows, columns) to one value per position."""
 CHUNK, FEWEST = 128, 4
@@ -190,7 +191,7 @@ def scores(phi: Representation, inputs: Inputs, target: Target, rows: Int[Tensor
     """
     rows = torch.arange(len(inputs)) if rows is None else rows
     with eval_mode(phi.backbone):
-        return torch.cat([target.score(phi, part, rows[indices]) for indices, part in parts(inputs, phi.device)])
+        return torch.cat([target.score(phi, as_normalised(part), rows[indices]) for indices, part in parts(inputs, phi.device)])
 
 
 def integrated_gradients(
@@ -210,11 +211,11 @@ def integrated_gradients(
         most: maximum number of nodes.
     """
     inputs = phi.normalise(images)
-    difference = scores(phi, inputs, target) - scores(phi, torch.zeros_like(inputs), target)
+    difference = scores(phi, inputs, target) - scores(phi, as_normalised(torch.zeros_like(inputs)), target)
     maps = torch.empty_like(inputs[:, :1])
     pending = torch.arange(len(inputs))
     while len(pending):
-        integral = path_integral(phi, inputs[pending], target, steps=steps, rows=pending)
+        integral = path_integral(phi, as_normalised(inputs[pending]), target, steps=steps, rows=pending)
         maps[pending] = integral.sum(1, keepdim=True).to(maps.dtype)
         missing = (integral.double().sum((1, 2, 3)) - difference[pending].double()).abs()
         pending = pending[(missing > error * difference[pending].double().abs()).cpu()] if steps < most else pending[:0]
@@ -224,7 +225,7 @@ def integrated_gradients(
 
 def path_integral(
     phi: Representation, inputs: Inputs, target: Target, *, steps: int = 50, rows: Int[Tensor, " batch"] | None = None
-) -> Inputs:
+) -> Images:
     """``x ∫ ∂f/∂x(αx) dα`` of normalised images by a Gauss-Legendre rule, summed in double precision.
 
     Args:
@@ -241,7 +242,7 @@ def path_integral(
     for _, pair in parts(torch.stack([image_grid.flatten(), node_grid.flatten()], 1), phi.device, at_once(inputs.shape[-2:], phi.device)):
         image, node = pair.unbind(1)
         alpha = (nodes[node] + 0.5).to(inputs)[:, None, None, None]
-        gradients = reverse(phi, alpha * inputs[image], target, rows=rows[image], normalised=True).derivatives[""]
+        gradients = reverse_inputs(phi, as_normalised(alpha * inputs[image]), target, rows=rows[image]).derivatives[""]
         total.index_add_(0, image.to(total.device), gradients.double() * weights[node].to(total)[:, None, None, None])
     return (total * inputs).to(inputs.dtype)
 
@@ -267,7 +268,7 @@ def smooth_grad(
         generator = torch.Generator().manual_seed(key(seed, 0x56, sample))
         noisy = inputs + sigma * torch.randn(inputs.shape, generator=generator).to(inputs)
         gradients = torch.cat(
-            [reverse(phi, part, target, rows=rows, normalised=True).derivatives[""] for rows, part in parts(noisy, phi.device)]
+            [reverse_inputs(phi, as_normalised(part), target, rows=rows).derivatives[""] for rows, part in parts(noisy, phi.device)]
         ).double()
         first, second = first + gradients / samples, second + gradients.square() / samples
     if spread:
@@ -350,8 +351,8 @@ def perturbed_scores(
     """
     pairs, chunk = torch.cartesian_prod(torch.arange(len(inputs)), torch.arange(masks)), at_once(inputs.shape[-2:], phi.device)
     with torch.no_grad(), eval_mode(phi.backbone):
-        scored = [target.score(phi, make(*pair.to(inputs.device).unbind(1)), pair[:, 0]) for _, pair in parts(pairs, phi.device, chunk)]
-    return torch.cat(scored).view(len(inputs), masks)
+        perturbed = ((make(*pair.to(inputs.device).unbind(1)), pair[:, 0]) for _, pair in parts(pairs, phi.device, chunk))
+        return torch.cat([target.score(phi, as_normalised(part), rows) for part, rows in perturbed]).view(len(inputs), masks)
 
 
 def rise(

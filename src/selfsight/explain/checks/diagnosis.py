@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Num, UInt8
 from torch import Tensor
 
+from selfsight.core.pixels import as_normalised
 from selfsight.core.representation import Representation
 from selfsight.explain.attribution.perturbation import Substrate, extremal_perturbation, pyramid
 from selfsight.explain.attribution.saliency import score_fraction, scores
@@ -190,8 +191,8 @@ def _object_and_background(
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     """Fraction of the score that the object alone keeps, and that the background alone keeps."""
     inputs, objects_mask = phi.normalise(images), objects[:, None].to(phi.device)
-    baseline = pyramid(inputs, substrate)[:, 0]
+    baseline = as_normalised(pyramid(inputs, substrate)[:, 0])
     whole, nothing = scores(phi, inputs, target), scores(phi, baseline, target)
-    pair = [scores(phi, torch.where(visible, inputs, baseline), target) for visible in (objects_mask, ~objects_mask)]
+    pair = [scores(phi, as_normalised(torch.where(visible, inputs, baseline)), target) for visible in (objects_mask, ~objects_mask)]
     kept = score_fraction(torch.stack(pair, 1), whole, nothing).cpu()
     return kept[:, 0], kept[:, 1]

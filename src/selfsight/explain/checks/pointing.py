@@ -10,6 +10,7 @@ from torch import Tensor
 
 from selfsight.core.clock import key
 from selfsight.core.errors import UsageError
+from selfsight.core.pixels import as_normalised
 from selfsight.core.representation import Representation
 from selfsight.explain.attribution.perturbation import BLUR, blurred
 from selfsight.explain.attribution.saliency import Maps, perturbed_scores, score_fraction, scores
@@ -218,7 +219,7 @@ def curves(
     pixels = maps[0].numel()
     if not 0 < steps <= pixels:
         raise UsageError(f"{steps} steps cannot be made over {pixels} pixels.", "Use between 1 and that number.")
-    baseline = torch.zeros_like(inputs) if substrate == "mean" else blurred(inputs, BLUR)
+    baseline = as_normalised(torch.zeros_like(inputs) if substrate == "mean" else blurred(inputs, BLUR))
     rank = maps.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(1).view_as(maps).to(inputs.device)
     ends = torch.linspace(0, pixels, steps + 1, device=inputs.device).round()
 

@@ -10,6 +10,7 @@ from torch.nn.functional import avg_pool2d, interpolate, leaky_relu, mse_loss
 
 from selfsight.core.clock import key
 from selfsight.core.hooks import eval_mode
+from selfsight.core.pixels import Normalised, as_normalised
 from selfsight.core.representation import Representation
 from selfsight.explain.synthesis.priors import BOUND, bounded_range, natural_noise, project, total_variation
 from selfsight.explain.targets import activations
@@ -45,8 +46,8 @@ class _Space:
     def __init__(self, phi: Representation) -> None:
         self.mean, self.std = (torch.tensor(values, device=phi.device)[:, None, None] for values in (phi.mean, phi.std))
 
-    def inputs(self, levels: Tensor) -> Tensor:
-        return levels / (255 * self.std)
+    def inputs(self, levels: Tensor) -> Normalised:
+        return as_normalised(levels / (255 * self.std))
 
     def levels(self, inputs: Tensor) -> Tensor:
         return inputs * (255 * self.std)
@@ -115,7 +116,7 @@ def invert(
 class _Objective:
     """Distance to the features that are inverted."""
 
-    def __init__(self, phi: Representation, inputs: Tensor, layer: str | None, restarts: int, keep: Tensor | None) -> None:
+    def __init__(self, phi: Representation, inputs: Normalised, layer: str | None, restarts: int, keep: Tensor | None) -> None:
         self.phi, self.layer, self.space, self.shape = phi, layer, _Space(phi), inputs.shape[1:]
         with torch.no_grad(), eval_mode(phi.backbone):
             output = activations(phi, inputs, layer)
@@ -306,7 +307,7 @@ def invert_with_deep_prior(
     with eval_mode(phi.backbone):
         for image in inputs:
             with torch.no_grad():
-                reference = activations(phi, image[None], layer)
+                reference = activations(phi, as_normalised(image[None]), layer)
             network, noise = _hourglass(image.shape[1:], seed)
             network, noise = network.to(phi.device), noise.to(phi.device)
             optimiser = torch.optim.Adam(network.parameters(), lr=rate)

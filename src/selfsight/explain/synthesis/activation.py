@@ -15,6 +15,7 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate, mse_loss,
 
 from selfsight.core.clock import key
 from selfsight.core.hooks import eval_mode
+from selfsight.core.pixels import Normalised
 from selfsight.core.representation import Representation
 from selfsight.explain.inversion.inverter import Inverter
 from selfsight.explain.synthesis.priors import Spectrum, bounded_range, decorrelated_colours, total_variation
@@ -229,7 +230,7 @@ def maximise(
     return MaximisationResult(saved.cpu(), scores[4], scores.amin(0), curve)
 
 
-def _penalty(phi: Representation, target: Target, images: Tensor, inputs: Tensor, prior_weight: float, diversity: float) -> Tensor:
+def _penalty(phi: Representation, target: Target, images: Tensor, inputs: Normalised, prior_weight: float, diversity: float) -> Tensor:
     """Penalty of the natural-image priors and of the similarity between images."""
     penalty = images.new_zeros(())
     if prior_weight:
@@ -240,7 +241,7 @@ def _penalty(phi: Representation, target: Target, images: Tensor, inputs: Tensor
     return penalty
 
 
-def _grid(phi: Representation, inputs: Tensor, layer: str | None) -> Tensor:
+def _grid(phi: Representation, inputs: Normalised, layer: str | None) -> Tensor:
     if layer is None:
         return phi.backbone(inputs).grid
     return phi.as_grid(activations(phi, inputs, layer), inputs.shape[-2:], layer)
