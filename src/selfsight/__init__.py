@@ -11,7 +11,7 @@ __all__ = ["Run", "compare", "learn", "load", "open", "wrap"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load the Python face when it is first asked for (PEP 562): importing the package loads neither torch nor timm."""
+    """Load the Python API on first access (PEP 562): importing the package loads neither torch nor timm."""
     if name in __all__:
         return getattr(import_module("selfsight.api"), name)
     raise AttributeError(f"module 'selfsight' has no attribute {name!r}")

@@ -79,7 +79,7 @@ def untrained(spec: str, *, size: int = 32, seed: int = 0) -> Representation:
     Args:
         spec: name of the backbone.
         size: side of the images in pixels.
-        seed: of the weights.
+        seed: seed of the weights.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -92,7 +92,7 @@ def untrained_twin(phi: Representation, seed: int) -> Representation:
 
     Args:
         phi: the representation.
-        seed: of the weights.
+        seed: seed of the weights.
 
     Raises:
         UsageError: the architecture cannot be built by name.

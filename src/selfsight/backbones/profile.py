@@ -20,7 +20,7 @@ class Profile:
 
     Attributes:
         parameters: number of parameters.
-        multiply_adds: of one image's forward pass.
+        multiply_adds: multiply-adds of one image's forward pass.
         images_per_second: throughput of the forward pass.
     """
 

@@ -22,11 +22,11 @@ OUTPUT = "output"
 
 
 RELEASE = 65_536
-"""Rows after which written pages are given back."""
+"""Rows after which written pages are released."""
 
 
 def release_pages(array: np.ndarray) -> None:
-    """Give the pages of a memory-mapped array back to the system; they are read from the file again where they are needed.
+    """Release the pages of a memory-mapped array; they are read from the file again when needed.
 
     Arrays in memory are left as they are.
     """
@@ -86,7 +86,7 @@ class Bank:
 
 
 class BankWriter:
-    """Writes a bank batch by batch into memory-mapped arrays; inside a ``with`` block, all or nothing.
+    """Writes a bank batch by batch into memory-mapped arrays, atomically, inside a ``with`` block.
 
     Args:
         path: the bank's folder.
@@ -119,7 +119,7 @@ class BankWriter:
         """Move the bank to its folder.
 
         Args:
-            names: of the samples.
+            names: names of the samples.
             origin: metadata.
         """
         layers = list(self._arrays)
@@ -134,12 +134,12 @@ class BankWriter:
 
 
 def write_bank(path: Path, layers: Mapping[str, np.ndarray], names: Sequence[str], origin: Mapping[str, Any]) -> Bank:
-    """Write a bank from arrays in memory, all or nothing.
+    """Write a bank from arrays in memory, atomically.
 
     Args:
         path: the bank's folder.
         layers: features (N, D) by layer.
-        names: of the samples.
+        names: names of the samples.
         origin: metadata.
     """
     with AtomicFolder(path) as folder:
@@ -149,7 +149,7 @@ def write_bank(path: Path, layers: Mapping[str, np.ndarray], names: Sequence[str
 
 
 def _finished(folder: AtomicFolder, layers: list[str], names: Sequence[str], origin: Mapping[str, Any]) -> Bank:
-    """Write the table of samples and the metadata, and move the folder to its place."""
+    """Write the table of samples and the metadata, and move the folder to its destination."""
     pq.write_table(pa.table({"name": list(names)}), folder.partial / "items.parquet")
     content = dict(origin) | {"layers": layers, "count": len(names)}
     (folder.partial / "origin.json").write_text(json.dumps(content, indent=1) + "\n")

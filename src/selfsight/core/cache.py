@@ -64,7 +64,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that readers see either the old or the new content.
 
     Args:
-        path: of the file; its folder is created.
+        path: path of the file; its folder is created.
         content: text (UTF-8) or bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,12 +83,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 class AtomicFolder:
-    """A folder that is written beside its place and moved there when it is complete; an earlier one is replaced.
+    """A folder that is written under a temporary name next to its destination and moved there when complete; an earlier one is replaced.
 
     Used as ``with AtomicFolder(path) as folder: …; folder.commit()``; without ``commit`` nothing is left.
 
     Args:
-        path: of the folder; its parent is created.
+        path: path of the folder; its parent is created.
 
     Attributes:
         partial: the folder to write to.
@@ -103,7 +103,7 @@ class AtomicFolder:
         return self
 
     def commit(self, *, flush: bool = False) -> Path:
-        """Move the folder to its place, which is returned.
+        """Move the folder to its destination, which is returned.
 
         Args:
             flush: wait until the files are on the disk, so that the folder is complete even after a loss of power.
@@ -130,7 +130,7 @@ class DiskCache:
     """A folder with one ``.npz`` file per batch of images and value, each written atomically.
 
     Attributes:
-        folder: of one representation, data set and setting.
+        folder: folder of one representation, data set and setting.
     """
 
     folder: Path
@@ -139,8 +139,8 @@ class DiskCache:
         """Path of a cached value.
 
         Args:
-            name: of the value.
-            rows: of the batch.
+            name: name of the value.
+            rows: rows of the batch.
         """
         return self.folder / f"{name}-{rows[0]:08d}-{cache_key(rows)[:12]}.npz"
 
@@ -148,8 +148,8 @@ class DiskCache:
         """A cached value; None if there is none.
 
         Args:
-            name: of the value.
-            rows: of the batch.
+            name: name of the value.
+            rows: rows of the batch.
         """
         file = self.file(name, rows)
         if not file.is_file():
@@ -163,8 +163,8 @@ class DiskCache:
         """A cached value; computed and stored if there is none.
 
         Args:
-            name: of the value.
-            rows: of the batch.
+            name: name of the value.
+            rows: rows of the batch.
             make: computes the value.
             fits: whether a cached value is usable; by default if it is not empty.
         """

@@ -47,8 +47,8 @@ class Training:
         warmup: fraction of the run.
         final: last learning rate as a fraction of the maximum.
         clip: maximum norm of the gradient; 0: no clipping.
-        momentum: of SGD and LARS.
-        betas: of AdamW.
+        momentum: momentum of SGD and LARS.
+        betas: β₁ and β₂ of AdamW.
     """
 
     optimiser: Literal["sgd", "lars", "adamw"] = "sgd"

@@ -14,7 +14,7 @@ def key(seed: int, *parts: int) -> int:
     run draws the same numbers as an uninterrupted one.
 
     Args:
-        seed: of the run.
+        seed: seed of the run.
         *parts: identify the use, such as the step.
     """
     state = seed & _WORD
@@ -31,7 +31,7 @@ class Clock:
     """Position of a run. It has no generator: generators are created where they are used, from ``key(seed, step)``.
 
     Attributes:
-        seed: of the run.
+        seed: seed of the run.
         step: optimiser steps done before this one, from 0.
         steps: optimiser steps of the run.
         steps_per_epoch: optimiser steps per pass over the data.

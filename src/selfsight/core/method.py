@@ -132,7 +132,7 @@ class Method(nn.Module, ABC, Generic[AnyBackbone]):
         """Loss of this process's rows of a global batch.
 
         Args:
-            views: of this process's images.
+            views: views of this process's images.
             clock: position of the run.
         """
 
@@ -156,7 +156,7 @@ class Turn:
     """One of several optimisation turns of a step.
 
     Attributes:
-        name: of the turn.
+        name: name of the turn.
         modules: modules whose parameters are updated.
         steps: optimiser steps of this turn before the next.
     """
@@ -186,7 +186,7 @@ class Relabels(Protocol):
             clock: position of the run.
 
         Returns:
-            Modules that were initialised anew, whose optimiser state is deleted.
+            Reinitialised modules, whose optimiser state is deleted.
         """
         ...
 
@@ -234,8 +234,8 @@ def hint(views: Views, name: str, method: str) -> Tensor:
     """A hint that a method requires.
 
     Args:
-        views: of the batch.
-        name: of the hint.
+        views: views of the batch.
+        name: name of the hint.
         method: name of the method, for the message.
 
     Raises:
@@ -253,7 +253,7 @@ def sample_index(views: Views, method: str) -> Int[Tensor, " batch"]:
     """Indices of a batch's samples, for a method with a memory of all samples.
 
     Args:
-        views: of the batch.
+        views: views of the batch.
         method: name of the method, for the message.
 
     Raises:
@@ -268,7 +268,7 @@ def two_views(views: Views, method: str) -> tuple[Tensor, Tensor]:
     """The two large views of a batch.
 
     Args:
-        views: of the batch.
+        views: views of the batch.
         method: name of the method, for the message.
 
     Raises:

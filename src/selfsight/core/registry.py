@@ -106,7 +106,7 @@ class Registry(Mapping[str, Entry], Generic[T]):
         """Direction of a score of an entry.
 
         Args:
-            name: of the entry; unknown names have scores of which higher is better.
+            name: name of the entry; unknown names have scores of which higher is better.
             score: name of the score.
         """
         lower = self.entries[name].lower if name in self.entries else ()

@@ -313,7 +313,7 @@ class Representation:
         """Convert a layer's output to a grid (N, D, h, w), without class and register tokens.
 
         Args:
-            output: of the layer.
+            output: output of the layer.
             size: height and width of the images in pixels.
             layer: its name, for the message.
 

@@ -50,7 +50,7 @@ class TokenLayout:
         """One vector per image of a layer's output: the class token, or the mean over positions.
 
         Args:
-            output: of the layer.
+            output: output of the layer.
             cells: rows and columns of patches.
             layer: its name, for messages.
         """
@@ -66,7 +66,7 @@ class TokenLayout:
         """A layer's output as a grid (N, D, h, w), without prefix tokens; clips keep their grid (N, D, t, h, w).
 
         Args:
-            output: of the layer.
+            output: output of the layer.
             cells: rows and columns of patches.
             layer: its name, for messages.
 
@@ -85,7 +85,7 @@ class TokenLayout:
         """Inverse of ``grid``: a grid in the layout of a layer's output.
 
         Args:
-            output: of the layer, whose prefix tokens are kept.
+            output: output of the layer, whose prefix tokens are kept.
             grid: feature maps (N, D, h, w).
         """
         if output.ndim == 4:
@@ -96,7 +96,7 @@ class TokenLayout:
         """Multiply the channels of a layer's output by one factor each.
 
         Args:
-            output: of the layer.
+            output: output of the layer.
             factors: (N, D).
         """
         ones = (1,) * (output.ndim - 2)

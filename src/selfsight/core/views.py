@@ -21,8 +21,8 @@ class Images:
         pixels: images (N, C, H, W) or clips (N, C, T, H, W), uint8 (0 to 255) or floating point in [0, 1]; or log-mel spectrograms
             (N, C, mel, T), floating point.
         index: row numbers of the samples in the source.
-        extent: true height and width of each image in pixels, from the top left corner; what lies outside is padding. ``None``: no padding.
-        streams: what accompanies them: sound, flow, text.
+        extent: true height and width of each image in pixels, from the top left corner; the rest is padding. ``None``: no padding.
+        streams: accompanying data: sound, flow, text.
         modality: ``image``, ``clip`` or ``sound``.
     """
 
@@ -51,9 +51,8 @@ class Views:
         large: full-size views; (h, w) for images, (t, h, w) for clips, (mel, t) for sounds.
         small: views of lower resolution (multi-crop).
         index: row numbers of the samples, for memory banks.
-        hints: parameters of the views (crop boxes, colour matrices, rotations, permutations, masks, noise): one row per image, then one
-            entry per
-            view.
+        hints: parameters of the views (crop boxes, colour matrices, rotations, permutations, masks, noise): one row per image,
+            then one entry per view.
         streams: accompanying data: sound, flow, text.
 
     Raises:

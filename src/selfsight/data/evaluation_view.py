@@ -62,7 +62,7 @@ class EvaluationView:
     Args:
         source: the data set.
         size: side of images and clips in pixels; time steps of sounds.
-        device: of the views; that of the CPU by default.
+        device: device of the views; that of the CPU by default.
     """
 
     def __init__(self, source: Source, size: int, device: torch.device | None = None) -> None:

@@ -51,7 +51,7 @@ class ListingSubset:
     Args:
         listing: the full listing.
         rows: its rows.
-        annotations: of the full listing, if not its own.
+        annotations: annotations of the full listing, if not its own.
     """
 
     def __init__(self, listing: Listing, rows: Rows, annotations: Annotations | None = None) -> None:

@@ -55,7 +55,7 @@ class Loader:
     Args:
         source: the data set.
         batch: images in the global batch (all processes together); reduced to the size of a smaller source.
-        seed: of the order.
+        seed: seed of the order.
         workers: reading processes; 0: one thread of this process. The batches are the same.
 
     Attributes:

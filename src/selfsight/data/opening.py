@@ -24,7 +24,7 @@ FORMS = "; ".join(entry.summary for entry in (*FILE_READERS.values(), *READERS.v
 
 
 def parse(text: str) -> Spec:
-    """Parse a spec. An existing file or folder is a path, whatever characters its name contains."""
+    """Parse a spec. An existing file or folder is a path, even if its name contains ``:`` or ``?``."""
     if Path(text).exists():
         return Spec(text, "path", text, {})
     name, mark, tail = text.rpartition("?")
@@ -54,7 +54,7 @@ def open_source(
             ``torchvision:CIFAR10?root=DIR&train=true``; ``hf:OWNER/NAME?split=train``;
             ``world:shapes?preset=learnable&count=10000&size=32&seed=0&split=train``.
         limit: maximum number of items, sampled at random; all by default.
-        seed: of that sample.
+        seed: seed of that sample.
         size: training size in pixels. Files are packed with a longest side of 4/3 of it (299 by default); worlds are rendered in it.
         cache: folder of packs; by default ``$SELFSIGHT_CACHE`` or ``~/.cache/selfsight``.
         truth: ground truth of a folder or archive: a CSV table, COCO JSON, a folder of VOC XML, YOLO text or masks.

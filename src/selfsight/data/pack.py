@@ -67,7 +67,7 @@ class Pack:
     """An open pack; it is pickled as its path.
 
     Args:
-        folder: of the pack.
+        folder: folder of the pack.
 
     Attributes:
         table: one row per image; for the columns see ``COLUMNS``.

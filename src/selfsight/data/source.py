@@ -174,7 +174,7 @@ def sample_rows(n: int, limit: int, seed: int) -> Rows:
     Args:
         n: number of rows.
         limit: maximum size of the sample.
-        seed: of the sample.
+        seed: seed of the sample.
     """
     from selfsight.core.clock import key
 

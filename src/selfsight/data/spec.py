@@ -14,7 +14,7 @@ class Spec:
 
     Attributes:
         text: the unparsed name.
-        scheme: of the reader.
+        scheme: name of the reader.
         name: the part between colon and question mark, or the path.
         options: values by name.
     """

@@ -36,7 +36,7 @@ def read_truth(path: Path, names: Sequence[str], before: Annotations | None = No
 
     Args:
         path: the file or folder.
-        names: of the images.
+        names: names of the images.
         before: annotations known without it; kept unless the reader replaces them.
 
     Raises:

@@ -26,7 +26,7 @@ def write_weights(tensors: dict[str, torch.Tensor], path: Path, words: dict[str,
 
     Args:
         tensors: by name.
-        path: of the file.
+        path: path of the file.
         words: metadata.
     """
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path, metadata=words)
@@ -45,10 +45,10 @@ def save_checkpoint(folder: Path, method: Method, optimiser: Optimizer, clock: C
     """Write ``step_N`` (after N steps), point ``last.json`` to it, and delete old checkpoints; the folder of the new one.
 
     Args:
-        folder: of the checkpoints.
+        folder: folder of the checkpoints.
         method: the method.
         optimiser: its optimiser.
-        clock: of the last step.
+        clock: clock of the last step.
         keep: number of checkpoints to keep.
 
     Raises:
@@ -80,7 +80,7 @@ def newest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Path | None:
     """The newest checkpoint with correct checksums; None if there is none. Incomplete ones are removed.
 
     Args:
-        folder: of the checkpoints.
+        folder: folder of the checkpoints.
         warn: called with a message if a newer checkpoint is damaged.
     """
     for stray in folder.glob(".partial-*"):
@@ -107,7 +107,7 @@ def load_checkpoint(path: Path, method: Method) -> tuple[int, dict[str, Any]]:
     """Load a method's state from a checkpoint.
 
     Args:
-        path: of the checkpoint.
+        path: path of the checkpoint.
         method: filled in place.
 
     Returns:

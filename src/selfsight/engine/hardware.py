@@ -30,7 +30,7 @@ class Hardware:
 
     Attributes:
         device: cpu, cuda or mps.
-        precision: of the networks under autocast; losses are float32 at least.
+        precision: precision of the networks under autocast; losses are float32 at least.
         channels_last: memory layout of images.
         compile: whether the method's forward is compiled.
     """

@@ -17,7 +17,7 @@ class Rule:
     """A type of collapse.
 
     Attributes:
-        name: of the rule.
+        name: name of the rule.
         words: what it means.
         holds: whether a record fulfils it.
         patience: number of consecutive records that have to fulfil it.
@@ -75,7 +75,7 @@ class Health:
         """Check a record.
 
         Args:
-            record: of a step.
+            record: record of a step.
             timing: unused.
 
         Raises:

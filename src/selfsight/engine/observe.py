@@ -27,7 +27,7 @@ class StepEvent:
     """The end of a step.
 
     Attributes:
-        clock: of the step.
+        clock: clock of the step.
         turns: one result per turn.
         batch: the images.
         method: the method in training.
@@ -64,7 +64,7 @@ def describe(event: StepEvent) -> dict[str, Any]:
     """A record of a step: numbers only, reproducible. Spread and rank are over all processes.
 
     The information of an assignment p is ``I = H(mean p) - mean H(p)``, the mutual information of image and cluster in nats (Bridle et al.
-    1991): zero if all images have the same assignment, be it one cluster or uniform.
+    1991): zero if all images have the same assignment, whether to one cluster or uniform.
     """
     clock, losses, diagnostics = event.clock, event.losses, event.diagnostics
     record: dict[str, Any] = {"step": clock.step, "epoch": clock.epoch, "loss": sum(losses.values()), **losses}
@@ -94,7 +94,7 @@ class Recorder:
     After a failed write (a full disk) the run continues: lines are kept and written later, with one warning.
 
     Args:
-        folder: of the files.
+        folder: folder of the files.
         every: steps between records.
         waited: returns seconds spent waiting for data since the last record.
         views: views per image.
@@ -176,8 +176,8 @@ class Progress:
         """Show a record.
 
         Args:
-            record: of a step.
-            timing: of the same step.
+            record: record of a step.
+            timing: timing of the same step.
         """
         now, step = time.perf_counter(), record["step"]
         if self._first < 0:

@@ -77,8 +77,8 @@ def _groups(method: nn.Module, decay: float) -> list[dict[str, Any]]:
 def make_optimiser(method: nn.Module, training: Training) -> Optimizer:
     """The optimiser of a training recipe; the plan sets its learning rate before every step.
 
-    Modules with ``constant_rate = True`` keep the maximum learning rate (SimSiam's predictor), those with ``no_weight_decay = True`` have no weight
-    decay.
+    Modules with ``constant_rate = True`` keep the maximum learning rate (SimSiam's predictor), those with ``no_weight_decay = True`` have no
+    weight decay.
 
     Args:
         method: the method.

@@ -36,9 +36,9 @@ class StepResult:
     """Result of one optimiser step.
 
     Attributes:
-        outcome: of the forward pass.
+        outcome: result of the forward pass.
         healthy: whether the step was taken, as its gradient was finite.
-        norm: of the gradient before clipping.
+        norm: norm of the gradient before clipping.
         rate: learning rate.
     """
 
@@ -58,7 +58,7 @@ class Plan:
     """Settings and state of a training run.
 
     Attributes:
-        seed: of the run.
+        seed: seed of the run.
         steps: number of optimiser steps.
         batch: images in the global batch.
         training: optimiser, learning rate and weight decay.
@@ -113,7 +113,7 @@ class Plan:
         Args:
             method: the method.
             batch: images of this process.
-            clock: of the step.
+            clock: clock of the step.
             hardware: device and precision.
         """
         if batch.modality != method.backbone.modality:
@@ -139,7 +139,7 @@ class Plan:
         Args:
             method: the method.
             batch: images of this process.
-            clock: of the step.
+            clock: clock of the step.
         """
         if not isinstance(method, UsesExtraSamples):
             return [(batch, clock)]
@@ -152,7 +152,7 @@ class Plan:
 
         Args:
             method: the method.
-            views: of a part of the batch.
+            views: views of a part of the batch.
 
         Raises:
             DataError: the data have no labels.
@@ -174,9 +174,9 @@ class Plan:
             method: the method.
             placed: the method as wrapped by ``Hardware.place``.
             optimiser: its optimiser.
-            views: of each part of the batch.
+            views: views of each part of the batch.
             turn: parameters to update.
-            clock: of the step.
+            clock: clock of the step.
             hardware: device and precision.
 
         Raises:
@@ -243,7 +243,7 @@ class Plan:
             )
 
     def forget(self, optimiser: Optimizer, modules: Iterable[nn.Module]) -> None:
-        """Delete the optimiser's state of modules that were initialised anew.
+        """Delete the optimiser's state of modules that were reinitialised.
 
         Args:
             optimiser: the optimiser.

@@ -26,7 +26,7 @@ class RunFolder:
     """A run on disk.
 
     Args:
-        path: of the folder.
+        path: path of the folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,7 +53,7 @@ class RunFolder:
         """Write a JSON file of the run atomically.
 
         Args:
-            name: of the file.
+            name: name of the file.
             content: its content.
         """
         write_atomically(self.path / name, json.dumps(content, indent=1) + "\n")
@@ -87,7 +87,7 @@ class RunFolder:
             progress: called with messages.
 
         Returns:
-            The checkpoint to continue from; None to start anew.
+            The checkpoint to continue from; None to start a new run.
 
         Raises:
             UsageError: there is a run and neither ``resume`` nor ``overwrite`` is set, or another process writes to it.

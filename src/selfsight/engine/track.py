@@ -13,7 +13,7 @@ class TensorBoard:
     """Writes all numbers of records and timings for TensorBoard.
 
     Args:
-        folder: of the event files.
+        folder: folder of the event files.
 
     Raises:
         MissingExtra: the package tensorboard is not installed.
@@ -30,8 +30,8 @@ class TensorBoard:
         """Write a record.
 
         Args:
-            record: of a step.
-            timing: of the same step.
+            record: record of a step.
+            timing: timing of the same step.
         """
         step = record["step"]
         for name, value in record.items():

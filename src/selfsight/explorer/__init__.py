@@ -1,1 +1,1 @@
-"""The explorer: a local web page that shows what a representation has learnt from one's own images. Torch-free."""
+"""The explorer: a local web page that shows what a representation has learnt from the user's images. Torch-free."""

@@ -63,7 +63,7 @@ def channel_statistics(source: Source, *, size: int = PIXEL_SIDE, seed: int = 0,
     Args:
         source: the data set.
         size: side of the images in pixels; time steps of sounds.
-        seed: of the sample.
+        seed: seed of the sample.
         count: maximum number of images.
     """
     rows = np.random.default_rng(seed).permutation(len(source))[:count]
@@ -79,7 +79,7 @@ def estimate_statistics(phi: Representation, source: Source, *, seed: int = 0, c
     Args:
         phi: the representation, changed in place.
         source: training images.
-        seed: of the sample.
+        seed: seed of the sample.
         count: maximum number of images.
         batch: approximate number of images per batch.
 
@@ -125,7 +125,7 @@ def untrained_network(phi: Representation, source: Source | None, *, seed: int =
     Args:
         phi: the representation whose architecture is used.
         source: images for the statistics of batch norms; None: as initialised.
-        seed: of the weights and of the sample of images.
+        seed: seed of the weights and of the sample of images.
 
     Raises:
         UsageError: the architecture cannot be built by name.

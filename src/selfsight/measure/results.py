@@ -21,7 +21,7 @@ class Score:
     """A value with its 95 % bootstrap interval over test samples; fractions lie in [0, 1].
 
     Attributes:
-        value: of all test samples.
+        value: value over all test samples.
         low: lower bound of the interval.
         high: upper bound of the interval.
     """
@@ -92,7 +92,7 @@ def proportion(correct: Bool[np.ndarray, " sample"], seed: int = 0) -> Score:
 
     Args:
         correct: mask (N,).
-        seed: of the interval.
+        seed: seed of the interval.
     """
     count, value = len(correct), float(correct.mean())
     draws = np.random.default_rng(seed).binomial(count, value, DRAWS) / count
@@ -108,7 +108,7 @@ def bootstrap_table(
     Args:
         table: contingency table (R, C).
         measures: functions of a table by name of the score.
-        seed: of the intervals.
+        seed: seed of the intervals.
         draws: bootstrap samples.
     """
     generator, total = np.random.default_rng(seed), int(table.sum())

@@ -13,7 +13,7 @@ class ConvAutoencoder(nn.Module):
     """Autoencoder of 4 x 4 convolutions with stride 2 (after Jenni & Favaro 2018, arXiv:1806.05024).
 
     Args:
-        channels: of the images; outputs lie in [-1, 1].
+        channels: number of channels of the images; outputs lie in [-1, 1].
         width: channels after the first downsampling; they double with each one.
         levels: number of downsamplings.
         repair: whether each upsampling is preceded by a repair layer for corrupted positions.

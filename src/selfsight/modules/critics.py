@@ -11,7 +11,7 @@ class Critic(nn.Module):
 
     Args:
         size: side of the images in pixels.
-        channels: of the images.
+        channels: number of channels of the images.
         width: channels after the first layer; they double with each one.
         out: number of outputs per image.
     """

@@ -74,7 +74,7 @@ class ConvDecoder(nn.Module):
     Args:
         dim: length of the vector.
         size: side of the image in pixels: 4 to 7 times a power of two, such as 28, 32, 96 or 224.
-        channels: of the image; its values lie in [-1, 1].
+        channels: number of channels of the image; its values lie in [-1, 1].
         width: channels before the last layer; they double towards the vector.
 
     Raises:
@@ -115,7 +115,7 @@ class CodeDecoder(nn.Module):
         dim: length of the pooled features.
         code: length of the code.
         size: side of the image in pixels; see ``ConvDecoder``.
-        channels: of the image; its values lie in [-1, 1].
+        channels: number of channels of the image; its values lie in [-1, 1].
         width: channels of the decoder before its last layer.
     """
 

@@ -103,9 +103,8 @@ def split_batch_norms(module: nn.Module, groups: int, *, interleaved: bool = Fal
     Args:
         module: changed in place.
         groups: number of groups.
-        interleaved: row i belongs to group i mod ``groups`` instead of to a contiguous group. With interleaved keys and contiguous
-            queries, shared
-            statistics do not identify the pair (MoCo's shuffling).
+        interleaved: row i belongs to group i mod ``groups`` instead of to a contiguous group. With interleaved keys and
+            contiguous queries, shared statistics do not identify the pair (MoCo's shuffling).
     """
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):

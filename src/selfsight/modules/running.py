@@ -39,7 +39,7 @@ class RunningMean(Part):
         """Centred and sharpened target ``softmax((logits - c) / τ)`` of a teacher; the logits' mean is added after the step.
 
         Args:
-            logits: of the teacher (N, D).
+            logits: logits of the teacher (N, D).
             temperature: τ.
         """
         self.note(logits)

@@ -25,7 +25,7 @@ class TokenTeacher(nn.Module):
         prototypes: outputs of each head; see ``prototype_head``.
         hidden: dimension of each head's hidden layers.
         bottleneck: dimension of each head's normalised vector.
-        momentum: of the teacher.
+        momentum: momentum of the teacher.
         heads: ``shared`` by images and patches (iBOT), or ``apart`` (DINOv2).
         norm: batch norm in the heads.
     """
@@ -71,7 +71,7 @@ class TokenTeacher(nn.Module):
         """Centred and sharpened targets, with centres of the global batch that are updated after the step.
 
         Args:
-            logits: of images and of patches.
+            logits: logits of images and of patches.
             temperature: τ.
         """
         images, patches = (centre.sharpened(rows, temperature) for centre, rows in zip(self.centres, logits, strict=True))

@@ -148,9 +148,8 @@ def balanced_assignment_in_chunks(
 ) -> BalancedAssignment:  # fmt: skip
     """``balanced_assignment`` in constant memory: scores are recomputed chunk by chunk in every iteration (Asano et al. 2019, arXiv:1911.05371).
 
-    The plan is ``Q_ij = exp(λ s_ij + b_j + a_i)``, where a_i follows from the row's sum, so only the offsets b are stored. Log
-    probabilities
-    and logits give the same result, because they differ by a constant per row. Deterministic.
+    The plan is ``Q_ij = exp(λ s_ij + b_j + a_i)``, where a_i follows from the row's sum, so only the offsets b are stored.
+    Log probabilities and logits give the same result, because they differ by a constant per row. Deterministic.
 
     Args:
         scores: function that gives the scores (n, K) of a slice of samples, such as ``lambda some: features[some] @ weight.T + bias``;
@@ -240,7 +239,7 @@ def kmeans(
     Args:
         rows: samples (N, D).
         clusters: K.
-        seed: of the random numbers.
+        seed: seed of the random numbers.
         rounds: maximum number of iterations.
         restarts: number of runs; the one with the smallest inertia is returned.
         spherical: whether rows and centroids are normalised to unit length (spherical k-means).
@@ -339,9 +338,8 @@ def concentrations(
 ) -> Float[Tensor, " cluster"]:
     """Temperature of each cluster: ``φ = Σ |v - c| / (Z ln(Z + α))`` of its Z samples (Li et al. 2020, arXiv:2005.04966, eq. 12).
 
-    A cluster of fewer than two samples gets the largest value. Values are clipped to their 10th and 90th percentile and scaled so that
-    their
-    mean is ``temperature``.
+    A cluster of fewer than two samples gets the largest value. Values are clipped to their 10th and 90th percentile and scaled
+    so that their mean is ``temperature``.
 
     Args:
         rows: samples v (N, D).

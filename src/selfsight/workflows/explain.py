@@ -60,7 +60,7 @@ class ExplainInput:
     """Images to explain.
 
     Attributes:
-        images: of one size, in [0, 1].
+        images: images of one size, in [0, 1].
         names: names of the images.
         objects: object masks; None if any is unknown.
     """

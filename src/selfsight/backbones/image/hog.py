@@ -24,9 +24,8 @@ class HOG(Backbone):
         channels: channels of the images.
         cell: side of a cell in pixels.
         orientations: directions between 0 and 180 degrees.
-        soft: divide a gradient between the two neighbouring directions, so that the histogram is differentiable; otherwise each counts for
-            one
-            direction, as published.
+        soft: divide a gradient between the two neighbouring directions, so that the histogram is differentiable; otherwise each
+            counts for one direction, as published.
 
     Raises:
         UsageError: the image has fewer than two cells per side.

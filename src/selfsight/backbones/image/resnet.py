@@ -21,7 +21,7 @@ class BasicBlock(nn.Module):
     Args:
         before: channels of the input.
         width: channels of the output.
-        stride: of the first convolution.
+        stride: stride of the first convolution.
     """
 
     expansion = 1
@@ -45,7 +45,7 @@ class Bottleneck(nn.Module):
     Args:
         before: channels of the input.
         width: channels of the 3 x 3 convolution; the output has four times as many.
-        stride: of the 3 x 3 convolution.
+        stride: stride of the 3 x 3 convolution.
     """
 
     expansion = 4

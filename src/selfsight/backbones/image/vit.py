@@ -74,8 +74,8 @@ class ViT(TokenBackbone):
         """Position embeddings of the patches for a grid: bicubic interpolation of the trained square.
 
         Args:
-            rows: of the grid.
-            columns: of the grid.
+            rows: rows of the grid.
+            columns: columns of the grid.
         """
         trained = self.pos_embed[:, 1:]
         if (rows, columns) == (self.side, self.side):

@@ -46,7 +46,7 @@ class TarListing:
                 self._places.append((shard, *position))
                 rows.append(annotations)
         if not rows:
-            raise DataError(f"There are no images in {spec}.", "It should contain STEM.jpg beside STEM.cls or STEM.json.")
+            raise DataError(f"There are no images in {spec}.", "It should contain STEM.jpg with STEM.cls or STEM.json.")
         truth = columns_truth(_columns(rows), ())
         self.annotations = Annotations(truth if truth.labels is not None or multiple_files else class_folders(self._names))
 

@@ -28,7 +28,7 @@ def open_tar(spec: Spec, paths: list[Path]) -> Listing:
 
     Args:
         spec: the parsed spec.
-        paths: of the files, in order.
+        paths: paths of the files, in order.
 
     Raises:
         DataError: a file is not a tar file, or there are no images.
@@ -41,7 +41,7 @@ def open_parquet(spec: Spec, paths: list[Path]) -> Listing:
 
     Args:
         spec: the parsed spec.
-        paths: of the files, in order.
+        paths: paths of the files, in order.
 
     Raises:
         DataError: a file is not a Parquet file, or there is no image column.

@@ -14,7 +14,7 @@ __all__ = ["ArraySource", "RenderedSource", "StreamSource"]
 
 
 class StreamSource:
-    """Images, clips or sounds in memory, with what accompanies them.
+    """Images, clips or sounds in memory, with accompanying streams.
 
     Args:
         streams: arrays by name, one row per sample. The first is learned from: ``image`` (N, C, H, W), ``clip`` (N, C, T, H, W) or ``sound``

@@ -89,7 +89,7 @@ class PhotoSource(RenderedSource):
         name: a photograph of scikit-image, or a path.
         count: number of crops.
         size: training size; crops are ``ceil(4/3 size)`` pixels on a side.
-        seed: of the crops.
+        seed: seed of the crops.
         crop: random squares of at least a quarter of the largest square's area; otherwise every row is the largest central square.
         spec: the user's name for the data set.
 

@@ -38,7 +38,7 @@ class Preset:
         jitter: maximum offset of objects from the centre of their cell, as a fraction of what keeps them inside.
         background_value: brightness of the background, 0 to 1.
         contrast: difference in brightness between object and background.
-        saturation: of the colours of object and background, 0 to 1; hues are uniform.
+        saturation: saturation of the colours of object and background, 0 to 1; hues are uniform.
         grain: strength of the object's texture, as a standard deviation of brightness.
         background_grain: strength of the background's texture.
         tint: fraction of the textures' own colour that is kept, 0 to 1.
@@ -98,9 +98,9 @@ class Scenes:
         angle: clockwise rotation in radians.
         squash: horizontal stretch, with the inverse vertically.
         value: brightness of the object.
-        hue: of the object.
-        saturation: of the object.
-        texture: of the object.
+        hue: hue of the object.
+        saturation: saturation of the object.
+        texture: texture of the object.
         grain: strength of the object's texture.
         tone: difference in brightness between the second part and the first.
         light: direction of the light in radians.
@@ -145,7 +145,7 @@ def random_numbers(seed: int, rows: Rows, count: int) -> Float[np.ndarray, "row 
     """Uniform numbers in [0, 1), a pure function of seed, row and column (SplitMix64, as ``core.clock.key``).
 
     Args:
-        seed: of the numbers.
+        seed: seed of the numbers.
         rows: row numbers (N,).
         count: numbers per row.
     """
@@ -163,7 +163,7 @@ def draw(preset: Preset, seed: int, split: str, rows: Rows) -> Scenes:
 
     Args:
         preset: distribution of the scenes.
-        seed: of the random numbers.
+        seed: seed of the random numbers.
         split: key of ``SPLITS``.
         rows: row numbers (N,).
     """

@@ -24,7 +24,7 @@ class ShapesWorld(RenderedSource):
         preset: distribution of the scenes.
         count: number of scenes.
         size: side in pixels.
-        seed: of all random numbers.
+        seed: seed of all random numbers.
         split: train, test, val or, for a preset with a cue, decorrelated; they share no scene.
         spec: the user's name for the data set.
 

@@ -52,7 +52,7 @@ def location_features(
         phi: the representation.
         images: images ``(B, C, H, W)``, uint8 or in [0, 1]; sides are multiples of the network's stride.
         layer: output of this layer instead of a facet.
-        facet: of an attention block: keys (the usual choice for object discovery), queries or values; token: the last feature map;
+        facet: facet of an attention block: keys (the usual choice for object discovery), queries or values; token: the last feature map;
             auto: keys if the network has attention, otherwise the last feature map.
         block: index of the block; negative from the end.
 

@@ -66,7 +66,7 @@ def propagate(
     """Propagate a mask through a video (Jabri et al. 2020, arXiv:2006.14613, as DINO evaluates it, arXiv:2104.14294).
 
     Neighbours come from the first frame and the ``context`` previous ones. Soft labels are upsampled and rescaled to [0, 1]; the largest
-    one is taken.
+    one is selected.
 
     Args:
         phi: the representation.

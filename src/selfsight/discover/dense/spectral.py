@@ -64,7 +64,7 @@ def spectrum(graph: Graph, count: int, *, solver: Solver = "auto", tolerance: fl
         graph: the affinities.
         count: number of eigenvectors.
         solver: dense (needs the matrix), block Krylov, or by the number of locations.
-        tolerance: of the residual ``‖S u - (1 - μ) u‖``; at most 40 iterations.
+        tolerance: tolerance of the residual ``‖S u - (1 - μ) u‖``; at most 40 iterations.
         seed: seed of the first block.
 
     Raises:

@@ -295,7 +295,7 @@ def _otsu(values: np.ndarray) -> float:
 def localise(
     feature_batch: FeatureBatch, method: str = "cut", *, min_confidence: float = 0.05, **options: Unpack[LocaliserOptions]
 ) -> Regions:
-    """Regions of a localiser with a confidence of at min_confidence ``min_confidence``.
+    """Regions of a localiser with a confidence of at least ``min_confidence``.
 
     Args:
         feature_batch: the images.

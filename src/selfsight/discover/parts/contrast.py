@@ -99,7 +99,7 @@ def learn_parts(
         parts: number of parts.
         seed: seed of the transformations.
         steps: number of steps of Adam, a batch of images each.
-        temperature: of the contrastive term.
+        temperature: temperature of the contrastive term.
         weights: weights of the loss terms.
         progress: called with the loss every 100 steps.
     """

@@ -83,7 +83,7 @@ def segment_images(
         classes: number of classes, without background.
         feature_spec: scale, features and number of eigenvectors; None: 15 eigenvectors.
         refine: move edges to colour edges.
-        learn: self-training: a linear layer learns the classes and predicts them anew.
+        learn: self-training: a linear layer is trained on the classes and predicts new maps.
         rows: rows to read; None: all.
         cache: folder of cached eigenvectors and segments; None: no cache.
         seed: seed of all random choices.

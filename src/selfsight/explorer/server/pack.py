@@ -161,7 +161,7 @@ class PackWriter:
         clusters: Mapping[str, Sequence[Mapping[str, Any]]],
         about: Mapping[str, Any],
     ) -> Pack:
-        """Write the rest and move the folder to its place.
+        """Write the rest and move the folder to its destination.
 
         Args:
             names: names of the items.

@@ -66,12 +66,12 @@ class JobRequest:
 
     @property
     def inner_layer(self) -> str | None:
-        """The inner layer that is asked about; ``None``: the output."""
+        """The requested inner layer; ``None``: the output."""
         return self.layer if self.layer and self.layer != OUTPUT else None
 
     @property
     def unit_name(self) -> str:
-        """The unit as a target of explanations, such as ``unit:stages.3/17``; empty where none is asked for."""
+        """The unit as a target of explanations, such as ``unit:stages.3/17``; empty if no unit is requested."""
         return "" if self.unit is None else f"unit:{self.layer}/{self.unit}"
 
     @property
@@ -87,7 +87,7 @@ class JobContext:
 
     Attributes:
         worker: the data set and its banks.
-        network: the network that is asked about, in memory.
+        network: the requested network, in memory.
         request: the job's arguments.
         out: the folder of its files.
         progress: called with one line for each step.
@@ -120,7 +120,7 @@ class JobContext:
         return self.worker.pack
 
     def vectors(self, *, output: bool = False) -> Float[np.ndarray, "item dim"]:
-        """Features of every image at the layer that is asked about, or of the ``output``."""
+        """Features of every image at the requested layer, or of the ``output``."""
         return self.worker.vectors(self.request.network, "" if output else self.request.layer)
 
     def image_file(self) -> Path:

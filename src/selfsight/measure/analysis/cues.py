@@ -8,7 +8,7 @@ class::
 Images whose two classes are the same do not count. Report the bias with its coverage: neither cue may be correct in most images.
 
 *Global against local statistics* (Jenni et al. 2020, arXiv:2004.02331): the tiles of an image are permuted, which keeps patches and
-changes the global layout. Seams are repaired with the image's own pixels: of all arrangements of the pixels beside the seams, the nearest
+changes the global layout. Seams are repaired with the image's own pixels: of all arrangements of the pixels next to the seams, the nearest
 to a cross-fade is taken, ``minimise Σ |fade[p] - pixel[σ(p)]|²`` over permutations σ (Kuhn 1955). An image and its shuffled twin therefore
 have the same colour histogram and cannot be distinguished by it. Originals are repaired at the same lines.
 
@@ -96,7 +96,7 @@ def cue_images(
         cues: whether the two cues agree, always conflict, or are independent (``free``).
         size: side in pixels.
         classes: number of classes, 2 to 10.
-        seed: of all random numbers.
+        seed: seed of all random numbers.
         split: train, test or val; they share no scene.
         preset: distribution of the scenes.
 
@@ -144,7 +144,7 @@ def shape_bias(
         given: predicted class (N,) of each image.
         shape: class (N,) of the shape.
         texture: class (N,) of the texture.
-        seed: of the bootstrap intervals.
+        seed: seed of the bootstrap intervals.
 
     Raises:
         DataError: the cues differ in no image, or neither is correct in any.
@@ -184,7 +184,7 @@ def cue_conflict(encode: Encode, *, count: int = 2000, size: int = 32, classes: 
         count: training images; half as many each test agreement and conflict.
         size: side in pixels.
         classes: number of classes, 2 to 10.
-        seed: of all random numbers.
+        seed: seed of all random numbers.
     """
     settings: list[tuple[int, Cues, str]] = [(count, "agree", "train"), (count // 2, "agree", "test"), (count // 2, "conflict", "test")]
     parts = [cue_images(number, cues=cues, size=size, classes=classes, seed=seed, split=split) for number, cues, split in settings]
@@ -204,13 +204,13 @@ def _encoded(encode: Encode, images: Tensor, batch: int = 256) -> Float[np.ndarr
 
 
 def shuffled(images: Pixels, *, tiles: int = 2, band: int = 2, seed: int = 0, move: bool = True) -> Pixels:
-    """Permute the tiles of each image, with no tile in its place, and repair the seams with the image's own pixels.
+    """Permute the tiles of each image, with every tile moved, and repair the seams with the image's own pixels.
 
     Args:
         images: (N, 3, H, W), 0 to 255.
         tiles: tiles per side.
         band: pixels on either side of a seam that are rearranged to repair it; 0 leaves seams.
-        seed: of the permutations.
+        seed: seed of the permutations.
         move: whether tiles are permuted; without it only the seams are repaired.
 
     Raises:
@@ -239,7 +239,7 @@ def _derangement(generator: np.random.Generator, count: int) -> Int[np.ndarray, 
 
 
 def _repaired(image: UInt8[np.ndarray, "3 height width"], tiles: int, band: int) -> UInt8[np.ndarray, "3 height width"]:
-    """Rearrange the pixels beside the seams to approximate a cross-fade with the mirror image across the seam."""
+    """Rearrange the pixels next to the seams to approximate a cross-fade with the mirror image across the seam."""
     fade, beside = image.astype(np.float64), np.zeros(image.shape[1:], dtype=bool)
     for axis in (1, 2):
         fade_lines, beside_lines = np.moveaxis(fade, axis, 0), np.moveaxis(beside, axis - 1, 0)  # views
@@ -300,7 +300,7 @@ def global_statistics(encode: Encode, train: Pixels, test: Pixels, *, tiles: int
         test: images (M, 3, H, W) that probes are scored on.
         tiles: tiles per side.
         band: pixels on either side of a seam that are rearranged to repair it.
-        seed: of the permutations.
+        seed: seed of the permutations.
 
     Raises:
         UsageError: the tiles do not divide the image, or are thinner than two bands.
@@ -348,7 +348,7 @@ def neighbour_agreement(
         factors: values (N,) by name of the factor; floats of more than 16 values are binned by quantiles.
         count: number of neighbours.
         bins: number of quantile bins.
-        seed: of the bootstrap intervals.
+        seed: seed of the bootstrap intervals.
     """
     _, near = nearest(rows, rows, count, exclude_self=True)
     shared = {}

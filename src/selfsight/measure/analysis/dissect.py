@@ -48,8 +48,8 @@ class Concepts:
     """Concepts with masks, each of a category such as outlines or textures.
 
     Attributes:
-        names: of the concepts.
-        categories: of the concepts.
+        names: names of the concepts.
+        categories: categories of the concepts.
         masks: function that gives the masks (C, H, W) of a row.
     """
 
@@ -104,7 +104,7 @@ def segment_concepts(truth: Truth, category: str = "object") -> Concepts:
     """
     masks, boxes, labels = _need_masks(truth), truth.boxes, truth.labels
     if boxes is None and labels is None:
-        raise DataError("The classes of the masks are unknown.", "Use ground truth with boxes or labels beside the masks.")
+        raise DataError("The classes of the masks are unknown.", "Use ground truth with boxes or labels in addition to masks.")
     count = len(truth.classes)
 
     def of(row: int) -> Masks:
@@ -138,8 +138,8 @@ class Dissection:
     Attributes:
         thresholds: T (U,).
         ious: IoU (U, C) of each unit with each concept.
-        names: of the concepts.
-        categories: of the concepts.
+        names: names of the concepts.
+        categories: categories of the concepts.
         top: rows (U, 10) of the images with the largest maximum activation, in descending order.
         protocol: description of the measurement.
     """
@@ -177,7 +177,7 @@ def random_rotation(units: int, seed: int = 0) -> Float[Tensor, "unit unit"]:
 
     Args:
         units: number of rows and columns.
-        seed: of the random numbers.
+        seed: seed of the random numbers.
     """
     drawn = torch.randn(units, units, generator=torch.Generator().manual_seed(key(seed, 0x7012)), dtype=torch.float64)
     orthogonal, upper = torch.linalg.qr(drawn)

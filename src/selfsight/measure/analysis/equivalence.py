@@ -131,7 +131,7 @@ def fit_by_task(
         steps: number of steps.
         batch: rows per step.
         rate: maximum learning rate.
-        seed: of the order of rows.
+        seed: seed of the order of rows.
     """
     weights = [weight for weight in module.parameters() if weight.requires_grad]
     optimiser = torch.optim.Adam(weights, lr=rate)
@@ -158,7 +158,7 @@ class Stitch(nn.Module):
         size: height and width of the second network's grid.
         start: ``random``, random weights that keep the variance (He et al. 2015), or ``identity``, channel to channel, with zeros for
             channels that the first network does not have.
-        seed: of the random weights.
+        seed: seed of the random weights.
     """
 
     def __init__(self, before: int, after: int, size: tuple[int, int], *, start: Start = "random", seed: int = 0) -> None:
@@ -183,7 +183,7 @@ class Stitched:
     """Error rates on test images, and the trained stitch.
 
     Attributes:
-        original: of the second network.
+        original: error rate of the second network.
         random: stitched, with random weights.
         identity: stitched, with the identity.
         trained: stitched, after training.
@@ -240,7 +240,7 @@ def stitching(
         at: layer of the second network whose output is replaced; by default of the same name.
         steps: training steps of 64 images each.
         rate: maximum learning rate.
-        seed: of the random stitch and of the order of images.
+        seed: seed of the random stitch and of the order of images.
 
     Raises:
         UsageError: there is no such layer, or it has no spatial grid.

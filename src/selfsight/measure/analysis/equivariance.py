@@ -95,7 +95,7 @@ def mean_score(values: Float[np.ndarray, " image"], seed: int) -> Score:
 
     Args:
         values: one per image.
-        seed: of the resamples.
+        seed: seed of the resamples.
     """
     generator = np.random.default_rng(seed)
     low, high = np.quantile([generator.choice(values, len(values)).mean() for _ in range(1000)], (0.025, 0.975))
@@ -117,7 +117,7 @@ def equivariance(
         kinds: kinds of maps, see the module's docstring.
         side: m, side of the neighbourhoods.
         cells: maximum side of the grids; larger grids are average-pooled to it.
-        seed: of the bootstrap intervals.
+        seed: seed of the bootstrap intervals.
 
     Raises:
         UsageError: there is no such layer or kind of map, or the layer has no spatial grid.
@@ -164,7 +164,7 @@ class Transport(nn.Module):
 
     Args:
         source: position that each position comes from.
-        channels: of the layer.
+        channels: number of channels of the layer.
         side: side of the convolution kernel, odd.
     """
 
@@ -205,7 +205,7 @@ def compensation_errors(
         layers: names of spatial layers; by default all that the backbone lists.
         side: side of the map's convolution kernel.
         steps: training steps of 64 images each, per layer.
-        seed: of the order of images.
+        seed: seed of the order of images.
 
     Raises:
         UsageError: there is no such layer, or it has no spatial grid.

@@ -11,7 +11,7 @@ from selfsight.measure.analysis.equivalence import Grid
 __all__ = ["Linear", "Local", "fit_local", "fit_ridge"]
 
 PORTION = 2 * 10**7
-"""Maximum number of elements of the neighbourhoods held in memory."""
+"""Maximum number of elements of the neighbourhoods in memory."""
 
 
 @dataclass(frozen=True)

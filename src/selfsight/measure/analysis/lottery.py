@@ -98,9 +98,9 @@ class Ticket:
 
     Attributes:
         left: fraction of the prunable weights that is kept.
-        score: of the network trained from its initial weights.
+        score: score of the network trained from its initial weights.
         control: scores of networks with the same mask, trained from newly drawn weights.
-        masks: of the ticket.
+        masks: masks of the ticket.
     """
 
     left: float
@@ -122,7 +122,7 @@ def lottery(
         rate: fraction of the remaining weights that each round removes.
         last: factor of the rate for the last layer (a half, as published).
         controls: networks with the same mask and new weights per round.
-        seed: of the initial weights.
+        seed: seed of the initial weights.
 
     Raises:
         UsageError: the network has no weights to prune, or the rate is not between 0 and 1.
@@ -158,8 +158,8 @@ class Agreement:
     """Adjusted mutual information of clusterings: 0 at chance, 1 if identical.
 
     Attributes:
-        between: of every pair of networks with different initial weights.
-        within: of two seeds of k-means on the features of each network, as an upper reference.
+        between: agreement of every pair of networks with different initial weights.
+        within: agreement of two seeds of k-means on the features of each network, as an upper reference.
     """
 
     between: Float[np.ndarray, " pair"]
@@ -173,13 +173,13 @@ def cluster_agreement(features: Sequence[Float[np.ndarray, "sample _"]], cluster
         features: features (N, D) of each network.
         clusters: number of clusters.
         restarts: k-means runs, of which the best is kept.
-        seed: of k-means.
+        seed: seed of k-means.
 
     Raises:
         UsageError: there are fewer than two networks.
     """
     if len(features) < 2:
-        raise UsageError("Agreement needs the features of two networks or more.", "Train a network with another seed.")
+        raise UsageError("Agreement needs the features of at least two networks.", "Train a network with another seed.")
 
     def labels(rows: np.ndarray, run: int) -> np.ndarray:
         unit = normalize(torch.from_numpy(np.array(rows, dtype=np.float32)))

@@ -38,7 +38,7 @@ def cka(left: Rows, right: Rows, *, unbiased: bool = True, batch: int | None = N
         right: features (N, E) of the second one, in the same order.
         unbiased: use the unbiased estimate of HSIC; the value may then be slightly below 0.
         batch: minimum size of shuffled batches; all samples at once by default.
-        seed: of the shuffling.
+        seed: seed of the shuffling.
 
     Raises:
         UsageError: the numbers of samples differ.
@@ -56,7 +56,7 @@ def similarity_table(
         features: features (N, D) of each representation, of the same samples.
         unbiased: use the unbiased estimate of HSIC.
         batch: minimum size of shuffled batches; all samples at once by default.
-        seed: of the shuffling.
+        seed: seed of the shuffling.
 
     Raises:
         UsageError: the numbers of samples differ.

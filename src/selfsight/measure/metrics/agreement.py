@@ -89,9 +89,8 @@ def adjusted_mutual_information(table: Table) -> float:
 def _expected_information(table: Table) -> float:
     """Expected mutual information of random labelings with the same class sizes: the hypergeometric mean of each cell's term.
 
-    Counts with a probability below e⁻⁵⁰ are omitted (Bernstein's bound: ``t²/2 >= 50 (σ² + t/3)`` above or below the mean), so that the
-    cost
-    grows with the square root of the number of samples.
+    Counts with a probability below e⁻⁵⁰ are omitted (Bernstein's bound: ``t²/2 >= 50 (σ² + t/3)`` above or below the mean), so that
+    the cost grows with the square root of the number of samples.
     """
     (rows, row_times), (columns, column_times) = (np.unique(table.sum(axis)[table.sum(axis) > 0], return_counts=True) for axis in (1, 0))
     total = int(table.sum())

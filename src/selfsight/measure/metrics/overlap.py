@@ -66,7 +66,7 @@ def corloc(found: Sequence[np.ndarray], truth: Sequence[np.ndarray], *, seed: in
     Args:
         found: predicted boxes (box, 4 or more) of each image: left, top, right, bottom in pixels, by falling confidence.
         truth: true boxes of each image in the same format.
-        seed: of the bootstrap interval.
+        seed: seed of the bootstrap interval.
 
     Raises:
         DataError: no image has a true box.
@@ -128,7 +128,7 @@ def score_segments(at: At, source: Source, kinds: int, sizes: Sequence[Size], *,
         source: the data set.
         kinds: number of clusters without background.
         sizes: (height, width) in pixels of each image as read, as for ``score_masks``.
-        seed: of the bootstrap interval over images.
+        seed: seed of the bootstrap interval over images.
 
     Returns:
         The score; None if the data set has no masks or no classes of objects.
@@ -146,7 +146,7 @@ def class_map(truth: Truth, row: int, size: Sequence[int] | np.ndarray) -> Int[n
 
     Args:
         truth: ground truth with masks.
-        row: of the image.
+        row: row of the image.
         size: (height, width) in pixels of the image as read, at the mask's top left; the rest is padding.
     """
     assert truth.masks is not None
@@ -159,14 +159,13 @@ def class_map(truth: Truth, row: int, size: Sequence[int] | np.ndarray) -> Int[n
 def bootstrap_tables(tables: Int[np.ndarray, "image segment class"], measure: Callable[[np.ndarray], float], seed: int = 0) -> Score:
     """A measure of the summed contingency tables of images, with a bootstrap interval over images.
 
-    Resampled tables have a higher mean IoU than the full one on average, because they are matched anew and missing classes do not count.
-    The
-    quantiles are therefore centred on the value.
+    Resampled tables have a higher mean IoU than the full one on average, because each is matched separately
+    and missing classes do not count. The quantiles are therefore centred on the value.
 
     Args:
         tables: contingency table (segment, class) of each image.
         measure: function of a table.
-        seed: of the interval.
+        seed: seed of the interval.
     """
     drawn = np.random.default_rng(seed).integers(len(tables), size=(200, len(tables)))
     value, spread = measure(tables.sum(0)), np.array([measure(tables[drawn_rows].sum(0)) for drawn_rows in drawn])

@@ -46,7 +46,7 @@ def score_parts(
         source: the data set.
         parts: number of discovered parts, without none.
         sizes: (height, width) in pixels of each image as read.
-        seed: of the intervals.
+        seed: seed of the intervals.
 
     Returns:
         ``nmi`` and ``ari``; None if the data set has no parts.

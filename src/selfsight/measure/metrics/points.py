@@ -41,7 +41,7 @@ def pck(
         truth: true keypoints of each image in the same format.
         sides: longer side of each image's object box in pixels; longer side of the image for PCK by image size.
         reach: α.
-        seed: of the bootstrap intervals.
+        seed: seed of the bootstrap intervals.
 
     Raises:
         DataError: there are no keypoints.

@@ -131,7 +131,7 @@ def score_detections(found: Boxes, truth: Boxes, classes: int, *, crowds: Boxes 
         truth: true boxes (object, 5) of each image.
         classes: number of classes.
         crowds: for each image, which true boxes are crowds; none by default.
-        seed: of the intervals.
+        seed: seed of the intervals.
 
     Raises:
         DataError: no image has an object.

@@ -34,7 +34,7 @@ def cluster(features: Features, *, clusters: int | None = None, restarts: int = 
         features: labelled features.
         clusters: number of clusters; by default the number of classes in the test part.
         restarts: k-means runs, of which the best is kept.
-        seed: of k-means.
+        seed: seed of k-means.
     """
     train, _, test, truth = features.known
     count = clusters or len(np.unique(truth))

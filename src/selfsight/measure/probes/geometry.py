@@ -21,7 +21,7 @@ def geometry(features: Features, *, seed: int = 0, draws: int = 20) -> Scores:
 
     Args:
         features: features; alignment is measured if they have ``twins``.
-        seed: of the samples and intervals.
+        seed: seed of the samples and intervals.
         draws: half samples for the intervals.
     """
     generator = np.random.default_rng(seed)

@@ -100,7 +100,7 @@ def layers(
         test: images that probes are scored on.
         labels: labels of both parts.
         names: names of layers, shallow to deep; by default all that the backbone lists.
-        probe: ``linear`` or ``knn``; the penalty of ``linear`` is chosen anew at each layer.
+        probe: ``linear`` or ``knn``; the penalty of ``linear`` is chosen separately at each layer.
         bf16: compute in bfloat16 where the network supports it.
         progress: called with the current step.
 

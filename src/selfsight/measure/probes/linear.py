@@ -17,7 +17,7 @@ PENALTIES = tuple(10.0**power for power in range(1, -6, -1))
 
 
 PART = 8192
-"""Rows whose logits are held in memory at a time."""
+"""Rows whose logits are in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def linear(features: Features, *, seed: int = 0) -> Scores:
 
     Args:
         features: labelled features.
-        seed: of the split.
+        seed: seed of the split.
     """
     train, labels, test, truth = features.known
     classes = int(max(labels.max(), truth.max())) + 1
@@ -128,7 +128,7 @@ def held_out(labels: np.ndarray, seed: int) -> np.ndarray:
 
     Args:
         labels: classes (N,).
-        seed: of the split.
+        seed: seed of the split.
 
     Returns:
         Mask (N,), True for validation samples.

@@ -123,7 +123,7 @@ def retrieve(features: Features, *, queries: int = QUERIES, database_size: int =
         features: labelled features.
         queries: maximum number of test samples as queries.
         database_size: maximum number of training samples in the database.
-        seed: of the subsets and intervals.
+        seed: seed of the subsets and intervals.
 
     Raises:
         DataError: no query has a relevant image.
@@ -156,7 +156,7 @@ def detect_copies(
         queries: maximum number of copies.
         database_size: maximum number of images in the database.
         change: augmentation of a copy.
-        seed: of subsets, augmentations and intervals.
+        seed: seed of subsets, augmentations and intervals.
         bf16: compute in bfloat16 where the network supports it.
 
     Raises:

@@ -249,7 +249,7 @@ def reverse(features: Features, concepts: Concepts | None = None, *, clusters: i
         features: features, with labels or ``truths``.
         concepts: concepts of all samples; by default all labels and attributes that both parts have.
         clusters: number of clusters.
-        seed: of subsets, k-means and intervals.
+        seed: seed of subsets, k-means and intervals.
 
     Raises:
         DataError: there are neither labels nor attributes.
@@ -277,7 +277,7 @@ def reverse_by_clusters(
         features: features, with labels or ``truths``.
         concepts: concepts of all samples; see ``reverse``.
         counts: numbers of clusters.
-        seed: of subsets, k-means and intervals.
+        seed: seed of subsets, k-means and intervals.
 
     Returns:
         Scores by number of clusters.
@@ -292,7 +292,7 @@ def reverse_without(features: Features, concepts: Concepts | None = None, *, clu
         features: features, with labels or ``truths``.
         concepts: concepts of all samples; see ``reverse``.
         clusters: number of clusters.
-        seed: of subsets, k-means and intervals.
+        seed: seed of subsets, k-means and intervals.
 
     Raises:
         DataError: there are neither labels nor attributes.

@@ -63,9 +63,8 @@ def fit_machines(
 
         ½ (|w|² + b²) + C Σ_i c_i max(0, 1 - y_i (w · x_i + b))²,    c_i = weight of a positive, 1 of a negative
 
-    Newton's method with conjugate gradients (Keerthi & DeCoste 2005, JMLR 6); the objective is piecewise quadratic, so it converges in a
-    few
-    steps. Rows are first rotated to their principal axes (at most as many as samples), where the Hessian over all samples is diagonal and
+    Newton's method with conjugate gradients (Keerthi & DeCoste 2005, JMLR 6); the objective is piecewise quadratic, so it converges
+    in a few steps. Rows are first rotated to their principal axes (at most as many as samples), where the Hessian over all samples is diagonal and
     serves as preconditioner for the Hessian over samples inside the margin.
 
     Args:
@@ -207,7 +206,7 @@ def low_shot(
         draws: random training sets per k.
         costs: candidates of the cost.
         max_test_samples: maximum number of test samples.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Raises:
         DataError: no class has the smallest number of samples.
@@ -260,7 +259,7 @@ def svm(features: Features, *, seed: int = 0) -> Scores:
 
     Args:
         features: labelled features.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     labels = features.known[1]
     classes = len(np.unique(labels))

@@ -63,7 +63,7 @@ class DeepCluster(Method):
         return clock.starts_epoch and clock.epoch % self.every == 0 and worth
 
     def relabel(self, extract: Extract, clock: Clock) -> list[nn.Module]:
-        """k-means on whitened features; the classifier is initialised anew, as cluster numbers change."""
+        """k-means on whitened features; the classifier is reinitialised, because cluster indices change."""
         index, features = extract(Chain(self.backbone))
         clusters = min(self.clusters, max(len(features) // 10, 2))
         found = kmeans(whitened(features, self.components), clusters, seed=key(clock.seed, clock.step), rounds=20)

@@ -35,7 +35,7 @@ class PCL(Method):
 
     Args:
         dim, keys, temperature, momentum: as for ``moco``.
-        clusters: of each clustering; at most one per three images.
+        clusters: number of clusters of each clustering; at most one per three images.
         alone: fraction of the run without clustering, at its start.
     """
 

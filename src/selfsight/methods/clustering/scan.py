@@ -33,7 +33,7 @@ class SCAN(Method):
     Args:
         clusters: outputs of each head.
         heads: number of heads with different initialisation.
-        neighbours: of each image, one of which is drawn per step.
+        neighbours: number of neighbours of each image, one of which is drawn per step.
         balance: λ, weight of the entropy of the mean assignment.
     """
 

@@ -30,10 +30,9 @@ class MoCo(Method):
         dim: length of a key.
         keys: size of the queue.
         temperature: divides the cosine similarities.
-        momentum: of the key encoder.
-        groups: batch-norm groups of the global batch, composed differently for queries and keys (instead of shuffling keys between
-            devices);
-            with 1, batch statistics are shared and identify the pair.
+        momentum: momentum of the key encoder.
+        groups: batch-norm groups of the global batch, composed differently for queries and keys (instead of shuffling keys
+            between devices); with 1, batch statistics are shared and identify the pair.
     """
 
     card = Card("contrastive", "aligning", "He et al. 2019, arXiv:1911.05722", decks=("000", "002", "004"), coupled=False)

@@ -28,7 +28,7 @@ class MoCoV3(Method):
         hidden: width of the hidden layers of projector and predictor.
         dim: length of a key.
         temperature: divides the cosine similarities.
-        momentum: of the key encoder.
+        momentum: momentum of the key encoder.
         fixed_patches: freeze a transformer's patch embedding at its random initialisation, which stabilises training.
     """
 

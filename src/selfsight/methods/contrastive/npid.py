@@ -27,9 +27,8 @@ class NPID(InitialisedMemory):
     Args:
         dim: length of an embedding.
         temperature: divides the cosine similarities.
-        negatives: sampled negatives for noise-contrastive estimation, with a moving average of the partition function; 0: exact softmax
-            over the
-            bank.
+        negatives: sampled negatives for noise-contrastive estimation, with a moving average of the partition function; 0: exact
+            softmax over the bank.
         keep: weight of the old embedding in the bank's update.
     """
 

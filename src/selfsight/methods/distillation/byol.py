@@ -26,7 +26,7 @@ class BYOL(Method):
     Args:
         hidden: width of the hidden layers of projector and predictor.
         dim: length of the embedding.
-        momentum: of the target encoder.
+        momentum: momentum of the target encoder.
         predictor: whether there is a predictor; without it embeddings collapse (for experiments on collapse).
     """
 

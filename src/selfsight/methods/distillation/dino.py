@@ -32,9 +32,9 @@ class DINO(Method):
         prototypes: outputs of the head.
         hidden, bottleneck: width of the head's hidden layers; length of the embedding before the prototypes.
         head_norm: batch norm in the head; needed by convolutional networks at high learning rates.
-        momentum: of the teacher.
+        momentum: momentum of the teacher.
         student_temperature, teacher_temperature: divide the logits of each (lower is sharper).
-        balance: of the targets: ``centred``, ``softmax`` over the global batch, ``sinkhorn``, or ``none`` (one prototype takes all).
+        balance: balancing of targets: ``centred``, ``softmax`` over the global batch, ``sinkhorn``, or ``none`` (one prototype takes all).
         rest: fraction of the run in which prototypes are frozen, at its start.
     """
 

@@ -32,7 +32,7 @@ class MeanTeacher(Method):
         classes: number of classes; by default that of the data set.
         labelled: fraction of the samples whose label is used.
         agreement: weight of consistency, with a ramp-up in the first part of the run.
-        momentum: of the teacher.
+        momentum: momentum of the teacher.
     """
 
     supervised: ClassVar[Literal[True]] = True

@@ -25,7 +25,7 @@ class Colorize(Method[ColourBackbone]):
     """Predict colours from lightness, at every position of the last grid (Zhang et al. 2016, arXiv:1603.08511).
 
     Colours are distributions over the bins of a 10 x 10 grid over a and b within sRGB, with rare bins weighted more, by their frequency in
-    the images seen so far. Alternatively they are regressed with the squared error.
+    the images processed so far. Alternatively they are regressed with the squared error.
 
     Args:
         guess, mix: ``bins`` or ``regression``; λ, weight of the uniform distribution in the class weights.

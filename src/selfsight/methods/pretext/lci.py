@@ -22,14 +22,14 @@ __all__ = ["LCI"]
 class LCI(Method):
     """Classify transformations that keep local statistics: none, inpainting, rotation, warp (Jenni et al. 2020, arXiv:2004.02331).
 
-    The six classes can only be distinguished by global structure. The inpainter sees the border of a square, and is trained against a
+    The six classes can only be distinguished by global structure. The input of the inpainter is the border of a square; it is trained against a
     discriminator of squares and against the network. In half of the untransformed images a square is autoencoded, so that artifacts of the
     inpainter are not informative.
 
     Args:
         size: side of the images in pixels.
         side: side of the square as a fraction of it, as in the recipe.
-        border: pixels of the square that the inpainter sees.
+        border: width in pixels of the border that the inpainter gets.
         width: channels of inpainter and discriminator after their first downsampling.
         fidelity: weight of the inpainter's squared error, in the border and on autoencoded squares.
     """

@@ -166,7 +166,7 @@ def run_training(request: TrainRequest, out: Path, policy: RunPolicy | None = No
         What ``--json`` prints.
 
     Raises:
-        SelfsightError: of various kinds; STATUS.json names the kind, and progress until then is saved.
+        SelfsightError: training failed; STATUS.json contains the reason, and completed steps are saved.
         DataError: there are fewer than two images.
     """
     policy = policy or RunPolicy()

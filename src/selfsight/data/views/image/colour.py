@@ -113,7 +113,7 @@ def chain(
         factors: (N, 4), of brightness, contrast, saturation and hue; None: no jitter.
         order: order (N, 4) in which the factors are applied.
         grey: whether an image is converted to greyscale at the end (N,).
-        channels: of the images; saturation, hue and grey have no effect unless there are three.
+        channels: number of channels of the images; saturation, hue and grey have no effect unless there are three.
     """
     present = factors if factors is not None else grey
     assert present is not None, "a colour chain needs factors or grey"

@@ -53,7 +53,7 @@ class Normalise:
     The default is that of ImageNet's training images. For another number of channels the averages over channels are used.
 
     Attributes:
-        mean: of each channel.
+        mean: mean of each channel.
         std: standard deviation of each channel.
     """
 
@@ -65,7 +65,7 @@ class Normalise:
 
         Args:
             channels: number of channels of the images.
-            device: of the result.
+            device: device of the result.
         """
         pair = torch.tensor([self.mean, self.std], device=device)
         if pair.shape[1] != channels:

@@ -74,7 +74,7 @@ def permutation_set(count: int, length: int = 9, seed: int = 0) -> Int[Tensor, "
     Args:
         count: number of permutations.
         length: number of elements; above 7 the candidates are 20,000 random permutations, otherwise all.
-        seed: of the candidates and of the first choice.
+        seed: seed of the candidates and of the first choice.
 
     Raises:
         UsageError: there are fewer candidates than ``count``.

@@ -69,7 +69,7 @@ def _distinctiveness(
 
 
 def run(job: JobContext) -> dict[str, Any]:
-    """The patches by which the most central images of a cluster belong to it and to no other."""
+    """Patches of a cluster's most central images that distinguish it from all other clusters."""
     job.progress("patches that distinguish the cluster")
     request, pack = job.request, job.pack
     cluster = request.cluster or 0
