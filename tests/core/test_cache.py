@@ -113,6 +113,14 @@ def test_an_interrupted_write_leaves_no_file(tmp_path):
     np.testing.assert_array_equal(kept.get_or_compute("spectrum", (0, 1), lambda: {"a": np.arange(3)})["a"], np.arange(3))
 
 
+def test_cached_regions_belong_to_their_minimum_confidence(phi, scenes, tmp_path):
+    rows = np.arange(4)
+    every = find_objects(phi, scenes, "lost", min_confidence=0.0, rows=rows, cache=tmp_path)
+    none = find_objects(phi, scenes, "lost", min_confidence=1.1, rows=rows, cache=tmp_path)
+    assert any(every.regions)
+    assert not any(none.regions)
+
+
 def full(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,15 @@ def test_checkpoint_holds_everything(tmp_path, method):
     assert done == 4
     assert all(torch.equal(method.state_dict()[name], value) for name, value in before.items())
     assert all("momentum_buffer" in one for one in state["state"].values())
+
+
+def test_checkpoint_is_on_the_disk_before_it_counts(tmp_path, method, monkeypatch):
+    flushed: list[str] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (flushed.append(Path(f"/proc/self/fd/{handle}").readlink().name), fsync(handle)))
+    path = saved(tmp_path, 3, method)
+    assert {file.name for file in path.iterdir()} <= set(flushed)
+    assert flushed.index("method.safetensors") < next(index for index, name in enumerate(flushed) if "last.json" in name)
 
 
 def test_only_the_newest_are_kept(tmp_path, method):
