@@ -1,11 +1,11 @@
-"""Claims of the lectures, put to the test: each with its criterion, stated before it was run, and a picture; earlier criteria are told.
+"""Tests of claims of the lectures: each with a criterion that was fixed before the run, and a figure; earlier criteria are reported.
 
-    python recipes/claims.py                    # all that have no result yet
+    python recipes/claims.py                    # all without a result
     python recipes/claims.py --claims a,j       # some of them
-    python recipes/claims.py --pages            # only write docs/understand/claims.md again
+    python recipes/claims.py --pages            # only rewrite docs/understand/claims.md
 
-A result is recipes/claims/LETTER.json; it is not made again without ``--again``. One thread; minutes a claim. Claims e and m are put
-to real photographs: SELFSIGHT_SHARED_DATA is a folder with cifar10, ecssd, coco-sample and weights.
+A result is recipes/claims/LETTER.json; it is computed again only with ``--again``. One thread; minutes per claim. Claims e and m use
+real photographs: SELFSIGHT_SHARED_DATA is a folder with cifar10, ecssd, coco-sample and weights.
 """
 
 import argparse
@@ -32,7 +32,7 @@ CLAIMS = dict(sorted((letter, claim) for theme in THEMES for letter, claim in th
 
 
 def make(letter: str) -> dict[str, Any]:
-    """Test a claim; write its result and its picture."""
+    """Test a claim; write its result and its figure."""
     claim, started = CLAIMS[letter], seconds_of_cores()
     with tempfile.TemporaryDirectory() as folder:
         found = claim.test(Path(folder))
@@ -61,7 +61,7 @@ def make(letter: str) -> dict[str, Any]:
 
 
 def seconds_of_cores() -> float:
-    """Of this process and of those that it started and that have ended."""
+    """CPU time of this process and of its finished child processes."""
     return sum(os.times()[:4])
 
 
@@ -74,7 +74,7 @@ def shown(value: Any) -> str:
 
 
 def listed(name: str, value: Any) -> list[str]:
-    """A line of the page, or a table where there are several of the same kind."""
+    """A line of the page, or a table of several values."""
     if not isinstance(value, dict) or len(value) < 2:
         return [f"- {name}: {shown(value)}"]
     if all(isinstance(inner, dict) for inner in value.values()):
@@ -86,7 +86,7 @@ def listed(name: str, value: Any) -> list[str]:
 
 
 def all_listed(measured: dict[str, Any]) -> list[str]:
-    """What was measured; one table where all of it is of one kind."""
+    """All measured values; one table if they have the same structure."""
     kinds = {tuple((name, type(inner)) for name, inner in value.items()) if isinstance(value, dict) else () for value in measured.values()}
     alike = len(measured) > 1 and len(kinds) == 1 and all(kind is not dict for _, kind in next(iter(kinds)))
     return listed("measured", measured) if alike else [line for name, value in measured.items() for line in listed(name, value)]
@@ -96,8 +96,8 @@ def write_page() -> None:
     lines = [
         "# Claims, tested",
         "",
-        "Written by `recipes/claims.py`; do not edit. 4,000 scenes of `world:shapes` at 32 px, scored on 2,000 others, unless something else is",
-        "said; one seed. What does not hold here may hold elsewhere, and the other way round.",
+        "Written by `recipes/claims.py`; do not edit. Unless stated otherwise: 4,000 training scenes of `world:shapes` at 32 px,",
+        "2,000 test scenes, one seed. A claim that does not hold here may hold under other conditions, and vice versa.",
     ]
     for letter, claim in CLAIMS.items():
         path = RESULTS / f"{letter}.json"
@@ -107,22 +107,22 @@ def write_page() -> None:
             continue
         result = json.loads(path.read_text())
         if result["criterion"] != claim.criterion:
-            lines += ["The criterion is newer than the result: run it again.", ""]
-        lines += [f"**{'Holds' if result['holds'] else 'Does not hold'}** ({result['seconds']} s of a core, {result['machine']}).", ""]
+            lines += ["The criterion is newer than the result; test the claim again.", ""]
+        lines += [f"**{'Holds' if result['holds'] else 'Does not hold'}** ({result['seconds']} s of CPU time, {result['machine']}).", ""]
         lines += [] if result["holds"] or not claim.failed else [claim.failed, ""]
-        lines += [f"Not the first time: {claim.before}", ""] if claim.before else []
+        lines += [f"Earlier tests: {claim.before}", ""] if claim.before else []
         lines += all_listed(result["measured"])
         lines += ["", f"![{claim.title}](claims/{letter}.png)"]
     PAGE.write_text("\n".join(_once(lines)) + "\n")
 
 
 def _once(lines: list[str]) -> list[str]:
-    """Without a second empty line after another."""
+    """Without repeated empty lines."""
     return [line for line, before in zip(lines, ["", *lines], strict=False) if line or before]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Claims of the lectures, tested.")
+    parser = argparse.ArgumentParser(description="Test claims of the lectures.")
     parser.add_argument("--claims", default=",".join(CLAIMS))
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--pages", action="store_true")

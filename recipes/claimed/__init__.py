@@ -1,1 +1,1 @@
-"""Claims of the lectures as tests, by theme; ``recipes/claims.py`` runs them."""
+"""Claims of the lectures as tests, by topic; ``recipes/claims.py`` runs them."""

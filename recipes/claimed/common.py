@@ -1,4 +1,4 @@
-"""What the claims share: short runs, their scores and their pictures."""
+"""Shared by all claims: short runs, their scores and figures."""
 
 import json
 from collections.abc import Callable
@@ -27,9 +27,9 @@ BLUE, RED = "#4c72b0", "#c44e52"
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """What came out: numbers by name, whether the criterion is met, and what to draw, or a picture as it is (PNG).
+    """Result of a test: numbers by name, whether the criterion is met, and a drawing function or a finished PNG.
 
-    ``tall``: the drawing's height, in parts of the usual one.
+    ``tall``: height of the figure relative to the default.
     """
 
     measured: dict[str, Any]
@@ -41,10 +41,10 @@ class ClaimResult:
 
 @dataclass(frozen=True)
 class Claim:
-    """What is claimed, when it is held to be shown, and what tests it.
+    """A claim with its criterion and its test.
 
-    ``wide``: how many pictures side by side. ``failed``: what is known of why it does not hold, where it did not. ``before``: what was
-    asked and found earlier, where the criterion is not the first.
+    ``wide``: number of panels side by side. ``failed``: known reasons if it does not hold. ``before``: earlier tests and their results, if the
+    criterion or the test was changed.
     """
 
     title: str
@@ -56,11 +56,11 @@ class Claim:
 
 
 def quiet(words: str) -> None:
-    """Say nothing."""
+    """Ignore a message."""
 
 
 def learn(folder: Path, method: str, steps: int, *, data: str = TRAIN, **options: Any) -> tuple[Run, dict[str, Any]]:
-    """A run of some steps with the method's small preset, and its status with the reason."""
+    """A short run with the method's preset for small images, and its status with the reason."""
     given = (world_options(method) if data == TRAIN else {}) | options
     wished = {name: given.pop(name) for name in ("batch", "backbone", "limit", "training") if name in given}
     wishes = TrainRequest(data=data, method=method, size=32, steps=steps, seed=SEED, options=given, device="cpu", **wished)
@@ -80,7 +80,7 @@ def records(run: Run, name: str) -> list[tuple[int, float]]:
 
 
 def method_of(run: Run) -> Any:
-    """The whole method as it ended, heads and tables included."""
+    """The method after training, including heads and tables."""
     settings = TrainConfig.from_json(json.loads((run.path / "config.json").read_text()))
     method = build(settings)
     checkpoint = newest_checkpoint(run.path / "checkpoints", quiet)
@@ -93,7 +93,7 @@ Says = Callable[[torch.Tensor, str], torch.Tensor]
 
 
 def layers_told(phi: Representation, probe: Callable[[Features], Any], data: tuple[str, str], says: Says) -> dict[str, float]:
-    """The top-1 of a probe on what each layer says, in percent."""
+    """Top-1 accuracy of a probe of each layer, in percent."""
     parts = []
     for name in data:
         source = open_source(name, size=32, limit=4000, seed=SEED)
@@ -108,7 +108,7 @@ def layers_told(phi: Representation, probe: Callable[[Features], Any], data: tup
 
 
 def bars(title: str, values: dict[str, float], marked: set[str], unit: str) -> Callable[[Any], None]:
-    """A bar a name; those that are marked in another colour."""
+    """A bar per name; marked ones in another colour."""
 
     def draw(axes: Any) -> None:
         names = list(values)[::-1]
@@ -126,7 +126,7 @@ def bars(title: str, values: dict[str, float], marked: set[str], unit: str) -> C
 def curves(
     title: str, points: dict[str, list[tuple[Any, float]]], across: str, up: str, dashed: frozenset[str] = frozenset()
 ) -> Callable[[Any], None]:
-    """A line a name."""
+    """A line per name."""
 
     def draw(axes: Any) -> None:
         for name, line in points.items():

@@ -1,4 +1,4 @@
-"""Claims on contrast: where negatives come from, and what SimCLR needs."""
+"""Claims on contrastive learning: sources of negatives, and an ablation of SimCLR."""
 
 import json
 import statistics
@@ -23,15 +23,15 @@ from selfsight.data.views.image.recipes import TwoCrops, View
 from selfsight.workflows.train.config import world_options
 
 SEEN = 31_744
-"""Pictures that each way of finding negatives is given."""
+"""Training images of each source of negatives, with repetition."""
 STEPS, BATCH = 250, 64
 
 
 def peak(folder: str, method: str, batch: int, options: dict[str, Any]) -> dict[str, float]:
-    """k-NN, seconds of a core, and the highest memory while learning above that after one step of eight; in a process of its own."""
+    """k-NN, CPU seconds, and peak memory of training above that of one step with eight images; in a separate process."""
     torch.set_num_threads(1)
     learn(Path(folder) / "before", "simclr", 1, batch=8)
-    Path("/proc/self/clear_refs").write_text("5")  # the highest memory is counted from here
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak memory
     before, started = memory("VmRSS"), time.process_time()
     run, _ = learn(Path(folder) / "run", method, SEEN // batch, batch=batch, **options)
     seconds, after = time.process_time() - started, memory("VmHWM")
@@ -39,15 +39,15 @@ def peak(folder: str, method: str, batch: int, options: dict[str, Any]) -> dict[
 
 
 def memory(name: str) -> float:
-    """A line of Linux's account of this process, in megabytes."""
+    """A value of ``/proc/self/status`` in megabytes."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{name}:"))
     return int(line.split()[1]) / 1024
 
 
-def where_negatives_come_from(folder: Path) -> ClaimResult:
-    """A big batch, a memory bank or a queue: as many negatives, other memory."""
+def sources_of_negatives(folder: Path) -> ClaimResult:
+    """Memory and k-NN with negatives from a large batch, a memory bank or a queue."""
     cases = {
-        "big batch (SimCLR, 512)": ("simclr", 512, {}, 1022),
+        "large batch (SimCLR, 512)": ("simclr", 512, {}, 1022),
         "memory bank (NPID, 64)": ("npid", 64, {}, 3999),
         "queue (MoCo, 64)": ("moco", 64, {"keys": 1024}, 1024),
     }
@@ -68,14 +68,14 @@ def draw_negatives(found: dict[str, dict[str, float]], axes: Any) -> None:
         axes.annotate(words, (values["megabytes"], values["k-NN"]), (8, 0), textcoords="offset points", va="center", fontsize=9)
     axes.set_xlim(0, 1.4 * max(values["megabytes"] for values in found.values()))
     axes.margins(y=0.3)
-    axes.set_xlabel("memory for learning (MB)")
+    axes.set_xlabel("memory of training (MB)")
     axes.set_ylabel("k-NN top-1 (%)")
-    axes.set_title(f"Where negatives come from, {SEEN:,} pictures seen", loc="left", fontsize=11)
+    axes.set_title(f"Sources of negatives, {SEEN:,} images", loc="left", fontsize=11)
     plain(axes)
 
 
 def simclr_sweep(folder: Path) -> ClaimResult:
-    """What SimCLR loses without each change of its views, and what depth, time, batch and head give it."""
+    """Ablation of SimCLR: augmentations, depth, training time, batch size and head."""
     full: TwoCrops = world_options("simclr")["recipe"]
 
     def both(view: View) -> dict[str, Any]:
@@ -85,9 +85,9 @@ def simclr_sweep(folder: Path) -> ClaimResult:
     cases: dict[str, tuple[int, dict[str, Any]]] = {
         "all": (STEPS, {}),
         "no crop": (STEPS, both(replace(view, crop=Crop((1.0, 1.0), (1.0, 1.0))))),
-        "no change of colour": (STEPS, both(replace(view, jitter=None, grey=0.0))),
-        "no turn": (STEPS, both(replace(view, turn=0.0))),
-        "crop alone": (STEPS, both(View(crop=view.crop, flip=0.0))),
+        "no colour augmentation": (STEPS, both(replace(view, jitter=None, grey=0.0))),
+        "no rotation": (STEPS, both(replace(view, turn=0.0))),
+        "crop only": (STEPS, both(View(crop=view.crop, flip=0.0))),
         "half the steps": (STEPS // 2, {}),
         "twice the steps": (STEPS * 2, {}),
         "batch 16": (STEPS * BATCH // 16, {"batch": 16}),
@@ -104,25 +104,25 @@ def simclr_sweep(folder: Path) -> ClaimResult:
     positive, negative = cosines
     apart = float(torch.searchsorted(negative.sort().values, positive).double().mean() / len(negative))
     points = catalogue()
-    weaker = ("no crop", "no change of colour", "half the steps", "no head")
+    weaker = ("no crop", "no colour augmentation", "half the steps", "no head")
     holds = all(scores[name] < scores["all"] for name in weaker) and scores["twice the steps"] > scores["all"] and apart > 0.9
     measured = {
         "k-NN": scores,
-        "a positive pair is nearer than a negative one, in %": 100 * apart,
+        "positive pairs that are closer than negative ones, in %": 100 * apart,
         f"rank correlation of alignment with k-NN over {len(points)} methods of the catalogue": _rank_correlation(points),
     }
 
     def draw(axes: Any) -> None:
         left, middle, right = axes
-        bars("What SimCLR needs", scores, {"all"}, "k-NN top-1 (%)")(left)
+        bars("Ablation of SimCLR", scores, {"all"}, "k-NN top-1 (%)")(left)
         edges = np.linspace(-1, 1, 41)
-        for values, words, colour in ((negative, "two pictures", BLUE), (positive, "two views of one", RED)):
+        for values, words, colour in ((negative, "two images", BLUE), (positive, "two views of one image", RED)):
             middle.hist(values.numpy(), bins=edges, density=True, alpha=0.7, label=words, color=colour)
-        middle.set_xlabel("cosine (minus the energy)")
+        middle.set_xlabel("cosine similarity")
         middle.set_title("Pairs", loc="left", fontsize=11)
         middle.legend(fontsize=9, frameon=False)
         right.scatter([x for _, x, _ in points], [100 * y for _, _, y in points], s=14)
-        for name, x, y in alone(points):
+        for name, x, y in without_overlap(points):
             right.annotate(name, (x, 100 * y), (3, 2), textcoords="offset points", fontsize=7)
         right.margins(x=0.2)
         right.set_xlabel("alignment (lower: views agree)")
@@ -135,7 +135,7 @@ def simclr_sweep(folder: Path) -> ClaimResult:
 
 
 def pair_cosines(method: Any, recipe: TwoCrops) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines of the embeddings of two views of a picture, and of views of two pictures, unseen ones."""
+    """Cosines between embeddings of two views of one test image, and of views of two test images."""
     clock, source = Clock(seed=SEED), open_source(TEST, size=32)
     shown = load_images(source, np.arange(500))
     views = recipe.make(shown, recipe.draw(500, clock, Frame(32, method.backbone.stride, 3)))
@@ -146,7 +146,7 @@ def pair_cosines(method: Any, recipe: TwoCrops) -> tuple[torch.Tensor, torch.Ten
 
 
 def catalogue() -> list[tuple[str, float, float]]:
-    """Alignment and k-NN, by name, of the methods whose evidence holds both; the mean over seeds."""
+    """Alignment and k-NN of the methods whose results contain both; mean over seeds."""
     results: dict[str, list[tuple[float, float]]] = {}
     for path in sorted((Path(__file__).parent.parent / "evidence" / "shapes").glob("*.json")):
         result = json.loads(path.read_text())
@@ -156,8 +156,8 @@ def catalogue() -> list[tuple[str, float, float]]:
     return [(name, *(statistics.mean(values) for values in zip(*pairs, strict=True))) for name, pairs in results.items()]  # pyright: ignore[reportReturnType]
 
 
-def alone(points: list[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
-    """Those whose names can be written without covering others'."""
+def without_overlap(points: list[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
+    """The points whose labels do not overlap."""
     widest, highest = (max(point[axis] for point in points) for axis in (1, 2))
     kept: list[tuple[str, float, float]] = []
     for point in sorted(points, key=lambda each: -each[2]):
@@ -174,15 +174,15 @@ def _rank_correlation(points: list[tuple[str, float, float]]) -> float:
 
 CLAIMS = {
     "c": Claim(
-        "A memory bank or a queue gives as many negatives as a big batch in a part of its memory, and the queue's are better than the bank's",
-        f"while {SEEN:,} pictures are seen, learning with a bank or a queue takes less than half of the memory that it takes with a big batch "
-        "(beyond that of one step of eight pictures), and k-NN with the queue is at least that with the bank",
-        where_negatives_come_from,
+        "A memory bank or a queue provides as many negatives as a large batch with a fraction of its memory, and the queue gives better features",
+        f"while training on {SEEN:,} images, a bank or a queue needs less than half of the memory of a large batch (in addition to that of one step "
+        "with eight images), and k-NN with the queue is at least that with the bank",
+        sources_of_negatives,
     ),
     "i": Claim(
-        "SimCLR needs crops, colours, a head and time; views of one picture end nearer than two pictures",
-        "k-NN is lower without crops, without changes of colour, without a head and after half of the steps, higher after twice the steps; a "
-        "positive pair is nearer than a negative one more than nine times in ten",
+        "SimCLR needs crops, colour augmentation, a projection head and long training; views of one image become closer than views of two images",
+        "k-NN is lower without crops, without colour augmentation, without a head and after half of the steps, and higher after twice the steps; "
+        "more than 90 % of positive pairs are closer than negative ones",
         simclr_sweep,
         wide=3,
     ),

@@ -1,4 +1,4 @@
-"""Claims on how features move with pictures, and on whether two networks say the same."""
+"""Claims on equivariance of features, and on equivalence of two networks."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -23,22 +23,22 @@ ANGLES = (15, 30, 45, 60, 90)
 
 
 def upside_down(_: Path) -> ClaimResult:
-    """What a vertical flip does to a layer can be undone in that layer."""
+    """Compensation of a vertical flip at each layer."""
     train, test = scenes("train", 4000), scenes("test", 2000)
     told, change = judge(train), flipped(upright=True)
     bars = compensation_errors(told, train, test, change, steps=MAP_STEPS)
     asked = (change.apply(test[0]), test[1])
     table = {
         layer: {
-            "places moved, error in %": 100 * bars.by_position[layer].value,
-            "taught, error in %": 100 * bars.by_map[layer].value,
+            "positions moved, error in %": 100 * bars.by_position[layer].value,
+            "trained map, error in %": 100 * bars.by_map[layer].value,
             "channels that need no filter, in %": 100 * invariant_share(told, layer, bars.maps[layer], asked),
         }
         for layer in bars.by_position
     }
     errors = [bars.by_map[layer].value for layer in bars.by_map]
     between = all(bars.original.value <= error < bars.changed.value for error in errors)
-    whole = {"as they are": 100 * bars.original.value, "flipped": 100 * bars.changed.value}
+    whole = {"original": 100 * bars.original.value, "flipped": 100 * bars.changed.value}
     return ClaimResult(
         {"error on scenes, in %": whole, "compensated at": table}, between and errors[-1] > errors[0], partial(draw_bars, bars)
     )
@@ -47,15 +47,15 @@ def upside_down(_: Path) -> ClaimResult:
 def draw_bars(bars: CompensationErrors, axes: Any) -> None:
     layers = list(bars.by_position)
     for shift, values, words, colour in (
-        (-0.2, bars.by_position, "places moved back", BLUE),
-        (0.2, bars.by_map, "map taught by the task", RED),
+        (-0.2, bars.by_position, "positions moved back", BLUE),
+        (0.2, bars.by_map, "map trained on the task", RED),
     ):
         heights = [100 * values[layer].value for layer in layers]
         shown = axes.bar(np.arange(len(layers)) + shift, heights, 0.38, label=words, color=colour)
         axes.bar_label(shown, fmt="%.1f", fontsize=8, padding=2)
-    for score, words, style in ((bars.original, "as they are", ":"), (bars.changed, "flipped, not compensated", "--")):
+    for score, words, style in ((bars.original, "original", ":"), (bars.changed, "flipped, not compensated", "--")):
         axes.axhline(100 * score.value, color="black", linestyle=style, linewidth=1, label=f"{words}: {100 * score.value:.1f}")
-    _finish(axes, layers, "Scenes upside down, compensated at a layer")
+    _finish(axes, layers, "Vertically flipped scenes, compensated at a layer")
 
 
 def _finish(axes: Any, layers: list[str], title: str) -> None:
@@ -69,7 +69,7 @@ def _finish(axes: Any, layers: list[str], title: str) -> None:
 
 @dataclass(frozen=True)
 class Stitches:
-    """Errors by layer, in percent, of networks that were stitched together, by case and bar, and that of the one that judges, alone."""
+    """Errors in percent of stitched networks by case, kind of stitch and layer, and of the second network alone."""
 
     original: float
     by_case: dict[str, dict[str, dict[str, float]]]
@@ -79,19 +79,19 @@ BARS = ("before training", "naive", "learned")
 
 
 def textured(split: str, count: int) -> LabelledGrids:
-    """Objects whose texture is told, their shape anything."""
+    """Objects with the texture as label and an independent shape."""
     made = cue_images(count, cues="free", split=split)
     return made.images, torch.from_numpy(made.texture)
 
 
 def stitched_together(_: Path) -> ClaimResult:
-    """The first part of one network is stitched to the rest of another: bars of Lenc & Vedaldi, layer by layer."""
+    """The lower part of one network is stitched to the upper part of another, layer by layer (after Lenc & Vedaldi)."""
     train, test = scenes("train", 4000), scenes("test", 2000)
     told = judge(train)
     firsts = {
         "the same seed": judge(train).phi,
         "another seed": judge(train, seed=1).phi,
-        "another seed, half as wide again": judge(train, seed=2, width=WIDTH * 3 // 2).phi,
+        "another seed, 1.5 times as wide": judge(train, seed=2, width=WIDTH * 3 // 2).phi,
         "other data and classes": judge(textured("train", 4000), seed=3).phi,
         "untrained": untrained_twin(told.phi, 4),
     }
@@ -104,12 +104,12 @@ def stitched_together(_: Path) -> ClaimResult:
                 by_case[case][bar][layer] = 100 * score.value
     found = Stitches(100 * told.error(*test).value, by_case)
     table = {f"{case}, {bar}": values for case, bars_of in by_case.items() for bar, values in bars_of.items()}
-    measured = {"error of the network that judges, in %": found.original, "error when stitched after, in %": table}
+    measured = {"error of the second network alone, in %": found.original, "error when stitched after the layer, in %": table}
     return ClaimResult(measured, in_order(found), partial(draw_stitches, found))
 
 
 def in_order(found: Stitches) -> bool:
-    """Whether the bars stand in the order that is expected."""
+    """Whether the errors have the expected order."""
     same, other, far = (found.by_case[case] for case in ("the same seed", "another seed", "other data and classes"))
     learned = list(other["learned"].values())
     apart = all(min(other[bar][layer] for bar in BARS[:2]) >= error + 30 for layer, error in other["learned"].items())
@@ -135,7 +135,7 @@ def draw_stitches(found: Stitches, axes: Any) -> None:
 
 
 def hog_turns(_: Path) -> ClaimResult:
-    """Histograms of gradients follow a turn of the picture by a sparse linear map."""
+    """Histograms of gradients are equivariant to rotation by a sparse linear map."""
     (train, _), (test, _) = (scenes(split, count, preset="coloured", size=64) for split, count in (("train", 2000), ("test", 500)))
     phi = Representation(HOG(size=64), mean=(0.0,) * 3, std=(1.0,) * 3, size=64)
     told: dict[str, dict[str, float]] = {}
@@ -149,31 +149,30 @@ def hog_turns(_: Path) -> ClaimResult:
 
 
 def draw_turns(lines: dict[str, list[tuple[Any, float]]], axes: Any) -> None:
-    curves("HOG of turned scenes, by maps of HOG", lines, "turn", "relative error", frozenset({"constant"}))(axes)
+    curves("HOG of rotated scenes, by maps of HOG", lines, "rotation", "relative error", frozenset({"constant"}))(axes)
     axes.set_ylim(bottom=0)
 
 
 CLAIMS = {
     "v": Claim(
-        "What a vertical flip does to a layer can be undone there by a learned map, better in the first layer than in the last",
-        f"of a network that was taught shapes of 4,000 scenes ({STEPS} steps) the error on scenes upside down, compensated by a taught 3 x 3 map, "
-        "is at every layer at least the error on scenes as they are and below that on flipped ones, and higher at the last layer than at the "
-        "first",
+        "The effect of a vertical flip on a layer can be compensated by a learned map, better in the first layer than in the last",
+        f"for a network trained on the shapes of 4,000 scenes ({STEPS} steps) the error on flipped scenes, compensated by a trained 3 x 3 map, is at "
+        "every layer at least the error on the original scenes and below that on flipped ones, and higher at the last layer than at the first",
         upside_down,
     ),
     "w": Claim(
-        "The first part of one network goes with the rest of another after a learned 1 x 1 map, the better the earlier they are stitched",
-        "errors of the rest of a network on another's first part: of the same seed the naive stitch (identity) has exactly the network's own error; "
-        "of another seed the learned stitch is after the first layer within two points of it, after the last layer worse than after the first, and "
-        "at every layer 30 points or more below the naive one and below the one before training; after the last layer a network that was taught "
-        "other classes of other pictures is worse than one of another seed",
+        "The lower part of one network fits the upper part of another after a learned 1 x 1 map, better in early layers",
+        "errors of the upper part of a network on another's lower part: with the same seed the naive stitch (identity) has exactly the network's own "
+        "error; with another seed the learned stitch is after the first layer within two points of it, after the last layer worse than after the "
+        "first, and at every layer 30 points or more below the naive stitch and the untrained stitch; after the last layer a network that was "
+        "trained on other classes of other images is worse than one with another seed",
         stitched_together,
         wide=2,
     ),
     "x": Claim(
-        "Histograms of gradients follow a turn by 45 degrees, by a sparse linear map",
-        "on unseen scenes of 64 px the relative error of the sparse map (3 x 3 blocks around where a block comes from) is at most half of the "
-        "identity's",
+        "Histograms of gradients are equivariant to a rotation by 45 degrees, by a sparse linear map",
+        "on test scenes of 64 px the relative error of the sparse map (3 x 3 blocks around the position that a block comes from) is at most half of "
+        "that of the identity",
         hog_turns,
     ),
 }

@@ -1,4 +1,4 @@
-"""Networks that are told classes of scenes, for claims on what is inside networks."""
+"""Networks trained on labelled scenes, for claims on the inside of networks."""
 
 from collections.abc import Callable
 from functools import cache
@@ -28,7 +28,7 @@ def scenes(split: str, count: int, told: str = "shape", preset: str = "learnable
 
 
 def teach(module: nn.Module, logits: Callable[[Tensor], Tensor], data: LabelledGrids, *, steps: int = STEPS, seed: int = 0) -> None:
-    """Adam on the cross-entropy, its rate up and down once; batches in an order of the seed."""
+    """Adam on the cross-entropy with a one-cycle learning rate; the seed determines the order of the images."""
     shown, labels = data
     learner = torch.optim.Adam(module.parameters(), lr=3e-3)
     rates = torch.optim.lr_scheduler.OneCycleLR(learner, 3e-3, total_steps=steps)
@@ -46,7 +46,7 @@ def teach(module: nn.Module, logits: Callable[[Tensor], Tensor], data: LabelledG
 
 
 def judge(data: LabelledGrids, *, seed: int = 0, width: int = WIDTH, steps: int = STEPS, size: int = SIZE) -> StitchEvaluator:
-    """A small residual network that was taught the classes of pictures."""
+    """A small residual network trained on classes of images."""
     torch.manual_seed(seed)
     backbone = resnet_tiny(size=size, width=width)
     phi = Representation(backbone, mean=(0.5,) * 3, std=(0.25,) * 3, size=size, name=f"taught {seed}", spec=f"resnet_tiny?width={width}")

@@ -1,4 +1,4 @@
-"""Networks and pictures that the claims about explanations share; learnt once a process."""
+"""Networks and images shared by the claims about explanations; trained once per process."""
 
 import os
 import tempfile
@@ -30,17 +30,17 @@ from selfsight.workflows.train.run import RunPolicy
 STEPS = 450
 _PASSING = tempfile.TemporaryDirectory()
 _FOLDER = Path(os.environ.get("SELFSIGHT_CLAIM_RUNS", _PASSING.name))
-"""Where networks are; finished ones in the folder that is named are not learnt again."""
+"""Folder of the networks; finished ones in a folder given by the variable are not trained again."""
 
 
 def world(split: str, count: int, size: int = 32, more: str = "") -> str:
-    """The name of a world of scenes."""
+    """Spec of a set of rendered scenes."""
     return f"world:shapes?count={count}&size={size}&split={split}{more}"
 
 
 @cache
 def trained(seed: int, method: str = "simclr", more: str = "") -> Run:
-    """A network that learnt 4,000 scenes of 32 px, with its probe of the shapes' names."""
+    """A network trained on 4,000 scenes of 32 px, with a linear probe of the shapes."""
     train, path = world("train", 4000, more=more), _FOLDER / f"{method}{seed}{more.replace('&', '-')}"
     if (path / "measures" / "linear.npz").is_file():
         return Run(path)
@@ -52,7 +52,7 @@ def trained(seed: int, method: str = "simclr", more: str = "") -> Run:
 
 
 def scenes(run: Run, count: int, more: str = "", size: int = 32, first: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Unseen scenes in [0, 1], where the object is, and its class."""
+    """Test scenes in [0, 1], object masks, and classes."""
     spec, rows = world("test", 1000, more=more), np.arange(first, first + count)
     if size == 32:
         asked = read_images([f"{spec}#{first}-{first + count - 1}"], run.phi)
@@ -73,15 +73,15 @@ def probe(run: Run) -> Target:
 
 
 def likeliest(run: Run, shown: Tensor) -> Target:
-    """The probe's likeliest class of each image."""
+    """The most probable class of each image."""
     return argmax_target(probe(run), run.phi, shown)
 
 
 def shared(*parts: str) -> Path:
-    """A file of real photographs or of published weights.
+    """Path of a file of photographs or of published weights.
 
     Raises:
-        DataError: it is not there.
+        DataError: it does not exist.
     """
     path = Path(os.environ.get("SELFSIGHT_SHARED_DATA", ".")).joinpath(*parts)
     if not path.exists():
@@ -90,7 +90,7 @@ def shared(*parts: str) -> Path:
 
 
 class _Basic(nn.Module):
-    """Two convolutions and a short cut without parameters: every second pixel, padded with channels of zeros."""
+    """Two convolutions and a shortcut without parameters: strided subsampling, padded with zero channels."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class _Basic(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """The residual networks of 6n + 2 layers for pictures of 32 px (He et al. 2015, arXiv:1512.03385, section 4.2)."""
+    """Residual networks of 6n + 2 layers for images of 32 px (He et al. 2015, arXiv:1512.03385, section 4.2)."""
 
     def __init__(self, depth: int) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ def published(depth: int, *, size: int = 32) -> tuple[Representation, Target]:
     """A supervised CIFAR-10 network with published weights, without its classifier, and its logits as a target.
 
     Raises:
-        DataError: the weights are not there.
+        DataError: the weights do not exist.
     """
     network = CifarResNet(depth)
     network.load_state_dict(load_file(shared("weights", f"resnet{depth}-cifar10.safetensors")), strict=False)
