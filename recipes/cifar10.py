@@ -1,10 +1,10 @@
-"""The main methods on all of CIFAR-10, where a GPU is at hand: accuracy, images a second, minutes; one JSON a run and a page.
+"""The main methods on all of CIFAR-10, on a GPU: accuracy, images per second, minutes; one JSON per run and a page.
 
-    python recipes/cifar10.py --root path/to/cifar10                                # 200 passes each
+    python recipes/cifar10.py --root path/to/cifar10                                # 200 epochs each
     python recipes/cifar10.py --root path/to/cifar10 --epochs 20 --methods simclr   # fewer
-    python recipes/cifar10.py --pages                                               # only write docs/look-up/cifar10.md again
+    python recipes/cifar10.py --pages                                               # only rewrite docs/look-up/cifar10.md
 
-Presets of small images, with batches of 256. What has a result for as many passes is not run again without ``--again``.
+Presets for small images, with batches of 256. Runs with a result for as many epochs are repeated only with ``--again``.
 """
 
 import argparse
@@ -23,7 +23,7 @@ BATCH = 256
 
 
 def learn_and_measure(method: str, read: argparse.Namespace) -> dict[str, Any]:
-    """One run, scored on the test pictures."""
+    """One run, scored on the test images."""
     import torch
 
     from selfsight.api import Run
@@ -58,7 +58,7 @@ def learn_and_measure(method: str, read: argparse.Namespace) -> dict[str, Any]:
 
 
 def _quiet(words: str) -> None:
-    """Say nothing."""
+    """Ignore a message."""
 
 
 def write_page() -> None:
@@ -67,11 +67,11 @@ def write_page() -> None:
     lines = [
         "# All of CIFAR-10",
         "",
-        "Written by `recipes/cifar10.py`; do not edit. 50,000 training pictures, scored on the 10,000 test pictures with k-NN (20 neighbours) and a",
-        "linear probe, in percent. The copy is of JPEG files (quality 75), so that these figures cannot stand beside published ones: compare",
-        f"methods with each other here. Presets of small images, batches of {BATCH}; one seed.",
+        "Written by `recipes/cifar10.py`; do not edit. 50,000 training images, 10,000 test images, k-NN (20 neighbours) and linear probe, in",
+        "percent. The copy consists of JPEG files (quality 75): compare methods with each other, not with published results. Presets for small",
+        f"images, batches of {BATCH}; one seed.",
         "",
-        "| method | network | passes | k-NN | linear | images/s | minutes | machine | runs beside |",
+        "| method | network | epochs | k-NN | linear | images/s | minutes | machine | parallel runs |",
         "|---|---|--:|--:|--:|--:|--:|---|--:|",
     ]
     for row in sorted(rows, key=lambda row: (row["epochs"], row["method"])):
@@ -90,7 +90,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=float, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda")
-    parser.add_argument("--beside", type=int, default=0, help="runs that share the machine, to be written down")
+    parser.add_argument("--beside", type=int, default=0, help="number of other runs on the machine, which is recorded")
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--pages", action="store_true")
     read = parser.parse_args()

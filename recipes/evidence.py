@@ -1,16 +1,16 @@
-"""Does each method learn? The whole catalogue beside its floors, one JSON a run, and the tables of the documentation.
+"""Whether each method learns: all methods with their baselines, one JSON per run, and the tables of the documentation.
 
-    python recipes/evidence.py                                       # what is missing on world:shapes, one seed
+    python recipes/evidence.py                                       # missing results on world:shapes, one seed
     python recipes/evidence.py --methods simclr,moco --seeds 0,1,2   # some methods, three seeds
     python recipes/evidence.py --data cifar --root path/to/cifar10   # 10,000 images of train.parquet, scored on test.parquet
-    python recipes/evidence.py --data digits                         # generators: how many samples are digits?
-    python recipes/evidence.py --data cifar --device cuda --jobs 14  # twelve passes over the pictures, on a GPU; a table of its own
-    python recipes/evidence.py --device cuda --methods moco          # on a GPU the steps that it has had on a processor; a table of its own
-    python recipes/evidence.py --pages                               # only write docs/look-up/evidence.md again
+    python recipes/evidence.py --data digits                         # generators: the fraction of samples that are digits
+    python recipes/evidence.py --data cifar --device cuda --jobs 14  # twelve epochs on a GPU; a separate table
+    python recipes/evidence.py --device cuda --methods moco          # on a GPU with the number of steps of the CPU run; a separate table
+    python recipes/evidence.py --pages                               # only rewrite docs/look-up/evidence.md
 
-A run has three minutes of one core (token methods eight), which is ninety seconds of two; ``--jobs`` run beside each other, one
-thread each. What has a file under recipes/evidence/ is not run again without ``--again``. The probe that decides stands in the
-method's card and was written there before the method was tried.
+A run has three minutes of one core (token methods eight), which is ninety seconds of two; ``--jobs`` runs are executed in parallel, with one
+thread each. Runs with a file under recipes/evidence/ are repeated only with ``--again``. The deciding probe is part of the method's card
+and was fixed before the method was tested.
 """
 
 import argparse
@@ -30,46 +30,46 @@ from typing import Any
 HERE = Path(__file__).parent
 RESULTS = HERE / "evidence"
 PASSES = 12
-"""Over the pictures of CIFAR-10, on a GPU."""
+"""Epochs on CIFAR-10, on a GPU."""
 PAGE = HERE.parent / "docs" / "look-up" / "evidence.md"
 SHAPES = ("world:shapes?count=10000&size=32&split=train", "world:shapes?count=2000&size=32&split=test")
 GENERATORS = ("gan", "wgan_gp")
 PROBES = ("knn", "linear", "cluster", "geometry")
 MINUTES, TOKEN_MINUTES = 3.0, 8.0
-"""Of one core."""
+"""CPU time of one core."""
 EACH_EPOCH = ("deepcluster", "pcl")
-"""Which look at all pictures again every epoch; for others that ever do, the trial of a step reserves too much."""
+"""Methods with a pass over all images in every epoch; for others with such passes, the trial overestimates the time per step."""
 SECOND = ("distil", "scan")
-"""Which learn from another representation: SimCLR's of half of the time; the other half is theirs."""
+"""Methods that start from another representation: half of the time is for SimCLR, half for the method."""
 NEAR = 0.02
-GREY = "nothing: the pictures of this world are nearly grey, and there is little colour to tell"
+GREY = "nothing: the images of this world are nearly grey, so that colour provides little information"
 TRIED = {
-    "artifacts": "a painter of half the width with batches of 32 (15.7)",
+    "artifacts": "an autoencoder of half the width with batches of 32 (15.7)",
     "cmc": GREY,
     "colorize": GREY,
-    "sela_v2": "edges as input, which it has now (44.2; 41.0 on seed 0 when its first labels were not yet held to their shares)",
+    "sela_v2": "Sobel edges as input, now its preset (44.2; 41.0 on seed 0 before the first labels were constrained to their shares)",
     "split_brain": GREY,
-    "wgan_gp": "a rate of 1e-3, which it has now (27.6, linear probe 70.2 beside 32.2)",
+    "wgan_gp": "a learning rate of 1e-3, now its preset (27.6, linear probe 70.2; untrained 32.2)",
     "count": "AdamW (18.9)",
-    "cpc": "larger crops, which it has now, and of them nine even tiles, one row ahead, batches of 64 (15.6)",
-    "deepcluster_v2": "edges as input, which it has now (46.5), AdamW with them (34.3); without them 64 clusters in batches of 32 (23.4)",
-    "exemplar": "AdamW (12.7); a classifier of ten thousand rows sees each five times here, and `npid`, which remembers rows, learns",
-    "dinov2": "batch norm in its heads, on the same seed (17.7)",
-    "ibot": "batch norm in its head, which it has now; without it all embeddings fell together",
-    "jigsaw": "larger crops, which it has now (22.6, its linear probe 53.4 beside 29.0 untrained), with AdamW (16.4)",
-    "pirl": "turned crops of half of the picture at least, which it has now (29.1), and AdamW with them (24.8)",
+    "cpc": "larger crops, now its preset, and with them nine normalised tiles, prediction of one row, batches of 64 (15.6)",
+    "deepcluster_v2": "Sobel edges as input, now its preset (46.5), the same with AdamW (34.3); without edges 64 clusters in batches of 32 (23.4)",
+    "exemplar": "AdamW (12.7); each of the ten thousand classes occurs only five times; `npid`, with a memory bank, learns",
+    "dinov2": "batch norm in its heads, with the same seed (17.7)",
+    "ibot": "batch norm in its head, now its preset; without it the embeddings collapse",
+    "jigsaw": "larger crops, now its preset (22.6, linear probe 53.4; untrained 29.0), the same with AdamW (16.4)",
+    "pirl": "rotated crops of at least half of the image, now its preset (29.1), the same with AdamW (24.8)",
 }
-"""What was tried on seed 500 for methods that do not beat both floors on ``world:shapes``, with k-NN top-1."""
+"""Variants tested on seed 500 for methods that do not exceed both baselines on ``world:shapes``, with k-NN top-1."""
 
 
 def _quiet(words: str) -> None:
-    """Say nothing."""
+    """Ignore a message."""
 
 
 def learn_and_measure(read: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
-    """Learn for the given time or passes, then score the probes and the floors.
+    """Train for the given time or number of epochs, then score the probes and the baselines.
 
-    Floors are the network's and the data's, not the run's: where an earlier result has the same network, its floors are taken.
+    Baselines depend on the network and the data, not on the run: those of an earlier result with the same network are reused.
     """
     from selfsight.api import Run
     from selfsight.methods.table import method_class
@@ -108,9 +108,9 @@ def learn_and_measure(read: argparse.Namespace, method: str, seed: int) -> dict[
 
 
 def _timed(wishes: Any, read: argparse.Namespace, share: float) -> Any:
-    """The wishes with how long they take, or a share of it.
+    """The request with its duration, or a fraction of it.
 
-    On a processor minutes; on a GPU passes over CIFAR-10, or of scenes as many steps as a run on a processor has made.
+    On a CPU minutes; on a GPU epochs of CIFAR-10, or for scenes the number of steps of a CPU run.
     """
     from selfsight.methods.table import method_class
 
@@ -124,7 +124,7 @@ def _timed(wishes: Any, read: argparse.Namespace, share: float) -> Any:
 
 
 def _megabytes(device: str) -> int:
-    """The largest memory of this process, or its own on the GPU."""
+    """Peak memory of this process in MB: resident, or on the GPU."""
     import torch
 
     if device == "cpu":
@@ -133,7 +133,7 @@ def _megabytes(device: str) -> int:
 
 
 def _known_baselines(data: str, method: str, backbone: str) -> Any:
-    """The floors of an earlier result with the same data, network and normalisation, all probes included."""
+    """Baselines of an earlier result with the same data, network, normalisation and probes."""
     for row in results_of(data):
         alike = row["backbone"] == backbone and _normalise(row["method"]) == _normalise(method)
         if alike and all(set(PROBES) == set(baseline) for baseline in row["floors"].values()):
@@ -142,7 +142,7 @@ def _known_baselines(data: str, method: str, backbone: str) -> Any:
 
 
 def _normalise(method: str) -> Any:
-    """How pictures are normalised for a method's network."""
+    """Normalisation of the images of a method."""
     from inspect import signature
 
     from selfsight.methods.table import method_class
@@ -154,7 +154,7 @@ def _normalise(method: str) -> Any:
 
 
 def _steps(wishes: Any, minutes: float) -> int:
-    """As many as these minutes of this core allow, whatever else runs beside."""
+    """Number of steps within these minutes of CPU time, independent of other processes."""
     from selfsight.core.method import Relabels
     from selfsight.data.opening import open_source
     from selfsight.engine.hardware import choose_hardware
@@ -179,7 +179,7 @@ def _plain(table: Any) -> dict[str, dict[str, float]]:
 
 
 def name_samples(method: str, seed: int, minutes: float | None) -> dict[str, Any]:
-    """Learn a generator on real digits; a judge of real digits names its samples."""
+    """Train a generator on real digits; a classifier of real digits labels its samples."""
     import numpy as np
     import torch
 
@@ -221,9 +221,9 @@ def name_samples(method: str, seed: int, minutes: float | None) -> dict[str, Any
 
 
 class Judge:
-    """Names a picture where its five nearest real digits agree and the nearest is no farther than is usual for real ones.
+    """Classifies an image if its five nearest real digits agree and the nearest is within the distance of 95 % of held-out real digits.
 
-    A linear classifier would not do: it is sure of noise. Usual is what 95 % of held-out digits keep to.
+    A linear classifier is not suitable: it is confident on noise.
     """
 
     def __init__(self, real: Any, labels: Any, held: Any) -> None:
@@ -243,7 +243,7 @@ class Judge:
         return found.values.numpy(), found.indices.numpy()
 
     def names(self, images: Any) -> Any:
-        """The digit, or -1 where there is none to be seen."""
+        """The digit, or -1 for none."""
         import numpy as np
 
         distances, places = self._nearest(images)
@@ -253,12 +253,12 @@ class Judge:
 
 
 def path_of(read: argparse.Namespace, method: str, seed: int) -> Path:
-    """Where a result is; those of a GPU have a folder of their own."""
+    """File of a result; results of a GPU have a separate folder."""
     return RESULTS / f"{read.data}{'' if read.device == 'cpu' else '-gpu'}" / f"{method}-{seed}.json"
 
 
 def one(read: argparse.Namespace, method: str, seed: int) -> None:
-    """One run in this process; its result is written at the end, whole or not at all."""
+    """One run in this process; its result is written atomically at the end."""
     import torch
 
     from selfsight.core.origin import origin
@@ -294,7 +294,7 @@ def _average(values: list[float | None]) -> str:
 
 
 def maker(processor: str) -> str:
-    """A processor's name without its trimmings."""
+    """Short name of a processor."""
     return " ".join(word for word in processor.replace("(R)", "").split() if word != "Processor")
 
 
@@ -307,23 +307,23 @@ def _methods(rows: list[dict[str, Any]]) -> int:
 
 
 def _above(rows: list[dict[str, Any]], longer: list[dict[str, Any]]) -> int:
-    """How many methods stand above both floors with every seed; longer runs take the place of others."""
+    """Number of methods that exceed both baselines with every seed; longer runs replace others."""
     known = {row["method"] for row in longer}
     counted = [row for row in rows if row["method"] not in known] + longer
     return len({row["method"] for row in counted} - {row["method"] for row in counted if gains([row])[0] <= 0})
 
 
 def gains(rows: list[dict[str, Any]], probe: str = "") -> list[float]:
-    """Over the better floor, by a probe, or by the one that decides."""
+    """Gain over the better baseline, by a probe; by default the deciding one."""
     probe = probe or rows[0]["probe"]
     return [row["scores"][probe]["top1"] - max(baseline[probe]["top1"] for baseline in row["floors"].values()) for row in rows]
 
 
 def table(data: str) -> list[str]:
-    """One row a method: the deciding probe with its floors first."""
+    """One row per method: first the deciding probe with its baselines."""
     results = results_of(data)
     lines = [
-        "| method | decides | score | untrained | pixels | gain | the least | seeds | k-NN | linear | AMI | rank "
+        "| method | probe | score | untrained | pixels | gain | minimum gain | seeds | k-NN | linear | AMI | rank "
         "| alignment | uniformity | s | MB | steps |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
@@ -354,20 +354,20 @@ def table(data: str) -> list[str]:
     flagged = [f"{result['method']} (seed {result['seed']})" for result in results if result["status"] == "collapsed"]
     machines = ", ".join(sorted({f"{maker(row['machine'])} ({row['threads']} thread{'s' * (row['threads'] > 1)})" for row in results}))
     known, otherwise = {
-        "shapes": (TRIED, "the first preset alone; not tuned yet"),
-        "shapes-gpu": ({}, "the same presets, which stand above both floors when they learn for longer"),
-    }.get(data, ({}, "the presets of small images as they are"))
+        "shapes": (TRIED, "only the first preset; not tuned yet"),
+        "shapes-gpu": ({}, "the same presets, which exceed both baselines with longer training"),
+    }.get(data, ({}, "the unchanged presets for small images"))
     reasons = [known.get(name, otherwise) for name in below]
     alike = {reason: [name for name, each in zip(below, reasons, strict=True) if each == reason] for reason in reasons}
     tried = [f"- {', '.join(names)}: {reason}." for reason, names in alike.items()]
     return [
         *lines,
         "",
-        f"{beats} of {len(names)} methods stand above both floors with every seed; ✗ marks the others. (By the linear probe, whatever "
-        f"decides: {linear}.) Less than {100 * NEAR:.0f} points "
-        f"above, which another seed may take away: {', '.join(near) or 'none'}. Flagged as collapsed while they "
-        f"learnt: {', '.join(flagged) or 'none'} of {len(results)} runs. Measured on: {machines}.",
-        *(["", "What was tried for those that do not (k-NN on another seed):", "", *tried] if tried else []),
+        f"{beats} of {len(names)} methods exceed both baselines with every seed; ✗ marks the others. (By the linear probe for all "
+        f"methods: {linear}.) Less than {100 * NEAR:.0f} points "
+        f"above, possibly within the variation between seeds: {', '.join(near) or 'none'}. Reported as collapsed during "
+        f"training: {', '.join(flagged) or 'none'} of {len(results)} runs. Measured on: {machines}.",
+        *(["", "Variants tested for the others (k-NN on another seed):", "", *tried] if tried else []),
     ]
 
 
@@ -376,27 +376,27 @@ def write_page() -> None:
     lines = [
         "# Evidence",
         "",
-        "Written by `recipes/evidence.py`; do not edit. Each method learns from 10,000 pictures of 32 px without a label (the labelled baselines",
-        "`supervised`, `supcon` and `mean_teacher` with them) for three minutes of one core or ninety seconds of two, token methods for eight or",
-        "four; `distil` and `scan` begin from SimCLR's representation after half of that. The probe that decides was written in a method's card",
-        "beforehand. Scores are in percent on other pictures, mean ± standard deviation over seeds. A floor is the strongest plain form of raw",
-        "pixels, or of the same network untrained; the gain is over the better of the two, the least that of the worst seed. AMI: k-means into",
-        "as many clusters as classes. Rank, alignment and uniformity are those of `selfsight measure`. Seconds are those of the core (of the",
-        "clock where there were two), with the trial that chooses the number of steps; MB is the largest resident memory. Settings are the",
-        "small presets, tuned on other seeds (decision 5) or not at all. In the same time an AMD EPYC makes half the steps of an Intel Xeon,",
-        "which multiplies bfloat16 tiles at once (AMX).",
+        "Written by `recipes/evidence.py`; do not edit. Each method is trained on 10,000 images of 32 px without labels (the labelled baselines",
+        "`supervised`, `supcon` and `mean_teacher` with labels) for three minutes of one core or ninety seconds of two, token methods for eight or",
+        "four; `distil` and `scan` start from SimCLR's representation after half of that. The deciding probe was fixed beforehand in the method's",
+        "card. Scores are in percent on test images, mean ± standard deviation over seeds. The baselines are raw pixels and the same network",
+        "untrained, each in its best form; the gain is over the better of the two, the minimum gain that of the worst seed. AMI: k-means with",
+        "as many clusters as classes. Rank, alignment and uniformity are those of `selfsight measure`. Seconds are CPU time (wall-clock time for",
+        "two threads), including the trial that determines the number of steps; MB is the peak resident memory. Settings are the presets for",
+        "small images, tuned on other seeds (decision 5) or not at all. In the same time an AMD EPYC makes half the steps of an Intel Xeon, which",
+        "has matrix instructions for bfloat16 (AMX).",
         "",
         "## world:shapes",
         "",
-        "10,000 scenes, scored on 2,000 others; views of `assembly.world_options`.",
+        "10,000 training scenes, 2,000 test scenes; views of `workflows.train.config.world_options`.",
         "",
         *table("shapes"),
     ]
     if again := results_of("shapes-gpu"):
         lines += [
             "",
-            f"Once more on a GPU, {_methods(again)} methods with as many steps as an AMD EPYC makes in three minutes of a core (fewer than the Xeon",
-            "behind some rows above), with their geometry, which rows above were made before:",
+            f"{_methods(again)} methods again on a GPU, with as many steps as an AMD EPYC makes in three minutes of one core (fewer than the Xeon of",
+            "some rows above), and with geometry, which was added after these rows were measured:",
             "",
             *table("shapes-gpu"),
         ]
@@ -405,30 +405,29 @@ def write_page() -> None:
             "",
             "## CIFAR-10",
             "",
-            "10,000 of the training pictures, scored on the test pictures; three minutes of a core for every method, token methods too. The copy is",
-            "of JPEG files: compare methods with each other here, not with published figures.",
+            "10,000 of the training images, scored on the test images; three minutes of one core for every method, including token methods. The copy",
+            "consists of JPEG files: compare methods with each other, not with published results.",
             "",
             *table("cifar"),
         ]
     if longer := results_of("cifar-gpu"):
         lines += [
             "",
-            "## CIFAR-10, longer",
+            "## CIFAR-10, longer training",
             "",
-            f"The same 10,000 pictures, {PASSES} passes over them (`distil` and `scan`: half of them after SimCLR's half) on a GPU; seconds are those",
-            "of the clock, with fifteen runs beside each other, and MB is the largest memory on the device. So far for "
-            f"{_methods(longer)} of the methods.",
-            f"Where the longer run counts if there is one, {_above(results_of('cifar'), longer)} of {_methods(results_of('cifar'))} "
-            "stand above both floors on CIFAR-10.",
+            f"The same 10,000 images, {PASSES} epochs (`distil` and `scan`: half of them after SimCLR's half) on a GPU; seconds are wall-clock time with",
+            f"fifteen parallel runs, and MB is the peak memory on the device. So far for {_methods(longer)} of the methods.",
+            f"If longer runs replace the others, {_above(results_of('cifar'), longer)} of {_methods(results_of('cifar'))} "
+            "methods exceed both baselines on CIFAR-10.",
             "",
             *table("cifar-gpu"),
         ]
     lines += ["", "## Generators", ""]
     for result in results_of("digits"):
         lines += [
-            f"**{result['method']}** (seed {result['seed']}, real digits, {result['seconds']:.0f} s): a picture is named where its five nearest real "
-            f"digits agree ({100 * result['judge_accuracy']:.1f} % of those named are right on held-out ones) and the nearest is no farther than for "
-            f"95 % of real ones. Named: {100 * result['made_named']:.1f} % of 1,000 samples, {100 * result['real_named']:.1f} % of held-out "
+            f"**{result['method']}** (seed {result['seed']}, real digits, {result['seconds']:.0f} s): a sample is classified if its five nearest real "
+            f"digits agree ({100 * result['judge_accuracy']:.1f} % accuracy on classified held-out digits) and the nearest is within the distance of "
+            f"95 % of real digits. Classified: {100 * result['made_named']:.1f} % of 1,000 samples, {100 * result['real_named']:.1f} % of held-out "
             f"real digits, {100 * result['noise_named']:.1f} % of noise. Samples of each digit from 0 to 9: {', '.join(map(str, result['counts']))}.",
             "",
         ]
@@ -438,12 +437,12 @@ def write_page() -> None:
 def main() -> int:
     from selfsight.methods.table import METHODS
 
-    parser = argparse.ArgumentParser(description="Does each method learn?")
+    parser = argparse.ArgumentParser(description="Train and evaluate all methods.")
     parser.add_argument("--data", choices=["shapes", "cifar", "digits"], default="shapes")
     parser.add_argument("--root", default=str(Path(os.environ.get("SELFSIGHT_SHARED_DATA", ".")) / "cifar10"))
     parser.add_argument("--methods", default="")
     parser.add_argument("--seeds", default="0")
-    parser.add_argument("--minutes", type=float, default=None, help="of one core")
+    parser.add_argument("--minutes", type=float, default=None, help="CPU time of one core")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--again", action="store_true")
@@ -465,7 +464,7 @@ def main() -> int:
 
 
 def _all(read: argparse.Namespace, tasks: list[tuple[str, int]]) -> list[str]:
-    """Each task in a process of its own, some at once; the failures in words."""
+    """Each task in a separate process, some in parallel; returns messages of failures."""
     quiet = os.environ | {"OMP_NUM_THREADS": "1"}
 
     def run(task: tuple[str, int]) -> str:
@@ -479,7 +478,7 @@ def _all(read: argparse.Namespace, tasks: list[tuple[str, int]]) -> list[str]:
         if done.returncode:
             return f"{method} (seed {seed}) failed: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}"
         result = json.loads(path_of(read, method, seed).read_text())
-        words = f"{100 * gains([result])[0]:+.1f} points" if "scores" in result else f"{100 * result['made_named']:.1f} % named"
+        words = f"{100 * gains([result])[0]:+.1f} points" if "scores" in result else f"{100 * result['made_named']:.1f} % classified"
         print(f"{method} (seed {seed}): {words}, {result['seconds']:.0f} s", flush=True)
         return ""
 

@@ -1,12 +1,12 @@
-"""What is found on scenes of which everything is known, on photographs and in videos, beside what needs no learning; a page of tables.
+"""Discoveries without labels on rendered scenes, photographs and videos, with baselines; a page of tables.
 
-    python recipes/found.py --world runs/simclr runs/vit                    # objects, kinds, parts and points on 300 held-out scenes
+    python recipes/found.py --world runs/simclr runs/vit                    # objects, segments, parts and keypoints on 300 test scenes
     python recipes/found.py --photos runs/photos_resnet --ecssd DIR --coco DIR --davis DIR
-    python recipes/found.py --pages                                         # only write docs/look-up/found.md again
+    python recipes/found.py --pages                                         # only rewrite docs/look-up/found.md
 
 ECSSD: a folder with ``images`` and ``masks``. COCO: a folder with ``images`` and ``boxes`` (YOLO text). DAVIS: a folder of sequences, each
-with ``frames`` and ``masks``. One JSON a table in ``recipes/found``. How a network is looked at (layer or block and facet, whether centred) is
-chosen for each method on other pictures: 100 scenes of the training split, or 100 photographs that are then left out.
+with ``frames`` and ``masks``. One JSON per table in ``recipes/found``. The features of each method (layer, or block and facet; whether centred) are
+selected on other images: 100 scenes of the training split, or 100 photographs that are then excluded.
 """
 
 import argparse
@@ -33,12 +33,12 @@ KINDS: dict[str, dict[str, Any]] = {
     "iic": {},
 }
 PARTS = 20
-"""Of ten outlines with two each."""
+"""Ten outlines with two parts each."""
 TITLES = {
     "objects": "objects",
-    "kinds": "kinds of things",
+    "kinds": "semantic segments",
     "parts": "parts",
-    "points": "the same point in another picture",
+    "points": "keypoint transfer",
     "davis": "videos",
 }
 
@@ -48,7 +48,7 @@ def _plain(scores: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def looks_of(phi: Any, side: int) -> list[Any]:
-    """Ways to look at a network that are tried."""
+    """Candidate features of a network."""
     from selfsight.discover.dense.features import FeatureSpec
 
     if phi.attends:
@@ -58,14 +58,17 @@ def looks_of(phi: Any, side: int) -> list[Any]:
     return [FeatureSpec(side, layer, centred=centred) for layer in (*phi.layers[1:], None) for centred in (True, False)]
 
 
+FACETS = {"key": "keys", "query": "queries", "value": "values"}
+
+
 def told(look: Any) -> str:
-    """A look in words."""
-    where = look.layer or ("last grid" if look.facet == "auto" else f"{look.facet}s of block {look.block + 1}")
+    """Description of features."""
+    where = look.layer or ("last grid" if look.facet == "auto" else f"{FACETS[look.facet]} of block {look.block + 1}")
     return f"{where}{', centred' if look.centred else ''} at {look.size} px"
 
 
 def chosen(phi: Any, source: Any, method: str, tried: Sequence[Any], what: str = "boxes", **options: Any) -> Any:
-    """The look with the best score on pictures that are not judged."""
+    """The features with the best score on images that are not part of the evaluation."""
     from selfsight.workflows.discover.run import discover
 
     best = {}
@@ -77,7 +80,7 @@ def chosen(phi: Any, source: Any, method: str, tried: Sequence[Any], what: str =
 
 
 def objects(network: str, source: Any, sample: Any, side: int) -> dict[str, Any]:
-    """CorLoc of every localiser, with its own untrained floor; with masks, also IoU, F and accuracy of the refined masks."""
+    """CorLoc of every localiser, with its untrained baseline; with masks, also IoU, F and accuracy of the refined masks."""
     from selfsight.api import Run
     from selfsight.discover.dense.features import FeatureSpec
     from selfsight.measure.metrics.overlap import score_masks
@@ -110,7 +113,7 @@ def objects(network: str, source: Any, sample: Any, side: int) -> dict[str, Any]
 
 
 def kinds(network: str, source: Any, sample: Any) -> dict[str, Any]:
-    """Mean IoU of every segmenter, with floors."""
+    """Mean IoU of every segmenter, with baselines."""
     from dataclasses import replace
 
     from selfsight.api import Run
@@ -128,7 +131,7 @@ def kinds(network: str, source: Any, sample: Any) -> dict[str, Any]:
 
 
 def parts(network: str, source: Any, sample: Any) -> dict[str, Any]:
-    """NMI and ARI of parts, with floors; the objects are those of LOST."""
+    """NMI and ARI of parts, with baselines; objects by LOST."""
     from selfsight.api import Run
     from selfsight.workflows.discover.run import discover
 
@@ -143,7 +146,7 @@ def parts(network: str, source: Any, sample: Any) -> dict[str, Any]:
 
 
 def points(network: str, source: Any, sample: Any) -> dict[str, Any]:
-    """PCK of keypoints carried from each scene to the next of the same class, beside colours and places alone."""
+    """PCK of keypoints transferred from each scene to the next of the same class, with colours and positions as baselines."""
     from dataclasses import replace
 
     from selfsight.api import Run
@@ -163,12 +166,12 @@ def points(network: str, source: Any, sample: Any) -> dict[str, Any]:
     seeds = max(forms.values(), key=lambda some: sum(one.value for one in some))
     table["untrained"] = type(seeds[0])(float(np.mean([one.value for one in seeds])), min(s.low for s in seeds), max(s.high for s in seeds))
     print(network, table, flush=True)
-    look = told(best) + (", with what lies around" if best.rings else "")
+    look = told(best) + (", log-binned" if best.rings else "")
     return {"network": run.phi.name, "backbone": run.phi.spec, "pictures": len(source), "look": look, "rows": _plain(table)}
 
 
 def transfer_points(phi: Any, source: Any, look: Any, by: str = "features") -> Any:
-    """PCK@0.1 over all points that both pictures of a pair show."""
+    """PCK@0.1 over all keypoints that are visible in both images of a pair."""
     from torch.nn.functional import adaptive_avg_pool2d
 
     from selfsight.discover.dense.correspond import log_binned, transfer
@@ -199,7 +202,7 @@ def transfer_points(phi: Any, source: Any, look: Any, by: str = "features") -> A
 
 
 def videos(network: str, folder: Path, layer: str | None, side: int) -> dict[str, Any]:
-    """J and F of every sequence, without its first and last frame, beside the first mask copied and the untrained network."""
+    """J and F of every sequence without its first and last frame; baselines: a copy of the first mask, and the untrained network."""
     import torch
     from PIL import Image
 
@@ -243,16 +246,16 @@ def _share(score: dict[str, float] | None) -> str:
 def write_page() -> None:
     """The tables of the documentation."""
     lines = [
-        "# What is found without labels",
+        "# Discoveries without labels",
         "",
-        "Written by `recipes/found.py`; do not edit. In percent. `untrained`: the same method, looking the same way, on the same network before",
-        "learning (its stronger plain form, the mean of three seeds). How a network is looked at was chosen on other pictures. `border`,",
-        "`selective` (the first box of selective search), `centre` and colours need no network.",
+        "Written by `recipes/found.py`; do not edit. In percent. `untrained`: the same method with the same features of the untrained network",
+        "(its best form, the mean of three seeds). The features were selected on other images. `border`, `selective` (the first box of selective",
+        "search), `centre` and colours need no network.",
     ]
     for path in sorted(RESULTS.glob("*.json"), key=lambda path: (list(TITLES).index(path.stem.split("-")[0]), path.stem)):
         read = json.loads(path.read_text())
         kind, *where = path.stem.split("-")
-        told = [f"`{read['backbone']}`, learnt as `{read['network']}`", f"{read['pictures']} pictures" if "pictures" in read else ""]
+        told = [f"`{read['backbone']}`, run `{read['network']}`", f"{read['pictures']} images" if "pictures" in read else ""]
         told += [read.get("look", ""), f"commit {read['commit']}"]
         lines += [
             "",
@@ -283,7 +286,7 @@ def _parts_table(rows: dict[str, Any]) -> list[str]:
 
 def _points_table(rows: dict[str, Any]) -> list[str]:
     body = [f"| {who} | {_share(score)} |" for who, score in sorted(rows.items(), key=lambda item: -item[1]["value"])]
-    return ["| by | PCK@0.1 |", "|---|--:|", *body]
+    return ["| features | PCK@0.1 |", "|---|--:|", *body]
 
 
 def _videos_table(rows: dict[str, Any]) -> list[str]:
@@ -308,11 +311,11 @@ def _objects_table(rows: dict[str, Any]) -> list[str]:
         masks = row.get("masks") or {}
         more = " | ".join(f"{100 * masks[part]:.1f}" if masks else "–" for part in ("iou", "f", "accuracy"))
         body.append(f"| {name} | {_share(row['corloc'])} | {_share(row['untrained'])} | {more} | {row.get('look', '')} |")
-    return ["| method | CorLoc | untrained | IoU, refined | max F | accuracy | looked at |", "|---|--:|--:|--:|--:|--:|---|", *body]
+    return ["| method | CorLoc | untrained | IoU, refined | max F | accuracy | features |", "|---|--:|--:|--:|--:|--:|---|", *body]
 
 
 def _published() -> list[str]:
-    """What others found, and how ours stand to each other."""
+    """Published results, and the differences between methods here."""
     ours = {name: RESULTS / f"objects-scenes-{name}.json" for name in ("dino_shapes", "simclr_shapes")}
     found = {name: json.loads(file.read_text())["rows"] for name, file in ours.items() if file.is_file()}
     told = [
@@ -320,13 +323,13 @@ def _published() -> list[str]:
     ]
     return [
         "",
-        "## Beside what was published",
+        "## Published results",
         "",
-        "CorLoc on PASCAL VOC 2007, features of DINO learnt on ImageNet (from the repositories of the methods): LOST 61.9 with a ViT-S/16 and",
-        "36.8 with a ResNet-50; TokenCut (here `cut`) 68.8 with the ViT-S/16, and on ECSSD an IoU of 71.2 without refinement, 77.2 with it. So:",
-        "`cut` above `lost` by 6.9 points, the transformer above the convolutional network by 25. Here, on scenes, with networks learnt in",
-        f"minutes: {'; '.join(told)}. With published weights the same tables are one command each, where they can be had: `selfsight discover",
-        "timm:vit_small_patch16_224.dino PHOTOS --method cut --truth MASKS` (from a folder that timm wrote: `timm:local-dir:PATH`).",
+        "CorLoc on PASCAL VOC 2007, features of DINO trained on ImageNet (from the repositories of the methods): LOST 61.9 with a ViT-S/16 and",
+        "36.8 with a ResNet-50; TokenCut (here `cut`) 68.8 with the ViT-S/16, and on ECSSD an IoU of 71.2 without refinement, 77.2 with it. There",
+        "`cut` is above `lost` by 6.9 points, and the transformer above the convolutional network by 25. Here, on scenes, with networks trained",
+        f"for minutes: {'; '.join(told)}. With published weights, one command per table: `selfsight discover",
+        "timm:vit_small_patch16_224.dino PHOTOS --method cut --truth MASKS` (from a folder in timm's format: `timm:local-dir:PATH`).",
     ]
 
 
@@ -334,11 +337,11 @@ TABLES = {"objects": _objects_table, "kinds": _kinds_table, "parts": _parts_tabl
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="What is found without labels.")
-    parser.add_argument("--world", nargs="*", default=[], help="runs to judge on rendered scenes")
-    parser.add_argument("--only", default="objects,kinds,parts,points", help="which tables of rendered scenes")
-    parser.add_argument("--photos", help="a run to judge on photographs and videos")
-    parser.add_argument("--layer", default="stages.1", help="of a convolutional network, for videos")
+    parser = argparse.ArgumentParser(description="Discoveries without labels.")
+    parser.add_argument("--world", nargs="*", default=[], help="runs to evaluate on rendered scenes")
+    parser.add_argument("--only", default="objects,kinds,parts,points", help="tables of rendered scenes")
+    parser.add_argument("--photos", help="a run to evaluate on photographs and videos")
+    parser.add_argument("--layer", default="stages.1", help="layer of a convolutional network, for videos")
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--limit", type=int)
     for name in ("ecssd", "coco", "davis"):

@@ -3,8 +3,8 @@
     python recipes/gallery.py
 
 SELFSIGHT_SHARED_DATA is a folder with weights/resnet20-cifar10.safetensors and resnet56-cifar10.safetensors (He et al. 2015; weights by
-Y. Idelbayev, BSD) and cifar10/train.parquet, from which inverters and spectra are learnt. Pictures go to docs/understand/gallery, words to
-docs/understand/gallery.md. One thread; some minutes.
+Y. Idelbayev, BSD) and cifar10/train.parquet, from which inverters and spectra are computed. Images are written to docs/understand/gallery,
+captions to docs/understand/gallery.md. One thread; some minutes.
 """
 
 import sys
@@ -46,7 +46,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "understand" / "gallery.md"
 PICTURES = PAGE.parent / "gallery"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PHOTOGRAPHS = {"cat": ("chelsea", (0, 60, 300)), "rocket": ("rocket", (10, 170, 300)), "astronaut": ("astronaut", (0, 60, 340))}
-"""Name, and the square that is cut out: top, left, side."""
+"""Name, and top, left and side of the square crop."""
 LAYERS = ("module.relu", "module.layer1.2", "module.layer2.2", "module.layer3.2")
 
 
@@ -60,14 +60,14 @@ def photographs(size: int) -> Tensor:
 
 
 def seen(count: int) -> Tensor:
-    """Pictures that the networks have learnt from."""
+    """Training images of the networks."""
     source = open_source(str(shared("cifar10", "train.parquet")), size=32)
     rows = np.linspace(0, len(source) - 1, count).astype(np.int64)
     return torch.cat([central_square(load_images(source, part), 32) for part in np.array_split(rows, max(count // 500, 1))])
 
 
 def why() -> bytes:
-    """Every method that can explain the network, for its likeliest class."""
+    """Every method that supports the network, for the most probable class."""
     phi, target = published(20)
     shown = photographs(32)
     chosen = argmax_target(target, phi, shown)
@@ -76,7 +76,7 @@ def why() -> bytes:
 
 
 def kept() -> bytes:
-    """What layers have kept: by descent, by the form of a network, and by a learned inverter."""
+    """Inversion of layers: by descent, by a deep image prior, and by a learned inverter."""
     phi, _ = published(20)
     shown, learnt_from = photographs(32), seen(4000)
     rows = {}
@@ -91,7 +91,7 @@ def kept() -> bytes:
 
 
 def classes() -> bytes:
-    """What each class looks like to the network, written down in four ways."""
+    """Images that maximise each class, in four parameterisations."""
     phi, target = published(56)
     spectrum, inverter = estimate_spectrum(seen(500)), learn_inverter(phi, seen(4000), None, steps=1000, adversarial_weight=0.003)
     ways: dict[str, Parameterisation] = {
@@ -138,7 +138,7 @@ def side_by_side() -> bytes:
 
 
 def dreams() -> bytes:
-    """More of what a layer sees, a caricature, and a texture of its own."""
+    """DeepDream, caricature, and texture synthesis."""
     phi, _ = published(56)
     shown = photographs(96)
     more, drawn = deep_dream(phi, shown, "module.layer2.8"), caricature(phi, shown, "module.layer3.8")
@@ -150,36 +150,36 @@ def dreams() -> bytes:
 
 PARTS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "why": (
-        "Why this class? ResNet-20, the likeliest class of each photograph; orange speaks for it, blue against it. Below each map its range and "
-        "how much of the score is lost when its highest tenth is blurred",
+        "Attribution maps of ResNet-20 for the most probable class of each photograph; orange: evidence for the class, blue: against it. Below each "
+        "map its range and the fraction of the score that is lost when the tenth of the pixels with the highest values is blurred",
         why,
     ),
     "kept": (
-        "What has a layer kept? From left to right deeper layers of ResNet-20; by descent with natural-image priors, by the form of a network, "
-        "and by an inverter that has learnt to paint",
+        "Reconstructions from layers of ResNet-20, from left to right deeper layers; by descent with natural-image priors, by a deep image prior, "
+        "and by a learned inverter",
         kept,
     ),
     "classes": (
-        "What does a class look like to ResNet-56? Every pixel free; a Fourier transform in independent colours; the phase alone, with the "
-        "spectrum of the training pictures; the code of a learned generator. Numbers are logits",
+        "Images that maximise the classes of ResNet-56, in four parameterisations: independent pixels; Fourier coefficients in decorrelated colours; "
+        "the phase, with the magnitude spectrum of the training images; the code of a learned generator. Numbers are logits",
         classes,
     ),
-    "units": ("What do units like? Eight of the end of each stage of ResNet-56", units),
-    "beside": ("Two networks: units of the same rank at the same depth of ResNet-20 and ResNet-56", side_by_side),
+    "units": ("Images that maximise eight units of the last layer of each stage of ResNet-56", units),
+    "beside": ("Images that maximise units of the same rank, at the same relative depth of ResNet-20 and ResNet-56", side_by_side),
     "dreams": (
-        "More of what ResNet-56 sees: DeepDream, caricature, and a texture that its first stages cannot tell from the photograph",
+        "DeepDream, caricature, and a texture with the Gram matrices of the photograph in the first stages, by ResNet-56",
         dreams,
     ),
 }
 
 
 def write_page() -> None:
-    """The page, of the pictures that there are."""
+    """The page with all existing images."""
     lines = [
         "# Gallery",
         "",
-        "Made by `recipes/gallery.py`; do not edit. Two supervised CIFAR-10 networks with published weights, on pictures of 32 px (dreams: 96);",
-        "small, because the networks are.",
+        "Written by `recipes/gallery.py`; do not edit. Two supervised CIFAR-10 networks with published weights, on images of 32 px, the size of",
+        "their training images (DeepDream, caricature and texture: 96 px).",
     ]
     for name in (name for name in PARTS if (PICTURES / f"{name}.png").is_file()):
         words, _ = PARTS[name]

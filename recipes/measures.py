@@ -1,12 +1,12 @@
-"""What representations are worth as a start, and whether concepts tell what they say: tables of several networks beside their floors.
+"""Fine-tuning and reverse probing of representations: tables of several networks with their baselines.
 
-    python recipes/measures.py --learn runs/probing --minutes 3            # some methods of the catalogue, on scenes of 32 px
-    python recipes/measures.py --probing runs/probing/*                    # direct and reverse probing side by side
+    python recipes/measures.py --learn runs/probing --minutes 3            # some methods, on scenes of 32 px
+    python recipes/measures.py --probing runs/probing/*                    # linear and reverse probing
     python recipes/measures.py --transfer runs/simclr runs/dino --data scenes
     python recipes/measures.py --transfer runs/photos_resnet --data coco --folder DIR    # DIR: images, boxes (YOLO text)
-    python recipes/measures.py --pages                                     # only write docs/look-up/measures.md again
+    python recipes/measures.py --pages                                     # only rewrite docs/look-up/measures.md
 
-One JSON a table in ``recipes/measures``.
+One JSON per table in ``recipes/measures``.
 """
 
 import argparse
@@ -23,11 +23,11 @@ METHODS = ("simclr", "dim", "align_uniform", "moco")
 WORLD = "world:shapes?count={count}&size={size}&split={split}"
 SEEDS = 3
 NUISANCES = ("light", "ground", "background_name", "x", "y")
-"""What is known of a scene and is not of its object."""
+"""Attributes of a scene that do not belong to its object."""
 
 
 def learn(folder: Path, minutes: float) -> None:
-    """Some methods of the catalogue, each for so many minutes."""
+    """Train some methods, each for a number of minutes."""
     from selfsight.workflows.train.config import world_options
     from selfsight.workflows.train.request import TrainRequest
     from selfsight.workflows.train.run import RunPolicy, run_training
@@ -40,7 +40,7 @@ def learn(folder: Path, minutes: float) -> None:
 
 
 def probing(networks: list[str]) -> dict[str, Any]:
-    """k-NN and a linear probe of classes, and bits of clusters that concepts tell: all, those of the object, those of the rest."""
+    """k-NN and linear probe of classes; bits of clusters that are predicted from all concepts, those of the object, and all others."""
     from selfsight.api import Run
     from selfsight.bank.extract import make_encoder
     from selfsight.bank.store import OUTPUT
@@ -69,7 +69,7 @@ def probing(networks: list[str]) -> dict[str, Any]:
 
 
 def _probed(encoder: Any, size: int, source: Any, judged: Any) -> dict[str, dict[str, Any]]:
-    """The scores of each output of an encoder, by its name."""
+    """Scores of each output of an encoder, by name."""
     from selfsight.bank.extract import extract_features
     from selfsight.measure.probes.reverse import concepts_of
     from selfsight.measure.results import Features
@@ -105,7 +105,7 @@ def _plain(features: Any, concepts: Any, parts: dict[str, Any]) -> dict[str, Any
 
 
 def transfer(networks: list[str], data: str, folder: Path | None, side: int) -> dict[str, Any]:
-    """A copy taught classes, pixels and boxes, beside the same from random weights."""
+    """A copy fine-tuned for classes, pixels and boxes; baseline: the same from random weights."""
     from selfsight.api import Run
     from selfsight.data.opening import open_source
     from selfsight.data.source import Subset
@@ -146,9 +146,9 @@ def _share(score: dict[str, float]) -> str:
 def write_page() -> None:
     """The tables of the documentation."""
     lines = [
-        "# Direct and reverse probing, and what a copy can be taught",
+        "# Linear and reverse probing, and fine-tuning",
         "",
-        "Written by `recipes/measures.py`; do not edit. Half of a 95 % interval stands behind ±.",
+        "Written by `recipes/measures.py`; do not edit. ± is half of a 95 % interval.",
     ]
     for path in sorted(RESULTS.glob("*.json")):
         read = json.loads(path.read_text())
@@ -164,12 +164,12 @@ def _probing_page(read: dict[str, Any]) -> list[str]:
         body.append(f"| {network} | {' | '.join(cells)} |")
     return [
         "",
-        "## Direct and reverse probing: scenes",
+        "## Linear and reverse probing: scenes",
         "",
-        f"`{read['backbone']}`, ten thousand scenes of 32 px, three minutes of one core each; scored on 3,000 others; untrained: the mean of",
-        f"{SEEDS} seeds. Direct: pictures whose class is found, in percent. Reverse: bits of 32 clusters of the features that concepts tell, and",
-        "the same as a share of the clusters' entropy: all concepts; those of the object (its outline, texture, value, hue, scale, angle); those",
-        f"of the rest ({', '.join(NUISANCES)}). Concepts of other pictures (shuffled) tell nothing. Commit {read['commit']}.",
+        f"`{read['backbone']}`, ten thousand scenes of 32 px, three minutes of one core each; 3,000 test scenes; untrained: the mean of",
+        f"{SEEDS} seeds. k-NN and linear probe: accuracy in percent. Reverse probe: bits of 32 clusters of the features that concepts predict, and",
+        "the same as a fraction of the clusters' entropy (NMI): all concepts; those of the object (outline, texture, value, hue, scale, angle); the",
+        f"others ({', '.join(NUISANCES)}). Concepts that are shuffled over images predict nothing. Commit {read['commit']}.",
         "",
         f"| network | {' | '.join(name for name in names)} |",
         "|---|" + "--:|" * len(names),
@@ -178,27 +178,27 @@ def _probing_page(read: dict[str, Any]) -> list[str]:
 
 
 def _transfer_page(read: dict[str, Any]) -> list[str]:
-    lines = ["", f"## A copy taught further: {read['data']}", ""]
+    lines = ["", f"## Fine-tuning: {read['data']}", ""]
     for network, row in read["rows"].items():
-        lines += [f"`{network}` (`{row['backbone']}`):", "", "| what | learnt | untrained |", "|---|--:|--:|"]
+        lines += [f"`{network}` (`{row['backbone']}`):", "", "| score | trained | untrained |", "|---|--:|--:|"]
         for probe, scores in row["scores"].items():
             baseline = row["floors"]["untrained"][probe]
             lines += [
                 f"| {probe}: {name.replace('/', ', ')} | {_share(score)} | {_share(baseline[name])} |" for name, score in scores.items()
             ]
         lines.append("")
-    lines += [f"{probe}: {words}." for probe, words in row["protocol"].items()]  # the same of all
+    lines += [f"{probe}: {words}." for probe, words in row["protocol"].items()]  # the same for all
     return [*lines, "", f"Commit {read['commit']}."]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Tables of several networks.")
-    parser.add_argument("--learn", type=Path, help="learn some methods of the catalogue into this folder")
+    parser = argparse.ArgumentParser(description="Fine-tuning and reverse probing of several networks.")
+    parser.add_argument("--learn", type=Path, help="train some methods into this folder")
     parser.add_argument("--minutes", type=float, default=3)
-    parser.add_argument("--probing", nargs="*", default=[], help="runs to probe both ways, of one architecture")
-    parser.add_argument("--transfer", nargs="*", default=[], help="runs to teach further")
-    parser.add_argument("--data", default="scenes", help="what the table is called")
-    parser.add_argument("--folder", type=Path, help="photographs with boxes, in place of scenes")
+    parser.add_argument("--probing", nargs="*", default=[], help="runs of one architecture, for linear and reverse probing")
+    parser.add_argument("--transfer", nargs="*", default=[], help="runs to fine-tune")
+    parser.add_argument("--data", default="scenes", help="name of the table")
+    parser.add_argument("--folder", type=Path, help="photographs with boxes, instead of scenes")
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--pages", action="store_true")
     read = parser.parse_args()

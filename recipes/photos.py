@@ -1,11 +1,11 @@
-"""One decent ViT and one ResNet from a few thousand photographs, for explaining and discovering where no published weights are at hand.
+"""Trains a ViT and a ResNet on a few thousand photographs, for explanations and discoveries without published weights.
 
-    python recipes/photos.py --gather photos.tar folder shots.tar video.tar      # every photograph below these, shorter side 192 px
+    python recipes/photos.py --gather photos.tar folder shots.tar video.tar      # all photographs in these, shorter side 192 px
     python recipes/photos.py --photos photos.tar --out runs --minutes 60          # both networks, one after the other
     python recipes/photos.py --photos photos.tar --out runs --only vit --device cpu --minutes 30
 
-A tar whose folder is called ``frames`` is a video: every third frame is taken, because neighbours hardly differ. One JSON a network in
-``recipes/photos``.
+A tar with a folder called ``frames`` is a video: every third frame is used, because neighbouring frames hardly differ. One JSON per network
+in ``recipes/photos``.
 """
 
 import argparse
@@ -33,9 +33,9 @@ WISHES: dict[str, dict[str, Any]] = {
     "resnet": {"method": "simclr", "backbone": "resnet18", "size": 128, "batch": 256},
     "tiny": {"method": "simclr", "backbone": "resnet_tiny", "size": 112, "batch": 128},
 }
-"""What each network wishes for; ``tiny`` is for a processor.
+"""Training request of each network; ``tiny`` is for a CPU.
 
-Patches of 8 px, because what discovers objects is limited by the grid; few prototypes for few pictures."""
+Patches of 8 px, because the grid limits object discovery; few prototypes, because there are few images."""
 
 
 def found(places: list[Path]) -> Iterator[tuple[str, bytes]]:
@@ -56,7 +56,7 @@ def found(places: list[Path]) -> Iterator[tuple[str, bytes]]:
 
 
 def gather(places: list[Path], into: Path) -> int:
-    """Write the photographs into one tar, made smaller; how many there are."""
+    """Write the downscaled photographs into one tar; returns their number."""
     from PIL import Image
 
     count = 0
@@ -77,7 +77,7 @@ def gather(places: list[Path], into: Path) -> int:
 
 
 def learn_one(name: str, read: argparse.Namespace) -> dict[str, Any]:
-    """Learn one network; what it was and what it took."""
+    """Train one network; returns its settings, time and throughput."""
     import torch
 
     from selfsight.core.origin import origin

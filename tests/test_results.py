@@ -35,7 +35,7 @@ def test_page_is_that_of_the_results(name, tmp_path, monkeypatch):
 def test_the_readme_counts_as_the_page_does():
     readme, page = (path.read_text() for path in (ROOT / "README.md", recipe("evidence").PAGE))
     told = re.search(r"of the (\d+) in \[the measured table\]\(docs/look-up/evidence.md\) (\d+) exceed both baselines", readme)
-    shown = re.search(r"^(\d+) of (\d+) methods stand above both floors", page, re.MULTILINE)
+    shown = re.search(r"^(\d+) of (\d+) methods exceed both baselines", page, re.MULTILINE)
     assert told is not None
     assert shown is not None
     assert told.groups() == shown.groups()[::-1]
@@ -73,7 +73,7 @@ def test_marks_follow_from_the_numbers(tmp_path, monkeypatch):
     words = "\n".join(evidence.table("shapes"))
     assert "| simclr | k-NN | 50.0 | 20.0 | 30.0 | +20.0 | +20.0 | 1 |" in words
     assert "| moco ✗ | k-NN | 25.0 | 20.0 | 30.0 | -5.0 | -5.0 | 1 |" in words
-    assert "1 of 2 methods stand above both floors" in words
+    assert "1 of 2 methods exceed both baselines" in words
 
 
 def test_longer_runs_take_the_place_of_others():

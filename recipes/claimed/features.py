@@ -203,9 +203,9 @@ CLAIMS = {
         "a linear probe predicts the rotation of test digits from the first half with more than 60 %, from the second with less than 40 % (chance "
         "25); k-NN of both halves is at least that of RotNet, trained with the same views and steps, minus one point",
         decoupled_turns,
-        failed="Nothing is lost, and the halves differ: nearly all of the variance of the first half over test digits is due to rotation, and less "
-        "than half of that of the second. But the second half is drawn to its mean by a squared error averaged over dimensions, as in the published code, "
-        "and 300 steps are too few: a linear probe finds the rotation in the remaining variance. A weight a hundred times as large (seed 500, "
+        failed="Nothing is lost, and the halves differ: nearly all of the variance of the first half over test digits is due to rotation, and "
+        "less than half of that of the second. But the second half is drawn to its mean by a squared error averaged over dimensions, as in the "
+        "published code, and 300 steps are too few: a linear probe finds the rotation in the remaining variance. A weight a hundred times as large (seed 500, "
         "250 steps) reduces the accuracy to 70 %, and k-NN with it.",
     ),
     "g": Claim(
