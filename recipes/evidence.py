@@ -415,8 +415,8 @@ def write_page() -> None:
             "",
             "## CIFAR-10, longer training",
             "",
-            f"The same 10,000 images, {PASSES} epochs (`distil` and `scan`: half of them after SimCLR's half) on a GPU; seconds are wall-clock time with",
-            f"fifteen parallel runs, and MB is the peak memory on the device. So far for {_methods(longer)} of the methods.",
+            f"The same 10,000 images, {PASSES} epochs (`distil` and `scan`: half of them after SimCLR's half) on a GPU; seconds are wall-clock time",
+            f"with fifteen parallel runs, and MB is the peak memory on the device. So far for {_methods(longer)} of the methods.",
             f"If longer runs replace the others, {_above(results_of('cifar'), longer)} of {_methods(results_of('cifar'))} "
             "methods exceed both baselines on CIFAR-10.",
             "",

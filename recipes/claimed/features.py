@@ -204,9 +204,9 @@ CLAIMS = {
         "25); k-NN of both halves is at least that of RotNet, trained with the same views and steps, minus one point",
         decoupled_turns,
         failed="Nothing is lost, and the halves differ: nearly all of the variance of the first half over test digits is due to rotation, and "
-        "less than half of that of the second. But the second half is drawn to its mean by a squared error averaged over dimensions, as in the "
-        "published code, and 300 steps are too few: a linear probe finds the rotation in the remaining variance. A weight a hundred times as large (seed 500, "
-        "250 steps) reduces the accuracy to 70 %, and k-NN with it.",
+        "less than half of that of the second. But the second half is drawn to its mean by a squared error averaged over dimensions, as "
+        "in the published code, and 300 steps are too few: a linear probe finds the rotation in the remaining variance. A weight a "
+        "hundred times as large (seed 500, 250 steps) reduces the accuracy to 70 %, and k-NN with it.",
     ),
     "g": Claim(
         "The last layers of a jigsaw network are specific to the puzzle, those of PIRL are not",
