@@ -20,6 +20,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results without a given folder go below the current one, which is not the checkout."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def shared() -> Path:
     """The folder of real data, or a skip where there is none."""
