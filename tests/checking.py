@@ -1,4 +1,4 @@
-"""The type checker of the tests: a whole number may stand where a floating-point one is asked for (PEP 484's numeric tower)."""
+"""The type checker of the tests: integers are accepted as floats (the numeric tower of PEP 484)."""
 
 from beartype import BeartypeConf, beartype
 

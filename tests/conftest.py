@@ -1,4 +1,4 @@
-"""Shapes and types are checked in every test; nothing outside tests pays for it."""
+"""Runtime checks of shapes and types in all tests, without cost outside of tests."""
 
 import os
 from pathlib import Path
@@ -28,7 +28,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def shared() -> Path:
-    """The folder of real data, or a skip where there is none."""
+    """The folder of real data; without it the test is skipped."""
     where = os.environ.get("SELFSIGHT_SHARED_DATA")
     if not where:
         pytest.skip("real data: set SELFSIGHT_SHARED_DATA to run this test")

@@ -1,4 +1,4 @@
-"""A small shelf without a network: two kinds of pictures, features whose answers are known."""
+"""A small explorer store without a network: images of two classes with known features."""
 
 import io
 import json
@@ -54,7 +54,7 @@ def make_shelf(folder: Path) -> ExplorerStore:
 
 
 class Client:
-    """A page that knows the key: answers as (status, headers, body)."""
+    """A client with the token; responses as (status, headers, body)."""
 
     def __init__(self, opened: RunningServer) -> None:
         self.host, _, rest = opened.address.removeprefix("http://").partition("/")

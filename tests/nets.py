@@ -1,4 +1,4 @@
-"""Networks that rectify in every way there is, with the same weights."""
+"""Networks with all implementations of rectifiers and the same weights."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ CLASSES = 5
 
 
 class Ways(nn.Module):
-    """Two convolutions, a pool, a branch and a head; ``way`` says how it rectifies."""
+    """Two convolutions, a pool, a branch and a head; ``way``: implementation of the rectifiers."""
 
     def __init__(self, way: str) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ WAYS = ("plain", "in place", "reused", "functional", "functional in place", "met
 
 
 def chain() -> nn.Sequential:
-    """A plain chain of modules, which every oracle understands."""
+    """A sequence of modules, which every reference package supports."""
     torch.manual_seed(1)
     return nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1),
@@ -77,7 +77,7 @@ def logit(number: int = 1) -> Target:
 
 
 class Spot(nn.Module):
-    """Says how much detail there is in a square, and nothing of what is around."""
+    """Returns the amount of detail in a square, independent of its surroundings."""
 
     def __init__(self, side: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Every method in a size that a laptop's core trains in a blink."""
+"""Every method with a tiny network and tiny options."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -79,7 +79,7 @@ def world(count: int = 32, size: int = 32) -> Source:
 
 
 def thin(backbone: str) -> str:
-    """A small backbone's own thinner form."""
+    """A thinner form of a small backbone."""
     for name, thinner in THINNER.items():
         backbone = backbone.replace(f"{name}?", f"{thinner}&").replace(f"network={name}", f"network={thinner}")
         backbone = thinner if backbone == name else backbone
@@ -107,7 +107,7 @@ def settings(
 
 @dataclass
 class Trial:
-    """A method that is ready for a step, and the views of that step."""
+    """A method ready for a step, and the views of that step."""
 
     settings: TrainConfig
     method: Method
@@ -116,7 +116,7 @@ class Trial:
     views: Views
 
     def outcomes(self, method: Method | None = None) -> dict[str, Outcome]:
-        """What each turn says; the chance inside networks is the same every time."""
+        """Results of each turn, with a fixed seed for randomness inside networks."""
         method = method or self.method
         found = {}
         for turn in turns_of(method):
@@ -129,7 +129,7 @@ class Trial:
 
 
 def trial(name: str, source: Source, **more: Any) -> Trial:
-    """The second step of a run of two, so that nothing rests any more and what remembers has seen the first."""
+    """The second step of a run of two, so that nothing is frozen and memories contain the first step."""
     chosen = settings(name, **more)
     method = build(chosen)
     plan = plan_of(chosen, method)
@@ -147,7 +147,7 @@ def trial(name: str, source: Source, **more: Any) -> Trial:
 
 
 def twin(of: Trial, **changes: Any) -> Method:
-    """The method built again from its settings, untrained."""
+    """The untrained method, rebuilt from its configuration."""
     method = build(replace(of.settings, **changes))
     CPU.place(method)
     return method.train()

@@ -1,4 +1,4 @@
-"""The layout: no cycles, one test folder a package, little repetition, and a page that says what is there."""
+"""Package layout: no cycles, one test folder per package, little repetition, a current page."""
 
 import ast
 import sys
@@ -73,7 +73,7 @@ def test_cycles_are_found():
     assert cycles({"a": {"b"}, "b": set()}) == []
 
 
-def test_no_module_imports_itself_through_others():
+def test_there_are_no_import_cycles():
     known = _modules()
     assert cycles({name: _imports(path, known) - {"selfsight"} for name, path in known.items()}) == []
 
@@ -131,7 +131,7 @@ def test_the_page_of_the_architecture_is_current():
         architecture.steps([("selfsight.data.loader:no_such_function", "")])
 
 
-def test_what_a_change_touches_exists():
+def test_paths_in_the_table_of_changes_exist():
     sys.path.insert(0, str(ROOT / "docs"))
     try:
         import architecture

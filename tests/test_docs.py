@@ -62,7 +62,7 @@ def test_contributed_method_learns(tmp_path: Path) -> None:
     assert '"dim": 64' in config
 
 
-def test_links_lead_somewhere() -> None:
+def test_links_are_valid() -> None:
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if not target.startswith("http"):

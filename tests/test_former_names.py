@@ -1,4 +1,4 @@
-"""Names of version 0.1 that the field has no use for are gone: classes, functions, modules, fields, keywords."""
+"""Names of version 0.1 that are not terms of the field do not occur: classes, functions, modules, fields, keywords."""
 
 import ast
 from pathlib import Path
@@ -23,7 +23,7 @@ FORMER = {
 
 
 def names(path: Path) -> set[str]:
-    """Names that a file defines, imports or passes as keywords, and its own."""
+    """Names that a file defines, imports or passes as keywords, and the name of the file."""
     found = {path.stem}
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -38,7 +38,7 @@ def names(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("top", ["src", "tests", "recipes", "benchmarks", "docs"])
-def test_former_names_are_gone(top):
+def test_former_names_do_not_occur(top):
     left = {str(path.relative_to(ROOT)): sorted(names(path) & FORMER) for path in (ROOT / top).rglob("*.py")}
     assert {path: some for path, some in left.items() if some} == {}
 
@@ -48,6 +48,6 @@ def test_former_names_would_be_found(tmp_path):
     assert names(tmp_path / "worth.py") & FORMER == {"worth", "works", "tap", "calm", "signs", "say", "Look", "lone"}
 
 
-def test_the_package_root_holds_its_face_alone():
+def test_the_package_root_contains_only_the_api():
     root = ROOT / "src" / "selfsight"
     assert {path.name for path in root.iterdir() if path.is_file()} == {"__init__.py", "__main__.py", "api.py", "py.typed"}

@@ -1,4 +1,4 @@
-"""What is public is listed, whole and sorted; importing is light; files stay small."""
+"""Public names are complete and sorted; imports are light; files and functions are small."""
 
 import ast
 import re
@@ -35,7 +35,7 @@ def listed(name: str) -> list[str] | None:
 
 
 @pytest.mark.parametrize("name", ["selfsight", *MODULES])
-def test_public_names_are_sorted_and_there(name):
+def test_public_names_exist_and_are_sorted(name):
     module, names = import_module(name), listed(name)
     path = Path(module.__file__ or "")
     if names is None:
@@ -47,14 +47,14 @@ def test_public_names_are_sorted_and_there(name):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_what_others_import_is_public(path):
+def test_only_public_names_are_imported(path):
     """No file imports an underscored name of another."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("selfsight"):
             assert not [one.name for one in node.names if one.name.startswith("_") and one.name != "__version__"]
 
 
-def test_methods_are_whole_and_sorted():
+def test_registry_of_methods_is_complete_and_sorted():
     assert list(METHODS) == sorted(METHODS)
     package = import_module("selfsight.methods")
     files = {
@@ -71,7 +71,7 @@ def test_methods_are_whole_and_sorted():
         assert METHODS[name].target.partition(":")[0].rpartition(".")[2] == name
 
 
-def test_backbones_are_whole_and_sorted():
+def test_registry_of_backbones_is_complete_and_sorted():
     assert list(BACKBONES) == sorted(BACKBONES)
     import torch
 
@@ -102,12 +102,12 @@ def loaded(statement: str) -> set[str]:
         "import selfsight.methods.table, selfsight.backbones.table, selfsight.core.errors, selfsight.workflows.train.request",
     ],
 )
-def test_light_things_load_nothing_heavy(statement):
+def test_light_imports_load_no_heavy_package(statement):
     assert loaded(statement) == set()
 
 
 @pytest.mark.parametrize("command", [["-c", "import selfsight"], ["-m", "selfsight", "--help"]])
-def test_light_things_are_fast(command):
+def test_light_imports_are_fast(command):
     seconds = []
     for _ in range(3):
         before = time.perf_counter()
@@ -117,20 +117,20 @@ def test_light_things_are_fast(command):
 
 
 def test_importing_does_nothing():
-    """Nor does torch stay away where it is needed, which shows that the tests above can fail."""
+    """Torch is loaded where it is needed, so that the tests above can fail."""
     words = "import os, torch; before = dict(os.environ), torch.get_num_threads(), int(torch.get_rng_state().sum()); import selfsight.api; "
     words += "assert before == (dict(os.environ), torch.get_num_threads(), int(torch.get_rng_state().sum()))"
     assert "torch" in loaded(words)
 
 
-def test_the_compiler_is_loaded_where_it_is_used_alone():
-    """It takes seconds, at every start."""
+def test_the_compiler_is_loaded_only_when_used():
+    """Loading it takes seconds."""
     words = "import sys, selfsight.api; print('torch._dynamo' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"]
 
 
-def test_package_offers_its_face():
+def test_package_exports_the_api():
     assert selfsight.__all__ == ["Run", "compare", "learn", "load", "open", "wrap"]
     assert set(selfsight.__all__) <= set(dir(selfsight))
     api = import_module("selfsight.api")

@@ -1,4 +1,4 @@
-"""Pages of measured results are those of the results that are kept beside them."""
+"""Pages of results match the stored results."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def recipe(name: str) -> ModuleType:
 
 
 @pytest.mark.parametrize("name", ["evidence", "claims"])
-def test_page_is_that_of_the_results(name, tmp_path, monkeypatch):
+def test_pages_are_current(name, tmp_path, monkeypatch):
     module = recipe(name)
     written = module.PAGE
     monkeypatch.setattr(module, "PAGE", tmp_path / "page.md")
@@ -32,7 +32,7 @@ def test_page_is_that_of_the_results(name, tmp_path, monkeypatch):
     assert (tmp_path / "page.md").read_text() == written.read_text(), f"run: python recipes/{name}.py --pages"
 
 
-def test_the_readme_counts_as_the_page_does():
+def test_the_readme_has_the_counts_of_the_page():
     readme, page = (path.read_text() for path in (ROOT / "README.md", recipe("evidence").PAGE))
     told = re.search(r"of the (\d+) in \[the measured table\]\(docs/look-up/evidence.md\) (\d+) exceed both baselines", readme)
     shown = re.search(r"^(\d+) of (\d+) methods exceed both baselines", page, re.MULTILINE)
@@ -41,7 +41,7 @@ def test_the_readme_counts_as_the_page_does():
     assert told.groups() == shown.groups()[::-1]
 
 
-def test_results_name_what_they_are_of():
+def test_results_match_their_file_names():
     for path in (ROOT / "recipes" / "evidence").rglob("*.json"):
         result = json.loads(path.read_text())
         assert path.stem == f"{result['method']}-{result['seed']}"
@@ -76,7 +76,7 @@ def test_marks_follow_from_the_numbers(tmp_path, monkeypatch):
     assert "1 of 2 methods exceed both baselines" in words
 
 
-def test_longer_runs_take_the_place_of_others():
+def test_longer_runs_replace_others():
     def row(method, score):
         return {"method": method, "probe": "knn", "scores": {"knn": {"top1": score}}, "floors": {"pixels": {"knn": {"top1": 0.3}}}}
 

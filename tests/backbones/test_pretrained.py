@@ -54,7 +54,7 @@ def test_a_local_folder(tmp_path: Path) -> None:
         timm_backbone("local-dir:/nowhere", pretrained=True)
 
 
-def test_what_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_models_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="resnet18"):
         timm_backbone("resnet18x", pretrained=False)
 

@@ -21,7 +21,7 @@ def phi() -> Representation:
 
 
 def passes(phi: Representation) -> list[int]:
-    """A list that grows by the images of each forward pass of the backbone."""
+    """A list to which each forward pass of the backbone appends its number of images."""
     seen: list[int] = []
     phi.backbone.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
     return seen
@@ -38,7 +38,7 @@ def test_all_layers_take_one_forward_pass(phi, tmp_path):
         torch.testing.assert_close(torch.from_numpy(np.array(bank.pooled(layer))), phi.pooled(images, layer).detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_layers_are_added_to_those_that_are_there(phi, tmp_path):
+def test_layers_are_added_to_existing_ones(phi, tmp_path):
     first, second = phi.layers[:2]
     get_bank(phi, world(8), tmp_path, layers=[first])
     assert set(get_bank(phi, world(8), tmp_path, layers=[second]).layers) == {OUTPUT, first, second}
@@ -47,7 +47,7 @@ def test_layers_are_added_to_those_that_are_there(phi, tmp_path):
     assert not seen
 
 
-def test_precisions_stand_beside_each_other(phi, tmp_path):
+def test_each_precision_has_a_separate_bank(phi, tmp_path):
     banks = [get_bank(phi, world(8), tmp_path, half=half, bf16=bf16) for half in (False, True) for bf16 in (False, True)]
     assert len({bank.path for bank in banks}) == 4
     assert [(bank.origin["kind"], bank.origin["precision"]) for bank in banks] == [
@@ -76,7 +76,7 @@ def test_streamed_rows_are_those_in_memory(phi, tmp_path):
     assert isinstance(bank.pooled(), np.memmap)
 
 
-def test_a_bank_that_fails_leaves_nothing(tmp_path):
+def test_a_failed_bank_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt), BankWriter(tmp_path / "bank", 4) as writer:  # noqa: PT012
         writer.add({OUTPUT: np.zeros((2, 3), dtype=np.float32)})
         raise KeyboardInterrupt

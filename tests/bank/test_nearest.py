@@ -1,4 +1,4 @@
-"""Nearest neighbours in blocks are those of the whole."""
+"""Blockwise nearest-neighbour search equals the full one."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from selfsight.bank.nearest import nearest
 
 
 @pytest.mark.parametrize("exclude_self", [True, False])
-def test_blocks_give_what_a_full_sort_gives(monkeypatch, exclude_self):
+def test_blocks_equal_a_full_sort(monkeypatch, exclude_self):
     rows = np.random.default_rng(0).normal(size=(97, 12)).astype(np.float32)
     unit = rows.astype(np.float64) / np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
     cosines = unit @ unit.T

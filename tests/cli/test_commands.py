@@ -1,4 +1,4 @@
-"""The command line: what it prints, and how it ends."""
+"""The command line: output and exit codes."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def said(capsys) -> object:
     return json.loads(out)
 
 
-def test_learn_says_what_it_did(tmp_path, capsys):
+def test_learn_reports_its_choices(tmp_path, capsys):
     out = tmp_path / "run"
     assert main([*LEARN, "--method", "simclr", "--out", str(out), "--no-report", "--json"]) == 0
     found = said(capsys)
@@ -67,7 +67,7 @@ def test_measure_prints_scores_with_baselines(run, capsys, tmp_path, monkeypatch
     assert (run / "measures" / "cluster.npz").is_file()
 
 
-def test_bank_says_its_shapes(run, capsys):
+def test_bank_reports_its_shapes(run, capsys):
     assert main(["bank", str(run), "--data", "world:shapes?count=24&size=16", "--layers", "stages.1", "--json"]) == 0
     found = said(capsys)
     assert isinstance(found, dict)
@@ -76,7 +76,7 @@ def test_bank_says_its_shapes(run, capsys):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
-def test_a_device_that_is_not_there_is_refused(run, capsys):
+def test_an_unavailable_device_is_rejected(run, capsys):
     for verb in (["bank", str(run), "--data", "world:shapes?count=24&size=16"], ["report", str(run)]):
         assert main([*verb, "--device", "cuda"]) == 5
         assert "There is no device 'cuda'" in capsys.readouterr().err
@@ -93,7 +93,7 @@ def test_methods_are_listed(capsys):
     assert "simclr" in capsys.readouterr().out
 
 
-def test_again_repeats_a_run_to_the_bit(run, tmp_path):
+def test_repeat_is_bitwise_identical(run, tmp_path):
     assert main(["learn", "--repeat", str(run), "--out", str(tmp_path / "again"), "--device", "cpu", "--no-report"]) == 0
     for name in ("metrics.jsonl", "export/model.safetensors", "config.json"):
         assert (tmp_path / "again" / name).read_bytes() == (run / name).read_bytes(), name
@@ -131,7 +131,7 @@ def test_epochs_zero_makes_an_untrained_run(tmp_path, capsys):
         (["measure", "/no/run", "--train", "digits", "--test", "digits"], 2, "is not a run", "timm:NAME"),
     ],
 )
-def test_errors_say_what_to_do(tmp_path, monkeypatch, capsys, words, code, cause, help):
+def test_errors_have_a_remedy(tmp_path, monkeypatch, capsys, words, code, cause, help):
     if "cuda:7" in words and torch.cuda.is_available():
         pytest.skip("there is such a device")
     monkeypatch.chdir(tmp_path)
@@ -153,7 +153,7 @@ def test_existing_run_is_not_touched(run, capsys):
     assert "seed: 0 -> 4" in capsys.readouterr().err
 
 
-def test_unknown_words_end_with_2(capsys):
+def test_unknown_arguments_exit_with_2(capsys):
     with pytest.raises(SystemExit) as end:
         main(["measure", "somewhere", "--tran", "x"])
     assert end.value.code == 2
@@ -191,7 +191,7 @@ def test_options_that_share_a_line_are_explained_apart():
     }
 
 
-def test_explain_writes_a_sheet_and_says_what_it_found(run, capsys, tmp_path):
+def test_explain_writes_a_sheet_and_reports_it(run, capsys, tmp_path):
     out = tmp_path / "why"
     images = "world:shapes?count=4&size=16#0,2"
     words = [
@@ -215,7 +215,7 @@ def test_explain_writes_a_sheet_and_says_what_it_found(run, capsys, tmp_path):
     assert all(Path(path).is_file() for path in found["files"])
 
 
-def test_explain_refuses_what_it_does_not_know(run, capsys):
+def test_explain_rejects_invalid_arguments(run, capsys):
     assert main(["explain", "divine", str(run)]) == 2
     assert main(["explain", "attribute", str(run), "world:shapes?count=4&size=16#9"]) == 2
     assert main(["explain", "attribute", str(run), "world:shapes?count=4&size=16#0", "--target", "class:dog"]) == 2
@@ -224,7 +224,7 @@ def test_explain_refuses_what_it_does_not_know(run, capsys):
     assert "contrastive_excitation" in capsys.readouterr().out
 
 
-def test_a_model_from_elsewhere_has_no_data_of_its_own(run, capsys):
+def test_a_model_without_training_data_is_reported(run, capsys):
     shutil.move(run / "config.json", run / "config.kept")
     assert main(["explain", "maximise", str(run), "unit:stages.3/1", "--parameterisation", "phase"]) == 2
     shutil.move(run / "config.kept", run / "config.json")
@@ -283,7 +283,7 @@ def test_explain_inverts_and_maximises(run, capsys, tmp_path):
     assert "depends on an image" in capsys.readouterr().err
 
 
-def test_an_inverter_is_learnt_again_for_other_weights_alone(run):
+def test_an_inverter_is_retrained_for_other_weights_only(run):
     here, captured = Run(run), []
     here.inverter("stem", steps=2, width=8)
     here.inverter("stem", progress=captured.append)

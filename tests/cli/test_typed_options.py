@@ -1,4 +1,4 @@
-"""Typed options are kept whatever the defaults of another image size are; old names of options and backbones; one scan of a folder."""
+"""Typed options take precedence over defaults of any image size; old names of options and backbones; one scan per folder."""
 
 from dataclasses import asdict
 

@@ -1,4 +1,4 @@
-"""The pair of processes that trains every method: one pair serves all tests, which therefore run in one process of the tests."""
+"""Two processes that train every method, shared by all tests, which therefore run in one pytest worker."""
 
 from collections.abc import Iterator
 from multiprocessing import get_context
@@ -14,7 +14,7 @@ from pair import work
 
 
 class Pair:
-    """Two spawned processes and the folder that they write to."""
+    """Two spawned processes and their output folder."""
 
     def __init__(self) -> None:
         self.folder = TemporaryDirectory()
@@ -24,7 +24,7 @@ class Pair:
             process.start()
 
     def results(self) -> dict[str, dict[str, Any]]:
-        """What each process found alone and what both found together."""
+        """Results of each process alone and of both together."""
         sentinels = {process.sentinel: process for process in self.processes}
         ended = wait(list(sentinels), 240)
         assert ended, "the pair has not ended after four minutes"
@@ -48,7 +48,7 @@ class Pair:
 
 @pytest.fixture(scope="session")
 def runs() -> Iterator[dict[str, dict[str, Any]]]:
-    """One pair of processes serves all cases."""
+    """The pair of processes, shared by all cases."""
     pair = Pair()
     try:
         yield pair.results()

@@ -1,4 +1,4 @@
-"""Two processes that train every method as one would, in float64. Run by spawned processes, so nothing here needs pytest."""
+"""Trains every method on one and on two processes, in float64. Run by spawned processes, without pytest."""
 
 import os
 import sys
@@ -47,13 +47,13 @@ CASES: dict[str, dict[str, Any]] = {name: {"method": name} for name in METHODS} 
 
 @dataclass
 class DoublePlan(Plan):
-    """The engine's own plan, fed float64; keeps the gradient of every step and turn."""
+    """The engine's plan with float64 inputs; records the gradient of every step and turn."""
 
     gradients: list[dict[str, Tensor]] = field(default_factory=list)
     loader: Loader | None = None
 
     def views(self, method: Method, batch: Images, clock: Clock, hardware: Hardware) -> list[Views]:
-        """Made for the global batch and then cut, for float32 products depend on the number of rows in the last bit."""
+        """Views are made for the global batch and then split, because float32 products depend on the number of rows in the last bit."""
         assert self.loader is not None
         whole = load_images(self.loader.source, self.loader.rows(clock.step))
         assert torch.equal(local_rows(whole.index), batch.index)
@@ -100,14 +100,14 @@ def _trained(method: nn.Module) -> list[str]:
 
 
 def _share_a_core() -> None:
-    """Where cores are few, the pair has one: thousands of small sums would wait for the core that other tests hold."""
+    """With few cores the pair uses one, to avoid waiting for other tests in thousands of small reductions."""
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
     if 1 < len(cores) < 4:
         os.sched_setaffinity(0, {max(cores)})
 
 
 def work(number: int, folder: str) -> None:
-    """Alone through half of the cases, then together with the other process through all of them."""
+    """Half of the cases alone, then all of them together with the other process."""
     torch.set_num_threads(1)
     _share_a_core()
     where = Path(folder)

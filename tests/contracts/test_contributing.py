@@ -1,4 +1,4 @@
-"""The method that CONTRIBUTING adds is two files, and they work as they stand there."""
+"""The two files in CONTRIBUTING add a working method."""
 
 import importlib
 import json
@@ -25,7 +25,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
 
 @pytest.fixture
 def added(tmp_path, monkeypatch) -> Iterator[str]:
-    """The first block is a file beside the others, the second a line of the table."""
+    """The first block is the method file, the second a line of the table."""
     method, line = BLOCKS
     entry = eval(line.strip().rstrip(","), {"Entry": Entry})
     name, place = entry.name, entry.target
@@ -40,7 +40,7 @@ def added(tmp_path, monkeypatch) -> Iterator[str]:
     vars(selfsight.methods.distillation).pop(module, None)
 
 
-def test_two_files_are_a_method(added, tmp_path, capsys):
+def test_two_files_add_a_method(added, tmp_path, capsys):
     case = trial(added, world())
     (outcome,) = case.outcomes().values()
     assert math.isfinite(float(outcome.loss.detach()))

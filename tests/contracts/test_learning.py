@@ -1,6 +1,6 @@
-"""Methods of six kinds learn and do not collapse, and a collapse is noticed by name. Minutes: run with ``-m slow``.
+"""Six methods of different families learn without collapse, and collapse is detected. Takes minutes: run with ``-m slow``.
 
-What every method learns is measured by ``recipes/evidence.py``.
+``recipes/evidence.py`` measures all methods.
 """
 
 from dataclasses import replace
@@ -29,7 +29,7 @@ STEPS = {"barlow": 500, "byol": 400, "dino": 300, "mae": 500, "rotnet": 500, "si
 
 
 def learn(name: str, source: Source, steps: int, folder: Path, **options: Any) -> tuple[TrainConfig, Method, Health, list[dict[str, Any]]]:
-    """Learn at the method's own settings for small images; the judge of its health, and its records."""
+    """Train with the method's preset for small images; returns the collapse detector and the records."""
     preset, chosen, training = resolve_options(name, size=32, options=options)
     settings = TrainConfig(source.spec, name, preset.backbone, 32, preset.batch, steps, options=chosen, training=training)
     hardware = choose_hardware("cpu")
@@ -66,7 +66,7 @@ UNGUARDED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", UNGUARDED)
-def test_collapse_is_noticed_without_the_guard(tmp_path, name):
+def test_collapse_is_detected_without_the_guard(tmp_path, name):
     source = open_source("world:shapes?preset=learnable&count=2000&size=32")
     options, names = UNGUARDED[name]
     _, _, health, records = learn(name, source, 300, tmp_path, **options)

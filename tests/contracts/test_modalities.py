@@ -1,4 +1,4 @@
-"""Images of any channels and depth, clips and sounds are learned from, cached as features and measured by the same code."""
+"""Training, banks and evaluation with images of any channels and bit depth, clips and sounds."""
 
 import math
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ COUNT, CLASSES, SIZE = 96, 4, 16
 
 @dataclass(frozen=True)
 class Case:
-    """A data set, a network for it, and how its views are made."""
+    """A data set, a network, and a view recipe."""
 
     source: StreamSource
     backbone: str
@@ -89,7 +89,7 @@ def _truth(labels: np.ndarray) -> Truth:
 
 
 class Losses(Observer):
-    """Keeps the loss of every step, and the streams that the method could see."""
+    """Records the loss of every step, and the streams of the method's input."""
 
     def __init__(self) -> None:
         self.values: list[float] = []
@@ -99,7 +99,7 @@ class Losses(Observer):
 
 
 class Companied(SimCLR):
-    """SimCLR that notes which streams came with the views."""
+    """SimCLR that records the streams of its views."""
 
     def forward(self, views, clock) -> Outcome:
         self.seen = {name: tuple(values.shape) for name, values in views.streams.items()}
@@ -108,7 +108,7 @@ class Companied(SimCLR):
 
 
 @pytest.mark.parametrize("make", [multispectral, clips, sounds])
-def test_ten_steps_a_bank_and_scores(make, tmp_path):
+def test_training_bank_and_scores_of_every_modality(make, tmp_path):
     case = make()
     torch.manual_seed(0)
     backbone = build_backbone(case.backbone, size=SIZE, channels=case.channels)
@@ -208,7 +208,7 @@ def test_a_view_of_a_sound_is_a_window_with_a_gain_and_masks():
     assert drawn["gain"].std() > 0.3
 
 
-def test_a_network_refuses_another_modality():
+def test_a_network_rejects_another_modality():
     phi = Representation(build_backbone("resnet_tiny?width=8", size=16), mean=(0.5,) * 3, std=(0.5,) * 3, size=16)
     with pytest.raises(UsageError, match="takes images with 4 dimensions, and the data have 5"):
         phi.pooled(torch.rand(2, 3, 4, 16, 16))
@@ -233,7 +233,7 @@ def test_networks_of_every_modality_are_profiled(name):
     assert multiply_adds(backbone, 16) == sum(counted) > 0
 
 
-def test_training_refuses_another_modality():
+def test_training_rejects_another_modality():
     case = multispectral()
     method = SimCLR(build_backbone("r3d_tiny?width=8", size=SIZE), recipe=TwoClips())
     plan = Plan(0, 1, 32, method.small.training, Frame(SIZE, 16, 3))
@@ -262,7 +262,7 @@ def test_masks_of_sounds_are_spans_of_the_given_length():
     assert (edges <= 2).all()
 
 
-def test_streams_that_do_not_fit_are_refused():
+def test_invalid_streams_are_rejected():
     with pytest.raises(UsageError, match="first stream"):
         StreamSource({"text": np.zeros((3, 4))})
     with pytest.raises(UsageError, match="4 dimensions"):

@@ -1,4 +1,4 @@
-"""What options change: those that experiments on a method turn off, one by one."""
+"""Effects of options that ablations switch off."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def pictures():
     return world()
 
 
-def test_simclr_without_a_head_contrasts_what_the_backbone_says(pictures):
+def test_simclr_without_a_head_contrasts_backbone_features(pictures):
     case = trial("simclr", pictures, options={"dim": 0})
     left, right = (case.method.backbone(view).pooled for view in case.views.large)
     assert case.losses() == [pytest.approx(float(nt_xent(left, right, 0.2).detach()), rel=1e-5)]
@@ -36,7 +36,7 @@ def test_small_views_of_simclr_agree_with_each_large_one(pictures):
     assert case.losses() == [pytest.approx(float(wanted.detach()), rel=1e-5)]
 
 
-def test_words_are_learnt_from_patches_all_over_the_picture(pictures):
+def test_codebook_is_fitted_to_patches_of_the_whole_image(pictures):
     method = trial("beit", pictures, size=32).method
     places = torch.arange(64.0).view(8, 8).repeat_interleave(4, 0).repeat_interleave(4, 1)  # each patch of 4 px shows its own number
     seen: list[torch.Tensor] = []
@@ -53,7 +53,7 @@ def test_words_are_learnt_from_patches_all_over_the_picture(pictures):
     assert len((shown[0] // 8).unique()) > 4
 
 
-def test_views_of_the_world_are_turned_where_they_are_to_agree():
+def test_views_of_the_world_are_rotated_for_joint_embedding():
     turned = {name: world_options(name)["recipe"].view.turn for name in ("pirl", "jigsaw", "cpc", "rotation_decoupling")}
     assert turned == {"pirl": 0.75, "jigsaw": 0.0, "cpc": 0.0, "rotation_decoupling": 0.0}
     assert world_options("simclr")["recipe"].second.turn == 0.75
@@ -62,7 +62,7 @@ def test_views_of_the_world_are_turned_where_they_are_to_agree():
     assert world_options("rotnet") == {}
 
 
-def test_more_blocks_make_a_deeper_network_of_the_same_stages():
+def test_more_blocks_make_a_deeper_network():
     shallow, deep = (build_backbone(f"resnet_tiny?width=8&blocks={blocks}", size=32) for blocks in (1, 2))
     assert deep.layers == shallow.layers
     assert [len(stage) for stage in deep.stages] == [2, 2, 2, 2]

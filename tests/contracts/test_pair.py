@@ -1,4 +1,4 @@
-"""Two processes are one: the loss, the gradient and the whole state of every method, in float64."""
+"""Loss, gradient and complete state of every method are equal on one and two processes, in float64."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ RESTS = {"artifacts"}
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_loss_and_gradient_are_those_of_one_process(runs: dict[str, Any], case: str) -> None:
+def test_loss_and_gradient_equal_one_process(runs: dict[str, Any], case: str) -> None:
     alone, first, second = (runs[who][case] for who in ("alone", "first", "second"))
     assert len(alone["losses"]) >= STEPS
     assert first["losses"] == second["losses"]
@@ -34,7 +34,7 @@ def test_loss_and_gradient_are_those_of_one_process(runs: dict[str, Any], case: 
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_state_is_that_of_one_process(runs: dict[str, Any], case: str) -> None:
+def test_state_equals_one_process(runs: dict[str, Any], case: str) -> None:
     alone, first, second = (runs[who][case]["state"] for who in ("alone", "first", "second"))
     assert first.keys() == alone.keys()
     for name, value in alone.items():

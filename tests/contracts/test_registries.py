@@ -117,7 +117,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory) -> dict:
-    """What a copy of the package with one entry added to each registry says and does."""
+    """Output of a copy of the package with one entry added to each registry."""
     folder = tmp_path_factory.mktemp("copied")
     shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "docs", folder / "docs", ignore=shutil.ignore_patterns("*.png", "*.json", "decisions"))

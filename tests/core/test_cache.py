@@ -1,4 +1,4 @@
-"""What was worked out once is neither worked out again nor another than without keeping it."""
+"""Cached results are reused, and equal to those without a cache."""
 
 import errno
 import hashlib
@@ -27,14 +27,14 @@ def scenes():
 
 
 def passes(phi, monkeypatch):
-    """Counts how many batches the network sees."""
+    """Counts the batches that the network processes."""
     seen = []
     before = phi.backbone.forward
     monkeypatch.setattr(phi.backbone, "forward", lambda *given, **more: (seen.append(1), before(*given, **more))[1])
     return seen
 
 
-def test_kept_eigenvectors_are_those_found_and_need_no_network(phi, scenes, tmp_path, monkeypatch):
+def test_cached_eigenvectors_need_no_network(phi, scenes, tmp_path, monkeypatch):
     look = FeatureSpec(vectors=4)
     plain = [feature_batch.spectrum for feature_batch in iter_feature_batches(phi, scenes, look)]
     first = [feature_batch.spectrum for feature_batch in iter_feature_batches(phi, scenes, look, cache=tmp_path)]
@@ -47,7 +47,7 @@ def test_kept_eigenvectors_are_those_found_and_need_no_network(phi, scenes, tmp_
     assert not seen
 
 
-def test_fewer_vectors_are_taken_from_what_is_kept_and_more_are_found(phi, scenes, tmp_path, monkeypatch):
+def test_fewer_vectors_are_cached_and_more_are_computed(phi, scenes, tmp_path, monkeypatch):
     count = len([feature_batch.spectrum for feature_batch in iter_feature_batches(phi, scenes, FeatureSpec(vectors=4), cache=tmp_path)])
     seen = passes(phi, monkeypatch)
     assert all(
@@ -62,7 +62,7 @@ def test_fewer_vectors_are_taken_from_what_is_kept_and_more_are_found(phi, scene
     assert len(seen) == count
 
 
-def test_another_network_look_or_data_set_has_its_own(phi, scenes, tmp_path):
+def test_cache_depends_on_network_features_and_data(phi, scenes, tmp_path):
     other = untrained("resnet_tiny?width=8", seed=1)
     fewer = selfsight.open("world:shapes?count=16&size=48&split=train", size=48)
     for network, source, look in (

@@ -1,4 +1,4 @@
-"""The words everyone speaks: clock, schedules, options as data, views, processes."""
+"""Shared definitions: clock, schedules, serialised options, views, processes."""
 
 import json
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ def test_key_is_a_seed(seed, parts):
     np.random.default_rng(value)
 
 
-def test_keys_differ_by_every_part_and_its_place():
+def test_keys_depend_on_every_part_and_its_position():
     keys = {key(seed, step, rank) for seed in range(10) for step in range(10) for rank in range(10)}
     assert len(keys) == 1000
     assert key(1, 2) != key(2, 1)
@@ -57,7 +57,7 @@ def at(fraction: float) -> Clock:
     return Clock(step=round(1000 * fraction), steps=1000)
 
 
-def test_what_falls_due_falls_due_often_at_first():
+def test_quadratically_spaced_steps_are_denser_at_first():
     due = [step for step in range(400) if falls_due(Clock(step=step, steps=400), 10)]
     assert due == [4 * i**2 for i in range(10)]
     assert falls_due(Clock(step=0, steps=3), 1)
@@ -84,7 +84,7 @@ def test_schedules_are_typed(text, meant):
 
 
 @pytest.mark.parametrize("text", ["", "high", "1..2..3", "0.9 to 1"])
-def test_what_is_no_schedule_is_refused(text):
+def test_invalid_schedules_are_rejected(text):
     with pytest.raises(UsageError, match="not a schedule") as refusal:
         parse_schedule(text)
     assert ".." in refusal.value.remedy
@@ -92,7 +92,7 @@ def test_what_is_no_schedule_is_refused(text):
 
 @pytest.mark.parametrize("size", [32, 224])
 @pytest.mark.parametrize("name", METHODS)
-def test_settings_survive_json(name, size):
+def test_configuration_survives_json(name, size):
     preset, options, training = resolve_options(name, size=size)
     before = TrainConfig("world:shapes", name, preset.backbone, size, 8, 10, options=options, training=training)
     text = json.dumps(before.to_json())
@@ -102,14 +102,14 @@ def test_settings_survive_json(name, size):
     assert not differences(before.to_json(), after.to_json())
 
 
-def test_plain_keeps_values_and_makes_sequences_tuples():
+def test_json_keeps_values_and_makes_sequences_tuples():
     value = {"a": [1, 2.5, None], "b": {"c": Cosine(0.0, 1.0)}, "d": (True, "x")}
     assert from_json(json.loads(json.dumps(to_json(value)))) == {"a": (1, 2.5, None), "b": {"c": Cosine(0.0, 1.0)}, "d": (True, "x")}
 
 
 @dataclass(frozen=True)
 class Foreign:
-    """Not of this package."""
+    """A dataclass outside of this package."""
 
     x: int = 0
 
@@ -127,18 +127,18 @@ class Foreign:
         f"{__name__}:Foreign",
     ],
 )
-def test_foreign_classes_are_refused(name):
+def test_foreign_classes_are_rejected(name):
     with pytest.raises(UsageError, match="not a class of options"):
         from_json({"is": name, "x": 1})
 
 
 @pytest.mark.parametrize("value", [torch.zeros(1), {1, 2}, object(), b"x"])
-def test_what_cannot_be_saved_is_refused(value):
+def test_unsupported_types_are_rejected(value):
     with pytest.raises(UsageError, match="cannot be saved"):
         to_json({"x": value})
 
 
-def test_differences_are_named_by_their_place():
+def test_differences_are_named_by_their_path():
     old, new = {"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"b": 1, "c": 3}, "d": [2], "e": 0}
     assert differences(old, new) == ["a.c: 2 -> 3", "d: [1] -> [2]", "e: None -> 0"]
     assert differences(to_json(Training()), to_json(Training(rate=0.5))) == ["rate: 0.06 -> 0.5"]
@@ -183,7 +183,7 @@ def test_images_are_mapped_everywhere():
     assert Images(images.pixels, images.index).map(lambda tensor: tensor).extent is None
 
 
-def test_one_process_is_alone():
+def test_one_process_needs_no_communication():
     rows = torch.randn(3, 2, requires_grad=True)
     assert (world_size(), rank()) == (1, 0)
     for word in (all_gather_with_grad, all_reduce_sum, all_reduce_mean, local_rows):
@@ -216,14 +216,14 @@ def test_every_error_has_its_exit_code():
     assert "pip install 'selfsight[faiss]'" in errors.MissingExtra("faiss", "faiss", "Fast search").remedy
 
 
-def test_origin_knows_what_bits_depend_on():
+def test_origin_contains_the_fields_of_reproducibility():
     here = origin({"device": "cpu", "precision": "fp32", "compile": False, "threads": 1})
     assert set(BITWISE) <= here.keys()
     assert here["versions"]["torch"] == here["torch"]
     json.dumps(here)
 
 
-def test_readout_is_kept(tmp_path):
+def test_readout_is_saved_and_loaded(tmp_path):
     before = Readout("linear", "output", {"weight": np.eye(2)}, ("a", "b"), {"penalty": 0.1})
     before.save(tmp_path / "deep" / "linear")
     after = Readout.load(tmp_path / "deep" / "linear")

@@ -17,5 +17,5 @@ def test_an_unknown_name_has_a_cause_and_a_remedy(name: str, otherwise: str, rem
     assert remedy in str(raised.value)
 
 
-def test_a_known_name_is_itself() -> None:
+def test_a_known_name_is_returned() -> None:
     assert look_up("method", "byol", ("simclr", "byol")) == "byol"

@@ -1,4 +1,4 @@
-"""Views pass together where nothing compares them."""
+"""Views are batched unless batch norm compares them."""
 
 import torch
 from torch import nn
@@ -8,7 +8,7 @@ from selfsight.core.part import run_chain, run_each
 
 
 class Counted(nn.Module):
-    """A link that says how often it was called."""
+    """A module that counts its calls."""
 
     def __init__(self, link: nn.Module) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class Counted(nn.Module):
         return self.link(value)
 
 
-def test_views_of_a_size_pass_together_and_nothing_changes() -> None:
+def test_views_of_one_size_are_batched_with_equal_results() -> None:
     torch.manual_seed(0)
     backbone, head = Counted(build_backbone("vit_nano?patch=8", size=32).double()), Counted(nn.Linear(192, 5).double())
     views = [torch.rand(3, 3, side, side, dtype=torch.float64) for side in (32, 32, 16, 16, 16)]
@@ -29,7 +29,7 @@ def test_views_of_a_size_pass_together_and_nothing_changes() -> None:
         torch.testing.assert_close(row, run_chain((backbone, head), view), rtol=1e-10, atol=1e-12)
 
 
-def test_batch_norm_sees_a_view_at_a_time() -> None:
+def test_batch_norm_gets_one_view_at_a_time() -> None:
     norm = Counted(nn.BatchNorm1d(4, affine=False))
     left, right = run_each((norm,), [torch.randn(8, 4), 5 + torch.randn(8, 4)])
     assert norm.calls == 2

@@ -1,4 +1,4 @@
-"""A type checker tells raw images from normalised input; at run time both are tensors."""
+"""Type checkers distinguish raw images from normalised input; at run time both are tensors."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Listening to layers, and representations that are looked at."""
+"""Captured activations, and representations."""
 
 import threading
 
@@ -21,7 +21,7 @@ def hooks(module: nn.Module) -> int:
     return sum(len(layer._forward_hooks) + len(layer._forward_pre_hooks) for layer in module.modules())
 
 
-def test_tap_hears_outputs_and_inputs():
+def test_activations_of_outputs_and_inputs_are_captured():
     net, x = network(), torch.randn(5, 3)
     with capture_activations(net, "0", "2.0") as captured:
         y = net(x)
@@ -32,7 +32,7 @@ def test_tap_hears_outputs_and_inputs():
     torch.testing.assert_close(captured["2.0"], net[0](x).relu())
 
 
-def test_tap_edits():
+def test_activations_are_edited():
     net, x = network(), torch.randn(5, 3)
     with capture_activations(net, "1", edit={"0": lambda value: value * 0 - 1}) as captured:
         edited = net(x)
@@ -41,7 +41,7 @@ def test_tap_edits():
     assert not torch.equal(net(x), edited)
 
 
-def test_tap_restores_even_after_an_exception():
+def test_hooks_are_removed_after_an_exception():
     net, x = network(), torch.randn(5, 3)
     before = net(x)
 
@@ -57,7 +57,7 @@ def test_tap_restores_even_after_an_exception():
     assert hooks(net) == 0
 
 
-def test_tap_does_not_hear_other_threads():
+def test_other_threads_are_not_captured():
     net, x, other = network(), torch.zeros(1, 3), torch.ones(7, 3)
     expected, found = net(other), []
     with capture_activations(net, "0", edit={"2": lambda value: value + 100}) as captured:
@@ -69,7 +69,7 @@ def test_tap_does_not_hear_other_threads():
     torch.testing.assert_close(found[0], expected)
 
 
-def test_missing_layer_is_refused_with_the_nearest():
+def test_missing_layer_is_rejected_with_a_suggestion():
     with pytest.raises(UsageError, match=r"no layer 'stages.7'") as refusal:
         find_layer(build_backbone("resnet_tiny", size=16), "stages.7")
     assert "stages." in refusal.value.remedy
@@ -84,7 +84,7 @@ def pictures(count: int = 3, height: int = 16, width: int = 16) -> Tensor:
     return torch.randint(0, 256, (count, 3, height, width), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
 
 
-def test_bytes_and_fractions_are_the_same_picture():
+def test_uint8_and_float_images_are_equivalent():
     found, images = phi("resnet_tiny"), pictures()
     torch.testing.assert_close(found.pooled(images), found.pooled(images / 255))
     slow = (images[0, 1, 2, 3].item() / 255 - 0.5) / 0.3
@@ -117,7 +117,7 @@ def test_layers_of_a_convolutional_network():
 
 
 @pytest.mark.parametrize("registers", [0, 3])
-def test_layers_of_a_transformer_leave_prefix_tokens_out(registers):
+def test_layers_of_a_transformer_exclude_prefix_tokens(registers):
     found, images = phi(f"vit_nano?registers={registers}"), pictures(2, 16, 24)
     grid = found.grid(images, "blocks.1")
     assert grid.shape == (2, 192, 4, 6)
@@ -133,7 +133,7 @@ def test_layers_of_a_transformer_leave_prefix_tokens_out(registers):
 
 
 @pytest.mark.parametrize("block", [0, -1])
-def test_attention_is_the_explicit_computation(block):
+def test_attention_equals_the_explicit_computation(block):
     found, images = phi("vit_nano?registers=1"), pictures(2)
     attention = found.attention(images, block)
     assert attention.shape == (2, 3, 18, 18)
@@ -151,13 +151,13 @@ def test_attention_is_the_explicit_computation(block):
     torch.testing.assert_close(attention[0, 1], slow, rtol=1e-4, atol=1e-6)
 
 
-def test_attention_of_what_has_none_is_refused():
+def test_attention_of_other_networks_is_rejected():
     with pytest.raises(UsageError, match="no attention"):
         phi("resnet_tiny").attention(pictures())
 
 
 class Flat(Backbone):
-    """Sees no places after its first layer."""
+    """No feature maps after the first layer."""
 
     dim, stride, channels, layers = 4, 1, 3, ("see", "say")
 
@@ -170,21 +170,21 @@ class Flat(Backbone):
         return Features(self.say(grid.mean((2, 3))), grid)
 
 
-def test_layer_without_places():
+def test_layer_without_a_grid():
     found = Representation(Flat(), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), size=16)
     torch.testing.assert_close(found.pooled(pictures(), "say"), found.pooled(pictures()))
     with pytest.raises(UsageError, match="no spatial grid"):
         found.grid(pictures(), "say")
 
 
-def test_tensor_of_what_layers_return():
+def test_tensor_in_the_output_of_a_layer():
     value = torch.zeros(2, 3)
     assert tensor_of(value) is value
     assert tensor_of((value, None)) is value
     assert tensor_of([(value,)]) is value
 
 
-def test_gradient_reaches_the_picture():
+def test_gradient_reaches_the_image():
     images = torch.rand(2, 3, 16, 16, requires_grad=True)
     phi("resnet_tiny").pooled(images).sum().backward()
     assert images.grad is not None

@@ -1,4 +1,4 @@
-"""One place knows how tokens and feature maps are arranged."""
+"""Layout of tokens and feature maps."""
 
 import pytest
 import torch

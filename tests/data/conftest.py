@@ -1,4 +1,4 @@
-"""Small pictures on disk, broken in every way that folders of photographs are."""
+"""Small image files with the kinds of damage that occur in folders of photographs."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from pictures import bomb, encoded, photograph
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A hundred pictures in two class folders, five of them broken, and files that are none."""
+    """A hundred images in two class folders, five of them damaged, and other files."""
     root = tmp_path / "pictures"
     for name in ("cat", "dog"):
         (root / name / "deep").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Small pictures to test with."""
+"""Small test images."""
 
 import io
 import struct
@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def photograph(seed: int, height: int = 24, width: int = 32) -> np.ndarray:
-    """A smooth random picture (height x width x 3), different for each seed."""
+    """A smooth random image (height x width x 3), different for each seed."""
     chance = np.random.default_rng(seed).integers(0, 256, (3, 4, 3)).astype(np.uint8)
     return np.asarray(Image.fromarray(chance).resize((width, height), Image.Resampling.BICUBIC))
 

@@ -24,7 +24,7 @@ def test_png_is_exact():
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_every_orientation_comes_upright(orientation: int, kind: str):
+def test_every_orientation_is_made_upright(orientation: int, kind: str):
     upright = Image.fromarray(np.asarray(Image.fromarray(photograph(1, 3, 4)).resize((64, 48))))
     back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transposition that undoes the tag
     exif = Image.Exif()
@@ -57,7 +57,7 @@ def test_cmyk_grey_and_one_bit():
     assert (decode(saved(Image.new("1", (3, 5), 1), "PNG"))[0] == 255).all()
 
 
-def test_transparency_lies_on_white():
+def test_transparency_is_composited_on_white():
     clear = Image.new("RGBA", (4, 4), (10, 20, 30, 0))
     assert (decode(saved(clear, "PNG"))[0] == 255).all()
     half = Image.new("LA", (4, 4), (0, 128))
@@ -99,14 +99,14 @@ def test_extreme_shapes():
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
     ],
 )
-def test_refusals_say_why(content: bytes, reason: str):
+def test_unreadable_images_have_a_reason(content: bytes, reason: str):
     with pytest.raises(Unreadable, match=reason):
         header(content)
     with pytest.raises(Unreadable, match=reason):
         decode(content)
 
 
-def test_truncation_is_noticed():
+def test_truncation_is_detected():
     for kind in ("JPEG", "PNG"):
         content = encoded(photograph(4, 100, 100), kind)
         with pytest.raises(Unreadable, match="damaged"):

@@ -88,7 +88,7 @@ def test_workers_end_with_a_killed_process(tmp_path):
     assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]
 
 
-def test_thread_ends_with_the_iteration():
+def test_reading_thread_ends_with_the_iteration():
     def running() -> int:
         return sum(thread.name == "selfsight-loader" for thread in threading.enumerate())
 
@@ -99,7 +99,7 @@ def test_thread_ends_with_the_iteration():
     assert running() == 0
 
 
-def test_failures_reach_the_reader():
+def test_failures_of_workers_are_raised():
     broken = source(10)
     broken.images = broken.images[:3]
     with pytest.raises(IndexError):

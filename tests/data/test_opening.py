@@ -63,7 +63,7 @@ def test_folder_is_read_from_its_pack_the_second_time(folder: Path, tmp_path: Pa
     assert len(third) == 102
 
 
-def test_too_many_broken(folder: Path, tmp_path: Path):
+def test_too_many_unreadable_files(folder: Path, tmp_path: Path):
     for number in range(8):
         (folder / "cat" / f"bad{number}.jpg").write_bytes(b"nothing")
     with pytest.raises(DataError, match="tenth of the 109") as caught:
@@ -72,7 +72,7 @@ def test_too_many_broken(folder: Path, tmp_path: Path):
     assert str(caught.value).count("\n  '") == 10
 
 
-def test_nothing_there(tmp_path: Path):
+def test_missing_and_empty_folders(tmp_path: Path):
     with pytest.raises(DataError, match="empty"):
         open_source(tmp_path)
     (tmp_path / "a.txt").write_text("a")
@@ -84,7 +84,7 @@ def test_nothing_there(tmp_path: Path):
         open_source(tmp_path / "photo")
 
 
-def test_names_of_any_bytes(tmp_path: Path):
+def test_file_names_of_any_bytes(tmp_path: Path):
     root = tmp_path / "p"
     root.mkdir()
     for number, name in enumerate((b"caf\xe9.png", "猫.png".encode(), b"line\nbreak.png", b"<img onerror=x>.png")):
@@ -213,13 +213,13 @@ def test_misspelt(spec: str, hint: str):
     assert caught.value.exit_code == 2
 
 
-def test_specs_come_apart():
+def test_specs_are_parsed():
     assert parse("world:shapes?preset=many&count=3").options == {"preset": "many", "count": "3"}
     assert parse("shards/part-00?.tar").name == "shards/part-00?.tar"
     assert parse("a/*.tar?where=licence=cc0,people=0").options == {"where": "licence=cc0,people=0"}
 
 
-def test_downloads_are_asked_for(tmp_path: Path):
+def test_downloads_must_be_requested(tmp_path: Path):
     with pytest.raises(DataError, match="download=true"):
         open_source(f"torchvision:CIFAR10?root={tmp_path}")
 

@@ -31,7 +31,7 @@ def only(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("harm", ["short", "flipped", "no table", "half an index", "no index"])
-def test_damage_is_noticed_and_mended(listing: FolderListing, tmp_path: Path, harm: str):
+def test_damage_is_detected_and_repaired(listing: FolderListing, tmp_path: Path, harm: str):
     cache = tmp_path / "c"
     rows = np.arange(12)
     whole = open_pack(listing, 40, cache=cache).read(rows)
@@ -69,13 +69,13 @@ def test_jpeg_form_keeps_the_budget(listing: FolderListing, tmp_path: Path):
     assert np.abs(difference).mean() < 4
 
 
-def test_a_place_that_cannot_be_written(listing: FolderListing, tmp_path: Path):
+def test_unwritable_cache_is_reported(listing: FolderListing, tmp_path: Path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(EnvironmentFault, match="SELFSIGHT_CACHE"):
         open_pack(listing, 40, cache=tmp_path / "file")
 
 
-def test_nothing_is_left_of_a_build_that_fails(listing: FolderListing, tmp_path: Path):
+def test_a_failed_build_leaves_nothing(listing: FolderListing, tmp_path: Path):
     def stop(done: int, count: int) -> None:
         raise KeyboardInterrupt
 

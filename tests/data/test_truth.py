@@ -14,7 +14,7 @@ from pictures import encoded, photograph
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Four pictures of 100 x 80 pixels, which a size of 30 packs as 40 x 32."""
+    """Four images of 100 x 80 pixels, packed as 40 x 32 for a size of 30."""
     root = tmp_path / "pictures"
     root.mkdir()
     for number in range(4):
@@ -129,7 +129,7 @@ def test_masks(pictures: Path, tmp_path: Path):
     assert not truth.masks[2].any()
 
 
-def test_nothing_that_fits(pictures: Path, tmp_path: Path):
+def test_unmatched_annotations_are_rejected(pictures: Path, tmp_path: Path):
     path = tmp_path / "other.csv"
     path.write_text("file,label\nelse.png,1\n")
     with pytest.raises(DataError, match="mentions none of the 4"):

@@ -1,4 +1,4 @@
-"""On a GPU everything is what it is on a processor. Needs one: ``pytest -m gpu``."""
+"""Results on a GPU equal those on a CPU. Requires a GPU: ``pytest -m gpu``."""
 
 import json
 import math
@@ -54,7 +54,7 @@ def first_losses(name: str, device: torch.device) -> list[float]:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_first_loss_is_that_of_a_processor(name):
+def test_first_loss_equals_that_of_a_cpu(name):
     here, there = first_losses(name, CPU), first_losses(name, CUDA)
     assert len(here) == len(there)
     assert all(math.isclose(one, other, rel_tol=2e-3, abs_tol=1e-4) for one, other in zip(here[:1], there[:1], strict=True)), (here, there)
@@ -72,7 +72,7 @@ def test_learning_in_bfloat16(tmp_path, method):
 
 
 def test_compiled_learning(tmp_path):
-    """In a process without shape checks, which cannot be compiled."""
+    """In a process without runtime shape checks, which cannot be compiled."""
     words = f"import selfsight; selfsight.learn({DATA!r}, out={str(tmp_path / 'run')!r}, method='simclr', size=32, batch=64, steps=6, compile=True)"
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -84,14 +84,14 @@ def weights(run: Path) -> bytes:
 
 
 class Stop:
-    """Ends a run in the middle."""
+    """Interrupts a run."""
 
     def on_step(self, event: StepEvent) -> None:
         if event.clock.step == 5:
             raise RuntimeError("stopped")
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     more = {"method": "moco", "size": 32, "batch": 32, "save_every": 4, "seed": 3, "steps": 8}
     whole = selfsight.learn(DATA, out=tmp_path / "whole", policy=quiet(), **more)
     with pytest.raises(RuntimeError, match="stopped"):
@@ -102,7 +102,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
     assert weights(resumed.path) == weights(whole.path)
 
 
-def test_scores_are_those_of_a_processor(tmp_path):
+def test_scores_equal_those_of_a_cpu(tmp_path):
     run = selfsight.learn(DATA, out=tmp_path / "run", method="simclr", size=32, batch=64, steps=4, policy=quiet())
     found = {}
     for device in ("cuda", "cpu"):
@@ -122,7 +122,7 @@ def network(device: torch.device) -> Representation:
 
 
 @pytest.mark.parametrize("name", ["gradient", "guided", "grad_cam", "integrated_gradients", "occlusion", "excitation", "rise"])
-def test_maps_are_those_of_a_processor(name):
+def test_maps_equal_those_of_a_cpu(name):
     maps = []
     for device in (CPU, CUDA):
         phi = network(device)
@@ -132,8 +132,8 @@ def test_maps_are_those_of_a_processor(name):
     assert float((maps[0] - maps[1]).abs().max()) < 2e-3 * float(maps[0].abs().max())
 
 
-def test_a_search_for_masks_finds_as_good_ones():
-    """Not the same: hundreds of steps of a search part ways at the first rounding."""
+def test_mask_optimisation_is_as_good_as_on_a_cpu():
+    """Not equal: hundreds of optimisation steps diverge after the first rounding error."""
     kept = {}
     for device in (CPU, CUDA):
         phi = network(device)

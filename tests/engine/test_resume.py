@@ -1,4 +1,4 @@
-"""A run that was interrupted ends as the one that was not: to the bit."""
+"""A resumed run is bitwise identical to an uninterrupted one."""
 
 import json
 import os
@@ -42,11 +42,11 @@ def wishes(method: str, **more: Any) -> TrainRequest:
 
 
 def quiet(words: str) -> None:
-    """Say nothing."""
+    """Ignore a message."""
 
 
 def kept(run: Path) -> tuple[bytes, bytes]:
-    """The weights and the records, byte by byte."""
+    """Bytes of weights and records."""
     return (run / "export" / "model.safetensors").read_bytes(), (run / "metrics.jsonl").read_bytes()
 
 
@@ -55,7 +55,7 @@ def status(run: Path) -> str:
 
 
 class Breaks:
-    """An observer that does something after a step."""
+    """An observer that calls a function after a step."""
 
     def __init__(self, after: int, act: Callable[[], object]) -> None:
         self.after, self.act = after, act
@@ -66,7 +66,7 @@ class Breaks:
 
 
 class Outage(Exception):
-    """The power is gone."""
+    """A simulated crash."""
 
 
 def outage() -> None:
@@ -82,7 +82,7 @@ def broken(asked: TrainRequest, out: Path, after: int) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Uninterrupted runs, made once."""
+    """Uninterrupted runs, trained once."""
     made: dict[str, Path] = {}
 
     def get(method: str) -> Path:
@@ -98,7 +98,7 @@ QUICK = ("simclr", "moco", "deepcluster")
 
 
 @pytest.mark.parametrize("method", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in METHODS])
-def test_resumed_is_uninterrupted(tmp_path, whole, method):
+def test_resumed_equals_uninterrupted(tmp_path, whole, method):
     out = tmp_path / "run"
     broken(wishes(method), out, after=9)
     summary = run_training(wishes(method), out, RunPolicy(resume=True, progress=quiet))
@@ -114,7 +114,7 @@ def test_resume_before_the_first_checkpoint(tmp_path, whole):
     assert kept(out) == kept(whole("simclr"))
 
 
-def test_resume_where_there_is_no_run_begins(tmp_path, whole):
+def test_resume_without_a_run_starts_one(tmp_path, whole):
     run_training(wishes("simclr"), tmp_path / "run", RunPolicy(resume=True, progress=quiet))
     assert kept(tmp_path / "run") == kept(whole("simclr"))
 
@@ -128,7 +128,7 @@ def test_resume_of_a_finished_run_does_nothing(tmp_path, whole):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "manifest", "missing"])
-def test_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, whole, damage):
+def test_damaged_checkpoint_falls_back_to_the_previous_one(tmp_path, whole, damage):
     out = tmp_path / "run"
     broken(wishes("moco"), out, after=9)
     newest = out / "checkpoints" / "step_00000008"
@@ -151,7 +151,7 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, whole, damage
     assert kept(out) == kept(whole("moco"))
 
 
-def test_changed_options_are_refused_with_the_differences(tmp_path, capsys):
+def test_changed_options_are_rejected_with_the_differences(tmp_path, capsys):
     out = tmp_path / "run"
     run_training(wishes("simclr"), out, RunPolicy(progress=quiet))
     before = kept(out)
@@ -171,7 +171,7 @@ def command(out: Path, method: str = "simclr", *more: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
-def test_signal_saves_and_says_so(tmp_path, monkeypatch, capsys, whole, number, code):
+def test_signal_saves_a_checkpoint_and_is_reported(tmp_path, monkeypatch, capsys, whole, number, code):
     out = tmp_path / "run"
     before = signal.getsignal(number)
     act = [Breaks(5, lambda: os.kill(os.getpid(), number))]
@@ -190,7 +190,7 @@ def test_signal_saves_and_says_so(tmp_path, monkeypatch, capsys, whole, number, 
 
 
 def kill_and_resume(tmp_path: Path, method: str, seed: int, *more: str) -> None:
-    """SIGKILL at a random moment of a real process; the end is that of the uninterrupted run."""
+    """SIGKILL at a random time of a real process; the result equals that of the uninterrupted run."""
     chance = random.Random(seed)
     whole, out = tmp_path / "whole", tmp_path / "run"
     here = dict(os.environ) | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
@@ -217,7 +217,7 @@ def test_killed_and_resumed(tmp_path, capsys):
 @pytest.mark.parametrize("workers", ["0", "2"])
 @pytest.mark.parametrize("method", ["simclr", "moco", "dino", "deepcluster"])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_killed_and_resumed_at_other_moments(tmp_path, capsys, method, workers, seed):
+def test_killed_at_random_times_and_resumed(tmp_path, capsys, method, workers, seed):
     kill_and_resume(tmp_path, method, seed, "--workers", workers)
 
 
@@ -229,7 +229,7 @@ def test_overwrite_replaces(tmp_path, whole):
     assert kept(out) == kept(whole("simclr"))
 
 
-def test_overwrite_deletes_nothing_that_is_no_run(tmp_path):
+def test_overwrite_deletes_only_runs(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(UsageError, match="not empty and not a run"):
         run_training(wishes("simclr"), tmp_path, RunPolicy(overwrite=True, progress=quiet))
@@ -237,7 +237,7 @@ def test_overwrite_deletes_nothing_that_is_no_run(tmp_path):
 
 
 @pytest.mark.parametrize("policy", [RunPolicy(resume=True, progress=quiet), RunPolicy(overwrite=True, progress=quiet)])
-def test_run_of_a_living_process_is_left_alone(tmp_path, policy):
+def test_a_locked_run_is_not_changed(tmp_path, policy):
     out = tmp_path / "run"
     broken(wishes("simclr"), out, after=6)
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])

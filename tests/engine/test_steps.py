@@ -1,4 +1,4 @@
-"""One step: rates, optimisers, what is skipped, what is restored."""
+"""One step: learning rates, optimisers, skipped and restored steps."""
 
 import math
 import platform
@@ -47,7 +47,7 @@ class Eye(Backbone):
 
 
 class Toy(Method):
-    """Makes its weights small, notes what it saw, and stumbles at some steps."""
+    """Shrinks its weights, records its inputs, and has non-finite losses at some steps."""
 
     card = Card("pretext", "discriminative", "Nobody 2000, arXiv:0000.0000")
     paper, small = Training(), Preset()
@@ -68,7 +68,7 @@ def pictures(count: int = 16) -> ArraySource:
 
 
 class Diary:
-    """Every step's health, and the whole state after it."""
+    """Health of every step, and the complete state after it."""
 
     def __init__(self) -> None:
         self.healthy: list[bool] = []
@@ -87,7 +87,7 @@ def walk(stumbles: tuple[int, ...], steps: int = 6, **training: Any) -> Diary:
     return diary
 
 
-def test_step_that_is_no_number_leaves_no_trace():
+def test_non_finite_steps_change_nothing():
     diary = walk((2, 3))
     assert diary.healthy == [True, True, False, False, True, True]
     before = diary.states[1]
@@ -128,7 +128,7 @@ def test_gradient_is_clipped_to_its_norm():
     assert float(clipped) == pytest.approx(0.5, rel=1e-4)
 
 
-def test_pieces_of_a_batch_are_the_batch_where_nothing_couples_it():
+def test_gradient_accumulation_equals_the_full_batch_for_uncoupled_losses():
     class Plain(Toy):
         def forward(self, views: Views, clock: Clock) -> Outcome:
             return Outcome({"size": self.backbone.see[0](views.large[0]).square().mean()})
@@ -186,7 +186,7 @@ def test_modules_with_constant_rate_keep_the_maximum_rate():
 
 
 class Many(nn.Module):
-    """Parameters of every kind."""
+    """All types of parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -209,7 +209,7 @@ def test_biases_norms_tokens_and_prototypes_do_not_decay(kind):
 
 
 def slow_lars(weights: list[list[float]], slopes: list[list[list[float]]], lr: float, momentum: float, decay: float, trust: float):
-    """You et al. 2017, number by number; the second weight neither adapts nor decays."""
+    """You et al. 2017 with Python floats; the second weight is not adapted and not decayed."""
     velocity = [[0.0] * len(weight) for weight in weights]
     for gradients in slopes:
         for place, gradient in enumerate(gradients):
@@ -226,7 +226,7 @@ def slow_lars(weights: list[list[float]], slopes: list[list[list[float]]], lr: f
 
 
 @pytest.mark.parametrize("start", [1.0, 0.0])
-def test_lars_is_the_papers(start):
+def test_lars_equals_the_paper(start):
     generator = torch.Generator().manual_seed(0)
     first, second = (nn.Parameter(start * torch.randn(5, generator=generator, dtype=torch.float64)) for _ in range(2))
     slopes = [[torch.randn(5, generator=generator, dtype=torch.float64).tolist() for _ in range(2)] for _ in range(4)]

@@ -1,4 +1,4 @@
-"""Checkpoints, records and the judge of health."""
+"""Checkpoints, records and collapse detection."""
 
 import errno
 import json
@@ -40,7 +40,7 @@ def method() -> Method:
     return build(settings("simclr"))
 
 
-def test_checkpoint_holds_everything(tmp_path, method):
+def test_checkpoint_contains_everything(tmp_path, method):
     path = saved(tmp_path, 3, method)
     assert path.name == "step_00000004"
     assert json.loads((tmp_path / "last.json").read_text()) == {"checkpoint": path.name}
@@ -93,7 +93,7 @@ def event(step: int, method: Method, steps: int = 30, **diagnostics: torch.Tenso
     return StepEvent(Clock(step=step, steps=steps, steps_per_epoch=4), (StepResult(outcome, True, 2.0, 0.1),), batch, method, optimiser)
 
 
-def test_record_says_what_was_seen(method):
+def test_record_contains_losses_and_diagnostics(method):
     even = torch.eye(4).repeat(2, 1)
     record = describe(event(9, method, embedding=torch.eye(4), assignment=even, accuracy=torch.tensor(0.5), chance=torch.tensor(4.0).log()))
     assert record["loss"] == 1.75
@@ -161,7 +161,7 @@ def judged(records: list[dict[str, float]], **more: Any) -> tuple[Health, list[s
 
 
 @pytest.mark.parametrize("name", COLLAPSED)
-def test_collapse_is_named_once_within_300_steps(name):
+def test_collapse_is_reported_once_within_300_steps(name):
     health, said = judged([HEALTHY | COLLAPSED[name]] * 30)
     assert health.verdict.startswith(f"{name}: ")
     assert len(said) == 1
@@ -169,7 +169,7 @@ def test_collapse_is_named_once_within_300_steps(name):
     assert str(health.since) in said[0]
 
 
-def test_every_rule_is_tried():
+def test_every_rule_is_tested():
     assert {rule.name for rule in RULES} == set(COLLAPSED)
 
 
@@ -186,7 +186,7 @@ def test_every_rule_is_tried():
         [{"loss": 1.386, "chance": 0.0}] * 60,
     ],
 )
-def test_health_is_left_alone(records):
+def test_healthy_runs_are_not_reported(records):
     health, said = judged(records)
     assert not health.verdict
     assert not said

@@ -1,4 +1,4 @@
-"""What is explained: units, directions, classes, clusters, likeness."""
+"""Targets: units, directions, classes, clusters, similarity."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def test_a_unit_is_read_at_its_layer() -> None:
         unit("module.4", 8).score(phi, given)
 
 
-def test_layers_after_the_one_that_is_read_do_not_run() -> None:
+def test_layers_after_the_target_do_not_run() -> None:
     phi = phi_of(chain())
     ran: list[int] = []
     phi.backbone.module[6].register_forward_hook(lambda *_: ran.append(1))
@@ -34,7 +34,7 @@ def test_layers_after_the_one_that_is_read_do_not_run() -> None:
     assert len(ran) == 1  # by grid, which runs the whole network
 
 
-def test_tokens_are_read_as_places() -> None:
+def test_tokens_are_read_as_positions() -> None:
     phi = untrained("vit_nano?blocks=2", size=32)
     images = torch.rand(2, 3, 32, 32)
     layer = phi.layers[0]
@@ -42,7 +42,7 @@ def test_tokens_are_read_as_places() -> None:
     assert_close(found, phi.grid(images, layer)[:, 5].mean((1, 2)))
 
 
-def test_log_odds_have_slopes_where_a_class_is_certain() -> None:
+def test_log_odds_have_gradients_where_a_class_is_certain() -> None:
     logits = torch.tensor([[200.0, 0.0, -3.0], [0.0, 1.0, 2.0]], requires_grad=True)
     found = log_odds(logits)
     assert_close(found[0, 0], 200 - torch.tensor([0.0, -3.0]).logsumexp(0))
@@ -91,7 +91,7 @@ def test_a_cluster_is_largest_for_its_own_centroid() -> None:
 
 
 @pytest.mark.parametrize("layer", [None, "module.4"])
-def test_an_image_is_like_itself_and_its_code_is_one(layer: str | None) -> None:
+def test_similarity_to_the_own_features_is_one(layer: str | None) -> None:
     phi, images = phi_of(chain()[:-1]), pictures()
     given = phi.normalise(images)
     assert_close(similarity_to(phi, images[1], layer).score(phi, given)[1], torch.tensor(1.0))
@@ -101,7 +101,7 @@ def test_an_image_is_like_itself_and_its_code_is_one(layer: str | None) -> None:
     assert_close(own.score(phi, given[[2, 2]], torch.tensor([2, 2])), torch.ones(2))
 
 
-def test_a_target_for_each_image_is_refused_more_images() -> None:
+def test_a_target_per_image_rejects_more_images() -> None:
     phi = phi_of(chain())
     target = logit().at(torch.tensor([0, 1]))
     assert target.score(phi, phi.normalise(pictures(2))).shape == (2,)
@@ -109,7 +109,7 @@ def test_a_target_for_each_image_is_refused_more_images() -> None:
         target.score(phi, phi.normalise(pictures(3)))
 
 
-def test_a_direction_of_a_layer_reads_the_mean_over_places() -> None:
+def test_a_direction_of_a_layer_reads_the_mean_over_positions() -> None:
     phi, images = phi_of(chain()), pictures()
     vector = torch.randn(8)
     assert_close(direction(vector, "module.4").score(phi, phi.normalise(images)), phi.pooled(images, "module.4") @ vector)

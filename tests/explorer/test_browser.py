@@ -1,4 +1,4 @@
-"""A person at the page, in a real browser: where Chromium is there."""
+"""The page in a real browser; requires Chromium."""
 
 import json
 import shutil
@@ -51,7 +51,7 @@ def browser():
 
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
-    """Without a network, its worker slow."""
+    """Without a network, with a slow worker."""
     make_shelf(tmp_path)
     (tmp_path / "slow.py").write_text(SLOW)
     monkeypatch.setattr(opening, "WORKER", (str(tmp_path / "slow.py"),))
@@ -107,7 +107,7 @@ def test_lasso_neighbours_names_and_addresses(browser, shelf):
     assert problems == []
 
 
-def test_hostile_names_are_shown_as_they_are(browser, shelf):
+def test_hostile_names_are_escaped(browser, shelf):
     problems: list[str] = []
     page = page_of(browser, shelf, problems, "/image/2")
     page.wait_for_selector("h1 >> text=<img src=x onerror=alert(1)>.png")
@@ -115,7 +115,7 @@ def test_hostile_names_are_shown_as_they_are(browser, shelf):
     assert problems == []
 
 
-def test_work_shows_progress_and_is_cancelled(browser, shelf):
+def test_jobs_show_progress_and_are_cancelled(browser, shelf):
     problems: list[str] = []
     page = page_of(browser, shelf, problems, "/image/5")
     page.get_by_role("button", name="attributions").click()
@@ -126,7 +126,7 @@ def test_work_shows_progress_and_is_cancelled(browser, shelf):
     assert problems == []
 
 
-def test_views_are_usable_and_nothing_is_asked_elsewhere(browser, shelf):
+def test_views_are_usable_without_external_requests(browser, shelf):
     problems: list[str] = []
     page = page_of(browser, shelf, problems)
     asked: list[str] = []
@@ -146,7 +146,7 @@ def test_views_are_usable_and_nothing_is_asked_elsewhere(browser, shelf):
 
 @pytest.mark.parametrize(("shade", "rules", "least"), [("light", {}, 11), ("dark", {"runOnly": ["color-contrast"]}, 1)])
 def test_every_view_is_accessible(browser, shelf, shade, rules, least):
-    """No rule of axe-core is broken: contrast, names, order of headings, landmarks and the rest; colours alone differ in the dark."""
+    """No violations of axe-core rules (contrast, names, order of headings, landmarks, …); the dark theme differs in colours only."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     with browser.new_context(viewport={"width": 1200, "height": 800}, bypass_csp=True, color_scheme=shade) as context:
         page = context.new_page()
@@ -161,7 +161,7 @@ def test_every_view_is_accessible(browser, shelf, shade, rules, least):
 
 
 def test_a_notebook_shows_the_page_inline(browser, tmp_path):
-    """A page of another port of this machine frames it where that is allowed, under either of this machine's names; else it is refused."""
+    """A page on another port of this machine can embed it if allowed, under both host names; otherwise it is refused."""
     make_shelf(tmp_path)
     allowed, refused = (serve(tmp_path / "pack", port=0, work=False, frames=frames) for frames in (True, False))
     assert "iframe" not in refused._repr_html_()
@@ -185,8 +185,8 @@ def test_a_notebook_shows_the_page_inline(browser, tmp_path):
         refused.close()
 
 
-def test_a_folder_opens_from_a_file(browser, tmp_path):
-    """The same views without a server: map, lasso's rows, conditions, neighbours, clusters, units, an address in a fresh tab."""
+def test_an_exported_folder_opens_from_a_file(browser, tmp_path):
+    """The same views without a server: map, lasso, conditions, neighbours, clusters, units, an address in a new tab."""
     shelf = make_shelf(tmp_path)
     shelf.edits.set("cluster_name", [1], "<i>blues</i>")
     index = export_static_site(shelf, tmp_path / "page").as_uri()
@@ -239,8 +239,8 @@ ASKED = [
 ]
 
 
-def test_a_folder_answers_as_the_server_does(browser, tmp_path):
-    """The page without a server chooses, orders and lassos by itself: the same rows in the same order."""
+def test_an_exported_folder_selects_as_the_server_does(browser, tmp_path):
+    """Filters, order and lasso of the exported page give the same rows in the same order as the server."""
     shelf = make_shelf(tmp_path)
     shelf.edits.set("tag", [7, 3, 20], "b")
     shelf.edits.set("tag", [5], "a")
@@ -267,7 +267,7 @@ def test_a_folder_answers_as_the_server_does(browser, tmp_path):
 
 
 def test_search_by_uploaded_image(browser, tmp_path):
-    """With the real worker of a real, if untrained, network."""
+    """With the real worker and an untrained network."""
     run = tmp_path / "none"
     selfsight.learn("world:shapes?count=24&size=32&split=test", out=run, backbone="resnet_tiny?width=8", size=32, batch=8, epochs=0)
     opened = selfsight.load(run).explore(port=0)

@@ -1,4 +1,4 @@
-"""Tests of golden values; a package, so that its files may have the names of others."""
+"""Tests of golden values; a package, so that file names can occur elsewhere too."""
 
 from golden.golden import check
 

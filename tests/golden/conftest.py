@@ -1,4 +1,4 @@
-"""One thread for numpy too, for sums depend on how they are cut."""
+"""One thread for numpy too, because sums depend on their partition."""
 
 from collections.abc import Iterator
 

@@ -1,8 +1,8 @@
-"""Golden values: what the code computed when they were recorded, kept under ``values`` and compared with what it computes now.
+"""Golden values: recorded results under ``values``, compared with present results.
 
-``SELFSIGHT_GOLDEN=record`` writes the files in place of comparing. In the environment that they were recorded in (torch, numpy, the
-processor) values are equal bit for bit. Another processor, or another version, rounds otherwise: there shapes, types, texts and whole
-numbers are equal, and floats, or what is stored of arrays, are near (``RTOL``, ``ATOL``); checksums are not compared.
+``SELFSIGHT_GOLDEN=record`` writes the files instead of comparing. In the environment of the recording (torch, numpy, processor) values must
+be bitwise equal. Other environments round differently: there shapes, types, texts and integers must be equal, and floats, including those
+stored of arrays, close (``RTOL``, ``ATOL``); checksums are not compared.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ def check(name: str, found: Mapping[str, Value], *, near: tuple[str, ...] = ()) 
     """Compare values with those recorded under a name, or record them.
 
     Args:
-        name: of the file.
+        name: name of the file.
         found: numbers, texts, lists of them, arrays, tensors, and states of modules (mappings from names to tensors).
         near: keys that are compared as if in another environment.
     """
@@ -56,7 +56,7 @@ def check(name: str, found: Mapping[str, Value], *, near: tuple[str, ...] = ()) 
 
 
 def environment() -> dict[str, str]:
-    """What rounding depends on."""
+    """Everything that rounding depends on."""
     return {
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -67,7 +67,7 @@ def environment() -> dict[str, str]:
 
 
 def _processor() -> str:
-    """Name, family, model and stepping, as far as they are told."""
+    """Name, family, model and stepping of the processor, if known."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -78,7 +78,7 @@ def _processor() -> str:
 
 
 def stored(value: Value) -> Any:
-    """A value as JSON, which keeps floats exactly."""
+    """A value as JSON with exact floats."""
     if isinstance(value, Tensor):
         value = value.detach().cpu().contiguous().numpy()
     if isinstance(value, np.ndarray):
@@ -112,7 +112,7 @@ def _numbers(value: np.ndarray) -> dict[str, Any]:
 
 
 def _state(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Checksums of names and of values apart, so that tensors that were only renamed are told from those that have changed."""
+    """Separate checksums of names and values, to distinguish renamed tensors from changed ones."""
     arrays = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in sorted(state.items())}
     sums = sorted(hashlib.sha256(f"{one.dtype} {one.shape} ".encode() + one.tobytes()).hexdigest() for one in arrays.values())
     floats = [one.ravel().astype(np.float64) for one in arrays.values() if one.dtype.kind == "f"]
@@ -126,7 +126,7 @@ def _state(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def differences(key: str, before: Any, now: Any, *, exact: bool) -> list[str]:
-    """What is not as it was, in words."""
+    """Descriptions of the differences."""
     if isinstance(before, float) and isinstance(now, float):
         if exact:
             return [] if repr(before) == repr(now) else [f"{key}: recorded {before!r}, found {now!r}"]

@@ -1,4 +1,4 @@
-"""Answers as flat mappings for golden values, and digests of what is no number."""
+"""Responses as flat mappings for golden values, and digests of other data."""
 
 import hashlib
 import io
@@ -22,13 +22,13 @@ def digest(content: bytes) -> str:
 
 
 def pixels(content: bytes | Path) -> np.ndarray:
-    """A picture's pixels, whatever its file's bytes."""
+    """Pixels of an image, independent of its encoding."""
     with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as picture:
         return np.asarray(picture.convert("RGB"))
 
 
 def flat(name: str, value: Any) -> dict[str, Any]:
-    """Numbers and texts of JSON by their places; a list of objects as one list a field."""
+    """Numbers and texts of JSON by path; a list of objects as one list per field."""
     if isinstance(value, Mapping):
         return {key: one for part, some in value.items() for key, one in flat(f"{name}/{part}", some).items()} if value else {name: "{}"}
     if isinstance(value, list | tuple):
@@ -45,7 +45,7 @@ def _nested(value: Any) -> bool:
 
 
 class Asker:
-    """A page that knows the key: asks the explorer's server."""
+    """A client with the token of the explorer's server."""
 
     def __init__(self, address: str) -> None:
         self.host, _, rest = address.removeprefix("http://").partition("/")
@@ -54,7 +54,7 @@ class Asker:
         self.cookie = headers["set-cookie"].split(";")[0]
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and content of an answer."""
+        """Status, headers and content of a response."""
         connection = HTTPConnection(self.host, timeout=60)
         content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         connection.request(method, path, content, {"cookie": self.cookie} if self.cookie else {})
@@ -64,6 +64,6 @@ class Asker:
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, read
 
     def json(self, method: str, path: str, body: Any = None) -> Any:
-        """The content of an answer, and its status where it is no success."""
+        """The content of a response, and its status if not successful."""
         status, _, read = self.ask(method, path, body)
         return json.loads(read) if status < 300 else {"status": status, **json.loads(read)}

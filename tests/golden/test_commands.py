@@ -31,7 +31,7 @@ def _learn(out: Path, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a run that was measured, in which commands are given."""
+    """A folder with an evaluated run, in which commands are executed."""
     folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch, threadpool_limits(1):
         patch.chdir(folder)
@@ -43,7 +43,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def ask(home: Path, capsys: pytest.CaptureFixture) -> Ask:
-    """Give a command; what it prints as JSON, paths without the folder."""
+    """Run a command; returns its JSON output, with paths relative to the folder."""
 
     def asked(*words: str) -> Any:
         capsys.readouterr()
@@ -57,12 +57,12 @@ def ask(home: Path, capsys: pytest.CaptureFixture) -> Ask:
 
 
 def _kept(found: Any) -> Any:
-    """Without times and rates."""
+    """The output without times and rates."""
     return {name: value for name, value in found.items() if name not in VOLATILE} if isinstance(found, dict) else found
 
 
 def test_learn(ask: Ask) -> None:
-    """Without byol: views of two sizes contradict the types of ``Method.through``, which are checked of one view that is drawn by chance."""
+    """Without BYOL: views of two sizes contradict the types of ``Method.through``, which are checked for one random view."""
     found: dict[str, Any] = {}
     for name, more in {"simclr": ["--temperature", "0.3"], "barlow": ["--training.rate", "0.1"]}.items():
         found |= flat(name, _kept(ask(*_learn(Path(name), "--method", name, *more))))

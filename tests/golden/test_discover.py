@@ -186,7 +186,7 @@ def test_masks_of_frames(source: Source, phi: Representation, kind: str) -> None
 
 
 def test_eigenvectors(source: Source, phi: Representation, kind: str) -> None:
-    """Signs are those that the code gives: what is positive is the minority."""
+    """Signs as in the code: the positive side is the minority."""
     found: dict[str, Any] = {}
     for word, look in {
         "features": FeatureSpec(48, LOOKS[kind].layer, vectors=4),
@@ -211,7 +211,7 @@ def test_eigenvectors(source: Source, phi: Representation, kind: str) -> None:
 
 
 def _signed(vectors: torch.Tensor) -> torch.Tensor:
-    """With the largest entry above 0."""
+    """With a positive largest entry."""
     peak = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
     return vectors * peak.sign()
 

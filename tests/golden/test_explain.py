@@ -1,4 +1,4 @@
-"""Golden values of explanations: attributions, masks, their measures, pictures found again or written, diagnoses."""
+"""Golden values of explanations: attributions, masks, scores, inversion, synthesis, diagnoses."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -54,7 +54,7 @@ FEW: dict[str, dict[str, Any]] = {
 
 
 def network(name: str) -> Representation:
-    """A network with random weights; a batch norm has the statistics of noise, so that none is the identity."""
+    """A network with random weights; batch norms have the statistics of noise, so that none is the identity."""
     phi = untrained(NETWORKS[name], size=SIZE, seed=3)
     rng = torch.Generator().manual_seed(4)
     for word, buffer in phi.backbone.named_buffers():
@@ -66,7 +66,7 @@ def network(name: str) -> Representation:
 
 
 def some(count: int = 2) -> tuple[Tensor, Tensor]:
-    """Rows of rendered objects in [0, 1], and where the objects are."""
+    """Rendered objects in [0, 1], and object masks."""
     source, rows = world(12, SIZE), np.arange(count)
     masks = source.truth(rows).masks
     assert masks is not None
@@ -74,7 +74,7 @@ def some(count: int = 2) -> tuple[Tensor, Tensor]:
 
 
 def aim(phi: Representation, seed: int = 5) -> Target:
-    """A number of the output."""
+    """A dimension of the output."""
     return direction(torch.randn(phi.backbone.dim, generator=torch.Generator().manual_seed(seed)))
 
 
@@ -100,7 +100,7 @@ def test_attribution(name: str, net: str) -> None:
 
 
 def test_attribution_options() -> None:
-    """What the table's defaults leave out."""
+    """Options other than the defaults of the table."""
     phi, (shown, _) = network("resnet_tiny"), some()
     target, layer = aim(phi), phi.layers[1]
     found: dict[str, Any] = {}
@@ -250,7 +250,7 @@ def test_targets(net: str) -> None:
 
 
 def test_comparison() -> None:
-    """Units of two networks beside each other."""
+    """Comparison of units of two networks."""
     shown, _ = some(12)
     nets = {name: network(name) for name in NETWORKS}
     made = compare_units(nets, dict.fromkeys(nets, shown), depth=0.5, ranks=(0, 3), steps=4)

@@ -1,4 +1,4 @@
-"""Golden values of the explorer: what its server answers, the files that it exports, and the work of its worker."""
+"""Golden values of the explorer: responses of the server, exported files, and jobs of the worker."""
 
 import io
 import json
@@ -133,7 +133,7 @@ def _counts(asker: Asker, name: str) -> dict[str, Any]:
 
 
 def test_edits_and_exports(asker: Asker) -> None:
-    """Last of what is asked, for it changes what is told; all is taken back."""
+    """Runs last, because it changes responses; all edits are undone."""
     found: dict[str, Any] = {}
     edits = [
         ("cluster_name", [0], "first"), ("cluster_name", [1_000_001], "of two"), ("tag", [1, 2, 5], "odd"), ("note", [3], "a note, with ü"),

@@ -1,4 +1,4 @@
-"""Golden values of measures: probes and measures of networks beside their floors, agreement, CKA, average precision, machines, lotteries."""
+"""Golden values of measures: probes and analyses with baselines, agreement, CKA, average precision, SVMs, lottery tickets."""
 
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def network(name: str = "resnet_tiny", size: int = SIZE, seed: int = 3) -> Repre
 
 
 def parts(size: int = SIZE, train: int = 120, test: int = 60) -> tuple[Source, Source]:
-    """Rendered objects, with all that is known of them."""
+    """Rendered objects with ground truth."""
     return tuple(
         open_source(f"world:shapes?count={count}&size={size}&split={split}") for count, split in ((train, "train"), (test, "test"))
     )
@@ -70,7 +70,7 @@ def labels(train: Source, test: Source) -> LabelPair:
 
 
 def features(size: int = SIZE) -> Features:
-    """Features of both parts, with what is known."""
+    """Features of both parts with annotations."""
     train, test = parts(size)
     encode = make_encoder(network(size=size))
     rows = [extract_features(part, encode, size=size)[OUTPUT] for part in (train, test)]
@@ -79,12 +79,12 @@ def features(size: int = SIZE) -> Features:
 
 
 def flat(values: dict[str, Score], about: str = "") -> dict[str, Any]:
-    """Scores with both ends of their intervals, by name."""
+    """Scores with their intervals, by name."""
     return {f"{about}{name}": [float(one.value), float(one.low), float(one.high)] for name, one in values.items()}
 
 
 def examined(found: EvaluationResult) -> dict[str, Any]:
-    """Scores, floors, which form each floor is of, and what was fitted."""
+    """Scores, baselines with their forms, and fitted models."""
     values: dict[str, Any] = {}
     for probe, scores in found.scores.items():
         values |= flat(scores, f"{probe}/")
@@ -108,7 +108,7 @@ def test_probe_of_tokens(name: str) -> None:
 
 @pytest.mark.parametrize("name", ANALYSES)
 def test_network_measure(name: str) -> None:
-    """As examinations call it, on few pictures; courses of detect, finetune and segment are as long as they are."""
+    """As in evaluations, on few images; detect, finetune and segment have their full schedules."""
     phi, others = network(size=SMALL), {"other": network(size=SMALL, seed=4)} if ANALYSES[name].needs[-1:] == ("others",) else {}
     if name == "similarity":
         others = {"other": network("vit_nano", size=SMALL)}
@@ -162,7 +162,7 @@ def test_cka() -> None:
 
 
 def drawn_boxes(seed: int) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
-    """Boxes of three classes in twelve pictures, found more or less; some are crowds."""
+    """Boxes of three classes in twelve images, detected approximately; some are crowds."""
     rng, found, truth, crowds = np.random.default_rng(seed), [], [], []
     for _ in range(12):
         corner = rng.integers(0, 50, (int(rng.integers(0, 5)), 2))
@@ -186,7 +186,7 @@ def test_precision() -> None:
 
 
 def test_masks() -> None:
-    """Masks and kinds that are told from the true ones by a shift."""
+    """Masks and classes that differ from the true ones by a shift."""
     _, test = parts(test=12)
     truth = test.truth(np.arange(len(test)))
     assert truth.masks is not None
@@ -210,7 +210,7 @@ def test_machines() -> None:
 
 
 def test_readers() -> None:
-    """Functions behind probes, with other options than examinations give them."""
+    """Functions of probes with options other than in evaluations."""
     known = features()
     found = flat(retrieve(known, queries=20, database_size=50, seed=1).values, "retrieve/")
     found |= flat(reverse(known, clusters=6, seed=1).values, "reverse/") | flat(
@@ -288,7 +288,7 @@ def test_bars() -> None:
 
 @pytest.mark.parametrize("net", NETS)
 def test_taught(net: str) -> None:
-    """Short courses of what is taught to a copy."""
+    """Short fine-tuning of a copy."""
     phi, (train, test) = network(net, SMALL), parts(SMALL, 40, 24)
     asked, config = AnalysisInput(train, test, labels(train, test)), TuneConfig(4, 16)
     found: dict[str, Any] = {}
@@ -329,7 +329,7 @@ def test_lottery() -> None:
 
 
 def test_banks(tmp_path: Path) -> None:
-    """Examinations that keep their banks and floors find the same."""
+    """Evaluations with cached banks and baselines give the same results."""
     kept = [examined(evaluate(network(), *parts(), probes=["knn"], banks=tmp_path / "banks", cache=tmp_path / "floors")) for _ in range(2)]
     assert kept[0].keys() == kept[1].keys()
     check("examine.banks", kept[0])

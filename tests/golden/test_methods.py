@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 
 class DoublePlan(Plan):
-    """The engine's own plan, fed float64."""
+    """The engine's plan with float64 inputs."""
 
     def views(self, method: Method, batch: Images, clock: Clock, hardware: Hardware) -> list[Views]:
         return [piece.to(torch.float64) for piece in super().views(method, batch, clock, hardware)]
@@ -33,7 +33,7 @@ class DoublePlan(Plan):
 
 
 class Watching:
-    """Keeps what every step says."""
+    """Records the results of every step."""
 
     def __init__(self) -> None:
         self.found: dict = {}

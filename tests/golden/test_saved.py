@@ -1,4 +1,4 @@
-"""What version 0.1 stored is still opened: a run, its bank, its measures, its checkpoints, and what its explorer prepared."""
+"""Files of version 0.1 can be opened: a run, its bank, scores, checkpoints, and prepared explorer data."""
 
 import json
 import os
@@ -29,7 +29,7 @@ BANKED, EXPLORED = "world:shapes?count=16&size=32&seed=3", "world:shapes?count=3
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A copy of the run, with the times that belong to it."""
+    """A copy of the run with its original file times."""
     folder = tmp_path / "run"
     shutil.copytree(KEPT, folder)
     for file in (folder / "export" / "model.safetensors", *folder.glob("explorer/*/pack.json")):
@@ -61,7 +61,7 @@ def test_its_report_is_written(run: Path) -> None:
 
 
 def test_a_bank_is_opened_and_one_of_known_precision_is_made_beside_it(run: Path) -> None:
-    """Banks of version 0.1 do not say in which precision they were computed, so that they are read and never taken for another."""
+    """The precision of banks of version 0.1 is unknown, so that they can be read but are not reused."""
     found = selfsight.load(run, device="cpu")
     stored = {path: path.stat().st_mtime_ns for path in run.glob("banks/*/*")}
     paths = [path.parent for path in run.glob("banks/*/origin.json")]
@@ -105,7 +105,7 @@ def test_resuming_a_finished_run_changes_nothing(run: Path, capsys: pytest.Captu
 
 @pytest.mark.parametrize("again", [True, False])
 def test_an_interrupted_run_resumes(run: Path, *, again: bool) -> None:
-    """From step 4 to the same weights as the run that was not broken off."""
+    """Resumed from step 4, with the same weights as the uninterrupted run."""
     shutil.rmtree(run / "checkpoints" / "step_00000006")
     words = ["--repeat", str(run)] if again else [
         "world:shapes?count=64&size=32", "--method", "simclr", "--backbone", "resnet_tiny?width=4", "--hidden", "32", "--dim", "16",

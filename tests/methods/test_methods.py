@@ -1,4 +1,4 @@
-"""What every method promises, one suite over the table."""
+"""Properties of every method: one suite over the table."""
 
 import json
 import math
@@ -69,13 +69,13 @@ def pictures():
 
 @pytest.fixture(scope="module")
 def ready(pictures) -> Callable[[str], Trial]:
-    """A method ready for a step; made once, and left as it is by the tests that share it."""
+    """A method ready for a step; built once, and not changed by the tests that share it."""
     made: dict[str, Trial] = {}
     return lambda name: made.setdefault(name, trial(name, pictures))
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_losses_are_finite_and_signs_detached(ready, name):
+def test_losses_are_finite_and_diagnostics_detached(ready, name):
     for outcome in ready(name).outcomes().values():
         assert outcome.losses
         assert all(math.isfinite(float(loss.detach())) for loss in outcome.losses.values())
@@ -108,7 +108,7 @@ def test_teachers_stay_out_of_the_optimiser(ready, name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_saved_options_and_state_build_it_again(ready, name):
+def test_saved_options_and_state_rebuild_the_method(ready, name):
     case = ready(name)
     saved = json.loads(json.dumps(to_json(case.method.options())))
     again = twin(case, options=from_json(saved), seed=case.settings.seed + 1)
@@ -147,7 +147,7 @@ def test_pickles(ready, name):
 
 
 @pytest.mark.parametrize("name", NEEDY)
-def test_missing_hint_is_refused_with_help(ready, name):
+def test_missing_hint_is_rejected_with_a_remedy(ready, name):
     case = ready(name)
     bare = replace(case, views=Views(case.views.large, case.views.small))
     with pytest.raises(MissingHint, match=r"needs") as refusal:
@@ -157,14 +157,14 @@ def test_missing_hint_is_refused_with_help(ready, name):
 
 
 @pytest.mark.parametrize("name", sorted(set(METHODS) - set(NEEDY)))
-def test_others_need_pixels_alone(ready, name):
+def test_other_methods_need_only_pixels(ready, name):
     case = ready(name)
     bare = replace(case, views=Views(case.views.large, case.views.small))
     assert all(math.isfinite(loss) for loss in case.losses())
     assert bare.losses() == case.losses()
 
 
-def test_labels_are_for_labelled_baselines_alone(pictures, ready):
+def test_only_labelled_baselines_get_labels(pictures, ready):
     labels = pictures.truth(np.arange(len(pictures))).labels
     for name in METHODS:
         case = ready(name)
@@ -181,13 +181,13 @@ def test_labels_are_for_labelled_baselines_alone(pictures, ready):
         supervised.plan.with_labels(supervised.method, supervised.views)
 
 
-def test_wrong_backbone_is_refused_with_help():
+def test_wrong_backbone_is_rejected_with_a_remedy():
     with pytest.raises(UsageError, match="drops tokens") as refusal:
         build(settings("mae", backbone="resnet_tiny"))
     assert "vit" in refusal.value.remedy
 
 
-def test_unknown_option_is_refused_with_the_known_ones():
+def test_unknown_option_is_rejected_with_the_known_ones():
     with pytest.raises(UsageError, match="no option 'temprature'") as refusal:
         resolve_options("simclr", size=32, options={"temprature": 0.1})
     assert "temperature" in refusal.value.remedy
@@ -199,7 +199,7 @@ def test_generated_images_have_the_size_of_the_training_images():
         resolve_options("gan", size=64, options={"size": 32})
 
 
-def test_unknown_method_is_refused_with_the_nearest():
+def test_unknown_method_is_rejected_with_a_suggestion():
     with pytest.raises(UsageError, match="no method 'simcrl'") as refusal:
         method_class("simcrl")
     assert "simclr" in refusal.value.remedy
@@ -227,7 +227,7 @@ def test_observers_change_nothing(pictures, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_says_who_it_is(name):
+def test_card_is_complete(name):
     kind = method_class(name)
     assert PAPER.search(kind.__doc__ or "")
     assert PAPER.fullmatch(kind.card.paper)

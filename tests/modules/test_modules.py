@@ -1,4 +1,4 @@
-"""Parts that look after themselves."""
+"""Modules with state that is updated after a step."""
 
 import pytest
 import torch
@@ -59,7 +59,7 @@ def test_queue_is_first_in_first_out_and_wraps():
     assert sorted(queue.read()[:, 0].tolist()) == [9, 10, 11, 12]
 
 
-def test_queue_forgets_what_it_noted_and_keeps_copies():
+def test_queue_discards_noted_rows_and_stores_copies():
     queue = Queue(3, 2)
     queue.note(numbered(5))
     queue.after_step(NOW)
@@ -78,7 +78,7 @@ def test_queue_forgets_what_it_noted_and_keeps_copies():
     assert_close(again.read(), queue.read())
 
 
-def test_momentum_is_the_slow_copy():
+def test_momentum_is_a_moving_average():
     leader = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     head = nn.Linear(2, 1)
     slow = Momentum(Chain(leader, head), Cosine(0.8, 1.0))
@@ -98,7 +98,7 @@ def test_momentum_is_the_slow_copy():
     assert leader[1].num_batches_tracked == 1
 
 
-def test_momentum_holds_every_tensor_once():
+def test_momentum_contains_every_tensor_once():
     owner = nn.Module()
     owner.leader = nn.Linear(2, 2)
     owner.slow = Momentum(Chain(owner.leader), Constant(0.9))
@@ -106,7 +106,7 @@ def test_momentum_holds_every_tensor_once():
     assert [part for part in parts_of(owner) if isinstance(part, Momentum)] == [owner.slow]
 
 
-def test_calm_teacher_rests_its_chance_alone():
+def test_eval_mode_teacher_only_disables_randomness():
     leader = nn.Sequential(nn.Dropout(0.5), DropPath(0.5), nn.BatchNorm1d(2))
     calm, lively = (Momentum(Chain(leader), Constant(0.9), eval_mode=calm).train() for calm in (True, False))
     assert [layer.training for layer in calm.followers[0]] == [False, False, True]
@@ -131,7 +131,7 @@ def test_running_mean():
     assert_close(mean.value, before)
 
 
-def test_prototypes_come_back_to_unit_length():
+def test_prototypes_are_normalised_after_a_step():
     prototypes = Prototypes(5, 3)
     assert_close(prototypes.weight.norm(dim=1), torch.ones(5))
     rows = normalize(torch.randn(2, 3))
@@ -159,7 +159,7 @@ def test_assignments_are_saved_and_grow():
         other.load_state_dict({})
 
 
-def test_memory_takes_its_own_rows_after_the_step():
+def test_memory_is_updated_after_the_step():
     bank = Memory(2, keep=0.5)
     with pytest.raises(UsageError, match="table of samples is empty"):
         bank[torch.tensor([0])]
@@ -183,7 +183,7 @@ def test_memory_takes_its_own_rows_after_the_step():
     assert last.rows.tolist() == [[0, 1]]
 
 
-def test_running_mean_may_begin_at_the_first():
+def test_running_mean_can_start_at_the_first_mean():
     mean = RunningMean(1, keep=0.9, first=True)
     for value in (4.0, 6.0):
         mean.note(torch.tensor([[value]]))
@@ -230,7 +230,7 @@ def test_split_batch_norm_is_separate_batch_norms(groups, interleaved):
 
 
 @pytest.mark.parametrize("dim", [1, 2])
-def test_global_batch_norm_of_one_process_is_torchs(dim):
+def test_global_batch_norm_of_one_process_equals_torch(dim):
     kind, made = (nn.BatchNorm1d, GlobalBatchNorm1d) if dim == 1 else (nn.BatchNorm2d, GlobalBatchNorm2d)
     plain, network = kind(3), nn.Sequential(kind(3))
     unite_batch_norms(network)
@@ -243,7 +243,7 @@ def test_global_batch_norm_of_one_process_is_torchs(dim):
     }
 
 
-def test_split_norms_stay_split_when_united():
+def test_split_norms_are_not_synchronised():
     network = norms(2, interleaved=True)
     before = type(network[0])
     unite_batch_norms(network)
@@ -267,20 +267,20 @@ def test_heads():
 
 
 @pytest.mark.parametrize("size", [8, 16, 28, 32, 96])
-def test_pictures_are_decoded(size):
+def test_images_are_decoded(size):
     made = ConvDecoder(10, size=size, channels=3, width=4)(torch.randn(2, 10))
     assert made.shape == (2, 3, size, size)
     assert made.abs().max() <= 1
 
 
 @pytest.mark.parametrize("size", [4, 30, 100])
-def test_sizes_that_doubling_does_not_reach_are_refused(size):
+def test_unsupported_sizes_are_rejected(size):
     with pytest.raises(UsageError, match=f"{size} px") as refusal:
         ConvDecoder(10, size=size, channels=3)
     assert "96" in refusal.value.remedy
 
 
-def test_positions_tell_places_apart():
+def test_position_embeddings_are_distinct():
     places = sine_positions(4, 16)[0]
     assert places.shape == (16, 16)
     assert torch.cdist(places, places).fill_diagonal_(9).min() > 0.1
@@ -288,7 +288,7 @@ def test_positions_tell_places_apart():
     assert_close(places[1, 8:], places[5, 8:])  # same column, same second half
 
 
-def test_memory_is_drawn_alike_at_the_same_step():
+def test_memory_samples_are_equal_at_the_same_step():
     memory = Memory(3)
     memory.set(torch.arange(50), torch.randn(50, 3))
     assert memory.drawn(0, NOW) is None
@@ -303,7 +303,7 @@ def test_memory_is_drawn_alike_at_the_same_step():
     assert all(bool((row == memory.rows).all(1).any()) for row in drawn)
 
 
-def test_context_knows_nothing_from_below():
+def test_context_does_not_depend_on_rows_below():
     context = DownwardContext(32, depth=2)
     grid = torch.randn(1, 32, 5, 4, requires_grad=True)
     context(grid)[0, :, 3, 1].sum().backward()
@@ -314,17 +314,17 @@ def test_context_knows_nothing_from_below():
 
 
 @pytest.mark.parametrize("size", [16, 28, 32, 96])
-def test_critics_say_as_many_numbers_as_asked(size):
+def test_critics_have_the_requested_number_of_outputs(size):
     assert Critic(size=size, channels=3, width=4, out=5)(torch.randn(2, 3, size, size)).shape == (2, 5)
 
 
-def test_codebook_names_the_nearest():
+def test_codebook_returns_the_nearest_row():
     book = Codebook(3, 2)
     book.rows.copy_(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 5.0]]))
     assert book(torch.tensor([[[0.9, 0.2], [0.1, 0.1]], [[0.0, 3.0], [9.0, 0.0]]])).tolist() == [[1, 0], [2, 1]]
 
 
-def test_lots_are_even_and_depend_on_sample_and_salt_alone():
+def test_hash_is_uniform_and_depends_on_sample_and_salt_only():
     drawn = uniform_hash(torch.arange(10_000), 7)
     assert drawn.min() >= 0
     assert drawn.max() < 1
@@ -357,7 +357,7 @@ def test_frozen_networks_use_their_own_normalisation():
     assert not any(parameter.requires_grad for parameter in frozen.parameters())
 
 
-def test_repairs_act_at_damaged_places_alone():
+def test_repairs_act_at_corrupted_positions_only():
     painter = ConvAutoencoder(3, width=4, levels=2, repair=True).eval()
     code = painter.encode(torch.randn(1, 3, 16, 16))
     assert code.shape == (1, 8, 4, 4)

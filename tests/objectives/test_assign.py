@@ -1,4 +1,4 @@
-"""Assignment: balanced shares, k-means, whitening."""
+"""Balanced assignment, k-means, whitening."""
 
 from itertools import pairwise
 
@@ -31,7 +31,7 @@ from selfsight.objectives.assign import (
 
 @given(seed=seeds, count=some.integers(2, 8), clusters=some.integers(2, 5), rounds=some.integers(1, 4))
 @few
-def test_sinkhorn_is_the_papers(seed, count, clusters, rounds):
+def test_sinkhorn_equals_the_paper(seed, count, clusters, rounds):
     scores = rows(seed, count, clusters).tanh()
     expected = torch.tensor(papers.sinkhorn(scores.tolist(), 0.05, rounds), dtype=torch.float64)
     assert_close(sinkhorn(scores, epsilon=0.05, rounds=rounds), expected, rtol=1e-8, atol=1e-12)
@@ -39,7 +39,7 @@ def test_sinkhorn_is_the_papers(seed, count, clusters, rounds):
 
 @given(seed=seeds, count=some.integers(2, 12), clusters=some.integers(2, 6))
 @few
-def test_sinkhorn_ends_with_equal_shares(seed, count, clusters):
+def test_sinkhorn_gives_equal_cluster_masses(seed, count, clusters):
     scores = rows(seed, count, clusters).tanh()
     found = sinkhorn(scores, epsilon=0.5, rounds=300)
     assert_close(found.sum(1), torch.ones(count, dtype=torch.float64))
@@ -51,7 +51,7 @@ def test_sinkhorn_ends_with_equal_shares(seed, count, clusters):
 
 @given(seed=seeds, count=some.integers(2, 8), clusters=some.integers(2, 5), rounds=some.integers(0, 4))
 @few
-def test_transport_is_the_papers(seed, count, clusters, rounds):
+def test_transport_equals_the_paper(seed, count, clusters, rounds):
     probabilities, wanted = rows(seed, count, clusters).softmax(1), rows(seed + 1, clusters).softmax(0)
     expected = torch.tensor(papers.transport_plan(probabilities.tolist(), wanted.tolist(), 4.0, rounds), dtype=torch.float64)
     found = transport_plan(probabilities.log(), wanted, sharpness=4.0, tolerance=0.0, most=rounds)
@@ -98,12 +98,12 @@ def test_transport_meets_its_marginals_and_keeps_odds(seed, count, clusters, sha
     assert_close(exact(scaled, wanted, sharpness), found, rtol=1e-6, atol=1e-9)
 
 
-def test_transport_of_what_is_all_the_same_is_the_product_of_the_marginals():
+def test_transport_of_constant_scores_is_the_product_of_the_marginals():
     wanted = torch.tensor([0.1, 0.2, 0.7], dtype=torch.float64)
     assert_close(exact(torch.zeros(5, 3), wanted), wanted.expand(5, 3) / 5)
 
 
-def test_transport_survives_tiny_chances():
+def test_transport_supports_tiny_probabilities():
     log = torch.full((6, 3), np.log(1e-30), dtype=torch.float64)
     log[torch.arange(6), torch.arange(6) % 3] = 0.0
     found = transport_plan(log, torch.full((3,), 1 / 3), sharpness=25.0)  # 1e-750 is no float64
@@ -113,7 +113,7 @@ def test_transport_survives_tiny_chances():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_transport_that_is_sharp_is_the_best_matching(seed):
+def test_sharp_transport_is_the_optimal_matching(seed):
     scores = rows(seed, 6, 6)
     found = transport_plan(scores, torch.full((6,), 1 / 6), sharpness=200.0, tolerance=1e-6, most=20_000)
     _, columns = linear_sum_assignment(scores.numpy(), maximize=True)
@@ -124,7 +124,7 @@ def test_transport_that_is_sharp_is_the_best_matching(seed):
 
 @pytest.mark.parametrize("spread", [0.02, 1.0])
 @pytest.mark.parametrize("part", [7, 1024])
-def test_sharing_out_in_parts_is_sharing_out(spread, part):
+def test_balanced_assignment_in_chunks_equals_the_full_one(spread, part):
     features, weight, bias = rows(0, 500, 4), spread * rows(1, 10, 4), spread * rows(2, 10)
     shares = torch.arange(1, 11).double() ** -0.5
     shares /= shares.sum()
@@ -143,7 +143,7 @@ def test_sharing_out_in_parts_is_sharing_out(spread, part):
 
 
 @pytest.mark.parametrize("shares", [[0.5, 0.6], [1.0, 0.0]])
-def test_shares_that_are_none_are_refused(shares):
+def test_invalid_shares_are_rejected(shares):
     with pytest.raises(UsageError, match="shares"):
         transport_plan(rows(0, 4, 2).log_softmax(1), torch.tensor(shares))
 
@@ -164,7 +164,7 @@ def inertia(data: torch.Tensor, found: Clustering) -> float:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_kmeans_is_scikit_learns_on_clouds(seed):
+def test_kmeans_equals_scikit_learn_on_clouds(seed):
     data, truth = clouds(seed)
     found = kmeans(data, 4, seed=seed, restarts=4)
     theirs = KMeans(4, n_init=4, random_state=seed).fit(data.numpy())
@@ -176,7 +176,7 @@ def test_kmeans_is_scikit_learns_on_clouds(seed):
 
 @given(seed=seeds, count=some.integers(6, 40), clusters=some.integers(1, 6))
 @few
-def test_kmeans_never_gets_worse_and_ends_where_it_cannot_improve(seed, count, clusters):
+def test_kmeans_inertia_decreases_until_convergence(seed, count, clusters):
     data = rows(seed, count, 3)
     course = [kmeans(data, clusters, seed=seed, rounds=rounds).inertia for rounds in range(1, 12)]
     assert all(after <= before * (1 + 1e-9) + 1e-9 for before, after in pairwise(course))
@@ -211,7 +211,7 @@ def test_empty_clusters_take_far_samples():
     assert torch.isfinite(same.centroids).all()
 
 
-def test_spherical_kmeans_sees_directions_alone():
+def test_spherical_kmeans_depends_on_directions_only():
     data = rows(0, 60, 4)
     found = kmeans(data, 3, spherical=True)
     longer = kmeans(data * rows(1, 60, 1).exp(), 3, spherical=True)
@@ -219,7 +219,7 @@ def test_spherical_kmeans_sees_directions_alone():
     assert_close(found.centroids.norm(dim=1), torch.ones(3, dtype=torch.float64))
 
 
-def test_fewer_samples_than_clusters_are_refused():
+def test_fewer_samples_than_clusters_are_rejected():
     with pytest.raises(UsageError, match="2 samples cannot make 3 clusters"):
         kmeans(torch.zeros(2, 2), 3)
 
@@ -249,7 +249,7 @@ def test_whitening_of_poor_data_is_finite():
 
 @given(seed=seeds, clusters=some.integers(2, 6))
 @few
-def test_balanced_weights_give_every_cluster_the_same_say(seed, clusters):
+def test_balanced_weights_give_every_cluster_the_same_total(seed, clusters):
     labels = torch.randint(clusters, (30,), generator=torch.Generator().manual_seed(seed))
     weights = balanced_weights(labels, clusters + 2)
     totals = torch.zeros(clusters + 2).index_add_(0, labels, weights[labels])
@@ -261,7 +261,7 @@ def test_balanced_weights_give_every_cluster_the_same_say(seed, clusters):
 
 @given(seed=seeds, dim=some.integers(2, 4))
 @few
-def test_concentration_is_the_papers(seed, dim):
+def test_concentration_equals_the_paper(seed, dim):
     some_rows, labels, centroids = rows(seed, 40, dim), torch.arange(40) % 3, rows(seed + 1, 3, dim)
     found = concentrations(some_rows, Clustering(labels, centroids, 0.0, 1), 0.2)
     expected = torch.tensor(papers.concentrations(some_rows.tolist(), labels.tolist(), centroids.tolist(), 0.2), dtype=torch.float64)
@@ -296,7 +296,7 @@ def test_cluster_sizes_are_the_requested_shares():
 
 
 @pytest.mark.parametrize("fall", [0.0, 1.0])
-def test_sizes_are_those_asked_for_where_a_network_knows_nothing_yet(fall):
+def test_cluster_sizes_are_met_for_uninformative_scores(fall):
     chances = torch.log_softmax(0.02 * (rows(0, 3000, 16) + 0.3 * rows(1, 1, 16)), 1)
     shares = by_size(torch.arange(1, 17).double() ** -fall, chances)
 

@@ -1,4 +1,4 @@
-"""Objectives against the papers written slowly, against laws, and against finite differences."""
+"""Objectives compared with slow reference implementations of the papers, known properties, and finite differences."""
 
 import re
 import sys
@@ -93,7 +93,7 @@ PAIRS: dict[str, tuple[Callable[..., Tensor], Callable[..., float]]] = {
 @pytest.mark.parametrize("name", PAIRS)
 @given(seed=seeds, count=sizes, dim=sizes)
 @few
-def test_pairs_are_the_papers(name, seed, count, dim):
+def test_pairwise_losses_equal_the_papers(name, seed, count, dim):
     ours, theirs = PAIRS[name]
     left, right = rows(seed, count, dim), rows(seed + 1, count, dim)
     assert float(ours(left, right)) == pytest.approx(theirs(left.tolist(), right.tolist()), rel=1e-9)
@@ -102,7 +102,7 @@ def test_pairs_are_the_papers(name, seed, count, dim):
 @pytest.mark.parametrize("name", PAIRS)
 @given(seed=seeds, count=sizes, dim=sizes)
 @few
-def test_pairs_know_neither_order_nor_turn_nor_length(name, seed, count, dim):
+def test_pairwise_losses_are_invariant_to_order_rotation_and_length(name, seed, count, dim):
     ours = PAIRS[name][0]
     left, right = rows(seed, count, dim), rows(seed + 1, count, dim)
     expected = ours(left, right)
@@ -122,7 +122,7 @@ def test_info_nce_with_a_dictionary(seed, count, dim, others):
     assert_close(info_nce(query, key, 0.2, negatives=negatives.flip(0)), found)
 
 
-def test_contrast_knows_nothing_at_ln_k_and_everything_at_zero():
+def test_info_nce_between_ln_k_and_zero():
     same = torch.ones(8, 4, dtype=torch.float64)
     assert float(info_nce(same, same, 0.1)) == pytest.approx(log(8))
     assert float(nt_xent(same, same, 0.1)) == pytest.approx(log(15))
@@ -133,7 +133,7 @@ def test_contrast_knows_nothing_at_ln_k_and_everything_at_zero():
 
 @given(seed=seeds, count=sizes, clusters=sizes)
 @few
-def test_soft_cross_entropy_is_the_papers(seed, count, clusters):
+def test_soft_cross_entropy_equals_the_paper(seed, count, clusters):
     logits, target = 3 * rows(seed, count, clusters), shares(seed + 1, count, clusters)
     found = soft_cross_entropy(logits, target)
     assert float(found) == pytest.approx(papers.soft_cross_entropy(logits.tolist(), target.tolist()), rel=1e-9)
@@ -145,7 +145,7 @@ def test_soft_cross_entropy_is_the_papers(seed, count, clusters):
 
 @given(seed=seeds, count=some.integers(4, 9), dim=some.integers(2, 5))
 @few
-def test_correlation_is_the_papers(seed, count, dim):
+def test_cross_correlation_equals_the_paper(seed, count, dim):
     left, right = 3 * rows(seed, count, dim), 3 * rows(seed + 1, count, dim)
     found = correlation_to_identity(left, right, 0.3)
     assert float(found) == pytest.approx(papers.correlation_to_identity(left.tolist(), right.tolist(), 0.3), rel=1e-3)  # its ε
@@ -169,7 +169,7 @@ def test_correlation_of_whitened_rows_is_the_identity():
 
 @given(seed=seeds, count=some.integers(3, 8), dim=sizes)
 @few
-def test_variance_and_covariance_are_the_papers(seed, count, dim):
+def test_variance_and_covariance_equal_the_paper(seed, count, dim):
     some_rows = rows(seed, count, dim)
     assert float(variance_hinge(some_rows)) == pytest.approx(papers.variance_hinge(some_rows.tolist()), rel=1e-9)
     assert float(covariance_energy(some_rows)) == pytest.approx(papers.covariance_energy(some_rows.tolist()), rel=1e-9)
@@ -180,7 +180,7 @@ def test_variance_and_covariance_are_the_papers(seed, count, dim):
 
 @given(seed=seeds, count=sizes, clusters=sizes)
 @few
-def test_mutual_information_is_the_papers(seed, count, clusters):
+def test_mutual_information_equals_the_paper(seed, count, clusters):
     left, right = shares(seed, count, clusters), shares(seed + 1, count, clusters)
     found = mutual_information(left, right)
     assert float(found) == pytest.approx(papers.mutual_information(left.tolist(), right.tolist()), rel=1e-8, abs=1e-12)
@@ -198,7 +198,7 @@ def test_mutual_information_of_extremes():
 
 @given(seed=seeds, count=sizes, negatives=sizes)
 @few
-def test_noise_contrast_is_the_papers(seed, count, negatives):
+def test_noise_contrastive_estimation_equals_the_paper(seed, count, negatives):
     own, others, partition = rows(seed, count), rows(seed + 1, count, negatives), rows(seed + 2, 1)[0] + 3
     expected = papers.binary_nce(own.tolist(), others.tolist(), float(partition), 50)
     assert float(binary_nce(own, others, partition, 50)) == pytest.approx(expected, rel=1e-9)
@@ -207,7 +207,7 @@ def test_noise_contrast_is_the_papers(seed, count, negatives):
 
 @given(seed=seeds, count=sizes, dim=sizes)
 @few
-def test_bound_is_the_papers(seed, count, dim):
+def test_variational_bound_terms_equal_the_paper(seed, count, dim):
     one, other, width = rows(seed, count, dim), rows(seed + 1, count, dim), rows(seed + 2, 1)[0]
     assert float(gaussian_likelihood(one, other, width)) == pytest.approx(
         papers.gaussian_likelihood(one.tolist(), other.tolist(), float(width)), rel=1e-9
@@ -221,7 +221,7 @@ def test_bound_is_the_papers(seed, count, dim):
 
 @given(seed=seeds, masked=some.integers(0, 4))
 @few
-def test_cross_entropy_of_hidden_patches_is_the_papers(seed, masked):
+def test_masked_cross_entropy_equals_the_paper(seed, masked):
     logits, target, mask = rows(seed, 12, 5), shares(seed + 1, 12, 5), hidden(seed, 3, 4, masked)
     mask[0] = False
     found = masked_cross_entropy(logits, target, mask)
@@ -231,7 +231,7 @@ def test_cross_entropy_of_hidden_patches_is_the_papers(seed, masked):
 
 @given(seed=seeds, count=sizes, dim=sizes)
 @few
-def test_counting_is_the_papers(seed, count, dim):
+def test_counting_equals_the_paper(seed, count, dim):
     parts, whole, other = rows(seed, count, dim), rows(seed + 1, count, dim), rows(seed + 2, count, dim)
     expected = papers.counting(parts.tolist(), whole.tolist(), other.tolist(), 3.0)
     assert float(counting(parts, whole, other, 3.0)) == pytest.approx(expected, rel=1e-9)
@@ -240,7 +240,7 @@ def test_counting_is_the_papers(seed, count, dim):
 
 @given(seed=seeds, count=sizes, dim=sizes)
 @few
-def test_contrast_by_labels_is_the_papers(seed, count, dim):
+def test_supervised_contrastive_loss_equals_the_paper(seed, count, dim):
     views = rows(seed, 2 * count, dim)
     labels = torch.arange(count).remainder(3).repeat(2)
     found = supervised_contrastive(views, labels, 0.3)
@@ -251,7 +251,7 @@ def test_contrast_by_labels_is_the_papers(seed, count, dim):
 
 @given(seed=seeds, count=sizes)
 @few
-def test_telling_pairs_is_the_papers(seed, count):
+def test_jensen_shannon_bound_equals_the_paper(seed, count):
     scores, alike = rows(seed, count, count), torch.eye(count, dtype=torch.bool)
     found = jensen_shannon_pairs(scores, alike)
     assert float(found) == pytest.approx(papers.jensen_shannon_pairs(scores.tolist(), alike.tolist()), rel=1e-9)
@@ -261,7 +261,7 @@ def test_telling_pairs_is_the_papers(seed, count):
 
 @given(seed=seeds, count=sizes, dim=sizes)
 @few
-def test_distance_to_the_nearest_is_the_papers(seed, count, dim):
+def test_koleo_equals_the_paper(seed, count, dim):
     some_rows = rows(seed, count, dim)
     assert float(nearest_spread(some_rows)) == pytest.approx(papers.nearest_spread(some_rows.tolist()), rel=1e-6, abs=1e-9)
     assert float(nearest_spread(torch.ones(4, 3, dtype=torch.float64))) == pytest.approx(-log(1e-8))
@@ -269,12 +269,12 @@ def test_distance_to_the_nearest_is_the_papers(seed, count, dim):
 
 @given(seed=seeds, count=sizes, dim=sizes)
 @few
-def test_gaussianity_is_the_papers(seed, count, dim):
+def test_sigreg_equals_the_paper(seed, count, dim):
     some_rows, along = rows(seed, count, dim), normalize(rows(seed + 1, 3, dim))
     assert float(gaussianity(some_rows, along)) == pytest.approx(papers.gaussianity(some_rows.tolist(), along.tolist()), rel=1e-9)
 
 
-def test_gaussianity_is_least_for_normal_rows():
+def test_sigreg_is_lowest_for_normal_rows():
     along = normalize(rows(1, 64, 8))
     normal = float(gaussianity(rows(0, 2000, 8), along))
     assert normal < 2  # a statistic of the order of one, whatever the number of rows
@@ -284,7 +284,7 @@ def test_gaussianity_is_least_for_normal_rows():
 
 @given(seed=seeds, count=sizes, dim=sizes)
 @few
-def test_critics_slope_is_the_papers(seed, count, dim):
+def test_gradient_penalty_equals_the_paper(seed, count, dim):
     gradient = rows(seed, count, dim)
     assert float(gradient_penalty(gradient)) == pytest.approx(papers.gradient_penalty(gradient.tolist()), rel=1e-9)
     assert float(gradient_penalty(normalize(gradient))) < 1e-20
@@ -294,7 +294,7 @@ def test_critics_slope_is_the_papers(seed, count, dim):
 
 @given(seed=seeds, count=sizes)
 @few
-def test_weighted_error_is_the_papers(seed, count):
+def test_weighted_squared_error_equals_the_paper(seed, count):
     guess, target, weight = rows(seed, count, 1, 2, 3), rows(seed + 1, count, 1, 2, 3), rows(seed + 2, count, 1, 2, 3).exp()
     flat = [part.flatten(1).tolist() for part in (guess, target, weight)]
     assert float(weighted_mse(guess, target, weight)) == pytest.approx(papers.weighted_mse(*flat), rel=1e-9)
@@ -316,7 +316,7 @@ def test_contrast_without_unit_length_is_a_softmax_of_products(seed, count, dim)
 
 @given(seed=seeds, count=sizes, clusters=sizes)
 @few
-def test_agreement_of_neighbours_is_the_papers(seed, count, clusters):
+def test_scan_loss_equals_the_paper(seed, count, clusters):
     one, other = shares(seed, count, clusters), shares(seed + 1, count, clusters)
     assert float(neighbour_consistency(one, other, 5.0)) == pytest.approx(
         papers.neighbour_consistency(one.tolist(), other.tolist(), 5.0), rel=1e-9
@@ -327,7 +327,7 @@ def test_agreement_of_neighbours_is_the_papers(seed, count, clusters):
 
 @given(seed=seeds, count=sizes, bins=some.integers(3, 9))
 @few
-def test_colours_are_the_papers(seed, count, bins):
+def test_colour_targets_equal_the_paper(seed, count, bins):
     values, middles = rows(seed, count, 2), rows(seed + 1, bins, 2)
     found = soft_bins(values, middles, nearest=3, sigma=0.7)
     assert_close(found, torch.tensor(papers.soft_bins(values.tolist(), middles.tolist(), 3, 0.7), dtype=torch.float64))
@@ -343,7 +343,7 @@ def test_mean_absolute_error_is_a_mean():
 
 @given(seed=seeds, count=sizes, dim=sizes, more=sizes)
 @few
-def test_telling_from_a_bank_is_the_papers(seed, count, dim, more):
+def test_instance_discrimination_equals_the_paper(seed, count, dim, more):
     some_rows, bank = rows(seed, count, dim), normalize(rows(seed + 1, count + more, dim))
     index = torch.randperm(count + more, generator=torch.Generator().manual_seed(seed))[:count]
     found = instance_discrimination(some_rows, bank, index, 0.2)
@@ -353,7 +353,7 @@ def test_telling_from_a_bank_is_the_papers(seed, count, dim, more):
     assert_close(instance_discrimination(some_rows[:1], bank, one, 0.2, others), instance_discrimination(some_rows[:1], bank, one, 0.2))
 
 
-def test_views_are_compared_with_those_of_others_only():
+def test_views_are_compared_with_other_views_only():
     views = [rows(seed, 5, 3) for seed in range(4)]  # the first two have targets
     pairs = [(1, 0), (2, 0), (3, 0), (0, 1), (2, 1), (3, 1)]
     expected = papers.mean([papers.cosine_distance(views[guess].tolist(), views[target].tolist()) for guess, target in pairs])
@@ -368,7 +368,7 @@ def test_mean_squared_error_is_a_mean():
 
 @given(seed=seeds)
 @few
-def test_patches_are_cut_as_they_are_read(seed):
+def test_patches_are_in_raster_order(seed):
     images = rows(seed, 2, 3, 4, 6)
     found = patches(images, 2)
     for image, cut in zip(images, found, strict=True):
@@ -379,7 +379,7 @@ def test_patches_are_cut_as_they_are_read(seed):
 
 @given(seed=seeds, masked=some.integers(1, 5))
 @few
-def test_masked_error_is_that_of_hidden_patches(seed, masked):
+def test_masked_error_averages_over_masked_patches(seed, masked):
     guess, target, mask = rows(seed, 3, 5, 4), rows(seed + 1, 3, 5, 4), hidden(seed, 3, 5, masked)
     found = masked_mse(guess, target, mask)
     assert float(found) == pytest.approx(papers.masked_error(guess.tolist(), target.tolist(), mask.tolist(), 2), rel=1e-9)
@@ -392,7 +392,7 @@ def test_masked_error_is_that_of_hidden_patches(seed, masked):
 
 @given(seed=seeds, count=some.integers(3, 8), dim=sizes)
 @few
-def test_spread_is_the_papers(seed, count, dim):
+def test_spread_equals_the_paper(seed, count, dim):
     some_rows = rows(seed, count, dim)
     assert float(embedding_spread(some_rows)) == pytest.approx(papers.embedding_spread(some_rows.tolist()), rel=1e-9)
     assert float(uniformity(some_rows)) == pytest.approx(papers.uniformity(some_rows.tolist(), 2.0), rel=1e-9)
@@ -420,21 +420,21 @@ def test_spread_of_extremes():
 
 @given(seed=seeds, count=sizes)
 @few
-def test_games_are_the_papers(seed, count):
+def test_adversarial_losses_equal_the_papers(seed, count):
     real, fake = 3 * rows(seed, count), 3 * rows(seed + 1, count)
     assert float(discriminator_loss(real, fake)) == pytest.approx(papers.discriminator_loss(real.tolist(), fake.tolist()), rel=1e-9)
     assert float(generator_loss(fake)) == pytest.approx(papers.generator_loss(fake.tolist()), rel=1e-9)
     assert_close(discriminator_loss(real, fake), discriminator_loss(-fake, -real))
 
 
-def test_a_critic_is_right_about_half_by_chance():
+def test_critic_accuracy_is_half_at_chance():
     real, fake = torch.tensor([2.0, -1.0, 3.0, 4.0], requires_grad=True), torch.tensor([-1.0, 5.0, -2.0, 1.0])
     assert float(discriminator_accuracy(real, fake)) == (3 / 4 + 1 / 2) / 2
     assert not discriminator_accuracy(real, fake).requires_grad
     assert float(discriminator_accuracy(-real, real)) == pytest.approx(1 / 4)
 
 
-def test_game_stays_finite_when_the_critic_is_sure():
+def test_adversarial_losses_are_finite_for_a_confident_critic():
     sure = torch.tensor([1000.0, -1000.0])
     assert torch.isfinite(discriminator_loss(sure, sure))
     assert torch.isfinite(generator_loss(sure))
@@ -463,7 +463,7 @@ SMOOTH: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("name", SMOOTH)
-def test_gradient_is_that_of_finite_differences(name):
+def test_gradient_equals_finite_differences(name):
     left, right = rows(1, 6, 4).requires_grad_(), rows(2, 6, 4).requires_grad_()
     assert torch.autograd.gradcheck(SMOOTH[name], (left, right))
 
@@ -480,7 +480,7 @@ def test_loss_is_single_precision_under_autocast(name):
     assert_close(halves, exact, rtol=0.1, atol=0.1)
 
 
-def test_every_objective_has_an_oracle_or_a_law_here():
+def test_every_objective_is_tested_here():
     here = Path(__file__).parent
     tested = "".join(path.read_text() for path in here.glob("test_*.py"))
     for module in iter_modules(selfsight.objectives.__path__):

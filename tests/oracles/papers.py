@@ -1,4 +1,4 @@
-"""The papers again, slowly: nested loops over Python floats, double precision, no tricks."""
+"""Reference implementations of the papers: nested loops over Python floats in double precision."""
 
 from cmath import exp as cexp
 from itertools import pairwise
@@ -69,7 +69,7 @@ def soft_cross_entropy(logits: Rows, target: Rows) -> float:
 
 
 def correlation_to_identity(left: Rows, right: Rows, off_diagonal: float) -> float:
-    """Zbontar et al. 2021, eqs. 1 and 2, on columns less their means."""
+    """Zbontar et al. 2021, eqs. 1 and 2, on centred columns."""
 
     def column(rows: Rows, j: int) -> list[float]:
         values = [row[j] for row in rows]
@@ -123,7 +123,7 @@ def mutual_information(left: Rows, right: Rows) -> float:
 
 
 def binary_nce(own: list[float], others: Rows, log_partition: float, samples: int) -> float:
-    """Wu et al. 2018, eqs. 4 to 7, noise alike for all instances."""
+    """Wu et al. 2018, eqs. 4 to 7, uniform noise."""
 
     def posterior(score: float, noise: int) -> float:
         probability = exp(score) / exp(log_partition)
@@ -138,7 +138,7 @@ def binary_nce(own: list[float], others: Rows, log_partition: float, samples: in
 
 
 def transport_plan(probabilities: Rows, shares: list[float], sharpness: float, rounds: int) -> Rows:
-    """Asano et al. 2019, eq. 8: scale columns to their shares and rows to 1 / N, in turns."""
+    """Asano et al. 2019, eq. 8: scale columns to their shares and rows to 1 / N, alternately."""
     table = [[value**sharpness for value in row] for row in probabilities]
     count = len(table)
     table = [[value / sum(row) / count for value in row] for row in table]
@@ -171,7 +171,7 @@ def patches(image: list[Rows], side: int) -> Rows:
 
 
 def standard(patch: list[float]) -> list[float]:
-    """He et al. 2021, section 3: less its mean, over its deviation (unbiased, as published)."""
+    """He et al. 2021, section 3: minus its mean, divided by its deviation (unbiased, as published)."""
     centre = mean(patch)
     variance = sum((value - centre) ** 2 for value in patch) / (len(patch) - 1)
     return [(value - centre) / sqrt(variance + 1e-6) for value in patch]
@@ -227,7 +227,7 @@ def generator_loss(fake: list[float]) -> float:
 
 
 def gaussian_likelihood(target: Rows, centre: Rows, log_deviation: float) -> float:
-    """The logarithm of the normal density, number by number, in nats."""
+    """The logarithm of the normal density, element by element, in nats."""
     width = exp(log_deviation)
     density = [
         [-(((a - b) / width) ** 2) / 2 - log(width * sqrt(2 * pi)) for a, b in zip(x, y, strict=True)]
@@ -333,7 +333,7 @@ def rebalancing(shares: list[float], mix: float) -> list[float]:
 
 
 def instance_discrimination(rows: Rows, bank: Rows, index: list[int], temperature: float) -> float:
-    """Wu et al. 2018, eq. 2: every sample that is remembered stands in the sum once, the row's own among them."""
+    """Wu et al. 2018, eq. 2: every stored sample occurs once in the sum, including the row's own."""
     losses = []
     for row, own in zip(rows, index, strict=True):
         scores = [exp(dot(unit(row), known) / temperature) for known in bank]

@@ -1,4 +1,4 @@
-"""Selective search on pictures whose pieces are known."""
+"""Selective search on images with known segments."""
 
 import numpy as np
 import pytest
@@ -10,12 +10,12 @@ PIECES[2:8, 3:6], PIECES[2:8, 6:9], PIECES[9:11, 12:15] = 1, 2, 3
 
 
 def picture() -> np.ndarray:
-    """Dark ground, two red pieces side by side, a blue one elsewhere."""
+    """Dark background, two adjacent red segments, a separate blue one."""
     colours = np.array([[0.1, 0.1, 0.1], [0.9, 0.1, 0.1], [0.8, 0.1, 0.1], [0.1, 0.1, 0.9]])
     return colours[PIECES]
 
 
-def test_the_boxes_of_all_pieces_and_the_most_alike_are_joined_first():
+def test_boxes_of_all_segments_with_the_most_similar_merged_first():
     boxes = joined_boxes(picture(), PIECES).tolist()
     assert len(boxes) == 2 * 4 - 1
     assert boxes[0] == [0, 0, 16, 12]
@@ -24,12 +24,12 @@ def test_the_boxes_of_all_pieces_and_the_most_alike_are_joined_first():
     assert boxes[2] == [3, 2, 9, 8]
 
 
-def test_one_piece_is_one_box():
+def test_one_segment_is_one_box():
     assert joined_boxes(np.zeros((4, 5, 3)), np.zeros((4, 5), dtype=np.int64)).tolist() == [[0, 0, 5, 4]]
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_an_object_is_among_the_proposals_and_none_is_twice(seed):
+def test_proposals_contain_the_object_and_are_unique(seed):
     large = np.kron(picture(), np.ones((8, 8, 1)))
     found = selective_search(large, seed)
     assert (found == selective_search(large, seed)).all()

@@ -1,4 +1,4 @@
-"""What a notebook is shown: nothing that runs, every text as it is, pictures that are not too large."""
+"""HTML for notebooks: no scripts, escaped text, bounded images."""
 
 import base64
 import io
@@ -37,7 +37,7 @@ ATTRIBUTES = {
 
 
 class Page(HTMLParser):
-    """A strict reader: elements are closed in order, and only harmless ones with harmless attributes stand in them."""
+    """A strict parser: elements are closed in order, and only allowed elements and attributes occur."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ def png(width: int, height: int) -> bytes:
     return buffer.getvalue()
 
 
-def test_texts_stand_as_they_are() -> None:
+def test_texts_are_escaped() -> None:
     page = Page(
         panel(EVIL, facts({EVIL: EVIL, "nothing": None, "empty": "", "zero": 0}), table((EVIL,), [(EVIL,)]), inlined(png(2, 2), EVIL))
     )
@@ -90,7 +90,7 @@ def test_texts_stand_as_they_are() -> None:
     assert page.alts == [EVIL]
 
 
-def test_long_texts_are_cut_in_the_middle() -> None:
+def test_long_texts_are_shortened_in_the_middle() -> None:
     (_, (head,), (cell,)) = Page(table(("n",), [("a" * 300 + "z.png",)])).cells
     assert head == "n"
     assert len(cell) < 130

@@ -1,4 +1,4 @@
-"""The page about a run holds the run's own numbers, and says what is missing."""
+"""The report contains the run's numbers, and states what is missing."""
 
 import json
 import re

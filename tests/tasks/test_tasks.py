@@ -1,4 +1,4 @@
-"""A copy that is taught further: what is frozen stays, what is taught is learnt, and boxes are where they are said to be."""
+"""Fine-tuning of a copy: frozen layers, learning, and positions of boxes."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def phi(kind: str = "resnet") -> Representation:
 
 
 def rectangles(count: int, seed: int) -> ArraySource:
-    """One rectangle a picture, red (class 0) or green (class 1), on noise."""
+    """One rectangle per image, red (class 0) or green (class 1), on noise."""
     rng = np.random.default_rng(seed)
     pictures = rng.integers(0, 60, (count, 3, SIZE, SIZE)).astype(np.uint8)
     masks, boxes, labels = np.zeros((count, SIZE, SIZE), np.uint8), [], np.arange(count) % 2
@@ -48,7 +48,7 @@ NETWORK, TRAIN, TEST = phi(), rectangles(64, 0), rectangles(40, 1)
 ASKED = AnalysisInput(TRAIN, TEST, LabelPair(np.arange(64) % 2, np.arange(40) % 2, ("red", "green")))
 
 
-def test_what_is_frozen_stays():
+def test_frozen_layers_do_not_change():
     before = phi()
     model = finetune_classifier(before, TRAIN, np.arange(64) % 2, 2, start="stages.2", config=TuneConfig(2, 16))
     old, new = before.backbone.state_dict(), model.backbone.state_dict()
@@ -62,7 +62,7 @@ def test_what_is_frozen_stays():
         trainable_copy(before, "stages.9")
 
 
-def test_classes_are_learnt_and_the_network_is_left_alone():
+def test_classes_are_learnt_without_changing_the_original():
     network = phi()
     kept = {name: value.clone() for name, value in network.backbone.state_dict().items()}
     config = TuneConfig(12, 16, rate=4e-3)
@@ -75,7 +75,7 @@ def test_classes_are_learnt_and_the_network_is_left_alone():
         finetune(network, AnalysisInput(TRAIN, TEST))
 
 
-def test_a_share_of_labels_is_of_each_class():
+def test_a_fraction_of_labels_is_stratified():
     labels = np.array([0] * 50 + [1] * 20 + [2] * 3 + [-1] * 7)
     rows = labelled_share(labels, 0.1)
     assert np.bincount(labels[rows]).tolist() == [5, 2, 1]
@@ -99,7 +99,7 @@ def test_boxes_are_learnt():
         detect(phi(), AnalysisInput(ArraySource(TRAIN.images), TEST))
 
 
-def test_cells_answer_for_the_smallest_box_around_their_centre():
+def test_cells_predict_the_smallest_box_around_their_centre():
     cells = 8
     large, small = [0.0, 0.0, 1.0, 1.0], [0.4, 0.4, 0.6, 0.6]
     found = assign_cells(torch.tensor([large, small]), cells).reshape(cells, cells)
@@ -111,8 +111,8 @@ def test_cells_answer_for_the_smallest_box_around_their_centre():
     assert cell_centres(2).tolist() == [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
 
 
-def test_what_is_true_is_mirrored_with_the_picture():
-    """A head that says the truth of the mirrored picture loses nothing, and one that says that of the picture itself does."""
+def test_annotations_are_mirrored_with_the_image():
+    """Predictions of the mirrored ground truth have zero loss on mirrored images, others do not."""
     flip, batch = torch.tensor([True, False]), load_images(TRAIN, np.array([0, 1]))
     assert torch.equal(stretched_views(batch, SIZE, flip)[0].flip(2), stretched_views(batch, SIZE)[0])
     painted = torch.from_numpy(np.stack([class_map(TRAIN.truth(np.arange(2)), row, np.array([SIZE, SIZE])) for row in (0, 1)]))
@@ -125,7 +125,7 @@ def test_what_is_true_is_mirrored_with_the_picture():
     assert torch.equal(assign_cells(mirrored(boxes)[:, :4], 8).reshape(8, 8), assign_cells(boxes[:, :4], 8).reshape(8, 8).flip(1))
 
 
-def test_layers_that_are_joined_are_evenly_spaced_and_hold_the_first_and_the_deepest():
+def test_fused_layers_are_evenly_spaced_from_first_to_deepest():
     neck = Neck(NETWORK)
     assert neck.names == ("stages.3", "stages.2", "stages.0", "stem")
     assert neck.cells == SIZE // 2  # the stem has a cell a pixel
@@ -133,7 +133,7 @@ def test_layers_that_are_joined_are_evenly_spaced_and_hold_the_first_and_the_dee
     assert neck(torch.rand(2, 3, SIZE, SIZE)).shape == (2, 64, SIZE // 2, SIZE // 2)
 
 
-def test_chance_outside_is_left_alone():
+def test_the_global_random_state_is_unchanged():
     torch.manual_seed(5)
     wanted = torch.rand(3)
     torch.manual_seed(5)
@@ -148,5 +148,5 @@ def test_an_untrained_head_predicts_background():
     assert (boxes[..., 2:] > boxes[..., :2]).all()
 
 
-def test_mean_iou_counts_what_occurs():
+def test_mean_iou_averages_over_occurring_classes():
     assert class_iou(np.array([[6, 2, 0], [2, 6, 0], [0, 0, 0]])) == pytest.approx(0.6)

@@ -1,4 +1,4 @@
-"""From pictures to scores beside their floors, and banks on the way."""
+"""Evaluation from images to scores with baselines, and banks."""
 
 import json
 from functools import partial
@@ -36,7 +36,7 @@ def parts() -> tuple[Source, Source]:
     return Subset(whole, np.arange(48)), Subset(whole, np.arange(48, 72))
 
 
-def test_examination_end_to_end(parts, tmp_path):
+def test_evaluation_end_to_end(parts, tmp_path):
     said: list[str] = []
     probes = ["cluster", "geometry", "knn"]
     found = evaluate(phi(), *parts, probes=probes, banks=tmp_path / "banks", cache=tmp_path / "floors", progress=said.append)
@@ -72,7 +72,7 @@ def test_examination_end_to_end(parts, tmp_path):
     assert not without.baselines
 
 
-def test_layers_are_measured_when_asked_for_and_beside_the_untrained(parts, tmp_path, monkeypatch):
+def test_layers_are_measured_on_request_with_the_untrained_baseline(parts, tmp_path, monkeypatch):
     monkeypatch.setattr("selfsight.measure.probes.layers.layers", partial(layers, probe=knn))
     found = evaluate(phi(), *parts, probes=["layers"], cache=tmp_path)
     names = phi().layers
@@ -82,7 +82,7 @@ def test_layers_are_measured_when_asked_for_and_beside_the_untrained(parts, tmp_
     assert found.to_json()["protocol"]["layers"].startswith("top1 at each layer")
 
 
-def test_floor_is_the_strongest_of_its_forms():
+def test_baseline_is_the_strongest_of_its_forms():
     def seed(top1: float, uniformity: float) -> dict[str, dict[str, Score]]:
         return {"knn": {"top1": Score(top1, top1 - 0.1, top1 + 0.1)}, "geometry": {"uniformity": Score(uniformity, uniformity, uniformity)}}
 
@@ -108,13 +108,13 @@ def test_probes_are_chosen_by_what_the_data_allow():
         select_probes(["knn"], labelled=False)
 
 
-def test_data_without_labels_have_a_geometry():
+def test_data_without_labels_allow_geometry():
     source = ArraySource(np.random.default_rng(0).integers(0, 255, (30, 3, 16, 16), dtype=np.uint8))
     found = evaluate(phi(), source, source, baselines=False)
     assert set(found.scores) == {"geometry"}
 
 
-def test_pixels_are_two_plain_forms(parts):
+def test_pixel_baseline_has_two_forms(parts):
     train, _ = parts
     mean, std = channel_statistics(train)
     rows = extract_features(train, pixel_encoder(mean, std), size=32)
@@ -137,7 +137,7 @@ def test_batch_statistics_are_estimated(parts):
     assert not estimate_statistics(phi(spec="vit_nano"), train)
 
 
-def test_bank_is_written_used_again_and_refused(parts, tmp_path, monkeypatch):
+def test_bank_is_written_and_reused(parts, tmp_path, monkeypatch):
     found, train = phi(), parts[0]
     calls: list[int] = []
     bank = get_bank(found, train, tmp_path, layers=("stages.1",), progress=lambda done, whole: calls.append(done))
@@ -165,7 +165,7 @@ def test_bank_is_written_used_again_and_refused(parts, tmp_path, monkeypatch):
     assert not list(tmp_path.glob(".partial-*"))
 
 
-def test_bank_that_fails_leaves_nothing(parts, tmp_path, monkeypatch):
+def test_a_failed_bank_leaves_nothing(parts, tmp_path, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise OSError("No space left on device")
 

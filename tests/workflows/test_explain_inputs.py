@@ -1,4 +1,4 @@
-"""Images and targets as they are typed."""
+"""Images and targets from text arguments."""
 
 from pathlib import Path
 
@@ -39,12 +39,12 @@ def test_images_are_read_from_files_and_from_rows(tmp_path: Path) -> None:
         ([], "No image"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(asked: list[str], words: str) -> None:
+def test_invalid_arguments_are_rejected(asked: list[str], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         read_images(asked, PHI)
 
 
-def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
+def test_unreadable_images_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
     for path in ("broken.png", "missing.png"):
         with pytest.raises(DataError, match="cannot be read"):
@@ -83,6 +83,6 @@ def test_targets_are_named_as_they_are_typed(tmp_path: Path) -> None:
             scores(wrong)
 
 
-def test_a_run_that_was_not_measured_says_so(tmp_path: Path) -> None:
+def test_a_run_without_readouts_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no readout"):
         target_of("class:dog", PHI, torch.rand(1, 3, 16, 16), tmp_path)

@@ -1,4 +1,4 @@
-"""Light and colour apart."""
+"""Networks on lightness, on colour, and on complementary channels."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def normalised(images: torch.Tensor) -> torch.Tensor:
     return (images - mean[:, None, None]) / std[:, None, None]
 
 
-def test_lab_is_skimages():
+def test_lab_equals_skimage():
     images = pictures().double()
     expected = torch.from_numpy(rgb2lab(images.permute(0, 2, 3, 1).numpy())).permute(0, 3, 1, 2)
     assert_close(lab(images), expected, rtol=0, atol=0.02)  # their matrix has other digits
@@ -38,7 +38,7 @@ def test_gamut_is_nearly_that_of_the_paper():
     assert [0.0, 0.0] in gamut().tolist()
 
 
-def test_light_alone_is_seen():
+def test_only_lightness_is_used():
     network = build_backbone("channels?network=resnet_tiny", size=16).eval()
     images = pictures()
     light = lab(images)[:, :1]
@@ -53,7 +53,7 @@ def test_light_alone_is_seen():
     assert_close(network.lab(normalised(images))[:, :1], (light - 50) / 25, rtol=0, atol=1e-4)  # pyright: ignore[reportCallIssue]
 
 
-def test_halves_see_what_the_other_does_not():
+def test_halves_use_complementary_channels():
     network = need_halves(build_backbone("channel_split?network=resnet_tiny&space=rgb&first=0", size=16).eval(), "CMC")
     images = pictures()
     red = images.clone()
@@ -67,12 +67,12 @@ def test_halves_see_what_the_other_does_not():
 
 
 @pytest.mark.parametrize("digits", ["3", "x", "123"])
-def test_channels_that_are_not_there_are_refused(digits):
+def test_missing_channels_are_rejected(digits):
     with pytest.raises(UsageError, match="one or two of three channels"):
         build_backbone(f"channel_split?network=resnet_tiny&first={digits}", size=16)
 
 
-def test_grey_pictures_and_plain_networks_are_refused():
+def test_grey_images_and_networks_on_all_channels_are_rejected():
     with pytest.raises(UsageError, match="lightness and colour"):
         build_backbone("seen", size=16, channels=1)
     plain = build_backbone("resnet_tiny", size=16)

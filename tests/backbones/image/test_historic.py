@@ -33,7 +33,7 @@ def test_published_sizes(kind: type[Backbone], millions: float, side: int) -> No
     assert parameters(network) / 1e6 == pytest.approx(millions, abs=0.06)
 
 
-def test_layers_are_addressed_by_the_names_of_the_decks() -> None:
+def test_layers_have_their_usual_names() -> None:
     network = AlexNet(size=32).eval()
     for name in ("conv1", "relu1", "norm1", "pool1", "conv5", "pool5", "fc6", "relu6", "fc7", "relu7", "fc8"):
         assert name in network.layers

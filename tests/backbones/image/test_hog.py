@@ -11,7 +11,7 @@ from selfsight.core.errors import UsageError
 
 
 @pytest.mark.parametrize(("cell", "orientations"), [(8, 9), (4, 6)])
-def test_is_scikit_images(cell: int, orientations: int) -> None:
+def test_hog_equals_scikit_image(cell: int, orientations: int) -> None:
     images = torch.rand(2, 3, 32, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     network = HOG(size=32, cell=cell, orientations=orientations, soft=False).double()
     found = network(images).grid  # directions, then the four cells of a block
@@ -28,7 +28,7 @@ def test_is_scikit_images(cell: int, orientations: int) -> None:
         assert_close(blocks, torch.from_numpy(expected), rtol=0, atol=1e-7)  # which sums in single precision
 
 
-def test_shares_of_a_gradient_are_one() -> None:
+def test_weights_of_a_gradient_sum_to_one() -> None:
     network = HOG(size=16)
     down, across = torch.randn(2, 1, 1, 5, 5)
     assert_close(network._direction_weights(down, across).sum(1), torch.ones(1, 5, 5))

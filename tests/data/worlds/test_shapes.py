@@ -17,7 +17,7 @@ def world(preset: str, **options) -> ShapesWorld:
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))
-def test_a_scene_depends_on_its_row_alone(preset: str):
+def test_a_scene_depends_on_its_row_only(preset: str):
     first = world(preset).read(ROWS).images
     assert first.shape == (40, 3, 48, 48)
     np.testing.assert_array_equal(world(preset, count=57).read(ROWS[::-1]).images, first[::-1])
@@ -33,7 +33,7 @@ def test_splits_and_seeds_differ():
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))
-def test_truth_agrees_with_itself(preset: str):
+def test_ground_truth_is_consistent(preset: str):
     truth = world(preset).truth(ROWS)
     assert truth.labels is not None
     assert truth.boxes is not None
@@ -57,7 +57,7 @@ def test_truth_agrees_with_itself(preset: str):
             assert set(np.unique(parts)) >= {1, 2}
 
 
-def test_pose_is_where_the_object_is():
+def test_pose_matches_the_object():
     made = world("learnable", size=96)
     truth = made.truth(ROWS)
     assert truth.masks is not None
@@ -79,7 +79,7 @@ def test_size_changes_the_sampling_and_not_the_scene():
     assert max(np.abs(2 * a[:, :4] - b[:, :4]).max() for a, b in zip(left, right, strict=True)) <= 3
 
 
-def test_cue_holds_but_for_the_decorrelated_split():
+def test_cue_is_absent_in_the_decorrelated_split():
     rows = np.arange(1500)
     shares = []
     for split in ("train", "test", "decorrelated"):
@@ -95,7 +95,7 @@ def test_classes_are_even():
     assert np.bincount(labels, minlength=10).min() > 400
 
 
-def test_what_cannot_be_rendered():
+def test_invalid_worlds_are_rejected():
     with pytest.raises(UsageError, match="split"):
         open_source("world:shapes?split=decorrelated")
     with pytest.raises(UsageError, match="scenes"):

@@ -1,4 +1,4 @@
-"""Likeness by features of every facet, and by colour."""
+"""Affinity by features of every facet, and by colour."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def pictures():
     return torch.rand(3, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 
 
-def test_colours_join_the_nearest_both_ways(pictures):
+def test_colour_affinity_is_symmetric_nearest_neighbours(pictures):
     rows, columns = 8, 12
     found = colour_affinity(pictures, rows, columns)
     count = rows * columns
@@ -25,7 +25,7 @@ def test_colours_join_the_nearest_both_ways(pictures):
 
 
 def _slowly(picture: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-    """The same with loops: each place counts its nearest."""
+    """Reference implementation with loops over locations."""
     tiles = picture.unflatten(1, (rows, -1)).unflatten(3, (columns, -1)).mean((2, 4))
     found = torch.zeros(rows * columns, rows * columns)
     for most, weight in ((20, 2.0), (10, 0.1)):
@@ -43,7 +43,7 @@ def _slowly(picture: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("spec", ["untrained:timm:test_vit2?depth=2", "untrained:vit_nano?blocks=2&registers=2"])
-def test_keys_are_what_the_layer_says(spec, pictures):
+def test_keys_equal_those_of_the_attention_layer(spec, pictures):
     phi = load_representation(spec, size=64)
     names = [name for name, module in phi.backbone.named_modules() if hasattr(module, "qkv")]
     captured = []
@@ -61,7 +61,7 @@ def test_keys_are_what_the_layer_says(spec, pictures):
     torch.testing.assert_close(location_features(phi, shown), location_features(phi, shown, facet="key"))
 
 
-def test_a_network_without_attention_has_grids_alone(pictures):
+def test_a_network_without_attention_has_only_feature_maps(pictures):
     phi = load_representation("untrained:resnet_tiny?width=8", size=32)
     torch.testing.assert_close(location_features(phi, pictures), phi.grid(pictures).detach())
     assert location_features(phi, pictures, layer="stages.1").shape[2:] == (32, 48)
@@ -73,7 +73,7 @@ def test_a_network_without_attention_has_grids_alone(pictures):
         location_features(load_representation("untrained:vit_nano", size=32), pictures, facet="key", block=7)
 
 
-def test_weights_made_again_are_those_held():
+def test_recomputed_weights_equal_stored_ones():
     features = torch.randn(2, 8, 5, 7, generator=torch.Generator().manual_seed(0))
     held, again = affinity_graph(cosines(features)), chunked_graph(features, rows=8)
     torch.testing.assert_close(held.degrees, again.degrees)

@@ -1,4 +1,4 @@
-"""Points found again: exact on moved pictures."""
+"""Correspondences: exact on shifted images."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def _vit() -> Representation:
     return Representation(build_backbone("vit_nano?patch=8", size=32), mean=(0.5,) * 3, std=(0.5,) * 3, size=32)
 
 
-def test_a_moved_picture_has_its_points_where_they_went() -> None:
+def test_keypoints_follow_a_shifted_image() -> None:
     generator = torch.Generator().manual_seed(0)
     wide = torch.randn(32, 12, 15, generator=generator)
     left, right = wide[:, :, :12], wide[:, :, 3:]
@@ -32,11 +32,11 @@ def test_a_moved_picture_has_its_points_where_they_went() -> None:
     assert pck([found[inside] + 10], [aim[inside]], [96.0], reach=0.05).by_keypoint.value == 0.0
 
 
-def test_places_have_their_middles_in_pixels() -> None:
+def test_centres_of_locations_in_pixels() -> None:
     assert points_of(np.array([0, 5]), (3, 4), (24, 32)).tolist() == [[4.0, 4.0], [12.0, 12.0]]
 
 
-def test_best_buddies_of_a_picture_with_itself_and_with_its_permutation() -> None:
+def test_best_buddies_of_an_image_with_itself_and_with_its_permutation() -> None:
     rows = torch.randn(16, 30, generator=torch.Generator().manual_seed(0))
     own = best_buddies(rows, rows)
     assert sorted(own.tolist()) == [[place, place] for place in range(30)]
@@ -56,7 +56,7 @@ def test_log_bins_of_a_constant_map_are_equal_blocks() -> None:
     torch.testing.assert_close(binned, values.repeat(1, 17, 1, 1))
 
 
-def test_log_bins_look_around() -> None:
+def test_log_bins_contain_neighbouring_locations() -> None:
     grid = torch.arange(25.0).view(1, 1, 5, 5)
     around = log_binned(grid, 1)[0, :, 2, 2]
     assert around.tolist() == [12, 6, 7, 8, 11, 13, 16, 17, 18]
@@ -64,7 +64,7 @@ def test_log_bins_look_around() -> None:
 
 
 @pytest.mark.parametrize("whose", ["ours", "timm"])
-def test_the_own_stride_changes_no_bit_and_half_of_it_doubles_the_grid(whose: str) -> None:
+def test_the_own_stride_changes_nothing_and_half_of_it_doubles_the_grid(whose: str) -> None:
     phi = _vit()
     if whose == "timm":
         backbone = timm_backbone("vit_tiny_patch16_224", pretrained=False, size=64, options={"depth": 1})
@@ -82,7 +82,7 @@ def test_the_own_stride_changes_no_bit_and_half_of_it_doubles_the_grid(whose: st
         pass
 
 
-def test_overlapping_patches_lie_where_they_are_said_to() -> None:
+def test_overlapping_patches_have_the_stated_centres() -> None:
     """The embedding of the dense token i is that of the patch around ``stride (i + 1/2)``."""
     phi = _vit()
     conv = phi.backbone.patch_embed
@@ -94,7 +94,7 @@ def test_overlapping_patches_lie_where_they_are_said_to() -> None:
     torch.testing.assert_close(dense[:, :, 1:7:2, 1:7:2], moved, rtol=1e-4, atol=1e-5)
 
 
-def test_a_network_without_patches_is_refused() -> None:
+def test_a_network_without_patches_is_rejected() -> None:
     phi = Representation(build_backbone("resnet_tiny", size=32), mean=(0.5,) * 3, std=(0.5,) * 3, size=32)
     with pytest.raises(UsageError, match="no patches"), token_stride(phi, 4):
         pass

@@ -1,4 +1,4 @@
-"""Masks carried through frames."""
+"""Mask propagation through frames."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_a_still_video_keeps_the_first_mask() -> None:
     assert min(overlap(one > 0, first > 0) for one in found) > 0.9
 
 
-def test_labels_come_from_those_alike_within_reach() -> None:
+def test_labels_come_from_similar_locations_within_the_radius() -> None:
     keys = torch.eye(4)
     labels = torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 1.0, 1.0]])
     everywhere = torch.ones(4, 4, dtype=torch.bool)
@@ -38,11 +38,11 @@ def test_labels_come_from_those_alike_within_reach() -> None:
     assert float(both[0]) == pytest.approx(np.e / (np.e + 1))
 
 
-def test_a_window_is_a_square_around_each_place() -> None:
+def test_the_radius_is_a_square_around_each_location() -> None:
     assert window(3, 4, 1).sum(1).tolist() == [4, 6, 6, 4, 6, 9, 9, 6, 4, 6, 6, 4]
 
 
-def test_an_empty_mask_and_another_size_are_refused() -> None:
+def test_empty_masks_and_other_sizes_are_rejected() -> None:
     frame = torch.zeros(3, 32, 32)
     with pytest.raises(UsageError, match="empty"):
         next(propagate(_cnn(), [frame], np.zeros((32, 32), dtype=np.int64)))

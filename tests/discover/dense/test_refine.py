@@ -1,4 +1,4 @@
-"""The random field, against its definition."""
+"""The conditional random field, compared with its definition."""
 
 import numpy as np
 import torch
@@ -6,14 +6,14 @@ import torch
 from selfsight.discover.dense.refine import Field, mean_field, refined
 
 
-def test_without_pull_every_cell_takes_its_own_label() -> None:
+def test_without_pairwise_terms_every_cell_keeps_its_label() -> None:
     unary = torch.randn(2, 3, 20, generator=torch.Generator().manual_seed(0))
     found = mean_field(unary, torch.zeros(2, 20, 20))
     assert torch.equal(found.argmax(1), unary.argmin(1))
     torch.testing.assert_close(found, (-unary).softmax(1))
 
 
-def test_a_round_is_that_of_the_formula() -> None:
+def test_a_mean_field_iteration_equals_the_formula() -> None:
     generator = torch.Generator().manual_seed(0)
     unary = torch.randn(1, 2, 5, generator=generator, dtype=torch.float64)
     kernel = torch.rand(1, 5, 5, generator=generator, dtype=torch.float64)
@@ -28,7 +28,7 @@ def test_a_round_is_that_of_the_formula() -> None:
     np.testing.assert_allclose(mean_field(unary, kernel, 3)[0].numpy(), chance, rtol=1e-10)
 
 
-def test_kernels_are_symmetric_and_pull_what_is_alike() -> None:
+def test_kernels_are_symmetric_and_larger_for_similar_cells() -> None:
     colours = torch.zeros(1, 3, 4, 6)
     colours[..., 3:] = 1
     kernel = Field(smooth=0).kernel(colours)[0]
@@ -37,7 +37,7 @@ def test_kernels_are_symmetric_and_pull_what_is_alike() -> None:
     assert float(kernel[2, 1]) > 1e3 * float(kernel[2, 3])  # its neighbours to both sides: one of its colour, one not
 
 
-def test_a_mask_off_by_some_pixels_moves_to_the_edge_of_colour() -> None:
+def test_a_shifted_mask_is_refined_to_the_colour_edge() -> None:
     truth = np.zeros((32, 32), dtype=bool)
     truth[8:24, 8:24] = True
     pixels = torch.where(torch.from_numpy(truth), 0.9, 0.1)[None, None].expand(1, 3, -1, -1)

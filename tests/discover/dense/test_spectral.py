@@ -1,4 +1,4 @@
-"""Graphs whose eigenvectors are known, and solvers that have to agree."""
+"""Graphs with known eigenvectors, and agreement of solvers."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def blocks(sizes: list[int], inside: float, across: float) -> Tensor:
 
 
 def cloud(places: int = 400, batch: int = 2) -> Tensor:
-    """Features with a few directions that stand out, (batch, dim, rows, columns)."""
+    """Features with a few dominant directions, (batch, dim, rows, columns)."""
     generator = torch.Generator().manual_seed(0)
     some = torch.randn(batch, 24, 6, generator=generator, dtype=torch.float64)
     share = torch.randn(batch, 6, places, generator=generator, dtype=torch.float64).softmax(1)
@@ -31,7 +31,7 @@ def whitened(found: Spectrum) -> Tensor:
 
 
 @pytest.mark.parametrize("solver", ["dense", "krylov"])
-def test_two_blocks_have_the_eigenvalues_of_the_formula(solver):
+def test_eigenvalues_of_two_blocks_equal_the_formula(solver):
     """``μ₂ = q (n₂ / d₁ + n₁ / d₂)``, which is the normalised cut, and ``v = (a, b)`` with ``a / b = - n₂ d₂ / (n₁ d₁)``."""
     (small, large), inside, across = (12, 30), 1.0, 0.05
     found = spectrum(affinity_graph(blocks([small, large], inside, across)), 3, solver=solver, tolerance=1e-9)
@@ -44,7 +44,7 @@ def test_two_blocks_have_the_eigenvalues_of_the_formula(solver):
     assert found.clusters().tolist() == [2]
 
 
-def test_equal_blocks_share_an_eigenvalue_and_a_space():
+def test_equal_blocks_share_an_eigenspace():
     """``μ = K q / (p + (K - 1) q)``, K - 1 times."""
     count, inside, across = 4, 1.0, 0.1
     found = spectrum(affinity_graph(blocks([10] * count, inside, across)), 5, solver="dense")
@@ -55,7 +55,7 @@ def test_equal_blocks_share_an_eigenvalue_and_a_space():
     assert found.clusters().tolist() == [count]
 
 
-def test_all_solvers_and_graphs_give_one_space():
+def test_all_solvers_and_graphs_give_the_same_eigenspace():
     features = cloud()
     weights = cosines(features).clamp(min=0)
     exact = spectrum(affinity_graph(weights), 5, solver="dense")
@@ -91,7 +91,7 @@ def test_vectors_are_orthonormal_and_solve_the_equation():
     assert float(found.residual.max()) < 1e-8
 
 
-def test_the_scale_of_weights_and_the_order_of_places_change_nothing_else():
+def test_eigenvectors_are_invariant_to_scale_and_order():
     weights = cosines(cloud()).clamp(min=0)
     plain = spectrum(affinity_graph(weights), 4, solver="krylov", tolerance=1e-10)
     scaled = spectrum(affinity_graph(7 * weights), 4, solver="krylov", tolerance=1e-10)
@@ -102,7 +102,7 @@ def test_the_scale_of_weights_and_the_order_of_places_change_nothing_else():
     torch.testing.assert_close(plain.vectors[:, :, order], turned.vectors, atol=1e-6, rtol=0)
 
 
-def test_all_vectors_hold_a_signal_whole():
+def test_all_vectors_reconstruct_a_signal():
     weights = cosines(cloud(100)).clamp(min=0)
     found = spectrum(affinity_graph(weights), 99, solver="dense")
     signal = torch.randn(2, 100, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
@@ -110,7 +110,7 @@ def test_all_vectors_hold_a_signal_whole():
     torch.testing.assert_close(found.coefficients(signal).square().sum(1), (found.degrees * signal.square()).sum(1))
 
 
-def test_single_precision_is_near_enough():
+def test_single_precision_is_accurate():
     features = cloud(900, batch=3)
     exact = whitened(spectrum(affinity_graph(cosines(features)), 5, solver="dense"))
     near = whitened(spectrum(affinity_graph(cosines(features.float())), 5, solver="krylov"))
@@ -118,8 +118,8 @@ def test_single_precision_is_near_enough():
 
 
 @pytest.mark.parametrize(("places", "count"), [(10, 5), (17, 3), (23, 11), (40, 20)])
-def test_few_places_are_no_exception(places, count):
-    """The last block is as wide as what is left."""
+def test_few_locations_are_supported(places, count):
+    """The last block has the remaining width."""
     generator = torch.Generator().manual_seed(places)
     features = torch.randn(2, 30, places, 1, generator=generator, dtype=torch.float64)
     exact = spectrum(affinity_graph(cosines(features)), count, solver="dense")
@@ -129,14 +129,14 @@ def test_few_places_are_no_exception(places, count):
         assert subspace_angles(one.numpy(), other.numpy()).max() < 1e-6
 
 
-def test_a_place_without_a_neighbour_does_no_harm():
+def test_isolated_locations_are_supported():
     weights = blocks([5, 5], 1.0, 0.2)
     weights[0, 0] = weights[0, :, 0] = 0
     found = spectrum(affinity_graph(weights), 2)
     assert bool(found.vectors.isfinite().all())
 
 
-def test_what_cannot_be_done_is_refused():
+def test_invalid_arguments_are_rejected():
     graph = affinity_graph(blocks([3, 3], 1.0, 0.1))
     with pytest.raises(UsageError, match="6 vectors cannot be computed for 6 locations") as refusal:
         spectrum(graph, 6)

@@ -1,4 +1,4 @@
-"""Pictures in clusters: planted ones are found, counted and named; twins and strangers are told."""
+"""Planted clusters of images are found, counted and named; near-duplicates and outliers are found."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ KINDS = 4
 
 @pytest.fixture(scope="module")
 def planted() -> tuple[np.ndarray, np.ndarray]:
-    """Rows around four directions, and which."""
+    """Rows around four directions, and their directions."""
     generator = np.random.default_rng(0)
     labels = np.repeat(np.arange(KINDS), (50, 40, 35, 35))
     return np.eye(8)[labels] + 0.12 * generator.standard_normal((len(labels), 8)), labels
@@ -42,7 +42,7 @@ def test_balanced_clusters_have_one_size(planted):
     assert abs(sizes - len(planted[0]) / KINDS).max() <= 0.04 * len(planted[0])
 
 
-def test_silhouette_is_scikit_learns(planted):
+def test_silhouette_equals_scikit_learn(planted):
     sklearn = pytest.importorskip("sklearn.metrics")
     rows, truth = planted
     some = np.where(np.arange(len(truth)) == 0, KINDS, truth)  # one picture is alone in its cluster
@@ -57,7 +57,7 @@ def test_the_number_of_planted_clusters_is_chosen(planted):
     assert choice.spread[2] < 0.5 * choice.spread[0]
 
 
-def test_what_cannot_be_is_refused(planted):
+def test_invalid_arguments_are_rejected(planted):
     with pytest.raises(UsageError, match="161 clusters"):
         group(planted[0], 161)
     with pytest.raises(UsageError, match="Did you mean"):
@@ -68,7 +68,7 @@ def test_what_cannot_be_is_refused(planted):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Twenty dark and twenty light pictures of noise, and one of these again, saved as JPEG."""
+    """Twenty dark and twenty light noise images, and a JPEG copy of one of them."""
     place, generator = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
     for number in range(40):
         level = 60 if number < 20 else 190

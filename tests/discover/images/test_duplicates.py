@@ -1,4 +1,4 @@
-"""From clusters to labels: planted duplicates are found and left out, what is worth a label is chosen, names become a table."""
+"""Duplicates, selection for labelling, and labels from cluster names."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ LEFT = {"03_again.jpg", "03_small.png", "25_again.jpg"}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Forty pictures of smooth noise, one of them there three times and one twice: saved as JPEG, or made smaller."""
+    """Forty images of smooth noise; one occurs three times and one twice, as JPEG or downscaled."""
     place, generator = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
     for number in range(40):
         level = np.uint8(30 if number < 20 else 160)
@@ -37,7 +37,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(folder, tmp_path) -> Path:
-    """A run that has learnt nothing."""
+    """An untrained run."""
     selfsight.learn(folder, out=tmp_path / "run", backbone="resnet_tiny?width=8", size=32, batch=16, epochs=0)
     return tmp_path / "run"
 
@@ -47,7 +47,7 @@ def lines(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(opened))
 
 
-def test_planted_duplicates_are_found_and_the_best_chosen(folder, run, capsys):
+def test_planted_duplicates_are_found_and_the_first_is_kept(folder, run, capsys):
     words = ["discover", str(run), str(folder), "--what", "duplicates,selection", "--classes", "4", "--count", "12"]
     assert main(words) == 0
     said = capsys.readouterr().out
@@ -80,7 +80,7 @@ def test_planted_duplicates_are_found_and_the_best_chosen(folder, run, capsys):
         assert sheet.width > 10 * 96
 
 
-def test_they_are_found_from_python(folder, run):
+def test_duplicates_are_found_with_the_python_api(folder, run):
     opened = selfsight.load(run)
     for method in ("features", "pixels"):
         found, scores = opened.discover(folder, what="duplicates", method=method)
@@ -106,7 +106,7 @@ def test_without_duplicates_all_is_kept(run, tmp_path):
 
 
 def explored(run: Path, data: str | Path, *others: str) -> ExplorerStore:
-    """What the explorer prepares, in a process of its own."""
+    """Prepare the explorer in a separate process."""
     words = ["explore", str(run), *others, "--data", str(data), "--no-serve", "--no-untrained", "--maps", "pca", "--json"]
     done = subprocess.run([sys.executable, "-m", "selfsight", *words], capture_output=True, text=True, check=True)
     return ExplorerStore.of(Path(json.loads(done.stdout)["folder"]))
@@ -145,7 +145,7 @@ def test_names_of_clusters_become_labels(folder, run, capsys, monkeypatch):
     assert str(counts["third"]) in said
 
 
-def test_names_given_to_the_pictures_that_a_run_learnt_from_are_read(tmp_path, capsys):
+def test_cluster_names_of_training_images_are_read(tmp_path, capsys):
     data = "world:shapes?count=60&size=32"
     selfsight.learn(data, out=tmp_path / "run", backbone="resnet_tiny?width=8", size=32, batch=16, epochs=0, limit=24)
     assert main(["explore", str(tmp_path / "run"), "--no-serve", "--no-untrained", "--maps", "pca", "--json"]) == 0
@@ -160,7 +160,7 @@ def test_names_given_to_the_pictures_that_a_run_learnt_from_are_read(tmp_path, c
     assert "--limit 20" in capsys.readouterr().err
 
 
-def test_names_are_read_where_several_runs_were_explored(folder, run, tmp_path, capsys):
+def test_cluster_names_are_read_with_several_explored_runs(folder, run, tmp_path, capsys):
     shutil.copytree(run, tmp_path / "other")
     shelf = explored(run, folder, str(tmp_path / "other"))
     shelf.edits.set("cluster_name", [0], "named beside another")
@@ -180,6 +180,6 @@ def test_names_are_read_where_several_runs_were_explored(folder, run, tmp_path, 
         (["--what", "selection", "--count", "0"], "1"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(folder, run, capsys, words, remedy):
+def test_invalid_arguments_are_rejected(folder, run, capsys, words, remedy):
     assert main(["discover", str(run), str(folder), *words]) == 2
     assert remedy in capsys.readouterr().err

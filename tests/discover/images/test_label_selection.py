@@ -1,4 +1,4 @@
-"""Which pictures are chosen to be labelled."""
+"""Selection of images for labelling."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from selfsight.discover.images.label_selection import select_for_labelling
 
 
 def clouds() -> tuple[np.ndarray, np.ndarray]:
-    """Three clouds of 50, one picture between the first two, one far from all."""
+    """Three clouds of 50, one image between the first two, one far from all."""
     rng, middles = np.random.default_rng(0), 5 * np.eye(3, 4)
     rows = np.concatenate(
         [middle + 0.3 * rng.normal(size=(50, 4)) for middle in middles] + [(middles[:1] + middles[1:2]) / 2, [[0, 0, 0, 9.0]]]
@@ -14,7 +14,7 @@ def clouds() -> tuple[np.ndarray, np.ndarray]:
     return rows.astype(np.float32), np.repeat([0, 1, 2, 0, 2], [50, 50, 50, 1, 1])
 
 
-def test_each_reason_has_its_pictures():
+def test_each_reason_selects_its_images():
     rows, clusters = clouds()
     nearness = -np.linalg.norm(rows - np.stack([rows[clusters == kind].mean(0) for kind in clusters]), axis=1)
     twins = np.full(len(rows), np.nan)

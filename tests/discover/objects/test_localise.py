@@ -1,4 +1,4 @@
-"""Planted objects are found to the cell, and nothing is found where nothing is."""
+"""Planted objects are localised exactly, and images without objects have none."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ FIRST, SECOND = (slice(2, 6), slice(3, 8)), (slice(8, 11), slice(10, 14))
 
 
 def planted(*objects: tuple[slice, slice], apart: str = "orthogonal") -> FeatureBatch:
-    """Places of one direction, with objects of others."""
+    """Locations of one direction, with objects of other directions."""
     features = torch.zeros(1, 8, *SHAPE)
     features[:, 0] = 1
     for number, (down, across) in enumerate(objects):
@@ -63,7 +63,7 @@ def test_uniform_images_have_no_object(method):
     assert localise(planted(), method) == [[]]
 
 
-def test_attention_takes_the_piece_and_not_the_ground():
+def test_attention_selects_the_object():
     seen = torch.full((1, 2, *SHAPE), 1e-4)
     seen[:, :, *FIRST] = 1.0
     feature_batch = given(planted(FIRST).features, seen / seen.sum((2, 3), keepdim=True))
@@ -73,8 +73,8 @@ def test_attention_takes_the_piece_and_not_the_ground():
     assert (wrong.mask == ~region.mask).all()
 
 
-def test_the_ground_is_found_first():
-    """Heads look at the object; the place that is looked at least is ground, and what is like it."""
+def test_the_background_seed_is_the_least_attended_location():
+    """Heads attend to the object; the least attended location and similar ones are background."""
     seen = torch.full((1, 2, *SHAPE), 1e-3)
     seen[:, :, *SECOND] = 1.0
     seen[0, 0, 0, 0] = seen[0, 1, 0, 0] = 0.0
@@ -86,8 +86,8 @@ def test_the_ground_is_found_first():
     assert region.box == box(*SECOND)
 
 
-def test_the_ground_is_what_the_formula_says():
-    """With loops: heads by how narrowly they look, the place looked at least, cosines of weighted heads."""
+def test_background_equals_the_formula():
+    """Reference with loops: head weights, least attended location, cosines of weighted heads."""
     generator = torch.Generator().manual_seed(3)
     heads, dim, places = 3, 4, SHAPE[0] * SHAPE[1]
     seen = torch.rand(1, heads, places, generator=generator) ** torch.tensor([1.0, 4.0, 12.0])[:, None]
@@ -106,8 +106,8 @@ def test_the_ground_is_what_the_formula_says():
     np.testing.assert_array_equal(region.mask, expected)
 
 
-def test_a_side_with_the_corners_is_ground():
-    """The frame is smaller than what it holds, so that its entries are the larger ones; the corners tell."""
+def test_a_side_with_the_corners_is_background():
+    """The frame is smaller than its interior, so that its entries are larger; the corners decide."""
     inner = (slice(1, SHAPE[0] - 1), slice(1, SHAPE[1] - 1))
     ((framed, *_),) = localise(planted(inner), "mask_cut")
     assert framed.box == box(*inner)
@@ -115,7 +115,7 @@ def test_a_side_with_the_corners_is_ground():
     assert frame.box == (0, 0, SHAPE[1], SHAPE[0])
 
 
-def test_without_a_class_token_there_is_nothing_that_looks():
+def test_attention_requires_a_class_token():
     phi = load_representation("untrained:timm:test_vit3", size=32)
     assert phi.has_attention
     if getattr(phi.backbone, "prefix", 0) == 0:
@@ -123,7 +123,7 @@ def test_without_a_class_token_there_is_nothing_that_looks():
             localise(FeatureBatch(phi, torch.zeros(1, 3, 32, 32)), "attention")
 
 
-def test_baselines_ask_no_representation():
+def test_baselines_do_not_use_the_representation():
     feature_batch = given()
     feature_batch.pixels[:, 0, 20:40, 50:90] = 1.0
     ((middle,),) = localise(feature_batch, "centre")
@@ -134,8 +134,8 @@ def test_baselines_ask_no_representation():
     assert "features" not in feature_batch.__dict__
 
 
-def test_objects_of_a_look_by_colour():
-    """Where features are alike, the colours' weight tells places apart."""
+def test_objects_by_colour_affinity():
+    """For equal features, the colour affinity separates locations."""
     feature_batch = FeatureBatch(PHI, torch.zeros(1, 3, 96, 128), FeatureSpec(colour=10.0))
     feature_batch.pixels[:, :, 16:48, 24:64] = 1.0
     feature_batch.__dict__["features"] = torch.ones(1, 8, *SHAPE)
@@ -143,7 +143,7 @@ def test_objects_of_a_look_by_colour():
     assert region.box == box(*FIRST)
 
 
-def test_other_names_and_wrong_ones():
+def test_aliases_and_unknown_names():
     assert localise(planted(FIRST), "tokencut")[0][0].box == box(*FIRST)
     with pytest.raises(UsageError, match="no localiser 'tokencat'"):
         localise(planted(FIRST), "tokencat")

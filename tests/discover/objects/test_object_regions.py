@@ -1,4 +1,4 @@
-"""What is written down of what was found, in the pixels of the pictures' own files."""
+"""Saved results of object detection, in pixels of the image files."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ from selfsight.measure.results import Score
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Photographs of two shapes, with a bright square each; the masks beside them."""
+    """Images of two sizes, each with a bright square; and their masks."""
     where = tmp_path_factory.mktemp("pictures")
     for name, (height, width), (top, left) in (("a/one.png", (120, 200), (40, 80)), ("b/two.png", (160, 96), (80, 32))):
         pixels = np.full((height, width, 3), (30, 60, 90), dtype=np.uint8)
@@ -50,7 +50,7 @@ def test_boxes_are_in_pixels_of_the_files(found):
     assert found.mask(0)[10, 10] == 0
 
 
-def test_what_is_written_can_be_read(found, tmp_path):
+def test_written_files_can_be_read(found, tmp_path):
     paths = found.save(tmp_path)
     assert all(path.exists() for path in paths)
     content = json.loads((tmp_path / "boxes.json").read_text())
@@ -69,7 +69,7 @@ def test_what_is_written_can_be_read(found, tmp_path):
         assert sheet.width > 300
 
 
-def test_boxes_written_are_truth_that_can_be_read(found, folder, tmp_path):
+def test_written_boxes_can_be_read_as_ground_truth(found, folder, tmp_path):
     found.save(tmp_path)
     source = selfsight.open(folder / "images", size=32, truth=tmp_path / "boxes.json")
     boxes = source.truth(np.arange(2)).boxes
@@ -86,7 +86,7 @@ def test_images_are_read_uncropped_and_in_order(folder):
     assert [tuple(one.pixels.shape[2:]) for one in batches] == [(104, 64), (64, 104)]
 
 
-def test_a_picture_without_an_object_has_no_annotation(tmp_path):
+def test_an_image_without_an_object_has_no_annotation(tmp_path):
     Image.new("RGB", (64, 48), (90, 90, 90)).save(tmp_path / "grey.png")
     phi = load_representation("untrained:resnet_tiny?width=8", size=32)
     found = find_objects(phi, selfsight.open(tmp_path, size=32), "border")
@@ -97,7 +97,7 @@ def test_a_picture_without_an_object_has_no_annotation(tmp_path):
     found.save(tmp_path / "out")
 
 
-def test_names_stay_below_the_folder_and_apart(tmp_path):
+def test_mask_paths_are_unique_and_below_the_folder(tmp_path):
     names = ("../../evil.png", "/etc/two.jpg", "shape.1", "shape.2", "a/b.jpg", "a/b.png", "a/../c.png")
     regions = tuple([Region(np.ones((2, 2), dtype=bool), 0.5)] for _ in names)
     sizes = tuple((4, 4 + row) for row in range(len(names)))
@@ -109,14 +109,14 @@ def test_names_stay_below_the_folder_and_apart(tmp_path):
         assert mask.size == (9, 4)
 
 
-def test_pictures_are_read_as_large_as_they_are_looked_at(folder):
+def test_images_are_read_at_the_size_of_the_features(folder):
     run = selfsight.load("untrained:resnet_tiny?width=8", size=32)
     found, scores = run.discover(folder / "images", method="border", feature_spec=FeatureSpec(size=90))
     assert found.read[0] == (72, 120)  # packs keep four thirds of the size along the longer side; 26 x 43 without the look
     assert scores == {}
 
 
-def test_the_untrained_floor_is_the_stronger_form_over_three_seeds(folder, monkeypatch):
+def test_the_untrained_baseline_is_the_strongest_form_over_three_seeds(folder, monkeypatch):
     said: list[str] = []
     shares = iter([0.5, 0.1, 0.2, 0.3, 0.4, 0.2, 0.3])
     judged = "selfsight.workflows.discover.boxes.score_boxes"
@@ -144,7 +144,7 @@ def test_the_command_prints_scores_with_baselines(folder, tmp_path, capsys):
     assert "CorLoc" in shown.out
 
 
-def test_one_command_asks_a_transformer_of_timm_that_lies_in_a_folder(folder, tmp_path, capsys):
+def test_one_command_uses_a_local_timm_transformer(folder, tmp_path, capsys):
     from safetensors.torch import save_file
 
     from selfsight.backbones.pretrained import timm_backbone
@@ -164,6 +164,6 @@ def test_one_command_asks_a_transformer_of_timm_that_lies_in_a_folder(folder, tm
     assert json.loads((tmp_path / "out" / "boxes.json").read_text())["images"]
 
 
-def test_a_wrong_localiser_is_refused_with_the_nearest(folder, capsys):
+def test_an_unknown_localiser_is_rejected_with_a_suggestion(folder, capsys):
     assert main(["discover", "untrained:resnet_tiny?width=8", str(folder / "images"), "--size", "32", "--method", "tokencot"]) == 2
     assert "Did you mean" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Parts, planted and found; scores of parts by hand."""
+"""Planted parts, and scores with known values."""
 
 import json
 
@@ -20,7 +20,7 @@ PHI = load_representation("untrained:resnet_tiny?width=8", size=32)
 
 
 def _looked(count: int = 6) -> tuple[list[FeatureBatch], np.ndarray]:
-    """Pictures of an object of two parts, left and right, on a ground of its own in each; features that say so, and the truth."""
+    """Images of an object with two parts on varying backgrounds; their features, and ground truth."""
     generator = torch.Generator().manual_seed(0)
     found, truth = [], np.zeros((count, 12, 12), dtype=np.int64)
     features = torch.zeros(count, 8, 12, 12)
@@ -39,7 +39,7 @@ def _looked(count: int = 6) -> tuple[list[FeatureBatch], np.ndarray]:
     return found, truth
 
 
-def test_what_pictures_share_is_told_from_their_grounds(monkeypatch):
+def test_shared_objects_are_separated_from_backgrounds(monkeypatch):
     batches, truth = _looked()
     salience = torch.from_numpy(truth > 0).flatten(1).float() - 0.5
     salience[0] *= -1  # of one picture it is wrong, and outvoted
@@ -48,7 +48,7 @@ def test_what_pictures_share_is_told_from_their_grounds(monkeypatch):
     assert (ground(batches[0]).numpy() == (truth > 0)).all()
 
 
-def test_a_layer_that_learns_by_contrast_tells_planted_parts(monkeypatch):
+def test_contrastive_training_finds_planted_parts(monkeypatch):
     batches, truth = _looked()
     told = torch.from_numpy(truth)
     monkeypatch.setattr(
@@ -79,7 +79,7 @@ def test_every_part_finder_is_deterministic(method):
     assert any(len(np.unique(found)) > 2 for found in one.maps)
 
 
-def test_one_part_is_the_object_and_finer_edges_are_finer(tmp_path):
+def test_one_part_is_the_object_and_refinement_works(tmp_path):
     source = open_source("world:shapes?count=4&size=32", size=32)
     look = FeatureSpec(32, "stages.1")
     alone = find_parts(PHI, source, parts=1, feature_spec=look, foreground="border")
@@ -93,7 +93,7 @@ def test_one_part_is_the_object_and_finer_edges_are_finer(tmp_path):
         find_parts(PHI, source, parts=999_999, feature_spec=look, foreground="border")
 
 
-def test_true_parts_are_of_the_objects_class_and_judged_within_things():
+def test_true_parts_depend_on_the_class_and_are_scored_on_objects():
     boxes = np.array([[0, 0, 1, 1, 3], [0, 0, 1, 1, 0]], dtype=np.float32)
     assert part_map(np.array([[0, 1, 2], [3, 4, 0]]), boxes).tolist() == [[0, 7, 8], [1, 2, 0]]
     source = selfsight.open("world:shapes?count=30&size=32")

@@ -1,4 +1,4 @@
-"""Kinds of things, planted and found."""
+"""Planted semantic segments."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def _planted() -> FeatureBatch:
     return feature_batch
 
 
-def test_planted_pieces_are_found_and_the_border_is_ground() -> None:
+def test_planted_segments_are_found_and_the_border_is_background() -> None:
     (piece,) = spectral(_planted(), segments=3, crops=False)
     assert piece.vectors.shape == (2, 4)
     assert (piece.numbers > 0).sum() == 3 * 4 + 3 * 5
@@ -76,7 +76,7 @@ def test_ground_truth_has_a_mean_iou_of_one_and_baselines_are_scored() -> None:
     assert list(scores["mean IoU"]) == ["object", "untrained", "colour"]
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_invalid_arguments_are_rejected() -> None:
     source = open_source("world:shapes?count=2&size=32", size=32)
     with pytest.raises(UsageError, match="segmenter"):
         segment_images(PHI, source, "magic", classes=2)

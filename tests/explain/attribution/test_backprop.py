@@ -1,4 +1,4 @@
-"""The engine that runs networks backwards: against captum, however a network rectifies, without a trace."""
+"""Backward rules: compared with captum for all implementations of rectifiers, without modifying the network."""
 
 import threading
 from typing import Any
@@ -25,7 +25,7 @@ ORACLES: dict[Rule, Any] = {"gradient": captum.Saliency, "deconvnet": captum.Dec
 
 @pytest.mark.parametrize("rule", ORACLES)
 @pytest.mark.parametrize("way", WAYS)
-def test_is_captums_on_the_same_network_however_it_rectifies(way: str, rule: Rule) -> None:
+def test_equals_captum_for_any_implementation_of_rectifiers(way: str, rule: Rule) -> None:
     plain, net = Ways("plain").eval(), Ways(way).eval()
     phi, images = phi_of(net), pictures()
     more = {"abs": False} if rule == "gradient" else {}
@@ -35,7 +35,7 @@ def test_is_captums_on_the_same_network_however_it_rectifies(way: str, rule: Rul
 
 
 @pytest.mark.parametrize("rule", ORACLES)
-def test_is_captums_on_a_chain(rule: Rule) -> None:
+def test_equals_captum_on_a_chain(rule: Rule) -> None:
     net, images = chain(), pictures()
     phi = phi_of(net)
     more = {"abs": False} if rule == "gradient" else {}
@@ -49,7 +49,7 @@ def test_the_rules_differ() -> None:
     assert not any(torch.equal(one, other) for one, other in [found[:2], found[1:], found[::2]])
 
 
-def test_six_bounds_a_rectifier_from_above() -> None:
+def test_relu6_is_bounded_from_above() -> None:
     class Bounded(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -66,14 +66,14 @@ def test_six_bounds_a_rectifier_from_above() -> None:
     assert reverse_inputs(phi, given, target, rule="deconvnet").derivatives[""].min() == 1
 
 
-def test_a_network_without_rectifiers_is_refused() -> None:
+def test_a_network_without_rectifiers_is_rejected() -> None:
     phi = phi_of(nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU()))
     with pytest.raises(UsageError, match="has none"):
         reverse(phi, pictures(), direction(torch.ones(4)), rule="guided")
     assert reverse(phi, pictures(), direction(torch.ones(4))).derivatives[""].any()
 
 
-def test_a_target_that_does_not_depend_on_a_layer_is_refused() -> None:
+def test_a_target_that_does_not_depend_on_a_layer_is_rejected() -> None:
     phi = phi_of(chain())
     with pytest.raises(UsageError, match="does not depend"):
         reverse(phi, pictures(), unit("module.1", 0), at=("module.6",))
@@ -95,7 +95,7 @@ def _state(net: nn.Module) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("rule", ORACLES)
 @pytest.mark.parametrize("fails", [False, True])
-def test_leaves_no_trace(rule: Rule, fails: bool) -> None:
+def test_the_network_is_not_modified(rule: Rule, fails: bool) -> None:
     net = Ways("in place")
     phi, images = phi_of(net), pictures()
     net.train()
@@ -134,7 +134,7 @@ def test_threads_do_not_mix_their_rules() -> None:
     assert not wrong
 
 
-def test_calm_restores_each_module() -> None:
+def test_eval_mode_restores_each_module() -> None:
     net = chain().train()
     net[1].eval()
     modes: list[bool] = []
@@ -150,7 +150,7 @@ def test_calm_restores_each_module() -> None:
     assert [part.training for part in net] == [number != 1 for number in range(len(net))]
 
 
-def test_the_reversed_network_is_linear_in_what_comes_from_above() -> None:
+def test_the_backward_pass_is_linear_in_the_output_gradient() -> None:
     phi, images = phi_of(Ways("plain")), pictures()
     one, two = torch.eye(CLASSES)[0], torch.eye(CLASSES)[1]
     parts = [reverse(phi, images, direction(vector)).derivatives[""] for vector in (one, two, one + 3 * two)]
@@ -158,7 +158,7 @@ def test_the_reversed_network_is_linear_in_what_comes_from_above() -> None:
 
 
 @pytest.mark.parametrize("way", ["plain", "in place", "functional", "clamp"])
-def test_masks_and_switches_are_all_that_a_gradient_needs(way: str) -> None:
+def test_masks_and_switches_determine_the_gradient(way: str) -> None:
     phi, images = phi_of(Ways(way)), pictures()
     found = switches(phi, images)
     assert len(found.open) == 3
@@ -171,7 +171,7 @@ def test_masks_and_switches_are_all_that_a_gradient_needs(way: str) -> None:
     assert not torch.equal(replayed, reverse(phi, other, logit()).derivatives[""])
 
 
-def test_the_jacobian_is_too_large_to_make() -> None:
+def test_size_of_the_jacobian() -> None:
     phi = phi_of(chain())
     whole, product = jacobian_bytes(phi, "module.1")
     assert whole == 4 * (8 * 16 * 16) * (3 * 16 * 16)

@@ -1,4 +1,4 @@
-"""Excitation backpropagation: against zennit, and what it keeps."""
+"""Excitation backpropagation: compared with zennit, and conservation of relevance."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from selfsight.explain.targets import direction
 from nets import Ways, chain, logit, phi_of, pictures
 
 
-def test_is_zennits() -> None:
+def test_equals_zennit() -> None:
     net, images = chain(), pictures()
     phi = phi_of(net)
     given = phi.normalise(images).abs()
@@ -29,7 +29,7 @@ def test_is_zennits() -> None:
 
 
 @pytest.mark.parametrize("way", ["plain", "in place", "functional", "clamp"])
-def test_what_arrives_is_what_set_out(way: str) -> None:
+def test_relevance_is_conserved(way: str) -> None:
     class Plain(Ways):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             low = self.pool(self.act(0, self.first(images)))
@@ -43,7 +43,7 @@ def test_what_arrives_is_what_set_out(way: str) -> None:
     assert found.min() >= 0
 
 
-def test_sums_of_branches_in_place_are_shared_too() -> None:
+def test_relevance_is_distributed_over_in_place_sums() -> None:
     class Branches(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -66,7 +66,7 @@ def test_sums_of_branches_in_place_are_shared_too() -> None:
     assert torch.equal(excitation(phi, pictures(), logit(), at=""), expected)
 
 
-def test_a_contrast_keeps_what_speaks_for_one_class_alone() -> None:
+def test_contrastive_excitation_keeps_evidence_for_one_class() -> None:
     phi = phi_of(chain()[:-1])
     phi.mean, phi.std = (0.0,) * 3, (1.0,) * 3
     one, other = direction(torch.tensor([1.0, 1, 1, 1, -1, -1, -1, -1])), direction(torch.tensor([-1.0, -1, 1, 1, 1, 1, -1, -1]))
@@ -80,7 +80,7 @@ def test_a_contrast_keeps_what_speaks_for_one_class_alone() -> None:
     assert likeness(against) < likeness(plain)
 
 
-def test_a_residual_network_is_explained_and_a_transformer_refused() -> None:
+def test_a_residual_network_is_explained_and_a_transformer_rejected() -> None:
     phi = untrained("resnet_tiny?width=8", size=32)
     images = torch.rand(2, 3, 48, 32)
     for method in (excitation, contrastive_excitation):
@@ -116,7 +116,7 @@ class Called(nn.Module):
 
 
 @pytest.mark.parametrize("method", [excitation, deconvnet, guided], ids=["excitation", "deconvnet", "guided"])
-def test_tensors_that_are_passed_by_name_are_explained_alike(method) -> None:
+def test_keyword_tensors_are_explained_like_positional_ones(method) -> None:
     images = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(4))
     ways = [phi_of(Called(named=named)) for named in (False, True)]
     at = {"at": ""} if method is excitation else {}

@@ -1,4 +1,4 @@
-"""What comes out of an explanation: raw maps, files, a sheet."""
+"""Results of explanations: raw maps, files, a sheet."""
 
 import io
 import json
@@ -24,7 +24,7 @@ from selfsight.render.sheet import unique_names
 from nets import Ways, logit, phi_of, pictures
 
 
-def test_every_method_of_the_table_is_there() -> None:
+def test_every_registered_method_can_be_loaded() -> None:
     assert list(ATTRIBUTIONS) == sorted(ATTRIBUTIONS)
     assert all(callable(ATTRIBUTIONS.load(name)) for name in ATTRIBUTIONS)
     assert ATTRIBUTIONS.load("gradcam") is ATTRIBUTIONS.load("grad_cam")
@@ -49,7 +49,7 @@ def test_a_result_keeps_raw_maps_and_says_how_it_was_made(tmp_path: Path) -> Non
         assert sheet.width > sheet.height / 2 > 100
 
 
-def test_all_methods_are_those_that_can_explain_the_network() -> None:
+def test_all_selects_the_methods_that_support_the_network() -> None:
     phi = untrained("vit_nano?blocks=2", size=16)
     said: list[str] = []
     found = explain(phi, pictures(1), direction(torch.ones(phi.backbone.dim)), ["all"], names=["a"], progress=said.append)
@@ -63,7 +63,7 @@ def test_all_methods_are_those_that_can_explain_the_network() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", ["resnet_tiny", "vit_tiny?patch=16", "timm:test_convnext", "timm:test_vit2"])
-def test_all_of_it_runs_on_any_network_and_shape(spec: str) -> None:
+def test_all_methods_run_on_any_network_and_shape(spec: str) -> None:
     phi = untrained(spec, size=64)
     images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     target = direction(torch.randn(phi.backbone.dim, generator=torch.Generator().manual_seed(1)))
@@ -81,11 +81,11 @@ def test_all_of_it_runs_on_any_network_and_shape(spec: str) -> None:
     assert not any(module._forward_hooks for module in phi.backbone.modules())
 
 
-def test_pictures_of_one_name_have_a_row_each() -> None:
+def test_images_with_the_same_name_have_separate_rows() -> None:
     assert unique_names(["a", "b", "a", "a"]) == ("a", "b", "a (2)", "a (3)")
 
 
-def test_the_fall_is_all_where_the_only_place_that_counts_is_hidden() -> None:
+def test_hiding_the_only_relevant_region_loses_the_whole_score() -> None:
     phi = phi_of(nn.Sequential(nn.Conv2d(3, 1, 1), nn.Flatten()))
 
     def read(rows: torch.Tensor) -> torch.Tensor:

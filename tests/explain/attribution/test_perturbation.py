@@ -1,4 +1,4 @@
-"""Perturbations: the area that is asked for, the place that counts, the channels that count."""
+"""Perturbations: requested area, relevant regions, relevant channels."""
 
 import pytest
 import torch
@@ -50,7 +50,7 @@ def test_areas_are_met_on_images_that_are_not_square() -> None:
     assert abs(float(found.visible) - 0.2) < 0.02
 
 
-def test_a_score_that_the_blur_raises_is_still_raised_and_its_area_met() -> None:
+def test_masks_are_correct_where_the_blur_scores_higher() -> None:
     phi, images, target = spot(32)
     flat = Target("flatness", lambda rows: 3 - rows, target.which)  # largest where nothing is seen
     found = extremal_perturbation(phi, images, flat, areas=(0.1, 0.4), steps=100)
@@ -64,14 +64,14 @@ def test_a_score_that_the_blur_raises_is_still_raised_and_its_area_met() -> None
     assert level[1].isnan().all()
 
 
-def test_an_area_that_is_none_is_refused() -> None:
+def test_invalid_areas_are_rejected() -> None:
     phi, images, target = spot(32)
     for areas in ((), (0.0,), (1.5,)):
         with pytest.raises(UsageError, match="between 0 and 1"):
             extremal_perturbation(phi, images, target, areas=areas)
 
 
-def test_a_mask_is_one_where_all_is_open_and_smooth_elsewhere() -> None:
+def test_a_mask_is_one_where_all_cells_are_open_and_smooth_elsewhere() -> None:
     assert_close(smooth_mask(torch.ones(1, 12, 9)), torch.ones(1, 12, 9))
     assert_close(smooth_mask(torch.zeros(1, 12, 9)), torch.zeros(1, 12, 9))
     one = torch.zeros(1, 32, 32)
@@ -83,13 +83,13 @@ def test_a_mask_is_one_where_all_is_open_and_smooth_elsewhere() -> None:
     assert_close(found, found.T)
 
 
-def test_the_penalty_is_nothing_for_a_binary_mask_of_that_area() -> None:
+def test_the_penalty_is_zero_for_a_binary_mask_of_that_area() -> None:
     mask = torch.zeros(2, 100)
     mask[:, :20] = 1
     assert _area_penalty(mask[:, torch.randperm(100)], torch.tensor([0.2, 0.3])).tolist() == pytest.approx([0.0, 0.1])
 
 
-def test_between_the_levels_is_the_image_at_one_and_its_blur_at_nothing() -> None:
+def test_pyramid_interpolates_from_blur_to_image() -> None:
     images = torch.rand(2, 3, 16, 16)
     levels = pyramid(images)
     assert torch.equal(levels[:, -1], images)
@@ -120,7 +120,7 @@ def test_the_map_of_several_areas_points_at_the_square() -> None:
 
 
 @pytest.mark.parametrize("mode", ["preserve", "delete"])
-def test_finds_the_channels_that_count(mode: str) -> None:
+def test_finds_the_relevant_channels(mode: str) -> None:
     class Few(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -139,7 +139,7 @@ def test_finds_the_channels_that_count(mode: str) -> None:
     assert (found.share[:, 0] > 0.95).all() if mode == "preserve" else (found.share[:, 0] < 0.05).all()
 
 
-def test_the_network_is_left_as_it_was() -> None:
+def test_the_network_is_unchanged() -> None:
     net = chain()
     phi = phi_of(net)
     net.train()
@@ -153,7 +153,7 @@ def test_the_network_is_left_as_it_was() -> None:
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
 
 
-def test_many_images_are_searched_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_images_are_processed_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     phi = phi_of(chain())
     images = torch.rand(5, 3, 16, 16)
     target = logit().at(torch.tensor([0, 1, 2, 3, 4]))

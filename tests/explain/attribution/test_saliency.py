@@ -1,4 +1,4 @@
-"""Attribution: against captum where it implements the same rule, and what each method promises."""
+"""Attribution: compared with captum where it implements the same rule, and properties of each method."""
 
 import captum.attr as captum
 import pytest
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Input Tensor:UserWarning")
 
 
 @pytest.mark.parametrize("layer", ["3", "6"])
-def test_grad_cam_and_the_linear_approximation_are_captums(layer: str) -> None:
+def test_grad_cam_and_linear_approximation_equal_captum(layer: str) -> None:
     net, images = chain(), pictures()
     phi = phi_of(net)
     given = phi.normalise(images)
@@ -34,7 +34,7 @@ def test_grad_cam_and_the_linear_approximation_are_captums(layer: str) -> None:
     assert torch.equal(ours.linear_approximation(phi, images, logit(), at=f"module.{layer}"), expected.detach())
 
 
-def test_the_deepest_map_is_found_behind_a_classifier_without_one() -> None:
+def test_the_deepest_feature_map_before_a_classifier_is_used() -> None:
     phi, images = phi_of(chain()), pictures()
     assert ours.maps_before(phi, logit())[-1] == "module.7"
     assert ours.maps_before(phi, direction(torch.ones(8), layer="module.3"))[-1] == "module.3"
@@ -46,14 +46,14 @@ def test_the_deepest_map_is_found_behind_a_classifier_without_one() -> None:
         ours.saliency(phi_of(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 5)), 8), pictures(1, 8), logit(), at=None)
 
 
-def test_gradient_times_input_is_captums() -> None:
+def test_gradient_times_input_equals_captum() -> None:
     net, images = chain(), pictures()
     phi = phi_of(net)
     expected = captum.InputXGradient(net).attribute(phi.normalise(images), target=1).sum(1, keepdim=True)
     assert torch.equal(ours.gradient_times_input(phi, images, logit()), expected.detach())
 
 
-def test_a_path_integral_is_captums_by_the_same_rule() -> None:
+def test_integrated_gradients_equal_captum_with_the_same_rule() -> None:
     net, images = chain(), pictures()
     phi = phi_of(net)
     given = phi.normalise(images)
@@ -79,7 +79,7 @@ def test_gradient_times_input_is_exact_for_a_linear_network() -> None:
 
 
 @pytest.mark.parametrize(("window", "stride"), [(5, 3), (4, 4), (16, 1), (3, 1)])
-def test_occlusion_is_captums(window: int, stride: int) -> None:
+def test_occlusion_equals_captum(window: int, stride: int) -> None:
     net, images = chain(), pictures(2)
     phi = phi_of(net)
     sizes = {"sliding_window_shapes": (3, window, window), "strides": (3, stride, stride)}
@@ -87,7 +87,7 @@ def test_occlusion_is_captums(window: int, stride: int) -> None:
     assert_close(ours.occlusion(phi, images, logit(), window=window, stride=stride), expected, rtol=1e-5, atol=1e-8)
 
 
-def test_occlusion_covers_every_place_of_any_shape() -> None:
+def test_occlusion_covers_every_pixel_of_any_shape() -> None:
     phi = phi_of(chain())
     tall = torch.rand(2, 3, 24, 13)
     assert ours.occlusion(phi, tall, logit(), window=5, stride=4).isfinite().all()
@@ -95,7 +95,7 @@ def test_occlusion_covers_every_place_of_any_shape() -> None:
         ours.occlusion(phi, tall, logit(), window=2, stride=4)
 
 
-def test_smooth_gradients_repeat_and_do_not_depend_on_how_images_are_batched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_smooth_gradients_are_deterministic_for_any_batching(monkeypatch: pytest.MonkeyPatch) -> None:
     phi, images = phi_of(chain()), pictures(5)
     whole = ours.smooth_grad(phi, images, logit(), samples=3)
     assert torch.equal(whole, ours.smooth_grad(phi, images, logit(), samples=3))
@@ -107,7 +107,7 @@ def test_smooth_gradients_repeat_and_do_not_depend_on_how_images_are_batched(mon
     assert_close(ours.var_grad(phi, images, logit(), samples=2, noise=0.0), torch.zeros_like(still), atol=1e-7, rtol=0)
 
 
-def test_as_many_images_at_once_as_suit_the_device() -> None:
+def test_batch_size_depends_on_the_device() -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert [ours.at_once((side, side), cpu) for side in (8, 32, 96, 224)] == [128, 32, 4, 4]
     assert [ours.at_once((side, side), cuda) for side in (8, 32, 224, 2000)] == [128, 128, 41, 1]
@@ -115,7 +115,7 @@ def test_as_many_images_at_once_as_suit_the_device() -> None:
     assert parts == [([0, 1, 2, 3], 4), ([4, 5, 6, 7], 4), ([8, 9], 2)]
 
 
-def test_rise_finds_the_only_place_that_counts() -> None:
+def test_rise_finds_the_only_relevant_region() -> None:
     def read(rows: torch.Tensor) -> torch.Tensor:
         return rows.view(-1, 3, 24, 24)[:, :, 4:8, 14:18].mean((1, 2, 3))[:, None]
 
@@ -130,14 +130,14 @@ def test_rise_finds_the_only_place_that_counts() -> None:
     assert found[18:, :8].max() < 0.85 * found.max()
 
 
-def test_attention_rollout_is_a_share_of_each_patch() -> None:
+def test_attention_rollout_is_a_positive_map_of_the_image_size() -> None:
     phi = untrained("vit_nano", size=32)
     found = ours.attention_rollout(phi, torch.rand(2, 3, 32, 32), direction(torch.ones(1)))
     assert found.shape == (2, 1, 32, 32)
     assert found.min() > 0
 
 
-def test_a_layer_whose_channels_come_last_is_explained() -> None:
+def test_channels_last_layers_are_explained() -> None:
     swin = timm.models.swin_transformer.SwinTransformer(
         img_size=32, patch_size=2, window_size=4, embed_dim=8, depths=(1, 1), num_heads=(2, 2), num_classes=0
     )

@@ -11,7 +11,7 @@ from selfsight.workflows.explain import read_images
 from nets import spot
 
 
-def test_finds_that_the_evidence_is_not_the_object(tmp_path: Path) -> None:
+def test_detects_evidence_outside_the_object(tmp_path: Path) -> None:
     phi, images, target = spot(32)  # which looks at rows and columns 4 to 11
     objects = torch.zeros(2, 32, 32, dtype=torch.bool)
     objects[0, 4:12, 4:12] = True

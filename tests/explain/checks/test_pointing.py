@@ -1,4 +1,4 @@
-"""Measures of maps: what they give for maps whose worth is known."""
+"""Scores of attribution maps with known quality."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def objects(*corners: tuple[int, int], side: int = 8, size: int = 32) -> torch.T
     return found
 
 
-def test_a_hit_is_near_enough() -> None:
+def test_hits_within_the_tolerance_count() -> None:
     there = objects((10, 10))
     maps = torch.zeros(1, 1, 32, 32)
     for place, hit in (((10, 10), True), ((10, 7), True), ((10, 6), False), ((8, 8), True), ((7, 7), False)):
@@ -90,7 +90,7 @@ def test_curves_end_at_the_image_and_its_substrate() -> None:
     assert found.insertion[:, -1].tolist() == pytest.approx([1.0] * 3, abs=1e-5)
 
 
-def test_a_target_for_each_image_keeps_its_image() -> None:
+def test_a_target_per_image_keeps_its_image() -> None:
     phi = phi_of(nn.Sequential(nn.Conv2d(3, 3, 1), nn.Flatten()), 8)
     target = Target("own", lambda rows: rows[:, :2], torch.tensor([0, 1]))
     images = torch.rand(2, 3, 8, 8)

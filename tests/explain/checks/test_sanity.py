@@ -1,4 +1,4 @@
-"""Checks of maps: on the unit, on the weights, on a shift of all inputs."""
+"""Sanity checks: dependence on the unit, on the weights, and on an input shift."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ from selfsight.explain.targets import direction, unit
 from nets import Ways, chain, logit, phi_of, pictures
 
 
-def test_correlations_are_what_they_are_called() -> None:
+def test_correlations_equal_their_definitions() -> None:
     one = torch.randn(2, 1, 8, 8)
     assert_close(correlation(one, 3 * one + 1), torch.ones(2))
     assert_close(correlation(one, -one), -torch.ones(2))
@@ -31,7 +31,7 @@ def test_correlations_are_what_they_are_called() -> None:
     assert correlation(one, torch.ones_like(one)).tolist() == [0.0, 0.0]
 
 
-def test_what_does_not_ask_about_the_unit_has_no_sensitivity() -> None:
+def test_maps_independent_of_the_unit_have_no_sensitivity() -> None:
     phi, images = phi_of(Ways("plain")), pictures(4)
     target = unit("module.second", 0)
     assert_close(neuron_sensitivity(phi, images, target, lambda p, x, t: x.mean(1, keepdim=True), others=2), torch.ones(4))
@@ -57,7 +57,7 @@ def test_layers_are_randomised_from_the_deepest_on() -> None:
         randomise_layers(phi, 99)
 
 
-def test_a_cascade_starts_alike_and_ends_otherwise() -> None:
+def test_cascading_randomisation_changes_maps() -> None:
     phi = untrained("resnet_tiny?width=8", size=32, seed=5)
     target = direction(torch.randn(phi.backbone.dim))
     found = cascading_randomisation(phi, torch.rand(2, 3, 32, 32), target, gradient_times_input)
@@ -68,7 +68,7 @@ def test_a_cascade_starts_alike_and_ends_otherwise() -> None:
     assert all(step["signed"] == 1 for step in constant)
 
 
-def test_gradients_explain_the_function_alone_and_products_do_not() -> None:
+def test_gradients_are_shift_invariant_and_products_are_not() -> None:
     phi, images = phi_of(chain()), pictures()
     for method in (gradient, deconvnet):
         assert shift_sensitivity(phi, images, logit(), method).max() < 1e-5

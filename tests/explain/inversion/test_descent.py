@@ -1,4 +1,4 @@
-"""Priors of pictures, and pictures found again from what a layer says."""
+"""Image priors, and inversion by optimisation."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def soft(size: int) -> torch.Tensor:
     return 0.5 + 0.5 * (photo(size) - 0.5)
 
 
-def test_priors_are_what_their_formulas_say() -> None:
+def test_priors_equal_their_formulas() -> None:
     levels = torch.randn(2, 3, 5, 6, dtype=torch.float64) * 30
     slope = BOUND / 6.5
     for beta in (1.0, 1.5, 2.0):
@@ -43,7 +43,7 @@ def test_priors_are_what_their_formulas_say() -> None:
     assert torch.autograd.gradcheck(lambda x: total_variation(x, 1.0) + bounded_range(x), levels.requires_grad_())
 
 
-def test_both_priors_are_of_the_order_of_one_for_a_quiet_photograph() -> None:
+def test_priors_are_of_order_one_for_a_smooth_photograph() -> None:
     shown = photo(224, "chelsea")
     levels = 255 * (shown - shown.mean((2, 3), keepdim=True))
     assert 0.5 < float(bounded_range(levels)) < 5
@@ -51,7 +51,7 @@ def test_both_priors_are_of_the_order_of_one_for_a_quiet_photograph() -> None:
     assert float(total_variation(torch.randn_like(levels) * 40)) > 10
 
 
-def test_colours_are_held_in_range() -> None:
+def test_colours_are_projected_into_range() -> None:
     levels = torch.randn(2, 3, 8, 8) * 200
     found = project(levels)
     assert found.square().sum(1).sqrt().max() <= 2 * BOUND * 1.0001
@@ -72,7 +72,7 @@ def test_a_spectrum_keeps_its_frequencies_at_any_size() -> None:
         estimate_spectrum(torch.rand(1, 3, 8, 9))
 
 
-def test_what_a_layer_has_kept_is_found_again() -> None:
+def test_inversion_recovers_what_a_layer_keeps() -> None:
     torch.manual_seed(0)
     phi = phi_of(nn.Sequential(nn.Conv2d(3, 12, 2, stride=2, bias=False), nn.AdaptiveAvgPool2d(1)), 16)
     nn.init.orthogonal_(phi.backbone.module[0].weight.view(12, 12))
@@ -87,13 +87,13 @@ def test_what_a_layer_has_kept_is_found_again() -> None:
     assert torch.equal(again.images, found.images)
 
 
-def test_smoothness_takes_away_what_is_not_needed() -> None:
+def test_smoothness_prior_removes_high_frequencies() -> None:
     phi, image = phi_of(chain()[:-1]), pictures(1)
     rough, plain = (invert(phi, image, prior=Prior(smooth=smooth), steps=(40, 0)).images[:, 0] for smooth in (0.0, 1.0))
     assert total_variation(255 * plain)[0] < 0.5 * total_variation(255 * rough)[0]
 
 
-def test_a_caricature_says_more_of_the_same() -> None:
+def test_a_caricature_increases_activations() -> None:
     phi, image = phi_of(chain()[:-1]), soft(16)
     before = phi.grid(image, "module.4").detach()
     found = caricature(phi, image, "module.4", weight=20.0, steps=(30, 0))
@@ -103,7 +103,7 @@ def test_a_caricature_says_more_of_the_same() -> None:
     assert 0 <= found.min() <= found.max() <= 1
 
 
-def test_the_form_of_a_network_is_a_prior() -> None:
+def test_deep_image_prior_prefers_photographs() -> None:
     picture = photo(32)[0]
     rng = torch.Generator().manual_seed(0)
     shuffled = picture.flatten(1)[:, torch.randperm(1024, generator=rng)].view(3, 32, 32)
@@ -111,7 +111,7 @@ def test_the_form_of_a_network_is_a_prior() -> None:
     assert fitted < 0.6 * slow
 
 
-def test_the_network_inverts_and_is_left_as_it_was() -> None:
+def test_deep_image_prior_inverts_without_changing_the_network() -> None:
     net = chain()[:-1]
     phi, image = phi_of(net), photo(16)
     before = {name: value.clone() for name, value in net.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Learned inversion: pictures from features in one pass, codes for what units like, networks beside each other."""
+"""Learned inversion, generator codes for activation maximisation, comparison of networks."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ PHI = phi_of(chain()[:-1])
 
 
 def discs(count: int, side: int = 16) -> torch.Tensor:
-    """Pictures of a disc of one colour at one place on grey."""
+    """Images of a disc of one colour at one position on grey."""
     rng = torch.Generator().manual_seed(0)
     places = torch.arange(side).float()
     middle = torch.rand(count, 2, 1, generator=rng) * side / 2 + side / 4
@@ -47,7 +47,7 @@ def test_unseen_images_are_reconstructed_better_than_by_the_mean(layer: str | No
     assert all(parameter.grad is None for parameter in PHI.backbone.parameters())
 
 
-def test_a_picture_is_found_inside_a_generators_code() -> None:
+def test_images_are_optimised_in_the_code_of_a_generator() -> None:
     inverter = learn_inverter(PHI, discs(100), None, steps=30, batch=16, rate=3e-3, width=8)
     target = unit("module.6", 3)
     parameterisation = Generated(inverter)
@@ -60,7 +60,7 @@ def test_a_picture_is_found_inside_a_generators_code() -> None:
     assert (found.scores > first.scores).all()
 
 
-def test_pictures_that_cannot_be_learnt_from_are_refused() -> None:
+def test_invalid_training_images_are_rejected() -> None:
     for pictures in (torch.rand(1, 3, 16, 16), torch.rand(4, 3, 16, 24)):
         with pytest.raises(UsageError, match="cannot be learnt"):
             learn_inverter(PHI, pictures, None)
@@ -68,7 +68,7 @@ def test_pictures_that_cannot_be_learnt_from_are_refused() -> None:
         invert_learned(PHI, torch.rand(1, 3, 24, 24), Inverter(8, cells=0, size=16))
 
 
-def test_units_are_ranked_by_what_they_tell_apart() -> None:
+def test_units_are_ranked_by_selectivity() -> None:
     said = torch.tensor([[1.0, 0.0, 1.0], [1.0, 2.0, 1.5], [1.0, 0.0, 1.0]])
     assert ranked_units(said).tolist() == [1, 2, 0]
     assert ranked_units(10 * said).tolist() == [1, 2, 0]

@@ -1,4 +1,4 @@
-"""Pictures that make a target say most."""
+"""Activation maximisation."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ PARAMETERISATIONS = {"pixels": Pixels(), "fourier": Fourier(), "phase": Phase(SP
 
 
 @pytest.mark.parametrize("name", PARAMETERISATIONS)
-def test_beats_every_picture_that_was_seen(name: str) -> None:
+def test_exceeds_every_real_image(name: str) -> None:
     phi, target = phi_of(chain()[:-1]), unit("module.6", 3)
     seen = target.score(phi, phi.normalise(torch.cat([pictures(50), photo(16)])))
     found = maximise(phi, target, count=2, parameterisation=PARAMETERISATIONS[name], steps=60, rate=0.1)
@@ -37,7 +37,7 @@ def test_beats_every_picture_that_was_seen(name: str) -> None:
     assert torch.equal(found.images, again.images)
 
 
-def test_each_picture_may_have_a_unit_of_its_own() -> None:
+def test_each_image_can_have_its_own_unit() -> None:
     phi = phi_of(chain()[:-1])
     found = maximise(phi, unit("module.6", torch.tensor([1, 4])), count=2, steps=40, rate=0.1)
     numbers = unit("module.6", 0).numbers(phi, phi.normalise(found.images))
@@ -45,7 +45,7 @@ def test_each_picture_may_have_a_unit_of_its_own() -> None:
     assert numbers[1, 4] > numbers[0, 4]
 
 
-def test_priors_and_diversity_do_what_they_are_for() -> None:
+def test_effects_of_priors_and_diversity() -> None:
     phi, target = phi_of(chain()[:-1]), unit("module.6", 3)
     plain = maximise(phi, target, count=3, parameterisation=Pixels(), steps=40, rate=0.1)
     smooth = maximise(phi, target, count=3, parameterisation=Pixels(), steps=40, rate=0.1, prior_weight=0.05)
@@ -63,7 +63,7 @@ def test_priors_and_diversity_do_what_they_are_for() -> None:
     assert alike(apart.images) < alike(plain.images)
 
 
-def test_the_phase_alone_leaves_the_spectrum_as_it_is() -> None:
+def test_phase_parameterisation_keeps_the_spectrum() -> None:
     parameterisation = Phase(SPECTRUM)
     numbers = parameterisation.start((2, 3, 32, 32), 0)
     waves = torch.polar(SPECTRUM.sized(32, 32).expand_as(numbers).contiguous(), numbers)
@@ -75,7 +75,7 @@ def test_the_phase_alone_leaves_the_spectrum_as_it_is() -> None:
         assert 0 <= shown.min() <= shown.max() <= 1
 
 
-def test_moves_move() -> None:
+def test_transforms_change_images() -> None:
     images = photo(32)
     rng = torch.Generator().manual_seed(0)
     assert_close(NO_TRANSFORMS.make(images, rng), images, rtol=0, atol=1e-5)
@@ -86,7 +86,7 @@ def test_moves_move() -> None:
     assert 0 < (shifted - images).abs().mean() < 1.2 * one_pixel
 
 
-def test_a_dream_raises_what_the_layer_sees_and_keeps_the_picture() -> None:
+def test_deep_dream_increases_activations_and_keeps_the_image() -> None:
     phi, image = phi_of(chain()[:-1]), photo(32)
     found = deep_dream(phi, image, "module.4", octaves=2, steps=5)
     assert found.shape == image.shape
@@ -94,7 +94,7 @@ def test_a_dream_raises_what_the_layer_sees_and_keeps_the_picture() -> None:
     assert (found - image).abs().mean() < 0.2
 
 
-def test_a_style_is_met_from_noise_and_with_a_content() -> None:
+def test_style_transfer_from_noise_and_with_content() -> None:
     phi, style = phi_of(chain()[:-1]), photo(32)
     found, curve = synthesise_style(phi, style, ["module.1", "module.4"], steps=60)
     assert found.shape == style.shape

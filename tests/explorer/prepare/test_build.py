@@ -1,4 +1,4 @@
-"""A real run, prepared and asked by the worker that users have."""
+"""Preparation of a real run, and jobs of the real worker."""
 
 import io
 import json
@@ -51,7 +51,7 @@ def folder(run):
     return found
 
 
-def test_all_is_prepared_that_the_page_shows(run, folder):
+def test_preparation_contains_everything_that_the_page_shows(run, folder):
     pack = Pack(folder)
     assert len(pack) == 48
     assert {"label", "texture_name", "cluster", "duplicates", "brightness", "sharpness", "width"} <= set(pack.columns)
@@ -72,7 +72,7 @@ def test_all_is_prepared_that_the_page_shows(run, folder):
 
 
 def test_a_run_shows_its_training_images(tmp_path):
-    """A limit draws some of the data by the run's seed; every view and every job speaks of these."""
+    """A limit selects a random subset by the run's seed; all views and jobs use this subset."""
     where = tmp_path / "some"
     selfsight.learn(DATA, out=where, backbone="resnet_tiny?width=8", size=32, batch=16, epochs=0, limit=24, seed=3)
     assert select_data(where) == DataSelection(DATA, 24, 3)
@@ -91,8 +91,8 @@ def test_a_run_shows_its_training_images(tmp_path):
     assert (len(Pack(fewer)), Pack(fewer).clusterings) == (10, {})
 
 
-def test_a_run_that_still_trains_and_its_checkpoints_are_shown(tmp_path):
-    """What training changed: the newest checkpoint of a run that was stopped, beside an earlier one; curves as far as they go."""
+def test_a_running_run_and_its_checkpoints_are_shown(tmp_path):
+    """The newest checkpoint of a stopped run, and an earlier one; incomplete curves."""
     where = tmp_path / "slow"
     learnt = {"backbone": "resnet_tiny?width=8", "size": 32, "batch": 16, "steps": 4, "save_every": 2}
     selfsight.learn(DATA, out=where, **learnt)
@@ -114,8 +114,8 @@ def test_a_run_that_still_trains_and_its_checkpoints_are_shown(tmp_path):
         assert np.allclose(found["vector"], rows[5], atol=0.05 * np.abs(rows[5]).max()), name  # the bank is of bfloat16
 
 
-def test_links_in_the_data_lead_to_no_other_files(run, tmp_path):
-    """A link to a text is a picture that cannot be read; a link to its own folder ends; of what they lead to nothing is shown."""
+def test_symbolic_links_expose_no_other_files(run, tmp_path):
+    """A link to a text file is an unreadable image; a link to its own folder is not followed; no content of either is shown."""
     photos = tmp_path / "photos"
     photos.mkdir()
     for row, levels in enumerate(selfsight.open(DATA).read(np.arange(12)).images):
@@ -155,7 +155,7 @@ def test_changed_data_are_reported(run, tmp_path):
         assert (np.asarray(one) == np.asarray(other)).all()
 
 
-def test_of_several_preparations_the_newest_are_taken_and_those_with_the_fewest_runs_first(run, folder, tmp_path):
+def test_prepared_folders_are_found_newest_and_fewest_runs_first(run, folder, tmp_path):
     runs = [Path(shutil.copytree(run, tmp_path / name, ignore=shutil.ignore_patterns("explorer"))) for name in "abc"]
 
     def prepare(name: str, count: int) -> Path:
@@ -177,7 +177,7 @@ def test_of_several_preparations_the_newest_are_taken_and_those_with_the_fewest_
     assert find_all_prepared(runs[0], DATA + "&seed=2") == []
 
 
-def test_names_outlive_preparing_again_unless_clusters_change(run, folder):
+def test_cluster_names_survive_rebuilding_unless_clusters_change(run, folder):
     shelf = ExplorerStore.of(folder)
     shelf.edits.set("cluster_name", [1], "ones")
     shelf.edits.set("tag", [5], "mine")
@@ -219,7 +219,7 @@ def test_a_run_may_be_called_untrained(tmp_path):
     assert ExplorerStore.of(folder).label_selection() == []
 
 
-def test_a_run_that_was_moved_is_still_whole(run, folder, tmp_path):
+def test_a_moved_run_is_found(run, folder, tmp_path):
     shutil.copytree(run, tmp_path / "moved")
     shelf = ExplorerStore.of(tmp_path / "moved" / "explorer" / folder.name)
     assert [one["name"] for one in shelf.runs()] == ["moved"]
@@ -229,7 +229,7 @@ def test_a_run_that_was_moved_is_still_whole(run, folder, tmp_path):
     assert worker.run(trained).path.resolve() == (tmp_path / "moved").resolve()
 
 
-def test_the_untrained_network_reads_no_probe_of_the_trained_one(run, folder, tmp_path):
+def test_the_untrained_network_does_not_use_the_trained_probe(run, folder, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     worker = Worker(tmp_path / "run" / "explorer" / folder.name)
     trained = next(name for name in worker.runs)
@@ -241,14 +241,14 @@ def test_the_untrained_network_reads_no_probe_of_the_trained_one(run, folder, tm
         class_target(worker.run("untrained").path, 1)
 
 
-def test_a_folder_is_found_from_anywhere(tmp_path, monkeypatch):
+def test_a_folder_is_found_from_any_working_directory(tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
     monkeypatch.chdir(tmp_path)
     assert absolute_spec("photos") == str(tmp_path / "photos")
     assert absolute_spec(DATA) == DATA
 
 
-def test_the_worker_explains_finds_and_searches(folder):
+def test_jobs_of_the_worker(folder):
     opened = serve(folder, port=0)
     try:
         client = Client(opened)

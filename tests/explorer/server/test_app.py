@@ -1,4 +1,4 @@
-"""The server over real connections: reads, edits, and everything that it has to refuse."""
+"""The server over real connections: reads, edits, and invalid requests."""
 
 import csv
 import io
@@ -64,7 +64,7 @@ def test_reads(client):
     assert np.frombuffer(body, "<f4").tolist() == [1, 0] * (COUNT // 2)
 
 
-def test_units_tell_what_they_like_most(client, folder):
+def test_units_list_top_activating_images(client, folder):
     rows = np.load(folder / "bank" / "output.npy")
     units = client.json("GET", "/api/units")
     assert [one["top"] for one in units] == np.argsort(-rows, axis=0)[:4].T.tolist()
@@ -107,7 +107,7 @@ def test_names_become_labels_and_merges_are_undone(client):
     assert client.json("POST", "/api/select", {"conditions": [{"column": "cluster_name", "sign": "=", "value": "blues"}]})["total"] == 0
 
 
-def test_each_number_of_clusters_has_names_of_its_own(client):
+def test_each_clustering_has_separate_names(client):
     four = client.json("GET", "/api/clusters?of=cluster_4")
     assert [one["size"] for one in four] == [10] * 4
     client.json("POST", "/api/edits/cluster_name", {"subjects": [four[3]["subject"]], "value": "every fourth"})
@@ -126,7 +126,7 @@ def test_each_number_of_clusters_has_names_of_its_own(client):
     assert client.ask("GET", "/api/clusters?of=nothing")[0] == 422
 
 
-def test_a_lasso_lies_on_the_map_that_is_shown(client):
+def test_a_lasso_applies_to_the_displayed_map(client):
     right = [[0, -2], [2, -2], [2, 2], [0, 2]]
     assert client.json("POST", "/api/select", {"lasso": right})["rows"][:3] == [1, 3, 5]
     assert client.json("POST", "/api/select", {"lasso": right, "map": "turned"})["rows"] == list(range(20, 40))
@@ -143,7 +143,7 @@ def test_a_lasso_lies_on_the_map_that_is_shown(client):
         ("cluster_merge", [0], "2"), ("cluster_merge", ["0"], "1"), ("cluster_merge", [], "1"), ("nothing", [0], "1"),
     ],
 )  # fmt: skip
-def test_edits_of_missing_rows_are_refused(client, kind, subjects, value):
+def test_edits_of_missing_rows_are_rejected(client, kind, subjects, value):
     assert client.ask("POST", f"/api/edits/{kind}", {"subjects": subjects, "value": value})[0] == 422
     assert [one["size"] for one in client.json("GET", "/api/clusters")] == [20, 20]
 
@@ -157,7 +157,7 @@ def test_edits_of_missing_rows_are_refused(client, kind, subjects, value):
         "/api/neighbours/1?network=evil", "/api/neighbours/1?layer=../bank", "/api/neighbours/1?count=1000000",
     ],
 )  # fmt: skip
-def test_paths_that_lead_elsewhere_lead_nowhere(client, path):
+def test_path_traversal_is_rejected(client, path):
     status, headers, body = client.ask("GET", path)
     assert status in (404, 422) or (status == 200 and b'<div id="app">' in body), (status, body[:80])
     assert b"root:" not in body
@@ -180,13 +180,13 @@ def test_paths_that_lead_elsewhere_lead_nowhere(client, path):
         ({"cookie": "x=y"}, 401),
     ],
 )
-def test_others_are_refused(client, headers, status):
+def test_other_hosts_and_origins_are_rejected(client, headers, status):
     found, answered, _ = client.ask("GET", "/api/about", headers=headers)
     assert found == status
     assert not any(name.startswith("access-control") for name in answered)
 
 
-def test_the_key_is_needed_for_everything_and_its_case_counts(client):
+def test_every_path_requires_the_case_sensitive_token(client):
     kept, client.cookie = client.cookie, ""
     try:
         for path in (
@@ -215,8 +215,8 @@ def test_the_key_is_needed_for_everything_and_its_case_counts(client):
     )  # another name is another origin
 
 
-def test_answers_do_not_wait_for_acknowledgements():
-    """The event loop turns Nagle's delay off for sockets whose protocol is named alone: without it answers may take 40 ms."""
+def test_responses_are_sent_without_nagle_delay():
+    """The event loop disables Nagle's algorithm only for sockets with an explicit protocol; otherwise responses may take 40 ms."""
     listener = opening._listener(0)
     try:
         assert listener.proto == socket.IPPROTO_TCP
@@ -224,7 +224,7 @@ def test_answers_do_not_wait_for_acknowledgements():
         listener.close()
 
 
-def test_a_tunnel_from_another_port_is_let_in_where_it_is_named(folder):
+def test_an_allowed_tunnel_from_another_port_is_accepted(folder):
     opened = serve(folder / "pack", port=0, hosts=("localhost:9000", "gate.example"))
     try:
         client = Client(opened)
@@ -234,7 +234,7 @@ def test_a_tunnel_from_another_port_is_let_in_where_it_is_named(folder):
         opened.close()
 
 
-def test_a_million_pictures_do_not_wait_for_torch():
+def test_a_million_images_open_without_torch():
     words = "import sys, selfsight.explorer.server.opening, selfsight.explorer.server.app, selfsight.explorer.server.guard, selfsight.cli.explore; "
     words += "print([name for name in ('torch', 'timm', 'sklearn') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
@@ -249,14 +249,14 @@ def test_a_million_pictures_do_not_wait_for_torch():
         {"conditions": [{"column": "brightness", "sign": "<", "value": 10**400}]}, {"lasso": [[0, 0], [1, 10**400], [0, 1]]}, [1], b"{", b"[" * 100_000,
     ],
 )  # fmt: skip
-def test_what_cannot_be_asked_is_told_without_a_trace(client, body):
+def test_invalid_requests_are_reported_without_a_traceback(client, body):
     status, _, read = client.ask("POST", "/api/select", body)
     assert status == 422
     assert set(json.loads(read)) == {"cause", "remedy"}
 
 
 def bomb() -> bytes:
-    """A PNG of few bytes whose heading promises 14,000 x 14,000 pixels."""
+    """A small PNG whose header claims 14,000 x 14,000 pixels."""
 
     def part(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -273,13 +273,13 @@ def bomb() -> bytes:
 @pytest.mark.parametrize(
     "content", [b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"PK\x03\x04zip", b"", b"GIF89a", bomb(), jpeg((9, 9, 9))[:60]]
 )
-def test_uploads_that_are_no_pictures_are_refused(client, folder, content):
+def test_uploads_that_are_not_images_are_rejected(client, folder, content):
     assert client.ask("POST", "/api/search", content)[0] == 415
     kept = folder / "pack.jobs" / "uploads"
     assert not kept.exists() or not list(kept.iterdir())
 
 
-def test_large_and_slow_bodies_are_cut_off(client, monkeypatch):
+def test_large_and_slow_bodies_are_rejected(client, monkeypatch):
     from selfsight.explorer.server import guard
 
     host, port = client.host.split(":")
@@ -308,8 +308,8 @@ time.sleep(600)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="peak memory is read from /proc")
-def test_uploads_take_bounded_memory(tmp_path):
-    """A gigabyte that is announced, bodies of unknown length, a picture of 14,000 by 14,000: the peak grows by less than 100 MB."""
+def test_uploads_need_bounded_memory(tmp_path):
+    """An announced gigabyte, bodies of unknown length, an image of 14,000 by 14,000: peak memory grows by less than 100 MB."""
     make_shelf(tmp_path)
     process = subprocess.Popen([sys.executable, "-c", SERVER, str(tmp_path / "pack")], stdout=subprocess.PIPE, text=True)
     try:
@@ -351,7 +351,7 @@ def test_uploads_are_encoded_again(client, folder):
     kept.unlink()
 
 
-def test_work_is_asked_by_checked_names(client):
+def test_job_arguments_are_validated(client):
     for kind, body in [
         ("rm", {}), ("attribute", {"row": COUNT}), ("attribute", {"row": 1, "network": "evil"}), ("attribute", {"row": 1, "layer": "evil"}),
         ("embed", {"upload": "../../x"}), ("embed", {"row": 1, "box": [0, 0, 1]}), ("embed", {"row": 1, "box": [0, 0, 9, 9]}),
@@ -362,7 +362,7 @@ def test_work_is_asked_by_checked_names(client):
         assert client.ask("POST", f"/api/jobs/{kind}", body)[0] == 422, (kind, body)
 
 
-def test_the_page_is_never_framed_and_runs_its_own_scripts_alone(client):
+def test_framing_and_foreign_scripts_are_forbidden(client):
     _, headers, body = client.ask("GET", "/clusters/3?by=size")
     assert b'<div id="app">' in body
     policy = headers["content-security-policy"]
@@ -373,7 +373,7 @@ def test_the_page_is_never_framed_and_runs_its_own_scripts_alone(client):
     assert headers["referrer-policy"] == "no-referrer"
 
 
-def test_fifty_clients_beside_work_and_broken_connections(tmp_path, monkeypatch):
+def test_fifty_clients_during_jobs_and_broken_connections(tmp_path, monkeypatch):
     make_shelf(tmp_path)
     (tmp_path / "slow.py").write_text("import sys, time\nfor line in sys.stdin:\n    time.sleep(60)\n")
     monkeypatch.setattr(opening, "WORKER", (str(tmp_path / "slow.py"),))

@@ -1,4 +1,4 @@
-"""What a user says is kept, with its history."""
+"""Edits of users, with their history."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from selfsight.core.errors import UsageError
 from selfsight.explorer.server.edits import Edits
 
 
-def test_edits_are_kept_undone_and_done_again(tmp_path):
+def test_edits_are_stored_undone_and_redone(tmp_path):
     edits = Edits(tmp_path / "edits.sqlite")
     assert edits.values("tag") == {}
     assert not (tmp_path / "edits.sqlite").exists()  # looking writes nothing
@@ -27,7 +27,7 @@ def test_edits_are_kept_undone_and_done_again(tmp_path):
     assert again.values("tag") == {}
 
 
-def test_a_new_edit_ends_what_could_be_done_again(tmp_path):
+def test_a_new_edit_discards_undone_edits(tmp_path):
     edits = Edits(tmp_path / "edits.sqlite")
     edits.set("note", [0], "one")
     edits.undo()
@@ -40,7 +40,7 @@ def test_a_new_edit_ends_what_could_be_done_again(tmp_path):
     ("kind", "subjects", "value"),
     [("sql", [1], "x"), ("tag", [], "x"), ("tag", [-1], "x"), ("tag", [True], "x"), ("tag", [1], "x" * 9999), ("tag", [1], "a\x00b")],
 )
-def test_what_cannot_be_said_is_refused(tmp_path, kind, subjects, value):
+def test_invalid_edits_are_rejected(tmp_path, kind, subjects, value):
     edits = Edits(tmp_path / "edits.sqlite")
     with pytest.raises(UsageError):
         edits.set(kind, subjects, value)

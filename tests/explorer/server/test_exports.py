@@ -1,4 +1,4 @@
-"""Selections as files: every value as it is, neighbours as a plain search has them, pictures that open."""
+"""Exports of selections: exact values, exact neighbours, readable images."""
 
 import csv
 import io
@@ -37,7 +37,7 @@ def atlas(shelf: ExplorerStore, rows: np.ndarray) -> pa.Table:
     return pq.read_table(io.BytesIO(content))
 
 
-def test_every_kind_is_a_file_that_the_server_can_name(shelf: ExplorerStore) -> None:
+def test_every_export_has_a_file_name(shelf: ExplorerStore) -> None:
     assert list(KINDS) == sorted(KINDS)
     for kind in KINDS:
         content, name = exported(shelf, ROWS, kind)
@@ -47,7 +47,7 @@ def test_every_kind_is_a_file_that_the_server_can_name(shelf: ExplorerStore) -> 
         exported(shelf, ROWS, "atlsa")
 
 
-def test_tables_hold_all_that_is_known_and_said(shelf: ExplorerStore) -> None:
+def test_tables_contain_all_columns_and_edits(shelf: ExplorerStore) -> None:
     shelf.edits.set("tag", [2, 30], '<b>"tag"</b>,\n')
     shelf.edits.set("cluster_name", [1], "=blues")
     (head, *lines) = csv.reader(io.StringIO(exported(shelf, ROWS, "csv")[0].decode(), newline=""))
@@ -73,7 +73,7 @@ def test_labels_are_names_of_clusters_without_near_duplicates(shelf: ExplorerSto
     assert lines == [[NAMES[1], "blues"]]
 
 
-def test_an_atlas_holds_table_places_and_pictures(shelf: ExplorerStore) -> None:
+def test_an_atlas_contains_table_positions_and_images(shelf: ExplorerStore) -> None:
     shelf.edits.set("tag", [3], "<script>")
     found = atlas(shelf, ROWS)
     plain = pq.read_table(io.BytesIO(exported(shelf, ROWS, "parquet")[0]))
@@ -107,7 +107,7 @@ def test_neighbours_of_an_atlas_are_the_nearest_of_the_selection(shelf: Explorer
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 15, 16])
-def test_small_selections_have_as_many_neighbours_as_there_are(shelf: ExplorerStore, count: int) -> None:
+def test_small_selections_have_fewer_neighbours(shelf: ExplorerStore, count: int) -> None:
     found = atlas(shelf, np.arange(count))
     assert found.num_rows == count
     assert [len(one["ids"]) for one in found["neighbors"].to_pylist()] == [min(count, 16)] * count
@@ -121,7 +121,7 @@ def test_a_duplicated_row_is_its_own_neighbour(shelf: ExplorerStore) -> None:
     assert near[1]["distances"][1] == pytest.approx(0, abs=1e-6)
 
 
-def test_large_selections_have_no_neighbours_and_end_somewhere(shelf: ExplorerStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_selections_omit_neighbours_or_are_rejected(shelf: ExplorerStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exports, "COMPARED", 7)
     monkeypatch.setattr(exports, "PICTURED", 8)
     assert "neighbors" in atlas(shelf, ROWS[:7]).column_names
@@ -130,7 +130,7 @@ def test_large_selections_have_no_neighbours_and_end_somewhere(shelf: ExplorerSt
         exported(shelf, np.arange(9), "atlas")
 
 
-def test_columns_of_the_same_name_stand_beside_those_of_the_atlas(tmp_path: Path) -> None:
+def test_columns_with_reserved_names_are_kept(tmp_path: Path) -> None:
     shelf, pack = make_shelf(tmp_path), make_pack(tmp_path / "other")
     table = pq.read_table(pack.path / "items.parquet")
     for name in ("Image", "image", "neighbors"):
@@ -145,7 +145,7 @@ def test_columns_of_the_same_name_stand_beside_those_of_the_atlas(tmp_path: Path
     assert unused_name("a", ["b"]) == "a"
 
 
-def test_neighbours_are_exact_over_many_parts_and_without_a_length(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbours_are_exact_in_batches_and_for_zero_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exports, "PART", 7)
     vectors = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float16)
     vectors[9] = 0
@@ -162,7 +162,7 @@ def test_neighbours_are_exact_over_many_parts_and_without_a_length(monkeypatch: 
     assert distances[9, 1:] == pytest.approx(1.0)
 
 
-def test_the_first_network_says_who_is_near(tmp_path: Path) -> None:
+def test_neighbours_are_those_of_the_first_network(tmp_path: Path) -> None:
     pack = make_pack(tmp_path / "pack")
     names = list(pack.names.to_pylist())
     line = np.stack([np.cos(np.arange(COUNT) / 50), np.sin(np.arange(COUNT) / 50)], 1)

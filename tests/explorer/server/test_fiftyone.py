@@ -1,4 +1,4 @@
-"""A prepared data set handed to FiftyOne: a stand-in with the part of its surface that is used records what it is given."""
+"""Conversion to FiftyOne, with a mock of the part of its API that is used."""
 
 import sys
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ class Classification:
 
 
 class Sample(dict[str, Any]):
-    """As FiftyOne does, refuses fields of some names."""
+    """Rejects some field names, as FiftyOne does."""
 
     def __init__(self, *, filepath: str, tags: list[str], **fields: Any) -> None:
         for name, value in fields.items():
@@ -92,7 +92,7 @@ def pack(tmp_path: Path) -> Pack:
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_all_that_is_known_becomes_samples(pack: Pack) -> None:
+def test_columns_and_edits_become_sample_fields(pack: Pack) -> None:
     found = to_fiftyone(pack.path, "mine")
     assert found.name == "mine"
     assert [sample["file"] for sample in found] == pack.names.to_pylist()
@@ -112,7 +112,7 @@ def test_all_that_is_known_becomes_samples(pack: Pack) -> None:
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_pictures_without_files_are_small_copies(pack: Pack, tmp_path: Path) -> None:
+def test_images_without_files_use_thumbnails(pack: Pack, tmp_path: Path) -> None:
     found = to_fiftyone(pack.path, rows=np.array([7, 2]))
     assert found.name == "made up"
     assert [sample["file"] for sample in found] == ["7.png", NAMES[2]]
@@ -127,7 +127,7 @@ def test_pictures_without_files_are_small_copies(pack: Pack, tmp_path: Path) -> 
 
 @pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize("options", ["", "?where=a"])
-def test_files_of_a_folder_stay_where_they_are(pack: Pack, tmp_path: Path, options: str) -> None:
+def test_samples_refer_to_original_files(pack: Pack, tmp_path: Path, options: str) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
     for name in (NAMES[1], NAMES[2], "7.png"):
@@ -143,7 +143,7 @@ def test_files_of_a_folder_stay_where_they_are(pack: Pack, tmp_path: Path, optio
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_names_that_fiftyone_forbids_are_changed(pack: Pack) -> None:
+def test_forbidden_field_names_are_changed(pack: Pack) -> None:
     table = pq.read_table(pack.path / "items.parquet")
     for name in ("_a.b$c", "id", "metadata", "embedding", "note", "___"):
         table = table.append_column(name, pa.array([f"my {name}"] * COUNT))
@@ -155,7 +155,7 @@ def test_names_that_fiftyone_forbids_are_changed(pack: Pack) -> None:
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_a_name_that_is_taken_is_refused(pack: Pack) -> None:
+def test_an_existing_name_is_rejected(pack: Pack) -> None:
     to_fiftyone(pack.path, "mine")
     with pytest.raises(UsageError, match="has a data set 'mine'") as refusal:
         to_fiftyone(pack.path, "mine")
@@ -163,7 +163,7 @@ def test_a_name_that_is_taken_is_refused(pack: Pack) -> None:
     assert len(Dataset.made) == 1
 
 
-def test_without_fiftyone_it_is_told_what_to_install(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_fiftyone_is_reported(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fiftyone", None)
     with pytest.raises(MissingExtra, match="needs the package fiftyone") as refusal:
         to_fiftyone(pack.path)

@@ -1,4 +1,4 @@
-"""Jobs in a process of their own: progress, results that are kept, cancel, failures, a full queue."""
+"""Jobs in a worker process: progress, cached results, cancellation, failures, a full queue."""
 
 import json
 import time
@@ -44,7 +44,7 @@ def waited(jobs: Jobs, key: str, *states: str, seconds: float = 15) -> dict:
     raise AssertionError(found)
 
 
-def test_a_result_is_kept_and_not_worked_out_again(jobs, tmp_path):
+def test_a_result_is_cached(jobs, tmp_path):
     key = jobs.submit("do", {"row": 1})["job"]
     found = waited(jobs, key, "done")
     file = jobs.file(key, "sheet.png")
@@ -83,7 +83,7 @@ def test_failures_are_reported_and_a_dead_worker_is_replaced(jobs):
     assert waited(jobs, jobs.submit("do", {"row": 3})["job"], "done")
 
 
-def test_a_full_queue_refuses(jobs):
+def test_a_full_queue_rejects_jobs(jobs):
     waited(jobs, jobs.submit("do", {"seconds": 30, "row": -1})["job"], "running")
     for row in range(WAITING):
         assert jobs.submit("do", {"seconds": 30, "row": row})["before"] == row + 1
@@ -92,7 +92,7 @@ def test_a_full_queue_refuses(jobs):
     assert jobs.submit("do", {"seconds": 30, "row": 3})["before"] == 4  # what waits already is found
 
 
-def test_what_waits_is_remembered_however_much_was_asked_since(jobs, monkeypatch):
+def test_waiting_jobs_are_not_evicted(jobs, monkeypatch):
     from selfsight.explorer.server import jobs as module
 
     done = jobs.submit("do", {"row": 0})["job"]
@@ -105,7 +105,7 @@ def test_what_waits_is_remembered_however_much_was_asked_since(jobs, monkeypatch
     assert all(waited(jobs, key, "done") for key in rest[-1:])
 
 
-def test_what_is_asked_is_handed_over_as_it_is(jobs):
+def test_arguments_reach_the_worker_unchanged(jobs):
     key = jobs.submit("do", {"name": "ü\n'\"", "seconds": 0})["job"]
     found = waited(jobs, key, "done")
     assert json.dumps(found)

@@ -1,4 +1,4 @@
-"""Two networks beside each other, and maps."""
+"""Comparison of two networks, and projections."""
 
 import sys
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from selfsight.explorer.server.mutual_knn import mutual_knn
 DICE = np.random.default_rng(0)
 
 
-def test_the_same_network_turned_agrees_and_another_is_at_chance():
+def test_rotated_features_agree_and_random_ones_are_at_chance():
     rows = DICE.normal(size=(300, 16)).astype(np.float32)
     turn = np.linalg.qr(DICE.normal(size=(16, 16)))[0].astype(np.float32)
     same = mutual_knn(rows, 3 * rows @ turn)
@@ -25,8 +25,8 @@ def test_the_same_network_turned_agrees_and_another_is_at_chance():
     assert other["of"] == 300
 
 
-def test_what_differs_most_is_told_first():
-    """Half of the pictures lie elsewhere in the other network."""
+def test_images_of_lowest_agreement_come_first():
+    """Half of the images have other features in the second network."""
     rows = DICE.normal(size=(200, 16)).astype(np.float32)
     moved = rows.copy()
     moved[:100] = DICE.normal(size=(100, 16))
@@ -47,13 +47,13 @@ def test_too_few_images_are_reported(count):
     assert mutual_knn(rows, rows) == {"mean": None, "chance": None, "of": count, "differ": [], "agree": []}
 
 
-def test_of_few_pictures_all_others_are_neighbours():
+def test_few_images_are_all_neighbours():
     found = mutual_knn(np.eye(4, dtype=np.float32), DICE.normal(size=(4, 3)).astype(np.float32))
     assert (found["mean"], found["chance"]) == (1, 1)
     assert all(sorted([one["row"], *one["left"]]) == [0, 1, 2, 3] for one in found["differ"])
 
 
-def test_maps_keep_what_is_alike_together():
+def test_projections_keep_similar_images_close():
     middles = 3 * DICE.normal(size=(4, 12))
     kinds = np.arange(200) % 4
     rows = (middles[kinds] + 0.3 * DICE.normal(size=(200, 12))).astype(np.float32)
@@ -66,7 +66,7 @@ def test_maps_keep_what_is_alike_together():
     assert project(np.ones((5, 1), np.float32), "pca").shape == (5, 2)
 
 
-def test_a_map_whose_package_is_not_there_says_what_to_do(monkeypatch):
+def test_missing_package_of_a_projection_is_reported(monkeypatch):
     monkeypatch.setattr(places, "find_spec", lambda _: None)
     assert available_projections() == ("pca",)
     with pytest.raises(MissingExtra, match="pacmap"):
@@ -75,7 +75,7 @@ def test_a_map_whose_package_is_not_there_says_what_to_do(monkeypatch):
         project(np.eye(5, dtype=np.float32), "paca")
 
 
-def test_packages_are_given_centred_unit_vectors_and_the_seed(monkeypatch):
+def test_projections_get_centred_unit_vectors_and_the_seed(monkeypatch):
     seen = {}
 
     def made(**options):

@@ -1,4 +1,4 @@
-"""Prepared data sets, and which of their items are shown."""
+"""Prepared data sets, and selections of items."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ def pack(tmp_path_factory):
     return make_pack(tmp_path_factory.mktemp("pack") / "pack")
 
 
-def test_what_was_written_is_read(pack):
+def test_a_pack_is_read_as_written(pack):
     again = Pack(pack.path)
     assert len(again) == COUNT
     assert again.names.to_pylist()[: len(NAMES)] == NAMES
@@ -33,7 +33,7 @@ def test_what_was_written_is_read(pack):
         again.column("nothing")
 
 
-def test_what_is_not_known_of_an_item_is_no_text_or_no_number(tmp_path):
+def test_unknown_values_are_empty_text_or_nan(tmp_path):
     columns = {
         "shade": np.array(["red", None, "", "red"], object), "nothing": np.array([None] * 4, object),
         "yes": np.array([True, None, False, True], object), "size": np.array([3, 4, None, 2], object),
@@ -50,7 +50,7 @@ def test_what_is_not_known_of_an_item_is_no_text_or_no_number(tmp_path):
     assert about["size"] == {"kind": "number", "low": 2.0, "high": 4.0}
 
 
-def test_of_many_texts_the_commonest_are_told_first(tmp_path):
+def test_the_most_frequent_texts_are_listed_first(tmp_path):
     texts = [f"text {number:03d}" for number in range(60) for _ in range(1 + (number >= 20))]
     with PackWriter(tmp_path / "pack") as writer:
         writer.thumbs(iter([jpeg((0, 0, 0))] * 100))
@@ -61,14 +61,14 @@ def test_of_many_texts_the_commonest_are_told_first(tmp_path):
     assert told["counts"] == [2] * 40 + [1] * 10
 
 
-def test_small_pictures_are_read_by_many_at_once(pack):
+def test_thumbnails_are_read_concurrently(pack):
     wanted = [jpeg((250, row, 0) if row % 2 == 0 else (0, row, 250)) for row in range(COUNT)]
     rows = np.random.default_rng(0).integers(0, COUNT, 2000).tolist()
     with ThreadPoolExecutor(16) as many:
         assert list(many.map(pack.thumb, rows)) == [wanted[row] for row in rows]
 
 
-def test_what_was_broken_off_leaves_nothing(tmp_path):
+def test_an_interrupted_write_leaves_nothing(tmp_path):
     def broken():
         yield b"one"
         raise RuntimeError
@@ -104,7 +104,7 @@ def test_conditions_are_typed(pack):
         {"column": "name", "sign": "has", "value": "(a+)+$" * 20},
     ],
 )
-def test_what_looks_like_code_is_a_text(pack, condition):
+def test_text_is_never_evaluated(pack, condition):
     before = time.perf_counter()
     assert filter_rows(pack, [condition]).tolist() == []
     assert time.perf_counter() - before < 1
@@ -126,12 +126,12 @@ def test_what_looks_like_code_is_a_text(pack, condition):
         ([], {"lasso": [[0, 0], [1, float("nan")], [0, 1]]}, "lasso is invalid"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(pack, conditions, more, words):
+def test_invalid_arguments_are_rejected(pack, conditions, more, words):
     with pytest.raises(UsageError, match=words):
         filter_rows(pack, conditions, **more)
 
 
-def test_a_lasso_holds_what_lies_in_it(pack):
+def test_a_lasso_selects_points_inside(pack):
     assert (filter_rows(pack, lasso=[[0, -2], [2, -2], [2, 2], [0, 2]]) % 2 == 1).all()
     points = np.random.default_rng(0).uniform(-1, 1, (500, 2))
     star = [[0, 1], [0.2, 0.2], [1, 0], [0.2, -0.2], [0, -1], [-0.2, -0.2], [-1, 0], [-0.2, 0.2]]

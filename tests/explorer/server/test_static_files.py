@@ -1,4 +1,4 @@
-"""The built page is the one that its sources make, small, and loads nothing from elsewhere."""
+"""The built page matches its sources, is small, and loads no external resources."""
 
 import gzip
 import hashlib
@@ -11,7 +11,7 @@ from selfsight.explorer.server.app import STATIC
 VIEWER = Path(__file__).parents[3] / "viewer"
 
 
-def test_the_built_page_is_of_these_sources():
+def test_the_built_page_is_current():
     """Build it with: cd viewer && npm ci && npm run build"""
     stamped = json.loads((STATIC / "sources.json").read_text())
     files = [VIEWER / name for name in ("index.html", "package.json", "tsconfig.json", "vite.config.js")] + sorted(
@@ -21,7 +21,7 @@ def test_the_built_page_is_of_these_sources():
     assert stamped == now
 
 
-def test_it_is_small_and_whole():
+def test_the_page_is_small_and_complete():
     assert {"index.html", "app.js", "app.css"} <= {file.name for file in STATIC.iterdir()}
     assert sum(len(gzip.compress(file.read_bytes())) for file in STATIC.iterdir()) < 2**20
 

@@ -1,4 +1,4 @@
-"""The explorer as a folder: all of it is there, and nothing else is lost."""
+"""Export of the explorer as a folder: completeness, and protection of other files."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def read(folder, name):
     return json.loads((folder / "data" / f"{name}.js").read_text().split(" = ", 1)[1].rstrip("\n;"))
 
 
-def test_what_the_server_answers_stands_in_files(tmp_path):
+def test_files_equal_responses_of_the_server(tmp_path):
     shelf = make_shelf(tmp_path)
     shelf.edits.set("note", [3], "a </script><b> note")
     page = export_static_site(shelf, tmp_path / "out" / "page")
@@ -43,7 +43,7 @@ def test_what_the_server_answers_stands_in_files(tmp_path):
     assert base["answers"]["clusters?of=cluster_4"] == shelf.clusters("cluster_4")
 
 
-def test_where_pictures_lie_is_not_told(tmp_path):
+def test_local_paths_are_not_published(tmp_path):
     shelf = make_shelf(tmp_path)
     run = tmp_path / "lair of mine" / "run"
     (run / "measures").mkdir(parents=True)
@@ -57,7 +57,7 @@ def test_where_pictures_lie_is_not_told(tmp_path):
     assert all(f'"{name}"' in base for name in ("photos?where=a", "photos", "test.parquet", "digits"))
 
 
-def test_the_folder_is_written_whatever_the_locale(tmp_path):
+def test_the_folder_is_written_in_any_locale(tmp_path):
     make_shelf(tmp_path)
     code = "import sys; from pathlib import Path; from selfsight.explorer.server.store import ExplorerStore; "
     code += "from selfsight.explorer.server.static_site import export_static_site; "
@@ -67,7 +67,7 @@ def test_the_folder_is_written_whatever_the_locale(tmp_path):
     assert "☃" in read(tmp_path / "page", "items")["names"][3]
 
 
-def test_work_that_was_done_is_copied(tmp_path):
+def test_results_of_jobs_are_copied(tmp_path):
     shelf = make_shelf(tmp_path)
     job = tmp_path / "pack.jobs" / ("a" * 24)
     job.mkdir(parents=True)
@@ -93,7 +93,7 @@ def test_work_that_was_done_is_copied(tmp_path):
     assert '"segments {\\"layer\\":\\"\\",\\"network\\":\\"net\\",\\"row\\":3}":' in (folder / "data" / "base.js").read_text()
 
 
-def test_of_many_pictures_outputs_alone_are_written_and_of_too_many_nothing(tmp_path, monkeypatch):
+def test_large_data_sets_are_reduced_or_rejected(tmp_path, monkeypatch):
     shelf = make_shelf(tmp_path)
     monkeypatch.setattr(still, "PAIRS", 2 * COUNT - 1)
     folder = export_static_site(shelf, tmp_path / "page").parent
@@ -104,7 +104,7 @@ def test_of_many_pictures_outputs_alone_are_written_and_of_too_many_nothing(tmp_
         export_static_site(shelf, tmp_path / "other")
 
 
-def test_an_earlier_one_is_replaced_and_nothing_else(tmp_path):
+def test_only_an_earlier_export_is_replaced(tmp_path):
     shelf = make_shelf(tmp_path)
     page = export_static_site(shelf, tmp_path / "page")
     (page.parent / "old.txt").write_text("")
@@ -118,7 +118,7 @@ def test_an_earlier_one_is_replaced_and_nothing_else(tmp_path):
     assert {one.name for one in tmp_path.iterdir() if one.name.startswith(".partial")} == set()
 
 
-def test_neighbours_of_all_are_those_of_each():
+def test_batched_neighbours_equal_single_queries():
     rows = np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     alike = unit @ unit.T

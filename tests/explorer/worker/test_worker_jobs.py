@@ -1,4 +1,4 @@
-"""What the worker works out: heat where a unit is high, crops around it, patches that set a cluster apart, attention, objects."""
+"""Jobs of the worker: heat maps, crops, prototypes of clusters, attention, objects."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ SIDE = 32
 
 
 class Spots:
-    """Black pictures with one square of 8 px in the colour of their kind (0 red, 1 green), in a known place."""
+    """Black images with one square of 8 px in the colour of their class (0 red, 1 green), at a known position."""
 
     def __init__(self, count: int) -> None:
         rng = np.random.default_rng(0)
@@ -68,7 +68,7 @@ def spots():
     return Spots(12), Representation(Channels(), mean=(0, 0, 0), std=(1, 1, 1), size=SIDE, name="channels")
 
 
-def test_heat_and_crops_lie_where_the_unit_is_high(spots, tmp_path):
+def test_heat_maps_and_crops_cover_high_activations(spots, tmp_path):
     source, phi = spots
     rows = np.array([1, 3, 5])
     found = crops(phi, source, None, 1, rows, tmp_path)
@@ -91,7 +91,7 @@ def test_heat_and_crops_lie_where_the_unit_is_high(spots, tmp_path):
         crops(phi, source, None, 7, rows, tmp_path)
 
 
-def test_prototypes_are_the_patches_that_set_a_cluster_apart(spots, tmp_path):
+def test_prototypes_are_distinctive_patches_of_a_cluster(spots, tmp_path):
     source, phi = spots
     vectors = phi.pooled(torch.from_numpy(source.read(np.arange(12)).images)).detach().numpy()
     found = prototypes(phi, source, np.array([0, 2, 4]), source.kinds, vectors, 0, tmp_path)
@@ -105,7 +105,7 @@ def test_prototypes_are_the_patches_that_set_a_cluster_apart(spots, tmp_path):
         prototypes(phi, source, np.array([0]), source.kinds, np.ones((12, 5), np.float32), 0, tmp_path)
 
 
-def test_what_is_not_there_is_told(spots, tmp_path):
+def test_missing_layers_and_units_are_reported(spots, tmp_path):
     source, phi = spots
     with pytest.raises(UsageError, match="no attention"):
         attention(phi, source, 0, tmp_path)
@@ -113,7 +113,7 @@ def test_what_is_not_there_is_told(spots, tmp_path):
         dissection(phi, source, None, lambda _: None)
 
 
-def test_a_transformer_attends_and_finds(tmp_path):
+def test_attention_and_objects_of_a_transformer(tmp_path):
     run = tmp_path / "vit"
     data = "world:shapes?count=8&size=64"
     selfsight.learn(data, out=run, method="dino", backbone="vit_nano?patch=8", size=64, batch=8, epochs=0)

@@ -1,4 +1,4 @@
-"""Cues that are counted by hand, and pictures whose colours must not change."""
+"""Cues with known values, and images whose colours must not change."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from selfsight.measure.analysis.cues import (
 )
 
 
-def test_shape_bias_by_hand():
+def test_shape_bias_of_known_predictions():
     shape = np.array([0, 0, 1, 1, 2, 2, 2, 0])
     texture = np.array([1, 1, 0, 2, 0, 1, 2, 2])  # the last but one agrees and does not count
     given = np.array([0, 1, 1, 1, 1, 2, 2, 1])  # shape, texture, shape, shape, neither, shape, -, neither
@@ -31,7 +31,7 @@ def test_shape_bias_by_hand():
     np.testing.assert_allclose(told.by_class, [1 / 2, 1, 1])
 
 
-def test_no_bias_is_made_up():
+def test_undefined_bias_is_rejected():
     same = np.array([0, 1])
     with pytest.raises(DataError, match="same class"):
         shape_bias(same, same, same)
@@ -44,7 +44,7 @@ def test_fine_classes_are_averaged_and_not_summed():
     np.testing.assert_allclose(averaged(fine, np.array([0, 0, 1, -1])), [[0.3, 0.4]])
 
 
-def test_cues_agree_conflict_or_know_nothing_of_each_other():
+def test_cues_agree_conflict_or_are_independent():
     agree, conflict, free = (cue_images(600, cues=cues, size=16, classes=6) for cues in ("agree", "conflict", "free"))
     assert (agree.shape == agree.texture).all()
     assert (conflict.shape != conflict.texture).all()
@@ -58,8 +58,8 @@ def test_cues_agree_conflict_or_know_nothing_of_each_other():
         cue_images(2, classes=11)
 
 
-def test_features_of_the_shape_or_of_the_texture_alone():
-    """Averages of whole pictures know the texture's contrast more than its outline; the bias is told beside its coverage."""
+def test_bias_of_shape_only_and_texture_only_features():
+    """Image averages depend more on the texture's contrast than on the outline; bias is reported with its coverage."""
     told = cue_conflict(lambda shown: shown.flatten(1), count=200, size=16, classes=4).values
     assert 0 <= told["shape_bias"].low <= told["shape_bias"].value <= told["shape_bias"].high <= 1
     assert 0 < told["coverage"].value <= 1
@@ -70,7 +70,7 @@ def pictures(count: int, size: int = 24) -> np.ndarray:
 
 
 @pytest.mark.parametrize("tiles", [2, 3])
-def test_shuffled_pictures_have_the_same_colours_exactly(tiles):
+def test_shuffled_images_have_exactly_the_same_colours(tiles):
     whole = pictures(12)
     for move in (True, False):
         made = shuffled(whole, tiles=tiles, move=move)
@@ -82,7 +82,7 @@ def test_shuffled_pictures_have_the_same_colours_exactly(tiles):
     assert same_colours(whole, other).tolist() == [False] + [True] * 11
 
 
-def test_no_tile_stays_and_tiles_are_whole_away_from_seams():
+def test_every_tile_moves_and_is_unchanged_away_from_seams():
     whole = pictures(8)
     made = shuffled(whole, tiles=2, band=0)
     for before, after in zip(whole, made, strict=True):
@@ -100,7 +100,7 @@ def test_seams_are_smoother_than_they_were():
     assert steps[1] < 0.6 * steps[0]
 
 
-def test_a_histogram_is_exactly_at_chance_and_places_are_not():
+def test_histograms_are_at_chance_and_spatial_features_are_not():
     rows = pictures(160, size=16)
     bright = rows // 2 + (np.arange(16) * 8).astype(np.uint8)[None, None, :, None]  # brighter below: where it is tells
     told = global_statistics(lambda shown: shown.flatten(1), bright[:100], bright[100:]).values
@@ -108,14 +108,14 @@ def test_a_histogram_is_exactly_at_chance_and_places_are_not():
     assert told["features"].value > 0.8
 
 
-def test_impossible_tiles_are_refused():
+def test_invalid_tiles_are_rejected():
     with pytest.raises(UsageError, match="tiles"):
         shuffled(pictures(1), tiles=5)
     with pytest.raises(UsageError, match="tiles"):
         shuffled(pictures(1), tiles=3, band=5)
 
 
-def test_neighbours_share_what_the_features_are_made_of():
+def test_neighbours_share_the_factors_of_the_features():
     rng = np.random.default_rng(0)
     kind, other = np.arange(400) % 4, rng.integers(0, 2, 400)
     rows = np.eye(4)[kind] + 0.05 * rng.standard_normal((400, 4))

@@ -1,4 +1,4 @@
-"""A unit that is planted, and concepts that are counted by hand."""
+"""A planted unit, and concepts with known values."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ SIZE, COUNT = 16, 24
 
 
 class Channels(Backbone):
-    """The picture's own channels as units."""
+    """The channels of the image as units."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ def phi() -> Representation:
 
 
 def planted() -> ArraySource:
-    """Red is on exactly where the object of every third picture is; green is noise, blue is on nowhere."""
+    """Red is active exactly on the object of every third image; green is noise, blue is never active."""
     rng = np.random.default_rng(0)
     pictures = np.zeros((COUNT, 3, SIZE, SIZE), np.uint8)
     pictures[:, 1] = rng.integers(0, 255, (COUNT, SIZE, SIZE))
@@ -48,7 +48,7 @@ def planted() -> ArraySource:
     return ArraySource(pictures, truth)
 
 
-def test_a_planted_unit_is_found_with_an_overlap_of_one():
+def test_a_planted_unit_has_an_iou_of_one():
     source = planted()
     share = COUNT // 3 * 16 / (COUNT * SIZE * SIZE)
     found = dissect(phi(), source, segment_concepts(source.truth(np.arange(COUNT))), quantile=share, batch=5)
@@ -67,8 +67,8 @@ def test_the_threshold_is_the_requested_quantile():
     assert (green > found.thresholds[1] + 1e-6).mean() <= 0.01 <= (green >= found.thresholds[1] - 1e-6).mean()
 
 
-def test_the_union_counts_pictures_of_the_category_alone():
-    """A unit that is on everywhere: in the union of a concept are the pictures that show its category, no others."""
+def test_the_union_counts_images_of_the_category_only():
+    """A unit that is active everywhere: the union of a concept contains only images that show its category."""
     pictures = np.full((2, 3, SIZE, SIZE), 255, np.uint8)
     masks = np.zeros((2, 1, SIZE, SIZE), dtype=bool)
     masks[0, 0, :4] = True
@@ -94,7 +94,7 @@ def test_concepts_of_boxes_and_of_values():
         segment_concepts(Truth(masks=[mask]))
 
 
-def test_random_directions_are_orthogonal_and_of_their_seed():
+def test_random_directions_are_orthogonal_and_seeded():
     turn = random_rotation(12, 3)
     torch.testing.assert_close(turn @ turn.T, torch.eye(12), atol=1e-5, rtol=0)
     assert torch.equal(turn, random_rotation(12, 3))

@@ -1,4 +1,4 @@
-"""Stitches that must change nothing, and one that is known."""
+"""Stitches without effect, and one with a known solution."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def judge_of(backbone: Backbone) -> StitchEvaluator:
 
 
 @pytest.mark.parametrize("build", [lambda: resnet_tiny(size=16, width=4), lambda: vit_nano(size=16)])
-def test_a_network_stitched_to_itself_by_the_identity_says_the_same(build):
+def test_stitching_a_network_to_itself_by_the_identity_changes_nothing(build):
     judge, (shown, _) = judge_of(build()), pictures(8)
     said = judge.logits(shown)
     for layer in judge.phi.layers:
@@ -41,7 +41,7 @@ def test_a_network_stitched_to_itself_by_the_identity_says_the_same(build):
         assert stitched_error(judge.phi, layer, judge, layer, stitch, (shown, truth)).value == 0
 
 
-def test_a_linear_stitch_finds_the_way_back_from_mixed_channels():
+def test_a_linear_stitch_inverts_mixed_channels():
     judge, mixed = judge_of(resnet_tiny(size=16, width=4)), resnet_tiny(size=16, width=4)
     mixed.load_state_dict(judge.phi.backbone.state_dict())
     with torch.no_grad():  # the same stem, its channels in another order
@@ -55,7 +55,7 @@ def test_a_linear_stitch_finds_the_way_back_from_mixed_channels():
     assert stitched_error(plain(mixed), "stem", judge, "stem", stitch, (shown, labels)).value == 0
 
 
-def test_bars_of_two_networks_of_different_widths():
+def test_stitching_errors_of_networks_of_different_widths():
     judge, train, test = judge_of(resnet_tiny(size=16, width=4)), pictures(64), pictures(32, 1)
     both = nn.ModuleList([judge.phi.backbone, judge.head])
     fit_by_task(both, lambda rows: judge.logits(train[0][rows]), train[1], steps=60)
@@ -88,7 +88,7 @@ def test_a_probe_becomes_a_head():
         head_of(Readout("centroids", "output", {}))
 
 
-def test_layers_without_places_are_refused():
+def test_layers_without_a_grid_are_rejected():
     judge = judge_of(resnet_tiny(size=16, width=4))
     with pytest.raises(UsageError):
         judge.logits(pictures(2)[0], {"nowhere": lambda grid: grid})

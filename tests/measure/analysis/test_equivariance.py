@@ -1,4 +1,4 @@
-"""Maps that are known, found again."""
+"""Recovery of known maps."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from selfsight.measure.analysis.transformations import Transformation, flipped, 
 
 
 class Filters(Backbone):
-    """One convolution that goes round the border."""
+    """One convolution with circular padding."""
 
     def __init__(self, weight: torch.Tensor) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ def test_transformations_are_inverted():
         assert (back - smooth)[:, :, 8:24, 8:24].abs().max() < 0.02
 
 
-def test_neighbourhoods_lie_around_the_place_that_a_cell_comes_from():
+def test_neighbourhoods_are_centred_at_the_source_position():
     near = nearby(flipped().source, 4, 5, 3)
     assert near.shape == (20, 9)
     assert near[:, 4].tolist() == [row * 5 + 4 - column for row in range(4) for column in range(5)]
@@ -69,7 +69,7 @@ def test_symmetric_filters_follow_a_flip_exactly():
         assert moved < 1e-6 if error == 0.0 else moved > 0.3
 
 
-def test_ridge_finds_a_planted_map_whichever_way_it_is_solved():
+def test_ridge_finds_a_planted_map_in_both_forms():
     rng = torch.Generator().manual_seed(0)
     for count, dim in ((60, 12), (30, 40)):
         base = torch.randn(count, min(dim, 8), generator=rng, dtype=torch.float64)
@@ -105,19 +105,19 @@ def test_every_kind_of_map_on_hog_and_on_tokens():
     assert equivariance(tokens, noise(4, 16), noise(4, 16), exact, layers=(last,), kinds=("identity",))[last].values["identity"].value == 0
 
 
-def test_unknown_kinds_are_refused():
+def test_unknown_kinds_are_rejected():
     with pytest.raises(UsageError, match="kind of map"):
         equivariance(plain(HOG(size=32), 32), noise(2, 32), noise(2, 32), flipped(), kinds=("sparsest",))
 
 
-def test_invariance_of_channels_from_one_to_nothing():
+def test_invariance_of_channels_from_one_to_zero():
     x, other = (torch.randn(4000, 1, 2, 2, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
     silent = torch.zeros_like(x)
     found = channel_invariance(torch.cat([x, x, x, silent], 1), torch.cat([x, other, -x, silent], 1))
     np.testing.assert_allclose(found, [1, 0, -1, 1], atol=0.05)
 
 
-def test_colours_change_and_places_stay():
+def test_colour_transformations_keep_positions():
     grey = recoloured(np.full((3, 3), 1 / 3))
     shown = grey.apply(noise(2))
     torch.testing.assert_close(shown, noise(2).mean(1, keepdim=True).expand(-1, 3, -1, -1))
@@ -131,7 +131,7 @@ def halves(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return bright * 0.5 + 0.5 * noise(count, seed=seed), labels
 
 
-def test_places_that_are_moved_back_undo_a_flip():
+def test_moving_positions_back_undoes_a_flip():
     backbone = plain(Filters(torch.eye(3)[:, :, None, None] * torch.ones(1, 1, 3, 3)))
     judge = StitchEvaluator(backbone, lambda rows: rows)
     (train, labels), (test, truth) = halves(64, 0), halves(64, 1)

@@ -1,4 +1,4 @@
-"""Tickets of a tiny problem, and masks that hold."""
+"""Lottery tickets of a tiny problem, and fixed masks."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def make(seed: int) -> nn.Module:
 
 
 def rings(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Near the middle or far from it, in two of eight dimensions."""
+    """Near the centre or far from it, in two of eight dimensions."""
     rows = torch.randn(count, 8, generator=torch.Generator().manual_seed(seed))
     return rows, (rows[:, :2].square().sum(1) > 1.4).long()
 
@@ -34,7 +34,7 @@ def train(network: nn.Module, steps: int = 120) -> float:
         return float((network(asked).argmax(1) == truth).float().mean())
 
 
-def test_the_smallest_go_layer_by_layer():
+def test_the_smallest_weights_are_pruned_per_layer():
     network = nn.Sequential(nn.Linear(5, 1), nn.ReLU(), nn.Linear(1, 2))
     with torch.no_grad():
         network[0].weight.copy_(torch.tensor([[0.1, -5.0, 0.2, -0.3, 4.0]]))
@@ -87,7 +87,7 @@ def test_tickets_of_a_tiny_problem():
         assert len(ticket.control) == 1
 
 
-def test_what_cannot_be_pruned_is_refused():
+def test_networks_without_prunable_weights_are_rejected():
     with pytest.raises(UsageError, match="pruned"):
         lottery(lambda seed: nn.ReLU(), train)
 

@@ -1,4 +1,4 @@
-"""Centred kernel alignment by hand, written slowly, and against laws."""
+"""Centred kernel alignment: known values, a reference implementation, and invariances."""
 
 from itertools import combinations
 
@@ -28,7 +28,7 @@ def slow_hsic(left: np.ndarray, right: np.ndarray) -> float:
     return float(np.mean(found))
 
 
-def test_estimate_is_the_mean_over_quadruples():
+def test_unbiased_estimate_equals_the_mean_over_quadruples():
     left, right = noise(0, 7, 3), noise(1, 7, 2) + noise(0, 7, 3)[:, :2]
     found = _hsic([torch.from_numpy(rows) for rows in (left, right)], unbiased=True)
     assert float(found[0, 1]) == pytest.approx(slow_hsic(left, right), rel=1e-10)
@@ -37,7 +37,7 @@ def test_estimate_is_the_mean_over_quadruples():
     assert cka(left, right) == pytest.approx(expected, rel=1e-10)
 
 
-def test_four_samples_by_hand():
+def test_four_samples_with_a_known_value():
     left, right = np.array([[1.0], [1.0], [-1.0], [-1.0]]), np.array([[1.0], [-1.0], [1.0], [-1.0]])
     # K~ is 1 for two pairs and -1 for four: tr(K~K~) = 12, K~1 = -1 each, 1ᵀK~1 = -4: (12 + 16/6 - 8/2) / 4 = 8/3
     # two of the six pairs have the same sign in both: tr(K~L~) = 2 (2 - 4) = -4, and (-4 + 16/6 - 8/2) / 4 = -4/3
@@ -47,13 +47,13 @@ def test_four_samples_by_hand():
 
 
 @pytest.mark.parametrize(("count", "dim", "biased"), [(64, 512, 0.89), (256, 512, 0.67), (1024, 2048, 0.67), (5000, 512, 0.09)])
-def test_noise_is_like_noise_only_to_the_biased_estimate(count, dim, biased):
+def test_only_the_biased_estimate_is_high_for_noise(count, dim, biased):
     left, right = noise(0, count, dim), noise(1, count, dim)
     assert cka(left, right, unbiased=False) == pytest.approx(biased, abs=0.01)
     assert abs(cka(left, right)) <= 0.02
 
 
-def test_rotation_scale_and_shift_change_nothing():
+def test_cka_is_invariant_to_rotation_scale_and_shift():
     left = noise(0, 50, 6)
     right = left[:, :3] @ noise(1, 3, 4) + 0.5 * noise(2, 50, 4)
     turned = left @ np.linalg.qr(noise(3, 6, 6))[0] * 7 + 100
@@ -66,7 +66,7 @@ def test_rotation_scale_and_shift_change_nothing():
     assert abs(cka(left[order], right)) < 0.2
 
 
-def test_products_of_features_and_gram_matrices_say_the_same():
+def test_feature_products_and_gram_matrices_give_the_same_cka():
     wide = [torch.from_numpy(noise(seed, 10, dim)) for seed, dim in enumerate((40, 60))]
     long = [torch.from_numpy(noise(seed, 60, dim)) for seed, dim in enumerate((3, 5))]
     for features in (wide, long):
@@ -82,7 +82,7 @@ def _centred(rows: torch.Tensor) -> torch.Tensor:
     return rows - rows.mean(0)
 
 
-def test_the_sum_over_all_batches_is_the_whole():
+def test_sums_over_batches_equal_the_full_value():
     left = noise(0, 8, 3)
     right = left + noise(1, 8, 3)
     every = [[left[list(rows)], right[list(rows)]] for rows in combinations(range(8), 5)]
@@ -90,7 +90,7 @@ def test_the_sum_over_all_batches_is_the_whole():
     assert cka(left, right, batch=8) == pytest.approx(cka(left, right))  # one batch is all
 
 
-def test_batches_say_about_the_same_and_ratios_come_last():
+def test_batched_cka_is_close_to_the_full_one():
     left = noise(0, 2000, 20)
     right = left @ noise(1, 20, 30) + 3 * noise(2, 2000, 30)
     whole = cka(left, right)
@@ -100,7 +100,7 @@ def test_batches_say_about_the_same_and_ratios_come_last():
     assert abs(cka(left, right, batch=5) - whole) < abs(np.mean(small) - whole)  # a mean of ratios is not a ratio of means
 
 
-def test_table_is_of_every_two():
+def test_table_contains_every_pair():
     features = [noise(0, 30, 4), noise(1, 30, 5), noise(0, 30, 4) * 3]
     table = similarity_table(features)
     assert table.shape == (3, 3)
@@ -112,12 +112,12 @@ def test_table_is_of_every_two():
     np.testing.assert_allclose(similarity_table(half), table, atol=1e-3)
 
 
-def test_what_is_constant_is_like_nothing():
+def test_constant_features_have_no_similarity():
     assert cka(np.ones((9, 3)), noise(0, 9, 2)) == 0
     assert cka(np.ones((9, 3)), np.ones((9, 3))) == 0
 
 
-def test_what_cannot_be_compared_is_refused():
+def test_invalid_comparisons_are_rejected():
     with pytest.raises(UsageError, match="3 and 5 samples"):
         similarity_table([noise(0, 5, 2), noise(0, 3, 2)])
     with pytest.raises(DataError, match="3 samples are too few"):

@@ -1,4 +1,4 @@
-"""Agreement of labelings, next to scikit-learn's."""
+"""Agreement of labelings, compared with scikit-learn."""
 
 import warnings
 

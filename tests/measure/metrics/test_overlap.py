@@ -1,4 +1,4 @@
-"""Agreement of boxes, masks and segments, by hand."""
+"""Overlap of boxes, masks and segments with known values."""
 
 import numpy as np
 import pytest
@@ -21,13 +21,13 @@ from selfsight.measure.metrics.overlap import (
 )
 
 
-def test_boxes_overlap_by_their_shared_area():
+def test_iou_of_boxes():
     left = np.array([[0, 0, 4, 4], [0, 0, 2, 2], [5, 5, 5, 5]], dtype=float)
     right = np.array([[0, 0, 4, 2], [2, 2, 6, 6]], dtype=float)
     np.testing.assert_allclose(box_overlaps(left, right), [[0.5, 4 / 28], [0.5, 0.0], [0.0, 0.0]])
 
 
-def test_half_is_enough_and_nothing_is_wrong():
+def test_corloc_threshold_and_missing_boxes():
     truth = [np.array([[0, 0, 4, 4, 1]]), np.array([[0, 0, 4, 4, 1]]), np.array([[0, 0, 4, 4, 1]]), np.zeros((0, 5))]
     found = [np.array([[0, 0, 4, 2, 0.9]]), np.zeros((0, 5)), np.array([[9, 9, 10, 10, 0.9], [0, 0, 4, 4, 0.1]]), np.zeros((0, 5))]
     score = corloc(found, truth)
@@ -35,12 +35,12 @@ def test_half_is_enough_and_nothing_is_wrong():
     assert score.low <= score.value <= score.high
 
 
-def test_f_weighs_precision_more():
+def test_f_measure_weights_precision_more():
     assert float(f_beta(np.array([1.0]), np.array([0.5]))[0]) == pytest.approx(0.8125)
     assert float(f_beta(np.array([0.0]), np.array([0.0]))[0]) == 0
 
 
-def test_f_is_the_best_of_the_mean_and_not_the_mean_of_the_best():
+def test_maximum_f_is_of_the_mean_curve():
     generator = np.random.default_rng(0)
     each, together = [], MaskScores()
     for high in (0.4, 0.9):
@@ -54,7 +54,7 @@ def test_f_is_the_best_of_the_mean_and_not_the_mean_of_the_best():
     assert together.scores()["f"] < np.mean(each) - 0.05
 
 
-def test_a_perfect_mask_has_all():
+def test_a_perfect_mask_has_maximum_scores():
     truth = np.zeros((8, 8), dtype=bool)
     truth[2:5, 3:7] = True
     scores = MaskScores()
@@ -64,7 +64,7 @@ def test_a_perfect_mask_has_all():
     assert overlap(truth, ~truth) == 0
 
 
-def test_matching_by_pixels_is_not_matching_by_overlap():
+def test_matching_by_pixels_differs_from_matching_by_iou():
     table = np.array([[51, 10], [40, 0]])
     assert mean_iou(table, "count") == pytest.approx(0.252, abs=5e-4)
     assert mean_iou(table, "iou") == pytest.approx(0.302, abs=5e-4)
@@ -72,7 +72,7 @@ def test_matching_by_pixels_is_not_matching_by_overlap():
     assert matched(table, "iou").tolist() == [1, 0]
 
 
-def test_tables_count_pixels_and_leave_out_what_is_ignored():
+def test_tables_count_pixels_without_ignored_ones():
     found, truth = np.array([[0, 0, 1], [2, 1, 1]]), np.array([[0, 0, 1], [255, 1, 0]])
     assert confusion(found, truth, 3, 2).tolist() == [[2, 0], [1, 2], [0, 0]]
     assert matched(confusion(found, truth, 3, 2)).tolist() == [0, 1, -1]
@@ -86,7 +86,7 @@ def test_boxes_of_masks():
     assert box_of(mask).tolist() == [[3, 2, 8, 4]]
 
 
-def test_true_boxes_are_all_right_and_unknown_ones_are_not_judged(tmp_path):
+def test_corloc_of_true_boxes_and_without_annotations(tmp_path):
     source = selfsight.open("world:shapes?count=5&size=32")
     truth = source.truth(np.arange(5)).boxes
     assert truth is not None
@@ -97,7 +97,7 @@ def test_true_boxes_are_all_right_and_unknown_ones_are_not_judged(tmp_path):
     assert score_boxes(lambda row: np.zeros((0, 5)), selfsight.open("photo:astronaut?count=4")) is None
 
 
-def test_objects_of_which_nothing_is_seen_do_not_count():
+def test_invisible_objects_do_not_count():
     hidden, seen = np.array([[0, 0, 0, 0, 1]]), np.array([[0, 0, 0, 0, 1], [0, 0, 4, 4, 1]])
     found = [np.array([[0, 0, 4, 4, 0.9]])] * 2
     assert corloc(found, [hidden, seen]).value == 1
@@ -105,7 +105,7 @@ def test_objects_of_which_nothing_is_seen_do_not_count():
         corloc(found, [hidden, hidden])
 
 
-def test_padding_of_pictures_of_many_shapes_is_not_judged(tmp_path):
+def test_padding_is_not_scored(tmp_path):
     masks = {}
     for name, (height, width) in (("one", (80, 160)), ("two", (160, 80)), ("three", (128, 128))):
         masks[name] = np.zeros((height, width), dtype=np.uint8)

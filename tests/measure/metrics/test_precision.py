@@ -1,4 +1,4 @@
-"""Average precision against COCO's own program, a literal form, and cases told in the head."""
+"""Average precision compared with cocoeval, the definition, and known values."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ BY_PYCOCOTOOLS = [
 
 
 def pictures(seed: int) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
-    """Twenty pictures of up to four objects of three classes, each found up to three times, and false alarms; scores have ties."""
+    """Twenty images of up to four objects of three classes, each detected up to three times, and false positives; scores have ties."""
     rng, found, truth, crowds = np.random.default_rng(seed), [], [], []
 
     def boxes(count: int) -> np.ndarray:
@@ -35,7 +35,7 @@ def pictures(seed: int) -> tuple[list[np.ndarray], list[np.ndarray], list[np.nda
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_as_cocos_own_program(seed):
+def test_equals_cocoeval(seed):
     found, truth, crowds = pictures(seed)
     scores = score_detections(found, truth, 3, crowds=crowds)
     assert [scores[name].value for name in ("AP", "AP50", "AP75")] == pytest.approx(BY_PYCOCOTOOLS[seed], abs=1e-6)
@@ -43,7 +43,7 @@ def test_as_cocos_own_program(seed):
 
 
 def literal(found: list[np.ndarray], truth: list[np.ndarray], kind: int, least: float) -> float:
-    """The definition, an object at a time, without crowds."""
+    """The definition, object by object, without crowds."""
     every = sorted(
         ((-box[5], picture, place) for picture, boxes in enumerate(found) for place, box in enumerate(boxes) if box[4] == kind),
         key=lambda one: one[0],
@@ -65,14 +65,14 @@ def literal(found: list[np.ndarray], truth: list[np.ndarray], kind: int, least: 
     return float(np.mean([max((p for r, p in points if r >= recall), default=0.0) for recall in np.linspace(0, 1, 101)]))
 
 
-def test_as_the_definition_says():
+def test_equals_the_definition():
     found, truth, _ = pictures(7)
     table = average_precision(found, truth, 3)
     for level in (0, 4, 9):
         assert table[level] == pytest.approx([literal(found, truth, kind, THRESHOLDS[level] - 1e-9) for kind in range(3)], abs=1e-9)
 
 
-def test_cases_told_in_the_head():
+def test_cases_with_known_values():
     truth = [np.array([[0, 0, 10, 10, 0], [20, 20, 30, 30, 1.0]]), np.array([[5, 5, 15, 15, 0.0]])]
     perfect = [np.concatenate([one, np.ones((len(one), 1))], 1) for one in truth]
     assert score_detections(perfect, truth, 3)["AP"].value == 1

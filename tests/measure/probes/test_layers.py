@@ -41,7 +41,7 @@ def test_every_layer_has_the_score_of_its_pooled_features(known, spec):
     assert "k" in found.protocol
 
 
-def test_some_layers_in_the_order_asked_for(known):
+def test_selected_layers_keep_the_given_order(known):
     (train, test), labels = known
     network = phi("resnet_tiny")
     last, first = network.layers[-1], network.layers[0]

@@ -1,4 +1,4 @@
-"""Probes next to scikit-learn's, on random data and on edges."""
+"""Probes compared with scikit-learn, on random data and edge cases."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_nearest_are_exact(count, chunk):
     np.testing.assert_allclose(cosines, np.take_along_axis(slow, order, 1), atol=1e-6)
 
 
-def test_nearest_leaves_out_oneself_and_gives_no_more_than_there_are():
+def test_nearest_excludes_self_and_limits_the_count():
     rows = data(0, 9)[0]
     _, places = nearest(rows, rows, 20, exclude_self=True, chunk=4)
     assert places.shape == (9, 8)
@@ -47,7 +47,7 @@ def test_nearest_leaves_out_oneself_and_gives_no_more_than_there_are():
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("neighbours", [1, 5, 20])
-def test_vote_is_scikit_learns(seed, neighbours):
+def test_knn_vote_equals_scikit_learn(seed, neighbours):
     (train, labels), (test, _) = data(seed), data(seed + 100, 60)
 
     def weights(distances: np.ndarray) -> np.ndarray:  # of unit vectors: |a - b|² = 2 - 2 cos
@@ -57,7 +57,7 @@ def test_vote_is_scikit_learns(seed, neighbours):
     np.testing.assert_array_equal(vote(train, labels, test, neighbours=neighbours), theirs.predict(unit(test)))
 
 
-def test_vote_on_edges():
+def test_knn_vote_with_ties():
     train, labels = data(0, 10)
     assert vote(train, np.zeros(10, dtype=np.int64), train).tolist() == [0] * 10  # one class
     assert vote(train, np.arange(10) * 7, train, neighbours=1).tolist() == (np.arange(10) * 7).tolist()  # singletons, gaps between
@@ -67,7 +67,7 @@ def test_vote_on_edges():
     assert np.isfinite(vote(train * 0, labels, train)).all()
 
 
-def test_vote_of_cold_and_of_hot():
+def test_knn_vote_at_low_and_high_temperature():
     (train, labels), (test, _) = data(0), data(1, 60)
     nearest_one = labels[nearest(test, train, 1)[1][:, 0]]
     np.testing.assert_array_equal(vote(train, labels, test, neighbours=20, temperature=1e-5), nearest_one)
@@ -79,7 +79,7 @@ def test_vote_of_cold_and_of_hot():
     np.testing.assert_array_equal(vote(train, labels, test, neighbours=len(train), temperature=1e6), np.bincount(labels).argmax())
 
 
-def test_vote_among_duplicates_and_for_few():
+def test_knn_vote_with_duplicates_and_few_samples():
     (train, labels), (test, _) = data(0), data(1, 60)
     twice = np.concatenate([train, train]), np.concatenate([labels, labels])
     np.testing.assert_array_equal(vote(*twice, test, neighbours=40), vote(train, labels, test, neighbours=20))
@@ -88,7 +88,7 @@ def test_vote_among_duplicates_and_for_few():
         np.testing.assert_array_equal(vote(train, labels, test[:count]), vote(train, labels, test)[:count])
 
 
-def test_knn_leaves_unknown_labels_out():
+def test_knn_ignores_unknown_labels():
     (train, labels), (test, truth) = data(0), data(1, 60)
     known = Features(train, test, labels, truth)
     half = truth.copy()
@@ -100,7 +100,7 @@ def test_knn_leaves_unknown_labels_out():
 
 @pytest.mark.parametrize("penalty", [1e-3, 1e-1])
 @pytest.mark.parametrize("classes", [2, 4])
-def test_probe_is_scikit_learns(penalty, classes):
+def test_linear_probe_equals_scikit_learn(penalty, classes):
     (train, labels), (test, _) = data(0, 200, classes=classes), data(1, 200, classes=classes)
     ours = fit_probe(train, labels, classes, penalty, standardise=False, rounds=500)
     # scikit-learn has one logit for two classes, whose square weighs twice what those of our two halves do
@@ -139,7 +139,7 @@ def test_linear_chooses_its_penalty_without_the_test_part():
 
 
 @pytest.mark.parametrize("labels", [[0] * 8, list(range(8)), [0, 0, 0, 0, 0, 0, 0, 5], [2, 2, 2, 2, 9, 9, 9, 9]])
-def test_probes_on_odd_labels(labels):
+def test_probes_with_unusual_labels(labels):
     rows = data(0, 8)[0]
     truth = np.array(labels)
     for probe in (knn, linear, cluster):
@@ -158,7 +158,7 @@ def test_cluster_finds_clouds():
     assert found.readout.arrays["centroids"].shape == (4, 6)
 
 
-def test_geometry_is_that_of_the_objectives():
+def test_geometry_equals_the_objectives():
     rows, twins = data(0)[0], (data(1, 50)[0], data(2, 50)[0])
     found = geometry(Features(rows, rows, twins=twins)).values
     assert found["uniformity"].value == pytest.approx(float(uniformity(torch.from_numpy(rows))), rel=1e-5)
@@ -168,7 +168,7 @@ def test_geometry_is_that_of_the_objectives():
     assert "alignment" not in geometry(Features(rows, rows)).values
 
 
-def test_interval_of_a_share_covers_the_truth():
+def test_interval_of_a_proportion_covers_the_true_value():
     chance = np.random.default_rng(0)
     covered = 0
     for trial in range(200):
@@ -180,7 +180,7 @@ def test_interval_of_a_share_covers_the_truth():
     assert proportion(np.zeros(5, dtype=bool)) == Score(0.0, 0.0, 0.0)
 
 
-def test_interval_of_a_table_is_that_of_resampling():
+def test_interval_of_a_table_equals_resampling():
     chance = np.random.default_rng(0)
     truth = chance.integers(0, 3, 300)
     guess = np.where(chance.random(300) < 0.8, truth, 0)

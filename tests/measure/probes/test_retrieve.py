@@ -1,4 +1,4 @@
-"""Average precision by hand, next to scikit-learn's and written slowly, and pictures that ask for others."""
+"""Average precision: known values, scikit-learn, a reference implementation; and image retrieval."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def ranked(*rows: str) -> torch.Tensor:
     return torch.tensor([[letter == "x" for letter in row] for row in rows])
 
 
-def test_one_right_picture_in_second_place():
+def test_average_precision_of_one_relevant_image_at_rank_two():
     assert average_precision(ranked(".x.."), "step").item() == 0.5
     assert average_precision(ranked(".x.."), "trapezoid").item() == 0.25
     for form in BOTH:
@@ -32,7 +32,7 @@ def test_one_right_picture_in_second_place():
 
 
 def slow_trapezoid(row: np.ndarray) -> float:
-    """The landmark benchmarks' loop over the ranks of right ones."""
+    """The landmark benchmarks' loop over the ranks of relevant images."""
     places = np.flatnonzero(row)
     total = 0.0
     for number, place in enumerate(places):
@@ -42,7 +42,7 @@ def slow_trapezoid(row: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_both_forms_are_those_published(seed):
+def test_both_forms_equal_published_code(seed):
     chance = np.random.default_rng(seed)
     rows = chance.random((6, 40)) < 0.2
     rows[:, chance.integers(40)] = True
@@ -53,7 +53,7 @@ def test_both_forms_are_those_published(seed):
     assert (trapezoid <= step + 1e-12).all()
 
 
-def test_ranks_are_by_cosine_and_queries_without_a_right_one_do_not_count():
+def test_ranking_by_cosine_ignores_queries_without_relevant_images():
     rows = np.array([[1, 0], [0, 1], [1, 1], [-1, 0]], dtype=np.float32)
     queries = np.array([[2, 0.1], [0, 3], [5, 5]], dtype=np.float32)
     right = np.array([[0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0]], dtype=bool)

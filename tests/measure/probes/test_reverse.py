@@ -1,4 +1,4 @@
-"""Reverse probing of clusters whose information is known."""
+"""Reverse probing of clusters with known information."""
 
 import csv
 
@@ -25,21 +25,21 @@ def bits(seed: int, count: int = 400) -> tuple[np.ndarray, np.ndarray]:
 
 
 def two_bits(tell, count: int = 400) -> tuple[Features, Concepts]:
-    """Features in clouds that a function of two bits chooses, and the bits as concepts."""
+    """Features in clouds selected by a function of two bits, and the bits as concepts."""
     parts = [bits(seed, count) for seed in (0, 1)]
     concepts = Concepts(*(np.stack(part, 1).astype(np.float32) for part in parts), ("first", "second"), ("first", "second"))
     return Features(*(clouds(seed, tell(*part)) for seed, part in enumerate(parts))), concepts
 
 
 def information(left: np.ndarray, right: np.ndarray) -> float:
-    """Of the contingency table of two labelings, in bits."""
+    """Mutual information of two labelings in bits."""
     table = np.zeros((left.max() + 1, right.max() + 1))
     np.add.at(table, (left, right), 1 / len(left))
     outer = table.sum(1, keepdims=True) * table.sum(0)
     return float((table[table > 0] * np.log2(table[table > 0] / outer[table > 0])).sum())
 
 
-def test_two_bits_are_two_bits():
+def test_two_bits_are_measured_as_two_bits():
     found = reverse(*two_bits(lambda first, second: 2 * first + second), clusters=4).values
     entropy = information(*[np.array(2 * bits(1)[0] + bits(1)[1])] * 2)
     assert entropy == pytest.approx(2, abs=0.02)
@@ -50,7 +50,7 @@ def test_two_bits_are_two_bits():
     assert found["shuffled_bits"].value <= 1e-6
 
 
-def test_a_linear_reader_cannot_tell_whether_bits_differ():
+def test_a_linear_classifier_cannot_predict_xor():
     found = reverse(*two_bits(lambda first, second: first ^ second), clusters=2).values
     assert abs(found["bits"].value) < 0.02
     assert abs(found["ami"].value) < 0.05
@@ -58,7 +58,7 @@ def test_a_linear_reader_cannot_tell_whether_bits_differ():
     assert information(first ^ second, 2 * first + second) > 0.99  # it is all there
 
 
-def test_combinations_count():
+def test_combinations_of_concepts_count():
     both = reverse(*two_bits(lambda first, second: first & second), clusters=2).values["bits"].value
     lost = reverse_without(*two_bits(lambda first, second: first & second), clusters=2).values
     assert both == pytest.approx(0.81, abs=0.06)  # H of a quarter
@@ -138,7 +138,7 @@ def test_unknown_values_of_the_test_part_are_unknown():
     assert found.test.tolist() == [[0, 1, 0, 1, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]
 
 
-def test_what_cannot_be_asked_is_refused():
+def test_invalid_arguments_are_rejected():
     rows = clouds(0, np.arange(20) % 4)
     with pytest.raises(DataError, match="needs labels or attributes"):
         reverse(Features(rows, rows))

@@ -1,4 +1,4 @@
-"""Support vector machines next to scikit-learn's, and few-shot curves."""
+"""Support vector machines compared with scikit-learn, and low-shot curves."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def objective(rows: np.ndarray, positive: np.ndarray, weight: np.ndarray, bias: 
 
 @pytest.mark.parametrize("cost", [0.01, 1.0, 100.0])
 @pytest.mark.parametrize(("count", "dim"), [(200, 8), (40, 100)])
-def test_optimum_is_liblinears(count, dim, cost):
+def test_optimum_equals_liblinear(count, dim, cost):
     rows, labels = data(0, count, dim)
     positive = labels[:, None] == torch.arange(4)
     ours = fit_machines(rows, positive, cost, tolerance=1e-9)
@@ -41,7 +41,7 @@ def test_optimum_is_liblinears(count, dim, cost):
         assert mine - float(ours.above[machine]) <= expected * (1 + 1e-12)
 
 
-def test_what_is_left_above_the_optimum_is_bounded():
+def test_excess_over_the_optimum_is_bounded():
     rows, labels = data(1, 120, 20)
     positive = labels[:, None] == torch.arange(4)
     rough, exact = (fit_machines(rows, positive, 10.0, tolerance=tolerance) for tolerance in (1e-2, 1e-12))
@@ -50,7 +50,7 @@ def test_what_is_left_above_the_optimum_is_bounded():
     assert (exact.above <= 1e-12 * exact.objective).all()
 
 
-def test_machines_do_not_know_of_each_other():
+def test_machines_are_independent():
     rows, labels = data(2, 60, 10)
     positive = labels[:, None] == torch.arange(4)
     costs = torch.tensor([0.1, 1.0, 10.0, 100.0], dtype=torch.float64)
@@ -62,7 +62,7 @@ def test_machines_do_not_know_of_each_other():
     assert scores.shape == (60, 4)
 
 
-def test_a_weighted_positive_is_two():
+def test_a_positive_of_weight_two_counts_twice():
     rows, labels = data(3, 30, 5)
     positive = labels[:, None] == 0
     doubled = torch.cat([rows, rows[positive[:, 0]]]), torch.cat([positive, positive[positive[:, 0]]])
@@ -70,7 +70,7 @@ def test_a_weighted_positive_is_two():
     torch.testing.assert_close(weighted.weight, fit_machines(*doubled, 1.0, weight=1.0, tolerance=1e-12).weight, rtol=1e-4, atol=1e-6)
 
 
-def test_cost_is_chosen_by_leaving_folds_out():
+def test_cost_is_chosen_by_cross_validation():
     rows, labels = data(4, 120, 30, apart=0.3)
     costs = (0.001, 1.0, 1000.0)
     place = torch.arange(120) // 4  # the number of a sample in its class
@@ -92,7 +92,7 @@ def features(seed: int = 0, count: int = 160, apart: float = 1.0) -> Features:
     return Features(train.numpy().astype(np.float32), test.numpy().astype(np.float32), labels.numpy(), truth.numpy())
 
 
-def test_more_samples_tell_more():
+def test_accuracy_increases_with_samples():
     found = low_shot(features(), shots=(1, 4, 16, 64), draws=5, costs=(0.1, 1.0, 10.0))
     assert list(found.values) == ["top1_of_1", "top1_of_4", "top1_of_16"]  # no class has 64
     values = [score.value for score in found.values.values()]
@@ -102,7 +102,7 @@ def test_more_samples_tell_more():
     assert found == low_shot(features(), shots=(1, 4, 16, 64), draws=5, costs=(0.1, 1.0, 10.0))
 
 
-def test_labels_of_the_test_part_choose_nothing():
+def test_test_labels_are_not_used_for_selection():
     known = features()
     wrong = Features(known.train, known.test, known.train_labels, np.full(100, 3))
     right = low_shot(Features(known.train, known.test, known.train_labels, np.full(100, 0)), shots=(4,), draws=2)
@@ -110,7 +110,7 @@ def test_labels_of_the_test_part_choose_nothing():
     assert found.values["top1_of_4"].value + right.values["top1_of_4"].value <= 1  # the same guesses are judged
 
 
-def test_short_form_and_its_limits():
+def test_svm_settings_and_limits():
     found = svm(features(count=40))
     assert list(found.values) == ["top1_of_1", "top1_of_2", "top1_of_4", "top1_of_8"]
     many = np.arange(240) % 120

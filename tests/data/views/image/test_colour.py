@@ -1,4 +1,4 @@
-"""Colours against torchvision's, alone and in chains."""
+"""Colour operations compared with torchvision, alone and in chains."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def composed(images: Tensor, factors: Tensor, order: Tensor, grey: Tensor | None
 
 @pytest.mark.parametrize("what", [0, 1, 2, 3])
 @pytest.mark.parametrize("size", [-0.8, -0.37, 0.0, 0.21, 0.8])
-def test_each_function_alone_is_torchvisions(pictures: Tensor, what: int, size: float) -> None:
+def test_each_function_alone_equals_torchvision(pictures: Tensor, what: int, size: float) -> None:
     factor = size / 2 if what == 3 else 1 + size
     factors = torch.tensor([1.0, 1, 1, 0]).repeat(len(pictures), 1)
     factors[:, what] = factor
@@ -42,14 +42,14 @@ def test_each_function_alone_is_torchvisions(pictures: Tensor, what: int, size: 
         assert_close(composed(pictures, factors, order), wanted, rtol=0, atol=1e-5)
 
 
-def test_greyscale_is_torchvisions(pictures: Tensor) -> None:
+def test_greyscale_equals_torchvision(pictures: Tensor) -> None:
     affine = chain(None, None, torch.tensor([True, False, True])).affine(pictures.mean((2, 3)))
     mixed = torch.einsum("bij,bjhw->bihw", affine[..., :3], pictures) + affine[..., 3, None, None]
     assert_close(mixed[::2], oracle.rgb_to_grayscale(pictures[::2], 3), rtol=0, atol=1e-5)
     assert_close(mixed[1], pictures[1])
 
 
-def test_negatives_are_torchvisions(pictures: Tensor) -> None:
+def test_inversion_equals_torchvision(pictures: Tensor) -> None:
     factors = torch.tensor([0.7, 1.2, 0.8, 0.0]).repeat(len(pictures), 1)
     positive, mean = chain(factors, torch.arange(4).expand(len(pictures), 4), None), pictures.mean((2, 3))
 
@@ -79,10 +79,10 @@ def their_chain(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
         ((0.8, 0.0), 0.0057, 0.56, 0.11),
     ],
 )
-def test_how_far_the_composed_chain_is_from_the_exact_one(
+def test_difference_of_the_composed_chain_from_the_exact_one(
     pictures: Tensor, spread: tuple[float, float], mean: float, largest: float, share: float
 ) -> None:
-    """The figures that colour.py states: mean and largest difference, and the share of values that differ by over 0.01."""
+    """The numbers in colour.py: mean and largest difference, and the fraction of values that differ by more than 0.01."""
     images = pictures[..., ::3, ::3].repeat(80, 1, 1, 1)
     drawn = Jitter(spread[0], spread[0], spread[0], spread[1], p=1.0).draw(KeyedRandom(len(images), Clock()))
     apart = (composed(images, **drawn) - exact_chain(images, **drawn, grey=None)).abs()
@@ -91,13 +91,13 @@ def test_how_far_the_composed_chain_is_from_the_exact_one(
     assert (apart > 0.01).float().mean().item() == pytest.approx(share, rel=0.1)
 
 
-def test_the_exact_chain_is_torchvisions(pictures: Tensor) -> None:
+def test_the_exact_chain_equals_torchvision(pictures: Tensor) -> None:
     images = pictures[..., ::3, ::3].repeat(4, 1, 1, 1)
     drawn = Jitter(0.8, 0.8, 0.8, 0.2, p=1.0).draw(KeyedRandom(len(images), Clock()))
     assert_close(exact_chain(images, **drawn, grey=None), their_chain(images, **drawn), rtol=0, atol=1e-4)
 
 
-def test_hue_turns_the_way_of_hsv() -> None:
+def test_hue_rotates_in_the_direction_of_hsv() -> None:
     red = torch.tensor([1.0, 0.0, 0.0])[None, :, None, None]
     order = torch.arange(4)[None]
     for turn in (1 / 3, -1 / 3):  # from one primary colour to the next, both ways of turning agree
@@ -105,7 +105,7 @@ def test_hue_turns_the_way_of_hsv() -> None:
         assert_close(composed(red, torch.tensor([[1.0, 1, 1, turn]]), order), wanted, rtol=0, atol=1e-5)
 
 
-def test_the_share_of_changed_images() -> None:
+def test_the_fraction_of_changed_images() -> None:
     drawn = Jitter(p=0.8).draw(KeyedRandom(5000, Clock()))
     changed = (drawn["factors"] != torch.tensor([1.0, 1, 1, 0])).any(1).float().mean()
     assert abs(changed.item() - 0.8) < 0.03
@@ -114,20 +114,20 @@ def test_the_share_of_changed_images() -> None:
     assert drawn["factors"][:, 3].abs().max() <= 0.1
 
 
-def test_solarise_is_torchvisions(pictures: Tensor) -> None:
+def test_solarise_equals_torchvision(pictures: Tensor) -> None:
     made = solarised(pictures.clone(), torch.tensor([True, False, True]), torch.zeros(3), torch.ones(3))
     assert_close(made[::2], oracle.solarize(pictures[::2], 0.5))
     assert torch.equal(made[1], pictures[1])
 
 
-def test_blur_is_torchvisions(pictures: Tensor) -> None:
+def test_blur_equals_torchvision(pictures: Tensor) -> None:
     made = gaussian_blur(pictures, torch.tensor([0.1, 1.3, 0.0]), 9)
     assert_close(made[:1], oracle.gaussian_blur(pictures[:1], [9, 9], [0.1, 0.1]), rtol=0, atol=1e-5)
     assert_close(made[1:2], oracle.gaussian_blur(pictures[1:2], [9, 9], [1.3, 1.3]), rtol=0, atol=1e-5)
     assert_close(made[2], pictures[2])
 
 
-def test_sobel_sees_edges() -> None:
+def test_sobel_detects_edges() -> None:
     step = torch.zeros(1, 3, 8, 8)
     step[..., 4:] = 1
     edges = sobel(step)

@@ -1,4 +1,4 @@
-"""Crops, flips and blur against torchvision's."""
+"""Crops, flips and blur compared with torchvision."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def photograph() -> Tensor:
 
 @pytest.mark.parametrize("size", [32, 100, 224])
 @pytest.mark.parametrize("box", [(0, 0, 256, 256), (200, 180, 56, 76), (17, 30, 9, 11)])
-def test_crop_flip_and_blur_are_torchvisions(photograph: Tensor, size: int, box: tuple[int, int, int, int]) -> None:
+def test_crop_flip_and_blur_equal_torchvision(photograph: Tensor, size: int, box: tuple[int, int, int, int]) -> None:
     left, top, width, height = box
     kernel = max(3, size // 10 | 1)
     plain = oracle.resized_crop(photograph / 255, top, left, height, width, [size, size], antialias=True)
@@ -33,7 +33,7 @@ def test_crop_flip_and_blur_are_torchvisions(photograph: Tensor, size: int, box:
             assert_close(resample(photograph, placing, size) / 255, wanted, rtol=0, atol=1e-5)
 
 
-def test_floating_point_pictures(photograph: Tensor) -> None:
+def test_floating_point_images(photograph: Tensor) -> None:
     placing = CropGeometry(torch.tensor([[3, 10, 100, 57]]))
     for size in (32, 100):
         assert_close(resample(photograph / 255, placing, size), resample(photograph, placing, size) / 255, rtol=0, atol=1e-5)
@@ -48,7 +48,7 @@ def test_dense_and_banded_forms_agree(photograph: Tensor, monkeypatch: pytest.Mo
     assert_close(resample(images, placing, 110), banded, rtol=0, atol=2e-3)  # of 255
 
 
-def test_padding_is_never_seen() -> None:
+def test_padding_is_never_visible() -> None:
     pixels = torch.full((3, 3, 40, 50), 255, dtype=torch.uint8)
     extent = torch.tensor([[40, 50], [20, 50], [30, 7]])
     for row, (height, width) in enumerate(extent.tolist()):
@@ -60,7 +60,7 @@ def test_padding_is_never_seen() -> None:
         assert_close(central_square(images, size), torch.full((3, 3, size, size), 100 / 255))
 
 
-def test_crops_are_distributed_as_torchvisions() -> None:
+def test_crops_are_distributed_as_in_torchvision() -> None:
     n, height, width = 4000, 60, 100
     boxes = Crop().boxes(*Crop().draw(KeyedRandom(n, Clock(1))).values(), torch.tensor([[height, width]]).expand(n, 2))
     assert (boxes[:, :2] >= 0).all()
@@ -87,7 +87,7 @@ def test_boxes_as_fractions() -> None:
     assert_close(found, torch.tensor([[0.25, 0.25, 0.75, 0.75]]))
 
 
-def test_turns_are_exact(photograph: Tensor) -> None:
+def test_rotations_are_exact(photograph: Tensor) -> None:
     once = rotate(photograph, 1)
     assert torch.equal(once[..., 0, :], photograph[..., -1])  # anticlockwise: the right edge becomes the top
     assert torch.equal(rotate(rotate(once, 1), 2), photograph)

@@ -1,4 +1,4 @@
-"""Recipes: what is drawn, what is made, and that neither depends on how the batch is cut."""
+"""Recipes: random parameters and views, independent of the split of the batch."""
 
 from dataclasses import replace
 
@@ -70,7 +70,7 @@ def batch(n: int = 5) -> Images:
 
 
 @pytest.mark.parametrize(("name", "size"), [*((name, 32) for name in RECIPES), ("multi", 96), ("exact", 96)])
-def test_the_whole_batch_is_its_parts(name: str, size: int) -> None:
+def test_views_do_not_depend_on_the_batch_split(name: str, size: int) -> None:
     recipe: Recipe = RECIPES[name]
     images, frame = batch(), Frame(size, 8)
     drawn = recipe.draw(len(images), Clock(3, 4), frame)
@@ -94,7 +94,7 @@ def test_recipes_are_data(name: str) -> None:
     assert any(not torch.equal(value, later.values[key]) for key, value in first.values.items())
 
 
-def test_views_and_operations_have_streams_of_their_own() -> None:
+def test_views_and_operations_have_independent_random_streams() -> None:
     drawn = TwoCrops().draw(8, Clock(), Frame(32, 8)).values
     assert not torch.equal(drawn["0.area"], drawn["1.area"])
     fewer = TwoCrops(replace(SIMCLR, jitter=None), SIMCLR).draw(8, Clock(), Frame(32, 8)).values
@@ -122,7 +122,7 @@ def test_hints_say_how_a_view_was_made(size: int) -> None:
             assert_close(made[row] * std + mean, wanted.clamp(0, 1), rtol=0, atol=1e-4)
 
 
-def test_exact_pipeline_is_torchvisions() -> None:
+def test_exact_pipeline_equals_torchvision() -> None:
     images = batch(4)
     recipe = OneCrop(View(jitter=Jitter(0.8, 0.8, 0.8, 0.2, p=1.0, exact=True), blur=Blur(1.0, 0.5, 1.5, 5)))
     drawn = recipe.draw(4, Clock(2), Frame(64, 8))
@@ -141,7 +141,7 @@ def test_exact_pipeline_is_torchvisions() -> None:
         assert_close(views.large[0][row], wanted, rtol=0, atol=2e-3)
 
 
-def test_small_views_are_whole_cells() -> None:
+def test_small_views_are_multiples_of_the_stride() -> None:
     assert MultiCrop().side(Frame(224, 16)) == 96
     assert MultiCrop().side(Frame(32, 8)) == 16
     assert MultiCrop().side(Frame(32, 32)) == 32
@@ -154,7 +154,7 @@ def test_turns() -> None:
     assert torch.equal(views.hints["turn"][0], torch.arange(4))
 
 
-def test_turned_views_are_turns_of_upright_ones() -> None:
+def test_rotated_views_are_rotations_of_upright_ones() -> None:
     upright, turning = small_crops(), small_crops(turn=0.75)
     images, frame = batch(60), Frame(32, 8)
     turned, still = (recipe.make(images, recipe.draw(60, Clock(seed=3), frame)) for recipe in (turning, upright))
@@ -177,7 +177,7 @@ def test_negatives(jitter: Jitter | None) -> None:
     assert_close(second.hints["colour"][..., 3], 1 - first.hints["colour"][..., 3])
 
 
-def test_masks_hide_their_share() -> None:
+def test_masks_cover_their_fraction() -> None:
     hidden = RandomPatches(0.75).draw(KeyedRandom(50, Clock()), 8)
     assert (hidden.sum(1) == 48).all()
     hidden = Blocks(0.4, 0.4).draw(KeyedRandom(50, Clock()), 14)
@@ -270,7 +270,7 @@ def test_holes_hide_a_square():
     assert_close(middle[3, 0], torch.tensor([0.25, 0.25, 0.75, 0.75]))
 
 
-def test_overlapping_tiles_cover_the_picture():
+def test_overlapping_tiles_cover_the_image():
     images, frame = batch(2), Frame(32, 8)
     recipe = Overlapping(across=3, share=0.5)
     drawn = recipe.draw(2, Clock(), frame)
@@ -281,7 +281,7 @@ def test_overlapping_tiles_cover_the_picture():
     assert torch.equal(tiles[0][:, :, 8:, 8:], tiles[4][:, :, :8, :8])
 
 
-def test_a_puzzle_may_show_the_picture_that_it_was_cut_from():
+def test_a_puzzle_can_include_the_full_image():
     images, frame = batch(3), Frame(32, 4)
     alone, both = Jigsaw(across=2, orders=24), Jigsaw(across=2, orders=24, whole=True)
     tiles = alone.make(images, alone.draw(3, Clock(), frame)).large
@@ -302,7 +302,7 @@ def test_scrambled_patches_are_noise_and_the_rest_is_the_view():
     assert made.hints["quarters"].shape == (6, 2)
 
 
-def test_squares_are_taken_and_put_back():
+def test_squares_are_cropped_and_pasted():
     images, corner = torch.randn(3, 2, 8, 8), torch.tensor([[0, 0], [2, 1], [4, 4]])
     square = patch_at(images, corner, 4)
     assert torch.equal(square[1], images[1, :, 1:5, 2:6])
@@ -312,7 +312,7 @@ def test_squares_are_taken_and_put_back():
     assert torch.equal(made[2, :, :4], images[2, :, :4])
 
 
-def test_warps_bend_and_stillness_does_not():
+def test_warps_change_images_and_zero_displacement_does_not():
     images = batch(2).pixels[:, :, :32, :32] / 255
     assert_close(warped(images, torch.zeros(2, 2, 4, 4)), images, rtol=0, atol=1e-5)
     shift = torch.zeros(2, 2, 4, 4)
@@ -320,7 +320,7 @@ def test_warps_bend_and_stillness_does_not():
     assert_close(warped(images, shift)[:, :, :, :28], images[:, :, :, 3:31], rtol=0, atol=1e-4)
 
 
-def test_every_picture_is_changed_in_one_of_six_ways():
+def test_every_image_gets_one_of_six_transformations():
     images, frame = batch(200), Frame(32, 8)
     recipe = Changed(View(Crop((1.0, 1.0), (1.0, 1.0)), flip=0.0))
     made = recipe.make(images, recipe.draw(200, Clock(), frame))
