@@ -1,7 +1,7 @@
-"""Cached features: the time of one output and five layers in forward passes, and the memory of a million rows.
+"""Banks: time of extracting the output and five layers relative to a forward pass, and memory of a million rows.
 
-``python benchmarks/bank.py`` writes ``benchmarks/results/bank.json``. Ratios are of processor time in one process, alternating; memory is the
-resident set of a process of its own, sampled while it extracts and searches.
+``python benchmarks/bank.py`` writes ``benchmarks/results/bank.json``. Ratios are of CPU time in one process, measured alternately; memory is the
+resident set of a separate process, sampled during extraction and search.
 """
 
 import json
@@ -30,7 +30,7 @@ REPEATS = 15
 
 
 def ratio(spec: str, size: int, batch: int) -> dict[str, float]:
-    """Processor time of an encoder of the output and five layers over that of one forward pass."""
+    """CPU time of an encoder of the output and five layers relative to one forward pass."""
     phi = Representation(build_backbone(spec, size=size), mean=(0.5,) * 3, std=(0.25,) * 3, size=size, spec=spec)
     encode, images = make_encoder(phi, phi.layers[-5:]), torch.rand(batch, 3, size, size)
     times: dict[str, list[float]] = {"forward": [], "bank": []}
@@ -53,13 +53,13 @@ def _resident() -> float:
 
 
 def _private() -> float:
-    """Resident memory that is not of mapped files, in GiB."""
+    """Resident anonymous memory (without mapped files) in GiB."""
     fields = dict(line.split(":", 1) for line in Path("/proc/self/smaps_rollup").read_text().splitlines() if ":" in line)
     return int(fields["Anonymous"].split()[0]) / 2**20
 
 
 def million() -> None:
-    """Extract a million rows of 512 numbers to disk and search them; print the memory as it goes."""
+    """Extract a million rows of 512 numbers to disk and search them; print the memory use."""
     curve: list[tuple[float, str, float, float]] = []
     stage, stop, begin = ["start"], threading.Event(), time.time()
 

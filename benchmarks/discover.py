@@ -1,11 +1,11 @@
-"""Eigenvectors of pictures' places: ours in batches, and SciPy's on one picture after another, on the same matrices in one run.
+"""Eigenvectors of images' locations: selfsight in batches, SciPy image by image, on the same matrices in one run.
 
     python benchmarks/discover.py                                    # an untrained network, rendered scenes
     python benchmarks/discover.py --run RUN --data DATA
 
-The peer is what published code calls: ``eigsh(D - W, k=6, sigma=0, which="LM", M=D)`` on dense float64 matrices. Limit: a block
-method reads the matrix once a pass (4 N² bytes), and passes cannot be fewer than one; the ratio to the time of as many bare
-products says what is lost around them. Equal: the largest principal angle between both spaces of ``D^½ v``.
+The reference is the call of published code: ``eigsh(D - W, k=6, sigma=0, which="LM", M=D)`` on dense float64 matrices. Limit: a block
+method reads the matrix once per pass (4 N² bytes), with at least one pass; the ratio to the time of as many matrix products is the
+overhead. Agreement: the largest principal angle between both spaces of ``D^½ v``.
 """
 
 import argparse
@@ -31,7 +31,7 @@ VECTORS = 5
 
 
 def weights(run: Run, data: str, side: int, count: int) -> torch.Tensor:
-    """The positive cosines of some pictures' places, ``side`` of them each way."""
+    """Positive cosines of the ``side`` x ``side`` locations of some images."""
     pixels = side * run.phi.backbone.stride
     source = open_source(data, size=pixels)
     rows = np.arange(count)
@@ -41,7 +41,7 @@ def weights(run: Run, data: str, side: int, count: int) -> torch.Tensor:
 
 
 def peer(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The smallest eigenvectors of one picture, as published code finds them, and its degrees."""
+    """The smallest eigenvectors of one image as in published code, and its degrees."""
     degrees = matrix.sum(1)
     diagonal = np.diag(degrees)
     values, vectors = eigsh(diagonal - matrix, k=VECTORS + 1, sigma=0, which="LM", M=diagonal)
@@ -49,14 +49,14 @@ def peer(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Of one call."""
+    """Seconds of one call."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def compare(matrices: torch.Tensor, rounds: int) -> dict[str, float]:
-    """Milliseconds a picture of both, who take turns; the best of each; and how far their spaces are apart."""
+    """Milliseconds per image of both, measured alternately, the best of each; and the angle between their eigenspaces."""
     graph = affinity_graph(matrices)
     passes = [0]
 
@@ -85,7 +85,7 @@ def compare(matrices: torch.Tensor, rounds: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Compare at 30 x 30 and 60 x 60 places and write the result."""
+    """Compare at 30 x 30 and 60 x 60 locations and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", default="untrained:resnet_tiny")
     parser.add_argument("--data", default="world:shapes?count=16")

@@ -1,12 +1,12 @@
-"""Attribution beside captum, and masks beside TorchRay where a copy of it is at hand, on one network and the same images in one run.
+"""Attribution compared with captum, and masks with TorchRay if available, on one network and the same images in one run.
 
     python benchmarks/explain.py --run RUN --data DATA                          # captum
     python benchmarks/explain.py --run RUN --data DATA --torchray FOLDER        # and TorchRay
 
-Limit: an attribution cannot be faster than the passes through the network that its formula asks for (integrated gradients: a forward
-and a backward pass a node; occlusion and RISE: a forward pass a window or mask; extremal perturbation: both a step and area), run in
-whole batches. The ratio to that limit says what is lost around the network. RUN has been measured (its linear probe is the target).
-Peaks of memory are those of a process of its own, above what the network and the images take.
+Limit: an attribution cannot be faster than the passes through the network that its formula requires (integrated gradients: a forward
+and a backward pass per node; occlusion and RISE: a forward pass per window or mask; extremal perturbation: both per step and area), in
+full batches. The ratio to that limit is the overhead. RUN must have been evaluated (its linear probe is the target).
+Peak memory is that of a separate process, in addition to network and images.
 """
 
 import argparse
@@ -46,7 +46,7 @@ NODES, MASKS, STEPS = 50, 500, 100
 
 
 class Case:
-    """A network with a class for each image, for us and as a classifier for others."""
+    """A network with a class for each image, as a target and as a classifier for other packages."""
 
     def __init__(self, folder: str, data: str, count: int) -> None:
         run = Run(folder)
@@ -61,7 +61,7 @@ class Case:
 
 
 class Classifier(nn.Module):
-    """Logits of the probe, of normalised images."""
+    """Logits of the probe for normalised images."""
 
     def __init__(self, phi: Representation, target: Target) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Classifier(nn.Module):
 
 
 def seconds(action: Callable[[], Any], repeats: int) -> float:
-    """The median; once before, unmeasured."""
+    """Median seconds of some calls, after one warm-up call."""
     action()
     found = []
     for _ in range(repeats):
@@ -83,7 +83,7 @@ def seconds(action: Callable[[], Any], repeats: int) -> float:
 
 
 def passes(case: Case, count: int, *, backward: bool) -> float:
-    """Seconds of so many passes of single images through the network, as many at once as are fastest: the limit."""
+    """Seconds of passes of images through the network with the fastest batch size: the limit."""
     at_once = ours.at_once(case.given.shape[-2:], case.phi.device)
     batch = case.given[torch.arange(at_once) % len(case.given)]
 
@@ -98,7 +98,7 @@ def passes(case: Case, count: int, *, backward: bool) -> float:
 
 
 def beside_captum(case: Case, repeats: int) -> dict[str, dict[str, float]]:
-    """Seconds of ours, captum's and the limit, and the largest difference of the maps."""
+    """Seconds of selfsight, captum and the limit, and the largest difference of the maps."""
     import captum.attr as captum
 
     net, given, labels, phi = case.classifier, case.given, case.labels, case.phi
@@ -140,7 +140,7 @@ def beside_captum(case: Case, repeats: int) -> dict[str, dict[str, float]]:
 
 
 def beside_torchray(case: Case) -> dict[str, dict[str, float]]:
-    """Extremal perturbation: seconds an image, error of the visible area, share of the score that is kept; RISE: seconds a mask."""
+    """Extremal perturbation: seconds per image, error of the visible area, fraction of the score that is kept; RISE: seconds per mask."""
     from torchray.attribution.extremal_perturbation import extremal_perturbation as theirs
     from torchray.attribution.extremal_perturbation import simple_reward
     from torchray.attribution.rise import rise
@@ -187,12 +187,12 @@ def beside_torchray(case: Case) -> dict[str, dict[str, float]]:
 
 
 def resident() -> float:
-    """Megabytes that this process has now."""
+    """Present memory of this process in megabytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
 def peak(folder: str, data: str, count: int, name: str) -> float:
-    """Megabytes that a method takes above what the network and the images take, in a process of its own; looked at every millisecond."""
+    """Peak memory of a method in megabytes in addition to network and images, in a separate process; sampled every millisecond."""
     import captum.attr as captum
 
     case = Case(folder, data, count)
@@ -228,7 +228,7 @@ def main() -> int:
     parser.add_argument("--data", required=True)
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--torchray", default="", help="a folder with the package torchray, brought aside")
+    parser.add_argument("--torchray", default="", help="a folder that contains the package torchray")
     read = parser.parse_args()
     warnings.simplefilter("ignore")
     case = Case(read.run, read.data, read.images)

@@ -1,10 +1,10 @@
-"""The explorer with a million pictures: how soon it answers, and how small pictures are served while other work is done.
+"""The explorer with a million images: start time, and latency of thumbnails during jobs.
 
     python benchmarks/explore.py --rows 1000000 --folder /tmp/million
 
-A synthetic data set: random vectors of 128 numbers, one small picture again and again. Requests come at a fixed rate (open loop): a slow
-answer does not hold up the next question. Beside them the explorer's own worker makes attributions (four methods, a ResNet-18 at 64 px), one
-after the other. Where Chromium and playwright are there, the map's frames are counted while it is dragged and zoomed (software rendering).
+A synthetic data set: random vectors of 128 numbers, one repeated thumbnail. Requests are sent at a fixed rate (open loop): a slow response
+does not delay the next request. At the same time the explorer's worker computes attributions (four methods, a ResNet-18 at 64 px), one
+after the other. With Chromium and playwright, frames of the map are counted while it is dragged and zoomed (software rendering).
 """
 
 import argparse
@@ -65,20 +65,20 @@ def make(folder: Path, rows: int, dim: int = 128) -> Path:
 
 
 def forget(file: Path) -> None:
-    """Have the system keep nothing of a file in memory, as after a start."""
+    """Remove a file from the page cache, as after a reboot."""
     with file.open("rb") as one:
         os.posix_fadvise(one.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def timed(work: Callable[[], Any]) -> float:
-    """Milliseconds."""
+    """Milliseconds of one call."""
     before = time.perf_counter()
     work()
     return round(1000 * (time.perf_counter() - before), 1)
 
 
 def flood(host: str, cookie: str, rows: int, rate: float, seconds: float, clients: int = 16, seed: int = 1) -> dict[str, float]:
-    """Small pictures at a fixed rate by several connections; how long each took from when it was due."""
+    """Request thumbnails at a fixed rate on several connections; the latency of each from its scheduled time."""
     rng, waits, lock = np.random.default_rng(seed), list[float](), threading.Lock()
     asked = rng.integers(0, rows, round(rate * seconds))
     begin = time.perf_counter() + 0.2
@@ -110,11 +110,11 @@ def flood(host: str, cookie: str, rows: int, rate: float, seconds: float, client
 
 
 def beside_work(flooded: Callable[[], dict[str, float]], ask: Callable[..., Any], cookie: str) -> dict[str, Any]:
-    """What a flood takes while the worker makes attributions of one picture after the other, and how many it made."""
+    """Latencies while the worker computes attributions of one image after the other, and the number of attributions."""
     over, made = threading.Event(), list[int]()
 
     def work() -> None:
-        row = time.time_ns() % 900_000  # others than the last time: results are kept
+        row = time.time_ns() % 900_000  # other rows than in the last run, because results are cached
         while not over.is_set():
             job = json.loads(ask("POST", "/api/jobs/attribute", {"row": row}, cookie)[1])
             while not over.is_set() and job["state"] in ("waiting", "running"):
@@ -126,7 +126,7 @@ def beside_work(flooded: Callable[[], dict[str, float]], ask: Callable[..., Any]
 
     worker = threading.Thread(target=work)
     worker.start()
-    while not made:  # the network is loaded
+    while not made:  # until the network is loaded
         time.sleep(0.1)
     before = len(made)
     found = flooded()
@@ -137,7 +137,7 @@ def beside_work(flooded: Callable[[], dict[str, float]], ask: Callable[..., Any]
 
 
 def frames(host: str, cookie: str, seconds: float = 6) -> dict[str, float] | None:
-    """Frames a second of the map by software rendering, while it is dragged and while it is zoomed; ``None`` without a browser."""
+    """Frames per second of the map with software rendering, while it is dragged and while it is zoomed; ``None`` without a browser."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:

@@ -1,13 +1,13 @@
-"""Probes beside scikit-learn's, and equal shares of a million samples in little memory, in one run.
+"""Probes compared with scikit-learn, and balanced assignment of a million samples in little memory, in one run.
 
     python benchmarks/measure.py                # all, about a quarter of an hour on one core
     python benchmarks/measure.py --only knn,linear
 
-k-NN and the linear probe: 50,000 features of length 512, the same objective; equal or better is what counts first, seconds second. The
-limit of k-NN is the bare product of queries and samples; that of the linear probe is as many bare passes (logits, and their gradient)
-as the solver asked for. Support vector machines: liblinear through scikit-learn, every class and cost. Equal shares: a million samples
-and 3,000 clusters, whose scores (24 GB in double precision) are never held; its peer is the published loop on as much as fits, held.
-Peak memory is that of a process of its own, all included.
+k-NN and the linear probe: 50,000 features of length 512, the same objective; the result must be equal or better, then seconds count. The
+limit of k-NN is the matrix product of queries and samples; that of the linear probe is the same number of passes (logits and their
+gradient) as the solver makes. Support vector machines: liblinear through scikit-learn, every class and cost. Balanced assignment: a million
+samples and 3,000 clusters, whose scores (24 GB in double precision) are never stored; the reference is the published loop on as many
+samples as fit in memory. Peak memory is the total of a separate process.
 """
 
 import argparse
@@ -40,7 +40,7 @@ ROUNDS = 10
 
 
 def data(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Classes that overlap, in directions of falling variance, as features have them."""
+    """Overlapping classes with decreasing variance of directions, similar to features."""
     chance = np.random.default_rng(seed)
     labels = chance.integers(0, CLASSES, count)
     centres = np.random.default_rng(7).standard_normal((CLASSES, DIM)) * 0.2
@@ -49,14 +49,14 @@ def data(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds of one call, and what it returns."""
+    """Seconds of one call, and its result."""
     start = time.perf_counter()
     found = work()
     return time.perf_counter() - start, found
 
 
 def knn(rounds: int) -> dict[str, float]:
-    """Votes of twenty neighbours."""
+    """k-NN with twenty neighbours."""
     (train, labels), (test, _) = data(SAMPLES, 0), data(QUERIES, 1)
     unit, asked = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (train, test))
     theirs = KNeighborsClassifier(20, weights=lambda far: np.exp((1 - far**2 / 2) / 0.07), algorithm="brute").fit(unit, labels)
@@ -75,7 +75,7 @@ def knn(rounds: int) -> dict[str, float]:
 
 
 def told(best: dict[str, float], limit: str) -> dict[str, float]:
-    """Seconds, how many times the peer's speed ours has, and the part of the limit's."""
+    """Seconds, speed relative to the reference, and fraction of the speed of the limit."""
     ratios = {"times_scikit_learn": round(best["scikit_learn"] / best["ours"], 2), "of_limit": round(best[limit] / best["ours"], 2)}
     return {f"{name}_s": round(seconds, 3) for name, seconds in best.items()} | ratios
 
@@ -87,7 +87,7 @@ def loss(weight: np.ndarray, bias: np.ndarray, rows: torch.Tensor, labels: torch
 
 
 def linear(penalty: float) -> dict[str, float]:
-    """Multinomial logistic regression; scikit-learn in its own tolerance and in a small one."""
+    """Multinomial logistic regression; scikit-learn with its default tolerance and with a small one."""
     train, labels = data(SAMPLES, 0)
     x, y = torch.from_numpy(train), torch.from_numpy(labels)
     calls = [0]
@@ -100,7 +100,7 @@ def linear(penalty: float) -> dict[str, float]:
 
         return original(self, count)
 
-    fit_probe(train, labels, CLASSES, penalty, standardise=False, rounds=3)  # memory and threads are there for both
+    fit_probe(train, labels, CLASSES, penalty, standardise=False, rounds=3)  # warm-up of memory and threads for both
     LogisticRegression(C=1 / (penalty * SAMPLES), max_iter=3, tol=1e9).fit(train, labels)
     torch.optim.LBFGS.step = counted
     ours_s, ours = timed(lambda: fit_probe(train, labels, CLASSES, penalty, standardise=False))
@@ -129,7 +129,7 @@ def svm(cost: float) -> dict[str, float]:
         sign = np.where(positive[:, machine].numpy(), 1, -1)
         model = LinearSVC(C=cost, class_weight={1: 2, -1: 1}, max_iter=20_000)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # liblinear says when it has not converged; the objective does too
+            warnings.simplefilter("ignore")  # liblinear warns if it has not converged; the objective shows it too
             seconds, model = timed(lambda model=model, sign=sign: model.fit(rows.numpy(), sign))
         theirs_s += seconds
         weight, bias = model.coef_[0], float(model.intercept_[0])
@@ -170,7 +170,7 @@ def published(log: torch.Tensor, rounds: int, sharpness: float) -> np.ndarray:
 
 
 def held() -> dict[str, float]:
-    """Ten rounds on what can be held: ours in parts, ours on the table, and the published loop."""
+    """Ten iterations on scores that fit in memory: selfsight in chunks, selfsight on the table, and the published loop."""
     rows, heads = clouds(HELD)
     shares, log = torch.full((CLUSTERS,), 1 / CLUSTERS), (5 * rows @ heads.T).log_softmax(1)
     exact = {"sharpness": 5.0, "tolerance": 0.0, "most": ROUNDS}
@@ -189,11 +189,11 @@ def held() -> dict[str, float]:
 
 
 def many(count: int, threads: int) -> dict[str, float]:
-    """A million samples, in a process of its own."""
+    """A million samples, in a separate process."""
     torch.set_num_threads(threads)
     rows, heads = clouds(count)
     shares = torch.full((CLUSTERS,), 1 / CLUSTERS)
-    product_s, _ = timed(lambda: [float((part @ heads.T)[0, 0]) for part in rows.split(1024)])  # none is kept
+    product_s, _ = timed(lambda: [float((part @ heads.T)[0, 0]) for part in rows.split(1024)])  # none is stored
     seconds, found = timed(
         lambda: balanced_assignment_in_chunks(
             lambda some: rows[some] @ (5 * heads).T, count, shares, sharpness=5.0, tolerance=0.05, most=ROUNDS

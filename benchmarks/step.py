@@ -1,9 +1,9 @@
-"""A whole SimCLR training step beside the bare network's, and beside lightly's documented loop.
+"""A complete SimCLR training step compared with the network alone, and with lightly's documented loop.
 
-    python benchmarks/step.py            # lightly is compared with where it is installed (pip install lightly)
+    python benchmarks/step.py            # compares with lightly if installed (pip install lightly)
 
-Limit: the step cannot be faster than forward and backward of the network on the same batch of two views; the ratio says how much of
-that speed is left when views are made, the loss is computed and the optimiser steps. Everything is timed in turns in one process.
+Limit: the step cannot be faster than forward and backward of the network on the same batch of two views; the ratio shows the overhead of
+views, loss and optimiser. All are measured alternately in one process.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def ours(hardware: Hardware, backbone: str) -> Callable[[], None]:
     _, options, training = resolve_options("simclr", size=SIZE)
     settings = TrainConfig("world", "simclr", backbone, SIZE, BATCH, 10_000, options=options, training=training)
     source = open_source("world:shapes?count=5120&size=32")
-    source.read(np.arange(len(source)))  # rendered beforehand, as they are for lightly
+    source.read(np.arange(len(source)))  # rendered before, as for lightly
     method, loader = build(settings), Loader(source, batch=BATCH, seed=0)
     plan, placed = plan_of(settings, method), hardware.place(method)
     optimiser = plan.optimiser(method)
@@ -64,7 +64,7 @@ def bare(hardware: Hardware, backbone: str) -> Callable[[], None]:
 
 
 def lightly_loop(backbone: str, *, tuned: bool) -> Callable[[], None]:
-    """The loop of lightly's SimCLR example (its transform a picture at a time, its loss and head); tuned: bfloat16, channels_last, workers."""
+    """The loop of lightly's SimCLR example (its transform image by image, its loss and head); tuned: bfloat16, channels_last, workers."""
     from lightly.loss import NTXentLoss
     from lightly.models.modules import SimCLRProjectionHead
     from lightly.transforms import SimCLRTransform
@@ -109,7 +109,7 @@ def lightly_loop(backbone: str, *, tuned: bool) -> Callable[[], None]:
 
 
 def in_turns(contenders: dict[str, Callable[[], None]], rounds: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds a step of each, taken in turns so that noise falls on all alike."""
+    """Seconds per step of each, measured alternately so that noise affects all equally."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds + 2):
         for name, step in contenders.items():
@@ -134,7 +134,7 @@ def main() -> int:
         contenders["lightly, as documented"] = lightly_loop(read.backbone, tuned=False)
         contenders["lightly, tuned"] = lightly_loop(read.backbone, tuned=True)
     else:
-        print("lightly is not installed, so it is left out: pip install lightly", file=sys.stderr)
+        print("lightly is not installed and is omitted: pip install lightly", file=sys.stderr)
     times = in_turns(contenders, read.rounds, hardware.device)
     medians = {name: statistics.median(values) for name, values in times.items()}
     result = {

@@ -1,11 +1,11 @@
-"""Two SimCLR views an image: ours, eager and compiled, and lightly's transform, on one core and in one run.
+"""Two SimCLR views per image: selfsight, eager and compiled, and lightly's transform, on one core in one run.
 
     python benchmarks/views.py [--out benchmarks/results/views.json] [--rounds 5]
 
-lightly is no dependency: install it anywhere that Python looks, for example
+lightly is not a dependency: install it separately, for example
 ``pip install --target peer --no-deps lightly lightly_utils lightning_utilities pytorch_lightning torchmetrics aenum``
 and ``PYTHONPATH=peer``.
-The contestants take turns, so that a noisy neighbour slows all of them; the best round counts.
+Measured alternately, so that other processes slow all of them; the best round counts.
 """
 
 import argparse
@@ -31,7 +31,7 @@ _PEER = "--no-deps lightly lightly_utils lightning_utilities pytorch_lightning t
 
 
 def photographs(side: int, n: int) -> torch.Tensor:
-    """Square pieces of scikit-image's photographs, n of them in turn."""
+    """n square crops of scikit-image's photographs."""
     sources = [data.astronaut(), data.chelsea(), data.coffee(), data.rocket()]
     tensors = [torch.from_numpy(np.ascontiguousarray(source)).permute(2, 0, 1) for source in sources]
     squares = [functional.resize(functional.center_crop(image, [min(image.shape[1:])]), [side, side]) for image in tensors]
@@ -50,7 +50,7 @@ def lightly_views(size: int, pixels: torch.Tensor) -> Callable[[], object]:
 
 
 def our_views(size: int, pixels: torch.Tensor, *, compiled: bool) -> Callable[[], Views]:
-    """Our recipe with the same options: drawing included."""
+    """The recipe with the same options, including its random parameters."""
     view = SIMCLR if size >= 96 else replace(SIMCLR, blur=None)
     recipe, frame = TwoCrops(view, view), Frame(size, 8)
     images = Images(pixels, torch.arange(len(pixels)))
@@ -60,7 +60,7 @@ def our_views(size: int, pixels: torch.Tensor, *, compiled: bool) -> Callable[[]
 
 
 def compare(size: int, source: int, batch: int, rounds: int) -> dict[str, float]:
-    """Views a second of each contestant, the best of some rounds in which they take turns."""
+    """Views per second of each, the best of some alternating rounds."""
     pixels = photographs(source, batch)
     contestants: dict[str, tuple[Callable[[], object], int]] = {
         "lightly": (lightly_views(size, pixels), 128),
@@ -80,7 +80,7 @@ def compare(size: int, source: int, batch: int, rounds: int) -> dict[str, float]
 
 
 def limits(size: int, source: int) -> dict[str, float]:
-    """What a view costs at least: arithmetic of the products (whole matrices), bytes read and written."""
+    """Minimum cost of a view: operations of the products (full matrices), bytes read and written."""
     dense = 2 * 3 * (source * source * size + source * size * size) + 2 * 9 * size * size
     return {"dense_megaflop": round(dense / 1e6, 2), "bytes_read_and_written": 3 * source * source + 12 * size * size}
 

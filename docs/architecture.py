@@ -15,7 +15,7 @@ PACKAGES = {
     "api": "`learn`, `load`, `wrap`, `open`, `Run`: thin functions for scripts and notebooks",
     "explorer": "the page in the browser: a server without torch, the preparation of data, and a worker that runs jobs",
     "report": "one page about a run",
-    "workflows": "what a user asks for, from request to saved result: train, evaluate, explain, discover",
+    "workflows": "execution of requests, from options to saved results: train, evaluate, explain, discover",
     "tasks": "copies of a network that are trained with labels: classify, segment, detect",
     "discover": "objects, segments, parts, clusters and duplicates, without labels",
     "explain": "attribution, inversion, synthesis, and checks of explanations",
@@ -29,7 +29,7 @@ PACKAGES = {
     "data": "sources, readers, views (augmentations), rendered worlds",
     "modules": "heads, momentum copies, queues, memories, prototypes",
     "objectives": "losses as pure functions",
-    "core": "types that everything shares: batches, views, methods, representations, registries, errors",
+    "core": "shared types: batches, views, methods, representations, registries, errors",
 }
 
 SCORE = [
@@ -95,7 +95,7 @@ def imports() -> dict[str, set[str]]:
 
 
 def resolve(place: str) -> object:
-    """The function that a step of a path names.
+    """Resolve ``module:name`` to an object.
 
     Raises:
         AttributeError: there is none.

@@ -1,4 +1,4 @@
-"""Draw docs/overview.jpg: clusters, found objects and saliency maps of photographs by one network.
+"""Draw docs/overview.jpg: clusters, detected objects and saliency maps of photographs by one network.
 
 ``python docs/readme_figure.py [MODEL]``: a run's folder, ``timm:NAME`` or ``timm:local-dir:FOLDER``. The photographs are those of
 scikit-image's wheel (astronaut, rocket, hubble, moon: NASA, public domain; chelsea, coffee, brick, grass, gravel, coins: CC0 or public domain).

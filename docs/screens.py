@@ -1,4 +1,4 @@
-"""The explorer's views as pictures for the documentation: each light and dark, 1440 and 390 pixels wide, on one sheet.
+"""Screenshots of the explorer's views for the documentation: each light and dark, 1440 and 390 pixels wide, on one sheet.
 
     python docs/screens.py RUN [RUN…] --data DATA --out docs/do/explore
 
@@ -30,11 +30,11 @@ VIEWS = {
 }  # fmt: skip
 WIDE, NARROW, SCALE = (1440, 900), (390, 844), 2 / 3
 PATIENCE = 240
-"""Seconds for what is worked out."""
+"""Timeout of jobs in seconds."""
 
 
 def settled(page: Page, view: str) -> None:
-    """Begin what a person would look at, and wait for it."""
+    """Start the jobs of a view, and wait for them."""
     page.wait_for_timeout(1500)
     if view == "image":
         for words in ("attributions", "objects", "eigen-segments"):
@@ -49,7 +49,7 @@ def settled(page: Page, view: str) -> None:
 
 
 def shot(browser: Browser, address: str, path: str, view: str, size: tuple[int, int], shade: str) -> Image.Image:
-    """One view in one size and shade."""
+    """One view in one size and theme."""
     page = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=shade).new_page()  # pyright: ignore[reportArgumentType]
     problems: list[str] = []
     page.on("pageerror", lambda problem: problems.append(str(problem)))
@@ -63,7 +63,7 @@ def shot(browser: Browser, address: str, path: str, view: str, size: tuple[int, 
 
 
 def sheet(pictures: list[Image.Image], gap: int = 12) -> Image.Image:
-    """Wide ones above each other, narrow ones beside them."""
+    """Wide screenshots in a column, narrow ones next to them."""
     small = [one.resize((round(one.width * part), round(one.height * part)), Image.Resampling.LANCZOS) for one, part in _scaled(pictures)]
     left, right = small[0].width + gap, small[2].width
     found = Image.new("RGB", (left + right, 2 * small[0].height + gap), (150, 150, 150))
@@ -78,7 +78,7 @@ def _scaled(pictures: list[Image.Image]) -> list[tuple[Image.Image, float]]:
 
 
 def main() -> None:
-    """Serve, look, write."""
+    """Serve the explorer and write the screenshots."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+")
     parser.add_argument("--data", required=True)
