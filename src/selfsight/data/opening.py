@@ -181,7 +181,7 @@ def _unknown(spec: Spec, path: Path) -> DataError | UsageError:
             f"{spec.text} has an unknown scheme, {scheme!r}.",
             f"Did you mean {hint[0]}:{rest}?" if hint else f"Give {FORMS}.",
         )
-    beside = [display(entry.name) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    siblings = [display(entry.name) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     return DataError(
-        f"There is no {display(spec.name)}.", nearest(path.name, beside) or nearest(spec.name, tuple(READERS)) or f"Give {FORMS}."
+        f"There is no {display(spec.name)}.", nearest(path.name, siblings) or nearest(spec.name, tuple(READERS)) or f"Give {FORMS}."
     )

@@ -32,21 +32,21 @@ def window(rows: int, columns: int, radius: int) -> Bool[Tensor, "place place"]:
 
 
 def propagate_labels(
-    query: Float[Tensor, "dim asked"],
+    query: Float[Tensor, "dim query"],
     keys: Sequence[Float[Tensor, "dim place"]],
     labels: Sequence[Float[Tensor, "object place"]],
-    near: Bool[Tensor, "asked place"],
+    near: Bool[Tensor, "query place"],
     *,
     most: int = 5,
     temperature: float = 0.1,
-) -> Float[Tensor, "object asked"]:
+) -> Float[Tensor, "object query"]:
     """Soft labels of a frame from earlier frames: ``y_q = Σ w_qk y_k``, ``w ∝ exp(cos / τ)`` over the ``most`` nearest neighbours.
 
     Args:
-        query: unit-length features ``(D, asked)`` of this frame.
+        query: unit-length features ``(D, query)`` of this frame.
         keys: unit-length features of earlier frames.
         labels: soft labels ``(object, place)`` of earlier frames.
-        near: ``(asked, place)`` which locations may correspond, the same for every earlier frame.
+        near: ``(query, place)`` which locations may correspond, the same for every earlier frame.
         most: number of neighbours over all earlier frames.
         temperature: τ.
     """

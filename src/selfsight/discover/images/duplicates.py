@@ -22,7 +22,7 @@ from selfsight.render.tiles import SHOWN, page
 
 __all__ = ["Duplicates", "Selection", "find_duplicates"]
 
-BESIDE = 8
+DUPLICATES_SHOWN = 8
 """Images of a group shown next to the one that is kept."""
 SAME = 40
 """Images shown per reason of selection."""
@@ -81,15 +81,18 @@ class Duplicates:
         """A row per group: the image that is kept, and the others."""
         rows: list[Any] = []
         for number, group in enumerate(self.groups[:SHOWN]):
-            hidden = len(group) - 1 - BESIDE
+            hidden = len(group) - 1 - DUPLICATES_SHOWN
             caption = [f"{number}", f"{len(group):,} images", *([f"{hidden:,} not shown"] if hidden > 0 else [])]
             thumbnails = [
-                [self.thumbnails[row] for row in members if row in self.thumbnails] for members in (group[:1], group[1 : BESIDE + 1])
+                [self.thumbnails[row] for row in members if row in self.thumbnails]
+                for members in (group[:1], group[1 : DUPLICATES_SHOWN + 1])
             ]
             rows.append((caption, *thumbnails))
         if not rows or len(self.groups) > SHOWN:
             rows.append(([f"{len(self.groups) - SHOWN:,} more" if rows else "none", *(["in duplicates.csv"] if rows else [])], [], []))
-        return cluster_sheet(rows, (1, min(max((len(group) - 1 for group in self.groups), default=1), BESIDE)), ("kept", "removed"))
+        return cluster_sheet(
+            rows, (1, min(max((len(group) - 1 for group in self.groups), default=1), DUPLICATES_SHOWN)), ("kept", "removed")
+        )
 
     def _repr_html_(self) -> str:
         rows = [(number, self.names[group[0]], len(group) - 1) for number, group in enumerate(self.groups)]
@@ -179,6 +182,6 @@ def find_duplicates(
     rows = image_vectors(phi, source, method, banks)
     _, neighbours = nearest(rows, rows, NEIGHBOURS, exclude_self=True)
     groups = near_duplicates(source, neighbours, duplicate_threshold)
-    shown_rows = np.array([row for group in groups[:SHOWN] for row in group[: BESIDE + 1]], dtype=np.int64)
+    shown_rows = np.array([row for group in groups[:SHOWN] for row in group[: DUPLICATES_SHOWN + 1]], dtype=np.int64)
     facts = {"method": method, "alike": duplicate_threshold, "representation": phi.name, "data": source.spec}
     return Duplicates(tuple(str(name) for name in source.names), groups, thumbnails(source, shown_rows), facts)

@@ -32,7 +32,7 @@ from selfsight.render.overlay import upsampled
 
 __all__ = ["Parter", "co_segmentation", "colour_parts", "contrast_parts", "find_parts", "shared_parts"]
 
-HELD = 200
+MAX_IN_MEMORY = 200
 """Maximum number of images whose features stay in memory; above it they are recomputed in every pass."""
 TRIED = 10_000
 """Sample size for the choice of the number of clusters."""
@@ -165,7 +165,7 @@ def find_parts(
 
 
 def _held(batches: Batches, count: int) -> Batches:
-    if count > HELD:
+    if count > MAX_IN_MEMORY:
         return batches
     stored = list(batches())
     return lambda: iter(stored)

@@ -178,8 +178,8 @@ class Jobs:
                 return "found" in message or "failed" in message
             job.words = str(message.get("words", job.words))
             if "found" in message:
-                asked = {"kind": job.kind, "given": job.given, "of": [self.about, job.also]}
-                write_atomically(out / "asked.json", json.dumps(asked) + "\n")
+                request = {"kind": job.kind, "given": job.given, "of": [self.about, job.also]}
+                write_atomically(out / "asked.json", json.dumps(request) + "\n")
                 write_atomically(out / "found.json", json.dumps(message["found"]) + "\n")
                 job.state, job.found, job.words = "done", message["found"], ""
             elif "failed" in message:

@@ -10,7 +10,7 @@ __all__ = ["mutual_knn", "nearest_rows"]
 
 SAMPLE, NEAR, PART = 3000, 10, 1000
 """Sample size, evenly spaced; neighbours per image; batch size."""
-SHOWN, ALIKE, BESIDE = 24, 6, 6
+LOWEST, HIGHEST, NEAREST = 24, 6, 6
 """Number of images with the lowest and the highest agreement in the result, and neighbours of each."""
 
 
@@ -38,15 +38,15 @@ def mutual_knn(left: Float[np.ndarray, "item dim"], right: Float[np.ndarray, "it
     order = np.argsort(shared, kind="stable")
 
     def entry(index: int) -> dict[str, Any]:
-        sides = {side: rows[found[index, :BESIDE]].tolist() for side, found in zip(("left", "right"), both, strict=True)}
+        sides = {side: rows[found[index, :NEAREST]].tolist() for side, found in zip(("left", "right"), both, strict=True)}
         return {"row": int(rows[index]), "shared": round(float(shared[index]), 3), **sides}
 
     return {
         "mean": round(float(shared.mean()), 4),
         "chance": round(near / max(len(rows) - 1, 1), 4),
         "of": len(rows),
-        "differ": [entry(index) for index in order[:SHOWN].tolist()],
-        "agree": [entry(index) for index in order[::-1][:ALIKE].tolist()],
+        "differ": [entry(index) for index in order[:LOWEST].tolist()],
+        "agree": [entry(index) for index in order[::-1][:HIGHEST].tolist()],
     }
 
 

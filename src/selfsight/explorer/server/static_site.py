@@ -155,15 +155,15 @@ def _work(store: ExplorerStore, folder: Path) -> dict[str, Any]:
     """Copy results of jobs since the data were prepared; returns them by request."""
     results: dict[str, Any] = {}
     for file in sorted((store.pack.path.parent / f"{store.pack.path.name}.jobs").glob("*/asked.json")):
-        asked, done = json.loads(file.read_text()), file.with_name("found.json")
-        network = store.networks.get(asked["given"]["network"])
-        of = [stamp(store.pack.path), network.probe(asked["given"]) if network else ""]
-        if not done.is_file() or asked.get("of") != of or asked["kind"] in ("embed", "picture"):
+        request, done = json.loads(file.read_text()), file.with_name("found.json")
+        network = store.networks.get(request["given"]["network"])
+        of = [stamp(store.pack.path), network.probe(request["given"]) if network else ""]
+        if not done.is_file() or request.get("of") != of or request["kind"] in ("embed", "picture"):
             continue  # of an earlier preparation or probe, or not shown
         result = json.loads(done.read_text())
         (folder / file.parent.name).mkdir()
         for name in result.get("files", []):
             shutil.copyfile(file.parent / name, folder / file.parent.name / name)
-        request = f"{asked['kind']} {json.dumps(asked['given'], sort_keys=True, separators=(',', ':'), ensure_ascii=False)}"
-        results[request] = {"job": file.parent.name, "kind": asked["kind"], "found": result}
+        key = f"{request['kind']} {json.dumps(request['given'], sort_keys=True, separators=(',', ':'), ensure_ascii=False)}"
+        results[key] = {"job": file.parent.name, "kind": request["kind"], "found": result}
     return results

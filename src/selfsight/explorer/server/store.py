@@ -125,7 +125,7 @@ class ExplorerStore:
             "data": self.pack.about["data"],
             "columns": self.columns,
             "networks": networks,
-            "clusterings": [{"name": name, "count": len(told)} for name, told in self.pack.clusterings.items()],
+            "clusterings": [{"name": name, "count": len(clusters)} for name, clusters in self.pack.clusterings.items()],
             "maps": list(self.pack.maps),
             "masks": bool(self.pack.about.get("masks")),
         }
@@ -201,7 +201,7 @@ class ExplorerStore:
         """
         if not all(isinstance(one, int) and not isinstance(one, bool) for one in subjects):
             raise UsageError("The subjects of the edit are missing.", "Give rows of items, or numbers of clusters.")
-        sizes = [len(self.pack)] if kind in ("tag", "note") else [len(told) for told in self.pack.clusterings.values()]
+        sizes = [len(self.pack)] if kind in ("tag", "note") else [len(clusters) for clusters in self.pack.clusterings.values()]
         checked = list(subjects)
         if kind == "cluster_merge" and value and subjects:
             if not value.isdecimal():
@@ -225,7 +225,7 @@ class ExplorerStore:
         return rows, np.concatenate(lengths).clip(min=1e-12)
 
     def neighbours(
-        self, asked: int | Float[np.ndarray, " dim"], network: str = "", layer: str = "", count: int = 24
+        self, item: int | Float[np.ndarray, " dim"], network: str = "", layer: str = "", count: int = 24
     ) -> list[dict[str, Any]]:
         """Nearest neighbours of an item (by row) or a vector by cosine similarity, nearest first, without the item itself.
 
@@ -234,17 +234,17 @@ class ExplorerStore:
             DataError: the row does not exist.
         """
         rows, lengths = self._vectors(network, layer)
-        if isinstance(asked, int):
-            self._check(asked)
-        query = np.asarray(rows[asked] if isinstance(asked, int) else asked, dtype=np.float32)
+        if isinstance(item, int):
+            self._check(item)
+        query = np.asarray(rows[item] if isinstance(item, int) else item, dtype=np.float32)
         if query.shape != rows.shape[1:]:
             raise UsageError(f"The vector has {query.size} numbers, features of this layer {rows.shape[1]}.", "Use the same layer.")
         query = query / max(float(np.linalg.norm(query)), 1e-12)
         similarity = (
             np.concatenate([rows[start : start + ROWS].astype(np.float32) @ query for start in range(0, len(rows), ROWS)]) / lengths
         )
-        if isinstance(asked, int):
-            similarity[asked] = -np.inf
+        if isinstance(item, int):
+            similarity[item] = -np.inf
         nearest = np.argpartition(-similarity, min(count, len(similarity) - 1))[:count]
         nearest = nearest[np.argsort(-similarity[nearest], kind="stable")]
         return [{"row": int(row), "alike": round(float(similarity[row]), 4)} for row in nearest if np.isfinite(similarity[row])]

@@ -240,20 +240,20 @@ def _derangement(generator: np.random.Generator, count: int) -> Int[np.ndarray, 
 
 def _repaired(image: UInt8[np.ndarray, "3 height width"], tiles: int, band: int) -> UInt8[np.ndarray, "3 height width"]:
     """Rearrange the pixels next to the seams to approximate a cross-fade with the mirror image across the seam."""
-    fade, beside = image.astype(np.float64), np.zeros(image.shape[1:], dtype=bool)
+    fade, near_seam = image.astype(np.float64), np.zeros(image.shape[1:], dtype=bool)
     for axis in (1, 2):
-        fade_lines, beside_lines = np.moveaxis(fade, axis, 0), np.moveaxis(beside, axis - 1, 0)  # views
+        fade_lines, seam_lines = np.moveaxis(fade, axis, 0), np.moveaxis(near_seam, axis - 1, 0)  # views
         for seam in range(len(fade_lines) // tiles, len(fade_lines), len(fade_lines) // tiles):
-            beside_lines[seam - band : seam + band] = True
+            seam_lines[seam - band : seam + band] = True
             for step in range(band):
                 weight, sides = (1 - step / band) / 2, (seam - 1 - step, seam + step)
                 first, second = fade_lines[sides[0]].copy(), fade_lines[sides[1]].copy()
                 fade_lines[sides[0]], fade_lines[sides[1]] = (1 - weight) * first + weight * second, (1 - weight) * second + weight * first
-    wanted, available = fade[:, beside].T, image[:, beside].T.astype(np.float64)
-    costs = np.square(wanted).sum(1)[:, None] + np.square(available).sum(1) - 2 * wanted @ available.T
+    faded, available = fade[:, near_seam].T, image[:, near_seam].T.astype(np.float64)
+    costs = np.square(faded).sum(1)[:, None] + np.square(available).sum(1) - 2 * faded @ available.T
     _, chosen = linear_sum_assignment(costs)
     repaired = image.copy()
-    repaired[:, beside] = image[:, beside][:, chosen]
+    repaired[:, near_seam] = image[:, near_seam][:, chosen]
     return repaired
 
 

@@ -133,11 +133,11 @@ def held_out(labels: np.ndarray, seed: int) -> np.ndarray:
     Returns:
         Mask (N,), True for validation samples.
     """
-    held, generator = np.zeros(len(labels), dtype=bool), np.random.default_rng(seed)
+    validation, generator = np.zeros(len(labels), dtype=bool), np.random.default_rng(seed)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         count = len(rows) // 5 if len(rows) >= 5 else int(len(rows) > 2)
-        held[generator.permutation(rows)[:count]] = True
-    if not held.any():
-        held[:: max(len(labels) // 5, 2)] = True
-    return held
+        validation[generator.permutation(rows)[:count]] = True
+    if not validation.any():
+        validation[:: max(len(labels) // 5, 2)] = True
+    return validation

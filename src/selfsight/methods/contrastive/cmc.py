@@ -71,11 +71,11 @@ class CMC(Method[SplitBackbone]):
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         index = sample_index(views, "CMC")
-        said = self._said(views.large[0])
+        embeddings = self._said(views.large[0])
         losses = {}
-        for name, rows, memory in zip(("from first", "from second"), said, reversed(self.memories), strict=True):  # pyright: ignore[reportArgumentType]
+        for name, rows, memory in zip(("from first", "from second"), embeddings, reversed(self.memories), strict=True):  # pyright: ignore[reportArgumentType]
             drawn = memory.drawn(self.negatives, clock)
             losses[name] = instance_discrimination(rows, memory.rows, index, self.temperature, drawn)  # pyright: ignore[reportArgumentType]
-        for rows, memory in zip(said, self.memories, strict=True):
+        for rows, memory in zip(embeddings, self.memories, strict=True):
             memory.note(index, rows)
-        return Outcome(losses, {"embedding": torch.cat(said, 1).detach()})
+        return Outcome(losses, {"embedding": torch.cat(embeddings, 1).detach()})

@@ -68,6 +68,8 @@ class CPC(Method):
         known = self.context(tiles.permute(2, 3, 0, 1)).permute(2, 3, 0, 1)
         losses = {}
         for below, guess in enumerate(self.guesses, self.first):
-            said, meant = (all_gather_with_grad(rows.permute(2, 0, 1, 3)).flatten(0, 2) for rows in (guess(known[:-below]), tiles[below:]))
-            losses[f"below{below}"] = info_nce(said, meant, self.dim**0.5, unit=False) / len(self.guesses)
+            predicted, target = (
+                all_gather_with_grad(rows.permute(2, 0, 1, 3)).flatten(0, 2) for rows in (guess(known[:-below]), tiles[below:])
+            )
+            losses[f"below{below}"] = info_nce(predicted, target, self.dim**0.5, unit=False) / len(self.guesses)
         return Outcome(losses, {"embedding": tiles.detach().mean((0, 1))})

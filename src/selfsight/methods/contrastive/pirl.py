@@ -69,8 +69,8 @@ class PIRL(InitialisedMemory):
         if len(changed) != max(self.tiles, 1):
             raise UsageError(f"PIRL joins {self.tiles} tiles and was given {len(changed)}.", "Give tiles and recipe the same number.")
         whole = at_least_single(self.projector(self.backbone(views.large[0]).pooled))
-        said = self.tile(self.backbone(torch.cat(changed)).pooled).unflatten(0, (len(changed), -1))
-        joined = at_least_single(self.join(said.transpose(0, 1).flatten(1)))
+        tiles = self.tile(self.backbone(torch.cat(changed)).pooled).unflatten(0, (len(changed), -1))
+        joined = at_least_single(self.join(tiles.transpose(0, 1).flatten(1)))
         drawn = self.memory.drawn(self.negatives, clock)
         terms = [instance_discrimination(rows, self.memory.rows, index, self.temperature, drawn) for rows in (joined, whole)]
         self.memory.note(index, normalize(whole))

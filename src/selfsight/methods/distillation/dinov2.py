@@ -82,9 +82,9 @@ class DINOv2(Method[TokenBackbone]):
         tokens = [self.backbone.tokens(view, replace=(mask, self.blank)) for view, mask in zip(views.large, masks, strict=True)]
         apart = torch.stack([nearest_spread(all_gather_with_grad(token.cls)) for token in tokens]).mean()
         tokens += [self.backbone.tokens(view) for view in views.small]
-        said = [[rows / self.student_temperature for rows in self.teacher.student(token)] for token in tokens]
-        triples = zip(said[: len(masks)], seen, masks, strict=True)
+        logits = [[rows / self.student_temperature for rows in self.teacher.student(token)] for token in tokens]
+        triples = zip(logits[: len(masks)], seen, masks, strict=True)
         hidden = [masked_cross_entropy(local, target, mask) for (_, local), (_, target), mask in triples]
-        diagnostics = {"embedding": said[0][0].detach(), "assignment": whole[0], "chance": torch.tensor(float(self.prototypes)).log()}
-        distil = across_views(soft_cross_entropy, [guess for guess, _ in said], whole)
+        diagnostics = {"embedding": logits[0][0].detach(), "assignment": whole[0], "chance": torch.tensor(float(self.prototypes)).log()}
+        distil = across_views(soft_cross_entropy, [guess for guess, _ in logits], whole)
         return Outcome({"distil": distil, "patches": torch.stack(hidden).mean(), "distance": self.distance * apart}, diagnostics)

@@ -45,8 +45,11 @@ class Distil(Method):
         self.place = nn.Conv2d(grid_dim(backbone), grid_dim(phi.backbone), 1)
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        meant, said = self.frozen_teacher(views.large[0]), self.backbone(views.large[0])
-        grid = interpolate(meant.grid, said.grid.shape[2:], mode="bilinear", antialias=True)
-        rows, target = (cells.permute(0, 2, 3, 1).flatten(0, 2) for cells in (self.place(said.grid), grid))
-        losses = {"pooled": cosine_distance(self.pooled(said.pooled), meant.pooled), "places": self.places * cosine_distance(rows, target)}
-        return Outcome(losses, {"embedding": said.pooled.detach()})
+        teacher, features = self.frozen_teacher(views.large[0]), self.backbone(views.large[0])
+        grid = interpolate(teacher.grid, features.grid.shape[2:], mode="bilinear", antialias=True)
+        rows, target = (cells.permute(0, 2, 3, 1).flatten(0, 2) for cells in (self.place(features.grid), grid))
+        losses = {
+            "pooled": cosine_distance(self.pooled(features.pooled), teacher.pooled),
+            "places": self.places * cosine_distance(rows, target),
+        }
+        return Outcome(losses, {"embedding": features.pooled.detach()})

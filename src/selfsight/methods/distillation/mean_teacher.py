@@ -65,7 +65,7 @@ class MeanTeacher(Method):
         pooled = self.backbone(views.large[0]).pooled
         logits = at_least_single(self.classifier(pooled))
         slow = at_least_single(self.teacher(views.large[1]))
-        told = (cross_entropy(logits, label.clamp(min=0), reduction="none") * known).mean() / self.labelled
+        class_loss = (cross_entropy(logits, label.clamp(min=0), reduction="none") * known).mean() / self.labelled
         agreed = self.agreement(clock) * self.classes * mean_squared_error(softmax(logits, 1), softmax(slow, 1))
         accuracy = (torch.eq(logits.argmax(1), label)).float().mean()
-        return Outcome({"class": told, "agreement": agreed}, {"embedding": pooled.detach(), "accuracy": accuracy})
+        return Outcome({"class": class_loss, "agreement": agreed}, {"embedding": pooled.detach(), "accuracy": accuracy})

@@ -58,8 +58,8 @@ class Artifacts(Method):
 
     def turns(self) -> tuple[Turn, ...]:
         """The autoencoder, the repair layers, the discriminator."""
-        told = (self.backbone, self.verdict, self.places)
-        return Turn("decode", (self.painter.down, self.painter.up)), Turn("mend", (self.painter.repairs,)), Turn("tell", told)
+        discriminator = (self.backbone, self.verdict, self.places)
+        return Turn("decode", (self.painter.down, self.painter.up)), Turn("mend", (self.painter.repairs,)), Turn("tell", discriminator)
 
     def frozen(self, clock: Clock) -> tuple[nn.Module, ...]:
         """All but the autoencoder at first, then the autoencoder."""

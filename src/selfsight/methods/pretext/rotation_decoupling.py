@@ -63,11 +63,11 @@ class RotationDecoupling(InitialisedMemory):
         logits, free = self.classifier(pooled[:, : self.middle]), pooled[:, self.middle :].unflatten(0, (len(views.large), -1))
         centre = free.mean(0)
         rows = normalize(at_least_single(self.projector(centre)))
-        told = instance_discrimination(rows, self.memory.rows, index, self.temperature)
+        instance_loss = instance_discrimination(rows, self.memory.rows, index, self.temperature)
         self.memory.note(index, rows)
         losses = {
             "turn": self.turn * cross_entropy(at_least_single(logits), turns),
             "meet": self.meet * mean_squared_error(free, centre.detach().expand_as(free)),
-            "instance": self.instance * told,
+            "instance": self.instance * instance_loss,
         }
         return Outcome(losses, {"embedding": pooled[: len(views)].detach(), "accuracy": (logits.argmax(1) == turns).float().mean()})
