@@ -15,6 +15,7 @@ from selfsight.backbones.onnx import export_onnx
 from selfsight.bank.extract import get_bank
 from selfsight.bank.store import Bank
 from selfsight.core.clock import Clock
+from selfsight.core.names import look_up
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.data.loader import load_images
@@ -77,6 +78,8 @@ def learn(
     Raises:
         SelfsightError: the cause and a remedy.
     """
+    for name in requested:
+        look_up("option", name, keywords.LearnOptions.__annotations__)
     request = TrainRequest(data=str(data), **requested)
     path = Path(out) if out is not None else Path("runs") / request.method
     run_training(request, path, policy)

@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +121,9 @@ def timm_backbone(name: str, *, pretrained: bool, size: int | None = None, optio
         fixed = config.get("pretrained_cfg", config).get("fixed_input_size", False)
     else:
         if not timm.is_model(name):
-            near = timm.list_models(f"*{name.partition('.')[0][:6]}*")[:5]
-            raise UsageError(f"timm has no model {name!r}.", f"Similar models: {', '.join(near) or 'see timm.list_models()'}.")
+            near = get_close_matches(name.partition(".")[0], timm.list_models(), n=5)
+            remedy = f"Similar models: {', '.join(near)}." if near else "List them with timm.list_models('*resnet*')."
+            raise UsageError(f"timm has no model {name!r}.", remedy)
         published = timm.get_pretrained_cfg(name)
         fixed = bool(published and published.fixed_input_size)
     created = dict(options or {})

@@ -4,7 +4,7 @@ import sys
 from difflib import get_close_matches
 from importlib import import_module
 
-from selfsight.core.errors import SelfsightError, UsageError
+from selfsight.core.errors import EnvironmentFault, SelfsightError, UsageError
 
 __all__ = ["VERBS", "main"]
 
@@ -56,6 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"error: {where}{error.strerror or error}\n  Check the path, its permissions and the free disk space.\n")
+        return EnvironmentFault.exit_code
 
 
 def _verb(name: str):

@@ -51,6 +51,8 @@ def run(arguments: list[str]) -> int:
         summary = _learn(options, list(rest))
         if options.report and summary["images"]:
             _report(summary)
+        else:
+            _run(summary)
     if options.json:
         emit(summary)
     return 0
@@ -128,6 +130,10 @@ def _report(summary: dict[str, Any]) -> None:
     from selfsight.api import Run
 
     _say(f"report: {Run(summary['run']).report()}")
+    _run(summary)
+
+
+def _run(summary: dict[str, Any]) -> None:
     _say(f"run:    {summary['run']} ({summary['status']}, {summary['seconds']:.0f} s, {summary['views_per_second']:,.0f} views/s)")
 
 

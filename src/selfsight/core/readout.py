@@ -46,7 +46,9 @@ class Readout:
             UsageError: it does not exist.
         """
         if not path.with_suffix(".json").is_file():
-            raise UsageError(f"There is no readout {path}.", "Measure the run first: selfsight measure RUN --train DATA --test DATA")
+            raise UsageError(
+                f"{path.parent.parent} has no fitted {path.name} probe.", "Measure it first: selfsight measure RUN --train DATA --test DATA"
+            )
         content = json.loads(path.with_suffix(".json").read_text())
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

@@ -158,5 +158,9 @@ def _eight_bits(values: np.ndarray) -> np.ndarray:
 
 
 def _words(problem: BaseException) -> str:
+    if isinstance(problem, FileNotFoundError):
+        return "it does not exist"
+    if isinstance(problem, IsADirectoryError):
+        return "it is a folder; its images are FOLDER#0-7"
     text = " ".join(str(problem).split())[:120]
     return f"damaged: {text or type(problem).__name__}"

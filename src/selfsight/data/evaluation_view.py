@@ -2,10 +2,12 @@
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from selfsight.core.errors import UsageError
 from selfsight.core.views import Images
 from selfsight.data.loader import load_images
 from selfsight.data.source import Rows, Source
@@ -14,7 +16,7 @@ from selfsight.data.views.image.geometry import Normalise, central_square
 if TYPE_CHECKING:
     from selfsight.core.representation import Representation
 
-__all__ = ["EvaluationView", "central_view", "evaluation_view"]
+__all__ = ["EvaluationView", "central_view", "check_modality", "evaluation_view"]
 
 
 def central_view(images: Images, size: int, normalise: Normalise | None = None) -> Float[Tensor, "batch channel *size"]:
@@ -88,3 +90,18 @@ def evaluation_view(source: Source, representation: "Representation | int") -> E
     if isinstance(representation, int):
         return EvaluationView(source, representation)
     return EvaluationView(source, representation.size, representation.device)
+
+
+def check_modality(source: Source, representation: "Representation") -> None:
+    """Check that a network takes the modality of a data set, by its first sample.
+
+    Args:
+        source: the data set.
+        representation: the network.
+
+    Raises:
+        UsageError: it takes another one.
+    """
+    data, takes = source.read(np.arange(1)).modality, representation.backbone.modality
+    if data != takes:
+        raise UsageError(f"The data are {data}s, and {representation.name} takes {takes}s.", "Use a network for the modality of the data.")

@@ -254,7 +254,7 @@ class Saver:
         stop = self.signals.received()
         if (stop or done % self.every == 0 or done == event.clock.steps) and rank() == 0:
             save_checkpoint(self.folder.checkpoints, event.method, event.optimiser, event.clock, keep=self.keep)
-        if stop:
+        if stop and done < event.clock.steps:
             self._stop(event.clock)
 
     def _stop(self, clock: Clock) -> None:

@@ -175,7 +175,14 @@ def unit(layer: str, channel: int | Int[Tensor, " image"], place: Place = "mean"
             return features
         if place == "max":
             return features.amax((2, 3))
-        return features.mean((2, 3)) if place == "mean" else features[:, :, place[0], place[1]]
+        if place == "mean":
+            return features.mean((2, 3))
+        if place[0] >= features.shape[2] or place[1] >= features.shape[3]:
+            cells = f"{features.shape[2]} x {features.shape[3]}"
+            raise UsageError(
+                f"The layer {layer} has {cells} positions, and none at {place[0]},{place[1]}.", "Rows and columns count from 0."
+            )
+        return features[:, :, place[0], place[1]]
 
     return Target(f"unit {layer}/{channel}" if isinstance(channel, int) else f"units of {layer}", read, channel, layer)
 

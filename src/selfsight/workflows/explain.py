@@ -116,7 +116,10 @@ def _rows(text: str, phi: Representation) -> list[_Found]:
         ends = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
         if not ends:
             raise UsageError(f"{part!r} in {text!r} is not a row.", "Rows are numbers and ranges: #0,3,8-11.")
-        rows += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
+        first, last = int(ends[1]), int(ends[2] or ends[1])
+        if last < first:
+            raise UsageError(f"{part!r} in {text!r} has no rows.", f"Write the smaller number first: #{last}-{first}.")
+        rows += range(first, last + 1)
     if max(rows) >= len(source):
         raise UsageError(f"{spec} has {len(source)} images; there is no row {max(rows)}.", "Rows are counted from 0.")
     batch = load_images(source, np.array(rows))
@@ -378,6 +381,8 @@ def maximise_targets(
     Raises:
         UsageError: a target or the parameterisation does not exist.
     """
+    if not targets:
+        raise UsageError("There is no target.", "Name one or several: unit:stages.2/41 cluster:7 class:dog.")
     parsed = [fixed_target(text, phi, path / "measures") for text in targets]
     parameterisations: dict[str, Callable[[], Parameterisation]] = {
         "fourier": Fourier,

@@ -24,7 +24,12 @@ def layer_at(phi: Representation, depth: float) -> str:
     Args:
         phi: the representation.
         depth: 0: the first of ``phi.layers``, 1: the last.
+
+    Raises:
+        UsageError: the depth is not between 0 and 1.
     """
+    if not 0 <= depth <= 1:
+        raise UsageError(f"A depth of {depth:g} is not between 0 and 1.", "0 is the first layer, 1 the last.")
     return phi.layers[round(depth * (len(phi.layers) - 1))]
 
 

@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 PORTS = 20
+MOST_PORT = 65_535
 """Number of ports that are tried, from the requested one."""
 WORKER = ("-m", "selfsight.explorer.worker.worker")
 FRAME = """(() => {
@@ -225,7 +226,9 @@ def _end(server: Any, thread: threading.Thread, jobs: Jobs | None, store: Explor
 
 def _listener(port: int) -> socket.socket:
     """A socket on the first free port from the given one."""
-    for number in [port, *range(port + 1, port + PORTS)] if port else [0]:
+    if not 0 <= port <= MOST_PORT:
+        raise UsageError(f"{port} is not a port.", f"Use one up to {MOST_PORT}, or 0 for any that is free.")
+    for number in [port, *range(port + 1, min(port + PORTS, MOST_PORT + 1))] if port else [0]:
         # asyncio sets TCP_NODELAY only for an explicit protocol
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

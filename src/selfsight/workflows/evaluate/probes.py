@@ -20,6 +20,7 @@ from selfsight.core.progress import no_progress
 from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
 from selfsight.core.views import Images
+from selfsight.data.evaluation_view import check_modality
 from selfsight.data.loader import load_images
 from selfsight.data.source import Source, Truth
 from selfsight.data.views.alignment import ALIGNMENT_VIEWS
@@ -159,7 +160,7 @@ def select_probes(names: Sequence[str] | None, *, labelled: bool, annotated: boo
     """Check the requested probes, or select all that the data allow.
 
     Args:
-        names: names of probes and analyses; None, empty or ``["all"]``: all probes.
+        names: names of probes and analyses, or one text with commas between them; None, empty or ``["all"]``: all probes.
         labelled: whether the data have labels.
         annotated: whether the data have labels or attributes.
 
@@ -167,6 +168,7 @@ def select_probes(names: Sequence[str] | None, *, labelled: bool, annotated: boo
         UsageError: a probe does not exist.
         DataError: a probe needs labels and there are none.
     """
+    names = names.split(",") if isinstance(names, str) else names
     available = frozenset(("labels", "labels or attributes") if labelled else ("labels or attributes",) if annotated else ())
     probes = {**PROBES, **LAYER_PROBES}
     allowed = {name for name, entry in probes.items() if available.issuperset(entry.needs)}
@@ -206,18 +208,20 @@ def evaluate(
         baselines: also score the baselines.
         bf16: extract features in bfloat16.
         others: other networks by name, for comparison (``similarity``, ``stitching``).
-        layers: layers for ``ANALYSES``; empty: ``phi.layers``.
+        layers: layers for ``LAYER_PROBES`` and ``ANALYSES``; empty: ``phi.layers``.
         banks: folder of cached features; None: no cache.
         cache: folder of cached baselines; None: no cache.
         progress: called with a line per step.
     """
+    for source in (train, test):
+        check_modality(source, phi)
     parts = _parts(train, test)
     names = select_probes(probes, labelled=parts.train_labels is not None, annotated=parts.annotated)
     analyses, inputs = [name for name in names if name in ANALYSES], parts.analysis_input(others or {}, layers, progress)
     for name in analyses:
         check_analysis(name, phi, inputs)
     names = tuple(name for name in names if name not in ANALYSES)
-    result = _result(_measured(phi, parts, names, bf16, banks, progress) | _of_networks(phi, inputs, analyses))
+    result = _result(_measured(phi, parts, names, bf16, banks, progress, layers) | _of_networks(phi, inputs, analyses))
     if baselines:
         _add_baselines(result, phi, parts, names, bf16, cache, progress)
         _add_analysis_baselines(result, phi, inputs, analyses, cache)
@@ -293,6 +297,7 @@ def _measured(
     bf16: bool,  # noqa: FBT001
     banks: Path | None = None,
     progress: Callable[[str], None] = no_progress,
+    layers: Sequence[str] = (),
 ) -> dict[str, Scores]:
     """Scores of every probe, on the output or on layers of a representation."""
     if names:
@@ -305,7 +310,7 @@ def _measured(
             scores[name] = PROBES.load(name)(features)
         else:
             labels = LabelPair(parts.train_labels, parts.test_labels, parts.classes)
-            scores[name] = LAYER_PROBES.load(name)(phi, parts.train, parts.test, labels, bf16=bf16, progress=progress)
+            scores[name] = LAYER_PROBES.load(name)(phi, parts.train, parts.test, labels, names=layers, bf16=bf16, progress=progress)
     return scores
 
 

@@ -133,5 +133,6 @@ def share_table(scores: Mapping[str, Mapping[str, Score]]) -> None:
         (first, score), *others = by_method.items()
         if others:
             best, baseline = max(others, key=lambda pair: pair[1].value)
-            difference = f"{name}: {first} {100 * (score.value - baseline.value):+.1f} points over {best}"
+            points = 100 * (score.value - baseline.value)
+            difference = f"{name}: {first} {abs(points):.1f} points {'above' if points >= 0 else 'below'} {best}"
             Console().print(f"[dim]{difference}[/dim]", highlight=False)

@@ -4,7 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from selfsight.core.errors import UsageError
+
 __all__ = ["TrainRequest"]
+
+PRECISIONS = ("auto", "bf16", "fp32")
+LEAST = {"size": 8, "batch": 2, "epochs": 0, "steps": 0, "limit": 1, "accumulate": 1, "workers": 0, "save_every": 1}
+"""Smallest valid values."""
 
 
 @dataclass(frozen=True)
@@ -52,3 +58,20 @@ class TrainRequest:
     workers: int = 0
     compile: bool = False
     save_every: int = 500
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            UsageError: a number is too small, or the precision does not exist.
+        """
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UsageError(
+                    f"{name} is {value:g}, and must be at least {least}.", f"Set it with --{name.replace('_', '-')}, or omit it."
+                )
+        if self.minutes is not None and self.minutes <= 0:
+            raise UsageError(f"{self.minutes:g} minutes are no time to train.", "Set --minutes above 0; --epochs 0 makes an untrained run.")
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"There is no precision {self.precision!r}.", f"Choose one of {', '.join(PRECISIONS)}.")

@@ -24,6 +24,9 @@ from selfsight.workflows.train.request import TrainRequest
 
 __all__ = ["resolve_config", "resolve_size", "trial"]
 
+FEWEST = 10
+"""Steps of the shortest training with a time budget."""
+
 TRIAL = 6
 """Steps of the trial that measures the time per step, from which a time budget becomes a number of steps."""
 
@@ -118,9 +121,10 @@ def _steps(request: TrainRequest, config: TrainConfig, source: Source, hardware:
         return round(request.epochs * per_epoch)
     minutes = request.minutes if request.minutes is not None else 10.0 if hardware.device.type == "cpu" else 60.0
     seconds = trial(config, source, hardware)
-    steps = max(int(minutes * 60 / seconds), 10)
-    most = 800 * per_epoch
+    steps, most = max(int(minutes * 60 / seconds), FEWEST), 800 * per_epoch
     budget = f"{minutes:g} minutes at {seconds * 1000:.0f} ms a step"
+    if minutes * 60 < FEWEST * seconds:
+        budget = f"the fewest, about {FEWEST * seconds / 60:.1f} minutes at {seconds * 1000:.0f} ms a step, more than the budget"
     progress(
         f"{min(steps, most)} steps ({min(steps, most) / per_epoch:.1f} epochs): {budget if steps <= most else 'limited to 800 epochs'}"
     )
