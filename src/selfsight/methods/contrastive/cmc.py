@@ -60,18 +60,18 @@ class CMC(Method[SplitBackbone]):
 
     def relabel(self, extract: Extract, clock: Clock) -> Iterable[nn.Module]:
         """Fill both memory banks."""
-        index, rows = extract(lambda images: torch.cat(self._said(images), 1))
+        index, rows = extract(lambda images: torch.cat(self._embed(images), 1))
         for memory, each in zip(self.memories, rows.chunk(2, 1), strict=True):
             memory.set(index, each)
         return []
 
-    def _said(self, images: torch.Tensor) -> list[torch.Tensor]:
+    def _embed(self, images: torch.Tensor) -> list[torch.Tensor]:
         halves = self.backbone.halves(images)
         return [normalize(at_least_single(project(half.pooled))) for project, half in zip(self.projectors, halves, strict=True)]
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         index = sample_index(views, "CMC")
-        embeddings = self._said(views.large[0])
+        embeddings = self._embed(views.large[0])
         losses = {}
         for name, rows, memory in zip(("from first", "from second"), embeddings, reversed(self.memories), strict=True):  # pyright: ignore[reportArgumentType]
             drawn = memory.drawn(self.negatives, clock)

@@ -75,16 +75,20 @@ class DINOv2(Method[TokenBackbone]):
     def forward(self, views: Views, clock: Clock) -> Outcome:
         masks, sharp = hint(views, "mask", "DINOv2").unbind(1), self.teacher_temperature(clock)
         logits = [self.teacher.teacher(view) for view in views.large]
-        seen = [self.teacher.sharpened(pair, sharp) for pair in logits]
-        whole = [target for target, _ in seen]
+        targets = [self.teacher.sharpened(pair, sharp) for pair in logits]
+        whole = [target for target, _ in targets]
         if self.balance == "sinkhorn":
             whole = [local_rows(sinkhorn(all_gather_with_grad(rows), epsilon=sharp)) for rows, _ in logits]
         tokens = [self.backbone.tokens(view, replace=(mask, self.blank)) for view, mask in zip(views.large, masks, strict=True)]
         apart = torch.stack([nearest_spread(all_gather_with_grad(token.cls)) for token in tokens]).mean()
         tokens += [self.backbone.tokens(view) for view in views.small]
-        logits = [[rows / self.student_temperature for rows in self.teacher.student(token)] for token in tokens]
-        triples = zip(logits[: len(masks)], seen, masks, strict=True)
+        student_logits = [[rows / self.student_temperature for rows in self.teacher.student(token)] for token in tokens]
+        triples = zip(student_logits[: len(masks)], targets, masks, strict=True)
         hidden = [masked_cross_entropy(local, target, mask) for (_, local), (_, target), mask in triples]
-        diagnostics = {"embedding": logits[0][0].detach(), "assignment": whole[0], "chance": torch.tensor(float(self.prototypes)).log()}
-        distil = across_views(soft_cross_entropy, [guess for guess, _ in logits], whole)
+        diagnostics = {
+            "embedding": student_logits[0][0].detach(),
+            "assignment": whole[0],
+            "chance": torch.tensor(float(self.prototypes)).log(),
+        }
+        distil = across_views(soft_cross_entropy, [guess for guess, _ in student_logits], whole)
         return Outcome({"distil": distil, "patches": torch.stack(hidden).mean(), "distance": self.distance * apart}, diagnostics)

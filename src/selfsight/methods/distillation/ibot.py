@@ -65,15 +65,15 @@ class IBOT(Method[TokenBackbone]):
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         masks = hint(views, "mask", "iBOT").unbind(1)
-        seen = [self.teacher.sharpened(self.teacher.teacher(view), self.teacher_temperature(clock)) for view in views.large]
+        targets = [self.teacher.sharpened(self.teacher.teacher(view), self.teacher_temperature(clock)) for view in views.large]
         tokens = [self.backbone.tokens(view, replace=(mask, self.blank)) for view, mask in zip(views.large, masks, strict=True)]
         tokens += [self.backbone.tokens(view) for view in views.small]
         guesses, local = zip(*(self.teacher.student(token) for token in tokens), strict=True)
         guesses = [guess / self.student_temperature for guess in guesses]
         hidden = [
             masked_cross_entropy(rows / self.student_temperature, target, mask)
-            for rows, (_, target), mask in zip(local[: len(masks)], seen, masks, strict=True)
+            for rows, (_, target), mask in zip(local[: len(masks)], targets, masks, strict=True)
         ]
-        diagnostics = {"embedding": guesses[0].detach(), "assignment": seen[0][0], "chance": torch.tensor(float(self.prototypes)).log()}
-        distil = across_views(soft_cross_entropy, guesses, [target for target, _ in seen])
+        diagnostics = {"embedding": guesses[0].detach(), "assignment": targets[0][0], "chance": torch.tensor(float(self.prototypes)).log()}
+        distil = across_views(soft_cross_entropy, guesses, [target for target, _ in targets])
         return Outcome({"distil": distil, "patches": torch.stack(hidden).mean()}, diagnostics)

@@ -59,13 +59,13 @@ class BiGAN(Method):
         pooled = self.backbone(image).pooled
         read, made = self.code(pooled), self.generator(drawn)
         if clock.turn == "pair":
-            deceived = generator_loss(self._judge(made, drawn)) + generator_loss(-self._judge(image, read))
+            deceived = generator_loss(self._score(made, drawn)) + generator_loss(-self._score(image, read))
             return Outcome({"deceive": deceived}, {"embedding": pooled.detach()})
-        real, fake = self._judge(image, read.detach()), self._judge(made.detach(), drawn)
+        real, fake = self._score(image, read.detach()), self._score(made.detach(), drawn)
         return Outcome(
             {"tell": discriminator_loss(real, fake)}, {"embedding": pooled.detach(), "accuracy": discriminator_accuracy(real, fake)}
         )
 
-    def _judge(self, images: Tensor, codes: Tensor) -> Tensor:
-        seen = self.critic(images)
-        return self.joint(torch.cat([seen, codes.to(seen.dtype)], 1))
+    def _score(self, images: Tensor, codes: Tensor) -> Tensor:
+        features = self.critic(images)
+        return self.joint(torch.cat([features, codes.to(features.dtype)], 1))

@@ -45,12 +45,12 @@ class GAN(Method):
     def forward(self, views: Views, clock: Clock) -> Outcome:
         made = self.generator(hint(views, "noise", "GAN")[:, 0])
         if clock.turn == "generator":
-            return Outcome({"deceive": generator_loss(self._judge(made))})
+            return Outcome({"deceive": generator_loss(self._score(made))})
         features = self.backbone(views.large[0]).pooled
-        real, fake = self.verdict(features), self._judge(made.detach())
+        real, fake = self.verdict(features), self._score(made.detach())
         return Outcome(
             {"tell": discriminator_loss(real, fake)}, {"embedding": features.detach(), "accuracy": discriminator_accuracy(real, fake)}
         )
 
-    def _judge(self, images: Tensor) -> Tensor:
+    def _score(self, images: Tensor) -> Tensor:
         return self.verdict(self.backbone(images).pooled)

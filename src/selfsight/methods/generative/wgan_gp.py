@@ -61,17 +61,17 @@ class WGANGP(Method):
         code, place = hint(views, "noise", "WGAN-GP")[:, 0].split([self.noise, 1], 1)
         made = self.generator(code)
         if clock.turn == "generator":
-            return Outcome({"deceive": -self._judge(made).mean()})
+            return Outcome({"deceive": -self._score(made).mean()})
         features = self.backbone(views.large[0]).pooled
-        apart = wasserstein_distance(self.verdict(features), self._judge(made.detach()))
+        apart = wasserstein_distance(self.verdict(features), self._score(made.detach()))
         slope = gradient_penalty(self._gradient(views.large[0], made.detach(), torch.special.ndtr(place)))
         return Outcome({"tell": -apart, "slope": self.penalty * slope}, {"distance": apart.detach()})
 
-    def _judge(self, images: Tensor) -> Tensor:
+    def _score(self, images: Tensor) -> Tensor:
         return self.verdict(self.backbone(images).pooled)
 
     def _gradient(self, real: Tensor, made: Tensor, share: Float[Tensor, "batch 1"]) -> Tensor:
         """Gradient of the critic's score, at an interpolation of each real image and a generated one."""
         between = torch.lerp(made.to(real), real, share[..., None, None].to(real)).requires_grad_()
         with torch.enable_grad():
-            return torch.autograd.grad(self._judge(between).sum(), between, create_graph=True)[0]
+            return torch.autograd.grad(self._score(between).sum(), between, create_graph=True)[0]

@@ -58,11 +58,11 @@ class SiT(Method[TokenBackbone]):
             raise UsageError(f"SiT needs two corrupted and two clean views, not {len(views.large)} views.", "Use the recipe Scrambled.")
         turns = hint(views, "quarters", "SiT").T.flatten().long()
         tokens = self.backbone.tokens(torch.cat(views.large[:2]))
-        painted, meant = self.paint(tokens.patches), patches(torch.cat(views.large[2:]), self.backbone.stride)
+        painted, target = self.paint(tokens.patches), patches(torch.cat(views.large[2:]), self.backbone.stride)
         logits = at_least_single(self.turn(tokens.registers[:, 0]))
         left, right = (all_gather_with_grad(half) for half in self.projector(tokens.cls).chunk(2))
         terms = {
-            "mend": mean_absolute_error(painted, meant),
+            "mend": mean_absolute_error(painted, target),
             "turn": cross_entropy(logits, turns),
             "contrast": nt_xent(left, right, self.temperature),
         }

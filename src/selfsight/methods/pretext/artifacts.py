@@ -76,14 +76,14 @@ class Artifacts(Method):
         whole, mended = self.painter.decode(code), self.painter.decode(blurred(code, damaged), damaged)
         if clock.turn == "mend":
             same = self.fidelity * mean_squared_error(mended, whole.detach())
-            return Outcome({"same": same, "deceive": generator_loss(self._tell(mended)[0])})
-        (real, nowhere), (fake, there) = self._tell(whole.detach()), self._tell(mended.detach())
-        meant = adaptive_avg_pool2d(damaged.to(there.dtype), int(there.shape[2]))
-        spots = binary_cross_entropy_with_logits(there, meant) + binary_cross_entropy_with_logits(nowhere, torch.zeros_like(meant))
+            return Outcome({"same": same, "deceive": generator_loss(self._discriminate(mended)[0])})
+        (real, nowhere), (fake, there) = self._discriminate(whole.detach()), self._discriminate(mended.detach())
+        target = adaptive_avg_pool2d(damaged.to(there.dtype), int(there.shape[2]))
+        spots = binary_cross_entropy_with_logits(there, target) + binary_cross_entropy_with_logits(nowhere, torch.zeros_like(target))
         return Outcome(
             {"tell": discriminator_loss(real, fake), "where": self.where * spots}, {"accuracy": discriminator_accuracy(real, fake)}
         )
 
-    def _tell(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        seen = self.backbone(images)
-        return at_least_single(self.verdict(seen.pooled)), at_least_single(self.places(seen.grid))
+    def _discriminate(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.backbone(images)
+        return at_least_single(self.verdict(features.pooled)), at_least_single(self.places(features.grid))

@@ -47,14 +47,14 @@ class Colorize(Method[ColourBackbone]):
         self.shares = RunningMean(len(self.middles), keep=0.99, first=True)
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
-        seen = self.backbone(views.large[0])
-        cells = seen.grid.shape[2:]
+        features = self.backbone(views.large[0])
+        cells = features.grid.shape[2:]
         colours = adaptive_avg_pool2d(self.backbone.lab(views.large[0])[:, 1:], cells).permute(0, 2, 3, 1).flatten(0, 2)
-        painted = at_least_single(self.paint(seen.grid)).permute(0, 2, 3, 1).flatten(0, 2)
+        painted = at_least_single(self.paint(features.grid)).permute(0, 2, 3, 1).flatten(0, 2)
         if self.guess == "regression":
-            return Outcome({"colour": mean_squared_error(painted, colours)}, {"embedding": seen.pooled.detach()})
+            return Outcome({"colour": mean_squared_error(painted, colours)}, {"embedding": features.pooled.detach()})
         target = soft_bins(colours, self.middles, sigma=0.2)
         self.shares.note(target)
         known = self.shares.value if bool(self.shares.value.any()) else torch.full_like(self.shares.value, 1 / len(self.middles))
         loss = -(rebalancing(known, self.mix)[target.argmax(1)] * (target * log_softmax(painted, 1)).sum(1)).mean()
-        return Outcome({"colour": loss}, {"embedding": seen.pooled.detach(), "chance": torch.tensor(float(len(self.middles))).log()})
+        return Outcome({"colour": loss}, {"embedding": features.pooled.detach(), "chance": torch.tensor(float(len(self.middles))).log()})

@@ -65,12 +65,12 @@ class LCI(Method):
         image = views.large[0]
         square = patch_at(image, corner, self.square)
         inner = self.square - 2 * self.border
-        seen = pad(square.new_ones(1, 1, inner, inner), (self.border,) * 4, value=0.0) == 0
-        painted, copied = self.painter(square * seen), self.painter(square)
+        border = pad(square.new_ones(1, 1, inner, inner), (self.border,) * 4, value=0.0) == 0
+        painted, copied = self.painter(square * border), self.painter(square)
         if clock.turn == "critic":
             return Outcome({"tell squares": discriminator_loss(self.critic(square), self.critic(painted.detach()))})
         if clock.turn == "painter":
-            error = mean_squared_error(painted * seen, square * seen) + mean_squared_error(copied, square)
+            error = mean_squared_error(painted * border, square * border) + mean_squared_error(copied, square)
             logits = at_least_single(self.classifier(self.backbone(pasted(image, painted, corner)).pooled))
             losses = {
                 "same": self.fidelity * error,

@@ -43,11 +43,11 @@ class SplitBrain(Method[SplitBackbone]):
     def forward(self, views: Views, clock: Clock) -> Outcome:
         light, colour = self.backbone.halves(views.large[0])
         rows, columns = light.grid.shape[2:]
-        meant = adaptive_avg_pool2d(self.backbone.lab(views.large[0]), (rows, columns))
-        steps = torch.linspace(-2, 2, self.levels, device=meant.device, dtype=meant.dtype)[:, None]
+        target = adaptive_avg_pool2d(self.backbone.lab(views.large[0]), (rows, columns))
+        steps = torch.linspace(-2, 2, self.levels, device=target.device, dtype=target.dtype)[:, None]
         losses = {
-            "colour": soft_cross_entropy(_rows(self.tell_colour(light.grid)), soft_bins(_rows(meant[:, 1:]), self.middles, sigma=0.2)),
-            "light": soft_cross_entropy(_rows(self.tell_light(colour.grid)), soft_bins(_rows(meant[:, :1]), steps, sigma=4 / self.levels)),
+            "colour": soft_cross_entropy(_rows(self.tell_colour(light.grid)), soft_bins(_rows(target[:, 1:]), self.middles, sigma=0.2)),
+            "light": soft_cross_entropy(_rows(self.tell_light(colour.grid)), soft_bins(_rows(target[:, :1]), steps, sigma=4 / self.levels)),
         }
         return Outcome(losses, {"embedding": torch.cat([light.pooled, colour.pooled], 1).detach()})
 
