@@ -82,13 +82,9 @@ class DINOv2(Method[TokenBackbone]):
         tokens = [self.backbone.tokens(view, replace=(mask, self.blank)) for view, mask in zip(views.large, masks, strict=True)]
         apart = torch.stack([nearest_spread(all_gather_with_grad(token.cls)) for token in tokens]).mean()
         tokens += [self.backbone.tokens(view) for view in views.small]
-        student_logits = [[rows / self.student_temperature for rows in self.teacher.student(token)] for token in tokens]
-        triples = zip(student_logits[: len(masks)], targets, masks, strict=True)
+        guesses = [[rows / self.student_temperature for rows in self.teacher.student(token)] for token in tokens]
+        triples = zip(guesses[: len(masks)], targets, masks, strict=True)
         hidden = [masked_cross_entropy(local, target, mask) for (_, local), (_, target), mask in triples]
-        diagnostics = {
-            "embedding": student_logits[0][0].detach(),
-            "assignment": whole[0],
-            "chance": torch.tensor(float(self.prototypes)).log(),
-        }
-        distil = across_views(soft_cross_entropy, [guess for guess, _ in student_logits], whole)
+        diagnostics = {"embedding": guesses[0][0].detach(), "assignment": whole[0], "chance": torch.tensor(float(self.prototypes)).log()}
+        distil = across_views(soft_cross_entropy, [guess for guess, _ in guesses], whole)
         return Outcome({"distil": distil, "patches": torch.stack(hidden).mean(), "distance": self.distance * apart}, diagnostics)
