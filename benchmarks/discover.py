@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     run = Run(options.run, size=32, device="cpu")
-    about = origin(device="cpu", precision="fp32", compile=False, threads=torch.get_num_threads())
+    about = origin({"device": "cpu", "precision": "fp32", "compile": False, "threads": torch.get_num_threads()})
     result: dict[str, object] = {"run": options.run, "data": options.data, "origin": about}
     for side, count in ((30, 16), (60, 4)):
         result[f"{side} x {side}"] = compare(weights(run, options.data, side, count), options.rounds)

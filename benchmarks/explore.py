@@ -212,7 +212,7 @@ def main() -> None:
     result["thumbs_beside_attributions"] = beside_work(lambda: flood(host, cookie, read.rows, read.rate, 30), ask, cookie)
     result["map_frames_per_s"] = frames(host, cookie)
     server.kill()
-    result["origin"] = origin(device="cpu", precision="fp32", compile=False, threads=1)
+    result["origin"] = origin({"device": "cpu", "precision": "fp32", "compile": False, "threads": 1})
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 

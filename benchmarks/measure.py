@@ -225,7 +225,7 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=MANY)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    about = origin(device="cpu", precision="fp32", compile=False, threads=torch.get_num_threads())
+    about = origin({"device": "cpu", "precision": "fp32", "compile": False, "threads": torch.get_num_threads()})
     result: dict[str, object] = json.loads(options.out.read_text()) if options.out.is_file() else {}
     useful: dict[str, Callable[[], object]] = {
         "knn": lambda: knn(options.rounds),

@@ -51,7 +51,7 @@ def looks_of(phi: Any, side: int) -> list[Any]:
     """Candidate features of a network."""
     from selfsight.discover.dense.features import FeatureSpec
 
-    if phi.attends:
+    if phi.has_attention:
         blocks = range(len(phi.backbone.blocks))
         facets = ("key", "query", "value")
         return [FeatureSpec(side, None, facet, block, centred) for block in blocks for facet in facets for centred in (True, False)]
@@ -84,7 +84,7 @@ def objects(network: str, source: Any, sample: Any, side: int) -> dict[str, Any]
     from selfsight.api import Run
     from selfsight.discover.dense.features import FeatureSpec
     from selfsight.measure.metrics.overlap import score_masks
-    from selfsight.render.tiles import stretched
+    from selfsight.render.overlay import upsampled
     from selfsight.workflows.discover.run import discover
 
     run, table = Run(network), dict[str, Any]()
@@ -106,7 +106,7 @@ def objects(network: str, source: Any, sample: Any, side: int) -> dict[str, Any]
                 if blind
                 else discover(run.phi, source, method=method, feature_spec=look, min_confidence=0, baselines=False, refine=True)[0]
             )
-            row["masks"] = score_masks(lambda place, size, finer=finer: stretched(finer.mask(place) > 0, size), source, finer.read)
+            row["masks"] = score_masks(lambda place, size, finer=finer: upsampled(finer.mask(place) > 0, size), source, finer.read)
         table[method] = row
         print(network, method, row, flush=True)
     return {"network": run.phi.name, "backbone": run.phi.spec, "pictures": len(source), "rows": table}

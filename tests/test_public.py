@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules, walk_packages
 
@@ -149,3 +150,22 @@ def test_files_and_functions_stay_small(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or 0) - node.lineno + 1
             assert lines <= 40, f"{node.name} has {lines} lines"
+
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = sorted(path for folder in ("recipes", "benchmarks", "docs") for path in (ROOT / folder).rglob("*.py"))
+
+
+def test_scripts_import_names_that_exist() -> None:
+    missing = []
+    for script in SCRIPTS:
+        for node in ast.walk(ast.parse(script.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("selfsight"):
+                module = import_module(node.module or "")
+                missing += [
+                    f"{script.name}: {node.module}.{name.name}"
+                    for name in node.names
+                    if not hasattr(module, name.name) and find_spec(f"{node.module}.{name.name}") is None
+                ]
+    assert len(SCRIPTS) > 20
+    assert missing == []

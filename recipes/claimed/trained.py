@@ -25,7 +25,7 @@ from selfsight.explain.targets import Target, argmax_target, probe_class
 from selfsight.workflows.explain import read_images
 from selfsight.workflows.train.config import world_options
 from selfsight.workflows.train.request import TrainRequest
-from selfsight.workflows.train.run import RunPolicy
+from selfsight.workflows.train.run import RunPolicy, run_training
 
 STEPS = 450
 _PASSING = tempfile.TemporaryDirectory()
@@ -44,8 +44,8 @@ def trained(seed: int, method: str = "simclr", more: str = "") -> Run:
     train, path = world("train", 4000, more=more), _FOLDER / f"{method}{seed}{more.replace('&', '-')}"
     if (path / "measures" / "linear.npz").is_file():
         return Run(path)
-    wishes = TrainRequest(data=train, method=method, size=32, steps=STEPS, seed=seed, options=world_options(method), device="cpu")
-    train(wishes, path, RunPolicy(progress=quiet))
+    request = TrainRequest(data=train, method=method, size=32, steps=STEPS, seed=seed, options=world_options(method), device="cpu")
+    run_training(request, path, RunPolicy(progress=quiet))
     run = Run(path)
     run.measure(train=train, test=world("test", 1000, more=more), probes=["linear"], baselines=False)
     return run
