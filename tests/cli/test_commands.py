@@ -219,7 +219,7 @@ def test_explain_rejects_invalid_arguments(run, capsys):
     assert main(["explain", "divine", str(run)]) == 2
     assert main(["explain", "attribute", str(run), "world:shapes?count=4&size=16#9"]) == 2
     assert main(["explain", "attribute", str(run), "world:shapes?count=4&size=16#0", "--target", "class:dog"]) == 2
-    assert "Measure the run first" in capsys.readouterr().err
+    assert "has no fitted linear probe" in capsys.readouterr().err
     assert main(["explain"]) == 0
     assert "contrastive_excitation" in capsys.readouterr().out
 

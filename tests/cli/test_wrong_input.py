@@ -41,7 +41,6 @@ NETWORK = "untrained:resnet_tiny?width=4"
             "There is no layer 'stages.9'.",
         ),
         (["explain", "attribute", NETWORK, "nofile.jpg"], None, "it does not exist"),
-        (["explain", "attribute", "timm:resnt18", f"{WORLD}#0"], 2, "timm has no model 'resnt18'."),
     ],
     ids=lambda value: "-".join(value[:1] + value[-2:]).replace("/", "_") if isinstance(value, list) else None,
 )

@@ -229,5 +229,5 @@ def test_readout_is_saved_and_loaded(tmp_path):
     after = Readout.load(tmp_path / "deep" / "linear")
     np.testing.assert_array_equal(after.arrays["weight"], np.eye(2))
     assert (after.kind, after.layer, after.classes, after.facts) == (before.kind, before.layer, before.classes, before.facts)
-    with pytest.raises(UsageError, match="no readout"):
+    with pytest.raises(UsageError, match="no fitted"):
         Readout.load(tmp_path / "other")

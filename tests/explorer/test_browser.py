@@ -34,8 +34,8 @@ SLOW = """
 import json, sys, time
 for line in sys.stdin:
     asked = json.loads(line)
-    for step in range(100):
-        print(json.dumps({"words": f"step {step} of 100"}), flush=True)
+    for step in range(1000):
+        print(json.dumps({"words": f"step {step} of 1000"}), flush=True)
         time.sleep(0.1)
 """
 
@@ -120,7 +120,7 @@ def test_jobs_show_progress_and_are_cancelled(browser, shelf):
     page = page_of(browser, shelf, problems, "/image/5")
     page.get_by_role("button", name="attributions").click()
     page.wait_for_selector("progress")
-    page.wait_for_selector("text=/step \\d+ of 100|waiting/")
+    page.wait_for_selector("text=/step \\d+ of 1000|waiting/")
     page.get_by_role("button", name="cancel").click()
     page.wait_for_selector("text=cancelled")
     assert problems == []

@@ -84,5 +84,5 @@ def test_targets_are_named_as_they_are_typed(tmp_path: Path) -> None:
 
 
 def test_a_run_without_readouts_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no readout"):
+    with pytest.raises(UsageError, match="no fitted"):
         target_of("class:dog", PHI, torch.rand(1, 3, 16, 16), tmp_path)

@@ -121,9 +121,8 @@ def timm_backbone(name: str, *, pretrained: bool, size: int | None = None, optio
         fixed = config.get("pretrained_cfg", config).get("fixed_input_size", False)
     else:
         if not timm.is_model(name):
-            near = get_close_matches(name.partition(".")[0], timm.list_models(), n=5)
-            remedy = f"Similar models: {', '.join(near)}." if near else "List them with timm.list_models('*resnet*')."
-            raise UsageError(f"timm has no model {name!r}.", remedy)
+            near = ", ".join(get_close_matches(name.partition(".")[0], timm.list_models(), n=5))
+            raise UsageError(f"timm has no model {name!r}.", f"Similar models: {near or 'see timm.list_models()'}.")
         published = timm.get_pretrained_cfg(name)
         fixed = bool(published and published.fixed_input_size)
     created = dict(options or {})

@@ -237,7 +237,7 @@ def test_the_untrained_network_does_not_use_the_trained_probe(run, folder, tmp_p
     arrays = {"weight": np.ones((2, width)), "bias": np.zeros(2), "mean": np.zeros(width), "scale": np.ones(width)}
     Readout("linear", "output", arrays, classes).save(worker.run(trained).path / "measures" / "linear")
     assert class_target(worker.run(trained).path, 1) == "class:b"
-    with pytest.raises(UsageError, match="no readout"):
+    with pytest.raises(UsageError, match="no fitted"):
         class_target(worker.run("untrained").path, 1)
 
 

@@ -213,9 +213,7 @@ def evaluate(
         cache: folder of cached baselines; None: no cache.
         progress: called with a line per step.
     """
-    for source in (train, test):
-        check_modality(source, phi)
-    parts = _parts(train, test)
+    parts = _parts(phi, train, test)
     names = select_probes(probes, labelled=parts.train_labels is not None, annotated=parts.annotated)
     analyses, inputs = [name for name in names if name in ANALYSES], parts.analysis_input(others or {}, layers, progress)
     for name in analyses:
@@ -282,8 +280,10 @@ def _add_analysis_baselines(
         result.forms["untrained"] |= forms
 
 
-def _parts(train: Source, test: Source) -> _Parts:
-    """Both sources, with labels if both have them."""
+def _parts(phi: Representation, train: Source, test: Source) -> _Parts:
+    """Both sources, checked to have the network's modality, with labels if both have them."""
+    for source in (train, test):
+        check_modality(source, phi)
     truths = train.truth(np.arange(len(train))), test.truth(np.arange(len(test)))
     labelled = all(truth.labels is not None for truth in truths)
     train_labels, test_labels = (truth.labels if labelled else None for truth in truths)
