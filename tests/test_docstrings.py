@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ def _files(*rooms: str) -> list[str]:
     return [path.relative_to(SOURCE).as_posix() for path in paths]
 
 
+@cache
 def _classes() -> dict[str, list[ast.ClassDef]]:
     found: dict[str, list[ast.ClassDef]] = {}
     for path in SOURCE.rglob("*.py"):
@@ -29,15 +31,12 @@ def _classes() -> dict[str, list[ast.ClassDef]]:
     return found
 
 
-CLASSES = _classes()
-
-
 def _inherits_docstring(owner: ast.ClassDef, name: str) -> bool:
     """Whether a base class within selfsight, found by its name, documents the method."""
     for base in owner.bases:
         target = base.value if isinstance(base, ast.Subscript) else base
         found = target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", "")
-        for parent in CLASSES.get(found, []):
+        for parent in _classes().get(found, []):
             methods = [node for node in parent.body if isinstance(node, Function) and node.name == name]
             if any(ast.get_docstring(node) for node in methods) or _inherits_docstring(parent, name):
                 return True
@@ -46,7 +45,7 @@ def _inherits_docstring(owner: ast.ClassDef, name: str) -> bool:
 
 def _implements_protocol(function: Function) -> bool:
     """Whether a protocol within selfsight documents a method of the same name and arguments."""
-    protocols = [node for nodes in CLASSES.values() for node in nodes if any("Protocol" in ast.unparse(base) for base in node.bases)]
+    protocols = [node for nodes in _classes().values() for node in nodes if any("Protocol" in ast.unparse(base) for base in node.bases)]
     methods = [node for protocol in protocols for node in protocol.body if isinstance(node, Function) and node.name == function.name]
     return any(ast.get_docstring(node) and _arguments(node) == _arguments(function) for node in methods)
 

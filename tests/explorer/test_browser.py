@@ -144,14 +144,17 @@ def test_views_are_usable_without_external_requests(browser, shelf):
     assert problems == []
 
 
-@pytest.mark.parametrize(("shade", "rules", "least"), [("light", {}, 11), ("dark", {"runOnly": ["color-contrast"]}, 1)])
-def test_every_view_is_accessible(browser, shelf, shade, rules, least):
+@pytest.mark.parametrize(
+    ("shade", "rules", "least", "views"),
+    [("light", {}, 11, VIEWS), ("dark", {"runOnly": ["color-contrast"]}, 1, VIEWS[: VIEWS.index("/nothing") + 1])],
+)
+def test_every_view_is_accessible(browser, shelf, shade, rules, least, views):
     """No violations of axe-core rules (contrast, names, order of headings, landmarks, …); the dark theme differs in colours only."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     with browser.new_context(viewport={"width": 1200, "height": 800}, bypass_csp=True, color_scheme=shade) as context:
         page = context.new_page()
         page.goto(shelf.address)
-        for path in VIEWS:
+        for path in views:
             page.goto("/".join(page.url.split("/")[:3]) + path)
             page.wait_for_selector("main *")
             page.wait_for_timeout(300)
