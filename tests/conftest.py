@@ -7,6 +7,7 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
+START = Path.cwd()
 _hook = install_import_hook("selfsight", "checking.checked")
 torch.set_num_threads(1)  # what is tested is small, and slower on two
 os.environ.setdefault(
@@ -22,8 +23,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Results without a given folder go below the current one, which is not the checkout."""
-    monkeypatch.chdir(tmp_path)
+    """Results without a given folder go below the current one, which is not the checkout; files of tests may share another."""
+    if Path.cwd() == START:
+        monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
