@@ -35,7 +35,7 @@ from selfsight.data.loader import load_images
 from selfsight.data.opening import open_source
 from selfsight.data.views.image.geometry import central_square
 from selfsight.explain.attribution import saliency as ours
-from selfsight.explain.attribution.backprop import reverse_inputs
+from selfsight.explain.attribution.backprop import reverse
 from selfsight.explain.attribution.perturbation import between, extremal_perturbation, pyramid
 from selfsight.explain.attribution.saliency import score_fraction
 from selfsight.explain.targets import Target, argmax_target, probe_class
@@ -92,7 +92,7 @@ def passes(case: Case, count: int, *, backward: bool) -> float:
             case.target.numbers(case.phi, batch)
 
     def both() -> None:
-        reverse_inputs(case.phi, as_normalised(batch), case.target.at(0))
+        reverse(case.phi, as_normalised(batch), case.target.at(0))
 
     return seconds(both if backward else forward, 3) * count / at_once
 

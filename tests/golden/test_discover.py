@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from selfsight.backbones.loading import untrained
+from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
 from selfsight.data.opening import open_source
 from selfsight.data.source import Source
@@ -63,7 +64,9 @@ def _few(source: Source, count: int = 6) -> np.ndarray:
 @pytest.mark.parametrize("method", sorted(LOCALISERS.names()))
 def test_boxes(source: Source, phi: Representation, kind: str, method: str) -> None:
     if kind == "cnn" and LOCALISERS.resolve(method).name in ("attention", "background"):
-        pytest.skip("it has no attention")
+        with pytest.raises(UsageError, match="attention"):
+            find_objects(phi, source, method, feature_spec=LOOKS[kind], rows=_few(source))
+        return
     found: dict[str, Any] = {}
     looked = FeatureSpec(48) if method in ("attention", "background", "dino_seg", "found") else LOOKS[kind]
     for refine in (False, True) if method in LOCALISERS else (False,):

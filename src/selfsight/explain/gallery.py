@@ -43,7 +43,7 @@ class Gallery:
         Args:
             folder: where the files are written.
         """
-        arrays = {f"row_{number}": np.stack([tile.picture for tile in tiles]) for number, tiles in enumerate(self.rows.values())}
+        arrays = {f"row_{number}": np.stack([tile.image for tile in tiles]) for number, tiles in enumerate(self.rows.values())}
         return save_result(folder, self._repr_png_(), ("pictures", arrays), ("gallery", self.to_json()))
 
     def _repr_png_(self) -> bytes:

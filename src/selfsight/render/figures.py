@@ -31,14 +31,14 @@ def thumbnail(pixels: UInt8[np.ndarray, "channel height width"], side: int = 72)
     return data_uri(image)
 
 
-def data_uri(picture: Image.Image) -> str:
+def data_uri(image: Image.Image) -> str:
     """An image as a data URI: PNG up to 64 pixels, otherwise JPEG."""
     buffer = io.BytesIO()
-    if max(picture.size) <= 64:
-        picture.save(buffer, "PNG", optimize=True)
+    if max(image.size) <= 64:
+        image.save(buffer, "PNG", optimize=True)
         kind = "png"
     else:
-        picture.convert("RGB").save(buffer, "JPEG", quality=88)
+        image.convert("RGB").save(buffer, "JPEG", quality=88)
         kind = "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
@@ -123,7 +123,7 @@ def baseline_bars(rows: Sequence[tuple[str, Sequence[tuple[str, float, float, fl
 def map_of(
     places: Float[np.ndarray, "sample 2"],
     groups: np.ndarray,
-    pictures: Sequence[str],
+    thumbnails: Sequence[str],
     shown: Sequence[int],
     width: int = 780,
     height: int = 560,
@@ -133,7 +133,7 @@ def map_of(
     Args:
         places: ``(N, 2)`` positions.
         groups: ``(N,)`` cluster of each sample.
-        pictures: images as data URIs.
+        thumbnails: images as data URIs.
         shown: the sample of each image.
         width: width of the drawing.
         height: height of the drawing.
@@ -147,7 +147,7 @@ def map_of(
     )
     side = 30
     images = "".join(
-        f'<image href="{pictures[number]}" x="{x[row] - side / 2:.1f}" y="{y[row] - side / 2:.1f}" width="{side}" height="{side}"/>'
+        f'<image href="{thumbnails[number]}" x="{x[row] - side / 2:.1f}" y="{y[row] - side / 2:.1f}" width="{side}" height="{side}"/>'
         f'<rect class="frame" x="{x[row] - side / 2:.1f}" y="{y[row] - side / 2:.1f}" width="{side}" height="{side}" '
         f'stroke="{PALETTE[int(groups[row]) % len(PALETTE)]}"/>'
         for number, row in enumerate(shown)

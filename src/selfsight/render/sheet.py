@@ -22,13 +22,13 @@ class Tile:
     """An image of a sheet.
 
     Attributes:
-        picture: pixels, 0 to 255 or in [0, 1].
+        image: pixels, 0 to 255 or in [0, 1].
         words: caption.
         facts: the numbers in the caption.
         title: title above the image.
     """
 
-    picture: UInt8[np.ndarray, "height width 3"] | Float[np.ndarray, "height width 3"]
+    image: UInt8[np.ndarray, "height width 3"] | Float[np.ndarray, "height width 3"]
     words: str = ""
     facts: Mapping[str, float] = field(default_factory=dict)
     title: str = ""
@@ -46,7 +46,7 @@ def sheet(rows: Mapping[str, Sequence[Tile]], titles: Sequence[str] = ()) -> byt
 
     columns, row_count = max(len(row) for row in rows.values()), len(rows)
     heights = [
-        SIDE * max(tile.picture.shape[0] / tile.picture.shape[1] for tile in row) + (0.55 if any(tile.title for tile in row) else 0.3)
+        SIDE * max(tile.image.shape[0] / tile.image.shape[1] for tile in row) + (0.55 if any(tile.title for tile in row) else 0.3)
         for row in rows.values()
     ]
     figure = Figure(figsize=(SIDE * columns + 0.4, sum(heights) + (0.35 if titles else 0.15)), layout="constrained")
@@ -55,7 +55,7 @@ def sheet(rows: Mapping[str, Sequence[Tile]], titles: Sequence[str] = ()) -> byt
     for line, (name, row) in zip(grid, rows.items(), strict=True):
         line[0].set_ylabel(_short(name), fontsize=7, parse_math=False)
         for axes, tile in zip(line, row, strict=False):
-            axes.imshow(tile.picture)
+            axes.imshow(tile.image)
             axes.set_xlabel(tile.words, fontsize=7, parse_math=False)
             axes.set_title(tile.title, fontsize=8, parse_math=False)
     for axes, title in zip(grid[0], titles, strict=False):

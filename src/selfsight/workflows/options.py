@@ -101,26 +101,28 @@ class DiscoverOptions(SearchOptions, total=False):
     progress: ProgressCallback
 
 
-class EvaluateOptions(TypedDict, total=False):
-    """Further keywords of ``evaluate_representation``; see ``workflows.evaluate.probes.evaluate``."""
+class ProbeOptions(TypedDict, total=False):
+    """What is measured."""
 
     probes: Sequence[str] | None
     baselines: bool
     layers: Sequence[str]
+
+
+class EvaluateOptions(ProbeOptions, total=False):
+    """Further keywords of ``evaluate_representation``; see ``workflows.evaluate.probes.evaluate``."""
+
     others: Mapping[str, Any] | None
     progress: Callable[[str], None]
 
 
-class ComparisonOptions(TypedDict, total=False):
+class ComparisonOptions(ProbeOptions, total=False):
     """Further keywords of ``compare_representations``; see ``workflows.evaluate.run.evaluate_representation``."""
 
     truth: str | Path | None
     train_truth: str | Path | None
     limit: int | None
     seed: int
-    probes: Sequence[str] | None
-    baselines: bool
-    layers: Sequence[str]
 
 
 class RepeatOptions(LearnOptions, total=False):
@@ -161,7 +163,7 @@ class InverterOptions(TypedDict, total=False):
 
 
 class InvertOptions(TypedDict, total=False):
-    """Further keywords of ``Run.invert``: those of ``invert``, ``invert_with_deep_prior`` and ``learn_inverter``, as ``by`` says."""
+    """Further keywords of ``Run.invert``: those of ``invert``, ``invert_with_deep_prior`` or ``learn_inverter``, by ``method``."""
 
     weight: float
     prior: Prior

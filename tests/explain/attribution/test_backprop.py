@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from selfsight.core.errors import UsageError
 from selfsight.core.hooks import eval_mode
-from selfsight.explain.attribution.backprop import Rule, jacobian_bytes, reverse, reverse_inputs, same_switches, switches
+from selfsight.explain.attribution.backprop import Rule, jacobian_bytes, reverse, same_switches, switches
 from selfsight.explain.targets import direction, unit
 
 from nets import CLASSES, WAYS, Ways, chain, logit, phi_of, pictures
@@ -30,7 +30,7 @@ def test_equals_captum_for_any_implementation_of_rectifiers(way: str, rule: Rule
     phi, images = phi_of(net), pictures()
     more = {"abs": False} if rule == "gradient" else {}
     expected = ORACLES[rule](plain).attribute(phi.normalise(images), target=1, **more)
-    found = reverse(phi, images, logit(), rule=rule)
+    found = reverse(phi, phi.normalise(images), logit(), rule=rule)
     assert_close(found.derivatives[""], expected, rtol=0, atol=0 if way not in ("clamp", "clamp_min") else 1e-9)
 
 
@@ -40,12 +40,12 @@ def test_equals_captum_on_a_chain(rule: Rule) -> None:
     phi = phi_of(net)
     more = {"abs": False} if rule == "gradient" else {}
     expected = ORACLES[rule](net).attribute(phi.normalise(images), target=2, **more)
-    assert torch.equal(reverse(phi, images, logit(2), rule=rule).derivatives[""], expected)
+    assert torch.equal(reverse(phi, phi.normalise(images), logit(2), rule=rule).derivatives[""], expected)
 
 
 def test_the_rules_differ() -> None:
     phi, images = phi_of(chain()), pictures()
-    found = [reverse(phi, images, logit(), rule=rule).derivatives[""] for rule in ORACLES]
+    found = [reverse(phi, phi.normalise(images), logit(), rule=rule).derivatives[""] for rule in ORACLES]
     assert not any(torch.equal(one, other) for one, other in [found[:2], found[1:], found[::2]])
 
 
@@ -61,24 +61,24 @@ def test_relu6_is_bounded_from_above() -> None:
     phi = phi_of(Bounded(), 4)
     given = torch.tensor([-1.0, 3.0, 7.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
     target = direction(torch.ones(48))
-    guided = reverse_inputs(phi, given, target, rule="guided").derivatives[""]
+    guided = reverse(phi, given, target, rule="guided").derivatives[""]
     assert guided[0, :, 0, 0].tolist() == [0, 1, 0]
-    assert reverse_inputs(phi, given, target, rule="deconvnet").derivatives[""].min() == 1
+    assert reverse(phi, given, target, rule="deconvnet").derivatives[""].min() == 1
 
 
 def test_a_network_without_rectifiers_is_rejected() -> None:
     phi = phi_of(nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU()))
     with pytest.raises(UsageError, match="has none"):
-        reverse(phi, pictures(), direction(torch.ones(4)), rule="guided")
-    assert reverse(phi, pictures(), direction(torch.ones(4))).derivatives[""].any()
+        reverse(phi, phi.normalise(pictures()), direction(torch.ones(4)), rule="guided")
+    assert reverse(phi, phi.normalise(pictures()), direction(torch.ones(4))).derivatives[""].any()
 
 
 def test_a_target_that_does_not_depend_on_a_layer_is_rejected() -> None:
     phi = phi_of(chain())
     with pytest.raises(UsageError, match="does not depend"):
-        reverse(phi, pictures(), unit("module.1", 0), at=("module.6",))
+        reverse(phi, phi.normalise(pictures()), unit("module.1", 0), at=("module.6",))
     with pytest.raises(UsageError, match="no layer"):
-        reverse(phi, pictures(), unit("module.99", 0))
+        reverse(phi, phi.normalise(pictures()), unit("module.99", 0))
 
 
 def _state(net: nn.Module) -> tuple[Any, ...]:
@@ -104,9 +104,9 @@ def test_the_network_is_not_modified(rule: Rule, fails: bool) -> None:
     before, given = _state(net), images.clone()
     if fails:
         with pytest.raises(UsageError):
-            reverse(phi, images, logit(CLASSES), rule=rule)
+            reverse(phi, phi.normalise(images), logit(CLASSES), rule=rule)
     else:
-        reverse(phi, images, logit(), rule=rule)
+        reverse(phi, phi.normalise(images), logit(), rule=rule)
     after = _state(net)
     assert all(torch.equal(before[0][name], after[0][name]) for name in before[0])
     assert before[1] == after[1]
@@ -118,12 +118,12 @@ def test_the_network_is_not_modified(rule: Rule, fails: bool) -> None:
 
 def test_threads_do_not_mix_their_rules() -> None:
     phi, images = phi_of(Ways("functional")), pictures(8, 32)
-    alone = {rule: reverse(phi, images, logit(), rule=rule).derivatives[""] for rule in ORACLES}
+    alone = {rule: reverse(phi, phi.normalise(images), logit(), rule=rule).derivatives[""] for rule in ORACLES}
     wrong: list[str] = []
 
     def work(rule: Rule) -> None:
         for _ in range(20):
-            if not torch.equal(reverse(phi, images, logit(), rule=rule).derivatives[""], alone[rule]):
+            if not torch.equal(reverse(phi, phi.normalise(images), logit(), rule=rule).derivatives[""], alone[rule]):
                 wrong.append(rule)
 
     threads = [threading.Thread(target=work, args=(rule,)) for rule in ORACLES]
@@ -153,7 +153,7 @@ def test_eval_mode_restores_each_module() -> None:
 def test_the_backward_pass_is_linear_in_the_output_gradient() -> None:
     phi, images = phi_of(Ways("plain")), pictures()
     one, two = torch.eye(CLASSES)[0], torch.eye(CLASSES)[1]
-    parts = [reverse(phi, images, direction(vector)).derivatives[""] for vector in (one, two, one + 3 * two)]
+    parts = [reverse(phi, phi.normalise(images), direction(vector)).derivatives[""] for vector in (one, two, one + 3 * two)]
     assert_close(parts[0] + 3 * parts[1], parts[2], rtol=1e-4, atol=1e-6)
 
 
@@ -166,9 +166,9 @@ def test_masks_and_switches_determine_the_gradient(way: str) -> None:
     assert found.bits == 3 * (8 * 256 + 8 * 64 + 8 * 64) + 3 * 8 * 64 * 2
     other = pictures(3).flip(0).flip(3)
     with same_switches(found):
-        replayed = reverse(phi, other, logit()).derivatives[""]
-    assert torch.equal(replayed, reverse(phi, images, logit()).derivatives[""])
-    assert not torch.equal(replayed, reverse(phi, other, logit()).derivatives[""])
+        replayed = reverse(phi, phi.normalise(other), logit()).derivatives[""]
+    assert torch.equal(replayed, reverse(phi, phi.normalise(images), logit()).derivatives[""])
+    assert not torch.equal(replayed, reverse(phi, phi.normalise(other), logit()).derivatives[""])
 
 
 def test_size_of_the_jacobian() -> None:

@@ -79,7 +79,7 @@ def test_the_gradient_of_a_linear_network_has_no_infidelity() -> None:
     torch.manual_seed(0)
     phi = phi_of(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 5)), 8)
     images = pictures(2, 8)
-    slope = reverse(phi, images, logit()).derivatives[""]
+    slope = reverse(phi, phi.normalise(images), logit()).derivatives[""]
     assert infidelity(phi, images, logit(), slope).max() < 1e-8
     wrong = infidelity(phi, images, logit(), torch.zeros_like(slope), samples=400)
     assert_close(wrong, 0.04 * slope.square().sum((1, 2, 3)), rtol=0.25, atol=0)

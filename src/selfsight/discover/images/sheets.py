@@ -42,24 +42,24 @@ def cluster_sheet(
             draw.text(
                 (GAP + 4, top + 4 + (22 if line else 0) + max(line - 1, 0) * 17), text, PALE if line else INK, small if line else large
             )
-        for left, pictures in ((WORDS, typical), (second_left, far)):
-            for number, picture in enumerate(pictures):
-                tile = Image.fromarray(picture).resize((TILE, TILE), Image.Resampling.LANCZOS)
+        for left, thumbnails in ((WORDS, typical), (second_left, far)):
+            for number, thumbnail in enumerate(thumbnails):
+                tile = Image.fromarray(thumbnail).resize((TILE, TILE), Image.Resampling.LANCZOS)
                 sheet.paste(tile, (left + number * (TILE + GAP), top))
     out = BytesIO()
     sheet.save(out, "PNG")
     return out.getvalue()
 
 
-def captioned(picture: UInt8[np.ndarray, "_ _ 3"], words: Sequence[str]) -> Image.Image:
+def captioned(thumbnail: UInt8[np.ndarray, "_ _ 3"], words: Sequence[str]) -> Image.Image:
     """A thumbnail with lines of text below it, the first one dark.
 
     Args:
-        picture: the thumbnail ``(H, W, 3)``.
+        thumbnail: the thumbnail ``(H, W, 3)``.
         words: lines of text.
     """
     tile = Image.new("RGB", (TILE, TILE + 4 + 15 * len(words)), "white")
-    tile.paste(Image.fromarray(picture).resize((TILE, TILE), Image.Resampling.LANCZOS))
+    tile.paste(Image.fromarray(thumbnail).resize((TILE, TILE), Image.Resampling.LANCZOS))
     draw, font = ImageDraw.Draw(tile), ImageFont.load_default(12)
     for line, text in enumerate(words):
         draw.text((TILE // 2, TILE + 3 + 15 * line), text, PALE if line else INK, font, anchor="ma")

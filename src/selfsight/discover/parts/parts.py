@@ -217,14 +217,14 @@ def co_segmentation(
         if clusters.inertia > elbow * previous:
             break
     centres, total = clusters.centroids, 0
-    votes_for, pictures = torch.zeros(2, len(centres))
+    votes_for, image_counts = torch.zeros(2, len(centres))
     for feature_batch in batches():
         inside = one_hot(_nearest(feature_batch, centres), len(centres)).float()
         present = inside.sum(1) > 0
         salient = torch.einsum("bp,bpk->bk", _salience(feature_batch), inside) > 0
-        votes_for, pictures = votes_for + (salient & present).sum(0).cpu(), pictures + present.sum(0).cpu()
+        votes_for, image_counts = votes_for + (salient & present).sum(0).cpu(), image_counts + present.sum(0).cpu()
         total += len(feature_batch)
-    chosen = (votes_for >= votes * pictures) & (pictures >= SHARED * total)
+    chosen = (votes_for >= votes * image_counts) & (image_counts >= SHARED * total)
     chosen |= (votes_for == votes_for.max()) if not chosen.any() else False  # at least one cluster is chosen
     progress(f"co-segmentation: {int(chosen.sum())} of {len(centres)} clusters belong to objects")
     return lambda feature_batch: chosen.to(feature_batch.pixels.device)[_nearest(feature_batch, centres)].unflatten(1, feature_batch.shape)

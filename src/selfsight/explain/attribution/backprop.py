@@ -35,7 +35,6 @@ __all__ = [
     "jacobian_bytes",
     "positional",
     "reverse",
-    "reverse_inputs",
     "ruled",
     "same_switches",
     "switches",
@@ -173,31 +172,6 @@ class Reversed:
 
 
 def reverse(
-    phi: Representation,
-    images: Num[Tensor, "batch channel height width"],
-    target: Target,
-    *,
-    at: tuple[str, ...] = ("",),
-    rule: Rule = "gradient",
-    rows: Int[Tensor, " batch"] | None = None,
-) -> Reversed:
-    """``reverse_inputs`` of images that are normalised first.
-
-    Args:
-        phi: the representation.
-        images: images ``(B, C, H, W)``, uint8 or in [0, 1].
-        target: the score that is differentiated.
-        at: layers whose activations and gradients are returned; ``""``: the normalised images.
-        rule: backward rule of the rectifiers.
-        rows: ``(B,)`` index of the image that each row shows, for targets that differ between images.
-
-    Raises:
-        UsageError: a layer does not exist, the target does not depend on it, or the rule finds no rectifier.
-    """
-    return reverse_inputs(phi, phi.normalise(images), target, at=at, rule=rule, rows=rows)
-
-
-def reverse_inputs(
     phi: Representation,
     inputs: Float[Normalised, "batch channel height width"],
     target: Target,

@@ -103,7 +103,7 @@ class Explanation:
         for name in methods:
             values = self.maps[name][row, 0].float().cpu().numpy()
             caption = f"{values.min():.1e} … {values.max():.1e}\n{_percent('fall', self.score_drops[name][row])}"
-            tiles.append(Tile(overlay_map(tiles[0].picture, values), caption, title=title(name)))
+            tiles.append(Tile(overlay_map(tiles[0].image, values), caption, title=title(name)))
         return tiles
 
 

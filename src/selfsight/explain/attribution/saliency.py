@@ -18,7 +18,7 @@ from selfsight.core.errors import UsageError
 from selfsight.core.hooks import capture_activations, eval_mode, tensor_of
 from selfsight.core.pixels import Normalised, as_normalised
 from selfsight.core.representation import Representation
-from selfsight.explain.attribution.backprop import Rule, reverse, reverse_inputs
+from selfsight.explain.attribution.backprop import Rule, reverse
 from selfsight.explain.targets import Target
 
 __all__ = [
@@ -114,7 +114,7 @@ def saliency(
     layer = maps_before(phi, target)[-1] if at is None else at
     maps = []
     for rows, part in parts(images, phi.device):
-        passed = reverse(phi, part, target, at=(layer,), rule=rule, rows=rows)
+        passed = reverse(phi, phi.normalise(part), target, at=(layer,), rule=rule, rows=rows)
         output, derivative = passed.outputs[layer], passed.derivatives[layer]
         if layer:
             output, derivative = (phi.as_grid(each, part.shape[-2:], layer) for each in (output, derivative))
@@ -242,7 +242,7 @@ def path_integral(
     for _, pair in parts(torch.stack([image_grid.flatten(), node_grid.flatten()], 1), phi.device, at_once(inputs.shape[-2:], phi.device)):
         image, node = pair.unbind(1)
         alpha = (nodes[node] + 0.5).to(inputs)[:, None, None, None]
-        gradients = reverse_inputs(phi, as_normalised(alpha * inputs[image]), target, rows=rows[image]).derivatives[""]
+        gradients = reverse(phi, as_normalised(alpha * inputs[image]), target, rows=rows[image]).derivatives[""]
         total.index_add_(0, image.to(total.device), gradients.double() * weights[node].to(total)[:, None, None, None])
     return (total * inputs).to(inputs.dtype)
 
@@ -268,7 +268,7 @@ def smooth_grad(
         generator = torch.Generator().manual_seed(key(seed, 0x56, sample))
         noisy = inputs + sigma * torch.randn(inputs.shape, generator=generator).to(inputs)
         gradients = torch.cat(
-            [reverse_inputs(phi, as_normalised(part), target, rows=rows).derivatives[""] for rows, part in parts(noisy, phi.device)]
+            [reverse(phi, as_normalised(part), target, rows=rows).derivatives[""] for rows, part in parts(noisy, phi.device)]
         ).double()
         first, second = first + gradients / samples, second + gradients.square() / samples
     if spread:

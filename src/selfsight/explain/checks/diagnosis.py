@@ -93,8 +93,8 @@ class Diagnosis:
         for start in range(0, len(order), columns // 2):
             tiles: list[Tile] = []
             for row in order[start : start + columns // 2]:
-                picture = self.images[row].float()
-                masked = picture * self.masks[row] + (picture * 0.15 + 100) * (1 - self.masks[row])
+                image = self.images[row].float()
+                masked = image * self.masks[row] + (image * 0.15 + 100) * (1 - self.masks[row])
                 kept_text = f"keeps {100 * float(self.share[row]):.0f} %" if bool(self.share[row].isfinite()) else "keeps –"
                 caption = f"{100 * float(self.areas[row]):.0f} % {kept_text}"
                 caption += "".join(
@@ -107,8 +107,8 @@ class Diagnosis:
             rows[f"{start // (columns // 2) + 1}"] = tiles
         return Gallery(rows, self.facts)
 
-    def _outlined(self, picture: Tensor, row: int) -> Any:
-        levels = picture.clamp(0, 255).to(torch.uint8)
+    def _outlined(self, image: Tensor, row: int) -> Any:
+        levels = image.clamp(0, 255).to(torch.uint8)
         if self.objects is not None:
             mask = self.objects[row]
             edge = torch.zeros_like(mask)

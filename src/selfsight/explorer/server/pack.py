@@ -143,11 +143,11 @@ class PackWriter:
     def __exit__(self, *_: object) -> None:
         self._folder.discard()
 
-    def thumbs(self, pictures: Iterator[bytes]) -> int:
+    def thumbs(self, images: Iterator[bytes]) -> int:
         """Write JPEGs one after the other; returns their number."""
         offsets = [0]
         with (self._partial / "thumbs.bin").open("wb") as file:
-            for image in pictures:
+            for image in images:
                 file.write(image)
                 offsets.append(offsets[-1] + len(image))
         np.save(self._partial / "thumbs.npy", np.array(offsets, dtype=np.int64))

@@ -13,9 +13,9 @@ from selfsight.data.evaluation_view import evaluation_view
 from selfsight.data.source import Source
 from selfsight.render.overlay import overlay_heat
 
-__all__ = ["Picture", "as_bytes", "central_squares", "save_heatmaps", "save_sheet"]
+__all__ = ["Pixels", "as_bytes", "central_squares", "save_heatmaps", "save_sheet"]
 
-Picture = UInt8[np.ndarray, "height width 3"]
+Pixels = UInt8[np.ndarray, "height width 3"]
 HALF = 0.5
 """Fraction of a unit's maximum above which it is active."""
 LEAST = 0.3
@@ -33,7 +33,7 @@ def central_squares(source: Source, rows: np.ndarray, size: int) -> Float[torch.
     return evaluation_view(source, size)(rows)
 
 
-def as_bytes(pixels: Float[torch.Tensor, "channel height width"]) -> Picture:
+def as_bytes(pixels: Float[torch.Tensor, "channel height width"]) -> Pixels:
     """Pixels in [0, 1] as bytes ``(H, W, 3)``."""
     levels = (pixels.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     return levels if levels.shape[2] == 3 else levels[..., :1].repeat(3, 2)
@@ -71,7 +71,7 @@ def save_heatmaps(
     return {"files": files, "places": places, "words": words}
 
 
-def _crop(picture: Picture, heat: Float[np.ndarray, "height width"]) -> UInt8[np.ndarray, "side side 3"]:
+def _crop(image: Pixels, heat: Float[np.ndarray, "height width"]) -> UInt8[np.ndarray, "side side 3"]:
     """Square crop around the maximum that contains its connected region of at least half the maximum."""
     from scipy import ndimage
 
@@ -79,13 +79,13 @@ def _crop(picture: Picture, heat: Float[np.ndarray, "height width"]) -> UInt8[np
     labelled: Any = ndimage.label(heat >= HALF * heat.max())
     labels = labelled[0]
     down, across = np.nonzero(labels == labels[top, left])
-    size = min(picture.shape[:2])
+    size = min(image.shape[:2])
     side = int(np.clip(max(np.ptp(down), np.ptp(across)) + 1, LEAST * size, size))
     first = [
         int(np.clip((axis.min() + axis.max() + 1 - side) // 2, 0, length - side))
-        for axis, length in zip((down, across), picture.shape, strict=False)
+        for axis, length in zip((down, across), image.shape, strict=False)
     ]
-    return picture[first[0] : first[0] + side, first[1] : first[1] + side]
+    return image[first[0] : first[0] + side, first[1] : first[1] + side]
 
 
 def save_sheet(png: bytes, out: Path, words: str) -> dict[str, Any]:

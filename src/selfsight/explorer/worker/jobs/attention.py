@@ -36,10 +36,10 @@ def attention(phi: Representation, source: Source, row: int, out: Path) -> dict[
     rows = weights[:, 0, prefix:] if prefix else weights.mean(1)
     side = round(rows.shape[1] ** 0.5)
     maps = interpolate(rows.unflatten(1, (side, side))[None], pixels.shape[2:], mode="bilinear", align_corners=False)[0]
-    picture = as_bytes(pixels[0])
-    heads = [Tile(overlay_heat(picture, (one / one.max()).numpy()), f"head {number}") for number, one in enumerate(maps)]
+    image = as_bytes(pixels[0])
+    heads = [Tile(overlay_heat(image, (one / one.max()).numpy()), f"head {number}") for number, one in enumerate(maps)]
     mean = maps.mean(0)
-    tiles = [Tile(picture, "image"), Tile(overlay_heat(picture, (mean / mean.max()).numpy()), "mean of heads"), *heads]
+    tiles = [Tile(image, "image"), Tile(overlay_heat(image, (mean / mean.max()).numpy()), "mean of heads"), *heads]
     lines = {f"{'attention' if not start else ''}{' ' * start}": tiles[start : start + 6] for start in range(0, len(tiles), 6)}
     return save_sheet(
         sheet(lines),

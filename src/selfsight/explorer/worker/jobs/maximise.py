@@ -23,7 +23,7 @@ def maximised(found: Gallery, out: Path) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     (tiles,) = found.rows.values()
     for number, tile in enumerate(tiles):
-        Image.fromarray(tile.picture).save(out / f"made-{number}.png")
+        Image.fromarray(tile.image).save(out / f"made-{number}.png")
     activations = ", ".join(tile.words.split("\n")[0] for tile in tiles)
     return {"files": [f"made-{number}.png" for number in range(len(tiles))], "words": f"activation: {activations}"}
 
