@@ -8,6 +8,7 @@ from selfsight.cli import main
 from selfsight.core.errors import UsageError
 from selfsight.data.opening import open_source
 from selfsight.explain.synthesis.comparison import layer_at
+from selfsight.explorer.server.opening import _listener
 from selfsight.workflows.evaluate.probes import evaluate
 from selfsight.workflows.train.request import TrainRequest
 
@@ -53,6 +54,12 @@ def test_wrong_input_is_named(capsys, words, code, cause):
     (first,) = [number for number, line in enumerate(lines) if line.startswith("error: ")]
     assert len(lines) == first + 2
     assert lines[-1].startswith("  ")
+
+
+@pytest.mark.parametrize("port", [-1, 65_536])
+def test_ports_have_bounds(port):
+    with pytest.raises(UsageError, match=f"{port} is not a port"):
+        _listener(port)
 
 
 def test_similar_models_of_timm_are_suggested(capsys):

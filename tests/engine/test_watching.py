@@ -4,6 +4,8 @@ import errno
 import json
 import math
 import os
+import signal
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 import torch
 
 from selfsight.core.clock import Clock
-from selfsight.core.errors import Collapsed, EnvironmentFault
+from selfsight.core.errors import Collapsed, EnvironmentFault, SelfsightError
 from selfsight.core.method import Method, Outcome
 from selfsight.core.views import Images
 from selfsight.engine import checkpoint
@@ -19,6 +21,7 @@ from selfsight.engine.checkpoint import load_checkpoint, newest_checkpoint, save
 from selfsight.engine.health import RULES, Health
 from selfsight.engine.observe import Progress, Recorder, StepEvent, describe
 from selfsight.engine.plan import StepResult
+from selfsight.engine.run import RunFolder, Saver, Signals
 from selfsight.workflows.train.config import build
 
 from small import settings
@@ -61,6 +64,18 @@ def test_checkpoint_is_on_the_disk_before_it_counts(tmp_path, method, monkeypatc
     path = saved(tmp_path, 3, method)
     assert {file.name for file in path.iterdir()} <= set(flushed)
     assert flushed.index("method.safetensors") < next(index for index, name in enumerate(flushed) if "last.json" in name)
+
+
+@pytest.mark.parametrize(("step", "stops"), [(3, True), (8, False)])
+def test_signal_stops_a_run_unless_it_is_complete(tmp_path, method, step, stops):
+    batch = Images(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), torch.arange(1))
+    event = StepEvent(Clock(step=step, steps=9), (), batch, method, torch.optim.SGD(method.parameters(), lr=0.1))
+    signals = Signals()
+    signals.caught = signal.SIGINT
+    saver = Saver(RunFolder(tmp_path), signals, every=100)
+    with pytest.raises(SelfsightError, match="Stopped after step 4 of 9") if stops else nullcontext():
+        saver.on_step(event)
+    assert newest_checkpoint(RunFolder(tmp_path).checkpoints, pytest.fail) is not None
 
 
 def test_only_the_newest_are_kept(tmp_path, method):
