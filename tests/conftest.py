@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from jaxtyping import install_import_hook
+
+from checking import install
 
 START = Path.cwd()
-_hook = install_import_hook("selfsight", "checking.checked")
+install()
 torch.set_num_threads(1)  # what is tested is small, and slower on two
 os.environ.setdefault(
     "OMP_NUM_THREADS", "1"

@@ -8,6 +8,7 @@ import torch
 from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Relabels
 from selfsight.core.part import parts_of
+from selfsight.core.rng import seed_rng
 from selfsight.core.views import Views
 from selfsight.data.loader import Loader
 from selfsight.data.opening import open_source
@@ -120,7 +121,7 @@ class Trial:
         method = method or self.method
         found = {}
         for turn in turns_of(method):
-            torch.manual_seed(0)
+            seed_rng(0)
             found[turn.name] = method(self.views, self.clock.at(turn.name))
         return found
 

@@ -27,7 +27,7 @@ from small import BACKBONES, SIDES, SMALL
 STEPS = 13
 
 
-def wishes(method: str, **more: Any) -> TrainRequest:
+def request_for(method: str, **more: Any) -> TrainRequest:
     side = SIDES.get(method, 16)
     given = {
         "data": f"world:shapes?count=40&size={side}",
@@ -88,7 +88,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def get(method: str) -> Path:
         if method not in made:
             made[method] = tmp_path_factory.mktemp("whole") / method
-            run_training(wishes(method), made[method], RunPolicy(progress=quiet))
+            run_training(request_for(method), made[method], RunPolicy(progress=quiet))
         return made[method]
 
     return get
@@ -100,8 +100,8 @@ QUICK = ("simclr", "moco", "deepcluster")
 @pytest.mark.parametrize("method", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in METHODS])
 def test_resumed_equals_uninterrupted(tmp_path, whole, method):
     out = tmp_path / "run"
-    broken(wishes(method), out, after=9)
-    summary = run_training(wishes(method), out, RunPolicy(resume=True, progress=quiet))
+    broken(request_for(method), out, after=9)
+    summary = run_training(request_for(method), out, RunPolicy(resume=True, progress=quiet))
     assert summary["images"] == (STEPS - 8) * 8  # from the checkpoint of eight steps on
     assert kept(out) == kept(whole(method))
     assert status(out) == status(whole(method))
@@ -109,20 +109,20 @@ def test_resumed_equals_uninterrupted(tmp_path, whole, method):
 
 def test_resume_before_the_first_checkpoint(tmp_path, whole):
     out = tmp_path / "run"
-    broken(wishes("simclr"), out, after=2)
-    assert run_training(wishes("simclr"), out, RunPolicy(resume=True, progress=quiet))["images"] == STEPS * 8
+    broken(request_for("simclr"), out, after=2)
+    assert run_training(request_for("simclr"), out, RunPolicy(resume=True, progress=quiet))["images"] == STEPS * 8
     assert kept(out) == kept(whole("simclr"))
 
 
 def test_resume_without_a_run_starts_one(tmp_path, whole):
-    run_training(wishes("simclr"), tmp_path / "run", RunPolicy(resume=True, progress=quiet))
+    run_training(request_for("simclr"), tmp_path / "run", RunPolicy(resume=True, progress=quiet))
     assert kept(tmp_path / "run") == kept(whole("simclr"))
 
 
 def test_resume_of_a_finished_run_does_nothing(tmp_path, whole):
     out = tmp_path / "run"
-    run_training(wishes("simclr"), out, RunPolicy(progress=quiet))
-    summary = run_training(wishes("simclr"), out, RunPolicy(resume=True, progress=quiet))
+    run_training(request_for("simclr"), out, RunPolicy(progress=quiet))
+    summary = run_training(request_for("simclr"), out, RunPolicy(resume=True, progress=quiet))
     assert (summary["images"], summary["status"]) == (0, "finished")
     assert kept(out) == kept(whole("simclr"))
 
@@ -130,7 +130,7 @@ def test_resume_of_a_finished_run_does_nothing(tmp_path, whole):
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "manifest", "missing"])
 def test_damaged_checkpoint_falls_back_to_the_previous_one(tmp_path, whole, damage):
     out = tmp_path / "run"
-    broken(wishes("moco"), out, after=9)
+    broken(request_for("moco"), out, after=9)
     newest = out / "checkpoints" / "step_00000008"
     weights = newest / "method.safetensors"
     content = weights.read_bytes()
@@ -144,7 +144,7 @@ def test_damaged_checkpoint_falls_back_to_the_previous_one(tmp_path, whole, dama
         (newest / "optimiser.pt").unlink()
     (out / "checkpoints" / ".partial-abc").mkdir()
     said: list[str] = []
-    summary = run_training(wishes("moco"), out, RunPolicy(resume=True, progress=said.append))
+    summary = run_training(request_for("moco"), out, RunPolicy(resume=True, progress=said.append))
     assert summary["images"] == (STEPS - 4) * 8
     assert any("step_00000008 is damaged" in words and "4 steps are repeated" in words for words in said)
     assert not list((out / "checkpoints").glob(".partial-*"))
@@ -153,15 +153,15 @@ def test_damaged_checkpoint_falls_back_to_the_previous_one(tmp_path, whole, dama
 
 def test_changed_options_are_rejected_with_the_differences(tmp_path, capsys):
     out = tmp_path / "run"
-    run_training(wishes("simclr"), out, RunPolicy(progress=quiet))
+    run_training(request_for("simclr"), out, RunPolicy(progress=quiet))
     before = kept(out)
     with pytest.raises(ResumeMismatch) as refusal:
-        run_training(wishes("simclr", options={"temperature": 0.5}, seed=3), out, RunPolicy(resume=True, progress=quiet))
+        run_training(request_for("simclr", options={"temperature": 0.5}, seed=3), out, RunPolicy(resume=True, progress=quiet))
     assert "options.temperature: 0.2 -> 0.5" in refusal.value.cause
     assert "seed: 0 -> 3" in refusal.value.cause
     assert refusal.value.exit_code == 2
     with pytest.raises(UsageError, match="already contains a run \\(finished\\)"):
-        run_training(wishes("simclr"), out, RunPolicy(progress=quiet))
+        run_training(request_for("simclr"), out, RunPolicy(progress=quiet))
     assert kept(out) == before
 
 
@@ -223,33 +223,33 @@ def test_killed_at_random_times_and_resumed(tmp_path, capsys, method, workers, s
 
 def test_overwrite_replaces(tmp_path, whole):
     out = tmp_path / "run"
-    run_training(wishes("simclr", seed=5), out, RunPolicy(progress=quiet))
+    run_training(request_for("simclr", seed=5), out, RunPolicy(progress=quiet))
     assert kept(out) != kept(whole("simclr"))
-    run_training(wishes("simclr"), out, RunPolicy(overwrite=True, progress=quiet))
+    run_training(request_for("simclr"), out, RunPolicy(overwrite=True, progress=quiet))
     assert kept(out) == kept(whole("simclr"))
 
 
 def test_overwrite_deletes_only_runs(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(UsageError, match="not empty and not a run"):
-        run_training(wishes("simclr"), tmp_path, RunPolicy(overwrite=True, progress=quiet))
+        run_training(request_for("simclr"), tmp_path, RunPolicy(overwrite=True, progress=quiet))
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
 @pytest.mark.parametrize("policy", [RunPolicy(resume=True, progress=quiet), RunPolicy(overwrite=True, progress=quiet)])
 def test_a_locked_run_is_not_changed(tmp_path, policy):
     out = tmp_path / "run"
-    broken(wishes("simclr"), out, after=6)
+    broken(request_for("simclr"), out, after=6)
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     lock = out / ".lock"
     lock.write_text(json.dumps({"pid": sleeper.pid, "host": os.uname().nodename}))
     try:
         with pytest.raises(UsageError, match=f"being written by process {sleeper.pid}"):
-            run_training(wishes("simclr"), out, policy)
+            run_training(request_for("simclr"), out, policy)
         assert (out / "checkpoints" / "step_00000004").is_dir()
     finally:
         sleeper.kill()
         sleeper.wait()
-    run_training(wishes("simclr"), out, policy)  # a dead process's lock is taken over
+    run_training(request_for("simclr"), out, policy)  # a dead process's lock is taken over
     assert status(out) == "finished"
     assert not lock.exists()

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from selfsight.backbones.table import build_backbone
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
+from selfsight.core.rng import seeded_rng
 
 __all__ = ["load_representation", "untrained", "untrained_twin"]
 
@@ -81,8 +82,7 @@ def untrained(spec: str, *, size: int = 32, seed: int = 0) -> Representation:
         size: side of the images in pixels.
         seed: seed of the weights.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded_rng(seed):
         backbone = build_backbone(spec, size=size)
     return Representation(backbone, mean=IMAGENET_MEAN, std=IMAGENET_STD, size=size, name=f"untrained {spec}", spec=spec)
 
@@ -99,8 +99,7 @@ def untrained_twin(phi: Representation, seed: int) -> Representation:
     """
     if not phi.spec:
         raise UsageError(f"{phi.name} cannot be built without its weights.", "Pass the function that builds it to wrap().")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded_rng(seed):
         backbone = build_backbone(phi.spec, size=phi.size, channels=phi.backbone.channels)
     return Representation(
         backbone.to(phi.device), mean=phi.mean, std=phi.std, size=phi.size, name=f"{phi.name} untrained {seed}", spec=phi.spec

@@ -15,6 +15,7 @@ from selfsight.core.clock import Clock, key
 from selfsight.core.distribute import all_gather_with_grad, local_rows, rank, world_size
 from selfsight.core.errors import DataError, Diverged, UsageError
 from selfsight.core.method import Frame, Freezes, Method, Outcome, Supervised, Turn, Turns, UsesExtraSamples
+from selfsight.core.rng import seed_rng
 from selfsight.core.schedule import rise_and_fall
 from selfsight.core.views import Images, Views
 from selfsight.data.evaluation_view import central_view
@@ -104,7 +105,7 @@ class Plan:
         batches = loader.batches(start, self.steps - start, rank=rank(), world=world_size())
         for step, batch in enumerate(batches, start):
             clock = Clock(self.seed, step, self.steps, loader.steps_per_epoch)
-            torch.manual_seed(key(self.seed, step, 1 + rank()))  # dropout and stochastic depth inside networks
+            seed_rng(key(self.seed, step, 1 + rank()))  # dropout and stochastic depth inside networks
             yield clock, batch.map(hardware.move)
 
     def views(self, method: Method, batch: Images, clock: Clock, hardware: Hardware) -> list[Views]:

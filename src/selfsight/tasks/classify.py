@@ -19,13 +19,14 @@ from selfsight.core.clock import Clock, key
 from selfsight.core.errors import DataError
 from selfsight.core.method import Frame
 from selfsight.core.representation import Representation
+from selfsight.core.rng import seeded_rng
 from selfsight.core.views import Images
 from selfsight.data.source import Source, Subset
 from selfsight.data.views.image.geometry import Crop, Normalise
 from selfsight.data.views.image.recipes import OneCrop, View
 from selfsight.measure.analysis.inputs import AnalysisInput, central_images, spatial_layers
 from selfsight.measure.results import Score, Scores, proportion
-from selfsight.tasks.tuning import TuneConfig, hardware_of, seeded_rng, trainable_copy, tune
+from selfsight.tasks.tuning import TuneConfig, hardware_of, trainable_copy, tune
 
 __all__ = ["CROPS", "Classifier", "finetune", "finetune_classifier", "labelled_share"]
 
@@ -89,7 +90,7 @@ def finetune_classifier(
     """
     config, hardware = config or TuneConfig(), hardware_of(phi)
     frame = Frame(phi.size, phi.backbone.stride, phi.backbone.channels)
-    with seeded_rng(config.seed, 0xC1A5):
+    with seeded_rng(key(config.seed, 0xC1A5)):
         model = Classifier(trainable_copy(phi, start), classes)
     truth = torch.from_numpy(labels).to(phi.device)
 

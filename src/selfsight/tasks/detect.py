@@ -15,15 +15,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from selfsight.core.clock import key
 from selfsight.core.errors import DataError
 from selfsight.core.representation import Representation
+from selfsight.core.rng import seeded_rng
 from selfsight.core.views import Images
 from selfsight.data.source import Source
 from selfsight.measure.analysis.inputs import AnalysisInput
 from selfsight.measure.metrics.precision import MOST, score_detections
 from selfsight.measure.results import Scores
 from selfsight.tasks.dense_head import Neck, extents_of, predict, sample_sources, train_head
-from selfsight.tasks.tuning import TuneConfig, seeded_rng, trainable_copy
+from selfsight.tasks.tuning import TuneConfig, trainable_copy
 
 __all__ = ["BoxHead", "assign_cells", "cell_centres", "detect", "mirrored"]
 
@@ -174,7 +176,7 @@ def detect(phi: Representation, inputs: AnalysisInput, *, config: TuneConfig = B
     train_annotations, test_annotations = _annotations(train, "training"), _annotations(test, "test")
     classes = max(train_annotations.classes, test_annotations.classes)
     copied = trainable_copy(phi)
-    with seeded_rng(config.seed, 0xB0C5):
+    with seeded_rng(key(config.seed, 0xB0C5)):
         model = BoxHead(copied, classes)
     inputs.progress(f"fine-tuning: boxes of {classes} classes")
     train_head(model, copied, train, config, _loss(model, train_annotations.fractions()))

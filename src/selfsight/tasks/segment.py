@@ -12,15 +12,17 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
+from selfsight.core.clock import key
 from selfsight.core.errors import DataError
 from selfsight.core.representation import Representation
+from selfsight.core.rng import seeded_rng
 from selfsight.core.views import Images
 from selfsight.data.source import Source
 from selfsight.measure.analysis.inputs import AnalysisInput
 from selfsight.measure.metrics.overlap import bootstrap_tables, class_iou, class_map, confusion
 from selfsight.measure.results import Scores
 from selfsight.tasks.dense_head import Neck, extents_of, predict, sample_sources, train_head
-from selfsight.tasks.tuning import TuneConfig, seeded_rng, trainable_copy
+from selfsight.tasks.tuning import TuneConfig, trainable_copy
 
 __all__ = ["SegmentationHead", "pixel_loss", "segment"]
 
@@ -55,7 +57,7 @@ def segment(phi: Representation, inputs: AnalysisInput, *, config: TuneConfig = 
     train_maps, test_maps = (_maps(part, name) for part, name in ((train, "training"), (test, "test")))
     classes = max(2, 1 + max(int(class_map.max()) for class_map in (*train_maps, *test_maps)))
     copied = trainable_copy(phi)
-    with seeded_rng(config.seed, 0x9A1):
+    with seeded_rng(key(config.seed, 0x9A1)):
         model = SegmentationHead(copied, classes)
     inputs.progress(f"fine-tuning: {classes} pixel classes")
     train_head(model, copied, train, config, pixel_loss(train_maps, phi.size))

@@ -6,8 +6,7 @@ bfloat16 where that is faster, losses float32.
 """
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,6 +19,7 @@ from selfsight.core.clock import key
 from selfsight.core.hooks import find_layer
 from selfsight.core.layout import to_channels_last
 from selfsight.core.representation import Representation
+from selfsight.core.rng import seeded_rng
 from selfsight.core.schedule import rise_and_fall
 from selfsight.core.views import Images
 from selfsight.data.loader import Loader
@@ -27,7 +27,7 @@ from selfsight.data.source import Source
 from selfsight.engine.hardware import Hardware, fast_bf16, keep_memory
 from selfsight.engine.optimisers import make_optimiser
 
-__all__ = ["TuneConfig", "hardware_of", "seeded_rng", "trainable_copy", "tune"]
+__all__ = ["TuneConfig", "hardware_of", "trainable_copy", "tune"]
 
 
 TRAINING = Training("adamw", decay=0.05, clip=5.0)
@@ -56,14 +56,6 @@ class TuneConfig:
 def hardware_of(phi: Representation) -> Hardware:
     """The network's device, with bfloat16 where it is fast."""
     return Hardware(phi.device, "bf16" if fast_bf16(phi.device) else "fp32")
-
-
-@contextmanager
-def seeded_rng(*parts: int) -> Iterator[None]:
-    """Seed torch's random generator inside a ``with`` block and restore it afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key(*parts))
-        yield
 
 
 def trainable_copy(phi: Representation, start: str | None = "") -> Representation:
@@ -118,7 +110,7 @@ def tune(
     weights = [weight for weight in module.parameters() if weight.requires_grad]
     _training_mode(module)
     loader = Loader(source, batch=min(config.batch, len(source)), seed=config.seed)
-    with seeded_rng(config.seed, 0x7E57):  # dropout and stochastic depth inside networks
+    with seeded_rng(key(config.seed, 0x7E57)):  # dropout and stochastic depth inside networks
         for step, batch in enumerate(loader.batches(0, config.steps)):
             total = loss(batch.map(hardware.move), step)
             optimiser.zero_grad()

@@ -12,6 +12,7 @@ from selfsight.core.clock import key
 from selfsight.core.hooks import eval_mode
 from selfsight.core.pixels import Normalised, as_normalised
 from selfsight.core.representation import Representation
+from selfsight.core.rng import seeded_rng
 from selfsight.explain.synthesis.priors import BOUND, bounded_range, natural_noise, project, total_variation
 from selfsight.explain.targets import activations
 
@@ -245,8 +246,7 @@ class ConvBlock(nn.Module):
 
 
 def _hourglass(size: Sequence[int], seed: int) -> tuple[Hourglass, Tensor]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key(seed, 0xD1))
+    with seeded_rng(key(seed, 0xD1)):
         levels = min(max(int(min(size)).bit_length() - 2, 1), 4)
         network = Hourglass((16, 32, 64, 128)[:levels])
         return network, torch.rand(1, 32, *size) * 0.1

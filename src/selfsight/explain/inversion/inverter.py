@@ -20,6 +20,7 @@ from selfsight.core.errors import UsageError
 from selfsight.core.hooks import eval_mode
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
+from selfsight.core.rng import seeded_rng
 from selfsight.explain.attribution.saliency import parts
 from selfsight.explain.inversion.descent import ConvBlock, Inversion, step_of
 from selfsight.explain.targets import features_of
@@ -169,8 +170,7 @@ def _untrained(phi: Representation, images: Tensor, layer: str | None, width: in
     """An untrained inverter with the mean and standard deviation of the features, and an untrained discriminator."""
     if len(images) < 2 or images.shape[2] != images.shape[3]:
         raise UsageError(f"An inverter cannot be learnt from images of shape {tuple(images.shape)}.", "Use at least two square images.")
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), eval_mode(phi.backbone):
-        torch.manual_seed(key(seed, 0x1F7))
+    with seeded_rng(key(seed, 0x1F7)), torch.no_grad(), eval_mode(phi.backbone):
         features = torch.cat([features_of(phi, part, layer).cpu() for _, part in parts(images[:500], phi.device)])
         cells = features.shape[-1] if features.ndim == 4 else 0
         inverter, discriminator = (

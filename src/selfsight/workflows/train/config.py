@@ -5,13 +5,12 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from inspect import signature
 from typing import Any
 
-import torch
-
 from selfsight.backbones.table import build_backbone
 from selfsight.core.card import Preset, Training
 from selfsight.core.clock import key
 from selfsight.core.errors import UsageError
 from selfsight.core.method import Frame, Method
+from selfsight.core.rng import seeded_rng
 from selfsight.core.serialize import from_json, to_json
 from selfsight.data.views.image.puzzles import Jigsaw, Overlapping
 from selfsight.data.views.image.recipes import FourTurns, MultiCrop, OneCrop, TwoCrops, View, small_crops, small_multi_crop, small_one_crop
@@ -96,8 +95,7 @@ def resolve_options(
 def build(config: TrainConfig) -> Method:
     """The untrained method, with the same weights for the same settings; omitted options have the defaults of its signature."""
     cls = method_class(config.method)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key(config.seed, 0xB17))
+    with seeded_rng(key(config.seed, 0xB17)):
         backbone = build_backbone(config.backbone, size=config.size)
         return cls(backbone, **config.options)  # pyright: ignore[reportCallIssue]
 
