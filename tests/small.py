@@ -1,6 +1,7 @@
 """Every method with a tiny network and tiny options."""
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -75,6 +76,7 @@ THINNER = {"resnet_tiny": "resnet_tiny?width=8", "vit_nano": "vit_nano?blocks=1"
 CPU = Hardware(torch.device("cpu"))
 
 
+@cache  # it keeps what it has rendered
 def world(count: int = 32, size: int = 32) -> Source:
     return open_source(f"world:shapes?count={count}&size={size}")
 
