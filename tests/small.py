@@ -89,6 +89,11 @@ def thin(backbone: str) -> str:
     return backbone
 
 
+def small_backbone(name: str, side: int) -> str:
+    """The backbone of a method's preset, thinner."""
+    return thin(BACKBONES.get(name) or resolve_options(name, size=side)[0].backbone)
+
+
 def settings(
     name: str, *, size: int | None = None, batch: int = 8, steps: int = 2, options: dict[str, Any] | None = None, **more: Any
 ) -> TrainConfig:

@@ -22,7 +22,7 @@ from selfsight.methods.table import METHODS
 from selfsight.workflows.train.request import TrainRequest
 from selfsight.workflows.train.run import RunPolicy, run_training
 
-from small import BACKBONES, SIDES, SMALL
+from small import SIDES, SMALL, small_backbone
 
 STEPS = 13
 
@@ -38,7 +38,7 @@ def request_for(method: str, **more: Any) -> TrainRequest:
         "device": "cpu",
         "precision": "fp32",
     }
-    return TrainRequest(**given | {"method": method, "backbone": BACKBONES.get(method), "options": SMALL.get(method)} | more)
+    return TrainRequest(**given | {"method": method, "backbone": small_backbone(method, side), "options": SMALL.get(method)} | more)
 
 
 def quiet(words: str) -> None:
@@ -166,8 +166,9 @@ def test_changed_options_are_rejected_with_the_differences(tmp_path, capsys):
 
 
 def command(out: Path, method: str = "simclr", *more: str) -> list[str]:
-    words = ["learn", "world:shapes?count=64&size=16", "--method", method, "--size", "16", "--batch", "8", "--steps", "60"]
-    return [*words, "--save-every", "5", "--device", "cpu", "--precision", "fp32", "--no-report", "--json", "--out", str(out), *more]
+    words = ["learn", "world:shapes?count=64&size=16", "--method", method, "--backbone", small_backbone(method, 16), "--size", "16"]
+    words += ["--batch", "8", "--steps", "60", "--save-every", "5", "--device", "cpu", "--precision", "fp32", "--no-report", "--json"]
+    return [*words, "--out", str(out), *more]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])

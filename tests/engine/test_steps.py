@@ -252,12 +252,13 @@ def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(50_000_000)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-print(*(faults() for _ in range(5)))
+print(*(faults() for _ in range(10)))
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_freed_memory_is_kept():
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, timeout=120, check=True)
-    first, *_, last = map(int, done.stdout.split())
-    assert last < 100 <= first
+    first, *later = map(int, done.stdout.split())
+    assert first >= 100
+    assert later.count(0) >= 3  # small objects may come to lie behind freed memory a few times, and it is then too short by their size
