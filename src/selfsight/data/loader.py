@@ -3,7 +3,7 @@
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
@@ -27,7 +27,7 @@ _AHEAD = 2
 _PATIENCE = 300.0
 
 
-def load_images(source: Source, rows: Rows) -> Images:
+def load_images(source: Source, rows: Rows | Sequence[int]) -> Images:
     """Samples as tensors on the CPU.
 
     uint16 becomes floating point in [0, 1]; all else keeps its type.
@@ -36,7 +36,7 @@ def load_images(source: Source, rows: Rows) -> Images:
         source: the data set.
         rows: row numbers.
     """
-    batch = source.read(rows)
+    batch = source.read(np.asarray(rows, dtype=np.int64))
     extent = None if batch.extent is None else torch.from_numpy(np.ascontiguousarray(batch.extent))
     pixels, *others = (_tensor(values) for values in batch.streams.values())
     names = list(batch.streams)[1:]
