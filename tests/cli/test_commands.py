@@ -56,7 +56,7 @@ def test_measure_prints_scores_with_baselines(run, capsys, tmp_path, monkeypatch
     assert main(["measure", str(run), *data, "--probes", "knn,cluster", "--json"]) == 0
     found = said(capsys)
     assert isinstance(found, dict)
-    assert set(found) == {"scores", "floors", "protocol"}
+    assert set(found) == {"scores", "floors", "protocol", "notes"}
     assert set(found["floors"]) == {"untrained", "pixels"}
     for table in (found["scores"], *found["floors"].values()):
         assert set(table) == {"knn", "cluster"}

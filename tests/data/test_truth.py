@@ -49,8 +49,8 @@ def test_csv_with_numbered_classes(pictures: Path, tmp_path: Path):
     path.write_text("file,class_index,name\n0.png,2,tench\n1.png,0,shark\n2.png,2,tench\n3.png,0,shark\n")
     truth = opened(pictures, path)[1]
     assert truth.labels is not None
-    assert truth.labels.tolist() == [2, 0, 2, 0]
-    assert truth.classes == ("shark", "1", "tench")
+    assert truth.labels.tolist() == [1, 0, 1, 0]
+    assert truth.classes == ("shark", "tench")
 
 
 def test_coco(pictures: Path, tmp_path: Path):

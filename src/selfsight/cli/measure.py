@@ -76,7 +76,7 @@ def _one(options: Measure, settings: dict[str, Any]) -> int:
     run = Run(options.runs[0], size=options.size, device=options.device)
     content = run.measure(**settings).to_json()
     if options.json:
-        emit({name: content[name] for name in ("scores", "floors", "protocol")})
+        emit({name: content[name] for name in ("scores", "floors", "protocol", "notes")})
         return 0
     score_table(content)
     for name in content["scores"]:

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from selfsight.core.errors import DataError, UsageError
+from selfsight.data.classes import number_classes
 from selfsight.data.listing import Annotations
 from selfsight.data.masks import polygons_mask, read_mask
 from selfsight.data.readers.folder import IMAGE_SUFFIXES
@@ -128,28 +129,20 @@ def _table(path: Path, find: _Finder) -> Annotations:
     ordered = find.spread(found, {}, path)
     columns = {name: [entry.get(name) or "" for entry in ordered] for name in heading if name != files}
     label = next((lower[name] for name in _LABELS if name in lower and lower[name] != files), None)
-    truth = Truth() if label is None else _labels(columns[label], _names_of(columns, lower, label))
+    truth = Truth() if label is None else number_classes(columns[label], _names_of(columns, lower, label))
     group = next((lower[name] for name in _GROUPS if name in lower), None)
     groups = None if group is None else _numbered(columns[group])[0]
     return Annotations(replace(truth, groups=groups, attributes={name: _typed(values) for name, values in columns.items()}))
 
 
-def _names_of(columns: Mapping[str, list[str]], lower: Mapping[str, str], label: str) -> dict[str, str]:
+def _names_of(columns: Mapping[str, list[str]], lower: Mapping[str, str], label: str) -> dict[int, str]:
     """Class names by class number, from a column with one name for each number."""
     for name in _CLASSES:
         if name in lower and lower[name] in columns:
-            pairs = set(zip(columns[label], columns[lower[name]], strict=True))
-            if len({number for number, _ in pairs}) == len(pairs):
-                return dict(pairs)
+            pairs = {(number, text) for number, text in zip(columns[label], columns[lower[name]], strict=True) if number and text}
+            if len({number for number, _ in pairs}) == len(pairs) and all(number.isdigit() for number, _ in pairs):
+                return {int(number): text for number, text in pairs}
     return {}
-
-
-def _labels(values: list[str], names: Mapping[str, str]) -> Truth:
-    if not all(value.lstrip("-").isdigit() for value in values if value):
-        numbers, classes = _numbered(values)
-        return Truth(labels=numbers, classes=classes)
-    numbers = np.array([int(value) if value else -1 for value in values], dtype=np.int64)
-    return Truth(labels=numbers, classes=tuple(names.get(str(number), str(number)) for number in range(int(numbers.max(initial=-1)) + 1)))
 
 
 def _numbered(values: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -238,8 +231,10 @@ def _yolo(path: Path, find: _Finder) -> Annotations:
             lines = [[float(word) for word in line.split()[:5]] for line in file.read_text().splitlines() if line.strip()]
             found[row] = _boxes([(x - w / 2, y - h / 2, x + w / 2, y + h / 2, kind) for kind, x, y, w, h in lines])
     boxes = find.spread(found, np.zeros((0, 5), dtype=np.float32), path)
-    largest = max((int(box[:, 4].max()) for box in boxes if len(box)), default=-1)
-    classes = classes or tuple(str(number) for number in range(largest + 1))
+    if not classes:
+        numbers = np.unique(np.concatenate([box[:, 4] for box in boxes]))
+        boxes = [np.column_stack([box[:, :4], np.searchsorted(numbers, box[:, 4])]).astype(np.float32) for box in boxes]
+        classes = tuple(f"{number:g}" for number in numbers)
     return Annotations(Truth(labels=_largest(boxes), classes=classes, boxes=boxes), fractions=True)
 
 

@@ -3,6 +3,7 @@
 import json
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from selfsight.core.cache import digest
 from selfsight.core.errors import DataError
+from selfsight.data.classes import number_classes
 from selfsight.data.decode import Payload, Unreadable
 from selfsight.data.listing import Annotations, display
 from selfsight.data.readers.folder import IMAGE_SUFFIXES, class_folders
@@ -118,20 +120,20 @@ def columns_truth(columns: Mapping[str, Sequence[Any]], classes: Sequence[str]) 
 
     Args:
         columns: values (N,) by name of the column; None where missing.
-        classes: names of the classes; by default from the labels.
+        classes: names of the classes by number; by default from the labels (see ``number_classes``).
     """
     attributes = {name: _column(values) for name, values in columns.items() if name != "label"}
     if "label" not in columns:
         return Truth(attributes=attributes)
     labels = list(columns["label"])
-    if any(isinstance(label, str) for label in labels):
-        classes = classes or sorted({str(label) for label in labels if label is not None})
+    if classes and any(isinstance(label, str) for label in labels):
         number = {name: index for index, name in enumerate(classes)}
         numbers = [-1 if label is None else number.get(str(label), -1) for label in labels]
-    else:
-        numbers = [-1 if label is None else int(label) for label in labels]
-        classes = classes or [str(index) for index in range(max(numbers, default=-1) + 1)]
-    return Truth(labels=np.array(numbers, dtype=np.int64), classes=tuple(classes), attributes=attributes)
+        return Truth(labels=np.array(numbers, dtype=np.int64), classes=tuple(classes), attributes=attributes)
+    truth = number_classes(labels, dict(enumerate(classes)))
+    if truth.labels is None:
+        attributes["label"] = _column(labels)
+    return replace(truth, attributes=attributes)
 
 
 def _column(values: Sequence[Any]) -> np.ndarray:

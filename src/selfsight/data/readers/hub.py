@@ -10,6 +10,7 @@ from PIL import Image
 
 from selfsight.core.cache import digest
 from selfsight.core.errors import DataError, MissingExtra, UsageError
+from selfsight.data.classes import number_classes
 from selfsight.data.decode import Payload, Unreadable
 from selfsight.data.listing import Annotations, Listing
 from selfsight.data.source import LazySequence, Rows, Truth
@@ -80,9 +81,8 @@ def torchvision_listing(spec: Spec, size: int | None = None) -> Listing:  # noqa
     labels = getattr(dataset, "targets", getattr(dataset, "labels", None))
     truth = Truth()
     if labels is not None and len(labels) == len(dataset):
-        numbers = np.asarray(labels).astype(np.int64).reshape(len(dataset), -1)[:, 0]
-        classes = getattr(dataset, "classes", None) or [str(number) for number in range(int(numbers.max()) + 1)]
-        truth = Truth(labels=numbers, classes=tuple(str(name) for name in classes))
+        values = np.asarray(labels, dtype=object).reshape(len(dataset), -1)[:, 0].tolist()
+        truth = number_classes(values, dict(enumerate(map(str, getattr(dataset, "classes", None) or ()))))
     fingerprint = digest((spec.name, repr(sorted(options.items())), str(len(dataset))))
     return IndexedListing(dataset, spec.text, fingerprint, Annotations(truth), 0)
 
@@ -118,5 +118,5 @@ def hub_listing(spec: Spec, size: int | None = None) -> Listing:  # noqa: ARG001
     truth = Truth()
     if "label" in dataset.features:
         classes = getattr(dataset.features["label"], "names", None) or []
-        truth = Truth(labels=np.asarray(dataset["label"], dtype=np.int64), classes=tuple(classes))
+        truth = number_classes(list(dataset["label"]), dict(enumerate(classes)))
     return IndexedListing(dataset, spec.text, digest((dataset._fingerprint,)), Annotations(truth), column)

@@ -6,24 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from selfsight.bank.extract import Encoder, extract_features, get_bank, make_encoder
+from selfsight.bank.extract import get_bank, make_encoder
 from selfsight.bank.store import OUTPUT
 from selfsight.core.cache import digest_of, write_atomically
-from selfsight.core.clock import Clock, key
 from selfsight.core.errors import DataError
-from selfsight.core.method import Frame
 from selfsight.core.names import look_up
 from selfsight.core.progress import no_progress
 from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
-from selfsight.core.views import Images
-from selfsight.data.evaluation_view import check_modality
-from selfsight.data.loader import load_images
-from selfsight.data.source import Source, Truth
-from selfsight.data.views.alignment import ALIGNMENT_VIEWS
+from selfsight.data.contents import truth_digest
+from selfsight.data.source import Source
 from selfsight.measure.analysis.inputs import AnalysisInput
 from selfsight.measure.baselines import (
     ANALYSIS_SEEDS,
@@ -34,18 +26,18 @@ from selfsight.measure.baselines import (
     strongest_form,
     untrained_networks,
 )
-from selfsight.measure.probes.geometry import ROWS
 from selfsight.measure.probes.layers import LabelPair
 from selfsight.measure.probes.table import LAYER_PROBES, PROBES
 from selfsight.measure.results import Features, Score, Scores
 from selfsight.render.panels import facts, interval, panel, table
-from selfsight.workflows.evaluate.analyses.checks import check_analysis, untrained_analysis
+from selfsight.workflows.evaluate.analyses.checks import check_analyses, untrained_analysis
 from selfsight.workflows.evaluate.analyses.table import ANALYSES
+from selfsight.workflows.evaluate.data import EvaluationData, data_notes, evaluation_data
 from selfsight.workflows.evaluate.tables import lower_is_better
 
 __all__ = ["EvaluationResult", "evaluate", "select_probes"]
 
-VERSION = 2
+VERSION = 3
 """Incremented when a probe or a baseline changes, which invalidates cached baselines."""
 
 Table = dict[str, dict[str, Score]]
@@ -61,6 +53,7 @@ class EvaluationResult:
         forms: that form, by baseline, probe and name.
         protocol: description by probe.
         readouts: fitted models by probe.
+        notes: what to know about the data, such as test images that are also training images.
     """
 
     scores: Table
@@ -68,6 +61,7 @@ class EvaluationResult:
     forms: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
     protocol: dict[str, str] = field(default_factory=dict)
     readouts: dict[str, Readout] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def only(self, probes: Sequence[str]) -> "EvaluationResult":
         """The results of some probes."""
@@ -76,7 +70,7 @@ class EvaluationResult:
             return {probe: table[probe] for probe in probes if probe in table}
 
         baselines, forms = ({baseline: selected(table) for baseline, table in tables.items()} for tables in (self.baselines, self.forms))
-        return EvaluationResult(selected(self.scores), baselines, forms, selected(self.protocol), selected(self.readouts))
+        return EvaluationResult(selected(self.scores), baselines, forms, selected(self.protocol), selected(self.readouts), self.notes)
 
     def to_json(self) -> dict[str, Any]:
         """What ``--json`` prints."""
@@ -85,6 +79,7 @@ class EvaluationResult:
             "floors": {name: _plain(table) for name, table in self.baselines.items()},
             "protocol": self.protocol,
             "forms": self.forms,
+            "notes": list(self.notes),
         }
 
     def _repr_html_(self) -> str:
@@ -95,7 +90,8 @@ class EvaluationResult:
             for name in self.scores[probe]
         ]
         protocols = [facts({f"{probe}:": text}) for probe, text in self.protocol.items()]
-        return panel("Scores and baselines, with 95 % intervals", table(("probe", "score", *columns), rows), *protocols)
+        notes = [facts({"note:": note}) for note in self.notes]
+        return panel("Scores and baselines, with 95 % intervals", table(("probe", "score", *columns), rows), *notes, *protocols)
 
 
 def _plain(table: Table) -> dict[str, dict[str, dict[str, float]]]:
@@ -105,55 +101,6 @@ def _plain(table: Table) -> dict[str, dict[str, dict[str, float]]]:
 def _cell(table: Table, probe: str, name: str) -> str | None:
     score = table.get(probe, {}).get(name)
     return None if score is None else interval(score.value, score.low, score.high)
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """A training and a test source with their annotations."""
-
-    train: Source
-    test: Source
-    train_labels: np.ndarray | None
-    test_labels: np.ndarray | None
-    classes: tuple[str, ...]
-    truths: tuple[Truth, Truth]
-
-    @property
-    def annotated(self) -> bool:
-        """Whether both have labels or common attributes."""
-        return self.train_labels is not None or bool(set(self.truths[0].attributes) & set(self.truths[1].attributes))
-
-    def analysis_input(self, others: Mapping[str, Representation], layers: Sequence[str], progress: Callable[[str], None]) -> AnalysisInput:
-        """The input of analyses."""
-        labels = LabelPair(self.train_labels, self.test_labels, self.classes)
-        return AnalysisInput(self.train, self.test, labels, others, tuple(layers), progress)
-
-    def labelled(self, train: np.ndarray, test: np.ndarray, twins: tuple[np.ndarray, np.ndarray]) -> Features:
-        """Features with the annotations of their samples."""
-        return Features(train, test, self.train_labels, self.test_labels, self.classes, twins, self.truths)
-
-    def features(self, encoder: Encoder, size: int, device: torch.device | None = None) -> dict[str, Features]:
-        """Features of both parts by the encoder's names, with features of augmented pairs."""
-        train_features = extract_features(self.train, encoder, size=size, device=device)
-        test_features = extract_features(self.test, encoder, size=size, device=device)
-        pairs = self.twins(encoder, size, device)
-        return {name: self.labelled(train_features[name], test_features[name], pairs[name]) for name in train_features}
-
-    def twins(self, encoder: Encoder, size: int, device: torch.device | None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Features of two random crops of some test images, the same crops for every encoder."""
-        rows = np.random.default_rng(0).permutation(len(self.test))[: ROWS // 2]
-        features: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-        for number, part in enumerate(np.array_split(np.sort(rows), max(len(rows) // 256, 1))):
-            images: Images = load_images(self.test, part)
-            recipe = ALIGNMENT_VIEWS[images.modality]
-            drawn = recipe.draw(len(part), Clock(seed=key(0, 0x7121), step=number), Frame(size, 1))
-            left, right = recipe.make(images, drawn).large
-            with torch.inference_mode():
-                views = (left, right) if images.modality == "sound" else (left.clamp(0, 1), right.clamp(0, 1))
-                pair = [encoder(view.to(device) if device else view) for view in views]
-            for name in pair[0]:
-                features.setdefault(name, []).append((pair[0][name].float().cpu().numpy(), pair[1][name].float().cpu().numpy()))
-        return {name: (np.concatenate([a for a, _ in rows]), np.concatenate([b for _, b in rows])) for name, rows in features.items()}
 
 
 def select_probes(names: Sequence[str] | None, *, labelled: bool, annotated: bool = False) -> tuple[str, ...]:
@@ -213,13 +160,13 @@ def evaluate(
         cache: folder of cached baselines; None: no cache.
         progress: called with a line per step.
     """
-    parts = _parts(phi, train, test)
+    parts = evaluation_data(phi, train, test, probes)
     names = select_probes(probes, labelled=parts.train_labels is not None, annotated=parts.annotated)
     analyses, inputs = [name for name in names if name in ANALYSES], parts.analysis_input(others or {}, layers, progress)
-    for name in analyses:
-        check_analysis(name, phi, inputs)
+    check_analyses(analyses, phi, inputs)
     names = tuple(name for name in names if name not in ANALYSES)
-    result = _result(_measured(phi, parts, names, bf16, banks, progress, layers) | _of_networks(phi, inputs, analyses))
+    scores = _measured(phi, parts, names, bf16, banks, progress, layers) | _of_networks(phi, inputs, analyses)
+    result = _result(scores, data_notes(parts, cache, progress))
     if baselines:
         _add_baselines(result, phi, parts, names, bf16, cache, progress)
         _add_analysis_baselines(result, phi, inputs, analyses, cache)
@@ -234,18 +181,19 @@ def _of_networks(phi: Representation, inputs: AnalysisInput, names: Sequence[str
     return scores
 
 
-def _result(results: Mapping[str, Scores]) -> EvaluationResult:
+def _result(results: Mapping[str, Scores], notes: tuple[str, ...]) -> EvaluationResult:
     return EvaluationResult(
         {name: scores.values for name, scores in results.items()},
         protocol={name: scores.protocol for name, scores in results.items()},
         readouts={name: scores.readout for name, scores in results.items() if scores.readout is not None},
+        notes=notes,
     )
 
 
 def _add_baselines(
     result: EvaluationResult,
     phi: Representation,
-    parts: _Parts,
+    parts: EvaluationData,
     names: Sequence[str],
     bf16: bool,  # noqa: FBT001
     cache: Path | None,
@@ -256,7 +204,7 @@ def _add_baselines(
         has = [name for name in names if baseline == "untrained" or name in PROBES]
         if has:
             progress(f"baseline: {baseline}")
-        file = _baseline_file(cache, baseline, parts.train, parts.test, parts.train_labels is not None, *_network(baseline, phi, bf16))
+        file = _baseline_file(cache, baseline, parts.train, parts.test, *_network(baseline, phi, bf16))
         result.baselines[baseline], result.forms[baseline] = _cached(
             has, lambda missing, forms=forms: forms(phi, parts, missing, bf16), file
         )
@@ -273,26 +221,16 @@ def _add_analysis_baselines(
             seeds = range(ANALYSIS_SEEDS)
             return {ESTIMATED: [{each: untrained_analysis(each, phi, inputs, seed).values for each in missing} for seed in seeds]}
 
-        key_parts = (inputs.train, inputs.test, inputs.labels.train is not None, *_network("networks", phi, False), inputs.layers)  # noqa: FBT003
-        file = None if inputs.others else _baseline_file(cache, "networks", *key_parts)
+        key_parts = (*_network("networks", phi, False), inputs.layers)  # noqa: FBT003
+        file = None if inputs.others else _baseline_file(cache, "networks", inputs.train, inputs.test, *key_parts)
         table, forms = _cached([name], measure, file)
         result.baselines["untrained"] |= table
         result.forms["untrained"] |= forms
 
 
-def _parts(phi: Representation, train: Source, test: Source) -> _Parts:
-    """Both sources, checked to have the network's modality, with labels if both have them."""
-    for source in (train, test):
-        check_modality(source, phi)
-    truths = train.truth(np.arange(len(train))), test.truth(np.arange(len(test)))
-    labelled = all(truth.labels is not None for truth in truths)
-    train_labels, test_labels = (truth.labels if labelled else None for truth in truths)
-    return _Parts(train, test, train_labels, test_labels, truths[0].classes, truths)
-
-
 def _measured(
     phi: Representation,
-    parts: _Parts,
+    parts: EvaluationData,
     names: Sequence[str],
     bf16: bool,  # noqa: FBT001
     banks: Path | None = None,
@@ -314,7 +252,7 @@ def _measured(
     return scores
 
 
-def _features(phi: Representation, parts: _Parts, bf16: bool, banks: Path | None) -> Features:  # noqa: FBT001
+def _features(phi: Representation, parts: EvaluationData, bf16: bool, banks: Path | None) -> Features:  # noqa: FBT001
     """Features of both parts, from cached banks if there is a folder."""
     encoder = make_encoder(phi, bf16=bf16)
     if banks is None:
@@ -328,7 +266,7 @@ Forms = dict[str, list[dict[str, dict[str, Score]]]]
 """Scores of each seed, by form of the baseline."""
 
 
-def _untrained(phi: Representation, parts: _Parts, names: Sequence[str], bf16: bool) -> Forms:  # noqa: FBT001
+def _untrained(phi: Representation, parts: EvaluationData, names: Sequence[str], bf16: bool) -> Forms:  # noqa: FBT001
     forms: Forms = {}
     for form, _, network in untrained_networks(phi, parts.train):
         results = _measured(network(), parts, names, bf16)
@@ -336,7 +274,7 @@ def _untrained(phi: Representation, parts: _Parts, names: Sequence[str], bf16: b
     return forms
 
 
-def _pixels(phi: Representation, parts: _Parts, names: Sequence[str], bf16: bool) -> Forms:  # noqa: ARG001, FBT001
+def _pixels(phi: Representation, parts: EvaluationData, names: Sequence[str], bf16: bool) -> Forms:  # noqa: ARG001, FBT001
     size = phi.size if phi.backbone.modality == "sound" else PIXEL_SIDE  # a spectrogram is compared at its full length
     encoder = pixel_encoder(*channel_statistics(parts.train, size=size))
     features = parts.features(encoder, size)
@@ -364,8 +302,10 @@ def _network(baseline: str, phi: Representation, bf16: bool) -> tuple[object, ..
 
 
 def _baseline_file(cache: Path | None, baseline: str, train: Source, test: Source, *extra: object) -> Path | None:
-    key_parts = (VERSION, baseline, train.fingerprint, test.fingerprint, *extra)
-    return cache / f"{digest_of(key_parts, length=20)}.json" if cache else None
+    if cache is None:
+        return None
+    key_parts = (VERSION, baseline, *((source.fingerprint, truth_digest(source)) for source in (train, test)), *extra)
+    return cache / f"{digest_of(key_parts, length=20)}.json"
 
 
 def _cached(names: Sequence[str], measure: Callable[[Sequence[str]], Forms], file: Path | None) -> tuple[Table, dict[str, dict[str, str]]]:

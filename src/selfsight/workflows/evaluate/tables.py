@@ -114,6 +114,8 @@ def score_table(result: dict[str, Any]) -> None:
         table.add_row(*row)
     console.print(table)
     console.print("[dim]↓ lower is better; above baselines: difference to the better baseline[/dim]", highlight=False)
+    for note in result.get("notes", ()):
+        console.print(f"note: {note}", highlight=False)
     for probe, protocol in result["protocol"].items():
         console.print(f"[dim]{probe}: {protocol}[/dim]", highlight=False)
 

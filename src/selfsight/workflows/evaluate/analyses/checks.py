@@ -1,5 +1,6 @@
 """Requirements of analyses on the data, and their untrained baseline."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,21 +13,26 @@ from selfsight.measure.baselines import untrained_network
 from selfsight.measure.results import Scores
 from selfsight.workflows.evaluate.analyses.table import ANALYSES
 
-__all__ = ["check_analysis", "untrained_analysis"]
+__all__ = ["check_analyses", "untrained_analysis"]
 
 
-def check_analysis(name: str, phi: Representation, inputs: AnalysisInput) -> None:
-    """Check that the data and the networks meet the requirements of an analysis, before it runs.
+def check_analyses(names: Sequence[str], phi: Representation, inputs: AnalysisInput) -> None:
+    """Check that the data and the networks meet the requirements of analyses, before one runs.
 
     Args:
-        name: name of the analysis.
+        names: names of the analyses.
         phi: the representation.
         inputs: the data and the other networks.
 
     Raises:
         DataError: labels, masks or boxes are needed and missing.
-        UsageError: it compares networks and there is only one, or a layer does not exist.
+        UsageError: one compares networks and there is only one, or a layer does not exist.
     """
+    for name in names:
+        _check(name, phi, inputs)
+
+
+def _check(name: str, phi: Representation, inputs: AnalysisInput) -> None:
     needs = ANALYSES.resolve(name).needs
     if "labels" in needs and inputs.labels.train is None:
         raise DataError(f"The measure {name} needs labels, and the data have none.", "Use labelled --train and --test.")
