@@ -1,10 +1,13 @@
 import io
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from selfsight.data.decode import Unreadable, decode, header
+from selfsight.data.decode import Unreadable, decode, decode_values, header
 
 from pictures import bomb, encoded, photograph
 
@@ -23,16 +26,20 @@ def test_png_is_exact():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
 def test_every_orientation_is_made_upright(orientation: int, kind: str):
     upright = Image.fromarray(np.asarray(Image.fromarray(photograph(1, 3, 4)).resize((64, 48))))
     back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transposition that undoes the tag
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = upright.transpose(Image.Transpose(back[orientation])) if orientation > 1 else upright
-    found, own = decode(saved(stored, kind, exif=exif))
+    content = saved(stored, kind, exif=exif)
+    found, own = decode(content)
     assert own == (48, 64)
     assert np.abs(found.transpose(1, 2, 0).astype(int) - np.asarray(upright)).mean() < 4
+    small, own = decode(content, 32)
+    assert (own, small.shape) == ((48, 64), (3, 24, 32))
+    assert np.abs(small.transpose(1, 2, 0).astype(int) - np.asarray(upright.resize((32, 24), Image.Resampling.BILINEAR))).mean() < 4
 
 
 def test_sixteen_bits_are_scaled():
@@ -111,3 +118,74 @@ def test_truncation_is_detected():
         content = encoded(photograph(4, 100, 100), kind)
         with pytest.raises(Unreadable, match="damaged"):
             decode(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_stored_values_are_upright_and_not_converted(orientation: int, kind: str):
+    upright = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    stored = np.ascontiguousarray(np.rot90(upright, {1: 0, 3: 2, 6: 1, 8: -1}[orientation]))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    indexed = Image.fromarray(stored).convert("P")
+    indexed = Image.frombytes("P", indexed.size, stored.tobytes())
+    indexed.putpalette(list(range(255, -1, -1)) * 3)
+    for image in (Image.fromarray(stored), indexed):
+        np.testing.assert_array_equal(decode_values(saved(image, kind, exif=exif))[0], upright)
+    wide = (stored.astype(np.uint16) + 1000).astype(np.uint16)
+    np.testing.assert_array_equal(decode_values(saved(Image.fromarray(wide), kind, exif=exif))[0], upright.astype(int) + 1000)
+
+
+def test_transparent_colours_of_stored_values_are_black():
+    pixels = np.full((2, 2, 4), (200, 10, 10, 255), dtype=np.uint8)
+    pixels[0, 0, 3] = 0
+    values, mode = decode_values(saved(Image.fromarray(pixels), "PNG"))
+    assert mode == "RGBA"
+    assert values.tolist() == [[[0, 0, 0], [200, 10, 10]], [[200, 10, 10], [200, 10, 10]]]
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "WEBP", "JPEG", "PNG", "TIFF", "GIF", "BMP", "JPEG2000", "ICO", "PPM"])
+def test_every_truncation_is_decoded_or_unreadable(kind: str):
+    content = saved(Image.fromarray(photograph(2)), kind)
+    for length in np.linspace(1, len(content) - 1, 60).astype(int):
+        for reader in (decode, decode_values):
+            try:
+                reader(content[:length])
+            except Unreadable:
+                continue
+
+
+def test_an_icon_is_as_large_as_the_image_inside_it():
+    """Its directory states at most 256 px."""
+    large = Image.new("1", (9000, 9000))
+    png = saved(large, "PNG")
+    icon = b"\0\0\1\0\1\0" + bytes([0, 0, 0, 0]) + b"\1\0\1\0" + len(png).to_bytes(4, "little") + (22).to_bytes(4, "little") + png
+    with pytest.raises(Unreadable, match="too many pixels: 9000 x 9000"):
+        decode(icon)
+    assert decode(saved(Image.fromarray(photograph(3, 16, 16)), "ICO"))[1] == (16, 16)
+
+
+PEAK = """
+import io, resource, sys
+import numpy as np
+from PIL import Image
+from selfsight.data.decode import decode
+pixels = {"16 bits": np.zeros((7000, 9000), np.uint16), "transparent": np.zeros((7000, 9000, 4), np.uint8)}[sys.argv[1]]
+buffer = io.BytesIO()
+Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+stored = pixels.nbytes
+del pixels
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")
+print(decode(buffer.getvalue(), 64)[0].shape[1], file=sys.stderr)
+peak = int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))) * 1024
+print(peak / stored)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from /proc")
+@pytest.mark.parametrize(("kind", "most"), [("16 bits", 3.5), ("transparent", 3.0)])
+def test_peak_memory_is_a_small_multiple_of_the_stored_pixels(kind: str, most: float):
+    done = subprocess.run([sys.executable, "-c", PEAK, kind], capture_output=True, text=True, timeout=120, check=True)
+    assert float(done.stdout) < most

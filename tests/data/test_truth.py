@@ -6,8 +6,11 @@ import pytest
 from PIL import Image
 
 from selfsight.core.errors import DataError, UsageError
+from selfsight.data.masks import read_mask
 from selfsight.data.opening import open_source
-from selfsight.data.source import Source, Truth
+from selfsight.data.source import VOID, Source, Truth
+from selfsight.measure.metrics.overlap import class_map, score_boxes, score_masks, score_segments
+from selfsight.tasks.dense_head import extents_of
 
 from pictures import encoded, photograph
 
@@ -127,6 +130,63 @@ def test_masks(pictures: Path, tmp_path: Path):
     assert (across.min(), across.max() + 1, down.min(), down.max() + 1) == (4, 24, 8, 24)
     assert set(np.unique(truth.masks[1])) == {0, 5}
     assert not truth.masks[2].any()
+
+
+def saved_mask(folder: Path, name: str, values: np.ndarray, *, palette: bool = False) -> Path:
+    folder.mkdir(exist_ok=True)
+    image = Image.fromarray(values.astype(np.uint8))
+    if palette:
+        image = Image.frombytes("P", image.size, values.astype(np.uint8).tobytes())
+        image.putpalette(list(range(255, -1, -1)) * 3)
+    image.save(folder / name)
+    return folder / name
+
+
+@pytest.mark.parametrize("palette", [True, False])
+def test_classes_of_a_mask_are_told_apart_and_void_does_not_count(pictures: Path, tmp_path: Path, palette: bool):
+    """As in PASCAL VOC: classes 7 and 15, and a border of 255, in palette images and in grey ones."""
+    for row in range(4):
+        values = np.zeros((80, 100))
+        values[10:70, 10:90] = 255
+        values[20:60, 20:80] = 15 if row % 2 else 7
+        saved_mask(tmp_path / "masks", f"{row}.png", values, palette=palette)
+    source, truth = opened(pictures, tmp_path / "masks")
+    sizes = [tuple(int(side) for side in extent) for extent in extents_of(source)]
+    maps = [class_map(truth, row, size) for row, size in enumerate(sizes)]
+    assert [np.unique(each).tolist() for each in maps] == [[0, 7, VOID], [0, 15, VOID]] * 2
+    right = score_segments(lambda row, size: np.where(maps[row] == VOID, 3, maps[row] // 7), source, 3, sizes)
+    assert right is not None
+    assert right.value == 1  # whatever is predicted at the border
+    one_class = score_segments(lambda row, size: (maps[row] > 0).astype(int), source, 3, sizes)
+    assert one_class is not None
+    assert one_class.value == pytest.approx(0.5, abs=0.01)  # background 1, one class of two 1/2, the other 0
+    saliency = score_masks(lambda row, size: (maps[row] % VOID > 0).astype(float), source, sizes)
+    assert saliency is not None
+    assert (saliency["iou"], saliency["accuracy"]) == (1, 1)
+    boxes = score_boxes(lambda row: np.array([[8, 8, 32, 24]]), source)
+    assert boxes is not None
+    assert boxes.value == 1
+
+
+def test_numbers_of_masks_are_kept_and_black_and_white_is_one_class(tmp_path: Path):
+    edge = np.zeros((40, 40))
+    edge[10:30, 10:30] = 255
+    smooth = np.asarray(Image.fromarray(edge.astype(np.uint8)).resize((60, 60), Image.Resampling.BICUBIC))
+    assert set(np.unique(read_mask(saved_mask(tmp_path, "smooth.png", smooth)))) == {0, 1}
+    assert set(np.unique(read_mask(saved_mask(tmp_path, "lossy.jpg", edge)))) == {0, 1}
+    assert set(np.unique(read_mask(saved_mask(tmp_path, "flags.png", edge, palette=True)))) == {0, 1}
+    many = np.arange(1600).reshape(40, 40) // 60
+    assert read_mask(saved_mask(tmp_path, "many.png", many)).tolist() == many.tolist()
+    wide = (many * 40).astype(np.uint16)
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    assert read_mask(tmp_path / "wide.png").tolist() == wide.tolist()
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(np.ascontiguousarray(np.rot90(many)).astype(np.uint8)).save(tmp_path / "turned.png", exif=turned)
+    assert read_mask(tmp_path / "turned.png").tolist() == many.tolist()
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG nothing")
+    with pytest.raises(DataError, match=r"broken.png cannot be read"):
+        read_mask(tmp_path / "broken.png")
 
 
 def test_unmatched_annotations_are_rejected(pictures: Path, tmp_path: Path):

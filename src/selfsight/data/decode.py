@@ -13,14 +13,29 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-__all__ = ["MAX_PIXELS", "Payload", "Unreadable", "decode", "header"]
+__all__ = ["MAX_PIXELS", "Payload", "Unreadable", "decode", "decode_values", "header"]
 
 MAX_PIXELS = 64_000_000
 """Larger images are rejected by their header before decoding, as possible decompression bombs."""
 
 MAX_BYTES = 512 * 2**20
+_STRIP = 256
+"""Rows that are converted at a time."""
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, LookupError, TypeError, struct.error, Warning)
+_BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    Warning,
+)
+"""What decoders raise for damaged files; libavif's errors are RuntimeError."""
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 _UPRIGHT = {
@@ -32,6 +47,9 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+_SWAPS = tuple(_UPRIGHT[tag] for tag in (5, 6, 7, 8))
+"""Transpositions that exchange width and height."""
 
 Payload = bytes | Path | Image.Image
 
@@ -79,7 +97,22 @@ def _opened(payload: Payload) -> Image.Image:
         raise Unreadable("empty file")
     if size > MAX_BYTES:
         raise Unreadable(f"file too large: {size / 2**20:.0f} MiB")
+    _refuse_large_icon(payload)
     return Image.open(io.BytesIO(payload) if isinstance(payload, bytes) else payload, formats=_formats())
+
+
+def _refuse_large_icon(payload: bytes | Path) -> None:
+    """Icons are decoded when opened; their directory states at most 256 px, whatever the size of the images inside."""
+    with io.BytesIO(payload) if isinstance(payload, bytes) else payload.open("rb") as file:
+        if file.read(4) != b"\0\0\1\0":
+            return
+        entries = file.read(2 + 16 * 256)
+        for number in range(min(int.from_bytes(entries[:2], "little"), 256)):
+            file.seek(int.from_bytes(entries[14 + 16 * number : 18 + 16 * number], "little"))
+            start = file.read(24).ljust(24, b"\0")
+            width, height = struct.unpack(">II", start[16:]) if start.startswith(b"\x89PNG") else struct.unpack("<ii", start[4:12])
+            if abs(width) > 2048 or abs(height) > 4096:  # a bitmap's height counts its mask as well
+                raise Unreadable(f"too many pixels: {abs(width)} x {abs(height)}")
 
 
 def decode(payload: Payload, side: int | None = None) -> tuple[UInt8[np.ndarray, "3 height width"], tuple[int, int]]:
@@ -103,13 +136,14 @@ def decode(payload: Payload, side: int | None = None) -> tuple[UInt8[np.ndarray,
         with image if not isinstance(payload, Image.Image) else _kept(image):
             if scale < 0.5 and image.format in ("JPEG", "MPO"):
                 image.draft(None, (2 * round(image.width * scale), 2 * round(image.height * scale)))
-            rgb = _rgb(image)
-            if (transpose := _UPRIGHT.get(_orientation(image))) is not None:
-                rgb = rgb.transpose(transpose)
+            turn = _UPRIGHT.get(_orientation(image))
+            image = _eight_bit_image(image)
             if scale < 1.0:
-                target = (max(1, round(width * scale)), max(1, round(height * scale)))
-                rgb = rgb.resize(target, Image.Resampling.BILINEAR, reducing_gap=3.0)
-            pixels = np.asarray(rgb, dtype=np.uint8)
+                across, down = max(1, round(width * scale)), max(1, round(height * scale))
+                stored = (down, across) if turn in _SWAPS else (across, down)
+                image = image.resize(stored, Image.Resampling.BILINEAR, reducing_gap=3.0)
+            image = image if turn is None else image.transpose(turn)
+            pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
     except _BOMBS:
         raise Unreadable("too many pixels") from None
     except _BROKEN as problem:
@@ -127,34 +161,78 @@ class _kept:  # noqa: N801 - a context that leaves the caller's image open
     def __exit__(self, *_: object) -> None: ...
 
 
+def decode_values(payload: Payload) -> tuple[np.ndarray, str]:
+    """The stored values of an image that encodes numbers, such as a mask: upright, without conversion of palette indices or 16 bits.
+
+    Colours (H, W, 3) are black where they are transparent.
+
+    Args:
+        payload: the encoded bytes, a path, or an opened Pillow image.
+
+    Returns:
+        The values, and Pillow's mode of the file.
+
+    Raises:
+        Unreadable: with the reason.
+    """
+    image, _ = header(payload)
+    try:
+        with image if not isinstance(payload, Image.Image) else _kept(image):
+            mode, turn = image.mode, _UPRIGHT.get(_orientation(image))
+            image.load()
+            if mode not in ("P", "L", "1") and not mode.startswith("I"):
+                image = _composited(image, "black") if image.has_transparency_data else image.convert("RGB")
+            return np.asarray(image if turn is None else image.transpose(turn)), mode
+    except _BROKEN as problem:
+        raise Unreadable(_words(problem)) from None
+
+
 def _orientation(image: Image.Image) -> int:
+    """The orientation that is still to be undone; Pillow turns TIFF itself."""
+    if image.format == "TIFF":
+        return 1
     try:
         return int(image.getexif().get(0x0112, 1))
     except _BROKEN:  # ignore a damaged tag
         return 1
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """Convert to three 8-bit channels."""
+def _eight_bit_image(image: Image.Image) -> Image.Image:
+    """Convert to RGB or 8-bit grey, without transparency."""
     if image.mode.startswith(("I", "F")):
         image = Image.fromarray(_eight_bits(np.asarray(image)))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        foreground = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", foreground.size, "white"), foreground)
-    rgb = image if image.mode == "RGB" else image.convert("RGB")
-    rgb.load()
-    return rgb
+        image = _composited(image, "white")
+    converted = image if image.mode in ("RGB", "L") else image.convert("RGB")
+    converted.load()
+    return converted
 
 
-def _eight_bits(values: np.ndarray) -> np.ndarray:
+def _composited(image: Image.Image, background: str) -> Image.Image:
+    """An image with transparency over a colour, in strips, so that little more than the result is held in memory."""
+    out = Image.new("RGB", image.size)
+    for top in range(0, image.height, _STRIP):
+        foreground = image.crop((0, top, image.width, min(top + _STRIP, image.height))).convert("RGBA")
+        out.paste(Image.alpha_composite(Image.new("RGBA", foreground.size, background), foreground).convert("RGB"), (0, top))
+    return out
+
+
+def _eight_bits(values: np.ndarray) -> UInt8[np.ndarray, "height width"]:
     """Rescale to 8 bits: integers from 16 bits, floats from [0, 1] or [0, 255]; other values by their own range."""
     integers = values.dtype.kind in "iu"
-    values = np.nan_to_num(values.astype(np.float64))
-    lowest, highest = float(values.min()), float(values.max())
+    strips = [slice(top, top + _STRIP) for top in range(0, len(values), _STRIP)]
+    lowest, highest = min(float(_finite(values[rows]).min()) for rows in strips), max(float(_finite(values[rows]).max()) for rows in strips)
     spans = (65535.0,) if integers else (1.0, 255.0)
     if lowest >= 0 and highest <= spans[-1]:
         lowest, highest = 0.0, next(span for span in spans if highest <= span)
-    return np.round((values - lowest) * (255 / max(highest - lowest, 1e-12))).astype(np.uint8)
+    out = np.empty(values.shape, dtype=np.uint8)
+    for rows in strips:
+        out[rows] = np.round((_finite(values[rows]) - lowest) * (255 / max(highest - lowest, 1e-12)))
+    return out
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(values.astype(np.float64))
 
 
 def _words(problem: BaseException) -> str:

@@ -7,37 +7,55 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from selfsight.core.errors import DataError
+from selfsight.data.decode import Unreadable, decode_values
+from selfsight.data.source import VOID
+
 __all__ = ["polygons_mask", "read_mask"]
+
+_LOSSY = (".jpg", ".jpeg", ".jpe", ".webp", ".jp2", ".avif")
 
 
 def read_mask(path: Path | None) -> np.ndarray:
-    """Object numbers (H, W) of a mask file; a black and white image becomes 0 and 1.
+    """Numbers of objects or classes (H, W) of a mask file, upright; a black and white image becomes 0 and 1.
 
-    Palette images give their indices; colours are numbered in the order of their RGB value. Without a file: one pixel of 0.
+    Palette images give their indices; colours are numbered in the order of their RGB value, transparent pixels are black. 255 is
+    ``VOID`` in palette and grey images with other numbers from 1 to 254. Without a file: one pixel of 0.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DataError: it is no image.
     """
     if path is None:
         return np.zeros((1, 1), dtype=np.uint8)
-    with Image.open(path) as image:
-        if image.mode in ("P", "L", "1") or image.mode.startswith("I"):
-            values = np.asarray(image)
-        else:
-            colours = np.asarray(image.convert("RGB")).astype(np.int64)
-            values = colours @ np.array([65536, 256, 1])
-        if image.mode != "P" and image.mode != "1":
-            values = _binary(values)
-    values = values.astype(np.int64)
-    if values.max(initial=0) > 65535:
+    try:
+        values, mode = decode_values(path)
+    except Unreadable as problem:
+        raise DataError(f"The mask {path} cannot be read: {problem}.", "Repair or remove it.") from None
+    if values.ndim == 3:
+        values = values.astype(np.int64) @ np.array([65536, 256, 1])
+    values = _binary(values.astype(np.int64), lossy=path.suffix.lower() in _LOSSY)
+    if mode in ("P", "L") and values.max(initial=0) == 255:
+        values = np.where(values == 255, VOID, values)
+    elif values.max(initial=0) > VOID:
         values = np.unique(values, return_inverse=True)[1].reshape(values.shape)
     return values.astype(np.uint8 if values.max(initial=0) < 256 else np.uint16)
 
 
-def _binary(values: np.ndarray) -> np.ndarray:
-    """Map black and white, with some grey from compression, to 0 and 1; other values are unchanged."""
+def _binary(values: np.ndarray, *, lossy: bool) -> np.ndarray:
+    """Map black and white, with some grey from compression or smooth edges, to 0 and 1; numbers of classes or objects are unchanged."""
     highest = int(values.max(initial=0))
     if highest not in (255, 65535, 0xFFFFFF):
         return values
-    extreme = (values < highest * 0.1) | (values > highest * 0.9)
-    return (values > highest // 2).astype(np.uint8) if extreme.mean() > 0.9 else values
+    between = (values > 0) & (values < highest)
+    dark_or_bright = (values < highest * 0.1) | (values > highest * 0.9)
+    small_numbers = not lossy and between.any() and values[between].max() < highest * 0.1
+    rare_white = not lossy and (values == highest).sum() < between.sum()
+    if dark_or_bright.mean() <= 0.9 or small_numbers or rare_white:
+        return values
+    return (values > highest // 2).astype(np.int64)
 
 
 def polygons_mask(shapes: Sequence[Any], boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -41,7 +41,7 @@ __all__ = [
     "sample_sides",
 ]
 
-VERSION = 1
+VERSION = 2
 BUDGET = 20 * 10**9
 """Maximum bytes on disk of the raw form of one pack."""
 

@@ -9,8 +9,10 @@ from jaxtyping import Bool, Float, Int, Integer, Num
 
 from selfsight.core.cache import digest
 
-__all__ = ["MODALITIES", "Batch", "LazySequence", "Rows", "Source", "Subset", "Truth", "sample_rows"]
+__all__ = ["MODALITIES", "VOID", "Batch", "LazySequence", "Rows", "Source", "Subset", "Truth", "sample_rows"]
 
+VOID = 65535
+"""Number of pixels of a mask that do not count, such as the borders of objects in PASCAL VOC."""
 Rows = Integer[np.ndarray, "row"]
 Item = TypeVar("Item")
 
@@ -91,7 +93,8 @@ class Truth:
         attributes: columns by name, one value per sample.
         boxes: for each sample, one row per object: left, top, right, bottom in pixels (right and bottom exclusive), class number.
         crowds: for each sample, which boxes contain many objects; None: none.
-        masks: for each sample, an object number per pixel (0 is background); object k is row k - 1 of ``boxes``.
+        masks: for each sample, a number per pixel (0 is background, ``VOID`` does not count). With boxes it is an object's: object k is row
+            k - 1 of ``boxes``. Without, it is a class: k is class k - 1.
         parts: for each sample, a part number per pixel (0 is none).
         keypoints: for each sample, one row per point: x, y in pixels, visible (0 or 1).
         groups: samples that belong together (a video, a person); -1 for none.

@@ -17,7 +17,7 @@ from selfsight.core.errors import DataError
 from selfsight.core.representation import Representation
 from selfsight.core.rng import seeded_rng
 from selfsight.core.views import Images
-from selfsight.data.source import Source
+from selfsight.data.source import VOID, Source
 from selfsight.measure.analysis.inputs import AnalysisInput
 from selfsight.measure.metrics.overlap import bootstrap_tables, class_iou, class_map, confusion
 from selfsight.measure.results import Scores
@@ -55,7 +55,7 @@ def segment(phi: Representation, inputs: AnalysisInput, *, config: TuneConfig = 
     """
     train, test = sample_sources(inputs)
     train_maps, test_maps = (_maps(part, name) for part, name in ((train, "training"), (test, "test")))
-    classes = max(2, 1 + max(int(class_map.max()) for class_map in (*train_maps, *test_maps)))
+    classes = max(2, 1 + max(int(each[each != VOID].max(initial=0)) for each in (*train_maps, *test_maps)))
     copied = trainable_copy(phi)
     with seeded_rng(key(config.seed, 0x9A1)):
         model = SegmentationHead(copied, classes)
@@ -91,16 +91,16 @@ def pixel_loss(maps: Sequence[np.ndarray], size: int) -> Callable[[Tensor, Image
     """Cross-entropy at each pixel of images resized to squares.
 
     Args:
-        maps: class at each pixel of every image.
+        maps: class at each pixel of every image; ``VOID`` does not count.
         size: side of the squares in pixels.
     """
     coordinates = (np.arange(size) + 0.5) / size
     indices = [np.ix_(*((coordinates * side).astype(int) for side in class_map.shape)) for class_map in maps]
-    squares = torch.from_numpy(np.stack([class_map[index] for class_map, index in zip(maps, indices, strict=True)]).astype(np.int16))
+    squares = torch.from_numpy(np.stack([class_map[index] for class_map, index in zip(maps, indices, strict=True)]).astype(np.int32))
 
     def loss(logits: Tensor, batch: Images, flip: Tensor) -> Float[Tensor, ""]:
         truth = squares[batch.index.cpu()].long().to(flip.device)
         truth = torch.where(flip[:, None, None], truth.flip(2), truth)
-        return cross_entropy(interpolate(logits.float(), (size, size), mode="bilinear"), truth)
+        return cross_entropy(interpolate(logits.float(), (size, size), mode="bilinear"), truth, ignore_index=VOID)
 
     return loss

@@ -23,7 +23,7 @@ from selfsight.data.decode import Unreadable, decode
 from selfsight.data.evaluation_view import central_view, evaluation_view
 from selfsight.data.loader import load_images
 from selfsight.data.opening import open_source
-from selfsight.data.source import Source
+from selfsight.data.source import VOID, Source
 from selfsight.data.views.image.geometry import resize_whole
 from selfsight.explain.attribution.explanation import Explanation, explain
 from selfsight.explain.checks.diagnosis import Diagnosis, diagnose
@@ -126,7 +126,8 @@ def _rows(text: str, phi: Representation) -> list[_Found]:
     extent = batch.extent if batch.extent is not None else [batch.pixels.shape[-2:]] * len(rows)
     images = [pixels[:, : int(size[0]), : int(size[1])] for pixels, size in zip(batch.pixels, extent, strict=True)]
     masks = source.truth(np.array(rows)).masks
-    inside = [None if masks is None else torch.from_numpy(np.asarray(masks[index]) > 0) for index in range(len(rows))]
+    numbers = [None if masks is None else np.asarray(masks[index]) for index in range(len(rows))]
+    inside = [None if mask is None else torch.from_numpy((mask > 0) & (mask != VOID)) for mask in numbers]
     known = [mask if mask is not None and mask.shape == pixels.shape[1:] else None for mask, pixels in zip(inside, images, strict=True)]
     return [(f"{spec.partition('?')[0]}#{row}", pixels, mask) for row, pixels, mask in zip(rows, images, known, strict=True)]
 

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from selfsight.explorer.server import opening
+from selfsight.data.decode import decode
+from selfsight.explorer.server import app, opening
 from selfsight.explorer.server.opening import RunningServer, serve
 
 from explorer_store import COUNT, NAMES, Client, jpeg, make_shelf
@@ -296,6 +297,39 @@ def test_large_and_slow_bodies_are_rejected(client, monkeypatch):
         line.sendall((head + "content-length: 10\r\n\r\n12").encode())
         assert line.recv(64).startswith(b"HTTP/1.1 408")
     assert client.json("GET", "/api/about")["count"] == COUNT
+
+
+def variants() -> dict[str, bytes]:
+    """Files that a plain conversion to RGB reads otherwise than the data set: turned, transparent, 16 bits."""
+    pixels = np.zeros((60, 120, 3), dtype=np.uint8)
+    pixels[:, :60] = (250, 40, 40)
+    pixels[:20] = (40, 40, 250)
+    clear = np.dstack([pixels, np.where(np.arange(120) < 60, 255, 0)[None].repeat(60, 0)]).astype(np.uint8)
+    clear[:, 60:, :3] = 0
+    ramp = np.tile(np.linspace(0, 65535, 120).astype(np.uint16), (60, 1))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    images = {
+        "turned": (Image.fromarray(pixels), "JPEG", {"exif": turned, "quality": 95}),
+        "clear": (Image.fromarray(clear), "PNG", {}),
+        "deep": (Image.fromarray(ramp), "PNG", {}),
+        "dark": (Image.fromarray(ramp // 16), "PNG", {}),
+    }
+    found = {}
+    for name, (image, kind, options) in images.items():
+        buffer = io.BytesIO()
+        image.save(buffer, kind, **options)
+        found[name] = buffer.getvalue()
+    return found
+
+
+@pytest.mark.parametrize("name", ["turned", "clear", "deep", "dark"])
+def test_uploads_are_read_as_the_data_set_is(tmp_path, name):
+    content = variants()[name]
+    kept = app._save_upload(content, tmp_path)
+    assert kept is not None
+    with Image.open(tmp_path / kept) as image:
+        np.testing.assert_array_equal(np.asarray(image).transpose(2, 0, 1), decode(content)[0])
 
 
 SERVER = """

@@ -10,7 +10,7 @@ from selfsight.core.errors import DataError
 from selfsight.core.representation import Backbone, Features, Representation
 from selfsight.data.opening import open_source
 from selfsight.data.readers.memory import ArraySource
-from selfsight.data.source import Truth
+from selfsight.data.source import VOID, Truth
 from selfsight.measure.analysis.dissect import Concepts, dissect, random_rotation, region_concepts, scene_concepts, segment_concepts
 
 SIZE, COUNT = 16, 24
@@ -90,8 +90,12 @@ def test_concepts_of_boxes_and_of_values():
     assert grounds.masks(0)[0].tolist() == (mask == 0).tolist()
     with pytest.raises(DataError, match="no masks"):
         region_concepts(Truth(), "x", [])
-    with pytest.raises(DataError, match="classes of the masks"):
-        segment_concepts(Truth(masks=[mask]))
+    numbered = segment_concepts(Truth(masks=[np.array([[0, 3, VOID], [0, 7, 3]])], classes=("a", "b", "c")))
+    assert numbered.names == ("c", "object 7")
+    assert numbered.masks(0).astype(int).tolist() == [[[0, 1, 0], [0, 0, 1]], [[0, 0, 0], [0, 1, 0]]]
+    left_out = np.array([[0, VOID, 1]])
+    assert region_concepts(Truth(masks=[left_out]), "x", ["y"]).masks(0)[0].tolist() == [[False, False, True]]
+    assert segment_concepts(Truth(masks=[left_out], labels=np.array([0]), classes=("a",))).masks(0)[0].tolist() == [[False, False, True]]
 
 
 def test_random_directions_are_orthogonal_and_seeded():

@@ -6,6 +6,7 @@ from PIL import Image
 
 import selfsight
 from selfsight.core.errors import DataError
+from selfsight.data.source import VOID
 from selfsight.measure.metrics.overlap import (
     MaskScores,
     box_of,
@@ -73,7 +74,7 @@ def test_matching_by_pixels_differs_from_matching_by_iou():
 
 
 def test_tables_count_pixels_without_ignored_ones():
-    found, truth = np.array([[0, 0, 1], [2, 1, 1]]), np.array([[0, 0, 1], [255, 1, 0]])
+    found, truth = np.array([[0, 0, 1], [2, 1, 1]]), np.array([[0, 0, 1], [VOID, 1, 0]])
     assert confusion(found, truth, 3, 2).tolist() == [[2, 0], [1, 2], [0, 0]]
     assert matched(confusion(found, truth, 3, 2)).tolist() == [0, 1, -1]
     assert mean_iou(np.array([[5, 0, 0], [0, 3, 0]])) == 1.0  # a class that does not occur does not count

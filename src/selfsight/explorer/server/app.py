@@ -1,20 +1,21 @@
 """The HTTP API of the explorer: reads of an ``ExplorerStore``, jobs, edits, exports, and static files. Torch-free."""
 
-import io
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
 from selfsight.core.cache import digest
 from selfsight.core.errors import DataError, SelfsightError, UsageError
 from selfsight.core.names import look_up
+from selfsight.data.decode import Unreadable, decode, header
 from selfsight.explorer.server.exports import exported
 from selfsight.explorer.server.filters import filter_rows
 from selfsight.explorer.server.job_table import JOBS
@@ -25,8 +26,9 @@ from selfsight.explorer.server.store import ExplorerStore
 __all__ = ["STATIC", "make_server"]
 
 STATIC = Path(__file__).parent.parent / "static"
-FORMATS = ("JPEG", "PNG", "WEBP")
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP")
 PIXELS, UPLOAD_SIDE = 50_000_000, 512
+_DECODING = Lock()
 MOST = 2000
 """Maximum number of rows per response."""
 TYPES = {".csv": "text/csv; charset=utf-8", ".txt": "text/plain; charset=utf-8", ".parquet": "application/vnd.apache.parquet"}
@@ -258,7 +260,11 @@ def _searches(app: FastAPI, store: ExplorerStore, jobs: Jobs) -> None:
             return JSONResponse(
                 {"cause": "The upload is not a JPEG, PNG or WebP image, or it is too large.", "remedy": "Upload another image."}, 415
             )
-        return _submit(jobs, "embed", _job_arguments(store, {"upload": name, "network": network, "layer": layer}))
+        try:
+            return _submit(jobs, "embed", _job_arguments(store, {"upload": name, "network": network, "layer": layer}))
+        except UsageError:
+            (jobs.folder / "uploads" / name).unlink(missing_ok=True)
+            raise
 
 
 def _or_404(found: dict[str, Any] | None) -> JSONResponse:
@@ -302,19 +308,21 @@ def _job_arguments(store: ExplorerStore, body: dict[str, Any]) -> dict[str, Any]
 
 
 def _save_upload(content: bytes, folder: Path) -> str | None:
-    """Save an uploaded image, decoded and encoded again, under its digest; ``None`` if it is not an image."""
-    try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
-        if image.width * image.height > PIXELS:
+    """Save an uploaded image as the data set's images are read, under its digest; ``None`` if it is not an image.
+
+    One upload is decoded at a time, so that many do not add up in memory.
+    """
+    with _DECODING:
+        try:
+            image, (height, width) = header(content)
+            if image.format not in FORMATS or height * width > PIXELS:
+                return None
+            pixels, _ = decode(content, UPLOAD_SIDE)
+        except Unreadable:
             return None
-        image.draft("RGB", (UPLOAD_SIDE, UPLOAD_SIDE))
-        small = image.convert("RGB")
-        small.thumbnail((UPLOAD_SIDE, UPLOAD_SIDE))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
     name = f"{digest((content,), separated=False, length=32)}.png"
     folder.mkdir(parents=True, exist_ok=True)
-    small.save(folder / name, "PNG")
+    Image.fromarray(pixels.transpose(1, 2, 0)).save(folder / name, "PNG")
     return name
 
 

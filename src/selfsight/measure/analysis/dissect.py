@@ -24,7 +24,7 @@ from selfsight.core.clock import key
 from selfsight.core.errors import DataError
 from selfsight.core.representation import Representation
 from selfsight.data.evaluation_view import evaluation_view
-from selfsight.data.source import Source, Truth
+from selfsight.data.source import VOID, Source, Truth
 
 __all__ = [
     "IOU",
@@ -86,25 +86,26 @@ def region_concepts(truth: Truth, category: str, values: Sequence[str], *, backg
     masks, names = _need_masks(truth), tuple(sorted({value for value in values if value}))
 
     def of(row: int) -> Masks:
-        region = (np.asarray(masks[row]) == 0) if background else (np.asarray(masks[row]) > 0)
+        mask = np.asarray(masks[row])
+        region = (mask == 0) if background else (mask > 0) & (mask != VOID)
         return np.stack([region & (values[row] == name) for name in names])
 
     return Concepts(names, (category,) * len(names), of)
 
 
 def segment_concepts(truth: Truth, category: str = "object") -> Concepts:
-    """A concept for each class: the pixels of its objects by the boxes' classes, or without boxes by the image's label.
+    """A concept for each class: the pixels of its objects by the boxes' classes, else by the image's label, else by the masks' numbers.
 
     Args:
         truth: ground truth with masks.
         category: name of the category.
 
     Raises:
-        DataError: there are no masks, or neither boxes nor labels.
+        DataError: there are no masks.
     """
     masks, boxes, labels = _need_masks(truth), truth.boxes, truth.labels
     if boxes is None and labels is None:
-        raise DataError("The classes of the masks are unknown.", "Use ground truth with boxes or labels in addition to masks.")
+        return _numbered_concepts(masks, truth.classes, category)
     count = len(truth.classes)
 
     def of(row: int) -> Masks:
@@ -112,7 +113,7 @@ def segment_concepts(truth: Truth, category: str = "object") -> Concepts:
         if boxes is None:
             assert labels is not None
             if labels[row] >= 0:
-                found[labels[row]] = mask > 0
+                found[labels[row]] = (mask > 0) & (mask != VOID)
             return found
         for number, box in enumerate(np.asarray(boxes[row])):
             if 0 <= box[4] < count:
@@ -120,6 +121,13 @@ def segment_concepts(truth: Truth, category: str = "object") -> Concepts:
         return found
 
     return Concepts(truth.classes, (category,) * count, of)
+
+
+def _numbered_concepts(masks: Sequence[np.ndarray], classes: tuple[str, ...], category: str) -> Concepts:
+    """A concept for each number of the masks; the name of number k is that of class k - 1."""
+    numbers = sorted({int(number) for mask in masks for number in np.unique(np.asarray(mask)) if 0 < number < VOID})
+    names = tuple(classes[number - 1] if number <= len(classes) else f"{category} {number}" for number in numbers)
+    return Concepts(names, (category,) * len(names), lambda row: np.stack([np.asarray(masks[row]) == number for number in numbers]))
 
 
 def scene_concepts(truth: Truth) -> Concepts:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
 from selfsight.core.errors import DataError
-from selfsight.data.source import Source, Truth
+from selfsight.data.source import VOID, Source, Truth
 from selfsight.measure.results import Score, proportion
 
 __all__ = [
@@ -93,7 +93,7 @@ def score_boxes(boxes: Callable[[int], np.ndarray], source: Source) -> Score | N
     if truth.boxes is not None:
         real = [np.asarray(boxes_of_image) for boxes_of_image in truth.boxes]
     elif truth.masks is not None:
-        real = [box_of(np.asarray(mask) > 0) for mask in truth.masks]
+        real = [np.concatenate([np.zeros((0, 4)), *(box_of(region) for region in _regions(np.asarray(mask)))]) for mask in truth.masks]
     else:
         return None
     return corloc([boxes(row) for row in range(len(source))], real)
@@ -116,7 +116,8 @@ def score_masks(at: At, source: Source, sizes: Sequence[Size]) -> dict[str, floa
     if truth.masks is None:
         return None
     for row, (mask, (height, width)) in enumerate(zip(truth.masks, sizes, strict=True)):
-        scores.add(at(row, (height, width)).astype(float), np.asarray(mask)[:height, :width] > 0)
+        real = np.asarray(mask)[:height, :width]
+        scores.add(at(row, (height, width)).astype(float), real > 0, real != VOID)
     return scores.scores()
 
 
@@ -134,15 +135,20 @@ def score_segments(at: At, source: Source, kinds: int, sizes: Sequence[Size], *,
         The score; None if the data set has no masks or no classes of objects.
     """
     truth = source.truth(np.arange(len(source)))
-    if truth.masks is None or truth.boxes is None:
+    if truth.masks is None:
         return None
-    classes = 1 + max(len(truth.classes), 1 + max((int(boxes[:, 4].max()) for boxes in truth.boxes if len(boxes)), default=0))
-    tables = [confusion(at(row, size), class_map(truth, row, size), kinds + 1, classes) for row, size in enumerate(sizes)]
+    maps = [class_map(truth, row, size) for row, size in enumerate(sizes)]
+    classes = max(1 + len(truth.classes), 2, *(1 + int(each[each != VOID].max(initial=0)) for each in maps))
+    if truth.boxes is None and classes == 2:
+        return None
+    tables = [confusion(at(row, size), maps[row], kinds + 1, classes) for row, size in enumerate(sizes)]
     return bootstrap_tables(np.stack(tables), mean_iou, seed)
 
 
 def class_map(truth: Truth, row: int, size: Sequence[int] | np.ndarray) -> Int[np.ndarray, "height width"]:
-    """Class at each pixel of an image, from 1, with 0 for background; without boxes all objects have class 1.
+    """Class at each pixel of an image, from 1, with 0 for background and ``VOID`` for pixels that do not count.
+
+    Masks without boxes contain classes, those with boxes objects.
 
     Args:
         truth: ground truth with masks.
@@ -152,8 +158,15 @@ def class_map(truth: Truth, row: int, size: Sequence[int] | np.ndarray) -> Int[n
     assert truth.masks is not None
     mask = np.asarray(truth.masks[row])[: size[0], : size[1]]
     if truth.boxes is None:
-        return (mask > 0).astype(np.int64)
-    return np.concatenate([[0], np.asarray(truth.boxes[row])[:, 4].astype(np.int64) + 1])[mask]
+        return mask.astype(np.int64)
+    void = mask == VOID
+    classes = np.concatenate([[0], np.asarray(truth.boxes[row])[:, 4].astype(np.int64) + 1])[np.where(void, 0, mask)]
+    return np.where(void, VOID, classes)
+
+
+def _regions(mask: Integer[np.ndarray, "height width"]) -> list[Bool[np.ndarray, "height width"]]:
+    """The pixels of each number of a mask."""
+    return [mask == number for number in np.unique(mask) if 0 < number < VOID]
 
 
 def bootstrap_tables(tables: Int[np.ndarray, "image segment class"], measure: Callable[[np.ndarray], float], seed: int = 0) -> Score:
@@ -247,13 +260,21 @@ class MaskScores:
     ious: list[float] | None = None
     accuracies: list[float] | None = None
 
-    def add(self, found: Float[np.ndarray, "height width"], truth: Bool[np.ndarray, "height width"]) -> None:
+    def add(
+        self,
+        found: Float[np.ndarray, "height width"],
+        truth: Bool[np.ndarray, "height width"],
+        counted: Bool[np.ndarray, "height width"] | None = None,
+    ) -> None:
         """Add an image.
 
         Args:
             found: predicted map (H, W) in [0, 1].
             truth: true mask (H, W).
+            counted: pixels (H, W) that count; None: all.
         """
+        if counted is not None and not counted.all():
+            found, truth = found[counted][None], truth[counted][None]
         levels = np.minimum((found * LEVELS).astype(int), LEVELS - 1)
         inside = np.bincount(levels[truth], minlength=LEVELS)[::-1].cumsum()[::-1]
         predicted = np.bincount(levels.ravel(), minlength=LEVELS)[::-1].cumsum()[::-1]
@@ -272,7 +293,7 @@ class MaskScores:
 
 
 def confusion(
-    found: Int[np.ndarray, "*size"], truth: Int[np.ndarray, "*size"], segments: int, classes: int, ignore: int = 255
+    found: Int[np.ndarray, "*size"], truth: Int[np.ndarray, "*size"], segments: int, classes: int, ignore: int = VOID
 ) -> Int[np.ndarray, "segment class"]:
     """Contingency table: the number of pixels with each pair of segment and class. Tables of several images can be summed.
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, Int, Integer
 
-from selfsight.data.source import Source
+from selfsight.data.source import VOID, Source
 from selfsight.measure.metrics.agreement import adjusted_rand, normalised_mutual_information
 from selfsight.measure.metrics.overlap import confusion
 from selfsight.measure.results import Score
@@ -58,7 +58,7 @@ def score_parts(
     tables = []
     for row, (parts_of_image, boxes, (height, width)) in enumerate(zip(truth.parts, truth.boxes, sizes, strict=True)):
         real = part_map(np.asarray(parts_of_image)[:height, :width], boxes)
-        tables.append(confusion(at(row, (height, width)), np.where(real > 0, real, 255), parts + 1, kinds))
+        tables.append(confusion(at(row, (height, width)), np.where(real > 0, real, VOID), parts + 1, kinds))
     all_tables = np.stack(tables)
     draws = np.random.default_rng(seed).integers(len(all_tables), size=(DRAWS, len(all_tables)))
     found = {}

@@ -16,14 +16,16 @@ __all__ = ["run"]
 
 @torch.no_grad()
 def run(job: JobContext) -> dict[str, Any]:
-    """The features of an uploaded image, or of a box in an image of the data set.
+    """The features of an uploaded image, which is deleted, or of a box in an image of the data set.
 
     Raises:
         UsageError: neither an upload nor a row is given.
     """
     request = job.request
     if request.upload is not None:
-        levels = np.array(Image.open(job.out.parent / "uploads" / request.upload).convert("RGB"))
+        upload = job.out.parent / "uploads" / request.upload
+        levels = np.array(Image.open(upload).convert("RGB"))
+        upload.unlink()
     elif request.row is not None:
         levels = np.array(Image.open(job.image_file()).convert("RGB"))
     else:

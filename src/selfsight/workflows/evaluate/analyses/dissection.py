@@ -4,7 +4,7 @@ import numpy as np
 
 from selfsight.core.representation import Representation
 from selfsight.data.source import Subset, Truth
-from selfsight.measure.analysis.dissect import Concepts, dissect, random_rotation, region_concepts, scene_concepts, segment_concepts
+from selfsight.measure.analysis.dissect import Concepts, dissect, random_rotation, scene_concepts, segment_concepts
 from selfsight.measure.analysis.equivariance import mean_score
 from selfsight.measure.analysis.inputs import AnalysisInput, evenly_spaced_rows, spatial_layers
 from selfsight.measure.results import Score, Scores, proportion
@@ -15,11 +15,9 @@ __all__ = ["DISSECTION", "concepts_of"]
 
 
 def concepts_of(truth: Truth) -> Concepts:
-    """Concepts of the masks: four categories for rendered scenes, otherwise object classes, or objects."""
+    """Concepts of the masks: four categories for rendered scenes, otherwise classes."""
     if {"texture_name", "background_name", "value"} <= set(truth.attributes):
         return scene_concepts(truth)
-    if truth.boxes is None and truth.labels is None:
-        return region_concepts(truth, "object", ["object"] * len(truth.masks or ()))
     return segment_concepts(truth)
 
 
