@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from selfsight.core.errors import DataError, MissingExtra, UsageError
-from selfsight.data.opening import open_source, parse, typical_side
+from selfsight.data.opening import open_source, parse, scan_once, typical_side
 from selfsight.data.source import Subset
 
 from pictures import encoded, photograph
@@ -241,3 +242,91 @@ def test_cifar(shared: Path, tmp_path: Path):
     labels = source.truth(everything(source)).labels
     assert labels is not None
     assert len(set(labels.tolist())) == 10
+
+
+def packed_tar(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for name, content in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return path
+
+
+def test_dots_in_names_of_a_tar_separate_no_samples(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    image = encoded(photograph(0))
+    names = [f"photos/2024.05.{day:02d} beach {k}.png" for day in (1, 2, 3) for k in range(4)]
+    names += [f"frames/video.{k:04d}.png" for k in range(5)]
+    labels = {"photos/2024.05.01 beach 0.cls": b"sea", "frames/video.cls": b"film"}
+    path = packed_tar(tmp_path / "photos.tar", dict.fromkeys(names, image) | labels | {"photos/list.bin": b"x"})
+    source = open_source(path, size=16, cache=tmp_path / "c")
+    assert list(source.names) == names
+    truth = source.truth(np.arange(len(source)))
+    assert truth.labels is not None
+    assert truth.classes == ("film", "sea")
+    assert truth.labels.tolist() == [1, *[-1] * 11, *[0] * 5]
+    assert "1 files are left out: 1 .bin" in caplog.text
+
+
+def test_named_images_of_a_tar_are_one_sample(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    image, other = encoded(photograph(0)), encoded(photograph(1))
+    members = {
+        f"{number}.{name}": content for number in range(3) for name, content in (("input.png", image), ("target.png", other), ("cls", b"4"))
+    }
+    source = open_source(packed_tar(tmp_path / "pairs.tar", members), size=16, cache=tmp_path / "c")
+    assert list(source.names) == ["0.input.png", "1.input.png", "2.input.png"]
+    assert source.truth(np.arange(3)).classes == ("4",)
+    assert "3 further images of a sample (target)" in caplog.text
+
+
+def test_a_tar_that_ends_too_early_is_rejected(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    path = packed_tar(tmp_path / "all.tar", {f"{number}.png": encoded(photograph(number)) for number in range(8)})
+    content = path.read_bytes()
+    assert len(open_source(path, size=16, cache=tmp_path / "c")) == 8
+    with tarfile.open(path) as archive:
+        member = archive.getmembers()[5]
+    for length in (member.offset_data + member.size // 2, member.offset + 300, 700):
+        (tmp_path / "half.tar").write_bytes(content[:length])
+        with pytest.raises(DataError, match="ends too early|unexpected end of data"):
+            open_source(tmp_path / "half.tar", size=16, cache=tmp_path / "c")
+    (tmp_path / "half.tar").write_bytes(content[: member.offset])
+    assert len(open_source(tmp_path / "half.tar", size=16, cache=tmp_path / "c")) == 5
+    assert "half.tar has no end mark and may be incomplete" in caplog.text
+
+
+def test_files_that_are_left_out_are_reported_once_with_a_remedy(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes(encoded(photograph(0)))
+    for name in (*(f"{k}.heic" for k in range(3)), "x.cr2", "film.mp4", "notes.txt", ".hidden", "none"):
+        (folder / name).write_bytes(b"\0" * 40)
+    with scan_once():
+        open_source(folder, size=16, cache=tmp_path / "c")
+        open_source(folder, size=16, cache=tmp_path / "c")
+    (record,) = caplog.records
+    first, second = record.getMessage().splitlines()
+    assert first.endswith("photos: 6 files are left out: 3 .heic, 1 .cr2, 1 .mp4, 1 files without an ending.")
+    assert second.startswith("Convert .heic to JPEG, for example with heif-convert; develop .cr2 to")
+    assert "ffmpeg" in second
+
+
+def test_labels_and_numeric_options_of_torchvision(tmp_path: Path):
+    assert len(open_source("torchvision:FakeData?size=20", size=16, cache=tmp_path / "c")) == 20
+    base = tmp_path / "dtd" / "dtd"
+    lines = [f"{name}/{name}_{k:04d}.jpg" for name in ("banded", "dotted") for k in range(4)]
+    for line in lines:
+        (base / "images" / line).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photograph(0)).save(base / "images" / line)
+    (base / "labels").mkdir()
+    for part in ("train", "val", "test"):
+        (base / "labels" / f"{part}1.txt").write_text("\n".join(lines) + "\n")
+    source = open_source(f"torchvision:DTD?root={tmp_path}&split=train&partition=1", size=16, cache=tmp_path / "c")
+    truth = source.truth(np.arange(8))
+    assert truth.labels is not None
+    assert (truth.labels.tolist(), truth.classes) == ([0] * 4 + [1] * 4, ("banded", "dotted"))
+    for options in ("split=nowhere", "partition=x"):
+        with pytest.raises(UsageError, match="rejects these options"):
+            open_source(f"torchvision:DTD?root={tmp_path}&{options}", size=16, cache=tmp_path / "c")
+    with pytest.raises(DataError, match="is not below"):
+        open_source(f"torchvision:VOCDetection?root={tmp_path}&year=2012", size=16, cache=tmp_path / "c")

@@ -11,6 +11,7 @@ from typing import cast
 import numpy as np
 
 from selfsight.core.errors import DataError, UsageError
+from selfsight.data.left_out import LeavesOut, report_left_out
 from selfsight.data.listing import Listing, ListingSubset, display
 from selfsight.data.readers.table import FILE_READERS, READERS
 from selfsight.data.source import Source, Subset, sample_rows
@@ -159,18 +160,24 @@ def _scan(spec: Spec) -> Listing:
     spec.allow("where")
     path = Path(spec.name).expanduser()
     if path.is_dir():
-        return FILE_READERS.load("folder")(spec, [path])
+        return _reported(FILE_READERS.load("folder")(spec, [path]))
     paths = [path] if path.is_file() else sorted(Path(found) for found in globbing.glob(str(path), recursive=True))  # noqa: PTH207 - absolute patterns too
     if not paths:
         raise _unknown(spec, path)
     endings = {path.suffix.lower() for path in paths}
     for name, entry in FILE_READERS.items():
         if entry.traits and endings.issubset(entry.traits):
-            return FILE_READERS.load(name)(spec, paths)
+            return _reported(FILE_READERS.load(name)(spec, paths))
     raise UsageError(
         f"{spec.text} matches files that are not a data set: {', '.join(sorted(ending or 'no extension' for ending in endings))}.",
         f"Use {'; '.join(entry.summary for entry in FILE_READERS.values())}; for a single image use photo:PATH.",
     )
+
+
+def _reported(listing: Listing) -> Listing:
+    if isinstance(listing, LeavesOut):
+        report_left_out(listing.spec, listing.left_out)
+    return listing
 
 
 def _unknown(spec: Spec, path: Path) -> DataError | UsageError:

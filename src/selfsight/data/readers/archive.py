@@ -1,9 +1,11 @@
 """Images inside archives: tar files in WebDataset format, and Parquet tables in Hugging Face format."""
 
 import json
+import logging
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,11 +29,14 @@ def _stamp(paths: Sequence[Path]) -> str:
 class TarListing:
     """Uncompressed tar files, in the given order.
 
-    Members that share a path up to the first dot of the name are one sample: ``a/7.jpg`` with ``a/7.cls`` (class number) or ``a/7.json``
-    (attributes; ``label`` or ``cls`` is the class).
+    An image is a sample: ``a/7.jpg``, with ``a/7.cls`` (class) or ``a/7.json`` (attributes; ``label`` or ``cls`` is the class). Of samples
+    with several named images, such as ``a/7.input.jpg`` and ``a/7.target.png``, the first image is read.
+
+    Attributes:
+        left_out: number of files that are not read, by ending or reason.
 
     Raises:
-        DataError: not a tar file, or it has no images.
+        DataError: not a tar file, it ends too early, or it has no images.
     """
 
     def __init__(self, paths: Sequence[Path], spec: str) -> None:
@@ -40,13 +45,14 @@ class TarListing:
         self._places: list[tuple[int, int, int]] = []
         self._names: list[str] = []
         rows: list[dict[str, Any]] = []
-        multiple_files = len(self.paths) > 1
+        multiple_files, left_out = len(self.paths) > 1, Counter[str]()
         for shard, path in enumerate(self.paths):
             prefix = f"{path.name}/" if multiple_files else ""
-            for name, position, annotations in _members(path):
+            for name, position, annotations in _members(path, left_out):
                 self._names.append(display(prefix + name))
                 self._places.append((shard, *position))
                 rows.append(annotations)
+        self.left_out = dict(left_out)
         if not rows:
             raise DataError(f"There are no images in {spec}.", "It should contain STEM.jpg with STEM.cls or STEM.json.")
         truth = columns_truth(_columns(rows), ())
@@ -73,26 +79,92 @@ class TarListing:
                 file.close()
 
 
-def _members(path: Path) -> list[tuple[str, tuple[int, int], dict[str, Any]]]:
-    images: dict[str, tuple[str, tuple[int, int]]] = {}
+@dataclass(frozen=True)
+class _Member:
+    """An image or a side file in a tar archive."""
+
+    name: str
+    start: int
+    size: int
+    content: bytes | None = None
+
+    @property
+    def parts(self) -> tuple[str, str, str]:
+        """Path up to the first dot of the file name; what lies between it and the last dot; the ending."""
+        path = PurePosixPath(self.name)
+        stem, _, rest = path.name.partition(".")
+        middle, _, ending = rest.rpartition(".")
+        return str(path.with_name(stem)), middle, ending.lower()
+
+    @property
+    def full_stem(self) -> str:
+        """The path without the ending."""
+        return str(PurePosixPath(self.name).with_suffix(""))
+
+
+def _members(path: Path, left_out: Counter[str]) -> list[tuple[str, tuple[int, int], dict[str, Any]]]:
+    """Name, place and annotations of each sample."""
+    images, sides = list[_Member](), list[_Member]()
+    for member in _files(path, left_out):
+        (images if member.content is None else sides).append(member)
+    if _has_named_images(images):
+        first: dict[str, _Member] = {}
+        for image in images:
+            if first.setdefault(image.parts[0], image) is not image:
+                left_out[f"further images of a sample ({image.parts[1] or image.parts[2]})"] += 1
+        images = list(first.values())
     annotations: dict[str, dict[str, Any]] = {}
+    for side in sides:
+        annotations.setdefault(side.full_stem, {}).update(_side_file(side.parts[2], side.content or b""))
+    samples = [annotations.get(image.full_stem) or annotations.get(image.parts[0], {}) for image in images]
+    return [(image.name, (image.start, image.size), found) for image, found in zip(images, samples, strict=True)]
+
+
+def _has_named_images(images: Sequence[_Member]) -> bool:
+    """Whether samples have several named images, such as ``7.input.png`` and ``7.target.png``: the names recur in most samples.
+
+    Dots of other names, such as ``2024.05.01 beach.jpg`` or ``video.0001.png``, separate no names.
+    """
+    samples: dict[str, list[str]] = {}
+    for image in images:
+        samples.setdefault(image.parts[0], []).append(image.parts[1])
+    several = [names for names in samples.values() if len(names) > 1]
+    counts = Counter(name for names in samples.values() for name in set(names))
+    words = all(name == "" or name.replace("_", "").replace("-", "").isalpha() for name in counts)
+    return len(several) > 1 and words and all(count >= len(samples) / 2 for count in counts.values())
+
+
+def _files(path: Path, left_out: Counter[str]) -> Iterator[_Member]:
+    """Images and side files of a tar archive.
+
+    Raises:
+        DataError: it is not a tar archive, or it ends too early.
+    """
+    end, size, last = 0, path.stat().st_size, ""
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
-                member_path = PurePosixPath(member.name)
-                stem, _, extension = member_path.name.partition(".")
-                key, extension = str(member_path.with_name(stem or member_path.name)), extension.lower()
-                if not member.isfile() or member_path.name.startswith("."):
+                end, last = member.offset_data + member.size, member.name
+                name = PurePosixPath(member.name).name
+                if not member.isfile() or name.startswith("."):
                     continue
-                if f".{extension.rpartition('.')[2]}" in IMAGE_SUFFIXES:
-                    images.setdefault(key, (member.name, (member.offset_data, member.size)))
-                elif extension in ("cls", "json", "txt") and (file := archive.extractfile(member)):
-                    annotations.setdefault(key, {}).update(_side_file(extension, file.read()))
+                ending = PurePosixPath(name).suffix.lower()
+                if ending in IMAGE_SUFFIXES:
+                    yield _Member(member.name, member.offset_data, member.size)
+                elif ending in (".cls", ".json", ".txt"):
+                    content = archive.extractfile(member)
+                    yield _Member(member.name, member.offset_data, member.size, content.read() if content and end <= size else b"")
+                else:
+                    left_out[ending or "files without an ending"] += 1
     except tarfile.TarError as problem:
         raise DataError(
             f"{path} cannot be read as a tar archive: {problem}.", "Unpack compressed archives first; check the download."
         ) from None
-    return [(name, position, annotations.get(key, {})) for key, (name, position) in images.items()]
+    blocks = -(-end // 512) * 512
+    if end > size or 0 < size - blocks < 1024:
+        raise DataError(f"{path} ends too early, at {last!r} ({size:,} bytes).", "Download or copy it again.")
+    if size == blocks:
+        logging.getLogger(__name__).warning("%s has no end mark and may be incomplete.", path)
 
 
 def _side_file(extension: str, content: bytes) -> dict[str, Any]:

@@ -24,6 +24,8 @@ _TEXTS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".md", ".html", ".y
 _OTHERS = frozenset((*_TEXTS, ".npy", ".npz", ".pt", ".pth", ".zip", ".gz", ".tar", ".parquet", ".mp4", ".wav"))
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 
+_HIDDEN = "hidden files"
+
 Found = tuple[str, int, int]
 
 
@@ -44,7 +46,7 @@ class FolderListing:
         found = sorted(_scan(self.root, skipped))
         if not found:
             raise DataError(f"There are no images in {display(str(root))}.", _reasons(skipped))
-        self.skipped = dict(skipped)
+        self.left_out = {kind: count for kind, count in skipped.items() if kind != _HIDDEN}
         self._paths = [path for path, _, _ in found]
         self._names = [display(path) for path in self._paths]
         self.fingerprint = digest(f"{path}\0{size}\0{changed}" for path, size, changed in found)
@@ -78,7 +80,7 @@ def _scan(root: str, skipped: Counter[str]) -> Iterator[Found]:
         for entry in ordered:
             relative = f"{folder}/{entry.name}" if folder else entry.name
             if entry.name.startswith(".") or entry.name == "__MACOSX":
-                skipped["hidden files"] += 1
+                skipped[_HIDDEN] += 1
             elif _is_folder(entry):
                 pending.append(relative)
             elif found := _file(entry, relative, skipped):
@@ -99,7 +101,7 @@ def _file(entry: os.DirEntry[str], relative: str, skipped: Counter[str]) -> Foun
             skipped["broken links and special files"] += 1
             return None
         if extension not in IMAGE_SUFFIXES and (extension in _OTHERS or not _looks_like_image(entry.path)):
-            skipped[f"files that are not images ({extension or 'no extension'})"] += 1
+            skipped[extension or "files without an ending"] += 1
             return None
         state = entry.stat()
     except OSError as problem:
@@ -116,7 +118,11 @@ def _looks_like_image(path: str) -> bool:
 def _reasons(skipped: Counter[str]) -> str:
     if not skipped:
         return "The folder is empty: use a folder with images in it or below it."
-    return "Found instead: " + ", ".join(f"{count} {reason}" for reason, count in skipped.most_common(8)) + "."
+    return "Found instead: " + ", ".join(f"{count} {_kind(reason)}" for reason, count in skipped.most_common(8)) + "."
+
+
+def _kind(reason: str) -> str:
+    return f"files that are not images ({reason})" if reason.startswith(".") else reason
 
 
 def class_folders(names: Sequence[str]) -> Truth:

@@ -66,29 +66,54 @@ def torchvision_listing(spec: Spec, size: int | None = None) -> Listing:  # noqa
     dataset_class = getattr(datasets, spec.name, None)
     if dataset_class is None or not isinstance(dataset_class, type):
         raise UsageError(f"torchvision has no data set {spec.name!r}.", nearest(spec.name, list(datasets.__all__)))
-    options: dict[str, Any] = {"root": "data"} | {name: _plain(value) for name, value in spec.options.items()}
     parameters = inspect.signature(dataset_class).parameters
+    options: dict[str, Any] = {"root": "data"}
+    for name, value in spec.options.items():
+        is_text = name in parameters and (parameters[name].annotation is str or isinstance(parameters[name].default, str))
+        options[name] = value if is_text else _plain(value)
     for name in options:
         if name not in parameters and not (name == "root" and "root" not in spec.options):
             raise UsageError(f"torchvision's {spec.name} has no option {name!r}.", f"It has: {', '.join(parameters)}.")
     try:
         dataset = dataset_class(**{name: value for name, value in options.items() if name in parameters})
-    except (RuntimeError, FileNotFoundError) as problem:
+    except (TypeError, ValueError) as problem:
+        raise UsageError(f"torchvision's {spec.name} rejects these options: {problem}", f"It has: {', '.join(parameters)}.") from None
+    except (RuntimeError, OSError) as problem:
         raise DataError(
             f"torchvision's {spec.name} is not below {options['root']}: {problem}",
             "Set its folder with root=, or add &download=true.",
         ) from None
-    labels = getattr(dataset, "targets", getattr(dataset, "labels", None))
     truth = Truth()
-    if labels is not None and len(labels) == len(dataset):
-        values = np.asarray(labels, dtype=object).reshape(len(dataset), -1)[:, 0].tolist()
-        truth = number_classes(values, dict(enumerate(map(str, getattr(dataset, "classes", None) or ()))))
+    if (labels := _labels_of(dataset)) is not None:
+        truth = number_classes(
+            labels, dict(enumerate(map(str, getattr(dataset, "classes", None) or getattr(dataset, "categories", None) or ())))
+        )
     fingerprint = digest((spec.name, repr(sorted(options.items())), str(len(dataset))))
     return IndexedListing(dataset, spec.text, fingerprint, Annotations(truth), 0)
 
 
-def _plain(value: str) -> str | bool:
-    return {"true": True, "false": False}.get(value.lower(), value)
+def _labels_of(dataset: Any) -> Sequence[Any] | None:
+    """Labels of a torchvision data set, under one of the names that they have there."""
+    for name in ("targets", "labels", "_labels", "_targets", "_samples", "samples", "y"):
+        found = getattr(dataset, name, None)
+        if found is None or not hasattr(found, "__len__") or len(found) != len(dataset):
+            continue
+        pairs = name in ("samples", "_samples")
+        values = [row[1] for row in found if isinstance(row, tuple | list) and len(row) == 2] if pairs else list(found)
+        if len(values) == len(dataset) and all(np.ndim(value) == 0 or np.size(value) == 1 for value in values):
+            return [value.item() if hasattr(value, "item") else value for value in values]
+    return None
+
+
+def _plain(value: str) -> str | bool | int | float:
+    if value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
 
 
 def hub_listing(spec: Spec, size: int | None = None) -> Listing:  # noqa: ARG001
