@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from selfsight.backbones.table import build_backbone
 from selfsight.core.errors import UsageError
 from selfsight.core.hooks import capture_activations, find_layer, tensor_of
+from selfsight.core.pixels import as_normalised
 from selfsight.core.representation import Backbone, Features, Representation
+from selfsight.explain.attribution.backprop import reverse
+from selfsight.explain.targets import unit
 
 
 def network() -> nn.Sequential:
@@ -189,3 +192,51 @@ def test_gradient_reaches_the_image():
     phi("resnet_tiny").pooled(images).sum().backward()
     assert images.grad is not None
     assert images.grad.abs().sum() > 0
+
+
+class InPlace(Backbone):
+    """Two convolutions, each followed by a rectifier."""
+
+    dim, stride, channels, layers = 4, 1, 3, ("conv", "second")
+
+    def __init__(self, *, inplace: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.relu = nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(inplace)
+        self.second, self.relu2 = nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(inplace)
+
+    def forward(self, images: Tensor) -> Features:
+        grid = self.relu2(self.second(self.relu(self.conv(images))))
+        return Features(grid.mean((2, 3)), grid)
+
+
+@pytest.mark.parametrize("layer", ["conv", "second"])
+def test_operations_in_place_after_a_layer_do_not_change_what_is_read(layer: str):
+    """For features, targets and derivatives: what a network without operations in place gives."""
+    images = torch.rand(2, 3, 8, 8)
+    found = []
+    for inplace in (False, True):
+        backbone = InPlace(inplace=inplace)
+        phi = Representation(backbone, mean=(0.0,) * 3, std=(1.0,) * 3, size=8)
+        with capture_activations(backbone, "relu", "relu2", inputs=True) as captured:
+            backbone(images)
+        gradient = reverse(phi, as_normalised(images), unit("second", 1), at=(layer, ""))
+        guided = reverse(phi, as_normalised(images), unit("second", 1), at=(layer, ""), rule="guided")
+        read = [phi.grid(images, layer), phi.pooled(images, layer), *captured.values(), gradient.score, guided.score]
+        found.append([*read, *gradient.derivatives.values(), *guided.derivatives.values()])
+    assert (found[0][0] < 0).any()
+    for plain, inplace in zip(*found, strict=True):
+        torch.testing.assert_close(inplace, plain, rtol=0, atol=1e-6)
+
+
+def test_layers_of_the_own_network_are_read_before_its_rectifiers():
+    phi = Representation(build_backbone("resnet_tiny?width=8", size=32), mean=(0.5,) * 3, std=(0.2,) * 3, size=32)
+    phi.backbone.eval()
+    images = torch.rand(2, 3, 32, 32)
+    stem, block = phi.backbone.get_submodule("stem"), phi.backbone.get_submodule("stages.0.0")
+    with torch.no_grad():
+        first = stem.get_submodule("1")(stem.get_submodule("0")(phi.normalise(images)))
+        second = block.get_submodule("norm1")(block.get_submodule("conv1")(stem(phi.normalise(images))))
+        for layer, expected in (("stem.1", first), ("stages.0.0.norm1", second)):
+            assert (expected < 0).float().mean() > 0.2
+            torch.testing.assert_close(phi.grid(images, layer), expected)

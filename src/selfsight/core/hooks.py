@@ -42,7 +42,8 @@ def capture_activations(
     """Capture the outputs of some layers, and edit those of others, inside a ``with`` block; yields activations by layer.
 
     Hooks are removed at the end, even after an exception. Of a layer that runs several times the last output is kept.
-    Forward passes in other threads are neither captured nor edited.
+    Forward passes in other threads are neither captured nor edited. The network goes on with a copy of a captured tensor, so that in-place
+    operations after it, such as ``ReLU(inplace=True)``, do not overwrite what was captured; the captured tensor stays part of the graph.
 
     Args:
         module: the network.
@@ -56,10 +57,21 @@ def capture_activations(
     own_thread = threading.get_ident()
     captured: dict[str, Any] = {}
 
-    def capture(name: str) -> Callable[..., None]:
-        def hook(layer: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001
-            if threading.get_ident() == own_thread:
-                captured[name] = arguments[0] if inputs else output
+    def capture(name: str) -> Callable[..., Any]:
+        def hook(layer: nn.Module, arguments: tuple[Any, ...], output: Any) -> Any:  # noqa: ARG001
+            if threading.get_ident() != own_thread:
+                return None
+            captured[name] = output
+            return _copied(output)
+
+        return hook
+
+    def capture_input(name: str) -> Callable[..., Any]:
+        def hook(layer: nn.Module, arguments: tuple[Any, ...]) -> Any:  # noqa: ARG001
+            if threading.get_ident() != own_thread:
+                return None
+            captured[name] = arguments[0]
+            return (_copied(arguments[0]), *arguments[1:])
 
         return hook
 
@@ -73,8 +85,22 @@ def capture_activations(
         for name, function in (edit or {}).items():
             stack.callback(find_layer(module, name).register_forward_hook(change(function)).remove)
         for name in retain:
-            stack.callback(find_layer(module, name).register_forward_hook(capture(name)).remove)
+            layer = find_layer(module, name)
+            handle = layer.register_forward_pre_hook(capture_input(name)) if inputs else layer.register_forward_hook(capture(name))
+            stack.callback(handle.remove)
         yield captured
+
+
+def _copied(output: Any) -> Any:
+    """The same structure with copies of its tensors."""
+    if isinstance(output, Tensor):
+        return output.clone()
+    if isinstance(output, tuple | list):
+        copies = [_copied(item) for item in output]
+        return type(output)(*copies) if hasattr(output, "_fields") else type(output)(copies)
+    if type(output) is dict:
+        return {name: _copied(item) for name, item in output.items()}
+    return output
 
 
 @contextmanager
