@@ -1,16 +1,20 @@
 """Banks: one forward pass for all layers, precision in the key, layers added, streamed to disk."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from selfsight.backbones.loading import untrained
 from selfsight.bank.extract import extract_features, get_bank, make_encoder, stream_features
 from selfsight.bank.store import OUTPUT, Bank, BankWriter
-from selfsight.core.representation import Representation
+from selfsight.core.errors import DataError
+from selfsight.core.representation import Backbone, Features, Representation
 from selfsight.data.opening import open_source
+from selfsight.data.readers.memory import ArraySource
 
 from small import world
 
@@ -86,3 +90,28 @@ def test_a_failed_bank_leaves_nothing(tmp_path):
 def test_origin_is_json(phi, tmp_path):
     bank = get_bank(phi, world(8), tmp_path)
     assert json.loads((bank.path / "origin.json").read_text())["count"] == 8
+
+
+def test_overflow_of_half_precision_is_an_error_and_leaves_no_bank(tmp_path: Path):
+    with BankWriter(tmp_path / "bank", 4, "float16") as writer:
+        writer.add({"output": np.full((2, 3), 60000.0, dtype=np.float32)})
+        with pytest.raises(DataError, match=r"output reach 70,000, above the largest number of half precision"):
+            writer.add({"output": np.array([[1, 2, 3], [4, -70000, 6]], dtype=np.float32)})
+    assert not (tmp_path / "bank").exists()
+
+
+def test_a_network_that_gives_no_numbers_is_named(tmp_path: Path):
+    class Broken(Backbone):
+        dim, stride, channels = 3, 1, 3
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.tensor(torch.nan))
+
+        def forward(self, images: Tensor) -> Features:
+            return Features(images.mean((2, 3)) * self.scale, None)
+
+    images = np.stack([np.full((3, 8, 8), value, dtype=np.uint8) for value in (10, 20, 30)])
+    phi = Representation(Broken(), mean=(0.0,) * 3, std=(1.0,) * 3, size=8)
+    with pytest.raises(DataError, match=r"3 of 3 array samples are NaN or infinite: 0, 1, 2"):
+        extract_features(ArraySource(images), make_encoder(phi), size=8)

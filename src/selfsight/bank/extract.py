@@ -10,6 +10,7 @@ from torch import Tensor
 
 from selfsight.bank.store import OUTPUT, Bank, BankWriter
 from selfsight.core.cache import digest
+from selfsight.core.finite import require_finite
 from selfsight.core.representation import Representation
 from selfsight.data.evaluation_view import EvaluationView
 from selfsight.data.loader import sequential
@@ -74,12 +75,18 @@ def extract_features(
 
     Returns:
         Features (N, D) by layer.
+
+    Raises:
+        DataError: some features are NaN or infinite.
     """
     kept: dict[str, list[np.ndarray]] = {}
     for found in stream_features(source, encoder, size=size, batch=batch, device=device, progress=progress):
         for name, rows in found.items():
             kept.setdefault(name, []).append(rows)
-    return {name: np.concatenate(rows) for name, rows in kept.items()}
+    features = {name: np.concatenate(rows) for name, rows in kept.items()}
+    for rows in features.values():
+        require_finite(rows, source.spec, source.names)
+    return features
 
 
 def fingerprint(phi: Representation) -> str:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float
 
 from selfsight.core.cache import AtomicFolder
-from selfsight.core.errors import UsageError
+from selfsight.core.errors import DataError, UsageError
 from selfsight.render.panels import facts, panel, table
 
 __all__ = ["OUTPUT", "Bank", "BankWriter", "release_pages", "write_bank"]
@@ -103,17 +103,35 @@ class BankWriter:
         return self
 
     def add(self, rows: Mapping[str, Float[np.ndarray, "batch ..."]]) -> None:
-        """Add the next samples' features by layer."""
+        """Add the next samples' features by layer.
+
+        Args:
+            rows: features (N, …) by layer.
+
+        Raises:
+            DataError: they overflow half precision.
+        """
         size = len(next(iter(rows.values())))
         for name, values in rows.items():
             if name not in self._arrays:
                 file, shape = self._folder.partial / f"{name}.npy", (self.count, *values.shape[1:])
                 self._arrays[name] = np.lib.format.open_memmap(file, "w+", np.dtype(self.kind), shape)
-            self._arrays[name][self.done : self.done + size] = values
+            self._arrays[name][self.done : self.done + size] = self._converted(name, values)
             if (self.done + size) // RELEASE > self.done // RELEASE:
                 self._arrays[name].flush()
                 release_pages(self._arrays[name])
         self.done += size
+
+    def _converted(self, name: str, values: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            converted = values.astype(self.kind)
+        if (np.isinf(converted) & np.isfinite(values)).any():
+            largest = np.abs(values[np.isfinite(values)]).max()
+            raise DataError(
+                f"Features of {name} reach {largest:,.0f}, above the largest number of half precision (65,504).",
+                "Store them in full precision, without --half.",
+            )
+        return converted
 
     def finish(self, names: Sequence[str], origin: Mapping[str, Any]) -> Bank:
         """Move the bank to its folder.

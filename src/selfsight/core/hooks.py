@@ -54,41 +54,52 @@ def capture_activations(
     Raises:
         UsageError: there is no such layer.
     """
-    own_thread = threading.get_ident()
     captured: dict[str, Any] = {}
-
-    def capture(name: str) -> Callable[..., Any]:
-        def hook(layer: nn.Module, arguments: tuple[Any, ...], output: Any) -> Any:  # noqa: ARG001
-            if threading.get_ident() != own_thread:
-                return None
-            captured[name] = output
-            return _copied(output)
-
-        return hook
-
-    def capture_input(name: str) -> Callable[..., Any]:
-        def hook(layer: nn.Module, arguments: tuple[Any, ...]) -> Any:  # noqa: ARG001
-            if threading.get_ident() != own_thread:
-                return None
-            captured[name] = arguments[0]
-            return (_copied(arguments[0]), *arguments[1:])
-
-        return hook
-
-    def change(function: Edit) -> Callable[..., Any]:
-        def hook(layer: nn.Module, arguments: tuple[Any, ...], output: Any) -> Any:  # noqa: ARG001
-            return function(output) if threading.get_ident() == own_thread else None
-
-        return hook
-
     with ExitStack() as stack:
         for name, function in (edit or {}).items():
-            stack.callback(find_layer(module, name).register_forward_hook(change(function)).remove)
+            stack.callback(find_layer(module, name).register_forward_hook(_edited(function)).remove)
         for name in retain:
             layer = find_layer(module, name)
-            handle = layer.register_forward_pre_hook(capture_input(name)) if inputs else layer.register_forward_hook(capture(name))
+            handle = (
+                layer.register_forward_pre_hook(_captured_input(name, captured))
+                if inputs
+                else layer.register_forward_hook(_captured_output(name, captured))
+            )
             stack.callback(handle.remove)
         yield captured
+
+
+def _edited(function: Edit) -> Callable[..., Any]:
+    own_thread = threading.get_ident()
+
+    def hook(layer: nn.Module, arguments: tuple[Any, ...], output: Any) -> Any:  # noqa: ARG001
+        return function(output) if threading.get_ident() == own_thread else None
+
+    return hook
+
+
+def _captured_output(name: str, captured: dict[str, Any]) -> Callable[..., Any]:
+    own_thread = threading.get_ident()
+
+    def hook(layer: nn.Module, arguments: tuple[Any, ...], output: Any) -> Any:  # noqa: ARG001
+        if threading.get_ident() != own_thread:
+            return None
+        captured[name] = output
+        return _copied(output)
+
+    return hook
+
+
+def _captured_input(name: str, captured: dict[str, Any]) -> Callable[..., Any]:
+    own_thread = threading.get_ident()
+
+    def hook(layer: nn.Module, arguments: tuple[Any, ...]) -> Any:  # noqa: ARG001
+        if threading.get_ident() != own_thread:
+            return None
+        captured[name] = arguments[0]
+        return (_copied(arguments[0]), *arguments[1:])
+
+    return hook
 
 
 def _copied(output: Any) -> Any:

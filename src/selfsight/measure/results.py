@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from selfsight.core.errors import DataError
+from selfsight.core.finite import require_finite
 from selfsight.core.readout import Readout
 from selfsight.data.source import Truth
 from selfsight.render.panels import facts, interval, panel, table
@@ -69,6 +71,9 @@ class Features:
         classes: names of the classes.
         twins: features of two views of each of some test images, for alignment.
         truths: all annotations of both parts, for measures that need more than labels.
+
+    Raises:
+        DataError: some features are NaN or infinite.
     """
 
     train: Float[np.ndarray, "train dim"]
@@ -79,11 +84,22 @@ class Features:
     twins: tuple[np.ndarray, np.ndarray] | None = field(default=None)
     truths: tuple[Truth, Truth] | None = None
 
+    def __post_init__(self) -> None:
+        require_finite(self.train, "training")
+        require_finite(self.test, "test")
+
     @property
     def known(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Features and labels of the labelled samples of both parts."""
+        """Features and labels of the labelled samples of both parts.
+
+        Raises:
+            DataError: a part has no labelled sample.
+        """
         assert self.train_labels is not None and self.test_labels is not None  # noqa: PT018
         train, test = self.train_labels >= 0, self.test_labels >= 0
+        for part, known in (("training", train), ("test", test)):
+            if not known.any():
+                raise DataError(f"None of the {len(known):,} {part} samples has a label.", "Use labelled data, or the probe geometry.")
         return self.train[train], self.train_labels[train], self.test[test], self.test_labels[test]
 
 

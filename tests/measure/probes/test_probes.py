@@ -7,10 +7,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from selfsight.bank.nearest import nearest
+from selfsight.core.errors import DataError
 from selfsight.measure.probes.cluster import cluster
 from selfsight.measure.probes.geometry import geometry
 from selfsight.measure.probes.knn import knn, vote
 from selfsight.measure.probes.linear import PENALTIES, Probe, fit_probe, linear
+from selfsight.measure.probes.table import PROBES
 from selfsight.measure.results import Features, Score, bootstrap_table, proportion
 from selfsight.objectives.spread import alignment, effective_rank, uniformity
 
@@ -196,3 +198,24 @@ def test_interval_of_a_table_equals_resampling():
     assert found.value == right(table)
     assert found.low == pytest.approx(low, abs=0.01)
     assert found.high == pytest.approx(high, abs=0.01)
+
+
+@pytest.mark.parametrize("probe", ["knn", "linear", "svm", "cluster", "retrieve", "geometry"])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@pytest.mark.parametrize("part", ["training", "test"])
+def test_features_that_are_no_numbers_have_no_score(probe: str, wrong: float, part: str):
+    train, test = np.random.default_rng(0).normal(size=(2, 30, 8)).astype(np.float32)
+    labels = np.arange(30) % 3
+    (train if part == "training" else test)[5, 2] = wrong
+    with pytest.raises(DataError, match=f"1 of 30 {part} samples are NaN or infinite: row 5"):
+        PROBES.load(probe)(Features(train, test, labels, labels, ("a", "b", "c")))
+
+
+@pytest.mark.parametrize("part", ["training", "test"])
+@pytest.mark.parametrize("probe", ["knn", "linear", "svm", "cluster", "retrieve"])
+def test_parts_without_any_label_have_no_score(probe: str, part: str):
+    rows, labels, none = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32), np.arange(12) % 3, np.full(12, -1)
+    with pytest.raises(DataError, match=f"None of the 12 {part} samples has a label"):
+        PROBES.load(probe)(
+            Features(rows, rows, none if part == "training" else labels, none if part == "test" else labels, ("a", "b", "c"))
+        )

@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 from selfsight.bank.extract import extract_features, get_bank, make_encoder
 from selfsight.bank.nearest import nearest
 from selfsight.bank.store import OUTPUT
+from selfsight.core.finite import require_finite
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.data.evaluation_view import evaluation_view
@@ -294,6 +295,9 @@ def image_vectors(phi: Representation, source: Source, method: str = "", banks: 
         source: the data set.
         method: ``pixels``: pixel values of a small image instead of features.
         banks: folder of cached features; None: no cache.
+
+    Raises:
+        DataError: some features are NaN or infinite.
     """
     if method == PIXELS:
         vectors = _small(source, PIXEL_SIDE)
@@ -303,6 +307,7 @@ def image_vectors(phi: Representation, source: Source, method: str = "", banks: 
     else:
         vectors = extract_features(source, make_encoder(phi), size=phi.size, device=phi.device)[OUTPUT]
     rows = np.asarray(vectors, dtype=np.float32)
+    require_finite(rows, source.spec, source.names)
     return rows - rows.mean(0)
 
 

@@ -9,6 +9,7 @@ import torch
 
 from selfsight.bank.extract import Encoder, extract_features
 from selfsight.core.clock import Clock, key
+from selfsight.core.finite import require_finite
 from selfsight.core.method import Frame
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
@@ -72,7 +73,12 @@ class EvaluationData:
             train: features (N, D) of the training source.
             test: features (M, D) of the test source.
             twins: features of two random crops of some test images.
+
+        Raises:
+            DataError: some features are NaN or infinite.
         """
+        require_finite(train, "training", self.train.names)
+        require_finite(test, "test", self.test.names)
         return Features(train, test, self.train_labels, self.test_labels, self.classes, twins, self.truths)
 
     def features(self, encoder: Encoder, size: int, device: torch.device | None = None) -> dict[str, Features]:
@@ -136,7 +142,7 @@ def evaluation_data(phi: Representation, train: Source, test: Source, probes: Se
     if _uses_classes(probes):
         train, test = join_classes(train, test)
     truths = train.truth(np.arange(len(train))), test.truth(np.arange(len(test)))
-    labelled = all(truth.labels is not None for truth in truths)
+    labelled = all(truth.labels is not None and (truth.labels >= 0).any() for truth in truths)
     train_labels, test_labels = (truth.labels if labelled else None for truth in truths)
     return EvaluationData(train, test, train_labels, test_labels, truths[0].classes, truths)
 

@@ -1,0 +1,36 @@
+"""Check that features are numbers. Torch-free."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from selfsight.core.errors import DataError
+
+__all__ = ["require_finite"]
+
+BLOCK = 16384
+"""Rows that are checked at a time."""
+
+
+def require_finite(rows: Float[np.ndarray, "sample *size"], part: str, names: Sequence[str] | None = None) -> None:
+    """Check that features are numbers.
+
+    Args:
+        rows: features (N, …); read in blocks.
+        part: what they are features of, for the message.
+        names: names of the samples; None: row numbers.
+
+    Raises:
+        DataError: some are NaN or infinite; the message counts and names their samples.
+    """
+    wrong: list[int] = []
+    for start in range(0, len(rows), BLOCK):
+        finite = np.isfinite(rows[start : start + BLOCK])
+        wrong += (start + np.flatnonzero(~finite.reshape(len(finite), -1).all(1))).tolist()
+    if wrong:
+        shown = ", ".join(names[row] if names is not None else f"row {row}" for row in wrong[:5])
+        raise DataError(
+            f"The features of {len(wrong):,} of {len(rows):,} {part} samples are NaN or infinite: {shown}{', …' if len(wrong) > 5 else ''}.",
+            "The network diverged or overflowed: use another checkpoint, or full precision (--precision fp32; no --half).",
+        )
