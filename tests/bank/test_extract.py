@@ -109,7 +109,7 @@ def test_a_network_that_gives_no_numbers_is_named(tmp_path: Path):
             self.scale = torch.nn.Parameter(torch.tensor(torch.nan))
 
         def forward(self, images: Tensor) -> Features:
-            return Features(images.mean((2, 3)) * self.scale, None)
+            return Features(images.mean((2, 3)) * self.scale, images)
 
     images = np.stack([np.full((3, 8, 8), value, dtype=np.uint8) for value in (10, 20, 30)])
     phi = Representation(Broken(), mean=(0.0,) * 3, std=(1.0,) * 3, size=8)
