@@ -22,7 +22,7 @@ def everything(source) -> np.ndarray:
 
 
 def test_broken_folder(folder: Path, tmp_path: Path):
-    source = open_source(folder, size=24, cache=tmp_path / "cache")
+    source = open_source(folder, size=24, cache=tmp_path / "cache", replace_unreadable=True)
     assert len(source) == 101
     reasons = dict(source.bad)
     assert len(source.bad) == len(reasons) == 5
@@ -44,6 +44,12 @@ def test_broken_folder(folder: Path, tmp_path: Path):
     assert truth.classes == ("cat", "dog")
     row = names.index("dog/000.png")
     np.testing.assert_array_equal(source.read(np.array([row])).images[0], photograph(0).transpose(2, 0, 1))
+    without = open_source(folder, size=24, cache=tmp_path / "cache")
+    assert list(without.names) == [name for name in names if name not in reasons]
+    assert list(without.bad) == list(source.bad)
+    row = list(without.names).index("dog/000.png")
+    np.testing.assert_array_equal(without.read(np.array([row])).images[0], photograph(0).transpose(2, 0, 1))
+    assert [value.tolist() for value in (without.read(np.array([0, 3])).index,)] == [[0, 3]]
 
 
 def test_folder_is_read_from_its_pack_the_second_time(folder: Path, tmp_path: Path):
@@ -61,7 +67,7 @@ def test_folder_is_read_from_its_pack_the_second_time(folder: Path, tmp_path: Pa
     (folder / "cat" / "new.png").write_bytes(encoded(photograph(900)))
     third = open_source(folder, size=24, cache=tmp_path / "c")
     assert third.fingerprint != first.fingerprint
-    assert len(third) == 102
+    assert len(third) == 97
 
 
 def test_too_many_unreadable_files(folder: Path, tmp_path: Path):

@@ -14,7 +14,7 @@ from selfsight.core.errors import DataError, UsageError
 from selfsight.data.left_out import LeavesOut, report_left_out
 from selfsight.data.listing import Listing, ListingSubset, display
 from selfsight.data.readers.table import FILE_READERS, READERS
-from selfsight.data.source import Source, Subset, sample_rows
+from selfsight.data.source import Source, Subset, readable, sample_rows
 from selfsight.data.spec import Spec, nearest
 
 __all__ = ["FORMS", "open_source", "parse", "scan_once", "typical_side"]
@@ -46,9 +46,12 @@ def open_source(
     cache: Path | None = None,
     truth: str | Path | None = None,
     where: str = "",
+    replace_unreadable: bool = False,
     progress: Progress | None = None,
 ) -> Source:
     """Open a data set.
+
+    Unreadable files are left out and listed in ``bad``; training replaces them, so that the number of samples is that of the files.
 
     Args:
         spec: a folder; a ``.tar`` or ``.parquet`` file or several by glob; ``digits``; ``photo:astronaut?count=10000``;
@@ -60,6 +63,7 @@ def open_source(
         cache: folder of packs; by default ``$SELFSIGHT_CACHE`` or ``~/.cache/selfsight``.
         truth: ground truth of a folder or archive: a CSV table, COCO JSON, a folder of VOC XML, YOLO text or masks.
         where: keep items with these attributes, as ``licence=cc0|by,people=0``; also an option of the spec.
+        replace_unreadable: keep a sample for each unreadable file, with the pixels and annotations of the next readable one.
         progress: called with (done, all) while a pack is built.
 
     Raises:
@@ -74,7 +78,8 @@ def open_source(
     if parsed.scheme in READERS.having("generated"):
         return _made(parsed, size, limit, seed, annotated=truth is not None or bool(where))
     listing = _with_truth(_listing(parsed), truth, where or parsed.options.get("where", ""))
-    return _packed(listing, size, limit, seed, cache, progress)
+    source = _packed(listing, size, limit, seed, cache, progress)
+    return source if replace_unreadable else readable(source)
 
 
 def _made(spec: Spec, size: int | None, limit: int | None, seed: int, *, annotated: bool) -> Source:

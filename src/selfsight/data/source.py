@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int, Integer, Num
 
 from selfsight.core.cache import digest
 
-__all__ = ["MODALITIES", "VOID", "Batch", "LazySequence", "Rows", "Source", "Subset", "Truth", "sample_rows"]
+__all__ = ["MODALITIES", "VOID", "Batch", "LazySequence", "ReadableSource", "Rows", "Source", "Subset", "Truth", "readable", "sample_rows"]
 
 VOID = 65535
 """Number of pixels of a mask that do not count, such as the borders of objects in PASCAL VOC."""
@@ -228,3 +228,23 @@ class Subset:
 
     def truth(self, rows: Rows) -> Truth:
         return self.source.truth(self.rows[rows])
+
+
+class ReadableSource(Subset):
+    """The readable rows of a source; unreadable files are still listed in ``bad``."""
+
+    @property
+    def bad(self) -> Sequence[tuple[str, str]]:
+        return self.source.bad
+
+
+def readable(source: Source) -> Source:
+    """The source without its unreadable files, which training replaces by other images.
+
+    Args:
+        source: the data set.
+    """
+    if not source.bad:
+        return source
+    unreadable = {name for name, _ in source.bad}
+    return ReadableSource(source, np.array([row for row, name in enumerate(source.names) if name not in unreadable], dtype=np.int64))

@@ -38,6 +38,7 @@ class OpenOptions(TypedDict, total=False):
     cache: Path | None
     truth: str | Path | None
     where: str
+    replace_unreadable: bool
     progress: Callable[[int, int], object] | None
 
 

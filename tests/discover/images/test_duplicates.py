@@ -14,6 +14,9 @@ from PIL import Image
 import selfsight
 from selfsight.cli import main
 from selfsight.core.errors import UsageError
+from selfsight.data.opening import open_source
+from selfsight.data.source import Source
+from selfsight.discover.images.duplicates import find_duplicates
 from selfsight.explorer.server.store import ExplorerStore
 
 COPIES = [{"03.png", "03_again.jpg", "03_small.png"}, {"25.png", "25_again.jpg"}]
@@ -183,3 +186,54 @@ def test_cluster_names_are_read_with_several_explored_runs(folder, run, tmp_path
 def test_invalid_arguments_are_rejected(folder, run, capsys, words, remedy):
     assert main(["discover", str(run), str(folder), *words]) == 2
     assert remedy in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def untrained() -> selfsight.Run:
+    return selfsight.load("untrained:resnet_tiny?width=8", size=32)
+
+
+def saved(folder: Path, images: dict[str, np.ndarray]) -> Source:
+    folder.mkdir()
+    for name, pixels in images.items():
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / name)
+    return open_source(folder, size=32, cache=folder.parent / "cache")
+
+
+@pytest.mark.parametrize("method", ["features", "pixels"])
+def test_flat_images_are_duplicates_if_their_colours_are_equal(tmp_path, untrained, method):
+    random = np.random.default_rng(0)
+    images = {f"grey{value:03d}-{k}.png": np.full((40, 40, 3), value) for value in (0, 50, 100, 150, 200, 255) for k in range(2)}
+    images |= {f"red-{k}.png": np.full((40, 40, 3), (200, 10, 10)) for k in range(3)}
+    noise = {f"noise{k:02d}.png": random.integers(0, 255, (40, 40, 3)) for k in range(15)}
+    noise |= {"dark copy.png": noise["noise03.png"] // 3, "negative.png": 255 - noise["noise04.png"]}
+    result = find_duplicates(untrained.phi, saved(tmp_path / "photos", images | noise), method)
+    found = [tuple(result.names[row] for row in group) for group in result.groups]
+    greys = [(f"grey{value:03d}-0.png", f"grey{value:03d}-1.png") for value in (0, 50, 100, 150, 200, 255)]
+    assert found == [("dark copy.png", "noise03.png"), *greys, ("red-0.png", "red-1.png", "red-2.png")]
+
+
+@pytest.mark.parametrize("method", ["features", "pixels"])
+def test_more_copies_than_neighbours_are_one_group(tmp_path, untrained, method):
+    random = np.random.default_rng(0)
+    copy = random.integers(0, 255, (40, 40, 3))
+    images = {f"copy{k:02d}.png": copy for k in range(40)} | {f"blank{k:02d}.png": np.full((40, 40, 3), 245) for k in range(26)}
+    images |= {f"other{k:02d}.png": random.integers(0, 255, (40, 40, 3)) for k in range(20)}
+    result = find_duplicates(untrained.phi, saved(tmp_path / "photos", images), method)
+    assert [(len(group), result.names[group[0]]) for group in result.groups] == [(26, "blank00.png"), (40, "copy00.png")]
+
+
+@pytest.mark.parametrize("what", ["duplicates", "clusters", "boxes", "segments", "selection"])
+def test_unreadable_files_have_no_part_in_discoveries(tmp_path, untrained, what):
+    random = np.random.default_rng(0)
+    images = {f"{k:02d}.png": random.integers(0, 255, (40, 40, 3)) for k in range(24)}
+    saved(tmp_path / "photos", images)
+    for name in ("03.png", "23.png"):
+        (tmp_path / "photos" / name).write_bytes(b"")
+    options = {"count": 5} if what == "selection" else {"classes": 3} if what == "segments" else {}
+    for source in (open_source(tmp_path / "photos", size=32), open_source(tmp_path / "photos", size=32, replace_unreadable=True)):
+        result, _ = untrained.discover(source, what=what, baselines=False, **options)
+        assert {"03.png", "23.png"}.isdisjoint(result.names)
+        assert len(result.names) == 22
+        if what == "duplicates":
+            assert result.groups == ()

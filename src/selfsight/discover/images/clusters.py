@@ -9,7 +9,10 @@ from typing import Any, Unpack
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 from torch.nn.functional import normalize
 
 from selfsight.bank.extract import extract_features, get_bank, make_encoder
@@ -48,6 +51,8 @@ NEIGHBOURS = 10
 """Neighbours whose mean distance is the outlier score."""
 TINY, PIXEL_SIDE = 24, 32
 """Sides in pixels at which near-duplicates are compared, and at which pixels are clustered."""
+FLAT, SAME_COLOUR = 1 / 255, 1.5 / 255
+"""Standard deviation below which an image is flat; difference of a channel up to which flat images have one colour."""
 
 
 @dataclass(frozen=True)
@@ -347,27 +352,45 @@ def numbered(groups: Sequence[Sequence[int]]) -> dict[int, int]:
 def near_duplicates(source: Source, around: Int[np.ndarray, "image neighbour"], duplicate_threshold: float) -> tuple[tuple[int, ...], ...]:
     """Groups of images that are neighbours in feature space and correlate in pixels, the first image first.
 
-    Features alone are not sufficient: images with similar features may be different images of the same object.
+    Features alone are not sufficient: images with similar features may be different images of the same object. Flat images, which have no
+    correlation, are near-duplicates if their colours are equal; they are compared with all others, because their features may have other
+    nearest neighbours.
 
     Args:
         source: the data set.
         around: ``(N, neighbour)`` rows of the nearest neighbours in feature space.
         duplicate_threshold: pixel correlation from which two neighbours are near-duplicates.
     """
-    rows, pixels = np.arange(len(around)), _small(source, TINY)
-    pixels -= pixels.mean(1, keepdims=True)
-    pixels /= np.linalg.norm(pixels, axis=1, keepdims=True).clip(min=1e-6)
-    parent = rows.copy()
+    pixels = _small(source, TINY)
+    centred = pixels - pixels.mean(1, keepdims=True)
+    norms = np.linalg.norm(centred, axis=1)
+    flat = norms < FLAT * np.sqrt(pixels.shape[1])
+    centred /= norms.clip(min=1e-6)[:, None]
+    rows = np.arange(len(around))
+    pairs = [np.flatnonzero(((centred * centred[column]).sum(1) >= duplicate_threshold) & ~flat & ~flat[column]) for column in around.T]
+    close = [np.stack([left, column[left]], 1) for left, column in zip(pairs, around.T, strict=True)]
+    return _joined(len(rows), np.concatenate([*close, _equal_pairs(pixels), _flat_pairs(pixels, flat)]))
 
-    def root(row: int) -> int:
-        while parent[row] != row:
-            row = int(parent[row])
-        return row
 
-    for column in around.T:
-        for row in np.flatnonzero((pixels * pixels[column]).sum(1) >= duplicate_threshold).tolist():
-            lower, higher = sorted((root(row), root(int(column[row]))))
-            parent[higher] = lower
-    roots = np.array([root(row) for row in rows.tolist()])
-    groups = [tuple(np.flatnonzero(roots == root).tolist()) for root in np.unique(roots[parent != rows])]
-    return tuple(groups)
+def _equal_pairs(pixels: Float[np.ndarray, "image value"]) -> Int[np.ndarray, "pair 2"]:
+    """Pairs of rows with equal values, each with the first of its kind."""
+    first: dict[bytes, int] = {}
+    pairs = [(first.setdefault(values.tobytes(), row), row) for row, values in enumerate(np.ascontiguousarray(pixels))]
+    return np.array([pair for pair in pairs if pair[0] != pair[1]], dtype=np.int64).reshape(-1, 2)
+
+
+def _flat_pairs(pixels: Float[np.ndarray, "image value"], flat: Bool[np.ndarray, " image"]) -> Int[np.ndarray, "pair 2"]:
+    """Pairs of flat images of one colour."""
+    rows = np.flatnonzero(flat)
+    colours = pixels[rows].reshape(len(rows), pixels.shape[1] // TINY**2, TINY**2).mean(2)
+    close = KDTree(colours).query_pairs(SAME_COLOUR, p=np.inf, output_type="ndarray") if len(rows) else np.zeros((0, 2), dtype=np.int64)
+    return rows[close]
+
+
+def _joined(count: int, pairs: Int[np.ndarray, "pair 2"]) -> tuple[tuple[int, ...], ...]:
+    """Groups of rows that pairs connect, in the order of their first rows."""
+    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    labels = connected_components(graph, directed=False)[1]
+    order = np.argsort(labels, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+    return tuple(sorted(tuple(group.tolist()) for group in groups if len(group) > 1))

@@ -19,7 +19,7 @@ from selfsight.core.names import unused_name
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.data.opening import open_source
-from selfsight.data.source import Source, Subset, Truth
+from selfsight.data.source import Source, Truth
 from selfsight.discover.images.clusters import describe_groups, find_clusters
 from selfsight.discover.images.grouping import group
 from selfsight.engine.hardware import fast_bf16
@@ -175,14 +175,6 @@ def find_or_prepare(
     return folder
 
 
-class _Readable(Subset):
-    """The readable rows of a source; unreadable files are still listed."""
-
-    @property
-    def bad(self) -> Sequence[tuple[str, str]]:
-        return self.source.bad
-
-
 def open_selection(chosen: DataSelection, size: int) -> Source:
     """The readable images of a data set.
 
@@ -190,11 +182,7 @@ def open_selection(chosen: DataSelection, size: int) -> Source:
         chosen: the data set and the subset.
         size: side of the images in pixels.
     """
-    source = open_source(chosen.data, limit=chosen.limit, seed=chosen.seed, size=size)
-    unreadable = {name for name, _ in source.bad}
-    if not unreadable:
-        return source
-    return _Readable(source, np.array([row for row, name in enumerate(source.names) if name not in unreadable], dtype=np.int64))
+    return open_source(chosen.data, limit=chosen.limit, seed=chosen.seed, size=size)
 
 
 def _banks(

@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
-from selfsight.data.source import Source
+from selfsight.data.source import Source, readable
 from selfsight.measure.baselines import strongest_form, untrained_networks
 from selfsight.measure.results import Score
 from selfsight.workflows.discover.discovery import Judged
@@ -31,7 +31,7 @@ def discover(
 
     Args:
         phi: the representation.
-        source: the data set.
+        source: the data set; unreadable files have no part.
         what: a name in ``DISCOVERIES``: boxes (``objects.object_regions.find_objects``), segments (``segments.segment.segment_images``; with the
             number of known classes, otherwise 10), parts (``parts.parts.find_parts``), clusters (``images.clusters.find_clusters``), duplicates
             (``images.duplicates.find_duplicates``) or selection (``count`` images for labelling, from ``classes`` clusters).
@@ -47,7 +47,7 @@ def discover(
     Raises:
         UsageError: the discovery or method does not exist.
     """
-    discovery, methods = DISCOVERIES.load(what), method_registry(what)
+    source, discovery, methods = readable(source), DISCOVERIES.load(what), method_registry(what)
     method = method or methods.default
     entry = methods.resolve(method)
     result = discovery.find(phi, source, method, progress=progress, **options)

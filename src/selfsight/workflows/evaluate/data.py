@@ -18,7 +18,7 @@ from selfsight.data.classes import join_classes, unseen_classes
 from selfsight.data.contents import repeated_rows
 from selfsight.data.evaluation_view import check_modality
 from selfsight.data.loader import load_images
-from selfsight.data.source import Source, Truth
+from selfsight.data.source import Source, Truth, readable
 from selfsight.data.views.alignment import ALIGNMENT_VIEWS
 from selfsight.measure.analysis.inputs import AnalysisInput
 from selfsight.measure.probes.geometry import ROWS
@@ -139,6 +139,7 @@ def evaluation_data(phi: Representation, train: Source, test: Source, probes: Se
     """
     for source in (train, test):
         check_modality(source, phi)
+    train, test = readable(train), readable(test)
     if _uses_classes(probes):
         train, test = join_classes(train, test)
     truths = train.truth(np.arange(len(train))), test.truth(np.arange(len(test)))

@@ -176,7 +176,7 @@ def run_training(request: TrainRequest, out: Path, policy: RunPolicy | None = No
         folder.refuse(resume=policy.resume, overwrite=policy.overwrite)
         saved = TrainConfig.from_json(folder.read("config.json")) if policy.resume and folder.exists else None
         size = request.size or (saved.size if saved else resolve_size(request, hardware, policy.progress))
-        source = open_source(request.data, limit=request.limit, seed=request.seed, size=size)
+        source = open_source(request.data, limit=request.limit, seed=request.seed, size=size, replace_unreadable=True)
         if len(source) < 2:
             raise DataError(f"{request.data} has {len(source)} image(s).", "Training needs 2 or more.")
         if saved is None:
