@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from math import exp, log
+from math import cos, exp, log, pi
 from pathlib import Path
 from pkgutil import iter_modules
 
@@ -282,6 +282,23 @@ def test_sigreg_is_lowest_for_normal_rows():
     assert min(float(gaussianity(each, along)) for each in wrong) > 20 * normal
 
 
+@pytest.mark.parametrize("shift", [2.0, 10.05, 20.1])
+def test_sigreg_sees_large_shifts(shift):
+    normal = torch.special.ndtri((torch.arange(4000, dtype=torch.float64) + 0.5) / 4000)
+    found = float(gaussianity((normal + shift)[:, None], torch.ones(1, 1)))
+    overlap = 2 * (2 * pi / 3) ** 0.5  # 2 ∫ exp(-3t²/2) (1 - cos(shift t)) dt
+    assert found == pytest.approx(4000 * overlap * (1 - exp(-(shift**2) / 6)), rel=0.005)
+
+
+def test_sigreg_uses_the_released_grid():
+    """Of two points at ±a the characteristic function is cos(at); weights dt at the ends and 2 dt between, dt = 3/16, on t from 0 to 3."""
+    terms = [
+        (cos(1.5 * t) - exp(-(t**2) / 2)) ** 2 * exp(-(t**2) / 2) * (1 if t in {0, 3} else 2) * 3 / 16
+        for t in (3 * k / 16 for k in range(17))
+    ]
+    assert float(gaussianity(torch.tensor([[1.5], [-1.5]]).double(), torch.ones(1, 1))) == pytest.approx(2 * sum(terms), rel=1e-12)
+
+
 @given(seed=seeds, count=sizes, dim=sizes)
 @few
 def test_gradient_penalty_equals_the_paper(seed, count, dim):
@@ -390,6 +407,31 @@ def test_masked_error_averages_over_masked_patches(seed, masked):
     assert float(masked_mse(target, target, mask)) == 0
 
 
+@pytest.mark.parametrize("loss", [masked_mse, masked_mae])
+def test_images_without_a_masked_patch_are_left_out(loss):
+    guess, target, mask = rows(0, 3, 5, 4).requires_grad_(), rows(1, 3, 5, 4), hidden(0, 3, 5, 2)
+    mask[1] = False
+    found = loss(guess, target, mask)
+    assert_close(found, loss(guess[::2], target[::2], mask[::2]))
+    found.backward()
+    assert torch.isfinite(guess.grad).all()
+    assert not guess.grad[1].any()
+    nothing = loss(guess, target, torch.zeros_like(mask))
+    assert float(nothing.detach()) == 0
+    assert not torch.autograd.grad(nothing, guess)[0].any()
+
+
+def test_images_without_weight_are_left_out():
+    guess, target, weight = rows(0, 3, 2, 4, 4).requires_grad_(), rows(1, 3, 2, 4, 4), rows(2, 3, 1, 4, 4).exp()
+    weight[1] = 0
+    found = weighted_mse(guess, target, weight)
+    assert_close(found, weighted_mse(guess[::2], target[::2], weight[::2]))
+    found.backward()
+    assert torch.isfinite(guess.grad).all()
+    assert not guess.grad[1].any()
+    assert float(weighted_mse(guess.detach(), target, 0 * weight)) == 0
+
+
 @given(seed=seeds, count=some.integers(3, 8), dim=sizes)
 @few
 def test_spread_equals_the_paper(seed, count, dim):
@@ -399,6 +441,19 @@ def test_spread_equals_the_paper(seed, count, dim):
     rotation = turn(seed + 1, dim)
     assert_close(uniformity(some_rows.flip(0) @ rotation), uniformity(some_rows))
     assert_close(effective_rank(some_rows.flip(0) @ rotation * 3 + 1), effective_rank(some_rows))
+
+
+def test_zero_rows_are_a_collapse():
+    zero, normal = torch.zeros(50, 8, dtype=torch.float64), rows(0, 50, 8)
+    assert float(uniformity(zero)) == pytest.approx(0)
+    assert float(nearest_spread(zero)) == pytest.approx(-log(1e-8))
+    assert float(embedding_spread(zero)) == 0
+    assert float(effective_rank(zero)) == pytest.approx(1)
+    half = torch.cat([torch.zeros(25, 8, dtype=torch.float64), normal[25:]])
+    assert float(uniformity(half)) > float(uniformity(normal)) + 1
+    assert float(nearest_spread(half)) > float(nearest_spread(normal)) + 5
+    for loss in (uniformity, nearest_spread):
+        assert torch.isfinite(torch.autograd.functional.jacobian(loss, zero)).all()
 
 
 def test_spread_of_extremes():

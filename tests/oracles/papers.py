@@ -270,8 +270,8 @@ def nearest_spread(rows: Rows) -> float:
 
 
 def gaussianity(rows: Rows, directions: Rows) -> float:
-    """Balestriero & LeCun 2025, algorithm 1, with complex numbers."""
-    knots = [-5 + 10 * step / 16 for step in range(17)]
+    """Balestriero & LeCun 2025, with complex numbers, over both signs of the knots of the released code, 17 in [0, 3]."""
+    knots = [3 * step / 16 for step in range(-16, 17)]
     statistics = []
     for direction in directions:
         heights = []
@@ -279,7 +279,7 @@ def gaussianity(rows: Rows, directions: Rows) -> float:
             normal = exp(-(knot**2) / 2)
             characteristic = sum(cexp(1j * knot * dot(row, direction)) for row in rows) / len(rows)
             heights.append(abs(characteristic - normal) ** 2 * normal)
-        area = sum((a + b) / 2 * 10 / 16 for a, b in pairwise(heights))
+        area = sum((a + b) / 2 * 3 / 16 for a, b in pairwise(heights))
         statistics.append(len(rows) * area)
     return mean(statistics)
 

@@ -2,7 +2,8 @@
 
 import math
 
-from jaxtyping import Bool, Float, Num
+import torch
+from jaxtyping import Bool, Float, Num, Shaped
 from torch import Tensor
 
 from selfsight.objectives.precision import in_full_precision
@@ -35,28 +36,32 @@ def standard_patches(values: Float[Tensor, "batch patch value"]) -> Float[Tensor
 def masked_mse(
     guess: Float[Tensor, "batch patch value"], target: Float[Tensor, "batch patch value"], hidden: Bool[Tensor, "batch patch"]
 ) -> Float[Tensor, ""]:
-    """Mean squared error over the masked patches (He et al. 2021, arXiv:2111.06377).
+    """Mean squared error over the masked patches of each image; the mean over images (He et al. 2021, arXiv:2111.06377).
+
+    Images without a masked patch are left out; if there are no others, it is 0.
 
     Args:
         guess: predicted patches (N, P, V).
         target: true patches (N, P, V).
-        hidden: mask (N, P), True for masked patches; every image has the same number of them.
+        hidden: mask (N, P), True for masked patches.
     """
-    return _hidden_mean((guess - target).square().mean(2), hidden)
+    return _weighted_mean((guess - target).square().mean(2), hidden)
 
 
 @in_full_precision
 def masked_mae(
     guess: Float[Tensor, "batch patch value"], target: Float[Tensor, "batch patch value"], hidden: Bool[Tensor, "batch patch"]
 ) -> Float[Tensor, ""]:
-    """Mean absolute error over the masked patches (Xie et al. 2021, arXiv:2111.09886).
+    """Mean absolute error over the masked patches of each image; the mean over images (Xie et al. 2021, arXiv:2111.09886).
+
+    Images without a masked patch are left out; if there are no others, it is 0.
 
     Args:
         guess: predicted patches (N, P, V).
         target: true patches (N, P, V).
-        hidden: mask (N, P), True for masked patches; every image has the same number of them.
+        hidden: mask (N, P), True for masked patches.
     """
-    return _hidden_mean((guess - target).abs().mean(2), hidden)
+    return _weighted_mean((guess - target).abs().mean(2), hidden)
 
 
 @in_full_precision
@@ -67,17 +72,23 @@ def weighted_mse(
 ) -> Float[Tensor, ""]:
     """``Σ w (guess - target)² / Σ w`` over the pixels of each image; the mean over channels and images.
 
+    Images whose weights are all zero are left out; if there are no others, it is 0.
+
     Args:
         guess: predicted images (N, C, H, W).
         target: true images (N, C, H, W).
-        weight: w (N, 1, H, W); an image needs a positive sum.
+        weight: w ≥ 0 (N, 1, H, W).
     """
     error = (guess - target).square().mean(1, keepdim=True)
-    return ((error * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)).mean()
+    return _weighted_mean(error.flatten(1), weight.flatten(1))
 
 
-def _hidden_mean(error: Float[Tensor, "batch patch"], hidden: Bool[Tensor, "batch patch"]) -> Float[Tensor, ""]:
-    return ((error * hidden).sum(1) / hidden.sum(1)).mean()
+def _weighted_mean(error: Float[Tensor, "batch place"], weight: Shaped[Tensor, "batch place"]) -> Float[Tensor, ""]:
+    """``Σ w e / Σ w`` in each row (weights are numbers or a mask); the mean over rows with a positive sum of weights, 0 if there are none."""
+    total = weight.sum(1)
+    counted = total > 0
+    means = torch.where(counted, (error * weight).sum(1), 0) / torch.where(counted, total, 1)
+    return means.sum() / counted.sum().clamp(min=1)
 
 
 @in_full_precision

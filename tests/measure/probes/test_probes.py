@@ -170,6 +170,14 @@ def test_geometry_equals_the_objectives():
     assert "alignment" not in geometry(Features(rows, rows)).values
 
 
+def test_geometry_of_zero_features_is_the_worst():
+    rows = data(0)[0]
+    zero, found = geometry(Features(0 * rows, 0 * rows)).values, geometry(Features(rows, rows)).values
+    assert zero["uniformity"].value == pytest.approx(0, abs=1e-6)
+    assert zero["uniformity"].value > found["uniformity"].value + 1
+    assert zero["effective_rank"].value == pytest.approx(1)
+
+
 def test_interval_of_a_proportion_covers_the_true_value():
     chance = np.random.default_rng(0)
     covered = 0

@@ -82,6 +82,7 @@ class BEiT(Method[TokenBackbone]):
         image, hidden = views.large[0], hint(views, "mask", "BEiT")[:, 0]
         tokens = self.backbone.tokens(image, replace=(hidden, self.blank))
         logits, words = at_least_single(self.name(tokens.patches[hidden])), self.words(patches(image, self.backbone.stride)[hidden])
-        accuracy = (logits.argmax(1) == words).float().mean()
+        count = max(len(words), 1)  # a small grid with a low ratio may have no masked patch
+        accuracy = (logits.argmax(1) == words).float().sum() / count
         diagnostics = {"embedding": tokens.patches.detach().mean(1), "accuracy": accuracy, "chance": torch.tensor(float(self.codes)).log()}
-        return Outcome({"word": cross_entropy(logits, words)}, diagnostics)
+        return Outcome({"word": cross_entropy(logits, words, reduction="sum") / count}, diagnostics)
