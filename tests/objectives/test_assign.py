@@ -174,6 +174,25 @@ def test_kmeans_equals_scikit_learn_on_clouds(seed):
     assert found.inertia == pytest.approx(inertia(data, found), rel=1e-6)
 
 
+@pytest.mark.parametrize("restarts", [1, 3])
+@pytest.mark.parametrize(("clusters", "count", "dim", "apart"), [(20, 40, 16, 5.0), (30, 20, 24, 5.0)])
+def test_kmeans_finds_separate_classes_as_well_as_scikit_learn(clusters, count, dim, apart, restarts):
+    ours = theirs = 0.0
+    for seed in range(8):
+        data = (apart * rows(seed, clusters, 1, dim) + rows(seed + 100, clusters, count, dim)).flatten(0, 1).float()
+        ours += kmeans(data, clusters, seed=seed + 200, restarts=restarts).inertia
+        theirs += KMeans(clusters, n_init=restarts, random_state=seed).fit(data.numpy()).inertia_
+    assert ours <= 1.01 * theirs
+
+
+def test_kmeans_seeds_far_from_the_origin():
+    """Eight points that differ by 1 and are 1000 from the origin, each many times: every one has its centre."""
+    points = 1000 + torch.eye(8)
+    found = kmeans(points.repeat(50, 1), 8, rounds=1)
+    assert len(found.labels.unique()) == 8
+    assert_close(found.centroids.sort(0).values, points.sort(0).values)
+
+
 @given(seed=seeds, count=some.integers(6, 40), clusters=some.integers(1, 6))
 @few
 def test_kmeans_inertia_decreases_until_convergence(seed, count, clusters):

@@ -232,7 +232,7 @@ class Clustering:
 def kmeans(
     rows: Float[Tensor, "sample dim"], clusters: int, *, seed: int = 0, rounds: int = 50, restarts: int = 1, spherical: bool = False
 ) -> Clustering:
-    """Lloyd's algorithm with k-means++ initialisation (Arthur & Vassilvitskii 2007).
+    """Lloyd's algorithm with greedy k-means++ initialisation (Arthur & Vassilvitskii 2007).
 
     An empty cluster is moved to the sample that is farthest from its centroid.
 
@@ -286,17 +286,30 @@ def _nearest(rows: Tensor, centroids: Tensor, chunk: int = 16_384) -> tuple[Tens
 
 
 def _spread_seeds(rows: Tensor, clusters: int, seed: int) -> Tensor:
-    """k-means++: each seed is drawn with probability proportional to its squared distance from the seeds before it."""
+    """Greedy k-means++: ``2 + ln K`` candidates are drawn with probability proportional to their squared distance from the seeds before.
+
+    The candidate that leaves the smallest sum of squared distances is kept (Arthur & Vassilvitskii 2007, section 5; as in scikit-learn).
+    """
     generator = torch.Generator().manual_seed(seed)
-    chosen = [int(torch.randint(len(rows), (), generator=generator))]
-    nearest = (rows - rows[chosen[0]]).square().sum(1)
-    for _ in range(clusters - 1):
+    first = torch.randint(len(rows), (1,), generator=generator).to(rows.device)
+    draws = torch.rand(clusters - 1, 2 + int(math.log(clusters)), generator=generator, dtype=torch.float64).to(rows.device)
+    centred = rows - rows.mean(0)  # short vectors lose fewer digits in |x|² + |y|² - 2 x·y
+    norms = centred.square().sum(1)
+
+    def distances(places: Tensor) -> Tensor:
+        total = norms + norms[places, None]
+        squared = total - 2 * centred[places] @ centred.T
+        return torch.where(squared > 8 * torch.finfo(rows.dtype).eps * total, squared, 0.0)  # equal rows: rounding errors only
+
+    chosen, nearest = [first], distances(first)[0]
+    for draw in draws:
         reach = nearest.cumsum(0, dtype=torch.float64)
-        aim = torch.rand((), generator=generator, dtype=torch.float64).to(rows.device) * reach[-1]
-        pick = min(int(torch.searchsorted(reach, aim)), len(rows) - 1)
-        chosen.append(pick)
-        nearest = torch.minimum(nearest, (rows - rows[pick]).square().sum(1))
-    return rows[chosen].clone()
+        drawn = torch.searchsorted(reach, draw * reach[-1]).clamp(max=len(rows) - 1)
+        left = torch.minimum(nearest, distances(drawn))
+        best = left.sum(1).argmin(0, keepdim=True)
+        chosen.append(drawn[best])
+        nearest = left[best][0]
+    return rows[torch.cat(chosen)]
 
 
 @torch.no_grad()
