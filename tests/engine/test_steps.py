@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
+from torchvision.models import SwinTransformer, VisionTransformer
 
+from selfsight.backbones.pretrained import TimmBackbone
 from selfsight.cli import main
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock
@@ -206,6 +209,47 @@ def test_biases_norms_tokens_and_prototypes_do_not_decay(kind):
     assert sum(len(group["params"]) for group in optimiser.param_groups) == len(list(method.parameters())) - 1
     if kind == "lars":
         assert [group["adapt"] for group in optimiser.param_groups] == [True, False]
+
+
+def decaying(module: nn.Module) -> set[str]:
+    """Names of the parameters that decay."""
+    optimiser = make_optimiser(module, Training("adamw", decay=0.1))
+    decayed = {id(p) for group in optimiser.param_groups if group["weight_decay"] for p in group["params"]}
+    return {name for name, parameter in module.named_parameters() if id(parameter) in decayed}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "table"),
+    [
+        (
+            "swin_tiny_patch4_window7_224",
+            {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1)},
+            "relative_position_bias_table",
+        ),
+        ("swinv2_tiny_window8_256", {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1)}, "cpb_mlp"),
+        ("beit_base_patch16_224", {"embed_dim": 16, "depth": 2, "num_heads": 1}, "relative_position_bias_table"),
+        ("levit_128s", {"embed_dim": (16, 16, 16), "key_dim": 8, "num_heads": (1, 1, 1), "depth": (1, 1, 1)}, "attention_biases"),
+        ("maxvit_rmlp_pico_rw_256", {"embed_dim": (32, 32, 32, 32), "depths": (1, 1, 1, 1)}, "rel_pos"),
+    ],
+)
+def test_position_tables_of_timm_models_do_not_decay(name, options, table):
+    model = timm.create_model(name, pretrained=False, num_classes=0, **options)
+    inside = nn.ModuleDict({"backbone": TimmBackbone(model), "head": nn.Linear(3, 2)})  # as in a method: names have a prefix
+    tables = {f"backbone.model.{each}" for each in model.no_weight_decay() if table in each}
+    found = decaying(inside)
+    assert tables
+    assert not found & tables
+    rest = {
+        each for each, p in inside.named_parameters() if p.ndim > 1 and each.removeprefix("backbone.model.") not in model.no_weight_decay()
+    }
+    assert found == rest
+
+
+def test_tokens_and_position_tables_of_torchvision_do_not_decay():
+    vit = VisionTransformer(image_size=32, patch_size=16, num_layers=1, num_heads=1, hidden_dim=8, mlp_dim=8, num_classes=2)
+    assert not {"class_token", "encoder.pos_embedding"} & decaying(vit)
+    swin = SwinTransformer([4, 4], 8, [2], [1], [7, 7], num_classes=2)
+    assert not any(name.endswith("relative_position_bias_table") for name in decaying(swin))
 
 
 def slow_lars(weights: list[list[float]], slopes: list[list[list[float]]], lr: float, momentum: float, decay: float, trust: float):

@@ -1,7 +1,7 @@
 """Optimisers, without weight decay and adaptation for biases, norms and prototypes."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,9 @@ from torch.optim import SGD, AdamW, Optimizer
 from selfsight.core.card import Training
 
 __all__ = ["LARS", "make_optimiser"]
+
+_SPARED = ("_token", "_tokens", "pos_embed", "pos_embedding", "relative_position_bias_table", "blank")
+"""Ends of the names of tokens and position tables, which have no weight decay; the longer ones are torchvision's."""
 
 
 class LARS(Optimizer):
@@ -57,15 +60,14 @@ class LARS(Optimizer):
 
 def _groups(method: nn.Module, decay: float) -> list[dict[str, Any]]:
     """Up to four groups: with or without decay (biases, norms, tokens, positions, prototypes), with scheduled or constant learning rate."""
-    modules = list(method.modules())
-    no_weight_decay = {
-        id(parameter) for module in modules if getattr(module, "no_weight_decay", False) for parameter in module.parameters(recurse=False)
+    no_weight_decay = _without_decay(method)
+    constant_rate = {
+        id(parameter) for module in method.modules() if getattr(module, "constant_rate", False) for parameter in module.parameters()
     }
-    constant_rate = {id(parameter) for module in modules if getattr(module, "constant_rate", False) for parameter in module.parameters()}
     sorted_by: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in method.named_parameters():
         if parameter.requires_grad:
-            small = parameter.ndim < 2 or name.endswith(("_token", "_tokens", "pos_embed", "blank"))
+            small = parameter.ndim < 2 or name.endswith(_SPARED)
             group = (id(parameter) in constant_rate, small or id(parameter) in no_weight_decay)
             sorted_by.setdefault(group, []).append(parameter)
     return [
@@ -74,11 +76,28 @@ def _groups(method: nn.Module, decay: float) -> list[dict[str, Any]]:
     ]
 
 
+def _without_decay(method: nn.Module) -> set[int]:
+    """Identities of the parameters that a module excludes from weight decay.
+
+    ``no_weight_decay`` is either True, for the module's own parameters, or a method that returns names of parameters of the module or its
+    children, as in timm.
+    """
+    found: set[int] = set()
+    for module in method.modules():
+        excluded = getattr(module, "no_weight_decay", False)
+        if callable(excluded):
+            names = {str(name) for name in cast(Iterable[str], excluded())}
+            found |= {id(parameter) for name, parameter in module.named_parameters() if name in names}
+        elif excluded:
+            found |= {id(parameter) for parameter in module.parameters(recurse=False)}
+    return found
+
+
 def make_optimiser(method: nn.Module, training: Training) -> Optimizer:
     """The optimiser of a training recipe; the plan sets its learning rate before every step.
 
     Modules with ``constant_rate = True`` keep the maximum learning rate (SimSiam's predictor), those with ``no_weight_decay = True`` have no
-    weight decay.
+    weight decay. Neither have parameters that a network names in its own ``no_weight_decay()``, such as the position tables of timm's models.
 
     Args:
         method: the method.

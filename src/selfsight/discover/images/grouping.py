@@ -43,7 +43,7 @@ def spherical(rows: Rows, count: int, *, seed: int = 0, restarts: int = 5) -> La
 
 
 def kmeans_groups(rows: Rows, count: int, *, seed: int = 0, restarts: int = 5) -> Labels:
-    """k-means of unit-length rows (Lloyd 1982) with k-means++ initialisation.
+    """k-means of unit-length rows (Lloyd 1982) with greedy k-means++ initialisation.
 
     Args:
         rows: unit-length vectors ``(N, D)``.
