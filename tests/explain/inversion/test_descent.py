@@ -5,7 +5,9 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from selfsight.backbones.loading import untrained
 from selfsight.core.errors import UsageError
+from selfsight.core.hooks import eval_mode
 from selfsight.explain.inversion.descent import Prior, caricature, fit_hourglass, invert, invert_with_deep_prior
 from selfsight.explain.synthesis.priors import (
     BOUND,
@@ -16,6 +18,7 @@ from selfsight.explain.synthesis.priors import (
     project,
     total_variation,
 )
+from selfsight.explain.targets import activations
 
 from nets import chain, phi_of, photo, pictures
 
@@ -96,11 +99,29 @@ def test_smoothness_prior_removes_high_frequencies() -> None:
 def test_a_caricature_increases_activations() -> None:
     phi, image = phi_of(chain()[:-1]), soft(16)
     before = phi.grid(image, "module.4").detach()
-    found = caricature(phi, image, "module.4", weight=20.0, steps=(30, 0))
+    found = caricature(phi, image, "module.4", steps=(30, 0))
     after = phi.grid(found, "module.4").detach()
     assert float((after * before).sum()) > 1.05 * float((before * before).sum())
     assert found.shape == image.shape
     assert 0 <= found.min() <= found.max() <= 1
+
+
+@pytest.mark.parametrize("layer", ["stages.0", "stages.1", "stages.2", None])
+def test_a_caricature_increases_activations_of_every_layer(layer: str | None) -> None:
+    phi, images = untrained("resnet_tiny", size=32), torch.cat([photo(32), soft(32)])  # strong contrast, little contrast
+
+    def product(shown: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad(), eval_mode(phi.backbone):
+            reference = activations(phi, phi.normalise(images), layer).clamp(min=0)
+            return (activations(phi, phi.normalise(shown), layer) * reference).flatten(1).sum(1)
+
+    assert (product(caricature(phi, images, layer, steps=(60, 0))) > 1.1 * product(images)).all()
+
+
+def test_a_caricature_of_an_image_without_features_is_finite() -> None:
+    phi = untrained("resnet_tiny", size=32)  # without biases: all its features of the mean colour are zero
+    flat = torch.tensor(phi.mean).view(1, 3, 1, 1).expand(1, 3, 32, 32)
+    assert_close(caricature(phi, flat, "stages.1", steps=(5, 0)), flat)
 
 
 def test_deep_image_prior_prefers_photographs() -> None:

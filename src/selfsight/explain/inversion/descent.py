@@ -174,11 +174,14 @@ def caricature(
     images: Num[Tensor, "batch channel height width"],
     layer: str | None = None,
     *,
-    weight: float = 1.0,
+    weight: float = 8.0,
     steps: tuple[int, int] = (150, 0),
     seed: int = 0,
 ) -> Float[Tensor, "batch channel height width"]:
-    """Amplify what a layer detects (the same paper, section 4.3): ``min -C <Φ0⁺, Φ(x)> / |Φ0⁺|² + R(x)`` from x0.
+    """Amplify what a layer detects (the same paper, section 4.3): ``min -w <Φ0⁺, Φ(x)> / |Φ0⁺|² + R(x)`` from x0.
+
+    ``w = C |∇R(x0)| / |∇<Φ0⁺, Φ(x0)> / |Φ0⁺|²|`` for each image, so that C is the ratio of the two gradients at the start in every layer;
+    above 1 the inner product increases. The norm of ``∇R`` is at least that of an image of typical contrast.
 
     Args:
         phi: the representation.
@@ -194,14 +197,23 @@ def caricature(
     stride = _stride(phi, inputs, reference)
     scale = reference.flatten(1).square().sum(1).clamp(min=1e-12)
 
-    def loss(crop: Tensor, canvas: Tensor) -> Tensor:
-        similarity = (activations(phi, space.inputs(crop), layer) * reference).flatten(1).sum(1) / scale
-        return Prior()(canvas) - weight * similarity
+    def similarity(crop: Tensor) -> Tensor:
+        return (activations(phi, space.inputs(crop), layer) * reference).flatten(1).sum(1) / scale
 
     margin = _margin(stride)
-    start = nn.functional.pad(space.levels(inputs), (margin // 2, margin - margin // 2) * 2, mode="replicate")
+    start = nn.functional.pad(project(space.levels(inputs)), (margin // 2, margin - margin // 2) * 2, mode="replicate")
     with eval_mode(phi.backbone):
-        return space.to_images(_descend(project(start), loss, stride, steps, seed))
+        relative = weight * _balance(project(space.levels(inputs)), similarity)
+        return space.to_images(_descend(start, lambda crop, canvas: Prior()(canvas) - relative * similarity(crop), stride, steps, seed))
+
+
+@torch.enable_grad()
+def _balance(levels: Float[Tensor, "batch channel height width"], objective: Callable[[Tensor], Tensor]) -> Float[Tensor, " batch"]:
+    """Norm of the gradient of the prior over that of an objective, at each image."""
+    levels = levels.detach().requires_grad_()
+    prior, aim = (torch.autograd.grad(each(levels).sum(), levels)[0].flatten(1).norm(dim=1) for each in (Prior(), objective))
+    typical = 2 / (BOUND * levels[0, 0].numel() ** 0.5)  # of the prior, if its value is 1 and colours are BOUND from the mean
+    return prior.clamp(min=typical) / aim.clamp(min=torch.finfo(aim.dtype).tiny)
 
 
 class Hourglass(nn.Module):
