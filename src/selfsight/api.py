@@ -91,7 +91,7 @@ def load(spec: str | Path, *, size: int | None = None, device: str = "auto") -> 
 
     Args:
         spec: a run's folder, ``timm:NAME`` or ``untrained:NAME``.
-        size: side of the images in pixels, for models.
+        size: side of the images in pixels, for models; by default that of the published weights, for untrained ones 96.
         device: auto, cpu, cuda or mps.
     """
     return Run(spec, size=size, device=device)
@@ -148,7 +148,7 @@ class Run:
 
     Args:
         spec: a run's folder, ``timm:NAME`` or ``untrained:NAME``.
-        size: side of the images in pixels, for models.
+        size: side of the images in pixels, for models; by default that of the published weights, for untrained ones 96.
         device: auto (CUDA if available, otherwise the CPU), cpu, cuda or mps.
 
     Attributes:

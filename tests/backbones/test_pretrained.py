@@ -9,8 +9,11 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.testing import assert_close
 
+from selfsight.backbones import loading
 from selfsight.backbones.image.resnet import resnet_tiny
-from selfsight.backbones.pretrained import timm_backbone, wrap_backbone
+from selfsight.backbones.loading import load_representation
+from selfsight.backbones.pretrained import published_size, timm_backbone, wrap_backbone
+from selfsight.backbones.table import build_backbone
 from selfsight.core.errors import EnvironmentFault, UsageError
 
 
@@ -50,8 +53,40 @@ def test_a_local_folder(tmp_path: Path) -> None:
     images = torch.randn(1, 3, 64, 64)
     assert_close(after(images).pooled, before(images).pooled)
     assert after.mean == (0.5, 0.5, 0.5)
+    loaded = load_representation(f"timm:local-dir:{tmp_path}")
+    assert (loaded.size, loaded.mean, loaded.std) == (64, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
     with pytest.raises(UsageError, match="does not exist"):
         timm_backbone("local-dir:/nowhere", pretrained=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("resnet18", 224),
+        ("test_vit?depth=2", 160),
+        ("efficientnet_b1", 240),
+        ("swinv2_tiny_window8_256", 256),
+        ("convnext_base.fb_in22k_ft_in1k_384", 384),
+        ("vit_small_patch14_reg4_dinov2", 518),
+        ("vit_small_patch14_reg4_dinov2?img_size=56", 56),
+    ],
+)
+def test_published_size(name: str, size: int) -> None:
+    assert published_size(name) == size
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "cells", "mean"), [("test_vit", 160, 10, (0.5,) * 3), ("mobilenetv3_small_050", 224, 7, (0.485, 0.456, 0.406))]
+)
+def test_loaded_models_have_their_own_size(
+    monkeypatch: pytest.MonkeyPatch, name: str, size: int, cells: int, mean: tuple[float, ...]
+) -> None:
+    monkeypatch.setattr(loading, "build_backbone", lambda spec, **more: build_backbone(spec, **more | {"pretrained": False}))
+    phi = load_representation(f"timm:{name}")
+    assert (phi.size, phi.mean) == (size, mean)
+    with torch.no_grad():
+        assert phi.features(torch.zeros(1, 3, size, size)).grid.shape[2:] == (cells, cells)
+    assert load_representation(f"timm:{name}", size=96).size == 96
 
 
 def test_unavailable_models_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from selfsight.backbones.pretrained import published_size
 from selfsight.backbones.table import build_backbone
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
@@ -22,7 +23,7 @@ def load_representation(spec: str | Path, *, size: int | None = None) -> Represe
     Args:
         spec: folder of a run (for a run in progress its newest checkpoint) or of a checkpoint, ``timm:NAME``, ``timm:local-dir:PATH`` or
             ``untrained:NAME``.
-        size: side of the images in pixels, for models only; by default 224, for untrained ones 96.
+        size: side of the images in pixels, for models only; by default the side at which a timm model was trained, for untrained ones 96.
 
     Raises:
         UsageError: it is none of these.
@@ -30,7 +31,7 @@ def load_representation(spec: str | Path, *, size: int | None = None) -> Represe
     """
     text = str(spec)
     if text.startswith("timm:"):
-        side = size or 224
+        side = size or published_size(text.removeprefix("timm:"))
         backbone = build_backbone(text, size=side, pretrained=True)
         mean, std = getattr(backbone, "mean", IMAGENET_MEAN), getattr(backbone, "std", IMAGENET_STD)
         return Representation(backbone, mean=mean, std=std, size=side, name=text, spec=text)

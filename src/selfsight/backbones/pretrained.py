@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,7 @@ from selfsight.core.errors import EnvironmentFault, UsageError
 from selfsight.core.hooks import eval_mode, tensor_of
 from selfsight.core.representation import Backbone, Features
 
-__all__ = ["ModuleBackbone", "TimmBackbone", "timm_backbone", "wrap_backbone"]
+__all__ = ["ModuleBackbone", "TimmBackbone", "published_size", "timm_backbone", "wrap_backbone"]
 
 _LOCAL = "local-dir:"
 
@@ -114,10 +115,7 @@ def timm_backbone(name: str, *, pretrained: bool, size: int | None = None, optio
     import timm
 
     if name.startswith(_LOCAL):
-        file = Path(name.removeprefix(_LOCAL)) / "config.json"
-        if not file.is_file():
-            raise UsageError(f"{file} does not exist.", "Use a folder written by timm, with config.json and the weights.")
-        config = json.loads(file.read_text())
+        config = _local_config(name)
         fixed = config.get("pretrained_cfg", config).get("fixed_input_size", False)
     else:
         if not timm.is_model(name):
@@ -138,6 +136,36 @@ def timm_backbone(name: str, *, pretrained: bool, size: int | None = None, optio
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise _no_weights(name, reason) from error
     return TimmBackbone(model)
+
+
+def published_size(name: str) -> int:
+    """Side in pixels of the images for which a timm model was trained; 224 if it is not recorded.
+
+    Args:
+        name: its name in timm, or ``local-dir:PATH``; options such as ``?img_size=…`` may follow.
+
+    Raises:
+        UsageError: the folder has no configuration.
+    """
+    import timm
+
+    name, _, query = name.partition("?")
+    options, shape = dict(parse_qsl(query)), None
+    if name.startswith(_LOCAL):
+        config = _local_config(name)
+        options = {**config.get("model_args", {}), **options}
+        shape = config.get("pretrained_cfg", config).get("input_size")
+    elif timm.is_model(name) and (published := timm.get_pretrained_cfg(name)):
+        shape = published.input_size
+    side = options.get("img_size", shape[-1] if shape else 224)
+    return int(side[-1] if isinstance(side, list | tuple) else side)
+
+
+def _local_config(name: str) -> dict[str, Any]:
+    file = Path(name.removeprefix(_LOCAL)) / "config.json"
+    if not file.is_file():
+        raise UsageError(f"{file} does not exist.", "Use a folder written by timm, with config.json and the weights.")
+    return json.loads(file.read_text())
 
 
 def _created(name: str, *, fixed: bool, **options: Any) -> Any:
