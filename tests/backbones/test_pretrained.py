@@ -89,6 +89,14 @@ def test_loaded_models_have_their_own_size(
     assert load_representation(f"timm:{name}", size=96).size == 96
 
 
+def test_weights_of_a_model_fit_a_backbone_of_another_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "build_backbone", lambda spec, **more: build_backbone(spec, **more | {"pretrained": False}))
+    method = build(resolve("simclr", size=64, backbone="timm:test_vit"))
+    before = method.backbone.model.pos_embed.clone()
+    run._initialise(method, "timm:test_vit", 64)  # its own size is 160
+    assert not torch.equal(method.backbone.model.pos_embed, before)
+
+
 def test_unavailable_models_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="resnet18"):
         timm_backbone("resnet18x", pretrained=False)

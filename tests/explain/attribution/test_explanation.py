@@ -14,7 +14,7 @@ from selfsight.backbones.loading import untrained
 from selfsight.core.errors import UsageError
 from selfsight.explain.attribution.explanation import explain, score_drop
 from selfsight.explain.attribution.perturbation import extremal_channels
-from selfsight.explain.attribution.saliency import gradient
+from selfsight.explain.attribution.saliency import gradient, scores
 from selfsight.explain.attribution.table import ATTRIBUTIONS
 from selfsight.explain.inversion.descent import caricature, invert, invert_with_deep_prior
 from selfsight.explain.synthesis.activation import deep_dream, maximise, synthesise_style
@@ -47,6 +47,19 @@ def test_a_result_keeps_raw_maps_and_says_how_it_was_made(tmp_path: Path) -> Non
     assert plain["methods"]["grad_cam"][0]["high"] == pytest.approx(float(found.maps["grad_cam"][0].max()))
     with Image.open(io.BytesIO(paths[0].read_bytes())) as sheet:
         assert sheet.width > sheet.height / 2 > 100
+
+
+def test_the_completeness_error_of_integrated_gradients_is_stated() -> None:
+    phi, images = phi_of(Ways("plain")), pictures()
+    said: list[str] = []
+    found = explain(phi, images, logit(), ["integrated_gradients"], progress=said.append)
+    given = phi.normalise(images)
+    whole = scores(phi, given, logit()) - scores(phi, torch.zeros_like(given), logit())
+    expected = ((found.maps["integrated_gradients"].sum((1, 2, 3)) - whole) / whole).abs()
+    errors = found.to_json()["completeness error"]
+    assert errors == pytest.approx(expected.tolist(), rel=1e-2, abs=2e-6)
+    assert max(errors) <= 0.01
+    assert f"completeness error at most {100 * max(errors):.2g} %" in said[-1]
 
 
 def test_all_selects_the_methods_that_support_the_network() -> None:

@@ -12,6 +12,7 @@ from selfsight.backbones.pretrained import TimmBackbone
 from selfsight.core.errors import UsageError
 from selfsight.core.hooks import capture_activations
 from selfsight.core.representation import Representation
+from selfsight.explain.attribution import integrated
 from selfsight.explain.attribution import saliency as ours
 from selfsight.explain.targets import Target, code, direction
 
@@ -58,15 +59,40 @@ def test_integrated_gradients_equal_captum_with_the_same_rule() -> None:
     phi = phi_of(net)
     given = phi.normalise(images)
     expected = captum.IntegratedGradients(net).attribute(given, target=1, n_steps=50, method="gausslegendre")
-    assert_close(ours.path_integral(phi, given, logit(), steps=50), expected, rtol=1e-5, atol=1e-8)
+    assert_close(integrated.path_integral(phi, given, logit(), steps=50), expected, rtol=1e-5, atol=1e-8)
 
 
 def test_integrated_gradients_are_complete() -> None:
     phi, images = phi_of(Ways("plain")), pictures(6)
     given = phi.normalise(images)
     whole = ours.scores(phi, given, logit()) - ours.scores(phi, torch.zeros_like(given), logit())
-    found = ours.integrated_gradients(phi, images, logit(), steps=4).sum((1, 2, 3))
+    found = integrated.integrated_gradients(phi, images, logit(), steps=4).sum((1, 2, 3))
     assert ((found - whole).abs() <= 0.01 * whole.abs() + 1e-7).all()
+
+
+def test_integrated_gradients_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A score that oscillates along the path is never within the tolerance."""
+    phi, images = phi_of(Ways("plain")), pictures(2)
+    rules, whole = [], integrated.path_integral
+
+    def counted(*given: object, steps: int, **more: object) -> torch.Tensor:
+        rules.append(steps)
+        return whole(*given, steps=steps, **more) * (1 + 1 / steps)
+
+    monkeypatch.setattr(integrated, "path_integral", counted)
+    found = integrated.integrated_gradients(phi, images, logit(), error=1e-9, steps=4, most=16)
+    assert rules == [4, 8, 16]
+    errors = integrated.completeness_error(phi, images, logit(), found)
+    assert_close(errors, torch.full_like(errors, 1 / 16), rtol=0.1, atol=0)
+    rules.clear()
+    integrated.integrated_gradients(phi, images, logit(), error=1e-9, steps=32, most=16)
+    assert rules == [16]
+
+
+@pytest.mark.parametrize(("side", "nodes"), [(32, 1024), (112, 256), (224, 64), (512, 64)])
+def test_larger_images_have_fewer_nodes(side: int, nodes: int) -> None:
+    assert integrated._nodes(side**2, torch.device("cpu")) == nodes
+    assert integrated._nodes(side**2, torch.device("cuda")) == 1024
 
 
 def test_gradient_times_input_is_exact_for_a_linear_network() -> None:
@@ -74,7 +100,7 @@ def test_gradient_times_input_is_exact_for_a_linear_network() -> None:
     phi = phi_of(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 5, bias=False)), 8)
     images = pictures(2, 8)
     whole = ours.scores(phi, phi.normalise(images), logit())
-    for method in (ours.gradient_times_input, ours.integrated_gradients):
+    for method in (ours.gradient_times_input, integrated.integrated_gradients):
         assert_close(method(phi, images, logit()).sum((1, 2, 3)), whole, rtol=1e-4, atol=1e-5)
 
 

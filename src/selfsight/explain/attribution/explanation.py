@@ -13,6 +13,7 @@ from selfsight.core.errors import UsageError
 from selfsight.core.pixels import Normalised, as_normalised
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
+from selfsight.explain.attribution.integrated import completeness_error
 from selfsight.explain.attribution.perturbation import BLUR, blurred
 from selfsight.explain.attribution.saliency import Maps, score_fraction, scores
 from selfsight.explain.attribution.table import ATTRIBUTIONS
@@ -164,6 +165,7 @@ def explain(
         UsageError: a method does not exist, or does not support this network.
     """
     maps, refused = _maps(phi, images, target, methods, progress)
+    missing = _completeness(phi, images, target, maps, progress)
     inputs = phi.normalise(images)
     pixels = images if not images.is_floating_point() else (images * 255).round()
     return Explanation(
@@ -173,8 +175,19 @@ def explain(
         target.name,
         scores(phi, inputs, target),
         {name: score_drop(phi, inputs, target, values) for name, values in maps.items()},
-        {"representation": phi.name, "architecture": phi.spec, **({"left out": refused} if refused else {}), **(facts or {})},
+        {"representation": phi.name, "architecture": phi.spec, **({"left out": refused} if refused else {}), **missing, **(facts or {})},
     )
+
+
+def _completeness(
+    phi: Representation, images: Tensor, target: Target, maps: Mapping[str, Maps], progress: ProgressCallback
+) -> dict[str, list[float | None]]:
+    """The completeness error of integrated gradients, per image, if they are among the maps."""
+    if "integrated_gradients" not in maps:
+        return {}
+    errors = completeness_error(phi, images, target, maps["integrated_gradients"])
+    progress(f"integrated_gradients: completeness error at most {100 * float(errors.max()):.2g} % of the difference in score")
+    return {"completeness error": [None if error is None else round(error, 6) for error in map(finite_or_none, errors.cpu())]}
 
 
 def _maps(

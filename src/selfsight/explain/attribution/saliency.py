@@ -7,7 +7,6 @@ depend on the method and are changed for display only.
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor
@@ -30,11 +29,9 @@ __all__ = [
     "gradient",
     "gradient_times_input",
     "guided",
-    "integrated_gradients",
     "linear_approximation",
     "maps_before",
     "occlusion",
-    "path_integral",
     "rise",
     "saliency",
     "score_fraction",
@@ -192,59 +189,6 @@ def scores(phi: Representation, inputs: Inputs, target: Target, rows: Int[Tensor
     rows = torch.arange(len(inputs)) if rows is None else rows
     with eval_mode(phi.backbone):
         return torch.cat([target.score(phi, as_normalised(part), rows[indices]) for indices, part in parts(inputs, phi.device)])
-
-
-def integrated_gradients(
-    phi: Representation, images: Images, target: Target, *, error: float = 0.01, steps: int = 32, most: int = 1024
-) -> Maps:
-    """Integrated gradients from the mean colour (Sundararajan et al. 2017, arXiv:1703.01365), summed over channels.
-
-    ``(x - x') ∫ ∂f/∂x(x' + α (x - x')) dα``; its sum is f(x) - f(x'). The number of steps is doubled until the sum is within a fraction
-    ``error`` of that difference, or ``most`` is reached.
-
-    Args:
-        phi: the representation.
-        images: images ``(B, C, H, W)``, uint8 or in [0, 1].
-        target: the score that is explained.
-        error: tolerated fraction of f(x) - f(x') that is missing.
-        steps: nodes of the first Gauss-Legendre rule.
-        most: maximum number of nodes.
-    """
-    inputs = phi.normalise(images)
-    difference = scores(phi, inputs, target) - scores(phi, as_normalised(torch.zeros_like(inputs)), target)
-    maps = torch.empty_like(inputs[:, :1])
-    pending = torch.arange(len(inputs))
-    while len(pending):
-        integral = path_integral(phi, as_normalised(inputs[pending]), target, steps=steps, rows=pending)
-        maps[pending] = integral.sum(1, keepdim=True).to(maps.dtype)
-        missing = (integral.double().sum((1, 2, 3)) - difference[pending].double()).abs()
-        pending = pending[(missing > error * difference[pending].double().abs()).cpu()] if steps < most else pending[:0]
-        steps *= 2
-    return maps
-
-
-def path_integral(
-    phi: Representation, inputs: Inputs, target: Target, *, steps: int = 50, rows: Int[Tensor, " batch"] | None = None
-) -> Images:
-    """``x ∫ ∂f/∂x(αx) dα`` of normalised images by a Gauss-Legendre rule, summed in double precision.
-
-    Args:
-        phi: the representation.
-        inputs: normalised images ``(B, C, H, W)``.
-        target: the score.
-        steps: nodes of the rule.
-        rows: ``(B,)`` index of the image that each row shows; None: in order.
-    """
-    nodes, weights = (torch.from_numpy(values) / 2 for values in np.polynomial.legendre.leggauss(steps))
-    rows = torch.arange(len(inputs)) if rows is None else rows
-    total = torch.zeros_like(inputs, dtype=torch.float64)
-    image_grid, node_grid = torch.meshgrid(torch.arange(len(inputs)), torch.arange(steps), indexing="ij")
-    for _, pair in parts(torch.stack([image_grid.flatten(), node_grid.flatten()], 1), phi.device, at_once(inputs.shape[-2:], phi.device)):
-        image, node = pair.unbind(1)
-        alpha = (nodes[node] + 0.5).to(inputs)[:, None, None, None]
-        gradients = reverse(phi, as_normalised(alpha * inputs[image]), target, rows=rows[image]).derivatives[""]
-        total.index_add_(0, image.to(total.device), gradients.double() * weights[node].to(total)[:, None, None, None])
-    return (total * inputs).to(inputs.dtype)
 
 
 def smooth_grad(

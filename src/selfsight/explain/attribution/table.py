@@ -19,7 +19,7 @@ ATTRIBUTIONS: Registry[Callable[..., object]] = Registry(
         Entry("gradient", "saliency:gradient", "Gradient of the target (Simonyan et al. 2014)"),
         Entry("gradient_times_input", "saliency:gradient_times_input", "Gradient times input"),
         Entry("guided", "saliency:guided", "Guided backpropagation (Springenberg et al. 2015)"),
-        Entry("integrated_gradients", "saliency:integrated_gradients", "Integrated gradients (Sundararajan et al. 2017)", ("ig",)),
+        Entry("integrated_gradients", "integrated:integrated_gradients", "Integrated gradients (Sundararajan et al. 2017)", ("ig",)),
         Entry("linear_approximation", "saliency:linear_approximation", "Gradient times activation of a layer, summed over channels"),
         Entry(
             "meaningful_perturbation",

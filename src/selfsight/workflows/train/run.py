@@ -85,7 +85,7 @@ class _Job:
         config, folder, policy = self.config, self.folder, self.policy
         method = build(config)
         if config.init:
-            _initialise(method, config.init)
+            _initialise(method, config.init, config.size)
         checkpoint = folder.begin(
             config.to_json(), self._origin(), resume=policy.resume, overwrite=policy.overwrite, progress=policy.progress
         )
@@ -241,9 +241,9 @@ def _status_of(error: SelfsightError) -> str:
     return statuses.get(type(error), "failed")
 
 
-def _initialise(method: Method, spec: str) -> None:
-    """Load weights into the backbone and every momentum copy of it."""
-    weights = load_representation(spec).backbone.state_dict()
+def _initialise(method: Method, spec: str, size: int) -> None:
+    """Load weights into the backbone and every momentum copy of it; position tables of timm models are resampled to the size of the images."""
+    weights = load_representation(spec, size=size).backbone.state_dict()
     current = method.backbone.state_dict()
     if weights.keys() != current.keys() or any(weights[name].shape != current[name].shape for name in current):
         raise UsageError(f"The weights of {spec} do not fit this backbone.", "Use the --backbone and --size that they were trained with.")
