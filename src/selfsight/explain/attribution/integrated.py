@@ -27,7 +27,7 @@ def integrated_gradients(
 
     ``(x - x') ∫ ∂f/∂x(x' + α (x - x')) dα``; its sum is f(x) - f(x'). The number of nodes is doubled until the sum is within a fraction
     ``error`` of that difference, or ``most`` is reached, after fewer than ``2 most`` gradients of an image; ``completeness_error`` is the
-    fraction that is still missing. Of several rules the one whose sum is closest is returned.
+    fraction that is still missing.
 
     Args:
         phi: the representation.
@@ -42,14 +42,11 @@ def integrated_gradients(
     steps = min(steps, most)
     difference = _difference(phi, inputs, target)
     maps = torch.empty_like(inputs[:, :1])
-    least = torch.full_like(difference, torch.inf)
     pending = torch.arange(len(inputs))
     while len(pending):
         integral = path_integral(phi, as_normalised(inputs[pending]), target, steps=steps, rows=pending)
+        maps[pending] = integral.sum(1, keepdim=True).to(maps.dtype)
         missing = (integral.double().sum((1, 2, 3)) - difference[pending]).abs()
-        better = ~(missing >= least[pending]).cpu()  # also where the score is not a number
-        maps[pending[better]] = integral[better].sum(1, keepdim=True).to(maps.dtype)
-        least[pending[better]] = missing[better]
         steps *= 2
         pending = pending[(missing > error * difference[pending].abs()).cpu()] if steps <= most else pending[:0]
     return maps
