@@ -1,6 +1,5 @@
 """The Python API: learn, load, wrap, open, compare, Run."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
@@ -15,6 +14,7 @@ from selfsight.backbones.onnx import export_onnx
 from selfsight.bank.extract import get_bank
 from selfsight.bank.store import Bank
 from selfsight.core.clock import Clock
+from selfsight.core.files import read_json
 from selfsight.core.names import look_up
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
@@ -166,13 +166,13 @@ class Run:
     def config(self) -> TrainConfig | None:
         """The configuration of the run; ``None`` for a model."""
         file = self.path / "config.json"
-        return TrainConfig.from_json(json.loads(file.read_text())) if file.is_file() else None
+        return TrainConfig.read(file) if file.is_file() else None
 
     @property
     def status(self) -> Mapping[str, Any]:
         """Contents of ``STATUS.json``; empty for a model."""
         file = self.path / "STATUS.json"
-        return json.loads(file.read_text()) if file.is_file() else {}
+        return read_json(file) if file.is_file() else {}
 
     def source(self) -> Source:
         """The training data of the run.

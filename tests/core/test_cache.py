@@ -11,6 +11,7 @@ import torch
 import selfsight
 from selfsight.backbones.loading import load_representation, untrained
 from selfsight.core.cache import AtomicFolder, DiskCache, cache_key, digest, digest_of, write_atomically
+from selfsight.core.errors import EnvironmentFault
 from selfsight.discover.dense.features import FeatureSpec, iter_feature_batches
 from selfsight.discover.objects.object_regions import find_objects
 from selfsight.discover.segments.segment import segment_images
@@ -142,7 +143,7 @@ def test_file_is_written_completely_or_not_at_all(tmp_path, monkeypatch, content
     write_atomically(file, "old")
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", full)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(EnvironmentFault, match=r"No space.*needs \d bytes"):
             write_atomically(file, content)
     assert file.read_text() == "old"
     write_atomically(file, content)

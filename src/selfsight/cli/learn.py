@@ -1,6 +1,5 @@
 """``selfsight learn``."""
 
-import json
 import sys
 from dataclasses import fields
 from itertools import pairwise
@@ -20,7 +19,9 @@ EXTRA: dict[str, tuple[Any, Any, str]] = {
     "out": (Path | None, None, "the run's folder; runs/METHOD by default"),
     "repeat": (Path | None, None, "repeat the run in this folder with its own configuration (with --resume: continue it)"),
     "resume": (bool, False, "continue the run in the folder, or start one if there is none"),
-    "overwrite": (bool, False, "replace the run in the folder"),
+    "overwrite": (bool, False, "replace the run in the folder; anything else is refused"),
+    "accept_data": (bool, False, "with --resume: continue although the data have changed, where the method can"),
+    "take_over": (bool, False, "replace the lock of a process that has ended but cannot be checked from here, such as on another host"),
     "fail_on_collapse": (bool, False, "exit with code 4 if the representation collapses"),
     "tensorboard": (bool, False, "also write TensorBoard logs (extra: track)"),
     "sample": (str | None, None, "a labelled data set for k-NN during training"),
@@ -81,7 +82,10 @@ def _method_help(name: str) -> int:
 def _learn(options: Any, method_arguments: list[str]) -> dict[str, Any]:
     from selfsight.workflows.train.run import RunPolicy, continue_run, run_training
 
-    policy = RunPolicy(options.resume, options.overwrite, options.fail_on_collapse, options.tensorboard, observers=_observers(options))
+    policy = RunPolicy(
+        options.resume, options.overwrite, options.fail_on_collapse, options.tensorboard, observers=_observers(options),
+        accept_data=options.accept_data, take_over=options.take_over,
+    )  # fmt: skip
     if options.repeat is not None:
         if method_arguments:
             raise UsageError(f"--repeat does not accept options of the method: {' '.join(method_arguments)}.", "Start a new run for these.")
@@ -109,7 +113,11 @@ def _method_options(options_read: Any, arguments: list[str]) -> tuple[dict[str, 
 def _saved_size(options: Any) -> int | None:
     """The image size of the run that is resumed, if there is one."""
     file = (options.out or Path("runs") / options.method) / "config.json"
-    return int(json.loads(file.read_text())["size"]) if options.resume and file.is_file() else None
+    if not (options.resume and file.is_file()):
+        return None
+    from selfsight.workflows.train.config import TrainConfig
+
+    return TrainConfig.read(file).size
 
 
 def _observers(options: Any) -> Any:

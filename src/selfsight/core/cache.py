@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from selfsight.core.files import disk_fault, is_disk_full
+
 __all__ = ["Arrays", "AtomicFolder", "DiskCache", "cache_key", "digest", "digest_of", "flush_to_disk", "write_atomically"]
 
 Arrays = Mapping[str, np.ndarray]
@@ -66,20 +68,34 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     Args:
         path: path of the file; its folder is created.
         content: text (UTF-8) or bytes.
+
+    Raises:
+        EnvironmentFault: the disk is full; an earlier file is unchanged.
+        OSError: the file cannot be written for another reason.
     """
+    encoded = content if isinstance(content, bytes) else content.encode()
+    try:
+        _replace(path, encoded)
+    except OSError as error:
+        if is_disk_full(error):
+            raise disk_fault(str(path), path.parent, len(encoded), error) from error
+        raise
+    flush_to_disk(path.parent)
+
+
+def _replace(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content if isinstance(content, bytes) else content.encode())
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)  # only present after a failure
-    flush_to_disk(path.parent)
 
 
 class AtomicFolder:

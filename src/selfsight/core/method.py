@@ -25,6 +25,7 @@ __all__ = [
     "Outcome",
     "Recipe",
     "Relabels",
+    "RemembersSamples",
     "Supervised",
     "Turn",
     "Turns",
@@ -221,6 +222,13 @@ class UsesExtraSamples(Protocol):
             clock: position of the run.
         """
         ...
+
+
+@runtime_checkable
+class RemembersSamples(Protocol):
+    """A method with parameters of its own for every sample, so that it cannot go on with other data; see also ``modules.table.SampleTable``."""
+
+    remembers_samples: ClassVar[Literal[True]]
 
 
 @runtime_checkable

@@ -60,7 +60,10 @@ def from_json(value: Any) -> Any:
         return {name: from_json(item) for name, item in value.items()}
     module, colon, name = str(value[_TAG]).partition(":")
     module = _MOVED.get(module + colon, module + colon).removesuffix(":")
-    kind = getattr(import_module(module), name, None) if module.startswith(_PACKAGE) else None
+    try:
+        kind = getattr(import_module(module), name, None) if module.startswith(_PACKAGE) else None
+    except ImportError:
+        kind = None
     if not (isinstance(kind, type) and is_dataclass(kind)):
         raise UsageError(f"{value[_TAG]!r} is not a class of options.", "Only dataclasses of selfsight are allowed in a configuration.")
     return kind(**{name: from_json(item) for name, item in value.items() if name != _TAG})

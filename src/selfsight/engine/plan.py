@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from selfsight.core.card import Training
 from selfsight.core.clock import Clock, key
 from selfsight.core.distribute import all_gather_with_grad, local_rows, rank, world_size
-from selfsight.core.errors import DataError, Diverged, UsageError
+from selfsight.core.errors import DataError, Diverged, EnvironmentFault, UsageError
 from selfsight.core.method import Frame, Freezes, Method, Outcome, Supervised, Turn, Turns, UsesExtraSamples
 from selfsight.core.rng import seed_rng
 from selfsight.core.schedule import rise_and_fall
@@ -24,7 +24,7 @@ from selfsight.data.source import Source
 from selfsight.engine.hardware import Hardware
 from selfsight.engine.optimisers import make_optimiser
 
-__all__ = ["Plan", "StepResult", "joined", "turns_of"]
+__all__ = ["Plan", "StepResult", "joined", "memory_fault", "turns_of"]
 
 PATIENCE = 3
 """Consecutive steps with non-finite gradients after which a run is stopped."""
@@ -285,6 +285,19 @@ class Plan:
         first = torch.ones_like(index, dtype=torch.bool)
         first[1:] = index[1:] != index[:-1]  # drop repeated rows
         return index[first], features[first]
+
+
+def memory_fault(images: int, reason: str) -> EnvironmentFault:
+    """The error of a device whose memory does not suffice.
+
+    Args:
+        images: images in the batch, or in the smallest part of it that was tried.
+        reason: the device's message.
+    """
+    return EnvironmentFault(
+        f"The memory of the device does not suffice for {images} images: {(reason.splitlines() or ['out of memory'])[0]}",
+        "Use a smaller --size, --backbone or --batch, --precision bf16, or --accumulate; or end other programs on the device.",
+    )
 
 
 def joined(made: Sequence[Views]) -> Views:

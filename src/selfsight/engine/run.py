@@ -2,10 +2,9 @@
 
 import json
 import os
-import shutil
 import signal
-import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,11 +12,14 @@ from typing import Any
 from selfsight.core.cache import write_atomically
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import any_process, rank
-from selfsight.core.errors import Interrupted, Preempted, ResumeMismatch, UsageError
+from selfsight.core.errors import DataError, EnvironmentFault, Interrupted, Preempted, ResumeMismatch, UsageError
+from selfsight.core.files import disk_fault, is_disk_full, read_json, read_json_lines
 from selfsight.core.origin import BITWISE
 from selfsight.core.serialize import differences, from_json, to_json
 from selfsight.engine.checkpoint import newest_checkpoint, save_checkpoint
+from selfsight.engine.lock import Lock
 from selfsight.engine.observe import StepEvent
+from selfsight.engine.ownership import WRITTEN, delete_run, foreign_reason, holds_something
 
 __all__ = ["RunFolder", "Saver", "Signals"]
 
@@ -31,7 +33,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._locked = False
+        self._lock = Lock(path)
 
     @property
     def checkpoints(self) -> Path:
@@ -43,11 +45,12 @@ class RunFolder:
 
         Raises:
             UsageError: it does not exist.
+            DataError: it is damaged.
         """
         file = self.path / name
         if not file.is_file():
             raise UsageError(f"{self.path} is not a run: it has no {name}.", "Use the folder that selfsight learn wrote.")
-        return json.loads(file.read_text())
+        return read_json(file, "Restore the file from a copy, or choose another --out.")
 
     def write(self, name: str, content: object) -> None:
         """Write a JSON file of the run atomically.
@@ -71,13 +74,96 @@ class RunFolder:
             reason: explanation.
             facts: further fields.
         """
-        if rank() == 0:
+        if rank():
+            return
+        try:
             self.write("STATUS.json", {"status": status, "reason": reason} | dict(facts or {}))
+        except EnvironmentFault:  # a full disk: the earlier file has a block that can be written again
+            with (self.path / "STATUS.json").open("r+b") as file:
+                short = json.dumps({"status": status, "reason": reason[:1000]} | dict(facts or {})) + "\n"
+                file.write(short.encode())
+                file.truncate()
+
+    @contextmanager
+    def held(self, *, resume: bool, overwrite: bool, take_over: bool = False) -> Iterator[None]:
+        """Make the folder if there is none, and lock it for this process, inside a ``with`` block; a folder that stays empty is removed.
+
+        Args:
+            resume: continue an existing run.
+            overwrite: replace an existing run.
+            take_over: replace the lock of a process that cannot be checked from here.
+
+        Raises:
+            UsageError: there is a run and neither ``resume`` nor ``overwrite`` is set, it is not a run, or another process writes to it.
+            EnvironmentFault: the folder cannot be made or written to.
+        """
+        if rank():
+            yield
+            return
+        self.refuse(resume=resume, overwrite=overwrite)
+        made = self._make()
+        try:
+            try:
+                self._lock.take(take_over=take_over)
+            except OSError as error:
+                raise self._unwritable(error) from error
+            yield
+        finally:
+            self._lock.release()
+            for folder in made:
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+
+    def _make(self) -> list[Path]:
+        """Make the folder with its parents; returns those that did not exist, the innermost first."""
+        missing = [place for place in (self.path, *self.path.parents) if not os.path.lexists(place)]
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        return missing
+
+    def _unwritable(self, error: OSError) -> EnvironmentFault:
+        if is_disk_full(error):
+            return disk_fault(str(self.path), self.path, 1, error)
+        return EnvironmentFault(
+            f"{self.path} cannot be written: {error.filename or self.path}: {error.strerror or error}.", "Choose another --out."
+        )
+
+    def refuse(self, *, resume: bool, overwrite: bool) -> None:
+        """Check that there is no run, or that it may be changed.
+
+        Args:
+            resume: continue an existing run.
+            overwrite: replace an existing run.
+
+        Raises:
+            UsageError: there is a run and neither is set, or something else would be replaced.
+        """
+        if self.exists and not (resume or overwrite):
+            raise UsageError(
+                f"{self.path} already contains a run ({self._standing()}).",
+                "Use --resume to continue it, --overwrite to replace it, or another --out.",
+            )
+        foreign = foreign_reason(self.path)
+        if overwrite and foreign:
+            raise UsageError(f"{self.path} {foreign}; --overwrite replaces runs only.", "Choose another --out; nothing was deleted.")
+        if not self.exists and (files := [name for name in WRITTEN if holds_something(self.path / name)]):
+            raise UsageError(
+                f"{self.path} is not a run, and contains {', '.join(files)}, which a run would replace.", "Choose another --out."
+            )
+
+    def _standing(self) -> str:
+        file = self.path / "STATUS.json"
+        try:
+            return str(read_json(file).get("status", "without a status")) if file.is_file() else "without a status"
+        except DataError:
+            return "its STATUS.json is damaged"
 
     def begin(
         self, config: dict[str, Any], origin: dict[str, Any], *, resume: bool, overwrite: bool, progress: Callable[[str], None]
     ) -> Path | None:
-        """Create the run's folder, or continue the run.
+        """Write the run's first files, or continue the run; the folder is ``held``.
 
         Args:
             config: options of the run.
@@ -90,17 +176,15 @@ class RunFolder:
             The checkpoint to continue from; None to start a new run.
 
         Raises:
-            UsageError: there is a run and neither ``resume`` nor ``overwrite`` is set, or another process writes to it.
             ResumeMismatch: the run has other options.
+            DataError: a file of the run or every checkpoint is damaged.
         """
         if rank():
             return newest_checkpoint(self.checkpoints, progress) if resume and self.checkpoints.is_dir() else None
-        self.refuse(resume=resume, overwrite=overwrite)
-        if overwrite and self.path.exists():
-            self._refuse_held()
-            self._clear()
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock()
+        if overwrite and self.exists:
+            left = delete_run(self.path)
+            if left:
+                progress(f"left in {self.path}, because selfsight did not write it: {', '.join(left)}")
         if resume and self.exists:
             return self._again(config, origin, progress)
         for name in ("metrics.jsonl", "timing.jsonl"):
@@ -109,32 +193,6 @@ class RunFolder:
         self.write("origin.json", origin)
         return None
 
-    def refuse(self, *, resume: bool, overwrite: bool) -> None:
-        """Check that there is no run, or that it may be changed.
-
-        Args:
-            resume: continue an existing run.
-            overwrite: replace an existing run.
-
-        Raises:
-            UsageError: there is a run and neither is set.
-        """
-        if self.exists and not (resume or overwrite):
-            raise UsageError(
-                f"{self.path} already contains a run ({self._standing()}).",
-                "Use --resume to continue it, --overwrite to replace it, or another --out.",
-            )
-
-    def _standing(self) -> str:
-        file = self.path / "STATUS.json"
-        return json.loads(file.read_text())["status"] if file.is_file() else "without a status"
-
-    def _clear(self) -> None:
-        """Delete a run; a folder that is not a run is never deleted."""
-        if any(self.path.iterdir()) and not self.exists:
-            raise UsageError(f"{self.path} is not empty and not a run.", "Choose another --out; nothing was deleted.")
-        shutil.rmtree(self.path)
-
     def _again(self, config: dict[str, Any], origin: dict[str, Any], progress: Callable[[str], None]) -> Path | None:
         changes = differences(to_json(from_json(self.read("config.json"))), config)
         if changes:
@@ -142,63 +200,31 @@ class RunFolder:
                 f"{self.path} was made with other options:\n  " + "\n  ".join(changes),
                 "Resume with the same options (selfsight learn --repeat), or choose another --out.",
             )
-        before = self.read("origin.json")
+        before = self.read("origin.json") if (self.path / "origin.json").is_file() else {}
+        self._note_data(before, origin)
         changed = [name for name in BITWISE if before.get(name) != origin.get(name)]
         if changed:
             progress(f"the continuation will not be bitwise identical: {', '.join(changed)} changed since the start of the run")
         return newest_checkpoint(self.checkpoints, progress) if self.checkpoints.is_dir() else None
+
+    def _note_data(self, before: dict[str, Any], origin: dict[str, Any]) -> None:
+        """Record the data that the run continues with, if they are others or were not recorded; the earlier ones are kept in a list."""
+        facts = {name: origin[name] for name in ("data", "images") if name in origin}
+        earlier = {name: before[name] for name in facts if name in before}
+        if earlier != facts:
+            history = [*before.get("earlier_data", []), *([earlier] if earlier else [])]
+            self.write("origin.json", (before or origin) | facts | ({"earlier_data": history} if history else {}))
 
     def cut(self, done: int) -> list[dict[str, Any]]:
         """Remove the records after ``done`` steps, which will be written again; returns the remaining ones."""
         kept: list[dict[str, Any]] = []
         for name in ("metrics.jsonl", "timing.jsonl"):
             file = self.path / name
-            lines = file.read_text().splitlines() if file.is_file() else []
-            valid = [line for line in lines if line.endswith("}") and json.loads(line)["step"] < done]
+            valid = [line for line in read_json_lines(file) if isinstance(step := line.get("step"), int) and step < done]
             if rank() == 0:
-                write_atomically(file, "".join(f"{line}\n" for line in valid))
-            kept = [json.loads(line) for line in valid] if name == "metrics.jsonl" else kept
+                write_atomically(file, "".join(f"{json.dumps(line)}\n" for line in valid))
+            kept = valid if name == "metrics.jsonl" else kept
         return kept
-
-    def _lock(self) -> None:
-        """Lock the run for this process; a lock of a dead process on this host is replaced.
-
-        Raises:
-            UsageError: another process has it.
-        """
-        self._refuse_held()
-        write_atomically(self.path / ".lock", json.dumps(_here()))
-        self._locked = True
-
-    def _refuse_held(self) -> None:
-        lock = self.path / ".lock"
-        holder = json.loads(lock.read_text() or "{}") if lock.is_file() else {}
-        if holder and holder != _here() and _alive(holder):
-            raise UsageError(
-                f"{self.path} is being written by process {holder['pid']} on {holder['host']}.",
-                "Wait for it, or choose another --out.",
-            )
-
-    def release(self) -> None:
-        """Remove the lock."""
-        if self._locked:
-            (self.path / ".lock").unlink(missing_ok=True)
-
-
-def _here() -> dict[str, Any]:
-    return {"pid": os.getpid(), "host": socket.gethostname()}
-
-
-def _alive(holder: dict[str, Any]) -> bool:
-    if holder.get("host") != socket.gethostname():
-        return True  # unknown
-    try:
-        os.kill(int(holder["pid"]), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 class Signals:

@@ -1,6 +1,5 @@
 """Explanations from text arguments: images by path or data set row, targets such as ``class:dog`` or ``unit:stages.2/41``."""
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -225,7 +224,7 @@ def training_data(path: Path, name: str) -> Source:
     file = path / "config.json"
     if not file.is_file():
         raise UsageError(f"The training data of {name} are not known.", "Name a data set (--data, or the DATA of report).")
-    config = TrainConfig.from_json(json.loads(file.read_text()))
+    config = TrainConfig.read(file)
     return open_source(config.data, limit=config.limit, seed=config.seed, size=config.size)
 
 

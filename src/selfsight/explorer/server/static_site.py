@@ -50,13 +50,21 @@ def export_static_site(store: ExplorerStore, folder: Path, *, static: Path = STA
     """
     if len(store.pack) > MOST:
         raise UsageError(f"{len(store.pack):,} images are too many for a folder.", f"Use at most {MOST:,}: --limit {MOST}")
-    ours = (folder / "data" / "base.js").is_file() and (folder / "index.html").is_file()
-    if folder.exists() and not ours and (not folder.is_dir() or any(folder.iterdir())):
+    if not _replaceable(folder):
         raise UsageError(f"{folder} exists and is not an exported page.", "Use a folder that does not exist yet.")
     with AtomicFolder(folder) as writing:
         _write(store, writing.partial, static, progress)
         writing.commit()
     return folder / "index.html"
+
+
+def _replaceable(folder: Path) -> bool:
+    """Whether a folder does not exist, is empty, or contains an earlier export and nothing else; a symbolic link is not followed."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        return False
+    names = {entry.name for entry in folder.iterdir()} if folder.exists() else set[str]()
+    whole = (folder / "data" / "base.js").is_file() and (folder / "index.html").is_file()
+    return not names or (whole and names <= {"index.html", "app.css", "app.js", "data", "thumbs", "work"})
 
 
 def _write(store: ExplorerStore, folder: Path, static: Path, progress: ProgressCallback) -> None:

@@ -1,5 +1,7 @@
 """Exemplar networks."""
 
+from typing import ClassVar, Literal
+
 from torch.nn.functional import cross_entropy
 
 from selfsight.core.card import Card, Preset, Training
@@ -27,6 +29,8 @@ class Exemplar(Method):
     card = Card("pretext", "discriminative", "Dosovitskiy et al. 2014, arXiv:1406.6909", decks=("000", "002", "003"), coupled=False)
     paper = Training("sgd", rate=0.02, decay=4e-3, warmup=0.0)
     small = Preset(Training("sgd", rate=0.8, decay=1e-4, warmup=0.05), {"recipe": small_one_crop()}, batch=64)
+
+    remembers_samples: ClassVar[Literal[True]] = True
 
     def __init__(self, backbone: Backbone, *, recipe: Recipe = OneCrop(SIMCLR), exemplars: int = 16_000) -> None:
         super().__init__(backbone, recipe)

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 from selfsight.backbones.table import build_backbone
 from selfsight.core.card import Preset, Training
 from selfsight.core.clock import key
-from selfsight.core.errors import UsageError
+from selfsight.core.errors import DataError, UsageError
+from selfsight.core.files import read_json
 from selfsight.core.method import Frame, Method
 from selfsight.core.rng import seeded_rng
 from selfsight.core.serialize import from_json, to_json
@@ -19,6 +21,11 @@ from selfsight.methods.table import method_class
 
 __all__ = ["SMALL", "TrainConfig", "build", "frame_of", "plan_of", "resolve_options", "world_options"]
 
+_TYPES: dict[str, tuple[type, ...]] = {
+    "data": (str,), "method": (str,), "backbone": (str,), "size": (int,), "batch": (int,), "steps": (int,), "seed": (int,),
+    "limit": (int, type(None)), "options": (dict,), "training": (Training,), "accumulate": (int,), "precision": (str,),
+    "init": (str, type(None)), "save_every": (int,), "record_every": (int,),
+}  # fmt: skip
 SMALL = 96
 """Maximum side in pixels for a method's preset for small images; above it the paper's values apply."""
 
@@ -51,6 +58,29 @@ class TrainConfig:
     def from_json(cls, saved: Mapping[str, Any]) -> "TrainConfig":
         """From JSON."""
         return cls(**from_json(dict(saved)))
+
+    @classmethod
+    def read(cls, file: Path) -> "TrainConfig":
+        """The configuration in a file.
+
+        Args:
+            file: the ``config.json`` of a run.
+
+        Raises:
+            DataError: it is damaged, or not the configuration of a run.
+            OSError: it cannot be read.
+        """
+        remedy = "Use the folder of a run as selfsight learn wrote it, or restore the file from a copy."
+        saved = read_json(file, remedy)
+        try:
+            config = cls.from_json(saved)
+        except (TypeError, ValueError, KeyError, AttributeError, UsageError) as error:
+            reason = error.cause if isinstance(error, UsageError) else str(error).partition("__init__() ")[2] or str(error)
+            raise DataError(f"{file} is not the configuration of a run: {reason}", remedy) from error
+        for name, kinds in _TYPES.items():
+            if not isinstance(getattr(config, name), kinds):
+                raise DataError(f"{file} is not the configuration of a run: {name} is {getattr(config, name)!r}.", remedy)
+        return config
 
 
 def preset_of(method: type[Method], size: int) -> Preset:

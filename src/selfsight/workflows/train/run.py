@@ -31,10 +31,12 @@ from selfsight.engine.fit import fit
 from selfsight.engine.hardware import Hardware, choose_hardware, processes
 from selfsight.engine.health import Health
 from selfsight.engine.observe import Observer, Progress, Recorder
+from selfsight.engine.plan import memory_fault
 from selfsight.engine.run import RunFolder, Saver, Signals
 from selfsight.engine.track import TensorBoard
 from selfsight.workflows.options import RepeatOptions
 from selfsight.workflows.train.config import TrainConfig, build, frame_of, plan_of
+from selfsight.workflows.train.continuation import check_data
 from selfsight.workflows.train.request import TrainRequest
 from selfsight.workflows.train.resolve import resolve_config, resolve_size
 
@@ -59,6 +61,8 @@ class RunPolicy:
         tensorboard: also write TensorBoard logs under ``tensorboard/`` (extra ``track``).
         progress: called with a line per message.
         observers: function from source and settings to additional observers.
+        accept_data: continue a run although its data have changed, where the method can.
+        take_over: replace the lock of a process that cannot be checked from here.
     """
 
     resume: bool = False
@@ -67,6 +71,8 @@ class RunPolicy:
     tensorboard: bool = False
     progress: ProgressCallback = log
     observers: Callable[[Source, TrainConfig], list[Observer]] | None = None
+    accept_data: bool = False
+    take_over: bool = False
 
 
 @dataclass
@@ -105,14 +111,23 @@ class _Job:
             folder.status(status, health.verdict, {"step": config.steps, "steps": config.steps})
             seconds = time.perf_counter() - started
             return _summary(folder.path, config, method, status, seconds, config.steps - done)
+        except torch.OutOfMemoryError as error:
+            fault = memory_fault(config.batch, str(error))
+            self._end("failed", fault.cause)
+            raise fault from error
         except SelfsightError as error:
-            folder.status(_status_of(error), error.cause)
+            self._end(_status_of(error), error.cause)
             raise
         except BaseException as error:
-            folder.status("failed", f"{type(error).__name__}: {error}")
+            self._end("failed", f"{type(error).__name__}: {error}")
             raise
-        finally:
-            folder.release()
+
+    def _end(self, status: str, reason: str) -> None:
+        """Write the status after an error, which a failure to write must not hide."""
+        try:
+            self.folder.status(status, reason)
+        except (OSError, SelfsightError) as error:
+            self.policy.progress(f"warning: STATUS.json could not be written and is not up to date ({error}); the run has {status}")
 
     def _origin(self) -> dict[str, Any]:
         facts = {
@@ -171,10 +186,10 @@ def run_training(request: TrainRequest, out: Path, policy: RunPolicy | None = No
     """
     policy = policy or RunPolicy()
     hardware = choose_hardware(request.device, request.precision, compile=request.compile)
-    with processes(hardware.device), scan_once():
-        folder = RunFolder(out)
-        folder.refuse(resume=policy.resume, overwrite=policy.overwrite)
-        saved = TrainConfig.from_json(folder.read("config.json")) if policy.resume and folder.exists else None
+    folder = RunFolder(out)
+    held = folder.held(resume=policy.resume, overwrite=policy.overwrite, take_over=policy.take_over)
+    with processes(hardware.device), scan_once(), held:
+        saved = TrainConfig.read(folder.path / "config.json") if policy.resume and folder.exists else None
         size = request.size or (saved.size if saved else resolve_size(request, hardware, policy.progress))
         source = open_source(request.data, limit=request.limit, seed=request.seed, size=size, replace_unreadable=True)
         if len(source) < 2:
@@ -182,19 +197,22 @@ def run_training(request: TrainRequest, out: Path, policy: RunPolicy | None = No
         if saved is None:
             config = resolve_config(request, source, size, hardware, policy.progress)
         else:
-            config = resolve_config(_completed(request, saved, size), source, size, hardware, no_progress)
+            same = (request.data, request.limit, request.seed) == (saved.data, saved.limit, saved.seed)  # else the options differ
+            changed = same and check_data(folder.path, saved, source, accept=policy.accept_data, progress=policy.progress)
+            config = resolve_config(_completed(request, saved, size, changed), source, size, hardware, no_progress)
         return _Job(config, source, folder, hardware, request.workers, policy).carry_out()
 
 
-def _completed(request: TrainRequest, saved: TrainConfig, size: int) -> TrainRequest:
-    """The request for a run that is continued: open options are those of the saved configuration."""
-    open_duration = request.steps is None and request.epochs is None
+def _completed(request: TrainRequest, saved: TrainConfig, size: int, changed: bool) -> TrainRequest:  # noqa: FBT001
+    """The request for a run that is continued: open options are those of the saved configuration, and so is the duration for changed data."""
+    open_duration = changed or (request.steps is None and request.epochs is None)
     return replace(
         request,
         size=size,
         backbone=request.backbone or saved.backbone,
         batch=request.batch or saved.batch,
         steps=saved.steps if open_duration else request.steps,
+        epochs=None if changed else request.epochs,
         minutes=None,
     )
 
@@ -211,7 +229,8 @@ def continue_run(path: Path, out: Path | None = None, policy: RunPolicy | None =
     Returns:
         What ``--json`` prints.
     """
-    saved = TrainConfig.from_json(RunFolder(path).read("config.json"))
+    RunFolder(path).read("config.json")
+    saved = TrainConfig.read(path / "config.json")
     names = (
         "data",
         "method",

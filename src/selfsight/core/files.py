@@ -1,0 +1,76 @@
+"""Reading of JSON files with errors that name the file, and errors of a full disk."""
+
+import errno
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from selfsight.core.errors import DataError, EnvironmentFault
+
+__all__ = ["disk_fault", "is_disk_full", "read_json", "read_json_lines"]
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers of a full disk, an exhausted quota, and a file above the limit of the process."""
+FULL_WORDS = ("No space left", "Disk quota exceeded", "File too large", "inline_container", "requested and", "os error 28", "os error 27")
+"""How torch, safetensors, numpy and the operating system name these errors in their messages."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error of the operating system, torch, safetensors or numpy means that no more bytes can be written."""
+    return getattr(error, "errno", None) in FULL or any(words in str(error) for words in FULL_WORDS)
+
+
+def disk_fault(what: str, folder: Path, needed: int, error: BaseException, remedy: str = "") -> EnvironmentFault:
+    """An error with the bytes that a file needs and those that are free.
+
+    Args:
+        what: what could not be written.
+        folder: folder of the file, or below which it is to be made.
+        needed: bytes of the file.
+        error: the error of the writing function.
+        remedy: what to do; by default to free disk space.
+    """
+    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    free, reason = shutil.disk_usage(existing).free, (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return EnvironmentFault(
+        f"{what} could not be written: {reason}; it needs {needed:,} bytes, and {free:,} are free below {existing}.",
+        remedy or "Free disk space (or raise the quota), and repeat the command.",
+    )
+
+
+def read_json(file: Path, remedy: str = "") -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Args:
+        file: path of the file.
+        remedy: what to do if it is damaged.
+
+    Raises:
+        DataError: it is not UTF-8, not JSON, or not an object.
+        OSError: it cannot be read.
+    """
+    try:
+        content = json.loads(file.read_bytes().decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # JSON and UTF-8
+        raise DataError(f"{file} is damaged: {error}.", remedy or "Restore it from a copy, or make it again.") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{file} is damaged: it has no object, but {type(content).__name__}.", remedy or "Restore it from a copy.")
+    return content
+
+
+def read_json_lines(file: Path) -> list[dict[str, Any]]:
+    """The objects in a file with one per line; empty without the file. Damaged lines are omitted, such as the last one of a killed process.
+
+    Args:
+        file: path of the file.
+    """
+    found = []
+    for line in file.read_bytes().splitlines() if file.is_file() else ():
+        try:
+            content = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(content, dict):
+            found.append(content)
+    return found

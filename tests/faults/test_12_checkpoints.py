@@ -1,0 +1,103 @@
+"""Damaged checkpoints are reported with names and reasons; a run never begins anew unasked."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from selfsight.cli import main
+from selfsight.engine.checkpoint import _sums
+
+WORDS = ["learn", "world:shapes?count=16&size=16", "--size", "16", "--backbone", "resnet_tiny?width=4", "--batch", "8", "--steps", "4"]
+WORDS += ["--save-every", "2", "--device", "cpu", "--no-report", "--out"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints") / "run"
+    assert main([*WORDS, str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path, made):
+    folder = tmp_path / "run"
+    shutil.copytree(made, folder)
+    return folder
+
+
+def test_all_damaged_checkpoints_end_with_what_was_found(run, capsys):
+    first, last = sorted((run / "checkpoints").glob("step_*"))
+    (first / "optimiser.pt").unlink()
+    weights = last / "method.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4])
+    metrics, config = (run / "metrics.jsonl").read_bytes(), (run / "config.json").read_bytes()
+    assert metrics
+    assert main([*WORDS, str(run), "--resume"]) == 3
+    error = capsys.readouterr().err
+    assert "step_00000002 is damaged (optimiser.pt missing)" in error
+    assert "step_00000004 is damaged (wrong checksums: method.safetensors)" in error
+    assert "--overwrite" in error
+    assert ((run / "metrics.jsonl").read_bytes(), (run / "config.json").read_bytes()) == (metrics, config)
+    assert main([*WORDS, str(run), "--overwrite"]) == 0
+    assert (run / "metrics.jsonl").read_bytes() == metrics
+
+
+def test_deleted_checkpoints_are_not_a_new_run(run, capsys):
+    for folder in (run / "checkpoints").glob("step_*"):
+        shutil.rmtree(folder)
+    assert main([*WORDS, str(run), "--resume"]) == 3
+    assert "last.json names a checkpoint, and there is none" in capsys.readouterr().err
+
+
+def sealed(folder: Path) -> None:
+    """Correct checksums, as someone who changed a file on purpose would write them."""
+    (folder / "manifest.json").write_text(json.dumps(_sums(folder)))
+
+
+class Harm:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self):
+        return Path.touch, (self.marker,)
+
+
+@pytest.mark.parametrize("form", ["torch", "pickle"])
+def test_a_foreign_pickle_is_refused_and_not_run(run, capsys, tmp_path, form):
+    last = run / "checkpoints" / "step_00000004"
+    marker = tmp_path / "marker"
+    if form == "torch":
+        torch.save({"state": Harm(marker), "param_groups": []}, last / "optimiser.pt")
+    else:
+        (last / "optimiser.pt").write_bytes(pickle.dumps(Harm(marker)))
+    sealed(last)
+    assert main([*WORDS, str(run), "--resume"]) == 2
+    error = capsys.readouterr().err
+    assert "other objects than tensors" in error
+    assert "weights_only" not in error
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("optimiser.pt", b"PK\x03\x04 cut"),
+        ("method.safetensors", b"\x80\x04 a pickle, not safetensors"),
+        ("method.safetensors", b""),
+        ("clock.json", b"{"),
+        ("clock.json", b"\xff\xfe"),
+    ],
+)
+def test_a_damaged_file_is_named(run, capsys, name, content):
+    last = run / "checkpoints" / "step_00000004"
+    (last / name).write_bytes(content)
+    sealed(last)
+    code = main([*WORDS, str(run), "--resume"])
+    error = capsys.readouterr().err
+    assert code in (2, 3)
+    assert name in error
+    assert "Traceback" not in error
