@@ -3,15 +3,16 @@
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from shlex import quote
 from typing import Any
 
 from selfsight.core.cache import write_atomically
 from selfsight.core.clock import Clock
-from selfsight.core.distribute import any_process, rank
+from selfsight.core.distribute import rank
 from selfsight.core.errors import DataError, EnvironmentFault, Interrupted, Preempted, ResumeMismatch, UsageError
 from selfsight.core.files import disk_fault, is_disk_full, read_json, read_json_lines
 from selfsight.core.origin import BITWISE
@@ -20,6 +21,7 @@ from selfsight.engine.checkpoint import newest_checkpoint, save_checkpoint
 from selfsight.engine.lock import Lock
 from selfsight.engine.observe import StepEvent
 from selfsight.engine.ownership import WRITTEN, delete_run, foreign_reason, holds_something
+from selfsight.engine.signals import Signals
 
 __all__ = ["RunFolder", "Saver", "Signals"]
 
@@ -83,6 +85,29 @@ class RunFolder:
                 short = json.dumps({"status": status, "reason": reason[:1000]} | dict(facts or {})) + "\n"
                 file.write(short.encode())
                 file.truncate()
+
+    def signals(self) -> Signals:
+        """Signal handling of a training in this folder: the first signal is answered and recorded at once, the second one ends the process."""
+
+        def first(number: signal.Signals) -> None:
+            if rank() == 0:
+                words = f"{number.name} received: the step is finished and saved; a second signal ends the run at its last checkpoint"
+                sys.stderr.write(f"{words}\n")
+                self.status(
+                    "preempted", f"{number.name} was received; if no step was finished after it, the last checkpoint is the latest state"
+                )
+
+        def second(number: signal.Signals) -> None:
+            if rank() == 0:
+                sys.stderr.write(
+                    f"error: Ended at once by {number.name}; the checkpoints in {self.path} are complete.\n  {again(self.path)}\n"
+                )
+                self.status(
+                    "preempted", f"a second signal ({number.name}) ended the run within a step; the last checkpoint is the latest state"
+                )
+                self._lock.release()
+
+        return Signals(first, second)
 
     @contextmanager
     def held(self, *, resume: bool, overwrite: bool, take_over: bool = False) -> Iterator[None]:
@@ -227,35 +252,6 @@ class RunFolder:
         return kept
 
 
-class Signals:
-    """Turns SIGTERM and Ctrl-C into a flag that is read between steps; a second signal ends the process at once."""
-
-    def __init__(self) -> None:
-        self.caught: signal.Signals | None = None
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> "Signals":
-        for name in (signal.SIGTERM, signal.SIGINT):
-            try:
-                self._before[name] = signal.signal(name, self._catch)
-            except ValueError:  # only the main thread can handle signals
-                break
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for name, handler in self._before.items():
-            signal.signal(name, handler)
-
-    def _catch(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self.caught = signal.Signals(number)
-        for name in self._before:
-            signal.signal(name, signal.SIG_DFL)
-
-    def received(self) -> bool:
-        """Whether any process received a signal; the same on all processes, so that all stop after the same step."""
-        return any_process(self.caught is not None)
-
-
 class Saver:
     """Writes checkpoints at intervals, and one when a signal stops the run.
 
@@ -285,7 +281,14 @@ class Saver:
 
     def _stop(self, clock: Clock) -> None:
         words = f"Stopped after step {clock.step + 1} of {clock.steps}; everything is saved in {self.folder.path}."
-        again = f"Continue with: selfsight learn --repeat {self.folder.path} --resume"
-        if self.signals.caught == signal.SIGINT:
-            raise Interrupted(words, again)
-        raise Preempted(words, again)
+        error = Interrupted if self.signals.caught == signal.SIGINT else Preempted
+        raise error(words, again(self.folder.path))
+
+
+def again(run: Path) -> str:
+    """The command that continues a run.
+
+    Args:
+        run: the run's folder.
+    """
+    return f"Continue with: selfsight learn --repeat {quote(str(run))} --resume"

@@ -1,7 +1,7 @@
 """The resolved configuration of a run, and its data, backbone, method and training plan."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -123,11 +123,23 @@ def resolve_options(
 
 
 def build(config: TrainConfig) -> Method:
-    """The untrained method, with the same weights for the same settings; omitted options have the defaults of its signature."""
+    """The untrained method, with the same weights for the same settings; omitted options have the defaults of its signature.
+
+    Raises:
+        UsageError: the network or the method cannot be made with these options.
+    """
     cls = method_class(config.method)
     with seeded_rng(key(config.seed, 0xB17)):
         backbone = build_backbone(config.backbone, size=config.size)
-        return cls(backbone, **config.options)  # pyright: ignore[reportCallIssue]
+        try:
+            return cls(backbone, **config.options)  # pyright: ignore[reportCallIssue]
+        except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, AssertionError) as error:
+            plain = {name: value for name, value in config.options.items() if not is_dataclass(value)}
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UsageError(
+                f"{config.method} cannot be made with its options: {reason}",
+                f"The options are {', '.join(f'{name} {value}' for name, value in plain.items())}.",
+            ) from error
 
 
 def world_options(method: str) -> dict[str, Any]:

@@ -90,6 +90,9 @@ def _batch(request: TrainRequest, preset: int, images: int, progress: ProgressCa
     batch -= batch % (world_size() * request.accumulate)
     if request.batch is None:
         progress(f"batch {batch}: the preset's" + (", as many as there are images" if batch < preset else ""))
+    elif batch < request.batch:
+        reason = "as many as there are images" if batch == images else "a multiple of processes and parts"
+        progress(f"batch {batch}: {reason}, not the requested {request.batch}")
     if batch < 2:
         raise UsageError(
             f"{images} images are too few for a batch on {world_size()} processes in {request.accumulate} parts.",

@@ -32,7 +32,7 @@ from selfsight.engine.hardware import Hardware, choose_hardware, processes
 from selfsight.engine.health import Health
 from selfsight.engine.observe import Observer, Progress, Recorder
 from selfsight.engine.plan import memory_fault
-from selfsight.engine.run import RunFolder, Saver, Signals
+from selfsight.engine.run import RunFolder, Saver
 from selfsight.engine.track import TensorBoard
 from selfsight.workflows.options import RepeatOptions
 from selfsight.workflows.train.config import TrainConfig, build, frame_of, plan_of
@@ -118,6 +118,9 @@ class _Job:
         except SelfsightError as error:
             self._end(_status_of(error), error.cause)
             raise
+        except KeyboardInterrupt:
+            self._end("preempted", "a second Ctrl-C ended the run within a step; the last checkpoint is the latest state")
+            raise
         except BaseException as error:
             self._end("failed", f"{type(error).__name__}: {error}")
             raise
@@ -163,7 +166,7 @@ class _Job:
             if state is not None:
                 optimiser.load_state_dict(state)
 
-        with Signals() as signals:
+        with self.folder.signals() as signals:
             extra = policy.observers(self.source, config) if policy.observers else []
             observers = [recorder, *extra, Saver(self.folder, signals, every=config.save_every)]
             fit(method, loader, plan_of(config, method), self.hardware, observers, start=done, restore=restore)
