@@ -2,7 +2,9 @@
 
 import os
 import queue
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from multiprocessing import parent_process
@@ -13,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
+from torch.multiprocessing import set_sharing_strategy
 from torch.utils.data import DataLoader, Dataset
 
 from selfsight.core.clock import key
@@ -25,6 +28,11 @@ __all__ = ["Loader", "load_images", "sequential"]
 Item = TypeVar("Item")
 _AHEAD = 2
 _PATIENCE = 300.0
+"""Seconds after which a reading process that gives no batch is taken for lost."""
+_CHECK = 2.0
+"""Seconds between checks that the reading processes are alive."""
+_LOST = ("exited unexpectedly", "DataLoader timed out", "is killed by signal", "Pin memory thread exited", "shared memory")
+"""How torch reports a process that has ended or does not respond."""
 
 
 def load_images(source: Source, rows: Rows | Sequence[int]) -> Images:
@@ -169,8 +177,9 @@ def _ahead(read: Callable[[int], Item], order: Iterable[int]) -> Iterator[Item]:
 
 
 def _init_worker(_: int) -> None:
-    """Use one thread in a reading process, and end the process when its parent has ended, even by SIGKILL."""
+    """Use one thread in a reading process, share its memory by name, and end the process when its parent has ended, even by SIGKILL."""
     torch.set_num_threads(1)
+    set_sharing_strategy("file_system")  # with the other one, a batch cannot be received once its process has ended or was stopped
     parent = parent_process()
     assert parent is not None
     threading.Thread(target=_end_after, args=(parent,), name="selfsight-watch", daemon=True).start()
@@ -182,7 +191,57 @@ def _end_after(parent: BaseProcess) -> None:
 
 
 def _by_workers(reads: _Steps, order: range, workers: int) -> Iterator[Images]:
-    """As ``_ahead``, with processes that are forked from a clean server, so that no thread's lock is copied."""
+    """As ``_ahead``, with processes that are forked from a clean server, so that no thread's lock is copied.
+
+    If one of them ends or does not respond, all are started again, once, at the same step.
+
+    Raises:
+        EnvironmentFault: a process ended or did not respond again.
+    """
+    given, restarted = 0, False
+    while True:
+        try:
+            for item in _worker_batches(reads, order[given:], workers):
+                yield item
+                given += 1
+            return
+        except (RuntimeError, OSError, EOFError) as problem:
+            if not _lost(problem):
+                raise
+            reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+            if restarted:
+                raise EnvironmentFault(
+                    f"A process that reads images ended or does not respond, for the second time: {reason}",
+                    "Use fewer workers (0 reads in a thread), or a machine with more memory.",
+                ) from problem
+        restarted = True
+        sys.stderr.write(f"warning: a process that reads images ended or does not respond ({reason}); all are started again\n")
+
+
+def _wait_for(batches: Iterator[Images]) -> Images:
+    """The next batch. torch notices a process that has ended only when a wait is over, so that it waits for seconds, and here repeatedly."""
+    ends = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return next(batches)
+        except RuntimeError as problem:
+            if "DataLoader timed out" not in str(problem):
+                raise
+            if time.monotonic() > ends:
+                raise RuntimeError(f"DataLoader timed out: no batch within {_PATIENCE:.0f} seconds") from problem
+
+
+def _lost(problem: Exception) -> bool:
+    """Whether a reading process has ended or does not respond; an error inside of one says so in its message, and is another matter.
+
+    The tensors of a process that has ended can be gone before they are received.
+    """
+    if "in DataLoader worker process" in str(problem):
+        return False
+    return isinstance(problem, OSError | EOFError) or any(words in str(problem) for words in _LOST)
+
+
+def _worker_batches(reads: _Steps, order: range, workers: int) -> Iterator[Images]:
     loader = DataLoader(
         reads,
         batch_size=None,
@@ -190,16 +249,15 @@ def _by_workers(reads: _Steps, order: range, workers: int) -> Iterator[Images]:
         num_workers=workers,
         multiprocessing_context="forkserver",
         prefetch_factor=_AHEAD,
-        timeout=_PATIENCE,
+        timeout=_CHECK,
         worker_init_fn=_init_worker,
         generator=torch.Generator().manual_seed(0),  # workers' seeds are not used; this keeps the global generator unchanged
     )
+    batches = iter(loader)
     try:
-        yield from loader
-    except RuntimeError as problem:
-        if "DataLoader" not in str(problem):
-            raise
-        raise EnvironmentFault(
-            f"A process that reads images ended or does not respond: {str(problem).splitlines()[0]}",
-            "Use fewer workers (0 reads in a thread), or a machine with more memory.",
-        ) from problem
+        for _ in order:
+            yield _wait_for(batches)
+    except (RuntimeError, OSError, EOFError):
+        for process in getattr(batches, "_workers", ()):
+            process.kill()  # one that does not respond ignores the request to end, too
+        raise

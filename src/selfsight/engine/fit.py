@@ -14,7 +14,7 @@ from selfsight.data.loader import Loader
 from selfsight.data.source import Source
 from selfsight.engine.hardware import Hardware
 from selfsight.engine.observe import Observer, StepEvent
-from selfsight.engine.plan import Plan, turns_of
+from selfsight.engine.plan import Plan
 
 __all__ = ["fit", "labels_of"]
 
@@ -58,8 +58,7 @@ def fit(
     for clock, batch in plan.iter_batches(loader, hardware, start):
         if isinstance(method, Relabels) and method.due(clock):
             plan.forget(optimiser, method.relabel(extract, clock))
-        views = plan.views(method, batch, clock, hardware)
-        steps = [plan.step(method, placed, optimiser, views, turn, clock, hardware) for turn in turns_of(method) for _ in range(turn.steps)]
+        steps = plan.take_step(method, placed, optimiser, batch, clock, hardware)
         for part in parts_of(method):
             part.after_step(clock) if all(step.healthy for step in steps) else part.discard()
         for observer in observers:

@@ -13,8 +13,10 @@ from torch.optim import Optimizer
 from selfsight.core.card import Training
 from selfsight.core.clock import Clock, key
 from selfsight.core.distribute import all_gather_with_grad, local_rows, rank, world_size
-from selfsight.core.errors import DataError, Diverged, EnvironmentFault, UsageError
+from selfsight.core.errors import DataError, Diverged, UsageError
 from selfsight.core.method import Frame, Freezes, Method, Outcome, Supervised, Turn, Turns, UsesExtraSamples
+from selfsight.core.part import parts_of
+from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.rng import seed_rng
 from selfsight.core.schedule import rise_and_fall
 from selfsight.core.views import Images, Views
@@ -22,9 +24,10 @@ from selfsight.data.evaluation_view import central_view
 from selfsight.data.loader import Loader, load_images
 from selfsight.data.source import Source
 from selfsight.engine.hardware import Hardware
+from selfsight.engine.memory import is_out_of_memory, memory_fault, smaller_parts, splitting_changes
 from selfsight.engine.optimisers import make_optimiser
 
-__all__ = ["Plan", "StepResult", "joined", "memory_fault", "turns_of"]
+__all__ = ["Plan", "StepResult", "joined", "turns_of"]
 
 PATIENCE = 3
 """Consecutive steps with non-finite gradients after which a run is stopped."""
@@ -68,6 +71,7 @@ class Plan:
         labels: labels of all samples; for supervised methods only.
         source: the data set; for methods that use companion images only.
         failures: consecutive steps with non-finite gradients.
+        progress: called with a message if the batch is split because memory does not suffice.
     """
 
     seed: int
@@ -79,7 +83,10 @@ class Plan:
     labels: Tensor | None = None
     source: Source | None = None
     failures: int = 0
+    progress: ProgressCallback = no_progress
     _saved: list[Tensor] = field(default_factory=list)
+    _remembered: int = -1
+    _stepped: bool = False
 
     @property
     def highest(self) -> float:
@@ -165,6 +172,61 @@ class Plan:
         assert views.index is not None
         return replace(views, hints={**views.hints, "label": self.labels.to(views.index.device)[views.index][:, None]})
 
+    def take_step(
+        self, method: Method, placed: nn.Module, optimiser: Optimizer, batch: Images, clock: Clock, hardware: Hardware
+    ) -> list[StepResult]:
+        """The optimiser steps of all turns. If memory does not suffice, the batch is split into smaller parts, from then on.
+
+        Args:
+            method: the method.
+            placed: the method as wrapped by ``Hardware.place``.
+            optimiser: its optimiser.
+            batch: images of this process.
+            clock: clock of the step.
+            hardware: device and precision.
+
+        Raises:
+            Diverged: several consecutive steps were not finite.
+            EnvironmentFault: memory does not suffice for the smallest part.
+        """
+        due = [turn for turn in turns_of(method) for _ in range(turn.steps)]
+        results: list[StepResult] = []
+        views = None
+        while len(results) < len(due):
+            self._stepped, failure = False, ""
+            try:
+                views = views or self.views(method, batch, clock, hardware)
+                results.append(self.step(method, placed, optimiser, views, due[len(results)], clock, hardware))
+            except Exception as error:
+                if self._stepped or not is_out_of_memory(error):
+                    raise
+                failure = str(error) or "out of memory"
+            if failure:  # outside of the handler, whose traceback keeps the tensors of the failed step
+                views = None
+                self._split(method, optimiser, len(batch), clock, failure)
+        return results
+
+    def _split(self, method: Method, optimiser: Optimizer, images: int, clock: Clock, reason: str) -> None:
+        """Undo a step that memory did not suffice for, and halve the parts of the batch."""
+        optimiser.zero_grad(set_to_none=True)
+        for part in parts_of(method):
+            part.discard()
+        if self._remembered == clock.step and self._saved:
+            torch._foreach_copy_(_statistics(method), self._saved)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if world_size() > 1:
+            raise memory_fault(images, reason, "Use --accumulate 2 or more: with several processes the batch is not split by itself.")
+        parts = smaller_parts(method, images, self.accumulate)
+        if parts is None:
+            raise memory_fault(-(-images // self.accumulate), reason)
+        self.accumulate, change = parts, splitting_changes(method)
+        self.progress(
+            f"out of memory at step {clock.step + 1}: the batch of {images} is computed in {parts} parts from here on; "
+            + (f"this changes the loss, because {change}" if change else "its gradient is the same")
+        )
+        seed_rng(key(self.seed, clock.step, 1 + rank()))
+
     def step(
         self, method: Method, placed: nn.Module, optimiser: Optimizer, views: Sequence[Views], turn: Turn, clock: Clock,
         hardware: Hardware,
@@ -184,13 +246,16 @@ class Plan:
             Diverged: several consecutive steps were not finite.
         """
         self._remember(method)
+        self._remembered = clock.step
         optimiser.zero_grad(set_to_none=True)
+        shares = [len(part) / sum(map(len, views)) for part in views]
         outcomes = []
-        for part in views:
+        for part, share in zip(views, shares, strict=True):
             with hardware.autocast():
                 outcome = placed(part, clock.at(turn.name))
-            (outcome.loss / len(views)).backward()
+            (outcome.loss / len(views) if len({*shares}) == 1 else outcome.loss * share).backward()
             outcomes.append(outcome)
+        self._stepped, self._remembered = True, -1
         self._drop(method, turn, clock)
         norm = self._norm(method)
         rate = self.rate(clock.step)
@@ -202,7 +267,7 @@ class Plan:
             optimiser.step()
         else:
             self._restore(method, views, clock)
-        return StepResult(outcomes[-1] if len(outcomes) == 1 else _mean(outcomes), healthy, norm, rate)
+        return StepResult(outcomes[-1] if len(outcomes) == 1 else _mean(outcomes, shares), healthy, norm, rate)
 
     def _drop(self, method: Method, turn: Turn, clock: Clock) -> None:
         """Remove the gradients of parameters that are not in this turn or are frozen."""
@@ -273,11 +338,15 @@ class Plan:
         was_training, normalise = method.training, getattr(method.recipe, "normalise", None)
         method.eval()
         indices, rows = [], []
+
+        def features(images: Images) -> Tensor:
+            return network(hardware.layout(central_view(images, self.frame.size, normalise))).float()
+
         with torch.no_grad(), hardware.autocast():
             for rows_of_batch in np.array_split(parts[rank()], max(len(parts[0]) // max(self.batch, EXTRACT_BATCH), 1)):
-                moved = load_images(loader.source, rows_of_batch).map(hardware.move)
-                rows.append(network(hardware.layout(central_view(moved, self.frame.size, normalise))).float())
-                indices.append(moved.index)
+                for moved, output in _outputs(loader.source, rows_of_batch, hardware, features):
+                    indices.append(moved)
+                    rows.append(output)
         method.train(was_training)
         index, features = all_gather_with_grad(torch.cat(indices)), all_gather_with_grad(torch.cat(rows))
         order = index.argsort(stable=True)
@@ -287,23 +356,23 @@ class Plan:
         return index[first], features[first]
 
 
-def memory_fault(images: int, reason: str) -> EnvironmentFault:
-    """The error of a device whose memory does not suffice.
-
-    Args:
-        images: images in the batch, or in the smallest part of it that was tried.
-        reason: the device's message.
-    """
-    return EnvironmentFault(
-        f"The memory of the device does not suffice for {images} images: {(reason.splitlines() or ['out of memory'])[0]}",
-        "Use a smaller --size, --backbone or --batch, --precision bf16, or --accumulate; or end other programs on the device.",
-    )
-
-
 def joined(made: Sequence[Views]) -> Views:
     """The first views with the large views of the others appended."""
     first, *rest = made
     return replace(first, large=first.large + tuple(view for views in rest for view in views.large)) if rest else first
+
+
+def _outputs(source: Source, rows: np.ndarray, hardware: Hardware, network: Callable[[Images], Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Indices and outputs of rows: together, or in halves where memory does not suffice."""
+    try:
+        moved = load_images(source, rows).map(hardware.move)
+        return [(moved.index, network(moved))]
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        if len(rows) < 2:
+            raise memory_fault(1, str(error)) from error
+    return [found for half in np.array_split(rows, 2) for found in _outputs(source, half, hardware, network)]
 
 
 def _statistics(method: nn.Module) -> list[Tensor]:
@@ -311,11 +380,13 @@ def _statistics(method: nn.Module) -> list[Tensor]:
 
 
 def _part(tensor: Tensor, number: int, of: int) -> Tensor:
-    return tensor.chunk(of)[number] if of > 1 else tensor
+    return tensor.tensor_split(of)[number] if of > 1 else tensor
 
 
-def _mean(outcomes: Sequence[Outcome]) -> Outcome:
-    """Mean losses over the parts of a batch, with the diagnostics of the last part."""
-    names = outcomes[0].losses
-    means = {name: torch.stack([outcome.losses[name].detach() for outcome in outcomes]).mean() for name in names}
+def _mean(outcomes: Sequence[Outcome], shares: Sequence[float]) -> Outcome:
+    """Mean losses over the parts of a batch, weighted by their images, with the diagnostics of the last part."""
+    means = {}
+    for name in outcomes[0].losses:
+        values = torch.stack([outcome.losses[name].detach() for outcome in outcomes])
+        means[name] = values.mean() if len({*shares}) == 1 else (values * values.new_tensor(shares)).sum()
     return Outcome(means, outcomes[-1].diagnostics)

@@ -30,8 +30,8 @@ from selfsight.engine.checkpoint import load_checkpoint, write_weights
 from selfsight.engine.fit import fit
 from selfsight.engine.hardware import Hardware, choose_hardware, processes
 from selfsight.engine.health import Health
+from selfsight.engine.memory import is_out_of_memory, memory_fault
 from selfsight.engine.observe import Observer, Progress, Recorder
-from selfsight.engine.plan import memory_fault
 from selfsight.engine.run import RunFolder, Saver
 from selfsight.engine.track import TensorBoard
 from selfsight.workflows.options import RepeatOptions
@@ -111,10 +111,6 @@ class _Job:
             folder.status(status, health.verdict, {"step": config.steps, "steps": config.steps})
             seconds = time.perf_counter() - started
             return _summary(folder.path, config, method, status, seconds, config.steps - done)
-        except torch.OutOfMemoryError as error:
-            fault = memory_fault(config.batch, str(error))
-            self._end("failed", fault.cause)
-            raise fault from error
         except SelfsightError as error:
             self._end(_status_of(error), error.cause)
             raise
@@ -122,7 +118,10 @@ class _Job:
             self._end("preempted", "a second Ctrl-C ended the run within a step; the last checkpoint is the latest state")
             raise
         except BaseException as error:
-            self._end("failed", f"{type(error).__name__}: {error}")
+            fault = memory_fault(config.batch // config.accumulate, str(error)) if is_out_of_memory(error) else None
+            self._end("failed", fault.cause if fault else f"{type(error).__name__}: {error}")
+            if fault:
+                raise fault from error
             raise
 
     def _end(self, status: str, reason: str) -> None:
@@ -169,7 +168,8 @@ class _Job:
         with self.folder.signals() as signals:
             extra = policy.observers(self.source, config) if policy.observers else []
             observers = [recorder, *extra, Saver(self.folder, signals, every=config.save_every)]
-            fit(method, loader, plan_of(config, method), self.hardware, observers, start=done, restore=restore)
+            plan = replace(plan_of(config, method), progress=lambda words: policy.progress(f"warning: {words}"))
+            fit(method, loader, plan, self.hardware, observers, start=done, restore=restore)
 
 
 def run_training(request: TrainRequest, out: Path, policy: RunPolicy | None = None) -> dict[str, Any]:
