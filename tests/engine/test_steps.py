@@ -114,7 +114,7 @@ def test_third_failure_in_a_row_ends_the_run_and_names_the_samples():
 def test_diverged_run_exits_with_4(tmp_path, capsys):
     words = ["learn", "world:shapes?count=16&size=16", "--method", "simclr", "--size", "16", "--batch", "8", "--steps", "9"]
     out = tmp_path / "run"
-    assert main([*words, "--device", "cpu", "--precision", "fp32", "--out", str(out), "--training.rate", "inf"]) == 4
+    assert main([*words, "--device", "cpu", "--precision", "fp32", "--out", str(out), "--training.rate", "1e38"]) == 4
     assert '"diverged"' in (out / "STATUS.json").read_text()
     assert "not finite for 3 steps in a row" in capsys.readouterr().err
 

@@ -245,8 +245,7 @@ class Plan:
         Raises:
             Diverged: several consecutive steps were not finite.
         """
-        self._remember(method)
-        self._remembered = clock.step
+        self._remember(method, clock)
         optimiser.zero_grad(set_to_none=True)
         shares = [len(part) / sum(map(len, views)) for part in views]
         outcomes = []
@@ -288,8 +287,9 @@ class Plan:
             nn.utils.clip_grads_with_norm_(parameters, self.training.clip, norm)
         return float(norm)
 
-    def _remember(self, method: Method) -> None:
+    def _remember(self, method: Method, clock: Clock) -> None:
         """Save the batch norm statistics, to undo a step."""
+        self._remembered = clock.step
         live = _statistics(method)
         if len(self._saved) != len(live):
             self._saved = [tensor.clone() for tensor in live]
@@ -339,12 +339,12 @@ class Plan:
         method.eval()
         indices, rows = [], []
 
-        def features(images: Images) -> Tensor:
+        def central(images: Images) -> Tensor:
             return network(hardware.layout(central_view(images, self.frame.size, normalise))).float()
 
         with torch.no_grad(), hardware.autocast():
             for rows_of_batch in np.array_split(parts[rank()], max(len(parts[0]) // max(self.batch, EXTRACT_BATCH), 1)):
-                for moved, output in _outputs(loader.source, rows_of_batch, hardware, features):
+                for moved, output in _outputs(loader.source, rows_of_batch, hardware, central):
                     indices.append(moved)
                     rows.append(output)
         method.train(was_training)
