@@ -49,9 +49,7 @@ def open_source(
     replace_unreadable: bool = False,
     progress: Progress | None = None,
 ) -> Source:
-    """Open a data set.
-
-    Unreadable files are left out and listed in ``bad``; training replaces them, so that the number of samples is that of the files.
+    """Open a data set; unreadable files are left out and listed in ``bad``.
 
     Args:
         spec: a folder; a ``.tar`` or ``.parquet`` file or several by glob; ``digits``; ``photo:astronaut?count=10000``;
@@ -63,7 +61,7 @@ def open_source(
         cache: folder of packs; by default ``$SELFSIGHT_CACHE`` or ``~/.cache/selfsight``.
         truth: ground truth of a folder or archive: a CSV table, COCO JSON, a folder of VOC XML, YOLO text or masks.
         where: keep items with these attributes, as ``licence=cc0|by,people=0``; also an option of the spec.
-        replace_unreadable: keep a sample for each unreadable file, with the pixels and annotations of the next readable one.
+        replace_unreadable: for training: keep a sample for each unreadable file, with the pixels and annotations of the next readable one.
         progress: called with (done, all) while a pack is built.
 
     Raises:
@@ -78,8 +76,8 @@ def open_source(
     if parsed.scheme in READERS.having("generated"):
         return _made(parsed, size, limit, seed, annotated=truth is not None or bool(where))
     listing = _with_truth(_listing(parsed), truth, where or parsed.options.get("where", ""))
-    source = _packed(listing, size, limit, seed, cache, progress)
-    return source if replace_unreadable else readable(source)
+    packed = _packed(listing, size, limit, seed, cache, progress)
+    return packed if replace_unreadable else readable(packed)
 
 
 def _made(spec: Spec, size: int | None, limit: int | None, seed: int, *, annotated: bool) -> Source:

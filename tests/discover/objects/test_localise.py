@@ -30,7 +30,9 @@ def planted(*objects: tuple[slice, slice], apart: str = "orthogonal") -> Feature
 
 
 def given(features: torch.Tensor | None = None, seen: torch.Tensor | None = None) -> FeatureBatch:
-    feature_batch = FeatureBatch(PHI, torch.zeros(1, 3, 8 * SHAPE[0], 8 * SHAPE[1]), FeatureSpec())
+    pixels = torch.zeros(1, 3, 8 * SHAPE[0], 8 * SHAPE[1])
+    pixels[:, :, :8] = 0.5  # flat images have no objects
+    feature_batch = FeatureBatch(PHI, pixels, FeatureSpec())
     if features is not None:
         feature_batch.__dict__["features"] = features
     if seen is not None:
@@ -125,6 +127,7 @@ def test_attention_requires_a_class_token():
 
 def test_baselines_do_not_use_the_representation():
     feature_batch = given()
+    feature_batch.pixels[:] = 0
     feature_batch.pixels[:, 0, 20:40, 50:90] = 1.0
     ((middle,),) = localise(feature_batch, "centre")
     assert middle.mask.mean() == pytest.approx(0.5, abs=0.03)
@@ -155,6 +158,7 @@ def test_aliases_and_unknown_names():
 def test_a_batch_equals_its_images_one_by_one():
     phi = load_representation("untrained:vit_nano", size=64)
     pixels = torch.rand(3, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    pixels[:, :, 20:40, 30:60] += 1
     for method in LOCALISERS:
         together = localise(FeatureBatch(phi, pixels), method, min_confidence=0.0)
         for row in range(3):

@@ -9,11 +9,13 @@ import pytest
 from PIL import Image
 
 import selfsight
-from selfsight.backbones.loading import load_representation
+from selfsight.backbones.loading import load_representation, untrained
 from selfsight.cli import main
+from selfsight.data.opening import open_source
 from selfsight.discover.dense.features import FeatureSpec, iter_feature_batches
 from selfsight.discover.objects.localise import Region
 from selfsight.discover.objects.object_regions import ObjectRegions, find_objects
+from selfsight.discover.objects.table import LOCALISERS
 from selfsight.measure.results import Score
 
 
@@ -167,3 +169,26 @@ def test_one_command_uses_a_local_timm_transformer(folder, tmp_path, capsys):
 def test_an_unknown_localiser_is_rejected_with_a_suggestion(folder, capsys):
     assert main(["discover", "untrained:resnet_tiny?width=8", str(folder / "images"), "--size", "32", "--method", "tokencot"]) == 2
     assert "Did you mean" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("network", ["resnet_tiny?width=8", "vit_nano?blocks=1"])
+def test_flat_images_and_noise_have_no_object_by_any_localiser(tmp_path, network):
+    random, folder = np.random.default_rng(0), tmp_path / "photos"
+    folder.mkdir()
+    square = np.full((64, 64, 3), 60)
+    square[20:44, 20:44] = (230, 40, 40)
+    images = {f"flat{value}": np.full((64, 64, 3), value) for value in (0, 90, 200)}
+    images |= {
+        "faint": (128 + 3 * random.normal(size=(64, 64, 3))).clip(0, 255),
+        "noise": random.integers(0, 255, (64, 64, 3)),
+        "square": square,
+    }
+    for name, pixels in images.items():
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{name}.png")
+    source, phi = open_source(folder, size=64, cache=tmp_path / "cache"), untrained(network, size=64)
+    for method in LOCALISERS:
+        if method != "centre" and (method not in ("attention", "background") or phi.has_attention):
+            found = find_objects(phi, source, method)
+            with_objects = {name for row, name in enumerate(found.names) if len(found.boxes(row))}
+            assert with_objects <= {"square.png"}, method
+            assert with_objects or method in ("background", "mask_cut")

@@ -21,6 +21,7 @@ from selfsight.core.errors import UsageError
 from selfsight.discover.dense.affinity import affinity_graph
 from selfsight.discover.dense.features import FeatureBatch
 from selfsight.discover.dense.spectral import Spectrum, spectrum
+from selfsight.discover.dense.structure import has_structure
 from selfsight.discover.objects.table import LOCALISERS
 from selfsight.discover.options import LocaliserOptions
 from selfsight.regions.proposals import selective_search
@@ -295,7 +296,10 @@ def _otsu(values: np.ndarray) -> float:
 def localise(
     feature_batch: FeatureBatch, method: str = "cut", *, min_confidence: float = 0.05, **options: Unpack[LocaliserOptions]
 ) -> Regions:
-    """Regions of a localiser with a confidence of at least ``min_confidence``.
+    """Regions of a localiser with a confidence of at least ``min_confidence``; flat images and white noise have none.
+
+    On such images every graph is cut by the padding of the network or by rounding, often with a high confidence. The baseline ``centre``
+    does not depend on the image.
 
     Args:
         feature_batch: the images.
@@ -307,4 +311,6 @@ def localise(
         UsageError: the localiser does not exist, or does not support the network.
     """
     finder = partial(LOCALISERS.load(method), **options)
-    return [[region for region in regions if region.score >= min_confidence] for regions in finder(feature_batch)]
+    shows = [True] * len(feature_batch) if LOCALISERS.resolve(method).name == "centre" else has_structure(feature_batch.pixels).tolist()
+    found = zip(finder(feature_batch), shows, strict=True)
+    return [[region for region in regions if structured and region.score >= min_confidence] for regions, structured in found]
