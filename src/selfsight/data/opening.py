@@ -75,8 +75,7 @@ def open_source(
         raise UsageError(f"A limit of {limit} items is not possible.", "Use 1 or more.")
     if parsed.scheme in READERS.having("generated"):
         return _made(parsed, size, limit, seed, annotated=truth is not None or bool(where))
-    listing = _with_truth(_listing(parsed), truth, where or parsed.options.get("where", ""))
-    packed = _packed(listing, size, limit, seed, cache, progress)
+    packed = _packed(_with_truth(_listing(parsed), truth, where or parsed.options.get("where", "")), size, limit, seed, cache, progress)
     return packed if replace_unreadable else readable(packed)
 
 
