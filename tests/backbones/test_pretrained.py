@@ -16,6 +16,7 @@ from selfsight.backbones.loading import load_representation
 from selfsight.backbones.pretrained import published_size, timm_backbone, wrap_backbone
 from selfsight.backbones.table import build_backbone
 from selfsight.core.errors import EnvironmentFault, UsageError
+from selfsight.methods.contrastive.simclr import SimCLR
 from selfsight.workflows.train import run
 
 
@@ -93,8 +94,7 @@ def test_loaded_models_have_their_own_size(
 
 def test_weights_of_a_model_fit_a_backbone_of_another_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "build_backbone", lambda spec, **more: build_backbone(spec, **more | {"pretrained": False}))
-    method: Any = nn.Module()
-    method.backbone = build_backbone("timm:test_vit", size=64)
+    method: Any = SimCLR(build_backbone("timm:test_vit", size=64))
     before = method.backbone.model.pos_embed.clone()
     run._initialise(method, "timm:test_vit", 64)  # its own size is 160
     assert not torch.equal(method.backbone.model.pos_embed, before)

@@ -6,7 +6,7 @@ from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock, key
 from selfsight.core.method import Recipe
 from selfsight.core.representation import Backbone
-from selfsight.data.views.image.recipes import MultiCrop, small_multi_crop
+from selfsight.data.views.image.recipes import SWAV_LARGE, SWAV_SMALL, MultiCrop, small_multi_crop
 from selfsight.methods.memory_clustering import MemoryClustering
 from selfsight.objectives.assign import kmeans
 
@@ -40,7 +40,7 @@ class DeepClusterV2(MemoryClustering):
         self,
         backbone: Backbone,
         *,
-        recipe: Recipe = MultiCrop(),
+        recipe: Recipe = MultiCrop(SWAV_LARGE, SWAV_LARGE, SWAV_SMALL, 6),
         hidden: int = 2048,
         dim: int = 128,
         clusters: int = 3000,

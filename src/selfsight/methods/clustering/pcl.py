@@ -15,7 +15,7 @@ from selfsight.core.part import Chain
 from selfsight.core.representation import Backbone
 from selfsight.core.schedule import Constant, Schedule
 from selfsight.core.views import Views
-from selfsight.data.views.image.recipes import TwoCrops, small_crops
+from selfsight.data.views.image.recipes import MOCO, TwoCrops, small_crops
 from selfsight.modules.clusters import Clusters
 from selfsight.modules.heads import mlp
 from selfsight.modules.momentum import Momentum
@@ -47,7 +47,7 @@ class PCL(Method):
         self,
         backbone: Backbone,
         *,
-        recipe: Recipe = TwoCrops(),
+        recipe: Recipe = TwoCrops(MOCO, MOCO),
         dim: int = 128,
         keys: int = 16_384,
         temperature: float = 0.2,

@@ -10,7 +10,7 @@ from selfsight.core.distribute import all_gather_with_grad, local_rows
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
-from selfsight.data.views.image.recipes import MultiCrop, small_multi_crop
+from selfsight.data.views.image.recipes import SWAV_LARGE, SWAV_SMALL, MultiCrop, small_multi_crop
 from selfsight.modules.heads import mlp
 from selfsight.modules.prototypes import Prototypes
 from selfsight.modules.queue import Queue
@@ -44,7 +44,7 @@ class SwAV(Method):
         self,
         backbone: Backbone,
         *,
-        recipe: Recipe = MultiCrop(),
+        recipe: Recipe = MultiCrop(SWAV_LARGE, SWAV_LARGE, SWAV_SMALL, 6),
         hidden: int = 2048,
         dim: int = 128,
         clusters: int = 3000,

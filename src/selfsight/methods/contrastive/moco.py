@@ -10,7 +10,7 @@ from selfsight.core.part import Chain
 from selfsight.core.representation import Backbone
 from selfsight.core.schedule import Constant, Schedule
 from selfsight.core.views import Views
-from selfsight.data.views.image.recipes import TwoCrops, small_crops
+from selfsight.data.views.image.recipes import MOCO, TwoCrops, small_crops
 from selfsight.modules.heads import mlp
 from selfsight.modules.momentum import Momentum
 from selfsight.modules.norm import split_batch_norms
@@ -43,7 +43,7 @@ class MoCo(Method):
         self,
         backbone: Backbone,
         *,
-        recipe: Recipe = TwoCrops(),
+        recipe: Recipe = TwoCrops(MOCO, MOCO),
         dim: int = 128,
         keys: int = 65_536,
         temperature: float = 0.2,

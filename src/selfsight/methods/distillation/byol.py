@@ -21,18 +21,23 @@ class BYOL(Method):
     """Predict the momentum encoder's embedding of another view (Grill et al. 2020, arXiv:2006.07733).
 
     Views pass batch norm one after another, as in the paper; with joint statistics training differs. Small views, if the recipe has any,
-    are only used as input of the prediction: the paper has none, but they improve short runs on small images considerably.
+    are only used as input of the prediction: the paper has none, but they improve short runs on small images considerably. The paper's loss
+    is the sum over both directions, twice the mean: ``scale`` is 2, and 1 in the settings for small images, whose learning rate was chosen
+    with it.
 
     Args:
         hidden: width of the hidden layers of projector and predictor.
         dim: length of the embedding.
         momentum: momentum of the target encoder.
         predictor: whether there is a predictor; without it embeddings collapse (for experiments on collapse).
+        scale: factor of the loss ``2 - 2 cos``, averaged over pairs of views.
     """
 
     card = Card("distillation", "aligning", "Grill et al. 2020, arXiv:2006.07733", decks=("000", "002", "003", "004"), coupled=False)
     paper = Training("lars", rate=0.2, decay=1.5e-6, warmup=0.01)
-    small = Preset(small_sgd(0.5), {"recipe": small_multi_crop(), "hidden": 512, "dim": 128, "momentum": Cosine(0.95, 1.0)}, batch=32)
+    small = Preset(
+        small_sgd(0.5), {"recipe": small_multi_crop(), "hidden": 512, "dim": 128, "momentum": Cosine(0.95, 1.0), "scale": 1.0}, batch=32
+    )
 
     def __init__(
         self,
@@ -43,9 +48,10 @@ class BYOL(Method):
         dim: int = 256,
         momentum: Schedule = Cosine(0.996, 1.0),
         predictor: bool = True,
+        scale: float = 2.0,
     ) -> None:
         super().__init__(backbone, recipe)
-        self.hidden, self.dim, self.momentum, self.predictor = hidden, dim, momentum, predictor
+        self.hidden, self.dim, self.momentum, self.predictor, self.scale = hidden, dim, momentum, predictor, scale
         self.projector = mlp(backbone.dim, hidden, dim)
         self.guess = mlp(dim, hidden, dim) if predictor else nn.Identity()
         self.teacher = Momentum(Chain(backbone, self.projector), momentum)
@@ -54,4 +60,5 @@ class BYOL(Method):
         embeddings = self.through(views.all, self.projector)
         targets = self.teacher.each(views.large)
         guesses = [self.guess(embedding) for embedding in embeddings]
-        return Outcome({"distance": across_views(cosine_distance, guesses, targets)}, {"embedding": embeddings[0].detach()})
+        loss = self.scale * across_views(cosine_distance, guesses, targets)
+        return Outcome({"distance": loss}, {"embedding": embeddings[0].detach()})

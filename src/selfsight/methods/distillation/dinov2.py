@@ -25,7 +25,8 @@ __all__ = ["DINOv2"]
 class DINOv2(Method[TokenBackbone]):
     """iBOT with separate heads for images and patches, and a KoLeo term (Oquab et al. 2023, arXiv:2304.07193).
 
-    KoLeo maximises the distance of the backbone's output to that of the nearest other image of the global batch.
+    KoLeo maximises the distance of the backbone's output to that of the nearest other image of the global batch; it is summed over the two
+    large views, as in the authors' code (the settings for small images have half its weight).
 
     Args:
         prototypes, hidden, bottleneck: outputs of a head; width of its hidden layers; length of the embedding before the prototypes.
@@ -39,7 +40,7 @@ class DINOv2(Method[TokenBackbone]):
     paper = Training("adamw", rate=2e-3, reference_batch=1024, decay=0.04, warmup=0.1, final=0.001, clip=3.0)
     small = Preset(
         Training("adamw", rate=2e-3, decay=0.04, warmup=0.1, clip=3.0),
-        {"prototypes": 256, "hidden": 512, "bottleneck": 128, "momentum": Cosine(0.95, 1.0),
+        {"distance": 0.05, "prototypes": 256, "hidden": 512, "bottleneck": 128, "momentum": Cosine(0.95, 1.0),
          "teacher_temperature": Constant(0.04), "recipe": MultiCrop(count=2, small_size=0.5, mask=Blocks(0.1, 0.5, p=0.5))},
         batch=64, backbone="vit_nano?registers=4"
     )  # fmt: skip
@@ -80,7 +81,7 @@ class DINOv2(Method[TokenBackbone]):
         if self.balance == "sinkhorn":
             whole = [local_rows(sinkhorn(all_gather_with_grad(rows), epsilon=sharp)) for rows, _ in logits]
         tokens = [self.backbone.tokens(view, replace=(mask, self.blank)) for view, mask in zip(views.large, masks, strict=True)]
-        apart = torch.stack([nearest_spread(all_gather_with_grad(token.cls)) for token in tokens]).mean()
+        apart = torch.stack([nearest_spread(all_gather_with_grad(token.cls)) for token in tokens]).sum()
         tokens += [self.backbone.tokens(view) for view in views.small]
         guesses = [[rows / self.student_temperature for rows in self.teacher.student(token)] for token in tokens]
         triples = zip(guesses[: len(masks)], targets, masks, strict=True)

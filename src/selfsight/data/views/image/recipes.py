@@ -29,9 +29,12 @@ __all__ = [
     "DINO_FIRST",
     "DINO_SECOND",
     "DINO_SMALL",
+    "MOCO",
     "PLAIN",
     "SIMCLR",
     "SIMCLR_SMALL",
+    "SWAV_LARGE",
+    "SWAV_SMALL",
     "FourTurns",
     "MultiCrop",
     "OneCrop",
@@ -210,6 +213,13 @@ SIMCLR = View(Crop(), jitter=Jitter(0.8, 0.8, 0.8, 0.2), grey=0.2, blur=Blur(0.5
 SIMCLR_SMALL = View(Crop((0.2, 1.0)), jitter=Jitter(0.4, 0.4, 0.4, 0.1), grey=0.2)
 """For images of up to 96 pixels: weaker colour jitter, larger crops, no blur."""
 
+MOCO = View(Crop((0.2, 1.0)), jitter=Jitter(0.4, 0.4, 0.4, 0.1), grey=0.2, blur=Blur(0.5))
+"""MoCo v2 (Chen et al. 2020, arXiv:2003.04297), also SimSiam (arXiv:2011.10566) and PCL (arXiv:2005.04966), from the authors' code."""
+
+SWAV_LARGE = replace(SIMCLR, crop=Crop((0.14, 1.0)))
+SWAV_SMALL = replace(SIMCLR, crop=Crop((0.05, 0.14)))
+"""The two large and six small views of SwAV (Caron et al. 2020, arXiv:2006.09882) and DeepCluster-v2, from the authors' code."""
+
 BYOL_FIRST = View(Crop(), jitter=Jitter(0.4, 0.4, 0.2, 0.1), grey=0.2, blur=Blur(1.0))
 BYOL_SECOND = replace(BYOL_FIRST, blur=Blur(0.1), solarise=0.2)
 """The two asymmetric views of BYOL (Grill et al. 2020, arXiv:2006.07733), also of Barlow Twins (arXiv:2103.03230)."""
@@ -247,7 +257,7 @@ class TwoCrops:
 
 @dataclass(frozen=True)
 class MultiCrop:
-    """Two large views and several small ones (SwAV, Caron et al. 2020, arXiv:2006.09882; colours of DINO).
+    """Two large views and several small ones (SwAV, Caron et al. 2020, arXiv:2006.09882); by default those of DINO.
 
     Hints as for ``TwoCrops``, large views first, and ``mask`` for the large views if there is one.
 
