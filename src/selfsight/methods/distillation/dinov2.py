@@ -25,8 +25,7 @@ __all__ = ["DINOv2"]
 class DINOv2(Method[TokenBackbone]):
     """iBOT with separate heads for images and patches, and a KoLeo term (Oquab et al. 2023, arXiv:2304.07193).
 
-    KoLeo maximises the distance of the backbone's output to that of the nearest other image of the global batch; it is summed over the two
-    large views, as in the authors' code (the settings for small images have half its weight).
+    KoLeo maximises the distance to the nearest other image of the global batch, summed over the large views; small images: half the weight.
 
     Args:
         prototypes, hidden, bottleneck: outputs of a head; width of its hidden layers; length of the embedding before the prototypes.
