@@ -1,16 +1,16 @@
 """Representations by name: of a run, of timm, or untrained."""
 
-import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from selfsight.backbones.pretrained import published_size
 from selfsight.backbones.table import build_backbone
 from selfsight.core.errors import UsageError
+from selfsight.core.files import parsing, read_json
 from selfsight.core.representation import Representation
 from selfsight.core.rng import seeded_rng
+from selfsight.core.weights import fill, read_weights
 
 __all__ = ["load_representation", "untrained", "untrained_twin"]
 
@@ -27,6 +27,7 @@ def load_representation(spec: str | Path, *, size: int | None = None) -> Represe
 
     Raises:
         UsageError: it is none of these.
+        DataError: a file of the run is damaged.
         EnvironmentFault: published weights are not available on this machine.
     """
     text = str(spec)
@@ -38,13 +39,16 @@ def load_representation(spec: str | Path, *, size: int | None = None) -> Represe
     if text.startswith("untrained:"):
         return untrained(text.removeprefix("untrained:"), size=size or 96)
     run, weights = _learnt(Path(spec))
-    card = json.loads((run / "export" / "config.json").read_text())
-    shape = card["pretrained_cfg"]
-    backbone = build_backbone(card["architecture"], size=shape["input_size"][-1], channels=shape["input_size"][0])
-    backbone.load_state_dict(_backbone(weights))
-    name = run.name if weights.parent.name == "export" else f"{run.name} at step {int(weights.parent.name.removeprefix('step_'))}"
-    side = shape["input_size"][-1]
-    return Representation(backbone, mean=shape["mean"], std=shape["std"], size=side, name=name, spec=card["architecture"])
+    card = read_json(run / "export" / "config.json")
+    with parsing(run / "export" / "config.json"):
+        architecture, shape = str(card["architecture"]), card["pretrained_cfg"]
+        channels, side = int(shape["input_size"][0]), int(shape["input_size"][-1])
+        mean, std = ([float(value) for value in shape[name]] for name in ("mean", "std"))
+    backbone = build_backbone(architecture, size=side, channels=channels)
+    fill(backbone, _backbone(weights), weights)
+    step = weights.parent.name.removeprefix("step_")
+    name = f"{run.name} at step {int(step)}" if weights.parent.name != "export" and step.isdigit() else run.name
+    return Representation(backbone, mean=mean, std=std, size=side, name=name, spec=architecture)
 
 
 def _learnt(folder: Path) -> tuple[Path, Path]:
@@ -59,7 +63,7 @@ def _learnt(folder: Path) -> tuple[Path, Path]:
             f"{folder} is not a run: it has no export/config.json.", "Use a run's folder, or a model as timm:NAME or untrained:NAME."
         )
     last = run / "checkpoints" / "last.json"
-    newest = run / "checkpoints" / json.loads(last.read_text())["checkpoint"] if last.is_file() else run
+    newest = run / "checkpoints" / str(read_json(last).get("checkpoint")) if last.is_file() else run
     found = [folder / "method.safetensors", run / "export" / "model.safetensors", newest / "method.safetensors"]
     for file in found:
         if file.is_file():
@@ -69,7 +73,7 @@ def _learnt(folder: Path) -> tuple[Path, Path]:
 
 def _backbone(weights: Path) -> dict[str, torch.Tensor]:
     """The backbone's weights, from a file that may contain a whole method's."""
-    found = load_file(weights)
+    found = read_weights(weights)
     if weights.name != "method.safetensors":
         return found
     return {name.removeprefix("backbone."): value for name, value in found.items() if name.startswith("backbone.")}

@@ -1,6 +1,5 @@
 """External networks as backbones: timm models by name, and any torch module."""
 
-import json
 import socket
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -13,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from selfsight.core.errors import EnvironmentFault, UsageError
+from selfsight.core.files import parsing, read_json
 from selfsight.core.hooks import eval_mode, tensor_of
 from selfsight.core.representation import Backbone, Features
 
@@ -116,7 +116,8 @@ def timm_backbone(name: str, *, pretrained: bool, size: int | None = None, optio
 
     if name.startswith(_LOCAL):
         config = _local_config(name)
-        fixed = config.get("pretrained_cfg", config).get("fixed_input_size", False)
+        with parsing(Path(name.removeprefix(_LOCAL)) / "config.json"):
+            fixed = config.get("pretrained_cfg", config).get("fixed_input_size", False)
     else:
         if not timm.is_model(name):
             near = ", ".join(get_close_matches(name.partition(".")[0], timm.list_models(), n=5))
@@ -165,7 +166,7 @@ def _local_config(name: str) -> dict[str, Any]:
     file = Path(name.removeprefix(_LOCAL)) / "config.json"
     if not file.is_file():
         raise UsageError(f"{file} does not exist.", "Use a folder written by timm, with config.json and the weights.")
-    return json.loads(file.read_text())
+    return read_json(file)
 
 
 def _created(name: str, *, fixed: bool, **options: Any) -> Any:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from selfsight.bank.store import OUTPUT, Bank, BankWriter
 from selfsight.core.cache import digest
+from selfsight.core.errors import DataError
 from selfsight.core.finite import require_finite
 from selfsight.core.representation import Representation
 from selfsight.data.evaluation_view import EvaluationView
@@ -101,6 +102,19 @@ def fingerprint(phi: Representation) -> str:
     return digest(parts(), separated=False)
 
 
+def _intact(path: Path) -> Bank | None:
+    """The bank in a folder; None if there is none, or it is damaged and has to be computed again."""
+    if not (path / "origin.json").is_file():
+        return None
+    try:
+        bank = Bank(path)
+        for layer in bank.layers:
+            bank.pooled(layer)
+    except (DataError, FileNotFoundError):
+        return None
+    return bank
+
+
 def get_bank(
     phi: Representation,
     source: Source,
@@ -126,8 +140,7 @@ def get_bank(
     """
     weights, dtype, precision = fingerprint(phi), "float16" if half else "float32", "bf16" if bf16 else "fp32"
     path = folder / f"{weights}-{source.fingerprint}-{phi.size}-{precision}{'-half' if half else ''}"
-    if (path / "origin.json").is_file():
-        bank = Bank(path)
+    if bank := _intact(path):
         if set(layers) <= set(bank.layers):
             return bank
         layers = tuple(dict.fromkeys((*(name for name in bank.layers if name != OUTPUT), *layers)))

@@ -1,6 +1,7 @@
 """Banks on disk: one memory-mapped array per layer, a table of samples, and metadata. Torch-free."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from mmap import MADV_DONTNEED, mmap
 from pathlib import Path
@@ -13,6 +14,7 @@ from jaxtyping import Float
 
 from selfsight.core.cache import AtomicFolder
 from selfsight.core.errors import DataError, UsageError
+from selfsight.core.files import disk_fault, is_disk_full, parsing, read_json
 from selfsight.render.panels import facts, panel, table
 
 __all__ = ["OUTPUT", "Bank", "BankWriter", "release_pages", "write_bank"]
@@ -21,6 +23,7 @@ OUTPUT = "output"
 """Layer name of the network's pooled output."""
 
 
+REMEDY = "Delete the folder of the bank; it is computed again."
 RELEASE = 65_536
 """Rows after which written pages are released."""
 
@@ -51,19 +54,23 @@ class Bank:
 
     Raises:
         UsageError: there is no bank in the folder.
+        DataError: a file of the bank is damaged.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         if not (path / "origin.json").is_file():
             raise UsageError(f"{path} is not a bank: it has no origin.json.", "Make one with: selfsight bank RUN --data DATA")
-        self.origin: dict[str, Any] = json.loads((path / "origin.json").read_text())
-        self.layers: tuple[str, ...] = tuple(self.origin["layers"])
+        self.origin: dict[str, Any] = read_json(path / "origin.json", REMEDY)
+        with parsing(path / "origin.json", REMEDY):
+            self.layers: tuple[str, ...] = tuple(str(layer) for layer in self.origin["layers"])
+            self.origin["count"] = int(self.origin["count"])
 
     @property
     def items(self) -> pa.Table:
         """One row per sample: its name."""
-        return pq.read_table(self.path / "items.parquet")
+        with parsing(self.path / "items.parquet", REMEDY):  # errors of pyarrow are ValueErrors
+            return pq.read_table(self.path / "items.parquet")
 
     def __len__(self) -> int:
         return int(self.origin["count"])
@@ -77,7 +84,12 @@ class Bank:
         name = layer or OUTPUT
         if name not in self.layers:
             raise UsageError(f"The bank does not contain the layer {name!r}.", f"It contains: {', '.join(self.layers)}.")
-        return np.load(self.path / f"{name}.npy", mmap_mode="r")
+        file = self.path / f"{name}.npy"
+        with parsing(file, REMEDY):
+            rows = np.load(file, mmap_mode="r")
+            if len(rows) != len(self):
+                raise ValueError(f"it has {len(rows)} rows, and not {len(self)}")
+            return rows
 
     def _repr_html_(self) -> str:
         rows = [(layer, int(np.prod(self.pooled(layer).shape[1:]))) for layer in self.layers]
@@ -116,6 +128,7 @@ class BankWriter:
             if name not in self._arrays:
                 file, shape = self._folder.partial / f"{name}.npy", (self.count, *values.shape[1:])
                 self._arrays[name] = np.lib.format.open_memmap(file, "w+", np.dtype(self.kind), shape)
+                _reserve(file)
             self._arrays[name][self.done : self.done + size] = self._converted(name, values)
             if (self.done + size) // RELEASE > self.done // RELEASE:
                 self._arrays[name].flush()
@@ -149,6 +162,23 @@ class BankWriter:
     def __exit__(self, *problem: object) -> None:
         self._arrays.clear()
         self._folder.discard()
+
+
+def _reserve(file: Path) -> None:
+    """Reserve the disk space of a mapped file, because a write to a mapping on a full disk would end the process (SIGBUS).
+
+    Raises:
+        EnvironmentFault: there is not enough.
+    """
+    size = file.stat().st_size
+    with file.open("r+b") as opened:
+        try:
+            os.posix_fallocate(opened.fileno(), 0, size)
+        except OSError as error:
+            if is_disk_full(error):
+                raise disk_fault(f"The bank {file.parent.name}", file.parent, size, error) from error
+        except AttributeError:  # not on every system
+            pass
 
 
 def write_bank(path: Path, layers: Mapping[str, np.ndarray], names: Sequence[str], origin: Mapping[str, Any]) -> Bank:

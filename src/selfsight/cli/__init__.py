@@ -1,8 +1,12 @@
 """The command line. Help and completion load neither torch nor timm; the module of a verb is imported when it is called."""
 
+import os
 import sys
+import tempfile
+import traceback
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 
 from selfsight.core.errors import EnvironmentFault, SelfsightError, UsageError
 
@@ -56,10 +60,51 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001 - no traceback reaches a user
+        return _unexpected(error)
+
+
+def _unexpected(error: Exception) -> int:
+    """Report an error that no other code has explained; returns the exit code."""
+    from selfsight.core.files import free_bytes, is_disk_full
+
+    if is_disk_full(error):
+        folder = Path(str(getattr(error, "filename", None) or Path.cwd() / "x")).parent
+        cause = (
+            f"A file could not be written: {(str(error).splitlines() or [''])[0]}; {free_bytes(folder):,} bytes are free below {folder}."
+        )
+        return _say(cause, "Free disk space (or raise the quota), and repeat the command.", EnvironmentFault.exit_code)
+    if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"error: {where}{error.strerror or error}\n  Check the path, its permissions and the free disk space.\n")
-        return EnvironmentFault.exit_code
+        return _say(
+            f"{where}{error.strerror or error}", "Check the path, its permissions and the free disk space.", EnvironmentFault.exit_code
+        )
+    first = (str(error).splitlines() or [""])[0]
+    if (
+        "OutOfMemory" in type(error).__name__
+        or isinstance(error, MemoryError)
+        or "out of memory" in first
+        or "can't allocate memory" in first
+    ):
+        advice = "Use fewer or smaller images (--limit, --size) or --device cpu, or end other programs on the device."
+        return _say(f"The memory does not suffice: {first or type(error).__name__}", advice, EnvironmentFault.exit_code)
+    return _say(f"selfsight has failed ({type(error).__name__}: {first})", f"Please report it{_details(error)}.", 1)
+
+
+def _details(error: Exception) -> str:
+    """Write the traceback to a temporary file; its name as the end of a sentence, empty if it cannot be written."""
+    try:
+        handle, name = tempfile.mkstemp(prefix="selfsight-error-", suffix=".txt")
+        with os.fdopen(handle, "wb") as file:
+            file.write("".join(traceback.format_exception(error)).encode(errors="replace"))
+    except OSError:
+        return ""
+    return f" with the details in {name}"
+
+
+def _say(cause: str, remedy: str, code: int) -> int:
+    sys.stderr.write(f"error: {cause}\n  {remedy}\n")
+    return code
 
 
 def _verb(name: str):

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -161,7 +162,7 @@ class DiskCache:
         return self.folder / f"{name}-{rows[0]:08d}-{cache_key(rows)[:12]}.npz"
 
     def read(self, name: str, rows: tuple[int, ...]) -> Arrays | None:
-        """A cached value; None if there is none.
+        """A cached value; None if there is none, or its file is damaged.
 
         Args:
             name: name of the value.
@@ -170,8 +171,11 @@ class DiskCache:
         file = self.file(name, rows)
         if not file.is_file():
             return None
-        with np.load(file) as found:
-            return dict(found)
+        try:
+            with np.load(file, allow_pickle=False) as found:
+                return dict(found)
+        except (ValueError, EOFError, KeyError, zipfile.BadZipFile):
+            return None
 
     def get_or_compute(
         self, name: str, rows: tuple[int, ...], make: Callable[[], Arrays], *, fits: Callable[[Arrays], bool] = bool

@@ -3,12 +3,15 @@
 import errno
 import json
 import shutil
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from selfsight.core.errors import DataError, EnvironmentFault
 
-__all__ = ["disk_fault", "is_disk_full", "read_json", "read_json_lines"]
+__all__ = ["disk_fault", "free_bytes", "is_disk_full", "parsing", "read_json", "read_json_lines"]
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a full disk, an exhausted quota, and a file above the limit of the process."""
@@ -21,6 +24,12 @@ def is_disk_full(error: BaseException) -> bool:
     return getattr(error, "errno", None) in FULL or any(words in str(error) for words in FULL_WORDS)
 
 
+def free_bytes(folder: Path) -> int:
+    """Bytes that can be written below a folder, which need not exist yet."""
+    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    return shutil.disk_usage(existing).free
+
+
 def disk_fault(what: str, folder: Path, needed: int, error: BaseException, remedy: str = "") -> EnvironmentFault:
     """An error with the bytes that a file needs and those that are free.
 
@@ -31,10 +40,9 @@ def disk_fault(what: str, folder: Path, needed: int, error: BaseException, remed
         error: the error of the writing function.
         remedy: what to do; by default to free disk space.
     """
-    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    free, reason = shutil.disk_usage(existing).free, (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return EnvironmentFault(
-        f"{what} could not be written: {reason}; it needs {needed:,} bytes, and {free:,} are free below {existing}.",
+        f"{what} could not be written: {reason}; it needs {needed:,} bytes, and {free_bytes(folder):,} are free below {folder}.",
         remedy or "Free disk space (or raise the quota), and repeat the command.",
     )
 
@@ -57,6 +65,24 @@ def read_json(file: Path, remedy: str = "") -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(f"{file} is damaged: it has no object, but {type(content).__name__}.", remedy or "Restore it from a copy.")
     return content
+
+
+@contextmanager
+def parsing(file: Path, remedy: str = "") -> Iterator[None]:
+    """Turn errors that a file's unexpected content causes into one that names the file, inside a ``with`` block.
+
+    Args:
+        file: path of the file.
+        remedy: what to do if it is damaged.
+
+    Raises:
+        DataError: a value is missing or of another kind.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, EOFError, ArithmeticError, zipfile.BadZipFile) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0] or type(error).__name__
+        raise DataError(f"{file} is damaged: {reason}.", remedy or "Restore it from a copy, or make it again.") from error
 
 
 def read_json_lines(file: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """The report: one self-contained HTML page about a run."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch.nn.functional import normalize
 
 from selfsight.bank.nearest import nearest
 from selfsight.bank.store import Bank
+from selfsight.core.files import parsing, read_json, read_json_lines
 from selfsight.core.representation import Representation
 from selfsight.core.views import Images, Views
 from selfsight.data.source import Source
@@ -65,17 +65,19 @@ def write_report(run: Path, phi: Representation, source: Source, bank: Bank, sho
     """
     rows = np.array(bank.pooled(), dtype=np.float32)
     clustering = _cluster(rows)
-    scores = _read(run / "measures" / "scores.json")
+    scores, score_file = _read(run / "measures" / "scores.json"), run / "measures" / "scores.json"
+    with parsing(score_file, "Measure again: selfsight measure RUN --train DATA --test DATA"):
+        rows_of_scores, bars = (score_rows(scores), baseline_bars(_bars(scores))) if scores else ([], "")
     environment = Environment(loader=PackageLoader("selfsight.report", "."), autoescape=select_autoescape(["html", "j2"]))
     page = environment.get_template("page.html.j2").render(
         title=run.name,
         facts=_facts(run, phi, source),
         status=_read(run / "STATUS.json"),
         curves=[Markup(svg) for svg in _curves(run)],
-        rows=score_rows(scores) if scores else [],
+        rows=rows_of_scores,
         protocol=scores.get("protocol", {}),
         tested=scores,
-        bars=Markup(baseline_bars(_bars(scores))) if scores else "",
+        bars=Markup(bars),
         gallery=_gallery(shown) if shown else [],
         neighbours=_neighbours(source, rows),
         clusters=_sheets(source, rows, clustering),
@@ -93,27 +95,17 @@ def write_report(run: Path, phi: Representation, source: Source, bank: Bank, sho
 
 
 def _read(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text()) if file.is_file() else {}
+    return read_json(file) if file.is_file() else {}
 
 
 def _facts(run: Path, phi: Representation, source: Source) -> list[tuple[str, str]]:
     """Network, method, data, training and machine."""
     config, origin = _read(run / "config.json"), _read(run / "origin.json")
-    timing = [json.loads(line) for line in (run / "timing.jsonl").read_text().splitlines()] if (run / "timing.jsonl").is_file() else []
+    timing = [line for line in read_json_lines(run / "timing.jsonl") if {"seconds", "images_per_second", "memory_gib"} <= line.keys()]
     parameters = sum(parameter.numel() for parameter in phi.backbone.parameters())
     facts = [("network", f"{phi.spec}, {parameters / 1e6:.1f} million parameters, vectors of {phi.backbone.dim}")]
-    if config:
-        steps, batch, images = config["steps"], config["batch"], origin.get("images", 0)
-        epochs = f" ({steps * batch / images:.1f} epochs)" if images else ""
-        facts += [
-            ("method", config["method"]),
-            ("data", f"{config['data']} · {images:,} images"),
-            ("image size", f"{config['size']} x {config['size']} px"),
-            (
-                "training",
-                f"{steps:,} steps of {batch} images{epochs}, {config['training']['optimiser']}, {config['precision']}, seed {config['seed']}",
-            ),
-        ]
+    with parsing(run / "config.json"):
+        facts += _training_facts(config, origin) if config else []
     if timing:
         seconds = sum(line["seconds"] for line in timing)
         speed = np.median([line["images_per_second"] for line in timing])
@@ -124,17 +116,35 @@ def _facts(run: Path, phi: Representation, source: Source) -> list[tuple[str, st
     return facts
 
 
+def _training_facts(config: dict[str, Any], origin: dict[str, Any]) -> list[tuple[str, str]]:
+    steps, batch, images = config["steps"], config["batch"], origin.get("images", 0)
+    epochs = f" ({steps * batch / images:.1f} epochs)" if images else ""
+    return [
+        ("method", config["method"]),
+        ("data", f"{config['data']} · {images:,} images"),
+        ("image size", f"{config['size']} x {config['size']} px"),
+        (
+            "training",
+            f"{steps:,} steps of {batch} images{epochs}, {config['training']['optimiser']}, {config['precision']}, seed {config['seed']}",
+        ),
+    ]
+
+
 def _curves(run: Path) -> list[str]:
     file = run / "metrics.jsonl"
-    records = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    records = [record for record in read_json_lines(file) if isinstance(record.get("step"), int)]
     plots = []
     for name, title in CURVES:
-        points = [(record["step"], record[name]) for record in records if np.isfinite(record.get(name, np.nan))]
+        points = [(record["step"], record[name]) for record in records if _finite(record.get(name))]
         if len(points) > 1:
-            chance = next((record["chance"] for record in records if "chance" in record), None)
+            chance = next((record["chance"] for record in records if _finite(record.get("chance"))), None)
             mark = (chance, "chance level") if name == "loss" and chance else None
             plots.append(curve([step for step, _ in points], [value for _, value in points], title, mark=mark))
     return plots
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and bool(np.isfinite(value))
 
 
 def _bars(scores: dict[str, Any]) -> list[tuple[str, list[tuple[str, float, float, float]]]]:

@@ -348,7 +348,7 @@ def get_inverter(
     """
     folder = path / "explanations" / "inverters" / (layer or "output")
     key, key_file = f"{fingerprint(phi)} {data or ''}", folder / "learnt_from.txt"
-    if key_file.is_file() and key_file.read_text() == key and not options:
+    if key_file.is_file() and key_file.read_bytes() == key.encode() and not options:
         return Inverter.load(folder).to(phi.device)
     progress(f"training an inverter for {layer or 'the output'}")
     inverter = learn_inverter(phi, sample_images(phi, path, data, 4000), layer, progress=progress, **options)

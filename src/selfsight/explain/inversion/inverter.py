@@ -11,16 +11,19 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Num
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu, mse_loss
 
 from selfsight.core.clock import key
 from selfsight.core.errors import UsageError
+from selfsight.core.files import disk_fault, parsing, read_json
 from selfsight.core.hooks import eval_mode
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.core.rng import seeded_rng
+from selfsight.core.weights import fill, read_weights
 from selfsight.explain.attribution.saliency import parts
 from selfsight.explain.inversion.descent import ConvBlock, Inversion, step_of
 from selfsight.explain.targets import features_of
@@ -82,7 +85,12 @@ class Inverter(nn.Module):
     def save(self, folder: Path) -> None:
         """Write ``inverter.safetensors`` and ``inverter.json``."""
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(self.state_dict(), folder / "inverter.safetensors")
+        tensors = self.state_dict()
+        try:
+            save_file(tensors, folder / "inverter.safetensors")
+        except SafetensorError as error:
+            needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+            raise disk_fault(str(folder / "inverter.safetensors"), folder, needed, error) from error
         (folder / "inverter.json").write_text(json.dumps(self.about) + "\n")
 
     @property
@@ -92,10 +100,16 @@ class Inverter(nn.Module):
 
     @classmethod
     def load(cls, folder: Path) -> "Inverter":
-        """Load an inverter that ``save`` wrote."""
-        options = json.loads((folder / "inverter.json").read_text())
-        inverter = cls(options.pop("dim"), **options)
-        inverter.load_state_dict(load_file(folder / "inverter.safetensors"))
+        """Load an inverter that ``save`` wrote.
+
+        Raises:
+            DataError: a file is damaged.
+        """
+        remedy = f"Delete {folder}; it is trained again."
+        options = read_json(folder / "inverter.json", remedy)
+        with parsing(folder / "inverter.json", remedy):
+            inverter = cls(options.pop("dim"), **options)
+        fill(inverter, read_weights(folder / "inverter.safetensors"), folder / "inverter.safetensors")
         return inverter.eval()
 
 

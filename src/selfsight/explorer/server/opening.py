@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from selfsight.core.cache import digest_of, write_atomically
-from selfsight.core.errors import EnvironmentFault, UsageError
+from selfsight.core.errors import DataError, EnvironmentFault, UsageError
+from selfsight.core.files import parsing, read_json
 from selfsight.explorer.server.jobs import Jobs
 from selfsight.explorer.server.pack import Pack, is_prepared, run_folder, stamp
 from selfsight.explorer.server.store import ExplorerStore
@@ -86,9 +87,10 @@ def select_data(run: Path, data: str | None = None, limit: int | None = None) ->
     file = run_folder(run) / "config.json"
     if not file.is_file():
         raise UsageError(f"{run} is not a run, or its training data are unknown.", "Name the images: --data DATA")
-    config = json.loads(file.read_text())
-    subset = (config.get("limit"), int(config.get("seed", 0))) if limit is None else (limit, 0)
-    return DataSelection(absolute_spec(str(config["data"])), *subset)
+    config = read_json(file)
+    with parsing(file):
+        subset = (config.get("limit"), int(config.get("seed", 0))) if limit is None else (limit, 0)
+        return DataSelection(absolute_spec(str(config["data"])), *subset)
 
 
 def _selection_key(runs: Sequence[Path], chosen: DataSelection) -> str:
@@ -103,7 +105,10 @@ def _selection_key(runs: Sequence[Path], chosen: DataSelection) -> str:
 
 def _index(runs: Sequence[Path]) -> dict[str, str]:
     index = run_folder(runs[0]) / "explorer" / "index.json"
-    return json.loads(index.read_text()) if index.is_file() else {}
+    try:
+        return {key: name for key, name in read_json(index).items() if isinstance(name, str)} if index.is_file() else {}
+    except DataError:
+        return {}  # what was prepared is found by its digest, or prepared again
 
 
 def find_prepared(runs: Sequence[Path], chosen: DataSelection) -> Path | None:
@@ -128,9 +133,13 @@ def find_all_prepared(run: Path, data: str, limit: int | None = None) -> list[Pa
     """
     with_others: list[tuple[int, Path]] = []
     for file in (run_folder(run) / "explorer").glob("*/pack.json"):
-        about = json.loads(file.read_text())
-        chosen = DataSelection(about["data"], about.get("limit"), about.get("seed", 0))
-        runs = [(file.parent / network["run"]).resolve() for network in about["networks"] if network["run"]]
+        try:
+            about = read_json(file)
+            with parsing(file):
+                chosen = DataSelection(about["data"], about.get("limit"), about.get("seed", 0))
+                runs = [(file.parent / network["run"]).resolve() for network in about["networks"] if network["run"]]
+        except DataError:
+            continue
         if runs and chosen.data == absolute_spec(data) and limit in (None, chosen.limit):
             own = find_prepared(runs, chosen)
             with_others += [(len(runs), file.parent)] if own and own.name == file.parent.name else []

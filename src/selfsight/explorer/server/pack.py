@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from selfsight.core.cache import AtomicFolder
 from selfsight.core.errors import DataError, UsageError
+from selfsight.core.files import parsing, read_json
 from selfsight.core.names import look_up
 
 __all__ = ["CLUSTER", "Pack", "PackWriter", "is_prepared", "nearness_column", "run_folder", "stamp"]
@@ -20,6 +21,9 @@ __all__ = ["CLUSTER", "Pack", "PackWriter", "is_prepared", "nearness_column", "r
 VERSION = 2
 CLUSTER = "cluster"
 """Column of the first clustering; others are named after their number of clusters, such as ``cluster_8``."""
+
+
+REMEDY = "Delete the folder; it will be prepared again."
 
 
 def stamp(folder: Path) -> str:
@@ -40,7 +44,10 @@ def nearness_column(column: str) -> str:
 def is_prepared(folder: Path) -> bool:
     """Whether a folder contains a data set prepared by this version."""
     file = folder / "pack.json"
-    return file.is_file() and json.loads(file.read_text()).get("version") == VERSION
+    try:
+        return file.is_file() and read_json(file).get("version") == VERSION
+    except DataError:
+        return False
 
 
 class Pack:
@@ -57,10 +64,11 @@ class Pack:
         self.path = path
         if not (path / "pack.json").is_file():
             raise UsageError(f"{path} contains nothing to explore.", "Prepare it with: selfsight explore RUN --data DATA")
-        self.about: dict[str, Any] = json.loads((path / "pack.json").read_text())
+        self.about: dict[str, Any] = read_json(path / "pack.json", REMEDY)
         if self.about.get("version") != VERSION:
             raise UsageError(f"{path} was prepared by another version.", "Delete the folder; it will be prepared again.")
-        self._offsets = np.load(path / "thumbs.npy", mmap_mode="r")
+        with parsing(path / "thumbs.npy", REMEDY):
+            self._offsets = np.load(path / "thumbs.npy", mmap_mode="r")
 
     def __len__(self) -> int:
         return int(self.about["count"])

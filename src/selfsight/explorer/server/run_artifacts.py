@@ -30,9 +30,10 @@ def _unknown(_: str) -> None:
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON file of a run that may be in the middle of a write; empty if it is not readable."""
     try:
-        return json.loads(file.read_text(), parse_constant=_unknown) if file.is_file() else {}
-    except ValueError:
+        content = json.loads(file.read_bytes(), parse_constant=_unknown) if file.is_file() else {}
+    except (ValueError, RecursionError):
         return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _curves(file: Path) -> dict[str, list[list[float]]]:
@@ -40,11 +41,13 @@ def _curves(file: Path) -> dict[str, list[list[float]]]:
     if not file.is_file():
         return {}
     lines = []
-    for line in file.read_text().splitlines():
+    for line in file.read_bytes().splitlines():
         try:
-            lines.append(json.loads(line, parse_constant=_unknown))
-        except ValueError:
+            content = json.loads(line, parse_constant=_unknown)
+        except (ValueError, RecursionError):
             continue  # the last line may be incomplete
+        if isinstance(content, dict) and "step" in content:
+            lines.append(content)
     sampled = (
         [lines[index] for index in sorted({round(index) for index in np.linspace(0, len(lines) - 1, min(len(lines), POINTS))})]
         if lines

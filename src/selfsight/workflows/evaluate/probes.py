@@ -10,6 +10,7 @@ from selfsight.bank.extract import get_bank, make_encoder
 from selfsight.bank.store import OUTPUT
 from selfsight.core.cache import digest_of, write_atomically
 from selfsight.core.errors import DataError
+from selfsight.core.files import read_json
 from selfsight.core.names import look_up
 from selfsight.core.progress import no_progress
 from selfsight.core.readout import Readout
@@ -308,12 +309,22 @@ def _baseline_file(cache: Path | None, baseline: str, train: Source, test: Sourc
     return cache / f"{digest_of(key_parts, length=20)}.json"
 
 
+def _read_baseline(file: Path | None) -> tuple[Table, dict[str, dict[str, str]]]:
+    """Scores and forms of a baseline in the cache; empty without a file, or if it is damaged."""
+    if file is None or not file.is_file():
+        return {}, {}
+    try:
+        saved = read_json(file)
+        table = {probe: {name: Score(**score) for name, score in scores.items()} for probe, scores in saved["scores"].items()}
+        return table, {probe: dict(forms) for probe, forms in saved["forms"].items()}
+    except (DataError, KeyError, TypeError, AttributeError, ValueError):
+        return {}, {}
+
+
 def _cached(names: Sequence[str], measure: Callable[[Sequence[str]], Forms], file: Path | None) -> tuple[Table, dict[str, dict[str, str]]]:
     """A baseline from the cache; missing probes are measured and added."""
-    saved: Mapping[str, Any] = json.loads(file.read_text()) if file and file.is_file() else {"scores": {}, "forms": {}}
-    missing = [name for name in names if name not in saved["scores"]]
-    table = {probe: {name: Score(**score) for name, score in scores.items()} for probe, scores in saved["scores"].items()}
-    chosen = dict(saved["forms"])
+    table, chosen = _read_baseline(file)
+    missing = [name for name in names if name not in table or name not in chosen]
     if missing:
         fresh, forms = _strongest(measure(missing))
         table, chosen = table | fresh, chosen | forms
