@@ -115,8 +115,8 @@ def timm_backbone(name: str, *, pretrained: bool, size: int | None = None, optio
     import timm
 
     if name.startswith(_LOCAL):
-        config = _local_config(name)
         with parsing(Path(name.removeprefix(_LOCAL)) / "config.json"):
+            config = _local_config(name)
             fixed = config.get("pretrained_cfg", config).get("fixed_input_size", False)
     else:
         if not timm.is_model(name):

@@ -90,7 +90,9 @@ def select_data(run: Path, data: str | None = None, limit: int | None = None) ->
     config = read_json(file)
     with parsing(file):
         subset = (config.get("limit"), int(config.get("seed", 0))) if limit is None else (limit, 0)
-        return DataSelection(absolute_spec(str(config["data"])), *subset)
+        if not isinstance(config["data"], str):
+            raise TypeError(f"data is {config['data']!r}")
+        return DataSelection(absolute_spec(config["data"]), *subset)
 
 
 def _selection_key(runs: Sequence[Path], chosen: DataSelection) -> str:

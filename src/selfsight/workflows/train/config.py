@@ -73,14 +73,14 @@ class TrainConfig:
         remedy = "Use the folder of a run as selfsight learn wrote it, or restore the file from a copy."
         saved = read_json(file, remedy)
         try:
-            config = cls.from_json(saved)
+            values = from_json(saved)
+            for name, kinds in _TYPES.items():
+                if name in values and (not isinstance(values[name], kinds) or isinstance(values[name], bool)):
+                    raise TypeError(f"{name} is {values[name]!r}")
+            return cls(**values)
         except (TypeError, ValueError, KeyError, AttributeError, UsageError) as error:
             reason = error.cause if isinstance(error, UsageError) else str(error).partition("__init__() ")[2] or str(error)
             raise DataError(f"{file} is not the configuration of a run: {reason}", remedy) from error
-        for name, kinds in _TYPES.items():
-            if not isinstance(getattr(config, name), kinds):
-                raise DataError(f"{file} is not the configuration of a run: {name} is {getattr(config, name)!r}.", remedy)
-        return config
 
 
 def preset_of(method: type[Method], size: int) -> Preset:
