@@ -157,6 +157,27 @@ def test_every_number_of_a_request_is_checked(name, value, words):
     assert refusal.value.remedy
 
 
+N, PICTURE = "untrained:resnet_tiny?width=4", "world:shapes?count=4&size=16#0"
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        (["bank", N, "--data", WORLD, "--size", "-4"], "size is -4, and must be at least 1."),
+        (["bank", N, "--data", WORLD, "--size", "0"], "size is 0, and must be at least 1."),
+        (["bank", N, "--data", WORLD, "--limit", "-1"], "A limit of -1 items is not possible."),
+        (["explain", "maximise", N, "unit:stages.2/0", "--count", "0"], "count is 0, and must be at least 1."),
+        (["explain", "maximise", N, "unit:stages.2/0", "--steps", "-1"], "steps is -1, and must be at least 0."),
+        (["explain", "invert", N, PICTURE, "--steps", "-1"], "steps is -1, and must be at least 0."),
+        (["learn", WORLD, "--size", "16", "--steps", "1", "--hidden", "-4"], "simclr cannot be made with its options"),
+        (["learn", WORLD, "--size", "16", "--steps", "1", "--backbone", "resnet_tiny?width=0"], "resnet_tiny?width=0 cannot be made"),
+    ],
+)
+def test_numbers_of_other_verbs_are_checked(capsys, words, cause):
+    assert main([*words, "--device", "cpu"] if words[0] in ("learn", "bank") else words) == 2
+    assert cause in capsys.readouterr().err
+
+
 def test_a_batch_larger_than_the_data_is_explained(tmp_path, capsys):
     words = [*WORDS, str(tmp_path / "run")]
     words[words.index("--batch") + 1] = "100"

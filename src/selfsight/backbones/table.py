@@ -66,7 +66,7 @@ def build_backbone(spec: str, *, size: int, channels: int = 3, pretrained: bool 
         pretrained: load published weights (``timm:`` only).
 
     Raises:
-        UsageError: no such backbone or option.
+        UsageError: no such backbone or option, or it cannot be made with these values.
     """
     name, _, query = (current_backbone(spec) or spec).partition("?")
     options = {key: _value(text) for key, text in parse_qsl(query)}
@@ -78,7 +78,14 @@ def build_backbone(spec: str, *, size: int, channels: int = 3, pretrained: bool 
     if wrong:
         known = ", ".join(key for key in signature(builder).parameters if key not in ("size", "channels"))
         raise UsageError(f"The backbone {name} has no option {wrong[0]!r}.", f"Its options are: {known or 'none'}.")
-    return builder(size=size, channels=channels, **options)
+    try:
+        if options.get("width", 1) <= 0:
+            raise ValueError(f"its width is {options['width']}")
+        return builder(size=size, channels=channels, **options)
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, AssertionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        remedy = "Change its options, such as width, or --size." if options else "Change --size."
+        raise UsageError(f"The backbone {spec} cannot be made for images of {size} px: {reason}", remedy) from error
 
 
 def _value(text: str) -> Any:

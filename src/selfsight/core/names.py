@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 from selfsight.core.errors import UsageError
 
-__all__ = ["look_up", "unused_name"]
+__all__ = ["look_up", "require_at_least", "unused_name"]
 
 
 def look_up(kind: str, name: str, names: Collection[str], otherwise: str = "") -> str:
@@ -26,6 +26,23 @@ def look_up(kind: str, name: str, names: Collection[str], otherwise: str = "") -
     raise UsageError(
         f"There is no {kind} {name!r}.", f"Did you mean {near[0]!r}?" if near else otherwise or f"Choose one of {', '.join(names)}."
     )
+
+
+def require_at_least(least: float, **values: float | None) -> None:
+    """Check that numbers are finite and not below a limit.
+
+    Args:
+        least: the limit.
+        values: numbers by the name of their option; None is not checked.
+
+    Raises:
+        UsageError: a number is smaller, infinite or NaN.
+    """
+    for name, value in values.items():
+        if value is not None and not least <= value < float("inf"):
+            raise UsageError(
+                f"{name} is {value:g}, and must be at least {least:g}.", f"Set it with --{name.replace('_', '-')}, or omit it."
+            )
 
 
 def unused_name(name: str, taken: Collection[str]) -> str:

@@ -15,6 +15,7 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate, mse_loss,
 
 from selfsight.core.clock import key
 from selfsight.core.hooks import eval_mode
+from selfsight.core.names import require_at_least
 from selfsight.core.pixels import Normalised
 from selfsight.core.representation import Representation
 from selfsight.explain.inversion.inverter import Inverter
@@ -211,7 +212,12 @@ def maximise(
         prior_weight: weight of the natural-image priors.
         diversity: weight of the mean cosine similarity between the images' Gram matrices at the target's layer.
         seed: seed of the noise and the transformations.
+
+    Raises:
+        UsageError: a number is too small.
     """
+    require_at_least(1, count=count, size=size)
+    require_at_least(0, steps=steps, rate=rate)
     shape, rows = (size or phi.size,) * 2, torch.arange(count)
     numbers = parameterisation.start((count, 3, *shape), seed).to(phi.device).requires_grad_()
     optimiser, curve = torch.optim.Adam([numbers], lr=rate), []
