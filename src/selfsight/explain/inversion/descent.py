@@ -318,14 +318,13 @@ def invert_with_deep_prior(
         seed: seed of the weights and the input noise.
     """
     require_at_least(0, steps=steps, rate=rate)
-    inputs = phi.normalise(images)
     reconstructions, errors = [], []
     with eval_mode(phi.backbone):
-        for image in inputs:
+        for image in phi.normalise(images):
             with torch.no_grad():
                 reference = activations(phi, as_normalised(image[None]), layer)
-            network, noise = _hourglass(image.shape[1:], seed)
-            network, noise = network.to(phi.device), noise.to(phi.device)
+            made, noise = _hourglass(image.shape[1:], seed)
+            network, noise = made.to(phi.device), noise.to(phi.device)
             optimiser = torch.optim.Adam(network.parameters(), lr=rate)
             for _ in range(steps):
                 error = (
