@@ -35,7 +35,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)])
 def test_a_second_signal_ends_a_long_step(tmp_path, number, code):
     out = tmp_path / "run"
     process = subprocess.Popen([sys.executable, "-c", LONG, *WORDS, str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

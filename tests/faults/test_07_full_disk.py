@@ -39,8 +39,9 @@ def limited(size: int, *words: str) -> tuple[int, str]:
     return found.returncode, found.stderr
 
 
-@pytest.mark.parametrize("size", [600_000, 20_000])  # the weights fit and the optimiser's state does not; neither does
+@pytest.mark.parametrize("size", [600_000, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_a_checkpoint_that_does_not_fit(tmp_path, size):
+    """The weights fit and the optimiser's state does not; neither does."""
     out = tmp_path / "run"
     code, error = limited(size, *WORDS, str(out))
     assert code == 5, error

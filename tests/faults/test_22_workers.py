@@ -37,6 +37,7 @@ def test_a_lost_process_is_replaced_at_the_same_step(monkeypatch, capfd, number)
     assert capfd.readouterr().err.count("all are started again") == 1
 
 
+@pytest.mark.slow
 def test_a_second_loss_ends_with_advice(capfd):
     reading = batches(2, 1000)
     next(reading)

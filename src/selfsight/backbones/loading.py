@@ -32,7 +32,7 @@ def load_representation(spec: str | Path, *, size: int | None = None) -> Represe
         EnvironmentFault: published weights are not available on this machine.
     """
     text = str(spec)
-    require_at_least(1, size=size)
+    require_at_least(1, {"size": size})
     if text.startswith("timm:"):
         side = size or published_size(text.removeprefix("timm:"))
         backbone = build_backbone(text, size=side, pretrained=True)

@@ -1,6 +1,6 @@
 """Names that users type."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 
 from selfsight.core.errors import UsageError
@@ -28,7 +28,7 @@ def look_up(kind: str, name: str, names: Collection[str], otherwise: str = "") -
     )
 
 
-def require_at_least(least: float, **values: float | None) -> None:
+def require_at_least(least: float, values: Mapping[str, float | None]) -> None:
     """Check that numbers are finite and not below a limit.
 
     Args:

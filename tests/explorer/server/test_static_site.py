@@ -107,9 +107,14 @@ def test_large_data_sets_are_reduced_or_rejected(tmp_path, monkeypatch):
 def test_only_an_earlier_export_is_replaced(tmp_path):
     shelf = make_shelf(tmp_path)
     page = export_static_site(shelf, tmp_path / "page")
-    (page.parent / "old.txt").write_text("")
+    (page.parent / "mine.txt").write_text("dear")
+    with pytest.raises(UsageError, match="not an exported page"):
+        export_static_site(shelf, tmp_path / "page")
+    assert (page.parent / "mine.txt").read_text() == "dear"
+    (page.parent / "mine.txt").unlink()
+    page.write_text("an older page")
     export_static_site(shelf, tmp_path / "page")
-    assert not (page.parent / "old.txt").exists()
+    assert page.read_text() != "an older page"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(UsageError, match="not an exported page"):

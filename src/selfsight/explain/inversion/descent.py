@@ -105,8 +105,8 @@ def invert(
         keep: mask of the features that are matched, in the shape of one image's features.
         seed: seed of the noise and the shifts.
     """
-    require_at_least(0, steps=min(steps))
-    require_at_least(1, restarts=restarts)
+    require_at_least(0, {"steps": min(steps)})
+    require_at_least(1, {"restarts": restarts})
     objective = _Objective(phi, phi.normalise(images), layer, restarts, keep)
     start = natural_noise((len(objective.features), *_larger(objective.shape, objective.stride)), seed).to(objective.features)
     with eval_mode(phi.backbone):
@@ -317,7 +317,7 @@ def invert_with_deep_prior(
         rate: learning rate.
         seed: seed of the weights and the input noise.
     """
-    require_at_least(0, steps=steps, rate=rate)
+    require_at_least(0, {"steps": steps, "rate": rate})
     reconstructions, errors = [], []
     with eval_mode(phi.backbone):
         for image in phi.normalise(images):

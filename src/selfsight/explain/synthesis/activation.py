@@ -216,8 +216,8 @@ def maximise(
     Raises:
         UsageError: a number is too small.
     """
-    require_at_least(1, count=count, size=size)
-    require_at_least(0, steps=steps, rate=rate)
+    require_at_least(1, {"count": count, "size": size})
+    require_at_least(0, {"steps": steps, "rate": rate})
     shape, rows = (size or phi.size,) * 2, torch.arange(count)
     numbers = parameterisation.start((count, 3, *shape), seed).to(phi.device).requires_grad_()
     optimiser, curve = torch.optim.Adam([numbers], lr=rate), []
