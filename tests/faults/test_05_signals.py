@@ -16,6 +16,8 @@ from selfsight.engine.run import RunFolder
 from selfsight.engine.signals import Signals
 from selfsight.workflows.train.request import TrainRequest
 
+pytestmark = pytest.mark.slow  # seconds each, in processes of their own
+
 WORLD = "world:shapes?count=64&size=16"
 WORDS = ["learn", WORLD, "--size", "16", "--backbone", "resnet_tiny?width=4", "--batch", "8", "--steps", "6", "--save-every", "2"]
 WORDS += ["--device", "cpu", "--no-report", "--out"]

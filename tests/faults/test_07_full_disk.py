@@ -21,6 +21,8 @@ from selfsight.core.errors import EnvironmentFault
 from selfsight.core.files import is_disk_full
 from selfsight.engine.checkpoint import write_weights
 
+pytestmark = pytest.mark.slow  # seconds each, in processes of their own
+
 WORDS = ["learn", "world:shapes?count=16&size=16", "--size", "16", "--backbone", "resnet_tiny?width=8", "--batch", "8", "--steps", "4"]
 WORDS += ["--save-every", "2", "--device", "cpu", "--no-report", "--out"]
 LIMITED = """

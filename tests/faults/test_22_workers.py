@@ -14,6 +14,8 @@ from selfsight.data import loader as loading
 from selfsight.data.loader import Loader
 from selfsight.data.readers.memory import ArraySource
 
+pytestmark = pytest.mark.slow  # seconds each, in processes of their own
+
 
 def batches(workers: int, steps: int = 12):
     images = np.arange(40 * 3 * 16, dtype=np.uint8).reshape(40, 3, 4, 4)

@@ -10,6 +10,8 @@ import pytest
 from selfsight import cli
 from selfsight.cli import main
 
+pytestmark = pytest.mark.slow  # seconds each, in processes of their own
+
 DATA = "world:shapes?count=24&size=16"
 LEARN = ["learn", DATA, "--size", "16", "--backbone", "resnet_tiny?width=4", "--batch", "8", "--steps", "4", "--save-every", "2"]
 LEARN += ["--device", "cpu", "--no-report", "--out"]
