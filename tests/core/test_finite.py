@@ -12,5 +12,5 @@ def test_rows_that_are_no_numbers_are_counted_and_named():
     with pytest.raises(DataError, match=rf"2 of {len(rows):,} test samples are NaN or infinite: row 3, row {BLOCK + 2}\."):
         require_finite(rows, "test")
     rows[5:12] = -np.inf
-    with pytest.raises(DataError, match=r"9 of .*: b3, b5, b6, b7, b8, …\."):
+    with pytest.raises(DataError, match=r"9 of .*: b3, b5, b6, b7, b8 and 4 more\."):
         require_finite(rows, "test", [f"b{row}" for row in range(len(rows))])

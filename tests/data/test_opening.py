@@ -271,7 +271,7 @@ def test_dots_in_names_of_a_tar_separate_no_samples(tmp_path: Path, caplog: pyte
     assert truth.labels is not None
     assert truth.classes == ("film", "sea")
     assert truth.labels.tolist() == [1, *[-1] * 11, *[0] * 5]
-    assert "1 files are left out: 1 .bin" in caplog.text
+    assert "1 file was skipped: 1 .bin" in caplog.text
 
 
 def test_named_images_of_a_tar_are_one_sample(tmp_path: Path, caplog: pytest.LogCaptureFixture):
@@ -300,7 +300,7 @@ def test_a_tar_that_ends_too_early_is_rejected(tmp_path: Path, caplog: pytest.Lo
     assert "half.tar has no end mark and may be incomplete" in caplog.text
 
 
-def test_files_that_are_left_out_are_reported_once_with_a_remedy(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_skipped_files_are_reported_once_with_a_remedy(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     folder = tmp_path / "photos"
     folder.mkdir()
     for name in ("a.png", "b.png"):
@@ -312,7 +312,7 @@ def test_files_that_are_left_out_are_reported_once_with_a_remedy(tmp_path: Path,
         open_source(folder, size=16, cache=tmp_path / "c")
     (record,) = caplog.records
     first, second = record.getMessage().splitlines()
-    assert first.endswith("photos: 6 files are left out: 3 .heic, 1 .cr2, 1 .mp4, 1 files without an ending.")
+    assert first.endswith("photos: 6 files were skipped: 3 .heic, 1 .cr2, 1 .mp4, 1 files without an ending.")
     assert second.startswith("Convert .heic to JPEG, for example with heif-convert; develop .cr2 to")
     assert "ffmpeg" in second
 

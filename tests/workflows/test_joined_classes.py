@@ -109,7 +109,7 @@ def test_classes_without_training_samples_are_named_and_count_as_errors(tmp_path
     said: list[str] = []
     result = evaluate(phi, train, test, probes=["knn"], baselines=False, progress=said.append)
     assert result.scores["knn"]["top1"].value == 0.5
-    assert result.notes == ("2 classes (bee, dog) of the test data without a training sample; their samples count as errors",)
+    assert result.notes == ("2 classes of the test data without a training sample (bee, dog); their samples count as errors",)
     assert result.notes[0] in said
     assert result.to_json()["notes"] == list(result.notes)
     assert "without a training sample" in result._repr_html_()
@@ -142,9 +142,10 @@ def test_test_images_that_are_training_images_are_counted(tmp_path: Path, capsys
     ]
     assert main([*words, "--train", str(tmp_path / "train"), "--test", str(tmp_path / "test"), "--json"]) == 0
     (note,) = json.loads(capsys.readouterr().out)["notes"]
-    assert note.startswith("4 of 10 test images are also training images (ant/again0.png, ant/again2.png, cow/again1.png, …)")
+    overlap = "4 of 10 test images are also training images (ant/again0.png, ant/again2.png, cow/again1.png and 1 more)"
+    assert note == f"train-test overlap: {overlap}; scores are too high"
     assert main([*words, "--train", str(tmp_path / "train"), "--test", str(tmp_path / "train")]) == 0
-    assert "note: 20 of 20 test images are also training images" in " ".join(capsys.readouterr().out.split())
+    assert "note: train-test overlap: 20 of 20 test images are also training images" in " ".join(capsys.readouterr().out.split())
 
 
 def test_baselines_are_measured_again_for_other_annotations(tmp_path: Path, phi: Representation) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from selfsight.core.errors import UsageError
+from selfsight.core.names import parse_value
 from selfsight.core.registry import Entry, Registry
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def build_backbone(spec: str, *, size: int, channels: int = 3, pretrained: bool 
         UsageError: no such backbone or option, or it cannot be made with these values.
     """
     name, _, query = (current_backbone(spec) or spec).partition("?")
-    options = {key: _value(text) for key, text in parse_qsl(query)}
+    options: dict[str, Any] = {key: parse_value(text) for key, text in parse_qsl(query)}
     if name.startswith("timm:"):
         builder: Any = import_module("selfsight.backbones.pretrained").timm_backbone
         return builder(name.removeprefix("timm:"), pretrained=pretrained, size=size, options=options)
@@ -86,14 +87,3 @@ def build_backbone(spec: str, *, size: int, channels: int = 3, pretrained: bool 
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         remedy = "Change its options, such as width, or --size." if options else "Change --size."
         raise UsageError(f"The backbone {spec} cannot be made for images of {size} px: {reason}", remedy) from error
-
-
-def _value(text: str) -> Any:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

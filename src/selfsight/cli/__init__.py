@@ -67,6 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _unexpected(error: Exception) -> int:
     """Report an error that no other code has explained; returns the exit code."""
     from selfsight.core.files import free_bytes, is_disk_full
+    from selfsight.engine.memory import is_out_of_memory
 
     if is_disk_full(error):
         folder = Path(str(getattr(error, "filename", None) or Path.cwd() / "x")).parent
@@ -80,12 +81,7 @@ def _unexpected(error: Exception) -> int:
             f"{where}{error.strerror or error}", "Check the path, its permissions and the free disk space.", EnvironmentFault.exit_code
         )
     first = (str(error).splitlines() or [""])[0]
-    if (
-        "OutOfMemory" in type(error).__name__
-        or isinstance(error, MemoryError)
-        or "out of memory" in first
-        or "can't allocate memory" in first
-    ):
+    if is_out_of_memory(error):
         advice = "Use fewer or smaller images (--limit, --size) or --device cpu, or end other programs on the device."
         return _say(f"The memory does not suffice: {first or type(error).__name__}", advice, EnvironmentFault.exit_code)
     return _say(f"selfsight has failed ({type(error).__name__}: {first})", f"Please report it{_details(error)}.", 1)

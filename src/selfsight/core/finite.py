@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from selfsight.core.errors import DataError
+from selfsight.core.names import shortened
 
 __all__ = ["require_finite"]
 
@@ -29,8 +30,8 @@ def require_finite(rows: Float[np.ndarray, "sample *size"], part: str, names: Se
         finite = np.isfinite(rows[start : start + BLOCK])
         wrong += (start + np.flatnonzero(~finite.reshape(len(finite), -1).all(1))).tolist()
     if wrong:
-        shown = ", ".join(names[row] if names is not None else f"row {row}" for row in wrong[:5])
+        shown = shortened([names[row] if names is not None else f"row {row}" for row in wrong])
         raise DataError(
-            f"The features of {len(wrong):,} of {len(rows):,} {part} samples are NaN or infinite: {shown}{', …' if len(wrong) > 5 else ''}.",
+            f"The features of {len(wrong):,} of {len(rows):,} {part} samples are NaN or infinite: {shown}.",
             "The network diverged or overflowed: use another checkpoint, or full precision (--precision fp32; no --half).",
         )

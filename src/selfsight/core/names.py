@@ -1,11 +1,11 @@
-"""Names that users type."""
+"""Names and values that users type."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 
 from selfsight.core.errors import UsageError
 
-__all__ = ["look_up", "require_at_least", "unused_name"]
+__all__ = ["look_up", "parse_value", "require_at_least", "shortened", "unused_name"]
 
 
 def look_up(kind: str, name: str, names: Collection[str], otherwise: str = "") -> str:
@@ -56,3 +56,30 @@ def unused_name(name: str, taken: Collection[str]) -> str:
     while name.casefold() in used:
         name += "_"
     return name
+
+
+def parse_value(text: str) -> bool | int | float | str:
+    """The value of an option in a spec: true or false, a whole number, a number, or the text itself.
+
+    Args:
+        text: what the user typed.
+    """
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def shortened(names: Sequence[str], most: int = 5) -> str:
+    """Names as a list in a sentence: the first ones, and how many follow.
+
+    Args:
+        names: the names.
+        most: number of names that are written out.
+    """
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")

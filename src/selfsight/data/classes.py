@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Int
 
 from selfsight.core.errors import DataError
-from selfsight.data.source import Batch, Rows, Source, Truth
+from selfsight.core.names import parse_value, shortened
+from selfsight.data.source import Rows, Source, Truth, WrappedSource
 
 __all__ = ["RenumberedSource", "join_classes", "number_classes", "unseen_classes"]
 
@@ -56,13 +57,8 @@ def _number(value: Any) -> float | int | str | None:
     text = str(value).strip()
     if text.casefold() in _MISSING:
         return None
-    for kind in (int, float):
-        try:
-            number = kind(text)
-        except ValueError:
-            continue
-        return number if math.isfinite(number) else text
-    return text
+    parsed = parse_value(text)
+    return text if isinstance(parsed, bool | str) or not math.isfinite(parsed) else parsed
 
 
 def _numbered(values: Sequence[Any], classes: Sequence[Any], name: Callable[[Any], str]) -> Truth:
@@ -118,7 +114,7 @@ def join_classes(train: Source, test: Source) -> tuple[Source, Source]:
     )
     if known and seen and not known & seen:
         raise DataError(
-            f"The training data {train.spec} and the test data {test.spec} share no class: {_some(known)}; {_some(seen)}.",
+            f"The training data {train.spec} and the test data {test.spec} share no class: {shortened(sorted(known))}; {shortened(sorted(seen))}.",
             "Use data with the same classes, or rename the folders or labels; class names are compared exactly.",
         )
     if joined == ours == theirs:
@@ -129,12 +125,7 @@ def join_classes(train: Source, test: Source) -> tuple[Source, Source]:
     )
 
 
-def _some(names: set[str]) -> str:
-    first = sorted(names)[:3]
-    return ", ".join(first) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-class RenumberedSource:
+class RenumberedSource(WrappedSource):
     """A source whose class numbers are translated; everything else is unchanged.
 
     Args:
@@ -144,33 +135,8 @@ class RenumberedSource:
     """
 
     def __init__(self, source: Source, numbers: Int[np.ndarray, " class"], classes: tuple[str, ...]) -> None:
-        self.source, self.numbers, self.classes = source, np.append(numbers, -1), classes
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    @property
-    def spec(self) -> str:
-        return self.source.spec
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.source.shape
-
-    @property
-    def fingerprint(self) -> str:
-        return self.source.fingerprint
-
-    @property
-    def names(self) -> Sequence[str]:
-        return self.source.names
-
-    @property
-    def bad(self) -> Sequence[tuple[str, str]]:
-        return self.source.bad
-
-    def read(self, rows: Rows) -> Batch:
-        return self.source.read(rows)
+        super().__init__(source)
+        self.numbers, self.classes = np.append(numbers, -1), classes
 
     def truth(self, rows: Rows) -> Truth:
         """Ground truth with the translated class numbers in labels and boxes."""

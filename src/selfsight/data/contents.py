@@ -9,7 +9,7 @@ from jaxtyping import Int, UInt64
 from selfsight.core.cache import digest, write_atomically
 from selfsight.data.source import Source
 
-__all__ = ["content_digests", "repeated_rows", "truth_digest"]
+__all__ = ["content_digests", "overlapping_rows", "truth_digest"]
 
 _BLOCK = 256
 
@@ -57,7 +57,7 @@ def _encoded(values: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def repeated_rows(train: Source, test: Source, cache: Path | None = None) -> Int[np.ndarray, " row"]:
+def overlapping_rows(train: Source, test: Source, cache: Path | None = None) -> Int[np.ndarray, " row"]:
     """Rows of the test data whose pixels are those of a training sample.
 
     Args:

@@ -1,4 +1,4 @@
-"""Masks from image files and from polygons, as object numbers in the pixels of the original image."""
+"""Masks from image files, as class numbers, and from polygons, as object numbers, in the pixels of the original image."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,14 +13,12 @@ from selfsight.data.source import VOID
 
 __all__ = ["polygons_mask", "read_mask"]
 
-_LOSSY = (".jpg", ".jpeg", ".jpe", ".webp", ".jp2", ".avif")
-
 
 def read_mask(path: Path | None) -> np.ndarray:
-    """Numbers of objects or classes (H, W) of a mask file, upright; a black and white image becomes 0 and 1.
+    """Class numbers (H, W) of a mask file, upright; a black and white image becomes 0 and 1.
 
-    Palette images give their indices; colours are numbered in the order of their RGB value, transparent pixels are black. 255 is
-    ``VOID`` in palette and grey images with other numbers from 1 to 254. Without a file: one pixel of 0.
+    Palette images give their indices. The colours of a file are one class, because another file may have others; black and transparent
+    pixels are background. 255 is ``VOID`` in palette and grey images with other numbers from 1 to 254. Without a file: one pixel of 0.
 
     Args:
         path: the file.
@@ -35,13 +33,17 @@ def read_mask(path: Path | None) -> np.ndarray:
     except Unreadable as problem:
         raise DataError(f"The mask {path} cannot be read: {problem}.", "Repair or remove it.") from None
     if values.ndim == 3:
-        values = values.astype(np.int64) @ np.array([65536, 256, 1])
-    values = _binary(values.astype(np.int64), lossy=path.suffix.lower() in _LOSSY)
+        return _binary(values.astype(np.int64) @ np.array([65536, 256, 1]), lossy=_is_lossy(path)).clip(max=1).astype(np.uint8)
+    values = _binary(values.astype(np.int64), lossy=_is_lossy(path))
     if mode in ("P", "L") and values.max(initial=0) == 255:
         values = np.where(values == 255, VOID, values)
     elif values.max(initial=0) > VOID:
         values = np.unique(values, return_inverse=True)[1].reshape(values.shape)
     return values.astype(np.uint8 if values.max(initial=0) < 256 else np.uint16)
+
+
+def _is_lossy(path: Path) -> bool:
+    return path.suffix.lower() in (".jpg", ".jpeg", ".jpe", ".webp", ".jp2", ".avif")
 
 
 def _binary(values: np.ndarray, *, lossy: bool) -> np.ndarray:

@@ -11,9 +11,9 @@ from typing import cast
 import numpy as np
 
 from selfsight.core.errors import DataError, UsageError
-from selfsight.data.left_out import LeavesOut, report_left_out
 from selfsight.data.listing import Listing, ListingSubset, display
 from selfsight.data.readers.table import FILE_READERS, READERS
+from selfsight.data.skipped import SkipsFiles, report_skipped
 from selfsight.data.source import Source, Subset, readable, sample_rows
 from selfsight.data.spec import Spec, nearest
 
@@ -177,8 +177,8 @@ def _scan(spec: Spec) -> Listing:
 
 
 def _reported(listing: Listing) -> Listing:
-    if isinstance(listing, LeavesOut):
-        report_left_out(listing.spec, listing.left_out)
+    if isinstance(listing, SkipsFiles):
+        report_skipped(listing.spec, listing.skipped)
     return listing
 
 

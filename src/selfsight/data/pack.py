@@ -36,12 +36,13 @@ __all__ = [
     "Pack",
     "Progress",
     "cache_folder",
+    "decoding_version",
     "open_pack",
     "pack_side",
     "sample_sides",
 ]
 
-VERSION = 2
+VERSION = 1
 BUDGET = 20 * 10**9
 """Maximum bytes on disk of the raw form of one pack."""
 
@@ -133,7 +134,7 @@ def open_pack(listing: Listing, side: int, *, cache: Path | None = None, budget:
         DataError: more than a tenth of the images cannot be read.
         EnvironmentFault: the cache cannot be written.
     """
-    folder = cache_folder(cache) / "packs" / digest((listing.fingerprint, f"{side} {VERSION} {budget}"))
+    folder = cache_folder(cache) / "packs" / digest((listing.fingerprint, f"{side} {decoding_version(listing)} {budget}"))
     if pack := _open_intact(folder):
         return pack
     try:
@@ -150,6 +151,17 @@ def open_pack(listing: Listing, side: int, *, cache: Path | None = None, budget:
             f"The packed cache cannot be written below {folder.parent}: {problem.strerror or problem}.",
             "Free disk space, or set another folder with SELFSIGHT_CACHE.",
         ) from problem
+
+
+def decoding_version(listing: Listing) -> int:
+    """Version of the decoder that made the pixels of a data set, as a part of its fingerprint.
+
+    Version 1 turned TIFF files with an orientation tag twice; all other files are read as before, and keep their packs, banks and runs.
+
+    Args:
+        listing: the images.
+    """
+    return 2 if any(name.lower().endswith((".tif", ".tiff")) for name in listing.names) else 1
 
 
 def _open_intact(folder: Path) -> Pack | None:

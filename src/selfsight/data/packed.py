@@ -8,7 +8,7 @@ import numpy as np
 
 from selfsight.core.cache import digest
 from selfsight.data.listing import Annotations, Listing
-from selfsight.data.pack import BUDGET, VERSION, Progress, open_pack
+from selfsight.data.pack import BUDGET, Progress, decoding_version, open_pack
 from selfsight.data.source import Batch, LazySequence, Rows, Truth
 
 __all__ = ["PackedSource"]
@@ -33,7 +33,7 @@ class PackedSource:
         self, listing: Listing, side: int, *, cache: Path | None = None, budget: int = BUDGET, progress: Progress | None = None
     ) -> None:
         self.spec = listing.spec
-        self.fingerprint = digest((listing.fingerprint, f"{side} {VERSION}"))
+        self.fingerprint = digest((listing.fingerprint, f"{side} {decoding_version(listing)}"))
         self._names = list(listing.names)
         self._annotations = listing.annotations
         self.pack = open_pack(listing, side, cache=cache, budget=budget, progress=progress)

@@ -9,7 +9,20 @@ from jaxtyping import Bool, Float, Int, Integer, Num
 
 from selfsight.core.cache import digest
 
-__all__ = ["MODALITIES", "VOID", "Batch", "LazySequence", "ReadableSource", "Rows", "Source", "Subset", "Truth", "readable", "sample_rows"]
+__all__ = [
+    "MODALITIES",
+    "VOID",
+    "Batch",
+    "LazySequence",
+    "ReadableSource",
+    "Rows",
+    "Source",
+    "Subset",
+    "Truth",
+    "WrappedSource",
+    "readable",
+    "sample_rows",
+]
 
 VOID = 65535
 """Number of pixels of a mask that do not count, such as the borders of objects in PASCAL VOC."""
@@ -187,19 +200,18 @@ def sample_rows(n: int, limit: int, seed: int) -> Rows:
     return np.sort(generator.choice(n, size=limit, replace=False))
 
 
-class Subset:
-    """Some rows of a source as a source: row ``i`` of the subset is row ``rows[i]`` of the source.
+class WrappedSource:
+    """A source that passes everything on to another one; subclasses change a part of it.
 
     Args:
-        source: the data set.
-        rows: its rows.
+        source: the other data set.
     """
 
-    def __init__(self, source: Source, rows: Rows) -> None:
-        self.source, self.rows = source, np.asarray(rows, dtype=np.int64)
+    def __init__(self, source: Source) -> None:
+        self.source = source
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.source)
 
     @property
     def spec(self) -> str:
@@ -208,6 +220,40 @@ class Subset:
     @property
     def shape(self) -> tuple[int, int]:
         return self.source.shape
+
+    @property
+    def fingerprint(self) -> str:
+        return self.source.fingerprint
+
+    @property
+    def names(self) -> Sequence[str]:
+        return self.source.names
+
+    @property
+    def bad(self) -> Sequence[tuple[str, str]]:
+        return self.source.bad
+
+    def read(self, rows: Rows) -> Batch:
+        return self.source.read(rows)
+
+    def truth(self, rows: Rows) -> Truth:
+        return self.source.truth(rows)
+
+
+class Subset(WrappedSource):
+    """Some rows of a source as a source: row ``i`` of the subset is row ``rows[i]`` of the source.
+
+    Args:
+        source: the data set.
+        rows: its rows.
+    """
+
+    def __init__(self, source: Source, rows: Rows) -> None:
+        super().__init__(source)
+        self.rows = np.asarray(rows, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
     @property
     def fingerprint(self) -> str:

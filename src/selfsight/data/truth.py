@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 from xml.etree import ElementTree
 
 import numpy as np
-from PIL import Image
 
 from selfsight.core.errors import DataError, UsageError
 from selfsight.data.classes import number_classes
@@ -251,17 +250,7 @@ def _masks(path: Path, find: _Finder) -> Annotations:
             if row is not None:
                 found[row] = file
     files = find.spread(dict(found), None, path)
-    return Annotations(Truth(masks=LazySequence(lambda row: _class_mask(files[row]), range(len(files)))))
-
-
-def _class_mask(file: Path | None) -> np.ndarray:
-    """The mask of a file; the colours of one file have no classes that others share."""
-    mask = read_mask(file)
-    if file is None:
-        return mask
-    with Image.open(file) as image:
-        numbered = image.mode in ("P", "L", "1") or image.mode.startswith("I")
-    return mask if numbered else (mask > 0).astype(np.uint8)
+    return Annotations(Truth(masks=LazySequence(lambda row: read_mask(files[row]), range(len(files)))))
 
 
 def kept_rows(truth: Truth, where: str, count: int) -> np.ndarray:

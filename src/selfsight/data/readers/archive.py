@@ -33,7 +33,7 @@ class TarListing:
     with several named images, such as ``a/7.input.jpg`` and ``a/7.target.png``, the first image is read.
 
     Attributes:
-        left_out: number of files that are not read, by ending or reason.
+        skipped: number of files that are not read, by ending or reason.
 
     Raises:
         DataError: not a tar file, it ends too early, or it has no images.
@@ -45,14 +45,14 @@ class TarListing:
         self._places: list[tuple[int, int, int]] = []
         self._names: list[str] = []
         rows: list[dict[str, Any]] = []
-        multiple_files, left_out = len(self.paths) > 1, Counter[str]()
+        multiple_files, skipped = len(self.paths) > 1, Counter[str]()
         for shard, path in enumerate(self.paths):
             prefix = f"{path.name}/" if multiple_files else ""
-            for name, position, annotations in _members(path, left_out):
+            for name, position, annotations in _members(path, skipped):
                 self._names.append(display(prefix + name))
                 self._places.append((shard, *position))
                 rows.append(annotations)
-        self.left_out = dict(left_out)
+        self.skipped = dict(skipped)
         if not rows:
             raise DataError(f"There are no images in {spec}.", "It should contain STEM.jpg with STEM.cls or STEM.json.")
         truth = columns_truth(_columns(rows), ())
@@ -102,16 +102,16 @@ class _Member:
         return str(PurePosixPath(self.name).with_suffix(""))
 
 
-def _members(path: Path, left_out: Counter[str]) -> list[tuple[str, tuple[int, int], dict[str, Any]]]:
+def _members(path: Path, skipped: Counter[str]) -> list[tuple[str, tuple[int, int], dict[str, Any]]]:
     """Name, place and annotations of each sample."""
     images, sides = list[_Member](), list[_Member]()
-    for member in _files(path, left_out):
+    for member in _files(path, skipped):
         (images if member.content is None else sides).append(member)
     if _has_named_images(images):
         first: dict[str, _Member] = {}
         for image in images:
             if first.setdefault(image.parts[0], image) is not image:
-                left_out[f"further images of a sample ({image.parts[1] or image.parts[2]})"] += 1
+                skipped[f"further images of a sample ({image.parts[1] or image.parts[2]})"] += 1
         images = list(first.values())
     annotations: dict[str, dict[str, Any]] = {}
     for side in sides:
@@ -134,7 +134,7 @@ def _has_named_images(images: Sequence[_Member]) -> bool:
     return len(several) > 1 and words and all(count >= len(samples) / 2 for count in counts.values())
 
 
-def _files(path: Path, left_out: Counter[str]) -> Iterator[_Member]:
+def _files(path: Path, skipped: Counter[str]) -> Iterator[_Member]:
     """Images and side files of a tar archive.
 
     Raises:
@@ -155,7 +155,7 @@ def _files(path: Path, left_out: Counter[str]) -> Iterator[_Member]:
                     content = archive.extractfile(member)
                     yield _Member(member.name, member.offset_data, member.size, content.read() if content and end <= size else b"")
                 else:
-                    left_out[ending or "files without an ending"] += 1
+                    skipped[ending or "files without an ending"] += 1
     except tarfile.TarError as problem:
         raise DataError(
             f"{path} cannot be read as a tar archive: {problem}.", "Unpack compressed archives first; check the download."

@@ -46,7 +46,7 @@ class FolderListing:
         found = sorted(_scan(self.root, skipped))
         if not found:
             raise DataError(f"There are no images in {display(str(root))}.", _reasons(skipped))
-        self.left_out = {kind: count for kind, count in skipped.items() if kind != _HIDDEN}
+        self.skipped = {kind: count for kind, count in skipped.items() if kind != _HIDDEN}
         self._paths = [path for path, _, _ in found]
         self._names = [display(path) for path in self._paths]
         self.fingerprint = digest(f"{path}\0{size}\0{changed}" for path, size, changed in found)

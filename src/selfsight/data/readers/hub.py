@@ -10,6 +10,7 @@ from PIL import Image
 
 from selfsight.core.cache import digest
 from selfsight.core.errors import DataError, MissingExtra, UsageError
+from selfsight.core.names import parse_value
 from selfsight.data.classes import number_classes
 from selfsight.data.decode import Payload, Unreadable
 from selfsight.data.listing import Annotations, Listing
@@ -70,7 +71,7 @@ def torchvision_listing(spec: Spec, size: int | None = None) -> Listing:  # noqa
     options: dict[str, Any] = {"root": "data"}
     for name, value in spec.options.items():
         is_text = name in parameters and (parameters[name].annotation is str or isinstance(parameters[name].default, str))
-        options[name] = value if is_text else _plain(value)
+        options[name] = value if is_text else parse_value(value)
     for name in options:
         if name not in parameters and not (name == "root" and "root" not in spec.options):
             raise UsageError(f"torchvision's {spec.name} has no option {name!r}.", f"It has: {', '.join(parameters)}.")
@@ -103,17 +104,6 @@ def _labels_of(dataset: Any) -> Sequence[Any] | None:
         if len(values) == len(dataset) and all(np.ndim(value) == 0 or np.size(value) == 1 for value in values):
             return [value.item() if hasattr(value, "item") else value for value in values]
     return None
-
-
-def _plain(value: str) -> str | bool | int | float:
-    if value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    return value
 
 
 def hub_listing(spec: Spec, size: int | None = None) -> Listing:  # noqa: ARG001

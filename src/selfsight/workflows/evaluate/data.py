@@ -11,11 +11,12 @@ from selfsight.bank.extract import Encoder, extract_features
 from selfsight.core.clock import Clock, key
 from selfsight.core.finite import require_finite
 from selfsight.core.method import Frame
+from selfsight.core.names import shortened
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.core.views import Images
 from selfsight.data.classes import join_classes, unseen_classes
-from selfsight.data.contents import repeated_rows
+from selfsight.data.contents import overlapping_rows
 from selfsight.data.evaluation_view import check_modality
 from selfsight.data.loader import load_images
 from selfsight.data.source import Source, Truth, readable
@@ -158,19 +159,16 @@ def data_notes(parts: EvaluationData, cache: Path | None, progress: ProgressCall
     """
     notes: list[str] = []
     if unseen := unseen_classes(*parts.truths):
-        notes.append(f"{_listed(unseen, 'class')} of the test data without a training sample; their samples count as errors")
-    repeated = repeated_rows(parts.train, parts.test, cache)
-    if len(repeated):
-        names = [parts.test.names[int(row)] for row in repeated[:3]]
+        kind = "class" if len(unseen) == 1 else "classes"
         notes.append(
-            f"{len(repeated):,} of {len(parts.test):,} test images are also training images ({', '.join(names)}"
-            f"{', …' if len(repeated) > 3 else ''}), so that scores are too high"
+            f"{len(unseen):,} {kind} of the test data without a training sample ({shortened(unseen)}); their samples count as errors"
+        )
+    overlap = overlapping_rows(parts.train, parts.test, cache)
+    if len(overlap):
+        names = shortened([parts.test.names[int(row)] for row in overlap], 3)
+        notes.append(
+            f"train-test overlap: {len(overlap):,} of {len(parts.test):,} test images are also training images ({names}); scores are too high"
         )
     for note in notes:
         progress(note)
     return tuple(notes)
-
-
-def _listed(names: Sequence[str], what: str) -> str:
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
-    return f"{len(names):,} {what}{'es' if len(names) > 1 else ''} ({shown})"

@@ -1,10 +1,10 @@
-"""Files of a data set that are not read: their kinds, and what would read them. Torch-free."""
+"""Files of a data set that are skipped: their kinds, and what would read them. Torch-free."""
 
 import logging
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
-__all__ = ["LeavesOut", "report_left_out"]
+__all__ = ["SkipsFiles", "report_skipped"]
 
 _REMEDIES = (
     ((".heic", ".heif"), "convert {} to JPEG, for example with heif-convert"),
@@ -25,24 +25,24 @@ _SIDE_FILES = frozenset(
 
 
 @runtime_checkable
-class LeavesOut(Protocol):
-    """A listing that knows what it left out.
+class SkipsFiles(Protocol):
+    """A listing that knows which files it skipped.
 
     Attributes:
-        left_out: number of files by ending, such as ``.heic``, or by reason.
+        skipped: number of files by ending, such as ``.heic``, or by reason.
     """
 
-    left_out: Mapping[str, int]
+    skipped: Mapping[str, int]
 
 
-def report_left_out(spec: str, left_out: Mapping[str, int]) -> None:
-    """Log a warning with the kinds and numbers of the files that are left out, and with what would read them.
+def report_skipped(spec: str, skipped: Mapping[str, int]) -> None:
+    """Log a warning with the kinds and numbers of skipped files, and with what would read them.
 
     Args:
         spec: the user's name for the data set.
-        left_out: number of files by ending or reason; annotation files, such as ``.json``, are not mentioned.
+        skipped: number of files by ending or reason; annotation files, such as ``.json``, are not mentioned.
     """
-    counts = {kind: count for kind, count in left_out.items() if kind not in _SIDE_FILES}
+    counts = {kind: count for kind, count in skipped.items() if kind not in _SIDE_FILES}
     if not counts:
         return
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
@@ -51,7 +51,8 @@ def report_left_out(spec: str, left_out: Mapping[str, int]) -> None:
     for endings, remedy in _REMEDIES:
         if present := [ending for ending in endings if ending in counts]:
             remedies.append(remedy.format(" and ".join(present)))
-    text = f"{spec}: {sum(counts.values()):,} files are left out: {kinds}."
+    total = sum(counts.values())
+    text = f"{spec}: {total:,} {'file was' if total == 1 else 'files were'} skipped: {kinds}."
     if remedies:
         joined = "; ".join(remedies)
         text += f"\n{joined[0].upper()}{joined[1:]}."
