@@ -14,7 +14,7 @@ torch.set_num_threads(1)  # what is tested is small, and slower on two
 os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # of child processes: threads that wait for a core that another test holds take all of its time
-LONG = ("test_browser.py", "test_docs.py", "test_pair.py", "test_resume.py")
+LONG = ("test_browser.py", "test_docs.py", "test_pair.py", "test_02_resume.py")
 """Files that take longest; they start first, so that no process of the tests is left with one of them at the end."""
 
 

@@ -12,6 +12,8 @@ import pytest
 from selfsight.cli import main
 from selfsight.core.errors import UsageError
 from selfsight.engine.lock import Lock, _here
+from selfsight.workflows.train.run import RunPolicy, run_training
+from training import broken, quiet, request_for, status
 
 HOST = socket.gethostname()
 LEARN = ["learn", "world:shapes?count=8&size=16", "--size", "16", "--backbone", "resnet_tiny?width=4", "--batch", "8", "--steps", "1"]
@@ -107,3 +109,22 @@ def test_a_refused_run_leaves_no_lock(tmp_path):
     assert not (tmp_path / "run" / ".lock").exists()
     assert main([*LEARN[:1], str(tmp_path / "nothing"), *LEARN[2:], str(tmp_path / "new" / "run")]) == 3
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("policy", [RunPolicy(resume=True, progress=quiet), RunPolicy(overwrite=True, progress=quiet)])
+def test_a_locked_run_is_not_changed(tmp_path, policy):
+    out = tmp_path / "run"
+    broken(request_for("simclr"), out, after=6)
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    lock = out / ".lock"
+    lock.write_text(json.dumps({"pid": sleeper.pid, "host": os.uname().nodename}))
+    try:
+        with pytest.raises(UsageError, match=f"being written by process {sleeper.pid}"):
+            run_training(request_for("simclr"), out, policy)
+        assert (out / "checkpoints" / "step_00000004").is_dir()
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    run_training(request_for("simclr"), out, policy)  # a dead process's lock is taken over
+    assert status(out) == "finished"
+    assert not lock.exists()

@@ -10,6 +10,8 @@ from selfsight.core.errors import UsageError
 from selfsight.engine.ownership import foreign_reason
 from selfsight.explorer.server.static_site import export_static_site
 from selfsight.explorer.server.store import ExplorerStore
+from selfsight.workflows.train.run import RunPolicy, run_training
+from training import kept, quiet, request_for
 
 LEARN = ["learn", "world:shapes?count=8&size=16", "--size", "16", "--backbone", "resnet_tiny?width=4", "--batch", "8", "--steps", "1"]
 LEARN += ["--device", "cpu", "--no-report", "--out"]
@@ -105,3 +107,18 @@ def test_an_exported_page_replaces_exported_pages_only(tmp_path):
         with pytest.raises(UsageError, match="is not an exported page"):
             export_static_site(store, folder)
     assert (site / "thesis.txt").read_text() == "years of work"
+
+
+def test_overwrite_replaces(tmp_path, whole):
+    out = tmp_path / "run"
+    run_training(request_for("simclr", seed=5), out, RunPolicy(progress=quiet))
+    assert kept(out) != kept(whole("simclr"))
+    run_training(request_for("simclr"), out, RunPolicy(overwrite=True, progress=quiet))
+    assert kept(out) == kept(whole("simclr"))
+
+
+def test_overwrite_deletes_only_runs(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UsageError, match="not empty and not a run"):
+        run_training(request_for("simclr"), tmp_path, RunPolicy(overwrite=True, progress=quiet))
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"

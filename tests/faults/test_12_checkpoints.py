@@ -10,6 +10,8 @@ import torch
 
 from selfsight.cli import main
 from selfsight.engine.checkpoint import _sums
+from selfsight.workflows.train.run import RunPolicy, run_training
+from training import STEPS, broken, kept, request_for
 
 WORDS = ["learn", "world:shapes?count=16&size=16", "--size", "16", "--backbone", "resnet_tiny?width=4", "--batch", "8", "--steps", "4"]
 WORDS += ["--save-every", "2", "--device", "cpu", "--no-report", "--out"]
@@ -101,3 +103,27 @@ def test_a_damaged_file_is_named(run, capsys, name, content):
     assert code in (2, 3)
     assert name in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "manifest", "missing"])
+def test_damaged_checkpoint_falls_back_to_the_previous_one(tmp_path, whole, damage):
+    out = tmp_path / "run"
+    broken(request_for("moco"), out, after=9)
+    newest = out / "checkpoints" / "step_00000008"
+    weights = newest / "method.safetensors"
+    content = weights.read_bytes()
+    if damage == "truncated":
+        weights.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        weights.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+    elif damage == "manifest":
+        (newest / "manifest.json").write_text('{"clock.json": "')
+    else:
+        (newest / "optimiser.pt").unlink()
+    (out / "checkpoints" / ".partial-abc").mkdir()
+    said: list[str] = []
+    summary = run_training(request_for("moco"), out, RunPolicy(resume=True, progress=said.append))
+    assert summary["images"] == (STEPS - 4) * 8
+    assert any("step_00000008 is damaged" in words and "4 steps are repeated" in words for words in said)
+    assert not list((out / "checkpoints").glob(".partial-*"))
+    assert kept(out) == kept(whole("moco"))

@@ -1,5 +1,6 @@
 """``selfsight learn``."""
 
+import os
 import sys
 from dataclasses import fields
 from itertools import pairwise
@@ -50,6 +51,8 @@ def run(arguments: list[str]) -> int:
 
     with scan_once():
         summary = _learn(options, list(rest))
+        if int(os.environ.get("RANK", "0")) > 0:  # the first of several processes reports
+            return 0
         if options.report and summary["images"]:
             _report(summary)
         else:

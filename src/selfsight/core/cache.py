@@ -15,7 +15,7 @@ import numpy as np
 
 from selfsight.core.files import disk_fault, is_disk_full
 
-__all__ = ["Arrays", "AtomicFolder", "DiskCache", "cache_key", "digest", "digest_of", "flush_to_disk", "write_atomically"]
+__all__ = ["Arrays", "AtomicFolder", "DiskCache", "cache_key", "digest", "digest_of", "flush_to_disk", "remove_partial", "write_atomically"]
 
 Arrays = Mapping[str, np.ndarray]
 VERSION = 1
@@ -86,7 +86,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 def _replace(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -97,6 +97,19 @@ def _replace(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)  # only present after a failure
+
+
+def remove_partial(folder: Path) -> None:
+    """Delete the temporary files and folders in a folder that a process left when it was killed; no other process may write there.
+
+    Args:
+        folder: the folder; nothing is done if there is none.
+    """
+    for left in folder.glob(".*"):
+        if left.name.startswith(".partial-"):
+            shutil.rmtree(left, ignore_errors=True)
+        elif left.name.endswith(".partial"):
+            left.unlink(missing_ok=True)
 
 
 class AtomicFolder:

@@ -99,7 +99,7 @@ def save_checkpoint(folder: Path, method: Method, optimiser: Optimizer, clock: C
 
 
 def newest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Path | None:
-    """The newest checkpoint with correct checksums; None if none was ever completed. Incomplete ones are removed.
+    """The newest checkpoint with correct checksums; None if none was ever completed.
 
     Args:
         folder: folder of the checkpoints.
@@ -108,8 +108,6 @@ def newest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Path | None:
     Raises:
         DataError: there are checkpoints, and all are damaged.
     """
-    for stray in folder.glob(".partial-*"):
-        shutil.rmtree(stray, ignore_errors=True)
     found = sorted((path for path in folder.glob("step_*") if path.name[5:].isdigit()), reverse=True)
     damages: list[str] = []
     for path in found:

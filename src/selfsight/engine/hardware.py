@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+import warnings
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from selfsight.core.layout import to_channels_last
 from selfsight.core.method import Method, Turns
 from selfsight.modules.norm import unite_batch_norms
 
-__all__ = ["Hardware", "choose_hardware", "fast_bf16", "find_device", "keep_memory", "processes"]
+__all__ = ["Hardware", "choose_hardware", "fast_bf16", "find_device", "keep_memory", "lost_process_fault", "processes"]
 
 Precision = Literal["bf16", "fp32"]
 
@@ -50,7 +51,8 @@ class Hardware:
             unite_batch_norms(method)
             ids = [self.device.index or 0] if self.device.type == "cuda" else None
             game = isinstance(method, Turns)
-            placed = DistributedDataParallel(method, device_ids=ids, broadcast_buffers=False, find_unused_parameters=game)
+            with warnings.catch_warnings(action="ignore", category=FutureWarning):  # the new option copies buffers at the start
+                placed = DistributedDataParallel(method, device_ids=ids, broadcast_buffers=False, find_unused_parameters=game)
         return torch.compile(placed) if self.compile else placed  # pyright: ignore[reportReturnType]
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -131,6 +133,24 @@ def choose_hardware(device: str = "auto", precision: str = "auto", *, compile: b
     return Hardware(found, chosen, channels_last=True, compile=compile)
 
 
+LOST = ("Connection reset", "Connection closed", "closed by peer", "Broken pipe", "Read error", "Timed out", "timed out", "NCCL")
+"""How gloo and NCCL name a process that no longer answers."""
+
+
+def lost_process_fault(error: BaseException) -> EnvironmentFault | None:
+    """The error of a run of several processes of which one has ended; None if an error has another cause.
+
+    Args:
+        error: what a communication between processes has raised.
+    """
+    if world_size() == 1 or not isinstance(error, RuntimeError) or not any(words in str(error) for words in LOST):
+        return None
+    return EnvironmentFault(
+        f"Another process of this run has ended or does not answer: {str(error).splitlines()[0]}",
+        "See its own messages; then start all processes again with --resume.",
+    )
+
+
 class processes:  # noqa: N801
     """``with processes(device):`` joins the process group of torchrun, and leaves it at the end."""
 
@@ -140,7 +160,10 @@ class processes:  # noqa: N801
 
     def __enter__(self) -> None:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+            store, number, count = next(iter(dist.rendezvous("env://")))
+            attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun's store keeps the addresses of processes that have ended
+            store = dist.PrefixStore(f"attempt {attempt}", store)
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo", store=store, rank=number, world_size=count)
             self.joined = True
 
     def __exit__(self, *_: object) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from selfsight.core.cache import write_atomically
+from selfsight.core.cache import remove_partial, write_atomically
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import rank
 from selfsight.core.errors import DataError, EnvironmentFault, Interrupted, Preempted, ResumeMismatch, UsageError
@@ -132,6 +132,8 @@ class RunFolder:
                 self._lock.take(take_over=take_over)
             except OSError as error:
                 raise self._unwritable(error) from error
+            for folder in (self.path, self.checkpoints, self.path / "export"):
+                remove_partial(folder)
             yield
         finally:
             self._lock.release()

@@ -28,7 +28,7 @@ from selfsight.data.opening import open_source, scan_once
 from selfsight.data.source import Source
 from selfsight.engine.checkpoint import load_checkpoint, write_weights
 from selfsight.engine.fit import fit
-from selfsight.engine.hardware import Hardware, choose_hardware, processes
+from selfsight.engine.hardware import Hardware, choose_hardware, lost_process_fault, processes
 from selfsight.engine.health import Health
 from selfsight.engine.memory import is_out_of_memory, memory_fault
 from selfsight.engine.observe import Observer, Progress, Recorder
@@ -118,7 +118,8 @@ class _Job:
             self._end("preempted", "a second Ctrl-C ended the run within a step; the last checkpoint is the latest state")
             raise
         except BaseException as error:
-            fault = memory_fault(config.batch // config.accumulate, str(error)) if is_out_of_memory(error) else None
+            out_of_memory = is_out_of_memory(error)
+            fault = memory_fault(config.batch // config.accumulate, str(error)) if out_of_memory else lost_process_fault(error)
             self._end("failed", fault.cause if fault else f"{type(error).__name__}: {error}")
             if fault:
                 raise fault from error
