@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from selfsight.engine.observe import StepEvent
 from selfsight.workflows.train.request import TrainRequest
@@ -44,11 +45,21 @@ def newest(run: Path) -> Path:
     return max((run / "checkpoints").glob("step_*"))
 
 
-def kept(run: Path) -> dict[str, bytes]:
+def kept(run: Path) -> dict[str, Any]:
     """Bytes of exported weights, records and the last checkpoint: the method with its momentum copies and queues, and the optimiser."""
     files = [run / "export" / "model.safetensors", run / "metrics.jsonl"]
-    files += [newest(run) / name for name in ("method.safetensors", "optimiser.pt", "clock.json")]
-    return {str(file.relative_to(run)): file.read_bytes() for file in files}
+    files += [newest(run) / name for name in ("method.safetensors", "clock.json")]
+    optimiser = plain(torch.load(newest(run) / "optimiser.pt"))  # pickles of equal values need not be equal
+    return {str(file.relative_to(run)): file.read_bytes() for file in files} | {"optimiser": optimiser}
+
+
+def plain(value: Any) -> Any:
+    """Nested containers with the bytes of tensors in their place."""
+    if isinstance(value, torch.Tensor):
+        return value.dtype, tuple(value.shape), value.numpy().tobytes()
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def status(run: Path) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from selfsight.workflows.train.run import RunPolicy, run_training
+
 from training import quiet, request_for
 
 

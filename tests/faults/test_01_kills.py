@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from kills import started
 from selfsight.cli import main
 from selfsight.engine.checkpoint import newest_checkpoint
+
+from kills import started
 from training import command, kept, status
 
 
@@ -74,7 +75,7 @@ def killed(words: list[str], chance: random.Random, *, while_saving: bool, longe
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("while_saving", [True, False])
-def test_fifty_kills_of_one_run(tmp_path, record_property, while_saving):
+def test_fifty_kills_of_one_run(tmp_path, record_testsuite_property, while_saving):
     """Half a hundred restarts of one run, each killed: progress is never lost, and the result is that of an uninterrupted run."""
     chance, whole, out = random.Random(7), tmp_path / "whole", tmp_path / "run"
     more = ("--save-every", "1", "--steps", "150")
@@ -101,4 +102,4 @@ def test_fifty_kills_of_one_run(tmp_path, record_property, while_saving):
     assert main(command(out, "moco", "--resume", *more)) == 0
     assert kept(out) == kept(whole)
     assert not [path for path in out.rglob("*") if "partial" in path.name or path.name == ".lock"]
-    record_property("kills", f"{within} of {kills} within a checkpoint, {done} steps saved")
+    record_testsuite_property("kills", f"{within} of {kills} within a checkpoint, {done} steps saved")

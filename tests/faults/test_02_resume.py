@@ -4,6 +4,7 @@ import pytest
 
 from selfsight.methods.table import METHODS
 from selfsight.workflows.train.run import RunPolicy, run_training
+
 from training import STEPS, broken, kept, quiet, request_for, status
 
 QUICK = ("simclr", "moco", "deepcluster")

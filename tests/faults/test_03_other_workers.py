@@ -3,6 +3,7 @@
 import pytest
 
 from selfsight.workflows.train.run import RunPolicy, run_training
+
 from training import broken, kept, quiet, request_for
 
 

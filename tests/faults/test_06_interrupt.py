@@ -11,9 +11,9 @@ import pytest
 
 import selfsight.cli.learn
 from selfsight.cli import main
-from training import STEPS, Breaks, command, kept, status
 
 from small import SMALL
+from training import STEPS, Breaks, command, kept, status
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])

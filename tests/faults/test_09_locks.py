@@ -13,6 +13,7 @@ from selfsight.cli import main
 from selfsight.core.errors import UsageError
 from selfsight.engine.lock import Lock, _here
 from selfsight.workflows.train.run import RunPolicy, run_training
+
 from training import broken, quiet, request_for, status
 
 HOST = socket.gethostname()

@@ -11,6 +11,7 @@ from selfsight.engine.ownership import foreign_reason
 from selfsight.explorer.server.static_site import export_static_site
 from selfsight.explorer.server.store import ExplorerStore
 from selfsight.workflows.train.run import RunPolicy, run_training
+
 from training import kept, quiet, request_for
 
 LEARN = ["learn", "world:shapes?count=8&size=16", "--size", "16", "--backbone", "resnet_tiny?width=4", "--batch", "8", "--steps", "1"]

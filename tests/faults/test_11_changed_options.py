@@ -4,6 +4,7 @@ import pytest
 
 from selfsight.core.errors import ResumeMismatch, UsageError
 from selfsight.workflows.train.run import RunPolicy, run_training
+
 from training import kept, quiet, request_for
 
 

@@ -11,6 +11,7 @@ import torch
 from selfsight.cli import main
 from selfsight.engine.checkpoint import _sums
 from selfsight.workflows.train.run import RunPolicy, run_training
+
 from training import STEPS, broken, kept, request_for
 
 WORDS = ["learn", "world:shapes?count=16&size=16", "--size", "16", "--backbone", "resnet_tiny?width=4", "--batch", "8", "--steps", "4"]
