@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
@@ -15,7 +16,18 @@ import numpy as np
 
 from selfsight.core.files import disk_fault, is_disk_full
 
-__all__ = ["Arrays", "AtomicFolder", "DiskCache", "cache_key", "digest", "digest_of", "flush_to_disk", "remove_partial", "write_atomically"]
+__all__ = [
+    "Arrays",
+    "AtomicFolder",
+    "DiskCache",
+    "append_or_restore",
+    "cache_key",
+    "digest",
+    "digest_of",
+    "flush_to_disk",
+    "remove_partial",
+    "write_atomically",
+]
 
 Arrays = Mapping[str, np.ndarray]
 VERSION = 1
@@ -97,6 +109,27 @@ def _replace(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)  # only present after a failure
+
+
+def append_or_restore(path: Path, text: str) -> None:
+    """Append to a file, which keeps its earlier content if not all of the text can be written.
+
+    Args:
+        path: path of the file.
+        text: what to append (UTF-8).
+
+    Raises:
+        OSError: the text could not be written.
+    """
+    with path.open("ab", buffering=0) as file:
+        before, left = file.tell(), memoryview(text.encode())
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            with suppress(OSError):  # a device has no length
+                file.truncate(before)
+            raise
 
 
 def remove_partial(folder: Path) -> None:

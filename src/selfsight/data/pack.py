@@ -48,6 +48,8 @@ BUDGET = 20 * 10**9
 
 DEFAULT_SIDE = 299
 COLUMNS = ("start", "length", "height", "width", "own height", "own width", "row")
+SHOWN = 10
+"""Unreadable files that are named when there are too many."""
 LARGEST_SHARE_BROKEN = 0.1
 Progress = Callable[[int, int], object]
 Form = Literal["raw", "jpeg"]
@@ -238,7 +240,8 @@ def _build(listing: Listing, side: int, folder: Path, budget: int, progress: Pro
         for row, packed in enumerate(_decoded(listing, side, form)):
             if isinstance(packed, Unreadable):
                 bad[row] = str(packed)
-                _refuse_many(listing, bad)
+                if len(bad) >= SHOWN:
+                    _refuse_many(listing, bad)
             else:
                 content, *sizes = packed
                 table[row] = (start, len(content), *sizes, row)
@@ -246,6 +249,7 @@ def _build(listing: Listing, side: int, folder: Path, budget: int, progress: Pro
                 file.write(content)
             if progress and (row % 64 == 63 or row == count - 1):
                 progress(row + 1, count)
+        _refuse_many(listing, bad)
         _flush(file)
     for row in sorted(bad, reverse=True):  # descending: consecutive bad rows take the next readable one
         table[row] = table[(row + 1) % count] if row + 1 < count else table[min(set(range(count)) - set(bad))]
@@ -270,9 +274,9 @@ def _refuse_many(listing: Listing, bad: dict[int, str]) -> None:
     count = len(listing.names)
     if len(bad) <= LARGEST_SHARE_BROKEN * count:
         return
-    lines = "\n".join(f"  {listing.names[row]!r}: {reason}" for row, reason in list(bad.items())[:10])
+    lines = "\n".join(f"  {listing.names[row]!r}: {reason}" for row, reason in sorted(bad.items())[:SHOWN])
     raise DataError(
-        f"More than a tenth of the {count} images in {listing.spec} cannot be read; the first {min(len(bad), 10)}:\n{lines}",
+        f"More than a tenth of the {count} images in {listing.spec} cannot be read; the first {min(len(bad), SHOWN)}:\n{lines}",
         "Remove or repair them.",
     )
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import IO, Any, Protocol, runtime_checkable
 
 import torch
-from rich.console import Console
 from torch.optim import Optimizer
 
+from selfsight.core.cache import append_or_restore
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import all_gather_with_grad, rank
 from selfsight.core.method import Method
@@ -135,14 +135,11 @@ class Recorder:
     def _write(self, name: str, line: dict[str, Any]) -> None:
         self._pending[name] += json.dumps(line) + "\n"
         try:
-            with (self.folder / name).open("a") as file:
-                file.write(self._pending[name])
+            append_or_restore(self.folder / name, self._pending[name])
             self._pending[name] = ""
         except OSError as error:
             if not self._warned:
-                Console(stderr=True).print(
-                    f"warning: {name} could not be written ({error}); its lines are kept and written later", markup=False
-                )
+                sys.stderr.write(f"warning: {name} could not be written ({error}); its lines are kept and written later\n")
             self._warned = True
 
 

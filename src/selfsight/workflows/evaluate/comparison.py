@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from selfsight.render.charts import png_of
@@ -131,7 +132,7 @@ def comparison_table(content: Mapping[str, Any]) -> None:
             table.add_section()
         for name, scores in part.items():
             cells = [words_of(_value(scores, pair), kind_of(*pair)) for pair in pairs]
-            table.add_row(name, *cells, style="dim" if number else "")
+            table.add_row(escape(name), *cells, style="dim" if number else "")
     width = 4 + max(map(len, [*rows, *_baselines(content, pairs)])) + sum(max(14, 3 + len(score_name(*pair)) // 2) for pair in pairs)
     console = Console(width=max(Console().width, width))
     console.print(table)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from selfsight.measure.probes.table import LAYER_PROBES, PROBES
@@ -111,13 +112,13 @@ def score_table(result: dict[str, Any]) -> None:
     for number, heading in enumerate(("score", "this run", "untrained", "pixels", "above baselines")):
         table.add_column(heading, justify="left" if not number else "right", no_wrap=True)
     for row in score_rows(result):
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console.print(table)
     console.print("[dim]↓ lower is better; above baselines: difference to the better baseline[/dim]", highlight=False)
     for note in result.get("notes", ()):
-        console.print(f"note: {note}", highlight=False)
+        console.print(f"note: {note}", highlight=False, markup=False)
     for probe, protocol in result["protocol"].items():
-        console.print(f"[dim]{probe}: {protocol}[/dim]", highlight=False)
+        console.print(f"{probe}: {protocol}", style="dim", highlight=False, markup=False)
 
 
 def share_table(scores: Mapping[str, Mapping[str, Score]]) -> None:
@@ -128,7 +129,8 @@ def share_table(scores: Mapping[str, Mapping[str, Score]]) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     for method in next(iter(scores.values()), {}):
         table.add_row(
-            method, *(words_of(by_method[method].to_json() if method in by_method else None, "share") for by_method in scores.values())
+            escape(method),
+            *(words_of(by_method[method].to_json() if method in by_method else None, "share") for by_method in scores.values()),
         )
     Console().print(table)
     for name, by_method in scores.items():
@@ -137,4 +139,4 @@ def share_table(scores: Mapping[str, Mapping[str, Score]]) -> None:
             best, baseline = max(others, key=lambda pair: pair[1].value)
             points = 100 * (score.value - baseline.value)
             difference = f"{name}: {first} {abs(points):.1f} points {'above' if points >= 0 else 'below'} {best}"
-            Console().print(f"[dim]{difference}[/dim]", highlight=False)
+            Console().print(difference, style="dim", highlight=False, markup=False)
