@@ -4,14 +4,16 @@ Pillow rather than torchvision's decoder: downscaling during JPEG decoding (``dr
 CMYK and 16-bit files are converted correctly, and results do not depend on which decoder is installed.
 """
 
+import ctypes
 import io
+import logging
 import struct
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, _imaging
 
 __all__ = ["MAX_PIXELS", "Payload", "Unreadable", "decode", "decode_values", "header"]
 
@@ -86,7 +88,17 @@ def header(payload: Payload) -> tuple[Image.Image, tuple[int, int]]:
 def _formats() -> tuple[str, ...]:
     """Supported formats of this build of Pillow; none of them runs another program."""
     Image.init()
+    _silence()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _silence() -> None:
+    """Keep libtiff and Pillow from writing to standard error: what they cannot read raises an error, whose reason is recorded."""
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # a program's own handlers still receive the records
+    library = ctypes.CDLL(_imaging.__file__)  # Pillow's own, with the libtiff that it is linked to
+    for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+        if hasattr(library, name):  # not exported by static builds
+            getattr(library, name)(None)
 
 
 def _opened(payload: Payload) -> Image.Image:
