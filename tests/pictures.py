@@ -21,14 +21,19 @@ def encoded(pixels: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def bomb() -> bytes:
-    """A PNG of 20,000 x 20,000 pixels in a few hundred kilobytes."""
+def bomb(side: int = 20_000) -> bytes:
+    """A black PNG of 20,000 x 20,000 pixels of one bit in a few hundred bytes; complete up to 8,000 px."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    header = struct.pack(">IIBBBBB", 20_000, 20_000, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100_000))) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(side * (side // 8 + 2) if side <= 8_000 else 100_000)))
+        + chunk(b"IEND", b"")
+    )
 
 
 def damaged_folder(root: Path) -> Path:

@@ -123,3 +123,10 @@ def test_overwrite_deletes_only_runs(tmp_path):
     with pytest.raises(UsageError, match="not empty and not a run"):
         run_training(request_for("simclr"), tmp_path, RunPolicy(overwrite=True, progress=quiet))
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_resume_and_overwrite_exclude_each_other(run, capsys):
+    before = contents(run)
+    assert main([*LEARN, str(run), "--resume", "--overwrite"]) == 2
+    assert "--resume continues a run, and --overwrite replaces it." in capsys.readouterr().err
+    assert contents(run) == before

@@ -1,11 +1,20 @@
 """Names and values that users type."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
 from selfsight.core.errors import UsageError
 
-__all__ = ["look_up", "parse_value", "require_at_least", "shortened", "unused_name"]
+__all__ = ["look_up", "one_per_line", "parse_value", "require_at_least", "shortened", "unused_name"]
+
+
+def one_per_line(names: Iterable[str]) -> str:
+    r"""Names as lines of a text file; a line break within a name is written ``\n`` or ``\r``.
+
+    Args:
+        names: names of files.
+    """
+    return "".join(f"{name}\n" for name in (name.replace("\n", r"\n").replace("\r", r"\r") for name in names))
 
 
 def look_up(kind: str, name: str, names: Collection[str], otherwise: str = "") -> str:

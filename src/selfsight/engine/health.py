@@ -48,10 +48,16 @@ def _is_uninformative(record: dict[str, Any]) -> bool:
 
 
 RULES = (
-    Rule("spread", "all images have nearly the same embedding (spread near zero)", _below("spread", 0.1)),
-    Rule("rank", "all embeddings lie on one line (effective rank near one)", _below("effective_rank", 1.5)),
-    Rule("one cluster", "one prototype takes nearly every image", _one_dominates),
-    Rule("chance", "the target is the same for every image, so the loss does not decrease (it stays near ln K)", _is_uninformative, 8, 150),
+    Rule("spread", "all images have nearly the same embedding (spread below 0.1)", _below("spread", 0.1)),
+    Rule("rank", "all embeddings lie on one line (effective rank below 1.5)", _below("effective_rank", 1.5)),
+    Rule("one cluster", "one prototype takes nearly every image (largest share above 0.9)", _one_dominates),
+    Rule(
+        "chance",
+        "the target is the same for every image, so the loss does not decrease (it stays near ln K; information below 0.05 nats)",
+        _is_uninformative,
+        8,
+        150,
+    ),
 )
 
 

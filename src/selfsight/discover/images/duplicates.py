@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from selfsight.bank.nearest import nearest
+from selfsight.core.names import one_per_line
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.data.source import Source
@@ -72,7 +73,7 @@ class Duplicates:
             table.writerow(["group", "file", "kept"])
             for number, rows in enumerate(self.groups):
                 table.writerows([number, self.names[row], "no" if place else "yes"] for place, row in enumerate(rows))
-        (folder / "unique.txt").write_text("".join(f"{self.names[row]}\n" for row in self.unique()), encoding="utf-8")
+        (folder / "unique.txt").write_text(one_per_line(self.names[row] for row in self.unique()), encoding="utf-8")
         (folder / "duplicates.json").write_text(json.dumps(self.to_json()) + "\n")
         (folder / "duplicates.png").write_bytes(self._repr_png_())
         return [folder / name for name in ("duplicates.png", "duplicates.json", "duplicates.csv", "unique.txt")]
@@ -140,7 +141,7 @@ class Selection:
             table = csv.DictWriter(file, ("file", "why", "cluster"))
             table.writeheader()
             table.writerows(result["selection"])
-        (folder / "selection.txt").write_text("".join(f"{self.names[row]}\n" for row, _ in self.chosen), encoding="utf-8")
+        (folder / "selection.txt").write_text(one_per_line(self.names[row] for row, _ in self.chosen), encoding="utf-8")
         (folder / "selection.json").write_text(json.dumps(result) + "\n")
         (folder / "selection.png").write_bytes(self._repr_png_())
         return [folder / name for name in ("selection.png", "selection.json", "selection.csv", "selection.txt")]

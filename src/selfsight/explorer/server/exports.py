@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
 from selfsight.core.errors import UsageError
-from selfsight.core.names import look_up, unused_name
+from selfsight.core.names import look_up, one_per_line, unused_name
 from selfsight.discover.images.label_selection import first_of_group
 from selfsight.explorer.server.mutual_knn import nearest_rows
 from selfsight.explorer.server.store import ExplorerStore
@@ -99,7 +99,7 @@ def neighbours_of(
 
 
 def _paths(store: ExplorerStore, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
-    return "".join(f"{name}\n" for name in store.table(rows)["file"]).encode(), "selection.txt"
+    return one_per_line(store.table(rows)["file"]).encode(), "selection.txt"
 
 
 def _labels(store: ExplorerStore, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:

@@ -189,6 +189,8 @@ def run_training(request: TrainRequest, out: Path, policy: RunPolicy | None = No
         DataError: there are fewer than two images.
     """
     policy = policy or RunPolicy()
+    if policy.resume and policy.overwrite:
+        raise UsageError("--resume continues a run, and --overwrite replaces it.", "Use one of them.")
     hardware = choose_hardware(request.device, request.precision, compile=request.compile)
     folder = RunFolder(out)
     held = folder.held(resume=policy.resume, overwrite=policy.overwrite, take_over=policy.take_over)
