@@ -18,6 +18,7 @@ from selfsight.core.files import read_json
 from selfsight.core.names import look_up
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
+from selfsight.core.results import results_folder
 from selfsight.data.loader import load_images
 from selfsight.data.opening import open_source
 from selfsight.data.source import Source
@@ -191,7 +192,7 @@ class Run:
             half: store features in half precision.
         """
         source = open_source(data, size=self.phi.size) if isinstance(data, str | Path) else data
-        return get_bank(self.phi, source, self.path / "banks", layers=layers, half=half, bf16=fast_bf16(self.phi.device))
+        return get_bank(self.phi, source, results_folder(self.path, "banks"), layers=layers, half=half, bf16=fast_bf16(self.phi.device))
 
     def measure(
         self, *, train: Source | str | Path, test: Source | str | Path, probes: Sequence[str] | None = None, baselines: bool = True,
@@ -332,7 +333,9 @@ class Run:
             else data
         )
         image_level = what in DISCOVERIES.having("image_level")
-        caches: dict[str, Any] = {"banks": self.path / "banks"} if image_level else {"cache": self.path / "spectra"}
+        caches: dict[str, Any] = (
+            {"banks": results_folder(self.path, "banks")} if image_level else {"cache": results_folder(self.path, "spectra")}
+        )
         return discover(self.phi, source, what, method, **cast("dict[str, Any]", {**caches, **more}))
 
     def report(self, data: Source | str | Path | None = None) -> Path:

@@ -21,9 +21,12 @@ from selfsight.core.errors import EnvironmentFault
 from selfsight.core.files import is_disk_full
 from selfsight.engine.checkpoint import write_weights
 
+from disks import namespaces, outcomes
+
 pytestmark = pytest.mark.slow  # seconds each, in processes of their own
 
-WORDS = ["learn", "world:shapes?count=16&size=16", "--size", "16", "--backbone", "resnet_tiny?width=8", "--batch", "8", "--steps", "4"]
+DATA = "world:shapes?count=16&size=16"
+WORDS = ["learn", DATA, "--size", "16", "--backbone", "resnet_tiny?width=8", "--batch", "8", "--steps", "4"]
 WORDS += ["--save-every", "2", "--device", "cpu", "--no-report", "--out"]
 LIMITED = """
 import resource, signal, sys
@@ -189,3 +192,39 @@ def test_the_folder_is_tried_first(tmp_path, monkeypatch, capsys, kind):
     assert f"{out} cannot be written" in error
     assert "Choose another --out" in error
     assert (tmp_path / "file").read_text() == "mine"
+
+
+OTHERS = {
+    "bank": ["bank", "DISK/run", "--data", DATA],
+    "measure": ["measure", "DISK/run", "--train", DATA, "--test", DATA, "--probes", "knn"],
+    "report": ["report", "DISK/run"],
+    "attribute": ["explain", "attribute", "DISK/run", f"{DATA}#0", "--method", "gradient"],
+    "clusters": ["discover", "DISK/run", DATA, "--what", "clusters", "--classes", "2"],
+    "boxes": ["discover", "DISK/run", DATA, "--what", "boxes"],
+    "explore": ["explore", "DISK/run", "--no-serve", "--no-untrained", "--maps", "pca"],
+}
+
+
+@pytest.mark.skipif(not namespaces(), reason="needs file systems of its own")
+def test_disks_of_all_sizes(tmp_path):
+    """Real file systems with room for a part of what is written: exit 5 with the free bytes, a true status, and nothing partial is left."""
+    run = tmp_path / "run"
+    assert main([*WORDS, str(run)]) == 0
+    cases = [{"words": [*WORDS, "DISK/run"], "size": size << 10} for size in (4, 16, 64, 300, 700, 1000, 1600)]
+    cases += [
+        {"words": [*words, "--device", "cpu"], "run": str(run), "size": 16 << 20, "free": free}
+        for words in OTHERS.values()
+        for free in (0, 4096, 30_000)
+    ]
+    results = outcomes(cases)
+    for case, found in zip(cases, results, strict=True):
+        assert found["code"] in (0, 5), (case, found["said"])
+        assert "Traceback" not in found["said"], case
+        assert not found["left"], case
+        if found["code"] == 5:
+            assert re.search(r"[\d,]+ (bytes )?are free below \S*/disk", found["said"]), (case, found["said"])
+        if "run" in case:
+            assert json.loads(found["status"])["status"] == "finished"
+        elif found["status"]:
+            assert json.loads(found["status"])["status"] == ("failed" if found["code"] else "finished")
+    assert {found["code"] for found in results} == {0, 5}

@@ -4,6 +4,7 @@ import os
 import sys
 import tempfile
 import traceback
+from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -61,16 +62,17 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except Exception as error:  # noqa: BLE001 - no traceback reaches a user
-        return _unexpected(error)
+        return _unexpected(error, arguments_given)
 
 
-def _unexpected(error: Exception) -> int:
+def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
     """Report an error that no other code has explained; returns the exit code."""
     from selfsight.core.files import free_bytes, is_disk_full
     from selfsight.engine.memory import is_out_of_memory
 
     if is_disk_full(error):
-        folder = Path(str(getattr(error, "filename", None) or Path.cwd() / "x")).parent
+        name = getattr(error, "filename", None)  # the system does not tell which file a failed write was for
+        folder = Path(str(name)).parent if name else _fullest(arguments)
         cause = (
             f"A file could not be written: {(str(error).splitlines() or [''])[0]}; {free_bytes(folder):,} bytes are free below {folder}."
         )
@@ -85,6 +87,15 @@ def _unexpected(error: Exception) -> int:
         advice = "Use fewer or smaller images (--limit, --size) or --device cpu, or end other programs on the device."
         return _say(f"The memory does not suffice: {first or type(error).__name__}", advice, EnvironmentFault.exit_code)
     return _say(f"selfsight has failed ({type(error).__name__}: {first})", f"Please report it{_details(error)}.", 1)
+
+
+def _fullest(arguments: Sequence[str]) -> Path:
+    """The folder with the fewest free bytes of those that a command writes to."""
+    from selfsight.core.cache import cache_folder
+    from selfsight.core.files import free_bytes
+
+    named = [Path(word.rpartition("=")[2]) for word in arguments if word and not word.startswith("-")]
+    return min((*named, Path.cwd(), Path(tempfile.gettempdir()), cache_folder()), key=free_bytes)
 
 
 def _details(error: Exception) -> str:

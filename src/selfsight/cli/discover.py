@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from selfsight.cli.options import DeviceArg, emit, parse
+from selfsight.core.results import results_folder
 from selfsight.workflows.discover.table import DISCOVERIES, method_name
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _discover(options: Discover, what: str, method: str, run: "Run", source: "So
 
 
 def _folder(options: Discover, run: Path, name: str) -> Path:
-    return Path(options.out) if options.out else run / "discoveries" / name
+    return Path(options.out) if options.out else results_folder(run, f"discoveries/{name}")
 
 
 def _say(words: str) -> None:

@@ -51,8 +51,8 @@ def run(arguments: list[str]) -> int:
 def _machine() -> dict[str, Any]:
     import torch
 
+    from selfsight.core.cache import cache_folder
     from selfsight.core.origin import origin
-    from selfsight.data.pack import cache_folder
     from selfsight.engine.hardware import choose_hardware
 
     hardware, versions = choose_hardware(), origin()
@@ -69,7 +69,7 @@ def _machine() -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if hardware.device.type == "cuda" else hardware.device.type,
         "precision": hardware.precision,
         "cache": str(cache),
-        "cache_writable": os.access(existing, os.W_OK),
+        "cache_writable": existing.is_dir() and os.access(existing, os.W_OK),
         "disk_free_gib": round(shutil.disk_usage(existing).free / 2**30, 1),
         "extras": {extra: find_spec(package) is not None for package, extra in EXTRAS.items()},
     }

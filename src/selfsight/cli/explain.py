@@ -9,6 +9,7 @@ import tyro
 
 from selfsight.cli.options import DeviceArg, emit, parse
 from selfsight.core.errors import UsageError
+from selfsight.core.results import results_folder
 
 if TYPE_CHECKING:
     from selfsight.api import Run
@@ -156,7 +157,7 @@ def _help() -> str:
 
 def _save(result: Any, options: Any, run: "Run", verb: str) -> int:
     """Save a result and print its path, or its content as JSON."""
-    paths = result.save(Path(options.out) if options.out else run.path / "explanations" / verb)
+    paths = result.save(Path(options.out) if options.out else results_folder(run.path, f"explanations/{verb}"))
     if options.json:
         emit(result.to_json() | {"files": [str(path) for path in paths]})
     else:

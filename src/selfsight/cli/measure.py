@@ -71,6 +71,7 @@ def run(arguments: list[str]) -> int:
 
 def _one(options: Measure, settings: dict[str, Any]) -> int:
     from selfsight.api import Run
+    from selfsight.core.results import find_result
     from selfsight.workflows.evaluate.tables import score_table
 
     run = Run(options.runs[0], size=options.size, device=options.device)
@@ -81,7 +82,7 @@ def _one(options: Measure, settings: dict[str, Any]) -> int:
     score_table(content)
     for name in content["scores"]:
         if name in ANALYSES:
-            print(run.path / "measures" / f"{name}.png")
+            print(find_result(run.path, f"measures/{name}.png"))
     return 0
 
 

@@ -61,6 +61,11 @@ def digest_of(value: object, *, length: int = 16) -> str:
     return digest((repr(value),), separated=False, length=length)
 
 
+def cache_folder(cache: Path | None = None) -> Path:
+    """Folder of everything that can be computed again: the argument, else ``$SELFSIGHT_CACHE``, else ``~/.cache/selfsight``."""
+    return cache or Path(os.environ.get("SELFSIGHT_CACHE") or Path.home() / ".cache" / "selfsight")
+
+
 def cache_key(*values: Any) -> str:
     """Key of a cached value: a digest of the arguments' ``repr`` and of the version of the cache."""
     return digest_of((VERSION, *values), length=20)

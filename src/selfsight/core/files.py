@@ -26,8 +26,15 @@ def is_disk_full(error: BaseException) -> bool:
 
 def free_bytes(folder: Path) -> int:
     """Bytes that can be written below a folder, which need not exist yet."""
-    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if _exists(place))
     return shutil.disk_usage(existing).free
+
+
+def _exists(place: Path) -> bool:
+    try:
+        return place.exists()
+    except OSError:  # a name that is too long
+        return False
 
 
 def disk_fault(what: str, folder: Path, needed: int, error: BaseException, remedy: str = "") -> EnvironmentFault:

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Int
 from PIL import Image
 
-from selfsight.core.cache import digest
+from selfsight.core.cache import cache_folder, digest
 from selfsight.core.errors import DataError, EnvironmentFault
 from selfsight.data.decode import Payload, Unreadable, decode, header
 from selfsight.data.listing import Listing
@@ -59,11 +59,6 @@ Packed = tuple[bytes, int, int, int, int]
 def pack_side(size: int | None) -> int:
     """Longest side in pixels of packed images for a training size: four thirds of it, or 299 without one."""
     return DEFAULT_SIDE if size is None else -(-size * 4 // 3)
-
-
-def cache_folder(cache: Path | None = None) -> Path:
-    """Folder of packs: the argument, else ``$SELFSIGHT_CACHE``, else ``~/.cache/selfsight``."""
-    return cache or Path(os.environ.get("SELFSIGHT_CACHE") or Path.home() / ".cache" / "selfsight")
 
 
 class Pack:

@@ -68,6 +68,11 @@ class RunFolder:
         """Whether there is a run."""
         return (self.path / "config.json").is_file()
 
+    def is_complete(self) -> bool:
+        """Whether all steps are done and the weights are exported."""
+        ended = (self.path / "STATUS.json").is_file() and self.read("STATUS.json").get("status") in ("finished", "collapsed")
+        return ended and (self.path / "export" / "model.safetensors").is_file() and (self.path / "export" / "config.json").is_file()
+
     def status(self, status: str, reason: str = "", facts: Mapping[str, Any] | None = None) -> None:
         """Write the status.
 

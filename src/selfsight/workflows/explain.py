@@ -17,6 +17,7 @@ from selfsight.core.errors import DataError, UsageError
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
+from selfsight.core.results import find_result, results_folder
 from selfsight.core.views import Images
 from selfsight.data.decode import Unreadable, decode
 from selfsight.data.evaluation_view import central_view, evaluation_view
@@ -268,7 +269,12 @@ def explain_images(
     """
     inputs = read_images(images, phi, whole=whole)
     return explain(
-        phi, inputs.images, target_of(target, phi, inputs.images, path / "measures"), methods, names=inputs.names, progress=progress
+        phi,
+        inputs.images,
+        target_of(target, phi, inputs.images, find_result(path, "measures")),
+        methods,
+        names=inputs.names,
+        progress=progress,
     )
 
 
@@ -286,7 +292,12 @@ def diagnose_images(
     """
     inputs = read_images(images, phi)
     return diagnose(
-        phi, inputs.images, target_of(target, phi, inputs.images, path / "measures"), objects=inputs.objects, names=inputs.names, **options
+        phi,
+        inputs.images,
+        target_of(target, phi, inputs.images, find_result(path, "measures")),
+        objects=inputs.objects,
+        names=inputs.names,
+        **options,
     )
 
 
@@ -346,7 +357,7 @@ def get_inverter(
         progress: called with a line per step.
         options: options of ``explain.inversion.inverter.learn_inverter``; with options it is trained again.
     """
-    folder = path / "explanations" / "inverters" / (layer or "output")
+    folder = results_folder(path, f"explanations/inverters/{layer or 'output'}")
     key, key_file = f"{fingerprint(phi)} {data or ''}", folder / "learnt_from.txt"
     if key_file.is_file() and key_file.read_bytes() == key.encode() and not options:
         return Inverter.load(folder).to(phi.device)
@@ -383,7 +394,7 @@ def maximise_targets(
     """
     if not targets:
         raise UsageError("There is no target.", "Name one or several: unit:stages.2/41 cluster:7 class:dog.")
-    parsed = [fixed_target(text, phi, path / "measures") for text in targets]
+    parsed = [fixed_target(text, phi, find_result(path, "measures")) for text in targets]
     parameterisations: dict[str, Callable[[], Parameterisation]] = {
         "fourier": Fourier,
         "pixels": Pixels,

@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Unpack
 
+from selfsight.core.cache import cache_folder, write_atomically
 from selfsight.core.errors import UsageError
 from selfsight.core.progress import no_progress
 from selfsight.core.representation import Representation
+from selfsight.core.results import results_folder
 from selfsight.data.opening import open_source
-from selfsight.data.pack import cache_folder
 from selfsight.data.source import Source
 from selfsight.engine.hardware import fast_bf16
 from selfsight.render.charts import draw_network_measure
@@ -51,9 +52,15 @@ def evaluate_representation(
     train_source = open_source(train, limit=limit, seed=seed, size=phi.size, truth=train_truth) if isinstance(train, str | Path) else train
     test_source = open_source(test, size=phi.size, truth=truth) if isinstance(test, str | Path) else test
     result = evaluate(
-        phi, train_source, test_source, bf16=fast_bf16(phi.device), banks=path / "banks", cache=cache_folder() / "floors", **more
+        phi,
+        train_source,
+        test_source,
+        bf16=fast_bf16(phi.device),
+        banks=results_folder(path, "banks"),
+        cache=cache_folder() / "floors",
+        **more,
     )
-    _save(result, path / "measures", phi.name, train_source, test_source)
+    _save(result, results_folder(path, "measures"), phi.name, train_source, test_source)
     return result
 
 
@@ -63,14 +70,13 @@ def _save(result: EvaluationResult, folder: Path, name: str, train: Source, test
         readout.save(folder / probe)
     data = {"train": train.spec, "train_images": len(train), "test": test.spec, "test_images": len(test)}
     if probes := [probe for probe in result.scores if probe not in ANALYSES]:
-        (folder / "scores.json").write_text(json.dumps(data | result.only(probes).to_json(), indent=1) + "\n")
+        write_atomically(folder / "scores.json", json.dumps(data | result.only(probes).to_json(), indent=1) + "\n")
     for probe in set(result.scores) & set(ANALYSES):
         content = result.only([probe]).to_json()
-        (folder / f"{probe}.json").write_text(json.dumps(data | content, indent=1) + "\n")
+        write_atomically(folder / f"{probe}.json", json.dumps(data | content, indent=1) + "\n")
         baseline = content["floors"].get("untrained", {}).get(probe, {})
-        (folder / f"{probe}.png").write_bytes(
-            draw_network_measure(ANALYSES.load(probe).draw, content["scores"][probe], baseline, f"{probe}: {name}")
-        )
+        drawn = draw_network_measure(ANALYSES.load(probe).draw, content["scores"][probe], baseline, f"{probe}: {name}")
+        write_atomically(folder / f"{probe}.png", drawn)
 
 
 def compare_representations(

@@ -98,6 +98,8 @@ class _Job:
         started = time.perf_counter()
         try:
             done, state = load_checkpoint(checkpoint, method) if checkpoint else (0, None)
+            if done == config.steps and folder.is_complete():
+                return _summary(folder.path, config, method, folder.read("STATUS.json")["status"], time.perf_counter() - started, 0)
             health = self._health(folder.cut(done))
             if done:
                 policy.progress(f"continuing after step {done} of {config.steps}")
