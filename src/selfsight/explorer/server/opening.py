@@ -14,9 +14,9 @@ from typing import Any
 
 from selfsight.core.cache import digest_of, write_atomically
 from selfsight.core.errors import DataError, EnvironmentFault, UsageError
-from selfsight.core.files import parsing, read_json
+from selfsight.core.files import inside, parsing, read_json
 from selfsight.explorer.server.jobs import Jobs
-from selfsight.explorer.server.pack import Pack, is_prepared, run_folder, stamp
+from selfsight.explorer.server.pack import Pack, is_prepared, jobs_folder, network_folders, run_folder, stamp
 from selfsight.explorer.server.store import ExplorerStore
 
 __all__ = [
@@ -84,7 +84,7 @@ def select_data(run: Path, data: str | None = None, limit: int | None = None) ->
     """
     if data is not None:
         return DataSelection(absolute_spec(data), limit)
-    file = run_folder(run) / "config.json"
+    file = inside(run_folder(run), "config.json")
     if not file.is_file():
         raise UsageError(f"{run} is not a run, or its training data are unknown.", "Name the images: --data DATA")
     config = read_json(file)
@@ -106,7 +106,7 @@ def _selection_key(runs: Sequence[Path], chosen: DataSelection) -> str:
 
 
 def _index(runs: Sequence[Path]) -> dict[str, str]:
-    index = run_folder(runs[0]) / "explorer" / "index.json"
+    index = inside(run_folder(runs[0]), "explorer/index.json")
     try:
         return {key: name for key, name in read_json(index).items() if isinstance(name, str)} if index.is_file() else {}
     except DataError:
@@ -119,10 +119,25 @@ def find_prepared(runs: Sequence[Path], chosen: DataSelection) -> Path | None:
     Args:
         runs: folders of the runs.
         chosen: the selected images.
+
+    Raises:
+        DataError: it is not in the folder of the first run, or it uses a run that is not among these.
     """
     name = _index(runs).get(_selection_key(runs, chosen))
-    folder = run_folder(runs[0]) / "explorer" / (name or "")
-    return folder if name and is_prepared(folder) else None
+    if not name:
+        return None
+    folder = inside(run_folder(runs[0]), Path("explorer") / name)
+    if not is_prepared(folder):
+        return None
+    known = {run.resolve() for run in runs}
+    for one in Pack(folder).about["networks"]:
+        run = network_folders(folder, one)[1]
+        if run is not None and run.resolve() not in known:
+            raise DataError(
+                f"{folder} uses the run {str(run.resolve())!r}, which was not named.",
+                "Name it as well: selfsight explore RUN OTHER; or delete the folder, and it is prepared again.",
+            )
+    return folder
 
 
 def find_all_prepared(run: Path, data: str, limit: int | None = None) -> list[Path]:
@@ -136,10 +151,10 @@ def find_all_prepared(run: Path, data: str, limit: int | None = None) -> list[Pa
     with_others: list[tuple[int, Path]] = []
     for file in (run_folder(run) / "explorer").glob("*/pack.json"):
         try:
-            about = read_json(file)
+            about = read_json(inside(run_folder(run), file.relative_to(run_folder(run))))
             with parsing(file):
                 chosen = DataSelection(about["data"], about.get("limit"), about.get("seed", 0))
-                runs = [(file.parent / network["run"]).resolve() for network in about["networks"] if network["run"]]
+                runs = [run.resolve() for _, run in (network_folders(file.parent, one) for one in about["networks"]) if run]
         except DataError:
             continue
         if runs and chosen.data == absolute_spec(data) and limit in (None, chosen.limit):
@@ -210,9 +225,10 @@ def serve(
     from selfsight.explorer.server.guard import Guard
 
     store = ExplorerStore.of(folder)
+    results = jobs_folder(folder)
     listener, token = _listener(port), secrets.token_urlsafe(24)
     number = listener.getsockname()[1]
-    jobs = Jobs(folder.parent / f"{folder.name}.jobs", [*WORKER, str(folder)], stamp(folder)) if work else None
+    jobs = Jobs(results, [*WORKER, str(folder)], stamp(folder)) if work else None
     frames = "ipykernel" in sys.modules if frames is None else frames
     guard = Guard(make_server(store, jobs), token=token, port=number, hosts=hosts, frames=frames)
     options = {"log_level": "warning", "access_log": False, "server_header": False, "date_header": False, "lifespan": "off"}

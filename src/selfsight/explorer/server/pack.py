@@ -13,10 +13,21 @@ from jaxtyping import Float
 
 from selfsight.core.cache import AtomicFolder
 from selfsight.core.errors import DataError, UsageError
-from selfsight.core.files import parsing, read_json
+from selfsight.core.files import inside, parsing, read_json
 from selfsight.core.names import look_up
 
-__all__ = ["CLUSTER", "Pack", "PackWriter", "is_prepared", "nearness_column", "run_folder", "stamp"]
+__all__ = [
+    "CLUSTER",
+    "Pack",
+    "PackWriter",
+    "edits_file",
+    "is_prepared",
+    "jobs_folder",
+    "nearness_column",
+    "network_folders",
+    "run_folder",
+    "stamp",
+]
 
 VERSION = 2
 CLUSTER = "cluster"
@@ -36,6 +47,48 @@ def run_folder(run: Path) -> Path:
     return run.parents[1] if run.parent.name == "checkpoints" else run
 
 
+def network_folders(folder: Path, network: Mapping[str, Any]) -> tuple[Path, Path | None]:
+    """Folders of the bank and of the run of a network, as named in ``pack.json``; no run for an untrained network.
+
+    Args:
+        folder: the prepared data set.
+        network: the entry of the network.
+
+    Raises:
+        DataError: an entry is missing, or the bank is in neither the network's run nor that of the prepared data set.
+    """
+    with parsing(folder / "pack.json", REMEDY):
+        bank, run = folder / network["bank"], folder / network["run"] if network["run"] else None
+        bank = bank.resolve()
+        own = folder.resolve().parent.parent
+        base = own if run is None or bank.is_relative_to(own) else run_folder(run.resolve())
+    return inside(base, bank), run
+
+
+def edits_file(folder: Path) -> Path:
+    """File of the edits of a prepared data set, next to it.
+
+    Args:
+        folder: the prepared data set.
+
+    Raises:
+        DataError: it is a link to another place.
+    """
+    return inside(folder.parent, f"{folder.name}.edits.sqlite")
+
+
+def jobs_folder(folder: Path) -> Path:
+    """Folder of the results of jobs on a prepared data set, next to it.
+
+    Args:
+        folder: the prepared data set.
+
+    Raises:
+        DataError: it is a link to another place.
+    """
+    return inside(folder.parent, f"{folder.name}.jobs")
+
+
 def nearness_column(column: str) -> str:
     """Name of the column of cosines with the cluster centre, for the column of a clustering."""
     return "nearness" + column.removeprefix(CLUSTER)
@@ -43,8 +96,8 @@ def nearness_column(column: str) -> str:
 
 def is_prepared(folder: Path) -> bool:
     """Whether a folder contains a data set prepared by this version."""
-    file = folder / "pack.json"
     try:
+        file = inside(folder, "pack.json")
         return file.is_file() and read_json(file).get("version") == VERSION
     except DataError:
         return False
@@ -58,10 +111,13 @@ class Pack:
 
     Raises:
         UsageError: the folder contains no prepared data set, or one of another version.
+        DataError: a file is damaged, or is a link to one outside of the folder.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        for name in ("pack.json", "thumbs.npy", "thumbs.bin", "items.parquet", "clusters.json"):
+            inside(path, name)
         if not (path / "pack.json").is_file():
             raise UsageError(f"{path} contains nothing to explore.", "Prepare it with: selfsight explore RUN --data DATA")
         self.about: dict[str, Any] = read_json(path / "pack.json", REMEDY)
@@ -130,7 +186,7 @@ class Pack:
             UsageError: the map does not exist.
         """
         index = self.maps.index(look_up("map", name or self.maps[0], self.maps))
-        return np.load(self.path / f"map-{index}.npy", mmap_mode="r")
+        return np.load(inside(self.path, f"map-{index}.npy"), mmap_mode="r")
 
     @cached_property
     def clusterings(self) -> dict[str, list[dict[str, Any]]]:

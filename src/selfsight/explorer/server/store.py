@@ -12,11 +12,12 @@ from jaxtyping import Float, Int
 
 from selfsight.bank.store import Bank
 from selfsight.core.errors import DataError, UsageError
+from selfsight.core.files import inside
 from selfsight.core.names import look_up
 from selfsight.discover.images.label_selection import select_for_labelling
 from selfsight.explorer.server.edits import Edits
 from selfsight.explorer.server.mutual_knn import mutual_knn
-from selfsight.explorer.server.pack import CLUSTER, Pack, nearness_column, run_folder
+from selfsight.explorer.server.pack import CLUSTER, Pack, edits_file, nearness_column, network_folders, run_folder
 from selfsight.explorer.server.run_artifacts import read_json, read_run
 
 __all__ = ["ExplorerStore", "Network"]
@@ -64,13 +65,13 @@ class Network:
         """Version of the linear probe, for jobs on a class; empty for all other jobs."""
         if "class" not in request:
             return ""
-        file = self.run / "measures" / "linear.npz" if self.run else None
+        file = inside(self.run, "measures/linear.npz") if self.run else None
         return f"{file.stat().st_mtime_ns} {file.stat().st_size}" if file is not None and file.is_file() else ""
 
     @property
     def classes(self) -> list[str]:
         """Classes of the network's linear probe, if there is one."""
-        known = read_json(self.run / "measures" / "linear.json") if self.run else {}
+        known = read_json(inside(self.run, "measures/linear.json")) if self.run else {}
         return [str(name) for name in known.get("classes", [])][:MOST_CLASSES]
 
 
@@ -84,19 +85,21 @@ class ExplorerStore:
 
     def __init__(self, pack: Pack, networks: Sequence[Network]) -> None:
         self.pack, self.networks = pack, {network.name: network for network in networks}
-        self.edits = Edits(pack.path.parent / f"{pack.path.name}.edits.sqlite")
+        self.edits = Edits(edits_file(pack.path))
         self._vectors = lru_cache(maxsize=8)(self._read_vectors)
         self._heights = lru_cache(maxsize=8)(self._read_heights)
         self._tops = lru_cache(maxsize=8)(self._read_tops)
 
     @classmethod
     def of(cls, folder: Path) -> "ExplorerStore":
-        """The store of a prepared folder."""
+        """The store of a prepared folder.
+
+        Raises:
+            UsageError: the folder is not prepared.
+            DataError: a file is damaged, or is read from outside of the run's folder.
+        """
         pack = Pack(folder)
-        networks = [
-            Network(one["name"], folder / one["bank"], folder / one["run"] if one["run"] else None) for one in pack.about["networks"]
-        ]
-        return cls(pack, networks)
+        return cls(pack, [Network(one["name"], *network_folders(folder, one)) for one in pack.about["networks"]])
 
     @cached_property
     def columns(self) -> list[dict[str, Any]]:

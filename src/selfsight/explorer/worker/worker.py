@@ -22,7 +22,7 @@ from selfsight.engine.hardware import find_device
 from selfsight.explorer.prepare.build import open_selection, untrained_reference
 from selfsight.explorer.server.job_table import JOBS
 from selfsight.explorer.server.opening import DataSelection
-from selfsight.explorer.server.pack import Pack
+from selfsight.explorer.server.pack import Pack, network_folders
 from selfsight.explorer.worker.request import JobContext, JobRequest
 
 __all__ = ["Worker", "serve_jobs"]
@@ -51,7 +51,8 @@ class Worker:
     def __init__(self, folder: Path) -> None:
         self.pack = Pack(folder)
         self.known = {one["name"]: one for one in self.pack.about["networks"]}
-        self.runs = {name: folder / one["run"] for name, one in self.known.items() if one["run"]}
+        self.folders = {name: network_folders(folder, one) for name, one in self.known.items()}
+        self.runs = {name: run for name, (_, run) in self.folders.items() if run is not None}
         self.folder, self._runs = folder, dict[str, LoadedNetwork]()
 
     def run(self, name: str) -> LoadedNetwork:
@@ -81,7 +82,7 @@ class Worker:
             network: name of the network.
             layer: name of a layer; empty: the output.
         """
-        return Bank(self.folder / self.known[network]["bank"]).pooled(layer or None)
+        return Bank(self.folders[network][0]).pooled(layer or None)
 
     def run_job(self, kind: str, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
         """Run a job.
