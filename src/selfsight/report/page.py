@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 
 from selfsight.bank.nearest import nearest
 from selfsight.bank.store import Bank
+from selfsight.core.cache import write_atomically
 from selfsight.core.files import inside, parsing, read_json, read_json_lines
 from selfsight.core.representation import Representation
 from selfsight.core.views import Images, Views
@@ -68,8 +69,8 @@ def write_report(run: Path, phi: Representation, source: Source, bank: Bank, sho
     """
     rows = np.array(bank.pooled(), dtype=np.float32)
     clustering = _cluster(rows)
-    scores, score_file = _read(run, "measures/scores.json"), run / "measures" / "scores.json"
-    with parsing(score_file, "Measure again: selfsight measure RUN --train DATA --test DATA"):
+    scores = _read(run, "measures/scores.json")
+    with parsing(run / "measures" / "scores.json", "Measure again: selfsight measure RUN --train DATA --test DATA"):
         rows_of_scores, bars = (score_rows(scores), baseline_bars(_bars(scores))) if scores else ([], "")
     environment = Environment(loader=PackageLoader("selfsight.report", "."), autoescape=select_autoescape(["html", "j2"]))
     page = environment.get_template("page.html.j2").render(
@@ -90,10 +91,8 @@ def write_report(run: Path, phi: Representation, source: Source, bank: Bank, sho
         bad=list(source.bad[:10]),
         bad_count=len(source.bad),
     )
-    folder = run / "report"
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "index.html"
-    file.write_text(page, encoding="utf-8")
+    file = inside(run, "report/index.html")
+    write_atomically(file, page)
     return file
 
 

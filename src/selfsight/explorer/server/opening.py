@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from selfsight.core.cache import digest_of, write_atomically
+from selfsight.core.cache import digest_of, remove_stale, write_atomically
 from selfsight.core.errors import DataError, EnvironmentFault, UsageError
 from selfsight.core.files import inside, parsing, read_json
 from selfsight.explorer.server.jobs import Jobs
@@ -33,6 +33,10 @@ __all__ = [
 PORTS = 20
 MOST_PORT = 65_535
 """Number of ports that are tried, from the requested one."""
+OPTIONS: dict[str, Any] = {
+    "log_level": "warning", "access_log": False, "server_header": False, "date_header": False, "lifespan": "off", "ws": "none",
+}  # fmt: skip
+"""Options of uvicorn."""
 WORKER = ("-m", "selfsight.explorer.worker.worker")
 FRAME = """(() => {
   if (!["localhost", "127.0.0.1"].includes(location.hostname)) return;
@@ -181,19 +185,24 @@ class RunningServer:
     """A running server.
 
     Attributes:
-        address: address of the page, with the token.
+        enter: makes an address of the page with a key that is valid once.
         close: stops the server.
         wait: waits until it stops.
         frames: whether notebooks may embed it.
     """
 
-    address: str
+    enter: Callable[[], str]
     close: Callable[[], None]
     wait: Callable[[], None]
     frames: bool = False
 
+    @property
+    def address(self) -> str:
+        """A new address of the page; it is valid once, for one browser, which then keeps a cookie."""
+        return self.enter()
+
     def _repr_html_(self) -> str:
-        """The page itself in a notebook of this machine, otherwise a link, which contains the token."""
+        """The page itself in a notebook of this machine, otherwise a link, which contains a key."""
         link = f'<p><a href="{escape(self.address)}" target="_blank" rel="noreferrer">open the explorer in its own page</a></p>'
         if not self.frames:
             return link
@@ -204,8 +213,9 @@ class RunningServer:
 
 
 def serve(
-    folder: Path, *, port: int = 8787, hosts: Iterable[str] = (), browser: bool = False, work: bool = True, frames: bool | None = None
-) -> RunningServer:
+    folder: Path, *, port: int = 8787, hosts: Iterable[str] = (), browser: bool = False, work: bool = True, frames: bool | None = None,
+    entered: Callable[[str], None] | None = None,
+) -> RunningServer:  # fmt: skip
     """Serve a prepared data set on this machine.
 
     Args:
@@ -215,6 +225,7 @@ def serve(
         browser: open the page in a browser.
         work: allow jobs.
         frames: allow pages of this machine to embed it in a frame; None: in notebooks only.
+        entered: called with a new address each time another address than that of the opened browser was used.
 
     Raises:
         EnvironmentFault: no port is free.
@@ -222,24 +233,24 @@ def serve(
     import uvicorn  # imported here because it is slow to import
 
     from selfsight.explorer.server.app import make_server
+    from selfsight.explorer.server.connections import TimedConnection
     from selfsight.explorer.server.guard import Guard
 
     store = ExplorerStore.of(folder)
     results = jobs_folder(folder)
-    listener, token = _listener(port), secrets.token_urlsafe(24)
+    remove_stale(folder.parent)
+    listener = _listener(port)
     number = listener.getsockname()[1]
     jobs = Jobs(results, [*WORKER, str(folder)], stamp(folder)) if work else None
     frames = "ipykernel" in sys.modules if frames is None else frames
-    guard = Guard(make_server(store, jobs), token=token, port=number, hosts=hosts, frames=frames)
-    options = {"log_level": "warning", "access_log": False, "server_header": False, "date_header": False, "lifespan": "off"}
-    server = uvicorn.Server(uvicorn.Config(guard, **options))  # pyright: ignore[reportArgumentType]
+    announce = entered and (lambda: entered(guard.new_address()))
+    guard = Guard(make_server(store, jobs), port=number, hosts=hosts, frames=frames, entered=announce)
+    server = uvicorn.Server(uvicorn.Config(guard, http=TimedConnection, **OPTIONS))  # pyright: ignore[reportArgumentType]
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="explorer", daemon=True)
     thread.start()
-    address = f"http://127.0.0.1:{number}/enter?token={token}"
     if browser:
-        webbrowser.open(address)
-
-    return RunningServer(address, lambda: _end(server, thread, jobs, store, listener), thread.join, frames)
+        webbrowser.open(guard.new_address(announce=False))
+    return RunningServer(guard.new_address, lambda: _end(server, thread, jobs, store, listener), thread.join, frames)
 
 
 def _end(server: Any, thread: threading.Thread, jobs: Jobs | None, store: ExplorerStore, listener: socket.socket) -> None:

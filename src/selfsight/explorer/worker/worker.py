@@ -15,6 +15,7 @@ from jaxtyping import Float
 from selfsight.backbones.loading import load_representation
 from selfsight.bank.store import Bank
 from selfsight.core.errors import DataError, SelfsightError
+from selfsight.core.files import free_bytes, is_disk_full
 from selfsight.core.progress import ProgressCallback
 from selfsight.core.representation import Representation
 from selfsight.data.source import Source
@@ -117,6 +118,11 @@ def serve_jobs(folder: Path) -> None:
         job = json.loads(line)
         try:
             tell(found=worker.run_job(job["kind"], job["given"], Path(job["out"]), lambda words: tell(words=words)))
+        except BrokenPipeError:
+            return  # the server has ended
+        except OSError as problem:
+            cause = f"The result could not be written: {problem.strerror or problem}." if is_disk_full(problem) else f"{problem}."
+            tell(failed=f"{cause} {free_bytes(folder):,} bytes are free below {folder}.")
         except SelfsightError as problem:
             tell(failed=f"{problem.cause} {problem.remedy}")
         except Exception as problem:  # noqa: BLE001  reported as the answer of the job

@@ -21,11 +21,11 @@ def run(job: JobContext) -> dict[str, Any]:
 
     Raises:
         UsageError: neither an upload nor a row is given.
-        DataError: the upload is not in the folder of uploads.
+        DataError: the upload is not in the folder of the job.
     """
     request = job.request
     if request.upload is not None:
-        upload = inside(job.out.parent / "uploads", request.upload)
+        upload = inside(job.out, request.upload)
         levels = np.array(Image.open(upload).convert("RGB"))
         upload.unlink()
     elif request.row is not None:
