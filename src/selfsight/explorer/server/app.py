@@ -15,7 +15,7 @@ from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
 from selfsight.core.cache import digest
-from selfsight.core.errors import DataError, SelfsightError, UsageError
+from selfsight.core.errors import DataError, EnvironmentFault, SelfsightError, UsageError
 from selfsight.core.names import look_up
 from selfsight.data.decode import Unreadable, decode, header
 from selfsight.explorer.server.edit_checks import check_edit
@@ -61,7 +61,14 @@ def make_server(store: ExplorerStore, jobs: Jobs | None = None, static: Path = S
     @app.exception_handler(SelfsightError)
     async def refused(_: Request, problem: Exception) -> JSONResponse:
         assert isinstance(problem, SelfsightError)
-        return JSONResponse({"cause": problem.cause, "remedy": problem.remedy}, 404 if isinstance(problem, DataError) else 422)
+        kinds = ((DataError, 404), (EnvironmentFault, 507))
+        status = next((status for kind, status in kinds if isinstance(problem, kind)), 422)
+        return JSONResponse({"cause": problem.cause, "remedy": problem.remedy}, status)
+
+    @app.exception_handler(OSError)
+    async def unreadable(_: Request, problem: Exception) -> JSONResponse:
+        reason = getattr(problem, "strerror", None) or str(problem)
+        return JSONResponse({"cause": f"A file cannot be read: {reason}.", "remedy": "Check the disk, or prepare again: --rebuild"}, 507)
 
     return app
 

@@ -145,12 +145,14 @@ class Pack:
     @cached_property
     def names(self) -> pa.ChunkedArray:
         """Names of the images."""
-        return pq.read_table(self.path / "items.parquet", columns=["name"])["name"]
+        with parsing(self.path / "items.parquet", REMEDY):
+            return pq.read_table(self.path / "items.parquet", columns=["name"])["name"]
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of all columns except the names of the items."""
-        return tuple(name for name in pq.read_schema(self.path / "items.parquet").names if name != "name")
+        with parsing(self.path / "items.parquet", REMEDY):
+            return tuple(name for name in pq.read_schema(self.path / "items.parquet").names if name != "name")
 
     def column(self, name: str) -> np.ndarray:
         """One value per item: float64, or text.
@@ -161,7 +163,8 @@ class Pack:
         if name not in self.columns:
             raise UsageError(f"There is no column {name!r}.", f"There are: {', '.join(self.columns)}.")
         if name not in self._read:
-            column = pq.read_table(self.path / "items.parquet", columns=[name])[name]
+            with parsing(self.path / "items.parquet", REMEDY):
+                column = pq.read_table(self.path / "items.parquet", columns=[name])[name]
             if pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type):
                 self._read[name] = column.to_numpy(zero_copy_only=False).astype(np.float64)
             else:  # repeated texts share one string
@@ -186,12 +189,14 @@ class Pack:
             UsageError: the map does not exist.
         """
         index = self.maps.index(look_up("map", name or self.maps[0], self.maps))
-        return np.load(inside(self.path, f"map-{index}.npy"), mmap_mode="r")
+        file = inside(self.path, f"map-{index}.npy")
+        with parsing(file, REMEDY):
+            return np.load(file, mmap_mode="r")
 
     @cached_property
     def clusterings(self) -> dict[str, list[dict[str, Any]]]:
         """Descriptions of clusters by the column of their clustering; empty without clusters."""
-        return json.loads((self.path / "clusters.json").read_text())
+        return read_json(self.path / "clusters.json", REMEDY)
 
 
 class PackWriter:
