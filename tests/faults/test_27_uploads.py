@@ -302,7 +302,10 @@ def test_leftovers_are_deleted_at_the_next_start(folder):
     for place in (folder, folder / "pack.jobs"):
         place.mkdir(exist_ok=True)
         (place / "-".join(name)).mkdir()
+    (folder / "pack.jobs" / "uploads").mkdir()
+    (folder / "pack.jobs" / "uploads" / "x.png").write_bytes(b"of version 0.1")
     serve(folder / "pack", port=0).close()
+    assert not (folder / "pack.jobs" / "uploads").exists()
     assert not [*folder.glob(".partial-*"), *(folder / "pack.jobs").glob(".partial-*")]
 
 

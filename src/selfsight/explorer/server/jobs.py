@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -94,6 +95,7 @@ class Jobs:
         self._process: subprocess.Popen[str] | None = None
         self._closed = False
         remove_stale(folder)
+        shutil.rmtree(folder / "uploads", ignore_errors=True)  # where version 0.1 left uploads
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
         self._thread.start()
 
