@@ -2,9 +2,10 @@
 
     python benchmarks/explorer_load.py --folder /tmp/load --json
 
-One client sends 2,000 requests in sequence, then 100 clients send requests at the same time, all over kept connections, without a pause: thumbnails
-(half of the requests), items, selections, neighbours, clusters, units, columns, maps, exports and edits. Reported are failed requests (a status of
-400 or more, or a broken connection), latencies, and the resident memory of the server and of its worker before, between and after.
+One client sends 2,000 requests in sequence, then 100 clients send requests at the same time, and both again, over kept connections, without a
+pause: thumbnails (half of the requests), items, selections, neighbours, clusters, units, columns, maps, exports and edits. Reported are failed
+requests (a status of 400 or more, or a broken connection), latencies, and the resident memory of the server and of its worker before, between
+and after.
 """
 
 import argparse
@@ -39,6 +40,13 @@ class Client:
     host: str
     cookie: str = ""
     line: HTTPConnection | None = None
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.line is not None:
+            self.line.close()
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of a response; status 0 if the connection broke twice, because a server may close an idle one."""
@@ -121,13 +129,14 @@ class Measured:
         }
 
 
-def in_sequence(client: Client, count: int, images: int, middle: Callable[[], None]) -> dict[str, Any]:
+def in_sequence(host: str, cookie: str, count: int, images: int, middle: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """One client; ``middle`` is called after half of the requests."""
     measured, before = Measured(), time.perf_counter()
-    for number, asked in enumerate(requests(np.random.default_rng(0), count, images)):
-        if number == count // 2:
-            middle()
-        measured.send(client, asked)
+    with Client(host, cookie) as client:
+        for number, asked in enumerate(requests(np.random.default_rng(0), count, images)):
+            if number == count // 2:
+                middle()
+            measured.send(client, asked)
     return measured.to_json(time.perf_counter() - before)
 
 
@@ -137,10 +146,10 @@ def at_once(host: str, cookie: str, clients: int, each: int, images: int) -> dic
     start = threading.Barrier(clients)
 
     def visit(number: int) -> None:
-        client = Client(host, cookie)
         start.wait()
-        for asked in requests(np.random.default_rng(number + 1), each, images):
-            measured.send(client, asked)
+        with Client(host, cookie) as client:
+            for asked in requests(np.random.default_rng(number + 1), each, images):
+                measured.send(client, asked)
 
     threads = [threading.Thread(target=visit, args=(number,)) for number in range(clients)]
     before = time.perf_counter()
@@ -157,15 +166,15 @@ def attributing(host: str, cookie: str, images: int) -> Iterator[list[str]]:
     over, states = threading.Event(), list[str]()
 
     def work() -> None:
-        client, row = Client(host, cookie), 0
-        while not over.is_set():
-            key = client.json("POST", "/api/jobs/attribute", {"row": row % images, "layer": "" if row < images else "layer4"})["job"]
-            state = "waiting"
-            while not over.is_set() and state in ("waiting", "running"):
-                time.sleep(0.1)
-                state = client.json("GET", f"/api/jobs/{key}")["state"]
-            states.append(state)
-            row += 1
+        with Client(host, cookie) as client:
+            row = time.time_ns() % images  # other rows than in the last run, because results are stored
+            while not over.is_set():
+                key, state = client.json("POST", "/api/jobs/attribute", {"row": row % images})["job"], "waiting"
+                while not over.is_set() and state in ("waiting", "running"):
+                    time.sleep(0.1)
+                    state = client.json("GET", f"/api/jobs/{key}")["state"]
+                states.append(state)
+                row += 1
 
     worker = threading.Thread(target=work)
     worker.start()
@@ -215,7 +224,8 @@ def serving(run: Path) -> Iterator[tuple[int, str, str]]:
         assert process.stdout is not None
         address = json.loads(process.stdout.readline())["address"]
         host, _, rest = address.removeprefix("http://").partition("/")
-        cookie = Client(host).ask("GET", f"/{rest}")[1]["set-cookie"].split(";")[0]
+        with Client(host) as client:
+            cookie = client.ask("GET", f"/{rest}")[1]["set-cookie"].split(";")[0]
         yield process.pid, host, cookie
         assert process.poll() is None, "the server ended"
     finally:
@@ -239,13 +249,15 @@ def load(run: Path, *, images: int, count: int, clients: int, each: int) -> dict
         def look(name: str) -> None:
             found["memory"][name] = memory(pid)
 
-        in_sequence(Client(host, cookie), min(count // 10, 200), images, lambda: None)  # caches are filled
+        in_sequence(host, cookie, min(count // 10, 200), images)  # caches are filled
         look("begin")
-        found["sequence"] = in_sequence(Client(host, cookie), count, images, lambda: look("middle of the sequence"))
+        found["sequence"] = in_sequence(host, cookie, count, images, lambda: look("middle of the sequence"))
         look("end of the sequence")
         found["at_once"] = at_once(host, cookie, clients, each, images)
         look("after all clients")
-        found["again"] = in_sequence(Client(host, cookie), count, images, lambda: None)
+        found["sequence_again"] = in_sequence(host, cookie, count, images)
+        look("end of the second sequence")
+        found["at_once_again"] = at_once(host, cookie, clients, each, images)
         look("end")
         found["attributions"] = dict(Counter(states))
     return found
@@ -270,7 +282,7 @@ def main() -> None:
     if read.json:
         print(json.dumps(result))
         return
-    for name in ("sequence", "at_once", "again"):
+    for name in ("sequence", "at_once", "sequence_again", "at_once_again"):
         print(f"{name}: {', '.join(f'{key} {value}' for key, value in result[name].items())}")
     for name, sizes in result["memory"].items():
         print(f"memory, {name}: {', '.join(f'{key} {value}' for key, value in sizes.items())}")

@@ -135,7 +135,7 @@ def test_a_server_process_with_attributions(tmp_path):
     sys.modules[described.name] = benchmark  # for dataclasses
     described.loader.exec_module(benchmark)
     found = benchmark.load(benchmark.make(tmp_path, 64), images=64, count=400, clients=50, each=8)
-    for name in ("sequence", "at_once", "again"):
+    for name in ("sequence", "at_once", "sequence_again", "at_once_again"):
         assert found[name]["errors"] == {}
     assert found["at_once"]["requests"] == 400
     assert found["at_once"]["thumbs_p95_ms"] < 5000
