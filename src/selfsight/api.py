@@ -14,7 +14,7 @@ from selfsight.backbones.onnx import export_onnx
 from selfsight.bank.extract import get_bank
 from selfsight.bank.store import Bank
 from selfsight.core.clock import Clock
-from selfsight.core.files import read_json
+from selfsight.core.files import inside, read_json
 from selfsight.core.names import look_up
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
@@ -166,13 +166,13 @@ class Run:
     @property
     def config(self) -> TrainConfig | None:
         """The configuration of the run; ``None`` for a model."""
-        file = self.path / "config.json"
+        file = inside(self.path, "config.json")
         return TrainConfig.read(file) if file.is_file() else None
 
     @property
     def status(self) -> Mapping[str, Any]:
         """Contents of ``STATUS.json``; empty for a model."""
-        file = self.path / "STATUS.json"
+        file = inside(self.path, "STATUS.json")
         return read_json(file) if file.is_file() else {}
 
     def source(self) -> Source:

@@ -164,13 +164,13 @@ def test_a_notebook_shows_the_page_inline(browser, tmp_path):
     make_shelf(tmp_path)
     allowed, refused = (serve(tmp_path / "pack", port=0, work=False, frames=frames) for frames in (True, False))
     assert "iframe" not in refused._repr_html_()
-    shown = RunningServer(refused.address, refused.close, refused.wait, frames=True)
-    (tmp_path / "note.html").write_text(f"<!doctype html><p>a notebook</p>{allowed._repr_html_()}{shown._repr_html_()}")
+    shown = RunningServer(refused.enter, refused.close, refused.wait, frames=True)
     files = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path)))
     threading.Thread(target=files.serve_forever, daemon=True).start()
     try:
         for host in ("localhost", "127.0.0.1"):
             page = browser.new_context().new_page()
+            (tmp_path / "note.html").write_text(f"<!doctype html><p>a notebook</p>{allowed._repr_html_()}{shown._repr_html_()}")
             page.goto(f"http://{host}:{files.server_port}/note.html")
             first, second = page.frame_locator("iframe").first, page.frame_locator("iframe").nth(1)
             first.locator(".legend i").first.wait_for()

@@ -178,12 +178,13 @@ async function select(asked: Selection & { start?: number; count?: number }) {
   return { total: rows.length, rows: rows.slice(start, start + (asked.count ?? 2000)) };
 }
 
-// A selection as a file: a table, or paths.
+// A selection as a file: a table, in which text that a spreadsheet would evaluate gets an apostrophe in front, or paths.
 export async function file(kind: string, asked: Selection): Promise<Blob> {
   const rows = await chosen(asked);
   const { names, columns } = await items();
   if (kind === "txt") return new Blob(rows.map((row) => names[row] + "\n"));
-  const cell = (value: unknown) => (/[",\n\r]/.test(String(value ?? "")) ? `"${String(value).replaceAll('"', '""')}"` : String(value ?? ""));
+  const marked = (value: unknown) => (typeof value === "string" && /^'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/.test(value) ? `'${value}` : String(value ?? ""));
+  const cell = (value: unknown) => (/[",\n\r]/.test(marked(value)) ? `"${marked(value).replaceAll('"', '""')}"` : marked(value));
   const head = ["file", ...Object.keys(columns)];
   const lines = rows.map((row) => [names[row], ...Object.values(columns).map((values) => values[row])]);
   return new Blob([head, ...lines].map((line) => line.map(cell).join(",") + "\r\n"));

@@ -7,7 +7,7 @@ import torch
 from selfsight.backbones.pretrained import published_size
 from selfsight.backbones.table import build_backbone
 from selfsight.core.errors import UsageError
-from selfsight.core.files import parsing, read_json
+from selfsight.core.files import inside, parsing, read_json
 from selfsight.core.names import require_at_least
 from selfsight.core.representation import Representation
 from selfsight.core.rng import seeded_rng
@@ -41,7 +41,7 @@ def load_representation(spec: str | Path, *, size: int | None = None) -> Represe
     if text.startswith("untrained:"):
         return untrained(text.removeprefix("untrained:"), size=size or 96)
     run, weights = _learnt(Path(spec))
-    card = read_json(run / "export" / "config.json")
+    card = read_json(inside(run, "export/config.json"))
     with parsing(run / "export" / "config.json"):
         architecture, shape = str(card["architecture"]), card["pretrained_cfg"]
         channels, side = int(shape["input_size"][0]), int(shape["input_size"][-1])
@@ -65,7 +65,7 @@ def _learnt(folder: Path) -> tuple[Path, Path]:
             f"{folder} is not a run: it has no export/config.json.", "Use a run's folder, or a model as timm:NAME or untrained:NAME."
         )
     last = run / "checkpoints" / "last.json"
-    newest = run / "checkpoints" / str(read_json(last).get("checkpoint")) if last.is_file() else run
+    newest = inside(run / "checkpoints", str(read_json(last).get("checkpoint"))) if last.is_file() else run
     found = [folder / "method.safetensors", run / "export" / "model.safetensors", newest / "method.safetensors"]
     for file in found:
         if file.is_file():

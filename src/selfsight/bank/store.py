@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from selfsight.core.cache import AtomicFolder
 from selfsight.core.errors import DataError, UsageError
-from selfsight.core.files import disk_fault, is_disk_full, parsing, read_json
+from selfsight.core.files import disk_fault, inside, is_disk_full, parsing, read_json
 from selfsight.render.panels import facts, panel, table
 
 __all__ = ["OUTPUT", "Bank", "BankWriter", "release_pages", "write_bank"]
@@ -54,14 +54,14 @@ class Bank:
 
     Raises:
         UsageError: there is no bank in the folder.
-        DataError: a file of the bank is damaged.
+        DataError: a file of the bank is damaged, or lies outside of its folder.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         if not (path / "origin.json").is_file():
             raise UsageError(f"{path} is not a bank: it has no origin.json.", "Make one with: selfsight bank RUN --data DATA")
-        self.origin: dict[str, Any] = read_json(path / "origin.json", REMEDY)
+        self.origin: dict[str, Any] = read_json(inside(path, "origin.json"), REMEDY)
         with parsing(path / "origin.json", REMEDY):
             self.layers: tuple[str, ...] = tuple(str(layer) for layer in self.origin["layers"])
             self.origin["count"] = int(self.origin["count"])
@@ -70,7 +70,7 @@ class Bank:
     def items(self) -> pa.Table:
         """One row per sample: its name."""
         with parsing(self.path / "items.parquet", REMEDY):  # errors of pyarrow are ValueErrors
-            return pq.read_table(self.path / "items.parquet")
+            return pq.read_table(inside(self.path, "items.parquet"))
 
     def __len__(self) -> int:
         return int(self.origin["count"])
@@ -80,11 +80,12 @@ class Bank:
 
         Raises:
             UsageError: the layer is not in the bank.
+            DataError: its file is damaged, or lies outside of the bank's folder.
         """
         name = layer or OUTPUT
         if name not in self.layers:
             raise UsageError(f"The bank does not contain the layer {name!r}.", f"It contains: {', '.join(self.layers)}.")
-        file = self.path / f"{name}.npy"
+        file = inside(self.path, f"{name}.npy")
         with parsing(file, REMEDY):
             rows = np.load(file, mmap_mode="r")
             if len(rows) != len(self):

@@ -232,6 +232,7 @@ def _label_table(folder: Path) -> tuple[bytes, dict[str, int]]:
 
     import numpy as np
 
+    from selfsight.core.spreadsheets import original_text
     from selfsight.explorer.server.exports import exported
     from selfsight.explorer.server.store import ExplorerStore
 
@@ -241,7 +242,7 @@ def _label_table(folder: Path) -> tuple[bytes, dict[str, int]]:
     finally:
         store.edits.close()
     lines = csv.DictReader(io.StringIO(content.decode(), newline=""))
-    return content, dict(Counter(line["label"] for line in lines).most_common())
+    return content, dict(Counter(original_text(line["label"]) for line in lines).most_common())
 
 
 def _count_table(counts: dict[str, int]) -> None:

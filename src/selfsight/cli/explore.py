@@ -60,16 +60,22 @@ def run(arguments: list[str]) -> int:
         else:
             print(folder)
         return 0
-    server = serve(folder, port=options.port, hosts=options.host, browser=options.browser)
+    server = serve(folder, port=options.port, hosts=options.host, browser=options.browser, entered=_announce)
     if options.json:
         emit({"address": server.address, "folder": str(folder)})
     else:
-        print(f"explorer: {server.address}\n(the address contains the access token; Ctrl-C stops the server)", flush=True)
+        print(f"explorer: {server.address}\n(the address is valid once, for one browser; Ctrl-C stops the server)", flush=True)
     try:
         server.wait()
     except KeyboardInterrupt:
         server.close()
     return 0
+
+
+def _announce(address: str) -> None:
+    import sys
+
+    print(f"explorer, for another browser: {address}", file=sys.stderr, flush=True)
 
 
 def _export(folder: Path, target: Path, *, json: bool) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -21,11 +22,13 @@ __all__ = [
     "AtomicFolder",
     "DiskCache",
     "append_or_restore",
+    "cache_folder",
     "cache_key",
     "digest",
     "digest_of",
     "flush_to_disk",
     "remove_partial",
+    "remove_stale",
     "write_atomically",
 ]
 
@@ -71,6 +74,42 @@ def cache_key(*values: Any) -> str:
     return digest_of((VERSION, *values), length=20)
 
 
+def _prefix(pid: int | None = None) -> str:
+    """Beginning of the name of a temporary file or folder of a process of this machine, by default of this one."""
+    return f".partial-{digest((socket.gethostname(),), length=8)}-{os.getpid() if pid is None else pid}-"
+
+
+def remove_stale(folder: Path) -> None:
+    """Delete temporary files and folders that processes of this machine left in a folder when they were killed.
+
+    Args:
+        folder: the folder; it need not exist.
+    """
+    try:
+        found = sorted(folder.glob(".partial-*"))
+    except OSError:
+        return  # such as a folder that may not be listed; the files are left
+    for path in found:
+        pid = path.name.split("-")[2] if path.name.count("-") > 2 else ""
+        if not pid.isdecimal() or not path.name.startswith(_prefix(int(pid))) or _runs(int(pid)):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):  # of a read-only folder
+                path.unlink()
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def flush_to_disk(path: Path) -> None:
     """Wait until a file or folder is on the disk (fsync)."""
     handle = os.open(path, os.O_RDONLY)
@@ -103,7 +142,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 def _replace(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{_prefix()}{path.name[:100]}.")
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -144,16 +183,19 @@ def remove_partial(folder: Path) -> None:
         folder: the folder; nothing is done if there is none.
     """
     for left in folder.glob(".*"):
-        if left.name.startswith(".partial-"):
+        if not (left.name.startswith(".partial-") or left.name.endswith(".partial")):
+            continue
+        if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)
-        elif left.name.endswith(".partial"):
+        else:
             left.unlink(missing_ok=True)
 
 
 class AtomicFolder:
     """A folder that is written under a temporary name next to its destination and moved there when complete; an earlier one is replaced.
 
-    Used as ``with AtomicFolder(path) as folder: …; folder.commit()``; without ``commit`` nothing is left.
+    Used as ``with AtomicFolder(path) as folder: …; folder.commit()``; without ``commit`` nothing is left. What a killed process left next to
+    the destination is deleted.
 
     Args:
         path: path of the folder; its parent is created.
@@ -165,7 +207,8 @@ class AtomicFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=".partial-"))
+        remove_stale(path.parent)
+        self.partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix()))
 
     def __enter__(self) -> "AtomicFolder":
         return self

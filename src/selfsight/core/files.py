@@ -1,7 +1,8 @@
-"""Reading of JSON files with errors that name the file, and errors of a full disk."""
+"""Reading of JSON files with errors that name the file, paths that stay in their folder, and errors of a full disk."""
 
 import errno
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 
 from selfsight.core.errors import DataError, EnvironmentFault
 
-__all__ = ["disk_fault", "free_bytes", "is_disk_full", "parsing", "read_json", "read_json_lines"]
+__all__ = ["disk_fault", "free_bytes", "inside", "is_disk_full", "parsing", "read_json", "read_json_lines"]
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a full disk, an exhausted quota, and a file above the limit of the process."""
@@ -51,6 +52,35 @@ def disk_fault(what: str, folder: Path, needed: int, error: BaseException, remed
     return EnvironmentFault(
         f"{what} could not be written: {reason}; it needs {needed:,} bytes, and {free_bytes(folder):,} are free below {folder}.",
         remedy or "Free disk space (or raise the quota), and repeat the command.",
+    )
+
+
+def inside(folder: Path, name: object, *, links: bool = False) -> Path:
+    """The path of a file in a folder; neither ``..``, an absolute path nor a symbolic link leads out of it.
+
+    For paths in a folder that somebody else may have written, such as a run: its files may name, or be links to, any file of this machine,
+    whose content would then be shown or exported.
+
+    Args:
+        folder: the folder; it may itself be a symbolic link.
+        name: path relative to the folder, as stored in a file; the file need not exist.
+        links: allow symbolic links that lead out of the folder.
+
+    Raises:
+        DataError: the path leaves the folder, or is not a path.
+    """
+    try:
+        if not isinstance(name, str | Path):
+            raise TypeError  # of a damaged JSON file
+        path = folder / name
+        base, target = (Path(os.path.abspath(one)) for one in (folder, path)) if links else (folder.resolve(), path.resolve())  # noqa: PTH100
+        if target.is_relative_to(base):
+            return path
+    except (OSError, RuntimeError, TypeError, ValueError):  # a loop of links, a name that is no text, a null byte
+        pass
+    raise DataError(
+        f"{folder} refers to {str(name)[:200]!r}, which is outside of this folder or no path.",
+        "It is not read. Copy the file into the folder in place of the link, or delete what refers to it.",
     )
 
 

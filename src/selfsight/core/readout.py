@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from selfsight.core.errors import UsageError
-from selfsight.core.files import parsing, read_json
+from selfsight.core.files import inside, parsing, read_json
 
 __all__ = ["Readout"]
 
@@ -45,15 +45,18 @@ class Readout:
 
         Raises:
             UsageError: it does not exist.
-            DataError: it is damaged.
+            DataError: it is damaged, or a link to a file outside of the folder.
         """
         if not path.with_suffix(".json").is_file():
             raise UsageError(
                 f"{path.parent.parent} has no fitted {path.name} probe.", "Measure it first: selfsight measure RUN --train DATA --test DATA"
             )
         remedy = "Measure it again: selfsight measure RUN --train DATA --test DATA"
-        content = read_json(path.with_suffix(".json"), remedy)
-        with parsing(path.with_suffix(".npz"), remedy), np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
+        content = read_json(inside(path.parent, path.with_suffix(".json").name), remedy)
+        with (
+            parsing(path.with_suffix(".npz"), remedy),
+            np.load(inside(path.parent, path.with_suffix(".npz").name), allow_pickle=False) as file,
+        ):
             arrays = {name: file[name] for name in file.files}
         with parsing(path.with_suffix(".json"), remedy):
             return cls(content["kind"], content["layer"], arrays, tuple(content["classes"]), content["facts"])

@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from selfsight.core.cache import cache_folder, digest
+from selfsight.core.files import inside
 
 __all__ = ["find_result", "results_folder"]
 
@@ -16,8 +17,11 @@ def results_folder(run: Path, name: str) -> Path:
     Args:
         run: the run's folder.
         name: name of the results, such as ``measures`` or ``explanations/attribute``.
+
+    Raises:
+        DataError: the folder is a symbolic link that leads out of the run.
     """
-    own = run / name
+    own = inside(run, name)
     existing = next(place for place in (own.absolute(), *own.absolute().parents) if place.exists())
     if os.access(existing, os.W_OK):
         return own
@@ -32,9 +36,12 @@ def find_result(run: Path, name: str) -> Path:
     Args:
         run: the run's folder.
         name: name of the file or folder, such as ``measures/scores.json``.
+
+    Raises:
+        DataError: the path is a symbolic link that leads out of the run.
     """
     other = _elsewhere(run) / name
-    return other if other.exists() else run / name
+    return other if other.exists() else inside(run, name)
 
 
 def _elsewhere(run: Path) -> Path:

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from selfsight.core.errors import DataError, UsageError
+from selfsight.core.spreadsheets import original_text
 from selfsight.data.classes import number_classes
 from selfsight.data.listing import Annotations
 from selfsight.data.masks import polygons_mask, read_mask
@@ -114,8 +115,16 @@ class _Finder:
         return [found.get(row, absent) for row in range(len(self.names))]
 
 
+def _row_of(cell: str, find: _Finder) -> int | None:
+    row = find(cell)
+    return find(original_text(cell)) if row is None else row
+
+
 def _table(path: Path, find: _Finder) -> Annotations:
-    """A table with a header: a column of files, optionally a class (number or name) and a group; all other columns are attributes."""
+    """A table with a header: a column of files, optionally a class (number or name) and a group; all other columns are attributes.
+
+    Text that was marked as such for spreadsheets (``core.spreadsheets``) is read as it was.
+    """
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
         rows, heading = list(reader), [name for name in reader.fieldnames or [] if name]
@@ -125,9 +134,9 @@ def _table(path: Path, find: _Finder) -> Annotations:
         raise DataError(
             f"{path} has no column of files; its columns are {', '.join(heading)}.", f"Use one of the names: {', '.join(_FILES)}."
         )
-    found = {row: entry for entry in rows if (row := find(entry[files] or "")) is not None}
+    found = {row: entry for entry in rows if (row := _row_of(entry[files] or "", find)) is not None}
     ordered = find.spread(found, {}, path)
-    columns = {name: [entry.get(name) or "" for entry in ordered] for name in heading if name != files}
+    columns = {name: [original_text(entry.get(name) or "") for entry in ordered] for name in heading if name != files}
     label = next((lower[name] for name in _LABELS if name in lower and lower[name] != files), None)
     truth = Truth() if label is None else number_classes(columns[label], _names_of(columns, lower, label))
     group = next((lower[name] for name in _GROUPS if name in lower), None)

@@ -14,7 +14,7 @@ from selfsight.core.cache import remove_partial, write_atomically
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import rank
 from selfsight.core.errors import DataError, EnvironmentFault, Interrupted, Preempted, ResumeMismatch, UsageError
-from selfsight.core.files import disk_fault, is_disk_full, read_json, read_json_lines
+from selfsight.core.files import disk_fault, inside, is_disk_full, read_json, read_json_lines
 from selfsight.core.origin import BITWISE
 from selfsight.core.serialize import differences, from_json, to_json
 from selfsight.engine.checkpoint import newest_checkpoint, save_checkpoint
@@ -47,9 +47,9 @@ class RunFolder:
 
         Raises:
             UsageError: it does not exist.
-            DataError: it is damaged.
+            DataError: it is damaged, or lies outside of the run's folder.
         """
-        file = self.path / name
+        file = inside(self.path, name)
         if not file.is_file():
             raise UsageError(f"{self.path} is not a run: it has no {name}.", "Use the folder that selfsight learn wrote.")
         return read_json(file, "Restore the file from a copy, or choose another --out.")

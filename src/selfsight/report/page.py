@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from selfsight.bank.nearest import nearest
 from selfsight.bank.store import Bank
 from selfsight.core.cache import write_atomically
-from selfsight.core.files import parsing, read_json, read_json_lines
+from selfsight.core.files import inside, parsing, read_json, read_json_lines
 from selfsight.core.representation import Representation
 from selfsight.core.results import find_result, results_folder
 from selfsight.core.views import Images, Views
@@ -64,17 +64,20 @@ def write_report(run: Path, phi: Representation, source: Source, bank: Bank, sho
         source: data set whose images are shown.
         bank: features of the data set.
         shown: examples of views.
+
+    Raises:
+        DataError: a file of the run is damaged, or is a link to one outside of the run.
     """
     rows = np.array(bank.pooled(), dtype=np.float32)
     clustering = _cluster(rows)
-    scores, score_file = _read(find_result(run, "measures/scores.json")), find_result(run, "measures/scores.json")
-    with parsing(score_file, "Measure again: selfsight measure RUN --train DATA --test DATA"):
+    scores = _read(run, "measures/scores.json")
+    with parsing(find_result(run, "measures/scores.json"), "Measure again: selfsight measure RUN --train DATA --test DATA"):
         rows_of_scores, bars = (score_rows(scores), baseline_bars(_bars(scores))) if scores else ([], "")
     environment = Environment(loader=PackageLoader("selfsight.report", "."), autoescape=select_autoescape(["html", "j2"]))
     page = environment.get_template("page.html.j2").render(
         title=run.name,
         facts=_facts(run, phi, source),
-        status=_read(run / "STATUS.json"),
+        status=_read(run, "STATUS.json"),
         curves=[Markup(svg) for svg in _curves(run)],
         rows=rows_of_scores,
         protocol=scores.get("protocol", {}),
@@ -94,14 +97,17 @@ def write_report(run: Path, phi: Representation, source: Source, bank: Bank, sho
     return file
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(run: Path, name: str) -> dict[str, Any]:
+    file = find_result(run, name)
     return read_json(file) if file.is_file() else {}
 
 
 def _facts(run: Path, phi: Representation, source: Source) -> list[tuple[str, str]]:
     """Network, method, data, training and machine."""
-    config, origin = _read(run / "config.json"), _read(run / "origin.json")
-    timing = [line for line in read_json_lines(run / "timing.jsonl") if {"seconds", "images_per_second", "memory_gib"} <= line.keys()]
+    config, origin = _read(run, "config.json"), _read(run, "origin.json")
+    timing = [
+        line for line in read_json_lines(inside(run, "timing.jsonl")) if {"seconds", "images_per_second", "memory_gib"} <= line.keys()
+    ]
     parameters = sum(parameter.numel() for parameter in phi.backbone.parameters())
     facts = [("network", f"{phi.spec}, {parameters / 1e6:.1f} million parameters, vectors of {phi.backbone.dim}")]
     with parsing(run / "config.json"):
@@ -131,7 +137,7 @@ def _training_facts(config: dict[str, Any], origin: dict[str, Any]) -> list[tupl
 
 
 def _curves(run: Path) -> list[str]:
-    file = run / "metrics.jsonl"
+    file = inside(run, "metrics.jsonl")
     records = [record for record in read_json_lines(file) if isinstance(record.get("step"), int)]
     plots = []
     for name, title in CURVES:

@@ -14,6 +14,7 @@ from torch import Tensor
 from selfsight.bank.extract import fingerprint
 from selfsight.core.cache import write_atomically
 from selfsight.core.errors import DataError, UsageError
+from selfsight.core.files import inside
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
@@ -222,7 +223,7 @@ def training_data(path: Path, name: str) -> Source:
     Raises:
         UsageError: the folder does not contain a run.
     """
-    file = path / "config.json"
+    file = inside(path, "config.json")
     if not file.is_file():
         raise UsageError(f"The training data of {name} are not known.", "Name a data set (--data, or the DATA of report).")
     config = TrainConfig.read(file)

@@ -4,13 +4,8 @@ import csv
 import io
 import json
 import socket
-import struct
 import subprocess
 import sys
-import threading
-import time
-import zlib
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,9 +14,9 @@ from PIL import Image
 
 from selfsight.data.decode import decode
 from selfsight.explorer.server import app, opening
-from selfsight.explorer.server.opening import RunningServer, serve
+from selfsight.explorer.server.opening import serve
 
-from explorer_store import COUNT, NAMES, Client, jpeg, make_shelf
+from explorer_store import COUNT, NAMES, Client, make_shelf
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +73,7 @@ def test_selections_and_exports(client):
     found = client.json("POST", "/api/select", {**asked, "start": 1, "count": 3})
     assert found == {"total": 20, "rows": [36, 34, 32]}
     text = client.ask("POST", "/api/export/csv", {"rows": list(range(5))})[2].decode()
-    assert [row["file"] for row in csv.DictReader(io.StringIO(text, newline=""))] == NAMES
+    assert [row["file"] for row in csv.DictReader(io.StringIO(text, newline=""))] == [*NAMES[:4], f"'{NAMES[4]}"]
     table = pq.read_table(io.BytesIO(client.ask("POST", "/api/export/parquet", asked)[2]))
     assert table["label"].to_pylist() == ["red"] * 20
     assert client.ask("POST", "/api/export/txt", {"rows": [7]})[2] == b"7.png\n"
@@ -149,73 +144,6 @@ def test_edits_of_missing_rows_are_rejected(client, kind, subjects, value):
     assert [one["size"] for one in client.json("GET", "/api/clusters")] == [20, 20]
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "/..%5c..%5cetc%5cpasswd", "/%00", "/app.js/../../server.py",
-        "/api/thumb/-1", "/api/thumb/99999999999999999999999", "/api/thumb/..%2f..%2fpack.json", "/api/item/40", "/api/neighbours/x",
-        "/api/unit/-1", "/api/unit/6", "/api/column/..%2fpack", "/api/jobs/../../x", "/api/jobs/x/files/found.json", "/api/nothing",
-        "/api/neighbours/1?network=evil", "/api/neighbours/1?layer=../bank", "/api/neighbours/1?count=1000000",
-    ],
-)  # fmt: skip
-def test_path_traversal_is_rejected(client, path):
-    status, headers, body = client.ask("GET", path)
-    assert status in (404, 422) or (status == 200 and b'<div id="app">' in body), (status, body[:80])
-    assert b"root:" not in body
-    assert b"Traceback" not in body
-    assert headers["x-content-type-options"] == "nosniff"
-
-
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({"host": "evil.com"}, 400),
-        ({"host": "localhost.evil.com"}, 400),
-        ({"host": "127.0.0.1:1"}, 400),
-        ({"origin": "http://evil.com"}, 403),
-        ({"origin": "null"}, 403),
-        ({"origin": "http://localhost"}, 403),
-        ({"origin": "http://127.0.0.1:1"}, 403),
-        ({"sec-fetch-site": "same-site", "sec-fetch-mode": "no-cors"}, 403),
-        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}, 403),
-        ({"cookie": "x=y"}, 401),
-    ],
-)
-def test_other_hosts_and_origins_are_rejected(client, headers, status):
-    found, answered, _ = client.ask("GET", "/api/about", headers=headers)
-    assert found == status
-    assert not any(name.startswith("access-control") for name in answered)
-
-
-def test_every_path_requires_the_case_sensitive_token(client):
-    kept, client.cookie = client.cookie, ""
-    try:
-        for path in (
-            "/",
-            "/app.js",
-            "/api/thumb/1",
-            "/map",
-            "/enter",
-            "/enter?token=x",
-            client.enter.upper().replace("/ENTER?TOKEN", "/enter?token"),
-        ):
-            assert client.ask("GET", path)[0] == 401
-        assert client.ask("POST", "/api/undo", {})[0] == 401
-        client.cookie = kept.upper().replace("SELFSIGHT", "selfsight")
-        assert client.ask("GET", "/api/about")[0] == 401
-    finally:
-        client.cookie = kept
-    status, headers, _ = client.ask("GET", client.enter + "&next=//evil.com")
-    assert (status, headers["location"]) == (303, "/")
-    assert "HttpOnly" in headers["set-cookie"]
-    assert "SameSite=Strict" in headers["set-cookie"]
-    host = "localhost:" + client.host.split(":")[1]
-    assert client.ask("GET", "/api/about", headers={"host": host, "origin": f"http://{host}"})[0] == 200
-    assert (
-        client.ask("GET", "/api/about", headers={"host": host, "origin": f"http://{client.host}"})[0] == 403
-    )  # another name is another origin
-
-
 def test_responses_are_sent_without_nagle_delay():
     """The event loop disables Nagle's algorithm only for sockets with an explicit protocol; otherwise responses may take 40 ms."""
     listener = opening._listener(0)
@@ -225,78 +153,11 @@ def test_responses_are_sent_without_nagle_delay():
         listener.close()
 
 
-def test_an_allowed_tunnel_from_another_port_is_accepted(folder):
-    opened = serve(folder / "pack", port=0, hosts=("localhost:9000", "gate.example"))
-    try:
-        client = Client(opened)
-        for host, status in (("localhost:9000", 200), ("gate.example", 200), ("localhost:9001", 400), ("gate.example:9000", 400)):
-            assert client.ask("GET", "/api/about", headers={"host": host})[0] == status
-    finally:
-        opened.close()
-
-
 def test_a_million_images_open_without_torch():
     words = "import sys, selfsight.explorer.server.opening, selfsight.explorer.server.app, selfsight.explorer.server.guard, selfsight.cli.explore; "
     words += "print([name for name in ('torch', 'timm', 'sklearn') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"conditions": [{"column": "x' OR 1=1", "sign": "=", "value": 1}]}, {"conditions": "all"}, {"sort": 3}, {"lasso": 3}, {"start": -1},
-        {"count": 10**9}, {"rows": ["1"]}, {"rows": [99]}, {"rows": [10**30]},
-        {"conditions": [{"column": "brightness", "sign": "<", "value": 10**400}]}, {"lasso": [[0, 0], [1, 10**400], [0, 1]]}, [1], b"{", b"[" * 100_000,
-    ],
-)  # fmt: skip
-def test_invalid_requests_are_reported_without_a_traceback(client, body):
-    status, _, read = client.ask("POST", "/api/select", body)
-    assert status == 422
-    assert set(json.loads(read)) == {"cause", "remedy"}
-
-
-def bomb() -> bytes:
-    """A small PNG whose header claims 14,000 x 14,000 pixels."""
-
-    def part(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    rows = zlib.compress(bytes(14_001 * 200), 9)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + part(b"IHDR", struct.pack(">IIBBBBB", 14_000, 14_000, 8, 0, 0, 0, 0))
-        + part(b"IDAT", rows)
-        + part(b"IEND", b"")
-    )
-
-
-@pytest.mark.parametrize(
-    "content", [b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"PK\x03\x04zip", b"", b"GIF89a", bomb(), jpeg((9, 9, 9))[:60]]
-)
-def test_uploads_that_are_not_images_are_rejected(client, folder, content):
-    assert client.ask("POST", "/api/search", content)[0] == 415
-    kept = folder / "pack.jobs" / "uploads"
-    assert not kept.exists() or not list(kept.iterdir())
-
-
-def test_large_and_slow_bodies_are_rejected(client, monkeypatch):
-    from selfsight.explorer.server import guard
-
-    host, port = client.host.split(":")
-    head = f"POST /api/search HTTP/1.1\r\nhost: {client.host}\r\ncookie: {client.cookie}\r\n"
-    chunk = b"100000\r\n" + bytes(2**20) + b"\r\n"
-    for length, chunks in ((f"content-length: {2**30}\r\n\r\n", 0), ("transfer-encoding: chunked\r\n\r\n", guard.MOST_BYTES // 2**20 + 1)):
-        with socket.create_connection((host, int(port)), timeout=20) as line:
-            line.sendall((head + length).encode())
-            for _ in range(chunks):
-                line.sendall(chunk)
-            assert line.recv(64).startswith(b"HTTP/1.1 413")
-    monkeypatch.setattr(guard, "PATIENCE", 0.3)
-    with socket.create_connection((host, int(port)), timeout=20) as line:
-        line.sendall((head + "content-length: 10\r\n\r\n12").encode())
-        assert line.recv(64).startswith(b"HTTP/1.1 408")
-    assert client.json("GET", "/api/about")["count"] == COUNT
 
 
 def variants() -> dict[str, bytes]:
@@ -324,65 +185,12 @@ def variants() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", ["turned", "clear", "deep", "dark"])
-def test_uploads_are_read_as_the_data_set_is(tmp_path, name):
+def test_uploads_are_read_as_the_data_set_is(name):
     content = variants()[name]
-    kept = app._save_upload(content, tmp_path)
+    kept = app._encoded_upload(content)
     assert kept is not None
-    with Image.open(tmp_path / kept) as image:
+    with Image.open(io.BytesIO(kept)) as image:
         np.testing.assert_array_equal(np.asarray(image).transpose(2, 0, 1), decode(content)[0])
-
-
-SERVER = """
-import sys, time
-from pathlib import Path
-from selfsight.explorer.server.opening import serve
-print(serve(Path(sys.argv[1]), port=0).address, flush=True)
-time.sleep(600)
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="peak memory is read from /proc")
-def test_uploads_need_bounded_memory(tmp_path):
-    """An announced gigabyte, bodies of unknown length, an image of 14,000 by 14,000: peak memory grows by less than 100 MB."""
-    make_shelf(tmp_path)
-    process = subprocess.Popen([sys.executable, "-c", SERVER, str(tmp_path / "pack")], stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        client = Client(RunningServer(process.stdout.readline().strip(), process.kill, process.kill))
-        client.json("GET", "/api/about")
-
-        def peak() -> int:
-            (line,) = [one for one in Path(f"/proc/{process.pid}/status").read_text().splitlines() if one.startswith("VmHWM")]
-            return int(line.split()[1]) * 1024
-
-        before = peak()
-        host, port = client.host.split(":")
-        head = f"POST /api/search HTTP/1.1\r\nhost: {client.host}\r\ncookie: {client.cookie}\r\n"
-        for length in [f"content-length: {2**30}\r\n\r\n", *["transfer-encoding: chunked\r\n\r\n"] * 3]:
-            with socket.create_connection((host, int(port)), timeout=20) as line:
-                line.sendall((head + length).encode())
-                for _ in range(21 if "chunked" in length else 0):
-                    line.sendall(b"100000\r\n" + bytes(2**20) + b"\r\n")
-                assert line.recv(64).startswith(b"HTTP/1.1 413")
-        assert client.ask("POST", "/api/search", bomb())[0] == 415
-        assert peak() - before < 100e6
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-def test_uploads_are_encoded_again(client, folder):
-    sent = io.BytesIO()
-    Image.new("RGB", (900, 40), (10, 200, 30)).save(sent, "PNG")
-    status, _, body = client.ask("POST", "/api/search", sent.getvalue() + b"<script>alert(1)</script>")
-    assert status == 202
-    client.json("DELETE", f"/api/jobs/{json.loads(body)['job']}")
-    (kept,) = (folder / "pack.jobs" / "uploads").iterdir()
-    assert b"script" not in kept.read_bytes()
-    with Image.open(kept) as picture:
-        assert picture.size == (512, 23)
-    kept.unlink()
 
 
 def test_job_arguments_are_validated(client):
@@ -405,39 +213,3 @@ def test_framing_and_foreign_scripts_are_forbidden(client):
     assert "frame-ancestors 'none'" in policy
     assert "unsafe" not in policy
     assert headers["referrer-policy"] == "no-referrer"
-
-
-def test_fifty_clients_during_jobs_and_broken_connections(tmp_path, monkeypatch):
-    make_shelf(tmp_path)
-    (tmp_path / "slow.py").write_text("import sys, time\nfor line in sys.stdin:\n    time.sleep(60)\n")
-    monkeypatch.setattr(opening, "WORKER", (str(tmp_path / "slow.py"),))
-    opened = serve(tmp_path / "pack", port=0)
-    try:
-        client = Client(opened)
-        told = [client.ask("POST", "/api/jobs/segments", {"row": row}) for row in range(20)]
-        assert [status for status, _, _ in told].count(202) >= 16
-        assert told[-1][0] == 429
-        assert told[-1][1]["retry-after"] == "5"
-        waits: list[float] = []
-
-        def visit(number: int) -> None:
-            for row in range(10):
-                before = time.perf_counter()
-                assert client.ask("GET", f"/api/thumb/{(number + row) % COUNT}")[0] == 200
-                waits.append(time.perf_counter() - before)
-                host, port = client.host.split(":")
-                with socket.create_connection((host, int(port)), timeout=20) as line:  # asks, and does not wait for the answer
-                    line.sendall(f"GET /api/clusters HTTP/1.1\r\nhost: {client.host}\r\ncookie: {client.cookie}\r\n\r\n".encode())
-
-        threads = [threading.Thread(target=visit, args=(number,)) for number in range(50)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(waits) == 500
-        assert float(np.quantile(waits, 0.95)) < 5
-        first = json.loads(told[0][2])["job"]
-        assert client.json("DELETE", f"/api/jobs/{first}")["state"] == "cancelled"
-        assert client.json("GET", "/api/about")["count"] == COUNT
-    finally:
-        opened.close()

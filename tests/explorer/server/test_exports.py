@@ -15,6 +15,7 @@ from PIL import Image
 from selfsight.bank.store import write_bank
 from selfsight.core.errors import UsageError
 from selfsight.core.names import unused_name
+from selfsight.core.spreadsheets import as_text, original_text
 from selfsight.explorer.server import exports
 from selfsight.explorer.server.app import TYPES
 from selfsight.explorer.server.exports import KINDS, exported, neighbours_of
@@ -54,20 +55,21 @@ def test_tables_contain_all_columns_and_edits(shelf: ExplorerStore) -> None:
     told = pq.read_table(io.BytesIO(exported(shelf, ROWS, "parquet")[0])).to_pydict()
     assert head == list(told)
     names = shelf.pack.names.to_pylist()
-    assert told["file"] == [line[head.index("file")] for line in lines] == [names[row] for row in ROWS]
-    assert set(NAMES) <= {*told["file"], *names}
+    assert told["file"] == [line[head.index("file")] for line in lines] == [as_text(names[row]) for row in ROWS]
+    assert "'=1+1.png" in told["file"]
+    assert [original_text(cell) for cell in told["file"]] == [names[row] for row in ROWS]
     assert told["tag"] == ['<b>"tag"</b>,\n' if row in (2, 30) else "" for row in ROWS]
-    assert told["cluster_name"] == ["=blues" if row % 2 else "" for row in ROWS]
+    assert told["cluster_name"] == ["'=blues" if row % 2 else "" for row in ROWS]
     assert told["brightness"] == [row / COUNT for row in ROWS]
     assert [float(line[head.index("nearness")]) for line in lines] == told["nearness"]
-    assert exported(shelf, ROWS, "txt")[0].decode() == "".join(f"{names[row]}\n" for row in ROWS)
+    assert exported(shelf, ROWS, "txt")[0].decode() == "".join(names[row].replace("\n", r"\n") + "\n" for row in ROWS)
 
 
 def test_labels_are_names_of_clusters_without_near_duplicates(shelf: ExplorerStore) -> None:
     shelf.edits.set("cluster_name", [0], "reds, all")
     (head, *lines) = csv.reader(io.StringIO(exported(shelf, np.arange(6), "labels")[0].decode(), newline=""))
     assert head == ["file", "label"]
-    assert lines == [[NAMES[0], "reds, all"], [NAMES[2], "reds, all"], [NAMES[4], "reds, all"]]
+    assert lines == [[NAMES[0], "reds, all"], [NAMES[2], "reds, all"], [as_text(NAMES[4]), "reds, all"]]
     shelf.edits.set("cluster_name", [1], "blues")
     (_, *lines) = csv.reader(io.StringIO(exported(shelf, np.array([1, 0]), "labels")[0].decode(), newline=""))
     assert lines == [[NAMES[1], "blues"]]

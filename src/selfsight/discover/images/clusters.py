@@ -1,6 +1,5 @@
 """Clusters of whole images: typical images of each cluster, outliers, and near-duplicates."""
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from selfsight.bank.store import OUTPUT
 from selfsight.core.finite import require_finite
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
+from selfsight.core.spreadsheets import write_csv
 from selfsight.data.evaluation_view import evaluation_view
 from selfsight.data.source import Source
 from selfsight.discover.images.grouping import Choice, choose_count, group
@@ -154,10 +154,9 @@ class ClusteringResult:
         folder.mkdir(parents=True, exist_ok=True)
         group = numbered(self.duplicate_groups)
         with (folder / "clusters.csv").open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(["file", "cluster", "nearness", "distance_to_neighbours", "duplicates"])
             columns = zip(self.labels.tolist(), self.nearness.round(5).tolist(), self.neighbour_distance.round(5).tolist(), strict=True)
-            table.writerows([name, *values, group.get(row, "")] for row, (name, values) in enumerate(zip(self.names, columns, strict=True)))
+            rows = ([name, *values, group.get(row, "")] for row, (name, values) in enumerate(zip(self.names, columns, strict=True)))
+            write_csv(file, ["file", "cluster", "nearness", "distance_to_neighbours", "duplicates"], rows)
         (folder / "clusters.json").write_text(json.dumps(self.to_json()) + "\n")
         (folder / "clusters.png").write_bytes(self._repr_png_())
         files = ["clusters.png", "clusters.json", "clusters.csv"]

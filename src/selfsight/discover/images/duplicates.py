@@ -1,6 +1,5 @@
 """Near-duplicates, and selection of images for labelling."""
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from selfsight.bank.nearest import nearest
 from selfsight.core.names import one_per_line
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
+from selfsight.core.spreadsheets import write_csv
 from selfsight.data.source import Source
 from selfsight.discover.images.clusters import NEIGHBOURS, image_vectors, near_duplicates, thumbnails
 from selfsight.discover.images.sheets import captioned, cluster_sheet
@@ -69,10 +69,9 @@ class Duplicates:
         """Write ``duplicates.csv`` (a line per image of a group), ``unique.txt`` (paths to keep), ``duplicates.json`` and a sheet."""
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "duplicates.csv").open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(["group", "file", "kept"])
-            for number, rows in enumerate(self.groups):
-                table.writerows([number, self.names[row], "no" if place else "yes"] for place, row in enumerate(rows))
+            groups = enumerate(self.groups)
+            rows = ([number, self.names[row], "no" if place else "yes"] for number, some in groups for place, row in enumerate(some))
+            write_csv(file, ["group", "file", "kept"], rows)
         (folder / "unique.txt").write_text(one_per_line(self.names[row] for row in self.unique()), encoding="utf-8")
         (folder / "duplicates.json").write_text(json.dumps(self.to_json()) + "\n")
         (folder / "duplicates.png").write_bytes(self._repr_png_())
@@ -138,9 +137,7 @@ class Selection:
         folder.mkdir(parents=True, exist_ok=True)
         result = self.to_json()
         with (folder / "selection.csv").open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, ("file", "why", "cluster"))
-            table.writeheader()
-            table.writerows(result["selection"])
+            write_csv(file, ("file", "why", "cluster"), (one.values() for one in result["selection"]))
         (folder / "selection.txt").write_text(one_per_line(self.names[row] for row, _ in self.chosen), encoding="utf-8")
         (folder / "selection.json").write_text(json.dumps(result) + "\n")
         (folder / "selection.png").write_bytes(self._repr_png_())

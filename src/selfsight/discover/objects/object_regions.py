@@ -1,6 +1,5 @@
 """Detected objects: boxes and masks at the images' own size, as COCO JSON, CSV, PNG and a sheet."""
 
-import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from PIL import Image
 from selfsight.core.cache import Arrays, cache_key
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
+from selfsight.core.spreadsheets import write_csv
 from selfsight.data.source import Rows, Source
 from selfsight.discover.dense.features import FeatureBatch, FeatureSpec, Size, iter_feature_batches
 from selfsight.discover.dense.refine import refined
@@ -86,10 +86,9 @@ class ObjectRegions:
         """Write ``boxes.json`` (COCO), ``boxes.csv``, ``masks/`` (a PNG of region indices per image) and ``sheet.png``."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "boxes.json").write_text(json.dumps(self.to_json()) + "\n")
-        with (folder / "boxes.csv").open("w", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(["file", "left", "top", "right", "bottom", "score"])
-            table.writerows([[name, *self.boxes(row)[index].round(4)] for row, name, index in self._each()])
+        with (folder / "boxes.csv").open("w", newline="", encoding="utf-8") as file:
+            rows = ([name, *self.boxes(row)[index].round(4)] for row, name, index in self._each())
+            write_csv(file, ["file", "left", "top", "right", "bottom", "score"], rows)
         for row, target in enumerate(mask_files(self.names, folder / "masks")):
             target.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(self.mask(row)).save(target)

@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate, leaky_relu, mse_loss
 
 from selfsight.core.clock import key
 from selfsight.core.errors import UsageError
-from selfsight.core.files import disk_fault, parsing, read_json
+from selfsight.core.files import disk_fault, inside, parsing, read_json
 from selfsight.core.hooks import eval_mode
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
@@ -106,10 +106,10 @@ class Inverter(nn.Module):
             DataError: a file is damaged.
         """
         remedy = f"Delete {folder}; it is trained again."
-        options = read_json(folder / "inverter.json", remedy)
+        options = read_json(inside(folder, "inverter.json"), remedy)
         with parsing(folder / "inverter.json", remedy):
             inverter = cls(options.pop("dim"), **options)
-        fill(inverter, read_weights(folder / "inverter.safetensors"), folder / "inverter.safetensors")
+        fill(inverter, read_weights(inside(folder, "inverter.safetensors")), folder / "inverter.safetensors")
         return inverter.eval()
 
 

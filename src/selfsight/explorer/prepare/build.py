@@ -18,6 +18,7 @@ from selfsight.core.cache import digest_of
 from selfsight.core.names import unused_name
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
+from selfsight.core.results import results_folder
 from selfsight.data.opening import open_source
 from selfsight.data.source import Source, Truth
 from selfsight.discover.images.clusters import describe_groups, find_clusters
@@ -26,7 +27,7 @@ from selfsight.engine.hardware import fast_bf16
 from selfsight.explorer.prepare.projection import available_projections, project, require_projection
 from selfsight.explorer.server.edits import Edits
 from selfsight.explorer.server.opening import DataSelection, find_prepared, record_prepared, select_data
-from selfsight.explorer.server.pack import CLUSTER, Pack, PackWriter, is_prepared, nearness_column, run_folder
+from selfsight.explorer.server.pack import CLUSTER, Pack, PackWriter, edits_file, is_prepared, nearness_column, run_folder
 from selfsight.measure.baselines import untrained_network
 from selfsight.render.sheet import unique_names
 
@@ -126,7 +127,7 @@ def _undo_cluster_edits(path: Path, groups: Mapping[str, np.ndarray], progress: 
         return
     previous = Pack(path)
     same = set(previous.clusterings) <= set(groups) and all((previous.column(name) == groups[name]).all() for name in previous.clusterings)
-    edits = Edits(path.parent / f"{path.name}.edits.sqlite")
+    edits = Edits(edits_file(path))
     for kind in ("cluster_merge", "cluster_name"):
         if not same and (named := list(edits.values(kind))):
             edits.set(kind, named, "")
@@ -163,7 +164,7 @@ def find_or_prepare(
         pack = prepare(
             networks,
             source,
-            run_folder(paths[0]) / "explorer",
+            results_folder(run_folder(paths[0]), "explorer"),
             chosen=chosen,
             untrained=untrained,
             maps=maps,
@@ -192,13 +193,13 @@ def _banks(
     banks = dict[str, Path]()
     for name, (phi, run) in networks.items():
         progress(f"features of {len(source):,} images by {name}")
-        banks[name] = get_bank(phi, source, run_folder(run) / "banks", layers=phi.layers, bf16=fast_bf16(phi.device)).path
+        banks[name] = get_bank(phi, source, results_folder(run_folder(run), "banks"), layers=phi.layers, bf16=fast_bf16(phi.device)).path
     first, run = next(iter(networks.values()))
     if untrained and first.spec:
         twin = untrained_reference(first, source)
         progress("features of the untrained network")
         banks[unique_names([*networks, "untrained"])[-1]] = get_bank(
-            twin, source, run_folder(run) / "banks", layers=twin.layers, bf16=fast_bf16(twin.device)
+            twin, source, results_folder(run_folder(run), "banks"), layers=twin.layers, bf16=fast_bf16(twin.device)
         ).path
     return banks
 

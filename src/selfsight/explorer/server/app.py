@@ -1,9 +1,11 @@
 """The HTTP API of the explorer: reads of an ``ExplorerStore``, jobs, edits, exports, and static files. Torch-free."""
 
+import io
 import json
-from collections.abc import Awaitable, Callable
+from asyncio import get_running_loop
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,10 @@ from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
 from selfsight.core.cache import digest
-from selfsight.core.errors import DataError, SelfsightError, UsageError
+from selfsight.core.errors import DataError, EnvironmentFault, SelfsightError, UsageError
 from selfsight.core.names import look_up
 from selfsight.data.decode import Unreadable, decode, header
+from selfsight.explorer.server.edit_checks import check_edit
 from selfsight.explorer.server.exports import exported
 from selfsight.explorer.server.filters import filter_rows
 from selfsight.explorer.server.job_table import JOBS
@@ -28,7 +31,10 @@ __all__ = ["STATIC", "make_server"]
 STATIC = Path(__file__).parent.parent / "static"
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP")
 PIXELS, UPLOAD_SIDE = 50_000_000, 512
-_DECODING = Lock()
+_DECODER = ThreadPoolExecutor(1, "uploads")
+"""Decodes one upload at a time, in one thread, because the allocator keeps what was freed for each thread."""
+KINDS, LETTERS, HEADER = 200, 80, 16_000
+"""Texts of a column in the header of its response: maximum number, maximum length of each, and of the header."""
 MOST = 2000
 """Maximum number of rows per response."""
 TYPES = {".csv": "text/csv; charset=utf-8", ".txt": "text/plain; charset=utf-8", ".parquet": "application/vnd.apache.parquet"}
@@ -55,7 +61,14 @@ def make_server(store: ExplorerStore, jobs: Jobs | None = None, static: Path = S
     @app.exception_handler(SelfsightError)
     async def refused(_: Request, problem: Exception) -> JSONResponse:
         assert isinstance(problem, SelfsightError)
-        return JSONResponse({"cause": problem.cause, "remedy": problem.remedy}, 404 if isinstance(problem, DataError) else 422)
+        kinds = ((DataError, 404), (EnvironmentFault, 507))
+        status = next((status for kind, status in kinds if isinstance(problem, kind)), 422)
+        return JSONResponse({"cause": problem.cause, "remedy": problem.remedy}, status)
+
+    @app.exception_handler(OSError)
+    async def unreadable(_: Request, problem: Exception) -> JSONResponse:
+        reason = getattr(problem, "strerror", None) or str(problem)
+        return JSONResponse({"cause": f"A file cannot be read: {reason}.", "remedy": "Check the disk, or prepare again: --rebuild"}, 507)
 
     return app
 
@@ -169,16 +182,28 @@ def _selected(store: ExplorerStore, body: dict[str, Any]) -> np.ndarray:
 
 
 def _coded(store: ExplorerStore, name: str) -> Response:
-    """A column as float32 values, or as codes of texts, which are listed in a header."""
+    """A column as float32 values, or as codes of texts, the first of which are listed in a header."""
     extra = store.edited_columns()
     values: np.ndarray = extra[name] if name in extra else store.pack.column(name)
     headers = {}
     if values.dtype == object:
         kinds = sorted(set(values))
         codes = {kind: code for code, kind in enumerate(kinds)}
-        headers["x-values"] = json.dumps(kinds[:200], ensure_ascii=True)
+        headers["x-values"] = _listed(kinds)
         values = np.fromiter((codes[one] for one in values), np.float32, len(values))
     return Response(np.ascontiguousarray(values, dtype="<f4").tobytes(), media_type="application/octet-stream", headers=headers)
+
+
+def _listed(kinds: Sequence[str]) -> str:
+    """The first texts of a column as JSON of bounded length, each shortened, for a header."""
+    shown, length = list[str](), 0
+    for kind in kinds[:KINDS]:
+        text = kind if len(kind) <= LETTERS else f"{kind[: LETTERS - 1]}…"
+        length += len(json.dumps(text)) + 2
+        if length > HEADER:
+            break
+        shown.append(text)
+    return json.dumps(shown)
 
 
 def _edits(app: FastAPI, store: ExplorerStore) -> None:
@@ -194,7 +219,7 @@ def _edits(app: FastAPI, store: ExplorerStore) -> None:
         subjects, value = body.get("subjects"), body.get("value")
         if not isinstance(subjects, list) or not isinstance(value, str):
             raise UsageError("An edit needs subjects and a value.", "Send subjects, a list of numbers, and value, a text.")
-        await run_in_threadpool(store.check_edit, kind, subjects, value)
+        await run_in_threadpool(check_edit, store, kind, subjects, value)
         return JSONResponse({"edit": await run_in_threadpool(store.edits.set, kind, subjects, value)})
 
     @app.post("/api/undo")
@@ -206,9 +231,9 @@ def _edits(app: FastAPI, store: ExplorerStore) -> None:
         return JSONResponse({"kind": await run_in_threadpool(store.edits.redo)})
 
 
-def _submit(jobs: Jobs, kind: str, arguments: dict[str, Any], also: str = "") -> JSONResponse:
+def _submit(jobs: Jobs, kind: str, arguments: dict[str, Any], also: str = "", files: Mapping[str, bytes] | None = None) -> JSONResponse:
     try:
-        return JSONResponse(jobs.submit(kind, arguments, also), 202)
+        return JSONResponse(jobs.submit(kind, arguments, also, files), 202)
     except QueueFull:
         return JSONResponse({"cause": "Too many jobs are waiting.", "remedy": "Try again later."}, 429, {"retry-after": "5"})
 
@@ -255,16 +280,13 @@ def _searches(app: FastAPI, store: ExplorerStore, jobs: Jobs) -> None:
 
     @app.post("/api/search")
     async def search(request: Request, network: str = "", layer: str = "") -> JSONResponse:
-        name = await run_in_threadpool(_save_upload, await request.body(), jobs.folder / "uploads")
-        if name is None:
+        content = await get_running_loop().run_in_executor(_DECODER, _encoded_upload, await request.body())
+        if content is None:
             return JSONResponse(
                 {"cause": "The upload is not a JPEG, PNG or WebP image, or it is too large.", "remedy": "Upload another image."}, 415
             )
-        try:
-            return _submit(jobs, "embed", _job_arguments(store, {"upload": name, "network": network, "layer": layer}))
-        except UsageError:
-            (jobs.folder / "uploads" / name).unlink(missing_ok=True)
-            raise
+        name = f"{digest((content,), separated=False, length=32)}.png"
+        return _submit(jobs, "embed", _job_arguments(store, {"upload": name, "network": network, "layer": layer}), files={name: content})
 
 
 def _or_404(found: dict[str, Any] | None) -> JSONResponse:
@@ -307,23 +329,18 @@ def _job_arguments(store: ExplorerStore, body: dict[str, Any]) -> dict[str, Any]
     return arguments
 
 
-def _save_upload(content: bytes, folder: Path) -> str | None:
-    """Save an uploaded image as the data set's images are read, under its digest; ``None`` if it is not an image.
-
-    One upload is decoded at a time, so that many do not add up in memory.
-    """
-    with _DECODING:
-        try:
-            image, (height, width) = header(content)
-            if image.format not in FORMATS or height * width > PIXELS:
-                return None
-            pixels, _ = decode(content, UPLOAD_SIDE)
-        except Unreadable:
+def _encoded_upload(content: bytes) -> bytes | None:
+    """An uploaded image, read as the data set's images are, as PNG; ``None`` if it is not an image."""
+    try:
+        image, (height, width) = header(content)
+        if image.format not in FORMATS or height * width > PIXELS:
             return None
-    name = f"{digest((content,), separated=False, length=32)}.png"
-    folder.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels.transpose(1, 2, 0)).save(folder / name, "PNG")
-    return name
+        pixels, _ = decode(content, UPLOAD_SIDE)
+    except Unreadable:
+        return None
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.transpose(1, 2, 0)).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _pages(app: FastAPI, static: Path) -> None:

@@ -4,10 +4,13 @@ import json
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from selfsight.core.errors import UsageError
+from selfsight.core.errors import DataError, EnvironmentFault, SelfsightError, UsageError
+from selfsight.core.files import free_bytes, is_disk_full
 
 __all__ = ["Edits"]
 
@@ -32,22 +35,37 @@ class Edits:
         self.path, self._lock = path, threading.Lock()
         self._base: sqlite3.Connection | None = None
 
-    def _open(self) -> sqlite3.Connection:
-        if self._base is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._base = sqlite3.connect(self.path, check_same_thread=False)
-            self._base.executescript(TABLES)
-        return self._base
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        """The database in a transaction, which is undone by an error.
+
+        Raises:
+            EnvironmentFault: the disk is full, the file cannot be written or read, or another process uses it.
+            DataError: the file is damaged.
+        """
+        with self._lock:
+            try:
+                if self._base is None:
+                    self.path.parent.mkdir(parents=True, exist_ok=True)
+                    self._base = sqlite3.connect(self.path, check_same_thread=False)
+                    self._base.executescript(TABLES)
+                with self._base as base:
+                    yield base
+            except (sqlite3.Error, OSError) as error:
+                self.close()  # it is opened again by the next edit
+                raise _fault(self.path, error) from error
+
+    @property
+    def _empty(self) -> bool:
+        return self._base is None and not self.path.is_file()
 
     def values(self, kind: str) -> dict[int, str]:
         """Values by subject (row of an item, or index of a cluster)."""
         _check(kind)
-        with self._lock:
-            if self._base is None and not self.path.is_file():
-                return {}
-            return {
-                int(subject): value for subject, value in self._open().execute("select subject, value from said where kind = ?", (kind,))
-            }
+        if self._empty:
+            return {}
+        with self._opened() as base:
+            return {int(subject): value for subject, value in base.execute("select subject, value from said where kind = ?", (kind,))}
 
     def set(self, kind: str, subjects: list[int], value: str) -> int:
         """Set a value for some subjects; an empty value removes it.
@@ -62,6 +80,7 @@ class Edits:
 
         Raises:
             UsageError: the kind, a subject or the value is invalid.
+            EnvironmentFault: it cannot be stored; earlier edits are unchanged.
         """
         _check(kind)
         if (
@@ -72,7 +91,7 @@ class Edits:
             raise UsageError("The subjects of the edit are missing.", "Give rows of items, or numbers of clusters.")
         if len(value) > LETTERS or "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
             raise UsageError("The text is too long or invalid.", f"Use at most {LETTERS} characters.")
-        with self._lock, self._open() as base:
+        with self._opened() as base:
             before = {one: self._value(base, kind, one) for one in subjects}
             self._set(base, kind, dict.fromkeys(subjects, value))
             change = json.dumps({"before": list(before.items()), "value": value})
@@ -89,7 +108,7 @@ class Edits:
         return self._apply("select number, kind, change from history where undone = 1 order by number limit 1", undone=False)
 
     def _apply(self, query: str, *, undone: bool) -> str | None:
-        with self._lock, self._open() as base:
+        with self._opened() as base:
             found = base.execute(query).fetchone()
             if found is None:
                 return None
@@ -102,21 +121,21 @@ class Edits:
 
     def history(self, most: int = 50) -> list[dict[str, Any]]:
         """The last edits, newest first."""
-        with self._lock:
-            if self._base is None and not self.path.is_file():
-                return []
-            rows = self._open().execute("select number, at, kind, change, undone from history order by number desc limit ?", (most,))
-            return [
-                {
-                    "number": number,
-                    "at": at,
-                    "kind": kind,
-                    "value": json.loads(change)["value"],
-                    "of": len(json.loads(change)["before"]),
-                    "undone": bool(undone),
-                }
-                for number, at, kind, change, undone in rows
-            ]
+        if self._empty:
+            return []
+        with self._opened() as base:
+            rows = base.execute("select number, at, kind, change, undone from history order by number desc limit ?", (most,)).fetchall()
+        return [
+            {
+                "number": number,
+                "at": at,
+                "kind": kind,
+                "value": json.loads(change)["value"],
+                "of": len(json.loads(change)["before"]),
+                "undone": bool(undone),
+            }
+            for number, at, kind, change, undone in rows
+        ]
 
     def close(self) -> None:
         """Close the file."""
@@ -134,6 +153,23 @@ class Edits:
         base.executemany("delete from said where kind = ? and subject = ?", [(kind, subject) for subject in values])
         given = [(kind, subject, value) for subject, value in values.items() if value]
         base.executemany("insert into said (kind, subject, value) values (?, ?, ?)", given)
+
+
+def _fault(path: Path, error: sqlite3.Error | OSError) -> SelfsightError:
+    """An error of the database in words."""
+    name = str(getattr(error, "sqlite_errorname", "")).removeprefix("SQLITE_")
+    if name.startswith(("CORRUPT", "NOTADB")):
+        return DataError(
+            f"The edits in {path} cannot be read: {error}.", "Restore the file from a copy, or move it away to begin without edits."
+        )
+    if name.startswith(("BUSY", "LOCKED")):
+        return EnvironmentFault(f"The edits in {path} are in use by another process.", "Try again, or stop the other explorer.")
+    if name.startswith(("FULL", "IOERR")) or is_disk_full(error):
+        cause = f"The edit cannot be stored in {path}: {error}; {free_bytes(path.parent):,} bytes are free."
+        return EnvironmentFault(cause, "Free disk space, and repeat the edit; earlier edits are kept.")
+    return EnvironmentFault(
+        f"The edits in {path} cannot be read or stored: {error}.", "Allow this user to write to the folder; earlier edits are kept."
+    )
 
 
 def _check(kind: str) -> None:

@@ -1,8 +1,11 @@
-"""Export of a selection: spreadsheets, scripts, other explorers, labelling tools. Torch-free."""
+"""Export of a selection: spreadsheets, scripts, other explorers, labelling tools. Torch-free.
 
-import csv
+Text in tables that a spreadsheet would evaluate as a formula gets an apostrophe in front (``core.spreadsheets``).
+"""
+
 import io
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +14,7 @@ from jaxtyping import Float, Int
 
 from selfsight.core.errors import UsageError
 from selfsight.core.names import look_up, one_per_line, unused_name
+from selfsight.core.spreadsheets import as_text, write_csv
 from selfsight.discover.images.label_selection import first_of_group
 from selfsight.explorer.server.mutual_knn import nearest_rows
 from selfsight.explorer.server.store import ExplorerStore
@@ -43,7 +47,7 @@ def _csv(store: ExplorerStore, rows: Int[np.ndarray, " row"]) -> tuple[bytes, st
 
 def _parquet(store: ExplorerStore, rows: Int[np.ndarray, " row"]) -> tuple[bytes, str]:
     buffer = io.BytesIO()
-    pq.write_table(pa.table({name: pa.array(values.tolist()) for name, values in store.table(rows).items()}), buffer)
+    pq.write_table(pa.table({as_text(name): pa.array(_cells(values)) for name, values in store.table(rows).items()}), buffer)
     return buffer.getvalue(), "selection.parquet"
 
 
@@ -70,7 +74,8 @@ def _atlas(store: ExplorerStore, rows: Int[np.ndarray, " row"]) -> tuple[bytes, 
         atlas_columns["neighbors"] = pa.StructArray.from_arrays(lists, ["ids", "distances"])
     columns: dict[str, pa.Array] = {}
     for name, values in store.table(rows).items():
-        columns[unused_name(name, {*atlas_columns, *columns})] = pa.array(values, from_pandas=True)
+        cells = pa.array(_cells(values) if values.dtype == object else values, from_pandas=True)
+        columns[unused_name(as_text(name), {*atlas_columns, *columns})] = cells
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns | atlas_columns), buffer)
     return buffer.getvalue(), "atlas.parquet"
@@ -110,11 +115,13 @@ def _labels(store: ExplorerStore, rows: Int[np.ndarray, " row"]) -> tuple[bytes,
     return _lines({"file": table["file"][named], "label": labels[named]}), "labels.csv"
 
 
+def _cells(values: np.ndarray) -> list[Any]:
+    return [as_text(value) for value in values.tolist()]
+
+
 def _lines(table: dict[str, np.ndarray]) -> bytes:
     text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(table)
-    writer.writerows(zip(*(values.tolist() for values in table.values()), strict=True))
+    write_csv(text, table, zip(*(values.tolist() for values in table.values()), strict=True))
     return text.getvalue().encode()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from selfsight.core.errors import MissingExtra, UsageError
+from selfsight.core.files import inside
 from selfsight.core.names import unused_name
 from selfsight.explorer.server.store import ExplorerStore
 
@@ -99,7 +100,7 @@ def _root(data: str) -> Path | None:
 
 def _image_file(store: ExplorerStore, row: int, name: str, root: Path | None, copies: Path) -> Path:
     """The image file, or a thumbnail."""
-    if root is not None and (root / name).is_file():
+    if root is not None and inside(root, name, links=True).is_file():
         return root / name
     copy = copies.resolve() / f"{row:08d}.jpg"
     if not copy.is_file():

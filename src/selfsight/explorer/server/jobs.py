@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -11,15 +12,37 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selfsight.core.cache import digest, write_atomically
+from selfsight.core.cache import AtomicFolder, digest, remove_stale, write_atomically
+from selfsight.core.errors import DataError, SelfsightError
+from selfsight.core.files import inside, read_json
 
-__all__ = ["WAITING", "Job", "Jobs", "QueueFull"]
+__all__ = ["WAITING", "Job", "Jobs", "QueueFull", "read_result"]
 
 WAITING, KEPT = 16, 500
 """Maximum number of waiting jobs; of jobs in memory."""
 PATIENT = {"OMP_WAIT_POLICY": "passive"}
 """Worker threads sleep while they wait for each other. Spinning is 1.5 times as fast on an idle machine, but next to a training run on two
 cores a maximised image took over two minutes with it, and 6 seconds without."""
+
+
+def read_result(folder: Path, key: str) -> dict[str, Any] | None:
+    """The stored result of a job; None if it is missing, incomplete or damaged: the job is then computed again.
+
+    Args:
+        folder: folder of results.
+        key: name of the job's folder.
+
+    Raises:
+        DataError: the result, or a file that it names, is not in the job's folder.
+    """
+    file = inside(folder, Path(key) / "found.json")
+    try:
+        found = read_json(file) if file.is_file() else None
+    except DataError:
+        return None
+    files = [] if found is None else found.get("files", [])
+    present = [inside(folder / key, name).is_file() for name in (files if isinstance(files, list) else [files])]
+    return found if all(present) else None
 
 
 class QueueFull(Exception):
@@ -38,6 +61,7 @@ class Job:
         state: waiting, running, done, failed or cancelled.
         words: progress, or the reason of a failure.
         found: the result.
+        files: files that the worker reads, by name; deleted when the job is over.
     """
 
     key: str
@@ -47,6 +71,7 @@ class Job:
     state: str = "waiting"
     words: str = ""
     found: dict[str, Any] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     def to_json(self, place: int = 0) -> dict[str, Any]:
         """For JSON; ``place`` is the position in the queue."""
@@ -69,28 +94,31 @@ class Jobs:
         self._change = threading.Condition()
         self._process: subprocess.Popen[str] | None = None
         self._closed = False
+        remove_stale(folder)
+        shutil.rmtree(folder / "uploads", ignore_errors=True)  # where version 0.1 left uploads
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
         self._thread.start()
 
-    def submit(self, kind: str, given: Mapping[str, Any], also: str = "") -> dict[str, Any]:
+    def submit(self, kind: str, given: Mapping[str, Any], also: str = "", files: Mapping[str, bytes] | None = None) -> dict[str, Any]:
         """Submit a job, or find the job of an earlier identical request.
 
         Args:
             kind: kind of job.
             given: arguments of the job.
             also: further state that the result depends on.
+            files: files that the worker reads, by name; they are kept in memory until the job begins, and deleted when it is over.
 
         Raises:
             QueueFull: too many jobs are waiting.
+            DataError: the stored result is a link to a file outside of the folder, or names one.
         """
         key = digest((json.dumps([self.about, kind, given, also], sort_keys=True),), separated=False, length=24)
         with self._change:
             job = self._jobs.get(key)
             if job is None or job.state in ("failed", "cancelled"):
-                job = Job(key, kind, given, also)
-                result_file = self.folder / key / "found.json"
-                if result_file.is_file():
-                    job.state, job.found = "done", json.loads(result_file.read_text())
+                job = Job(key, kind, given, also, files=files or {})
+                if (stored := read_result(self.folder, key)) is not None:
+                    job.state, job.found, job.files = "done", stored, {}
                 else:
                     if len(self._queue) >= WAITING:
                         raise QueueFull
@@ -116,7 +144,7 @@ class Jobs:
             job = self._jobs.get(key)
             if job is not None and job.state in ("waiting", "running"):
                 running = job.state == "running"
-                job.state, job.words = "cancelled", ""
+                job.state, job.words, job.files = "cancelled", "", {}
                 if key in self._queue:
                     self._queue.remove(key)
                 if running and self._process is not None:
@@ -124,11 +152,15 @@ class Jobs:
             return None if job is None else self._plain(job)
 
     def file(self, key: str, name: str) -> Path | None:
-        """A file that a job wrote; only files listed in the result are served."""
+        """A file that a job wrote; only files listed in the result are served.
+
+        Raises:
+            DataError: it is a link to a file outside of the folder.
+        """
         with self._change:
             job = self._jobs.get(key)
             files = job.found.get("files", []) if job is not None else []
-        return self.folder / key / name if name in files else None
+        return inside(self.folder, Path(key) / name) if name in files else None
 
     def close(self) -> None:
         """Stop the worker process."""
@@ -155,42 +187,65 @@ class Jobs:
             self._run(job)
 
     def _run(self, job: Job) -> None:
-        """Send a job to the worker process and read its answers."""
-        process = self._started()
-        out = self.folder / job.key
-        out.mkdir(parents=True, exist_ok=True)
-        assert process.stdin is not None and process.stdout is not None  # noqa: PT018
+        """Run a job in a folder that is moved to its place when the job is done, and deleted otherwise."""
         try:
-            process.stdin.write(json.dumps({"kind": job.kind, "given": job.given, "out": str(out)}) + "\n")
+            with AtomicFolder(self.folder / job.key) as writing:
+                for name, content in job.files.items():
+                    inside(writing.partial, name).write_bytes(content)
+                self._exchange(job, writing)
+        except SelfsightError as problem:
+            self._over(job, f"{problem.cause} {problem.remedy}")
+        except OSError as problem:
+            self._over(job, f"the result cannot be stored in {self.folder}: {problem.strerror or problem}")
+        finally:
+            with self._change:
+                job.files = {}
+
+    def _exchange(self, job: Job, writing: AtomicFolder) -> None:
+        """Send a job to the worker process and read its answers."""
+        try:
+            process = self._started()
+            if job.state != "running":  # cancelled meanwhile
+                return
+            assert process.stdin is not None and process.stdout is not None  # noqa: PT018
+            process.stdin.write(json.dumps({"kind": job.kind, "given": job.given, "out": str(writing.partial)}) + "\n")
             process.stdin.flush()
             for line in process.stdout:
-                if self._receive(job, json.loads(line), out):
-                    return
-        except (OSError, ValueError) as problem:
-            self._ended(job, f"the connection to the worker failed: {problem}")
+                message = json.loads(line)
+                if "found" in message or "failed" in message:
+                    break
+                with self._change:
+                    job.words = str(message.get("words", job.words)) if job.state == "running" else ""
+            else:
+                raise EOFError("the worker ended without a result")
+        except (OSError, ValueError, EOFError) as problem:
+            ended = isinstance(problem, EOFError)
+            self._over(job, str(problem) if ended else f"the connection to the worker failed: {problem}")
+            with self._change:
+                self._stop_process()
             return
-        self._ended(job, "the worker ended without a result")
+        self._finish(job, message, writing)
 
-    def _receive(self, job: Job, message: dict[str, Any], out: Path) -> bool:
-        """Process a line of the worker; returns whether the job is over."""
+    def _finish(self, job: Job, message: Mapping[str, Any], writing: AtomicFolder) -> None:
+        """Store a result, unless the job failed or was cancelled."""
+        if "failed" in message:
+            self._over(job, str(message["failed"]))
+            return
         with self._change:
-            if job.state == "cancelled":
-                return "found" in message or "failed" in message
-            job.words = str(message.get("words", job.words))
-            if "found" in message:
-                request = {"kind": job.kind, "given": job.given, "of": [self.about, job.also]}
-                write_atomically(out / "asked.json", json.dumps(request) + "\n")
-                write_atomically(out / "found.json", json.dumps(message["found"]) + "\n")
-                job.state, job.found, job.words = "done", message["found"], ""
-            elif "failed" in message:
-                job.state, job.words = "failed", str(message["failed"])
-            return job.state in ("done", "failed")
+            if job.state != "running":
+                return
+            for name in job.files:
+                (writing.partial / name).unlink(missing_ok=True)
+            request = {"kind": job.kind, "given": job.given, "of": [self.about, job.also]}
+            write_atomically(writing.partial / "asked.json", json.dumps(request) + "\n")
+            write_atomically(writing.partial / "found.json", json.dumps(message["found"]) + "\n")
+            writing.commit()
+            job.state, job.found, job.words = "done", message["found"], ""
 
-    def _ended(self, job: Job, words: str) -> None:
+    def _over(self, job: Job, words: str) -> None:
         with self._change:
             if job.state == "running":
                 job.state, job.words = "failed", words
-            self._stop_process()
 
     def _stop_process(self) -> None:
         """Kill the process and close its pipes."""

@@ -12,11 +12,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from selfsight.core.cache import digest_of, write_atomically
+from selfsight.core.cache import digest_of, remove_stale, write_atomically
 from selfsight.core.errors import DataError, EnvironmentFault, UsageError
-from selfsight.core.files import parsing, read_json
+from selfsight.core.files import inside, parsing, read_json
+from selfsight.core.results import find_result, results_folder
 from selfsight.explorer.server.jobs import Jobs
-from selfsight.explorer.server.pack import Pack, is_prepared, run_folder, stamp
+from selfsight.explorer.server.pack import Pack, is_prepared, jobs_folder, network_folders, run_folder, stamp
 from selfsight.explorer.server.store import ExplorerStore
 
 __all__ = [
@@ -33,6 +34,10 @@ __all__ = [
 PORTS = 20
 MOST_PORT = 65_535
 """Number of ports that are tried, from the requested one."""
+OPTIONS: dict[str, Any] = {
+    "log_level": "warning", "access_log": False, "server_header": False, "date_header": False, "lifespan": "off", "ws": "none",
+}  # fmt: skip
+"""Options of uvicorn."""
 WORKER = ("-m", "selfsight.explorer.worker.worker")
 FRAME = """(() => {
   if (!["localhost", "127.0.0.1"].includes(location.hostname)) return;
@@ -84,7 +89,7 @@ def select_data(run: Path, data: str | None = None, limit: int | None = None) ->
     """
     if data is not None:
         return DataSelection(absolute_spec(data), limit)
-    file = run_folder(run) / "config.json"
+    file = inside(run_folder(run), "config.json")
     if not file.is_file():
         raise UsageError(f"{run} is not a run, or its training data are unknown.", "Name the images: --data DATA")
     config = read_json(file)
@@ -106,7 +111,7 @@ def _selection_key(runs: Sequence[Path], chosen: DataSelection) -> str:
 
 
 def _index(runs: Sequence[Path]) -> dict[str, str]:
-    index = run_folder(runs[0]) / "explorer" / "index.json"
+    index = find_result(run_folder(runs[0]), "explorer/index.json")
     try:
         return {key: name for key, name in read_json(index).items() if isinstance(name, str)} if index.is_file() else {}
     except DataError:
@@ -119,10 +124,25 @@ def find_prepared(runs: Sequence[Path], chosen: DataSelection) -> Path | None:
     Args:
         runs: folders of the runs.
         chosen: the selected images.
+
+    Raises:
+        DataError: it is not in the folder of the first run, or it uses a run that is not among these.
     """
     name = _index(runs).get(_selection_key(runs, chosen))
-    folder = run_folder(runs[0]) / "explorer" / (name or "")
-    return folder if name and is_prepared(folder) else None
+    if not name:
+        return None
+    folder = inside(find_result(run_folder(runs[0]), "explorer/index.json").parent, name)
+    if not is_prepared(folder):
+        return None
+    known = {run.resolve() for run in runs}
+    for one in Pack(folder).about["networks"]:
+        run = network_folders(folder, one)[1]
+        if run is not None and run.resolve() not in known:
+            raise DataError(
+                f"{folder} uses the run {str(run.resolve())!r}, which was not named.",
+                "Name it as well: selfsight explore RUN OTHER; or delete the folder, and it is prepared again.",
+            )
+    return folder
 
 
 def find_all_prepared(run: Path, data: str, limit: int | None = None) -> list[Path]:
@@ -134,12 +154,13 @@ def find_all_prepared(run: Path, data: str, limit: int | None = None) -> list[Pa
         limit: size of the random subset; None: any.
     """
     with_others: list[tuple[int, Path]] = []
-    for file in (run_folder(run) / "explorer").glob("*/pack.json"):
+    home = find_result(run_folder(run), "explorer/index.json").parent
+    for file in home.glob("*/pack.json"):
         try:
-            about = read_json(file)
+            about = read_json(inside(home, file.relative_to(home)))
             with parsing(file):
                 chosen = DataSelection(about["data"], about.get("limit"), about.get("seed", 0))
-                runs = [(file.parent / network["run"]).resolve() for network in about["networks"] if network["run"]]
+                runs = [run.resolve() for _, run in (network_folders(file.parent, one) for one in about["networks"]) if run]
         except DataError:
             continue
         if runs and chosen.data == absolute_spec(data) and limit in (None, chosen.limit):
@@ -158,7 +179,7 @@ def record_prepared(runs: Sequence[Path], chosen: DataSelection, pack: Pack) -> 
         pack: the prepared data set.
     """
     content = json.dumps({**_index(runs), _selection_key(runs, chosen): pack.path.name}, indent=1)
-    write_atomically(run_folder(runs[0]) / "explorer" / "index.json", content + "\n")
+    write_atomically(results_folder(run_folder(runs[0]), "explorer") / "index.json", content + "\n")
 
 
 @dataclass(frozen=True)
@@ -166,19 +187,24 @@ class RunningServer:
     """A running server.
 
     Attributes:
-        address: address of the page, with the token.
+        enter: makes an address of the page with a key that is valid once.
         close: stops the server.
         wait: waits until it stops.
         frames: whether notebooks may embed it.
     """
 
-    address: str
+    enter: Callable[[], str]
     close: Callable[[], None]
     wait: Callable[[], None]
     frames: bool = False
 
+    @property
+    def address(self) -> str:
+        """A new address of the page; it is valid once, for one browser, which then keeps a cookie."""
+        return self.enter()
+
     def _repr_html_(self) -> str:
-        """The page itself in a notebook of this machine, otherwise a link, which contains the token."""
+        """The page itself in a notebook of this machine, otherwise a link, which contains a key."""
         link = f'<p><a href="{escape(self.address)}" target="_blank" rel="noreferrer">open the explorer in its own page</a></p>'
         if not self.frames:
             return link
@@ -189,8 +215,9 @@ class RunningServer:
 
 
 def serve(
-    folder: Path, *, port: int = 8787, hosts: Iterable[str] = (), browser: bool = False, work: bool = True, frames: bool | None = None
-) -> RunningServer:
+    folder: Path, *, port: int = 8787, hosts: Iterable[str] = (), browser: bool = False, work: bool = True, frames: bool | None = None,
+    entered: Callable[[str], None] | None = None,
+) -> RunningServer:  # fmt: skip
     """Serve a prepared data set on this machine.
 
     Args:
@@ -200,6 +227,7 @@ def serve(
         browser: open the page in a browser.
         work: allow jobs.
         frames: allow pages of this machine to embed it in a frame; None: in notebooks only.
+        entered: called with a new address each time another address than that of the opened browser was used.
 
     Raises:
         EnvironmentFault: no port is free.
@@ -207,23 +235,24 @@ def serve(
     import uvicorn  # imported here because it is slow to import
 
     from selfsight.explorer.server.app import make_server
+    from selfsight.explorer.server.connections import TimedConnection
     from selfsight.explorer.server.guard import Guard
 
     store = ExplorerStore.of(folder)
-    listener, token = _listener(port), secrets.token_urlsafe(24)
+    results = jobs_folder(folder)
+    remove_stale(folder.parent)
+    listener = _listener(port)
     number = listener.getsockname()[1]
-    jobs = Jobs(folder.parent / f"{folder.name}.jobs", [*WORKER, str(folder)], stamp(folder)) if work else None
+    jobs = Jobs(results, [*WORKER, str(folder)], stamp(folder)) if work else None
     frames = "ipykernel" in sys.modules if frames is None else frames
-    guard = Guard(make_server(store, jobs), token=token, port=number, hosts=hosts, frames=frames)
-    options = {"log_level": "warning", "access_log": False, "server_header": False, "date_header": False, "lifespan": "off"}
-    server = uvicorn.Server(uvicorn.Config(guard, **options))  # pyright: ignore[reportArgumentType]
+    announce = entered and (lambda: entered(guard.new_address()))
+    guard = Guard(make_server(store, jobs), port=number, hosts=hosts, frames=frames, entered=announce)
+    server = uvicorn.Server(uvicorn.Config(guard, http=TimedConnection, **OPTIONS))  # pyright: ignore[reportArgumentType]
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="explorer", daemon=True)
     thread.start()
-    address = f"http://127.0.0.1:{number}/enter?token={token}"
     if browser:
-        webbrowser.open(address)
-
-    return RunningServer(address, lambda: _end(server, thread, jobs, store, listener), thread.join, frames)
+        webbrowser.open(guard.new_address(announce=False))
+    return RunningServer(guard.new_address, lambda: _end(server, thread, jobs, store, listener), thread.join, frames)
 
 
 def _end(server: Any, thread: threading.Thread, jobs: Jobs | None, store: ExplorerStore, listener: socket.socket) -> None:

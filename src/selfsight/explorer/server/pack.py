@@ -13,10 +13,22 @@ from jaxtyping import Float
 
 from selfsight.core.cache import AtomicFolder
 from selfsight.core.errors import DataError, UsageError
-from selfsight.core.files import parsing, read_json
+from selfsight.core.files import inside, parsing, read_json
 from selfsight.core.names import look_up
+from selfsight.core.results import results_folder
 
-__all__ = ["CLUSTER", "Pack", "PackWriter", "is_prepared", "nearness_column", "run_folder", "stamp"]
+__all__ = [
+    "CLUSTER",
+    "Pack",
+    "PackWriter",
+    "edits_file",
+    "is_prepared",
+    "jobs_folder",
+    "nearness_column",
+    "network_folders",
+    "run_folder",
+    "stamp",
+]
 
 VERSION = 2
 CLUSTER = "cluster"
@@ -36,6 +48,49 @@ def run_folder(run: Path) -> Path:
     return run.parents[1] if run.parent.name == "checkpoints" else run
 
 
+def network_folders(folder: Path, network: Mapping[str, Any]) -> tuple[Path, Path | None]:
+    """Folders of the bank and of the run of a network, as named in ``pack.json``; no run for an untrained network.
+
+    Args:
+        folder: the prepared data set.
+        network: the entry of the network.
+
+    Raises:
+        DataError: an entry is missing, or the bank is in neither the network's run nor that of the prepared data set.
+    """
+    with parsing(folder / "pack.json", REMEDY):
+        bank, run = folder / network["bank"], folder / network["run"] if network["run"] else None
+        bank = bank.resolve()
+        places = [folder.resolve().parent.parent]
+    if run is not None:
+        places += [run_folder(run.resolve()), results_folder(run_folder(run.resolve()), "banks").parent]
+    return inside(next((place for place in places if bank.is_relative_to(place)), places[0]), bank), run
+
+
+def edits_file(folder: Path) -> Path:
+    """File of the edits of a prepared data set, next to it.
+
+    Args:
+        folder: the prepared data set.
+
+    Raises:
+        DataError: it is a link to another place.
+    """
+    return inside(folder.parent, f"{folder.name}.edits.sqlite")
+
+
+def jobs_folder(folder: Path) -> Path:
+    """Folder of the results of jobs on a prepared data set, next to it.
+
+    Args:
+        folder: the prepared data set.
+
+    Raises:
+        DataError: it is a link to another place.
+    """
+    return inside(folder.parent, f"{folder.name}.jobs")
+
+
 def nearness_column(column: str) -> str:
     """Name of the column of cosines with the cluster centre, for the column of a clustering."""
     return "nearness" + column.removeprefix(CLUSTER)
@@ -43,8 +98,8 @@ def nearness_column(column: str) -> str:
 
 def is_prepared(folder: Path) -> bool:
     """Whether a folder contains a data set prepared by this version."""
-    file = folder / "pack.json"
     try:
+        file = inside(folder, "pack.json")
         return file.is_file() and read_json(file).get("version") == VERSION
     except DataError:
         return False
@@ -58,10 +113,13 @@ class Pack:
 
     Raises:
         UsageError: the folder contains no prepared data set, or one of another version.
+        DataError: a file is damaged, or is a link to one outside of the folder.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        for name in ("pack.json", "thumbs.npy", "thumbs.bin", "items.parquet", "clusters.json"):
+            inside(path, name)
         if not (path / "pack.json").is_file():
             raise UsageError(f"{path} contains nothing to explore.", "Prepare it with: selfsight explore RUN --data DATA")
         self.about: dict[str, Any] = read_json(path / "pack.json", REMEDY)
@@ -89,12 +147,14 @@ class Pack:
     @cached_property
     def names(self) -> pa.ChunkedArray:
         """Names of the images."""
-        return pq.read_table(self.path / "items.parquet", columns=["name"])["name"]
+        with parsing(self.path / "items.parquet", REMEDY):
+            return pq.read_table(self.path / "items.parquet", columns=["name"])["name"]
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of all columns except the names of the items."""
-        return tuple(name for name in pq.read_schema(self.path / "items.parquet").names if name != "name")
+        with parsing(self.path / "items.parquet", REMEDY):
+            return tuple(name for name in pq.read_schema(self.path / "items.parquet").names if name != "name")
 
     def column(self, name: str) -> np.ndarray:
         """One value per item: float64, or text.
@@ -105,7 +165,8 @@ class Pack:
         if name not in self.columns:
             raise UsageError(f"There is no column {name!r}.", f"There are: {', '.join(self.columns)}.")
         if name not in self._read:
-            column = pq.read_table(self.path / "items.parquet", columns=[name])[name]
+            with parsing(self.path / "items.parquet", REMEDY):
+                column = pq.read_table(self.path / "items.parquet", columns=[name])[name]
             if pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type):
                 self._read[name] = column.to_numpy(zero_copy_only=False).astype(np.float64)
             else:  # repeated texts share one string
@@ -130,12 +191,14 @@ class Pack:
             UsageError: the map does not exist.
         """
         index = self.maps.index(look_up("map", name or self.maps[0], self.maps))
-        return np.load(self.path / f"map-{index}.npy", mmap_mode="r")
+        file = inside(self.path, f"map-{index}.npy")
+        with parsing(file, REMEDY):
+            return np.load(file, mmap_mode="r")
 
     @cached_property
     def clusterings(self) -> dict[str, list[dict[str, Any]]]:
         """Descriptions of clusters by the column of their clustering; empty without clusters."""
-        return json.loads((self.path / "clusters.json").read_text())
+        return read_json(self.path / "clusters.json", REMEDY)
 
 
 class PackWriter:

@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from selfsight.core.files import inside
+from selfsight.core.results import find_result
+
 __all__ = ["read_json", "read_run"]
 
 POINTS = 400
@@ -13,13 +16,18 @@ POINTS = 400
 
 
 def read_run(run: Path) -> dict[str, Any]:
-    """Status, settings, curves and scores of a run."""
+    """Status, settings, curves and scores of a run.
+
+    Raises:
+        DataError: a file is a link to one outside of the run.
+    """
+    measures = find_result(run, "measures")
     return {
         "name": run.name,
-        "status": read_json(run / "STATUS.json"),
-        "settings": {name: value for name, value in read_json(run / "config.json").items() if not isinstance(value, dict)},
-        "curves": _curves(run / "metrics.jsonl"),
-        "measures": [read_json(file) for file in sorted((run / "measures").glob("*.json"))],
+        "status": read_json(inside(run, "STATUS.json")),
+        "settings": {name: value for name, value in read_json(inside(run, "config.json")).items() if not isinstance(value, dict)},
+        "curves": _curves(inside(run, "metrics.jsonl")),
+        "measures": [read_json(inside(measures, file.name)) for file in sorted(measures.glob("*.json"))],
     }
 
 

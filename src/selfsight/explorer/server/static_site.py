@@ -17,10 +17,12 @@ from jaxtyping import Float
 
 from selfsight.core.cache import AtomicFolder
 from selfsight.core.errors import UsageError
+from selfsight.core.files import inside, parsing, read_json
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.explorer.server.app import STATIC
+from selfsight.explorer.server.jobs import read_result
 from selfsight.explorer.server.mutual_knn import nearest_rows
-from selfsight.explorer.server.pack import stamp
+from selfsight.explorer.server.pack import jobs_folder, stamp
 from selfsight.explorer.server.store import ExplorerStore
 
 __all__ = ["export_static_site"]
@@ -47,6 +49,7 @@ def export_static_site(store: ExplorerStore, folder: Path, *, static: Path = STA
 
     Raises:
         UsageError: the folder contains something else, or there are too many images.
+        DataError: a stored result of a job is damaged, or names a file outside of its folder.
     """
     if len(store.pack) > MOST:
         raise UsageError(f"{len(store.pack):,} images are too many for a folder.", f"Use at most {MOST:,}: --limit {MOST}")
@@ -161,17 +164,22 @@ def _plain(values: np.ndarray) -> list[Any]:
 
 def _work(store: ExplorerStore, folder: Path) -> dict[str, Any]:
     """Copy results of jobs since the data were prepared; returns them by request."""
-    results: dict[str, Any] = {}
-    for file in sorted((store.pack.path.parent / f"{store.pack.path.name}.jobs").glob("*/asked.json")):
-        request, done = json.loads(file.read_text()), file.with_name("found.json")
-        network = store.networks.get(request["given"]["network"])
-        of = [stamp(store.pack.path), network.probe(request["given"]) if network else ""]
-        if not done.is_file() or request.get("of") != of or request["kind"] in ("embed", "picture"):
-            continue  # of an earlier preparation or probe, or not shown
-        result = json.loads(done.read_text())
-        (folder / file.parent.name).mkdir()
-        for name in result.get("files", []):
-            shutil.copyfile(file.parent / name, folder / file.parent.name / name)
-        key = f"{request['kind']} {json.dumps(request['given'], sort_keys=True, separators=(',', ':'), ensure_ascii=False)}"
-        results[key] = {"job": file.parent.name, "kind": request["kind"], "found": result}
+    jobs, results = jobs_folder(store.pack.path), dict[str, Any]()
+    for file in sorted(jobs.glob("*/asked.json")):
+        name = file.parent.name
+        request, result = read_json(inside(jobs, f"{name}/asked.json")), read_result(jobs, name)
+        with parsing(file, f"Delete {file.parent}."):
+            kind, given = request["kind"], dict(request["given"])
+            network = store.networks.get(given["network"])
+            of = [stamp(store.pack.path), network.probe(given) if network else ""]
+            if result is None or request.get("of") != of or kind in ("embed", "picture"):
+                continue  # of an earlier preparation or probe, or not shown
+            key = f"{kind} {json.dumps(given, sort_keys=True, separators=(',', ':'), ensure_ascii=False)}"
+            files = [str(one) for one in result.get("files", [])]
+        (folder / name).mkdir()
+        for one in files:
+            target = inside(folder / name, one)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(inside(jobs / name, one), target)
+        results[key] = {"job": name, "kind": kind, "found": result}
     return results

@@ -13,10 +13,11 @@ from jaxtyping import Float, Int
 from selfsight.bank.store import Bank
 from selfsight.core.errors import DataError, UsageError
 from selfsight.core.names import look_up
+from selfsight.core.results import find_result
 from selfsight.discover.images.label_selection import select_for_labelling
 from selfsight.explorer.server.edits import Edits
 from selfsight.explorer.server.mutual_knn import mutual_knn
-from selfsight.explorer.server.pack import CLUSTER, Pack, nearness_column, run_folder
+from selfsight.explorer.server.pack import CLUSTER, Pack, edits_file, nearness_column, network_folders, run_folder
 from selfsight.explorer.server.run_artifacts import read_json, read_run
 
 __all__ = ["ExplorerStore", "Network"]
@@ -64,13 +65,13 @@ class Network:
         """Version of the linear probe, for jobs on a class; empty for all other jobs."""
         if "class" not in request:
             return ""
-        file = self.run / "measures" / "linear.npz" if self.run else None
+        file = find_result(self.run, "measures/linear.npz") if self.run else None
         return f"{file.stat().st_mtime_ns} {file.stat().st_size}" if file is not None and file.is_file() else ""
 
     @property
     def classes(self) -> list[str]:
         """Classes of the network's linear probe, if there is one."""
-        known = read_json(self.run / "measures" / "linear.json") if self.run else {}
+        known = read_json(find_result(self.run, "measures/linear.json")) if self.run else {}
         return [str(name) for name in known.get("classes", [])][:MOST_CLASSES]
 
 
@@ -84,19 +85,21 @@ class ExplorerStore:
 
     def __init__(self, pack: Pack, networks: Sequence[Network]) -> None:
         self.pack, self.networks = pack, {network.name: network for network in networks}
-        self.edits = Edits(pack.path.parent / f"{pack.path.name}.edits.sqlite")
+        self.edits = Edits(edits_file(pack.path))
         self._vectors = lru_cache(maxsize=8)(self._read_vectors)
         self._heights = lru_cache(maxsize=8)(self._read_heights)
         self._tops = lru_cache(maxsize=8)(self._read_tops)
 
     @classmethod
     def of(cls, folder: Path) -> "ExplorerStore":
-        """The store of a prepared folder."""
+        """The store of a prepared folder.
+
+        Raises:
+            UsageError: the folder is not prepared.
+            DataError: a file is damaged, or is read from outside of the run's folder.
+        """
         pack = Pack(folder)
-        networks = [
-            Network(one["name"], folder / one["bank"], folder / one["run"] if one["run"] else None) for one in pack.about["networks"]
-        ]
-        return cls(pack, networks)
+        return cls(pack, [Network(one["name"], *network_folders(folder, one)) for one in pack.about["networks"]])
 
     @cached_property
     def columns(self) -> list[dict[str, Any]]:
@@ -159,7 +162,7 @@ class ExplorerStore:
 
     def named(self, of: str = CLUSTER) -> np.ndarray:
         """Name of each item's cluster; empty if it has none."""
-        numbers, names = self.clusters_of(of), self._edits_of("cluster_name", of)
+        numbers, names = self.clusters_of(of), self.edits_of("cluster_name", of)
         table = np.array([names.get(number, "") for number in range(int(numbers.max(initial=0)) + 1)], dtype=object)
         return table[numbers]
 
@@ -170,7 +173,7 @@ class ExplorerStore:
             labels = np.where(labels == "", self.named(of), labels)
         return labels
 
-    def _edits_of(self, kind: str, of: str) -> dict[int, str]:
+    def edits_of(self, kind: str, of: str) -> dict[int, str]:
         """Edits of a clustering's clusters, by index; subjects of the k-th clustering start at k times ``SUBJECTS_PER_CLUSTERING``."""
         first = list(self.pack.clusterings).index(look_up("clustering", of, self.pack.clusterings)) * SUBJECTS_PER_CLUSTERING
         return {
@@ -182,7 +185,7 @@ class ExplorerStore:
     def clusters_of(self, of: str = CLUSTER) -> Int[np.ndarray, " item"]:
         """Cluster of each item, after merging."""
         numbers = self.pack.column(of).astype(np.int64)
-        merges = self._edits_of("cluster_merge", of).items()
+        merges = self.edits_of("cluster_merge", of).items()
         into = {number: int(value) for number, value in merges if value.isdecimal() and int(value) <= numbers.max(initial=0)}
         table = np.arange(int(numbers.max(initial=0)) + 1)
         for number in range(len(table)):
@@ -192,24 +195,6 @@ class ExplorerStore:
                 seen.add(target)
             table[number] = target
         return table[numbers]
-
-    def check_edit(self, kind: str, subjects: Sequence[Any], value: str) -> None:
-        """Check that the subjects of an edit, and the cluster into which others are merged, exist.
-
-        Raises:
-            UsageError: one of them does not exist.
-        """
-        if not all(isinstance(one, int) and not isinstance(one, bool) for one in subjects):
-            raise UsageError("The subjects of the edit are missing.", "Give rows of items, or numbers of clusters.")
-        sizes = [len(self.pack)] if kind in ("tag", "note") else [len(clusters) for clusters in self.pack.clusterings.values()]
-        checked = list(subjects)
-        if kind == "cluster_merge" and value and subjects:
-            if not value.isdecimal():
-                raise UsageError(f"{value[:40]!r} is not a cluster.", "Use the number of a cluster.")
-            checked.append(subjects[0] // SUBJECTS_PER_CLUSTERING * SUBJECTS_PER_CLUSTERING + int(value))
-        range_size = len(self.pack) if kind in ("tag", "note") else SUBJECTS_PER_CLUSTERING
-        if not all(one >= 0 and one // range_size < len(sizes) and one % range_size < sizes[one // range_size] for one in checked):
-            raise UsageError("The edit refers to a row or a cluster that does not exist.", "Give rows of items, or numbers of clusters.")
 
     def _check(self, row: int) -> None:
         if not 0 <= row < len(self.pack):
@@ -254,7 +239,7 @@ class ExplorerStore:
         if not self.pack.clusterings:
             return []
         of = of or CLUSTER
-        numbers, names = self.clusters_of(of), self._edits_of("cluster_name", of)
+        numbers, names = self.clusters_of(of), self.edits_of("cluster_name", of)
         labels = self.pack.column("label") if "label" in self.pack.columns else None
         near = self.pack.column(nearness_column(of)) if nearness_column(of) in self.pack.columns else np.zeros(len(self.pack))
         descriptions = {int(one["number"]): one for one in self.pack.clusterings[of]}

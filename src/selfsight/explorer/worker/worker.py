@@ -15,6 +15,7 @@ from jaxtyping import Float
 from selfsight.backbones.loading import load_representation
 from selfsight.bank.store import Bank
 from selfsight.core.errors import DataError, SelfsightError
+from selfsight.core.files import free_bytes, is_disk_full
 from selfsight.core.progress import ProgressCallback
 from selfsight.core.representation import Representation
 from selfsight.data.source import Source
@@ -22,7 +23,7 @@ from selfsight.engine.hardware import find_device
 from selfsight.explorer.prepare.build import open_selection, untrained_reference
 from selfsight.explorer.server.job_table import JOBS
 from selfsight.explorer.server.opening import DataSelection
-from selfsight.explorer.server.pack import Pack
+from selfsight.explorer.server.pack import Pack, network_folders
 from selfsight.explorer.worker.request import JobContext, JobRequest
 
 __all__ = ["Worker", "serve_jobs"]
@@ -51,7 +52,8 @@ class Worker:
     def __init__(self, folder: Path) -> None:
         self.pack = Pack(folder)
         self.known = {one["name"]: one for one in self.pack.about["networks"]}
-        self.runs = {name: folder / one["run"] for name, one in self.known.items() if one["run"]}
+        self.folders = {name: network_folders(folder, one) for name, one in self.known.items()}
+        self.runs = {name: run for name, (_, run) in self.folders.items() if run is not None}
         self.folder, self._runs = folder, dict[str, LoadedNetwork]()
 
     def run(self, name: str) -> LoadedNetwork:
@@ -81,7 +83,7 @@ class Worker:
             network: name of the network.
             layer: name of a layer; empty: the output.
         """
-        return Bank(self.folder / self.known[network]["bank"]).pooled(layer or None)
+        return Bank(self.folders[network][0]).pooled(layer or None)
 
     def run_job(self, kind: str, given: Mapping[str, Any], out: Path, progress: ProgressCallback) -> dict[str, Any]:
         """Run a job.
@@ -116,6 +118,11 @@ def serve_jobs(folder: Path) -> None:
         job = json.loads(line)
         try:
             tell(found=worker.run_job(job["kind"], job["given"], Path(job["out"]), lambda words: tell(words=words)))
+        except BrokenPipeError:
+            return  # the server has ended
+        except OSError as problem:
+            cause = f"The result could not be written: {problem.strerror or problem}." if is_disk_full(problem) else f"{problem}."
+            tell(failed=f"{cause} {free_bytes(folder):,} bytes are free below {folder}.")
         except SelfsightError as problem:
             tell(failed=f"{problem.cause} {problem.remedy}")
         except Exception as problem:  # noqa: BLE001  reported as the answer of the job

@@ -5,7 +5,7 @@ from typing import Any
 
 from selfsight.core.distribute import any_process
 from selfsight.core.errors import DataError, ResumeMismatch
-from selfsight.core.files import read_json
+from selfsight.core.files import inside, read_json
 from selfsight.core.method import RemembersSamples
 from selfsight.core.progress import ProgressCallback
 from selfsight.data.source import Source
@@ -65,7 +65,7 @@ def _trained_on(run: Path) -> dict[str, Any]:
     """Fingerprint and number of samples of a run's data: of ``origin.json``, or of the metadata of its network."""
     for name, key in (("origin.json", None), ("export/config.json", "selfsight")):
         try:
-            content = read_json(run / name)
+            content = read_json(inside(run, name))
         except (FileNotFoundError, DataError):
             continue
         found = content if key is None else content.get(key)

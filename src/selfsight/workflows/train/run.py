@@ -1,6 +1,5 @@
 """Training of a method on a data set into a run folder."""
 
-import csv
 import io
 import json
 import sys
@@ -22,6 +21,7 @@ from selfsight.core.errors import Collapsed, DataError, Diverged, Interrupted, P
 from selfsight.core.method import Method
 from selfsight.core.origin import origin
 from selfsight.core.progress import ProgressCallback, no_progress
+from selfsight.core.spreadsheets import write_csv
 from selfsight.core.views import Images
 from selfsight.data.loader import Loader
 from selfsight.data.opening import open_source, scan_once
@@ -285,9 +285,7 @@ def _list_bad(folder: RunFolder, source: Source, progress: ProgressCallback) -> 
     if not source.bad or rank():
         return
     table = io.StringIO()
-    writer = csv.writer(table)
-    writer.writerow(("name", "reason"))
-    writer.writerows(source.bad)
+    write_csv(table, ("name", "reason"), source.bad)
     write_atomically(folder.path / "bad_files.csv", table.getvalue())
     progress(f"{len(source.bad)} of {len(source)} files could not be read and were replaced; bad_files.csv lists them")
 

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from selfsight.core.errors import UsageError
+from selfsight.core.files import inside
 from selfsight.core.views import Images
 from selfsight.data.evaluation_view import central_view
 from selfsight.explorer.worker.request import JobContext
@@ -20,10 +21,11 @@ def run(job: JobContext) -> dict[str, Any]:
 
     Raises:
         UsageError: neither an upload nor a row is given.
+        DataError: the upload is not in the folder of the job.
     """
     request = job.request
     if request.upload is not None:
-        upload = job.out.parent / "uploads" / request.upload
+        upload = inside(job.out, request.upload)
         levels = np.array(Image.open(upload).convert("RGB"))
         upload.unlink()
     elif request.row is not None:
