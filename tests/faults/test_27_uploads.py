@@ -229,6 +229,7 @@ def test_half_open_requests_after_others_are_closed(client, monkeypatch):
         assert refused(opened, bytes(1000))
 
 
+@pytest.mark.slow
 def test_clients_that_do_not_read_are_disconnected(client, monkeypatch):
     monkeypatch.setattr(connections, "PATIENCE", 0.4)
     page = f"GET /app.js HTTP/1.1\r\nhost: {client.host}\r\ncookie: {client.cookie}\r\n\r\n".encode()

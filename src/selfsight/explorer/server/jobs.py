@@ -189,10 +189,10 @@ class Jobs:
     def _run(self, job: Job) -> None:
         """Run a job in a folder that is moved to its place when the job is done, and deleted otherwise."""
         try:
-            with AtomicFolder(self.folder / job.key) as writing:
+            with AtomicFolder(self.folder / job.key) as results:
                 for name, content in job.files.items():
-                    inside(writing.partial, name).write_bytes(content)
-                self._exchange(job, writing)
+                    inside(results.partial, name).write_bytes(content)
+                self._exchange(job, results)
         except SelfsightError as problem:
             self._over(job, f"{problem.cause} {problem.remedy}")
         except OSError as problem:
@@ -201,14 +201,14 @@ class Jobs:
             with self._change:
                 job.files = {}
 
-    def _exchange(self, job: Job, writing: AtomicFolder) -> None:
+    def _exchange(self, job: Job, results: AtomicFolder) -> None:
         """Send a job to the worker process and read its answers."""
         try:
             process = self._started()
             if job.state != "running":  # cancelled meanwhile
                 return
             assert process.stdin is not None and process.stdout is not None  # noqa: PT018
-            process.stdin.write(json.dumps({"kind": job.kind, "given": job.given, "out": str(writing.partial)}) + "\n")
+            process.stdin.write(json.dumps({"kind": job.kind, "given": job.given, "out": str(results.partial)}) + "\n")
             process.stdin.flush()
             for line in process.stdout:
                 message = json.loads(line)
@@ -224,9 +224,9 @@ class Jobs:
             with self._change:
                 self._stop_process()
             return
-        self._finish(job, message, writing)
+        self._finish(job, message, results)
 
-    def _finish(self, job: Job, message: Mapping[str, Any], writing: AtomicFolder) -> None:
+    def _finish(self, job: Job, message: Mapping[str, Any], results: AtomicFolder) -> None:
         """Store a result, unless the job failed or was cancelled."""
         if "failed" in message:
             self._over(job, str(message["failed"]))
@@ -235,11 +235,11 @@ class Jobs:
             if job.state != "running":
                 return
             for name in job.files:
-                (writing.partial / name).unlink(missing_ok=True)
+                (results.partial / name).unlink(missing_ok=True)
             request = {"kind": job.kind, "given": job.given, "of": [self.about, job.also]}
-            write_atomically(writing.partial / "asked.json", json.dumps(request) + "\n")
-            write_atomically(writing.partial / "found.json", json.dumps(message["found"]) + "\n")
-            writing.commit()
+            write_atomically(results.partial / "asked.json", json.dumps(request) + "\n")
+            write_atomically(results.partial / "found.json", json.dumps(message["found"]) + "\n")
+            results.commit()
             job.state, job.found, job.words = "done", message["found"], ""
 
     def _over(self, job: Job, words: str) -> None:
