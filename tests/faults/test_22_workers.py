@@ -29,7 +29,7 @@ def strike(number: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)], ids=["killed", "stopped"])
 def test_a_lost_process_is_replaced_at_the_same_step(monkeypatch, capfd, number):
-    monkeypatch.setattr(loading, "_PATIENCE", 10.0)  # longer than the start of a process
+    monkeypatch.setattr(loading, "_PATIENCE", 30.0)  # longer than the start of a process
     expected, reading = list(batches(0)), batches(2)
     found = list(itertools.islice(reading, 3))
     strike(number)

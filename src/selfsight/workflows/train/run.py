@@ -98,9 +98,9 @@ class _Job:
         started = time.perf_counter()
         try:
             done, state = load_checkpoint(checkpoint, method) if checkpoint else (0, None)
+            health = self._health(folder.cut(done))
             if done == config.steps and folder.is_complete():
                 return _summary(folder.path, config, method, folder.read("STATUS.json")["status"], time.perf_counter() - started, 0)
-            health = self._health(folder.cut(done))
             if done:
                 policy.progress(f"continuing after step {done} of {config.steps}")
             folder.status("running", facts={"step": done, "steps": config.steps})
