@@ -6,6 +6,8 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
+import published
+
 from selfsight.backbones.table import BACKBONES
 from selfsight.cli import VERBS
 from selfsight.cli.options import explained
@@ -103,7 +105,7 @@ def names() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"names.md": names, "methods.md": methods, "command-line.md": codes}
+PAGES = {"names.md": names, "methods.md": methods, "command-line.md": codes, "presets.md": published.page}
 
 
 def main() -> int:
