@@ -42,8 +42,7 @@ class DINOv2(Method[TokenBackbone]):
         Training("adamw", rate=2e-3, decay=0.04, warmup=0.1, clip=3.0),
         {"distance": 0.05, "prototypes": 256, "hidden": 512, "bottleneck": 128, "momentum": Cosine(0.95, 1.0),
          "teacher_temperature": Constant(0.04), "recipe": MultiCrop(count=2, small_size=0.5, mask=Blocks(0.1, 0.5, p=0.5))},
-        batch=64, backbone="vit_nano?registers=4"
-    )  # fmt: skip
+        batch=64, backbone="vit_nano?registers=4")  # fmt: skip
 
     def __init__(
         self,
