@@ -6,8 +6,6 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
-import published
-
 from selfsight.backbones.table import BACKBONES
 from selfsight.cli import VERBS
 from selfsight.cli.options import explained
@@ -24,6 +22,9 @@ from selfsight.measure.probes.table import LAYER_PROBES, PROBES
 from selfsight.methods.table import METHODS, method_class
 from selfsight.workflows.discover.table import DISCOVERIES
 from selfsight.workflows.evaluate.analyses.table import ANALYSES
+
+sys.path.insert(0, str(Path(__file__).parent))
+import published
 
 HERE = Path(__file__).parent / "look-up"
 
