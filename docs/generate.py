@@ -23,6 +23,9 @@ from selfsight.methods.table import METHODS, method_class
 from selfsight.workflows.discover.table import DISCOVERIES
 from selfsight.workflows.evaluate.analyses.table import ANALYSES
 
+sys.path.insert(0, str(Path(__file__).parent))
+import published
+
 HERE = Path(__file__).parent / "look-up"
 
 
@@ -103,7 +106,7 @@ def names() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"names.md": names, "methods.md": methods, "command-line.md": codes}
+PAGES = {"names.md": names, "methods.md": methods, "command-line.md": codes, "presets.md": published.page}
 
 
 def main() -> int:

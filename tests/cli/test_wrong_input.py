@@ -32,7 +32,7 @@ NETWORK = "untrained:resnet_tiny?width=4"
         (
             ["explain", "compare", NETWORK, "untrained:resnet_tiny", "--data", WORLD, "--depth", "3"],
             2,
-            "A depth of 3 is not between 0 and 1.",
+            "depth is 3, and must be at least 0 and at most 1.",
         ),
         (["explain", "attribute", NETWORK, f"{WORLD}#0", "--target", "unit:stages.2/1@99,99"], 2, "positions, and none at 99,99."),
         (["measure", "untrained:spectrogram_tiny", "--train", WORLD, "--test", WORLD], 2, "takes sounds."),

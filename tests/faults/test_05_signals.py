@@ -165,13 +165,13 @@ N, PICTURE = "untrained:resnet_tiny?width=4", "world:shapes?count=4&size=16#0"
 @pytest.mark.parametrize(
     ("words", "cause"),
     [
-        (["bank", N, "--data", WORLD, "--size", "-4"], "size is -4, and must be at least 1."),
-        (["bank", N, "--data", WORLD, "--size", "0"], "size is 0, and must be at least 1."),
-        (["bank", N, "--data", WORLD, "--limit", "-1"], "A limit of -1 items is not possible."),
+        (["bank", N, "--data", WORLD, "--size", "-4"], "size is -4, and must be at least 8"),
+        (["bank", N, "--data", WORLD, "--size", "0"], "size is 0, and must be at least 8"),
+        (["bank", N, "--data", WORLD, "--limit", "-1"], "limit is -1, and must be at least 1."),
         (["explain", "maximise", N, "unit:stages.2/0", "--count", "0"], "count is 0, and must be at least 1."),
         (["explain", "maximise", N, "unit:stages.2/0", "--steps", "-1"], "steps is -1, and must be at least 0."),
         (["explain", "invert", N, PICTURE, "--steps", "-1"], "steps is -1, and must be at least 0."),
-        (["learn", WORLD, "--size", "16", "--steps", "1", "--hidden", "-4"], "simclr cannot be made with its options"),
+        (["learn", WORLD, "--size", "16", "--steps", "1", "--hidden", "-4"], "hidden is -4, and must be at least 0."),
         (["learn", WORLD, "--size", "16", "--steps", "1", "--backbone", "resnet_tiny?width=0"], "resnet_tiny?width=0 cannot be made"),
     ],
 )

@@ -6,9 +6,9 @@ import torch
 
 from selfsight.backbones.pretrained import published_size
 from selfsight.backbones.table import build_backbone
+from selfsight.core.bounds import check_numbers
 from selfsight.core.errors import UsageError
 from selfsight.core.files import inside, parsing, read_json
-from selfsight.core.names import require_at_least
 from selfsight.core.representation import Representation
 from selfsight.core.rng import seeded_rng
 from selfsight.core.weights import fill, read_weights
@@ -27,12 +27,12 @@ def load_representation(spec: str | Path, *, size: int | None = None) -> Represe
         size: side of the images in pixels, for models only; by default the side at which a timm model was trained, for untrained ones 96.
 
     Raises:
-        UsageError: it is none of these, or the size is not positive.
+        UsageError: it is none of these, or the size is not from 8 to 8192.
         DataError: a file of the run is damaged.
         EnvironmentFault: published weights are not available on this machine.
     """
     text = str(spec)
-    require_at_least(1, {"size": size})
+    check_numbers({"size": size})
     if text.startswith("timm:"):
         side = size or published_size(text.removeprefix("timm:"))
         backbone = build_backbone(text, size=side, pretrained=True)

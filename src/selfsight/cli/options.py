@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar, cast
 
 import tyro
 
+from selfsight.core.bounds import check_numbers
 from selfsight.core.schedule import Constant, Cosine, Steps, Warmup, parse_schedule
 
 __all__ = ["RENAMED", "DeviceArg", "TypedSchedule", "current_options", "emit", "method_options", "parse", "with_positional"]
@@ -124,9 +125,14 @@ def parse(kind: type[T] | Callable[..., T], arguments: Sequence[str], verb: str,
         arguments: the command line of the verb.
         verb: name of the verb.
         words: description for the help text.
+
+    Raises:
+        UsageError: a number is outside of its range.
     """
     args = current_options(arguments, verb)
-    return tyro.cli(kind, prog=f"selfsight {verb}", description=words, args=args, config=(tyro.conf.AvoidSubcommands,))
+    options = tyro.cli(kind, prog=f"selfsight {verb}", description=words, args=args, config=(tyro.conf.AvoidSubcommands,))
+    check_numbers(vars(options))
+    return options
 
 
 def method_options(

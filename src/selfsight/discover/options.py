@@ -12,7 +12,7 @@ class LocaliserOptions(TypedDict, total=False):
     """Keywords of localisers; see ``discover.objects.localise``."""
 
     seeds: int
-    threshold: float
+    threshold: float | None
     epsilon: float
     objects: int
     min_area: float

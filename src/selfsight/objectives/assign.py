@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from selfsight.core.errors import UsageError
 from selfsight.objectives.precision import at_least_single, in_full_precision
+from selfsight.objectives.seeding import spread_seeds, swapped_seeds
 
 __all__ = [
     "BalancedAssignment",
@@ -232,7 +233,7 @@ class Clustering:
 def kmeans(
     rows: Float[Tensor, "sample dim"], clusters: int, *, seed: int = 0, rounds: int = 50, restarts: int = 1, spherical: bool = False
 ) -> Clustering:
-    """Lloyd's algorithm with greedy k-means++ initialisation (Arthur & Vassilvitskii 2007).
+    """Lloyd's algorithm from seeds of greedy k-means++ and local search (``objectives.seeding``).
 
     An empty cluster is moved to the sample that is farthest from its centroid.
 
@@ -255,7 +256,7 @@ def kmeans(
 
 
 def _lloyd(rows: Tensor, clusters: int, seed: int, rounds: int, spherical: bool) -> Clustering:  # noqa: FBT001
-    centroids = _spread_seeds(rows, clusters, seed)
+    centroids = swapped_seeds(rows, spread_seeds(rows, clusters, seed), seed)
     labels, done = torch.full((len(rows),), -1, device=rows.device), 0
     for _ in range(rounds):
         nearest, distances = _nearest(rows, centroids)
@@ -283,33 +284,6 @@ def _nearest(rows: Tensor, centroids: Tensor, chunk: int = 16_384) -> tuple[Tens
         labels.append(best.indices)
         distances.append((best.values + part.square().sum(1)).clamp(min=0))
     return torch.cat(labels), torch.cat(distances)
-
-
-def _spread_seeds(rows: Tensor, clusters: int, seed: int) -> Tensor:
-    """Greedy k-means++: ``2 + ln K`` candidates are drawn with probability proportional to their squared distance from the seeds before.
-
-    The candidate that leaves the smallest sum of squared distances is kept (Arthur & Vassilvitskii 2007, section 5; as in scikit-learn).
-    """
-    generator = torch.Generator().manual_seed(seed)
-    first = torch.randint(len(rows), (1,), generator=generator).to(rows.device)
-    draws = torch.rand(clusters - 1, 2 + int(math.log(clusters)), generator=generator, dtype=torch.float64).to(rows.device)
-    centred = rows - rows.mean(0)  # short vectors lose fewer digits in |x|² + |y|² - 2 x·y
-    norms = centred.square().sum(1)
-
-    def distances(places: Tensor) -> Tensor:
-        total = norms + norms[places, None]
-        squared = total - 2 * centred[places] @ centred.T
-        return torch.where(squared > 8 * torch.finfo(rows.dtype).eps * total, squared, 0.0)  # equal rows: rounding errors only
-
-    chosen, nearest = [first], distances(first)[0]
-    for draw in draws:
-        reach = nearest.cumsum(0, dtype=torch.float64)
-        drawn = torch.searchsorted(reach, draw * reach[-1]).clamp(max=len(rows) - 1)
-        left = torch.minimum(nearest, distances(drawn))
-        best = left.sum(1).argmin(0, keepdim=True)
-        chosen.append(drawn[best])
-        nearest = left[best][0]
-    return rows[torch.cat(chosen)]
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from selfsight.bank.extract import fingerprint
+from selfsight.core.bounds import check_numbers
 from selfsight.core.cache import write_atomically
 from selfsight.core.errors import DataError, UsageError
 from selfsight.core.files import inside
@@ -291,6 +292,7 @@ def diagnose_images(
         target: one of ``FORMS``.
         options: options of ``explain.checks.diagnosis.diagnose``.
     """
+    check_numbers(options)
     inputs = read_images(images, phi)
     return diagnose(
         phi,
@@ -321,6 +323,7 @@ def invert_images(
     Raises:
         UsageError: the inversion method, an image or a layer does not exist.
     """
+    check_numbers(options)
     inputs = read_images(images, phi)
     settings: Any = options  # the method's own
     methods: dict[str, Callable[[str], Inversion]] = {
@@ -358,6 +361,7 @@ def get_inverter(
         progress: called with a line per step.
         options: options of ``explain.inversion.inverter.learn_inverter``; with options it is trained again.
     """
+    check_numbers(options)
     folder = results_folder(path, f"explanations/inverters/{layer or 'output'}")
     key, key_file = f"{fingerprint(phi)} {data or ''}", folder / "learnt_from.txt"
     if key_file.is_file() and key_file.read_bytes() == key.encode() and not options:
@@ -393,6 +397,7 @@ def maximise_targets(
     Raises:
         UsageError: a target or the parameterisation does not exist.
     """
+    check_numbers(options)
     if not targets:
         raise UsageError("There is no target.", "Name one or several: unit:stages.2/41 cluster:7 class:dog.")
     parsed = [fixed_target(text, phi, find_result(path, "measures")) for text in targets]

@@ -94,7 +94,7 @@ def test_duplicates_are_found_with_the_python_api(folder, run):
     few, _ = opened.discover(folder, what="selection", classes=3, count=1)
     assert [why for _, why in few.chosen] == ["central"]
     assert all(words in few._repr_html_() for words in ("images to label: 1 of 43", few.names[few.chosen[0][0]], "data:image/png;base64"))
-    with pytest.raises(UsageError, match="0 images is empty"):
+    with pytest.raises(UsageError, match="count is 0"):
         opened.discover(folder, what="selection", count=0)
 
 

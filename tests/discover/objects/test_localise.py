@@ -7,9 +7,11 @@ from scipy import ndimage
 
 from selfsight.backbones.loading import load_representation
 from selfsight.core.errors import UsageError
-from selfsight.discover.dense.features import FeatureBatch, FeatureSpec
+from selfsight.data.opening import open_source
+from selfsight.discover.dense.features import FeatureBatch, FeatureSpec, iter_feature_batches
 from selfsight.discover.objects.localise import attention, background, localise
 from selfsight.discover.objects.table import LOCALISERS
+from selfsight.measure.metrics.overlap import corloc
 
 PHI = load_representation("untrained:resnet_tiny?width=8", size=32)
 SHAPE = (12, 16)
@@ -58,6 +60,41 @@ def test_two_planted_objects_are_two_masks():
     (regions,) = localise(planted(FIRST, SECOND), "mask_cut")
     assert {region.box for region in regions} == {box(*FIRST), box(*SECOND)}
     assert not (regions[0].mask & regions[1].mask).any()
+
+
+@pytest.mark.parametrize("common", [0.0, 3.0])
+@pytest.mark.parametrize("method", ["cut", "mask_cut"])
+def test_objects_are_found_whatever_all_locations_share(method, common):
+    """A direction that all locations share lifts every cosine (here to 0.9) above the published thresholds."""
+    feature_batch = planted(FIRST, SECOND, (slice(8, 11), slice(2, 5)))
+    feature_batch.features[:, 7] = common
+    (regions,) = localise(feature_batch, method)
+    planted_boxes = {box(*FIRST), box(*SECOND), (2, 8, 5, 11)}
+    assert {region.box for region in regions} == planted_boxes if method == "mask_cut" else regions[0].box in planted_boxes
+
+
+def test_a_given_threshold_is_the_threshold():
+    feature_batch = planted(FIRST)
+    feature_batch.features[:, 7] = 3.0
+    assert localise(feature_batch, "mask_cut", threshold=0.15) == [[]]  # as published: all locations are connected
+    assert localise(feature_batch, "mask_cut", threshold=0.95)[0][0].box == box(*FIRST)
+
+
+def test_objects_of_scenes_with_several_are_found_without_training():
+    """Cosines between all locations of an untrained transformer are above 0.5: at the published threshold no object is found."""
+    source = open_source("world:shapes?preset=many&size=96&split=test&count=24", size=96)
+    phi = load_representation("untrained:vit_tiny", size=96)
+    truth = source.truth(np.arange(24)).boxes
+    assert truth is not None
+    score = {}
+    for threshold in (0.15, None):
+        boxes = []
+        for feature_batch in iter_feature_batches(phi, source, FeatureSpec(96)):
+            found = localise(feature_batch, "mask_cut", threshold=threshold)
+            boxes += [np.array([region.box for region in regions]).reshape(-1, 4) * 8 for regions in found]
+        score[threshold] = corloc(boxes, list(truth)).value
+    assert score[0.15] < 0.05
+    assert score[None] > 0.4
 
 
 @pytest.mark.parametrize("method", ["fiedler", "lost", "cut", "mask_cut"])

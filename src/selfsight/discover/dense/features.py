@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from selfsight.bank.extract import fingerprint
+from selfsight.core.bounds import check_numbers
 from selfsight.core.cache import Arrays, DiskCache, cache_key
 from selfsight.core.errors import UsageError
 from selfsight.core.representation import Representation
@@ -55,6 +56,14 @@ class FeatureSpec:
     vectors: int = 1
     stride: int | None = None
     rings: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            UsageError: a number is outside of its range.
+        """
+        check_numbers(vars(self))
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,8 @@ FOUR, EIGHT = ndimage.generate_binary_structure(2, 1), ndimage.generate_binary_s
 
 UNSEEN = 0.02
 """Minimum distance of colours in [0, 1] from the border."""
+SPLIT = 0.5
+"""Confidence below which the graph of the published threshold does not split into two parts."""
 FINE = 64
 """Side of masks that do not depend on the feature map, in cells."""
 
@@ -134,9 +136,28 @@ def lost(feature_batch: FeatureBatch, *, seeds: int = 100) -> Regions:
     return _single_regions(masks, _confidences(feature_batch.spectrum))
 
 
-def _cut_once(weights: Float[Tensor, "batch place place"], threshold: float, epsilon: float) -> Spectrum:
-    """Second eigenvector of TokenCut's graph: weight 1 above the threshold, otherwise ``epsilon``."""
-    return spectrum(affinity_graph(torch.where(weights > threshold, 1.0, epsilon)), 1)
+def _cut_once(similar: Float[Tensor, "batch place place"], thresholds: Float[Tensor, " batch"], epsilon: float) -> Spectrum:
+    """Second eigenvector of TokenCut's graph: weight 1 above the threshold, otherwise ``epsilon``.
+
+    In double precision where the device has it: small eigenvalues are multiples of ``epsilon``, and several objects differ by fractions of it.
+    """
+    weights = torch.where(similar > thresholds[:, None, None], 1.0, epsilon)
+    return spectrum(affinity_graph(weights if weights.device.type == "mps" else weights.double()), 1, tolerance=epsilon / 100)
+
+
+def _thresholds(similar: Float[Tensor, "batch place place"], threshold: float | None, published: float, epsilon: float) -> Tensor:
+    """Threshold of each image: the given one; None: the published one, or Otsu's where the graph does not split at the published one.
+
+    The published thresholds are for keys of DINO trained on ImageNet. Of other networks all cosines of an image may be above, so that all
+    locations are connected, and every cut of the graph is equally good.
+    """
+    chosen = torch.full((len(similar),), published if threshold is None else threshold, device=similar.device)
+    if threshold is not None:
+        return chosen
+    for index, confidence in enumerate(_confidences(_cut_once(similar, chosen, epsilon))):
+        if confidence < SPLIT:
+            chosen[index] = max(published, _otsu(similar[index].cpu().numpy()))
+    return chosen
 
 
 def _side(vector: Float[np.ndarray, " place"]) -> tuple[Bool[np.ndarray, " place"], int]:
@@ -146,15 +167,17 @@ def _side(vector: Float[np.ndarray, " place"]) -> tuple[Bool[np.ndarray, " place
     return (above if above[peak] else ~above), peak
 
 
-def cut(feature_batch: FeatureBatch, *, threshold: float = 0.2, epsilon: float = 1e-5) -> Regions:
+def cut(feature_batch: FeatureBatch, *, threshold: float | None = None, epsilon: float = 1e-5) -> Regions:
     """TokenCut: the side of a normalised cut that contains the largest entry of the eigenvector (Wang et al. 2022, arXiv:2202.11539).
 
     Args:
         feature_batch: the images.
-        threshold: cosine above which locations are connected.
+        threshold: cosine above which locations are connected; None: 0.2 as published, or Otsu's threshold of the image's cosines if that is
+            higher and the graph of 0.2 does not split (confidence below 0.5).
         epsilon: weight of all other pairs.
     """
-    graph_spectrum = _cut_once(feature_batch.cosines, threshold, epsilon)
+    similar = feature_batch.cosines
+    graph_spectrum = _cut_once(similar, _thresholds(similar, threshold, 0.2, epsilon), epsilon)
     masks = []
     for vector in graph_spectrum.vectors[:, 1].cpu().numpy():
         side, peak = _side(vector)
@@ -163,7 +186,7 @@ def cut(feature_batch: FeatureBatch, *, threshold: float = 0.2, epsilon: float =
 
 
 def mask_cut(
-    feature_batch: FeatureBatch, *, objects: int = 3, threshold: float = 0.15, epsilon: float = 1e-5, min_area: float = 0.01
+    feature_batch: FeatureBatch, *, objects: int = 3, threshold: float | None = None, epsilon: float = 1e-5, min_area: float = 0.01
 ) -> Regions:
     """MaskCut: repeated cuts, each without the regions that were found before (Wang et al. 2023, arXiv:2301.11320).
 
@@ -173,16 +196,18 @@ def mask_cut(
     Args:
         feature_batch: the images.
         objects: number of cuts.
-        threshold: cosine above which locations are connected.
+        threshold: cosine above which locations are connected; None: 0.15 as published, or Otsu's threshold of the image's cosines if that is
+            higher and the graph of 0.15 does not split (confidence below 0.5).
         epsilon: weight of all other pairs.
         min_area: minimum area as a fraction of the image.
     """
     rows, columns = feature_batch.shape
     features = normalize(feature_batch.features.flatten(2), dim=1).clone()
+    thresholds = _thresholds(features.transpose(1, 2) @ features, threshold, 0.15, epsilon)
     corners = np.array([0, columns - 1, (rows - 1) * columns, rows * columns - 1])
     regions: Regions = [[] for _ in range(len(feature_batch))]
     for _ in range(objects):
-        spectra = _cut_once(features.transpose(1, 2) @ features, threshold, epsilon)
+        spectra = _cut_once(features.transpose(1, 2) @ features, thresholds, epsilon)
         for index, (vector, score) in enumerate(zip(spectra.vectors[:, 1].cpu().numpy(), _confidences(spectra), strict=True)):
             covered = np.any([region.mask for region in regions[index]], 0) if regions[index] else np.zeros((rows, columns), dtype=bool)
             mask = _foreground(vector, corners, (rows, columns))
@@ -194,11 +219,11 @@ def mask_cut(
 
 
 def _foreground(vector: np.ndarray, corners: np.ndarray, shape: tuple[int, int]) -> Mask:
-    side, peak = _side(vector)
-    if side[corners].sum() >= 3:
-        side = ~side
-        peak = int(np.where(side, np.abs(vector), -1).argmax())
-    return _component_at(side.reshape(shape), peak)
+    """Component of the largest entry on the side without the corners."""
+    side, _ = _side(vector)
+    side = ~side if side[corners].sum() >= 3 else side
+    away = vector if vector[side].mean() > vector.mean() else -vector
+    return _component_at(side.reshape(shape), int(np.where(side, away, -np.inf).argmax()))
 
 
 def attention(feature_batch: FeatureBatch, *, head: int | None = None, mass: float = 0.6, published: bool = False) -> Regions:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor
 
+from selfsight.core.bounds import check_numbers
 from selfsight.core.errors import UsageError
 from selfsight.core.hooks import eval_mode
 from selfsight.core.representation import Representation
@@ -66,8 +67,9 @@ def compare_units(
         seed: seed of the noise and the transformations.
 
     Raises:
-        UsageError: a layer has too few units.
+        UsageError: a layer has too few units, or a number is outside of its range.
     """
+    check_numbers({"depth": depth, "steps": steps, "seed": seed})
     rows: dict[str, list[Tile]] = {}
     for name, phi in networks.items():
         layer = layer_at(phi, depth)

@@ -28,7 +28,7 @@ class DeepClusterV2(MemoryClustering):
     """
 
     card = Card("clustering", "clustering", "Caron et al. 2020, arXiv:2006.09882", decks=("002", "003", "004"), coupled=False)
-    paper = Training("lars", rate=0.3, decay=1e-6, warmup=0.01, final=0.001)
+    paper = Training("lars", rate=0.3, decay=1e-6, warmup=0.0125, final=0.001)
     small = Preset(
         small_sgd(0.48),
         {"recipe": small_multi_crop(), "hidden": 512, "clusters": 300, "heads": 2},

@@ -9,7 +9,7 @@ from selfsight.core.clock import Clock
 from selfsight.core.method import Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.schedule import falls_due
-from selfsight.data.views.image.recipes import MultiCrop, small_multi_crop
+from selfsight.data.views.image.recipes import SWAV_LARGE, SWAV_SMALL, MultiCrop, small_multi_crop
 from selfsight.methods.memory_clustering import MemoryClustering
 from selfsight.objectives.assign import balanced_assignment
 
@@ -20,6 +20,7 @@ class SeLaV2(MemoryClustering):
     """SeLa with projector, prototypes and small views, and labels from stored embeddings (Caron et al. 2020, arXiv:2006.09882).
 
     The second version of SeLa, in the paper's appendix on baselines. All clusters are equally large.
+    Its code was not released: views and rate are those of DeepCluster-v2.
 
     Args:
         hidden: width of the projector's hidden layer.
@@ -32,7 +33,7 @@ class SeLaV2(MemoryClustering):
     """
 
     card = Card("clustering", "clustering", "Caron et al. 2020, arXiv:2006.09882", decks=("002", "004"), coupled=False)
-    paper = Training("lars", rate=0.3, decay=1e-6, warmup=0.01, final=0.001)
+    paper = Training("lars", rate=0.3, decay=1e-6, warmup=0.0125, final=0.001)
     small = Preset(
         small_sgd(0.48),
         {"recipe": small_multi_crop(), "hidden": 512, "clusters": 128, "heads": 2, "sharpness": 10.0, "relabels": 8},
@@ -44,7 +45,7 @@ class SeLaV2(MemoryClustering):
         self,
         backbone: Backbone,
         *,
-        recipe: Recipe = MultiCrop(),
+        recipe: Recipe = MultiCrop(SWAV_LARGE, SWAV_LARGE, SWAV_SMALL, 6),
         hidden: int = 2048,
         dim: int = 128,
         clusters: int = 3000,

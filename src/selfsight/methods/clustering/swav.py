@@ -29,16 +29,17 @@ class SwAV(Method):
     Args:
         hidden, dim: width of the projector's hidden layer; length of the embedding.
         clusters: number of prototypes.
-        temperature, epsilon, rounds: divides the student's cosine similarities; smoothness of the assignment; iterations of
-        Sinkhorn-Knopp.
+        temperature, epsilon, rounds: divides the student's cosine similarities; smoothness of the assignment; Sinkhorn-Knopp iterations.
         queue, queue_from: embeddings stored for each of the two large views (0 for none); fraction of the run from which they are used.
         rest: fraction of the run in which prototypes are frozen, at its start.
         balancing: whether assignments are balanced; otherwise one prototype takes all images (for experiments on collapse).
     """
 
     card = Card("clustering", "clustering", "Caron et al. 2020, arXiv:2006.09882", decks=("000", "003", "004"))
-    paper = Training("lars", rate=0.6, decay=1e-6, warmup=0.1, final=0.001)
-    small = Preset(Training(rate=0.48, warmup=0.05), {"recipe": small_multi_crop(), "hidden": 512, "clusters": 64, "queue": 0}, batch=128)
+    paper = Training("lars", rate=0.6, decay=1e-6, warmup=0.0, final=0.001)
+    small = Preset(
+        Training(rate=0.48, warmup=0.05), {"recipe": small_multi_crop(), "hidden": 512, "clusters": 64, "queue": 0, "rest": 0.01}, batch=128
+    )
 
     def __init__(
         self,
@@ -52,8 +53,8 @@ class SwAV(Method):
         epsilon: float = 0.05,
         rounds: int = 3,
         queue: int = 3840,
-        queue_from: float = 0.15,
-        rest: float = 0.01,
+        queue_from: float = 0.075,
+        rest: float = 0.005,
         balancing: bool = True,
     ) -> None:
         super().__init__(backbone, recipe)

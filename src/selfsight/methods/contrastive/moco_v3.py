@@ -33,7 +33,7 @@ class MoCoV3(Method):
     """
 
     card = Card("contrastive", "aligning", "Chen et al. 2021, arXiv:2104.02057", decks=("000", "002", "004"))
-    paper = Training("adamw", rate=1.5e-4, decay=0.1, warmup=0.13)
+    paper = Training("adamw", rate=1.5e-4, decay=0.1, warmup=0.1333)
     small = Preset(SMALL_ADAMW, {"recipe": small_crops(), "hidden": 512, "dim": 128, "momentum": Cosine(0.95, 1.0)}, batch=64)
 
     def __init__(

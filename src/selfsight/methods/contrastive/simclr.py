@@ -27,21 +27,29 @@ class SimCLR(Method):
         hidden: width of the projector's hidden layer; 0: a linear projector.
         dim: length of the embedding; 0: the backbone's pooled vector is contrasted.
         temperature: divides the cosine similarities.
+        scale: factor of the loss, the mean over both directions; the published code adds them (2).
     """
 
     card = Card("contrastive", "aligning", "Chen et al. 2020, arXiv:2002.05709", decks=("000", "002", "003", "004"))
     paper = Training("lars", rate=0.3, decay=1e-6, warmup=0.1)
-    small = Preset(small_sgd(0.24), {"recipe": small_crops(), "hidden": 512, "temperature": 0.2}, batch=128)
+    small = Preset(small_sgd(0.24), {"recipe": small_crops(), "hidden": 512, "temperature": 0.2, "scale": 1.0}, batch=128)
 
     def __init__(
-        self, backbone: Backbone, *, recipe: Recipe = TwoCrops(), hidden: int = 2048, dim: int = 128, temperature: float = 0.1
+        self,
+        backbone: Backbone,
+        *,
+        recipe: Recipe = TwoCrops(),
+        hidden: int = 2048,
+        dim: int = 128,
+        temperature: float = 0.1,
+        scale: float = 2.0,
     ) -> None:
         super().__init__(backbone, recipe)
-        self.hidden, self.dim, self.temperature = hidden, dim, temperature
+        self.hidden, self.dim, self.temperature, self.scale = hidden, dim, temperature, scale
         self.projector = mlp(backbone.dim, *([hidden] if hidden else []), dim) if dim else nn.Identity()
 
     def forward(self, views: Views, clock: Clock) -> Outcome:
         rows = self.through(views.all, self.projector)
         embeddings = [all_gather_with_grad(row) for row in rows]
-        loss = across_pairs(partial(nt_xent, temperature=self.temperature), embeddings, len(views.large))
+        loss = self.scale * across_pairs(partial(nt_xent, temperature=self.temperature), embeddings, len(views.large))
         return Outcome({"contrast": loss}, {"embedding": rows[0].detach()})

@@ -24,7 +24,7 @@ class BarlowTwins(Method):
     """
 
     card = Card("decorrelation", "aligning", "Zbontar et al. 2021, arXiv:2103.03230", decks=("004",))
-    paper = Training("lars", rate=0.2, decay=1.5e-6, warmup=0.01)
+    paper = Training("lars", rate=0.2, decay=1e-6, warmup=0.01, final=0.001)
     small = Preset(SMALL_ADAMW, {"recipe": small_crops(), "hidden": 512, "dim": 512, "scale": 0.1}, batch=64)
 
     def __init__(

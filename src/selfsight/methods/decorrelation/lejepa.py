@@ -9,6 +9,7 @@ from selfsight.core.distribute import all_gather_with_grad
 from selfsight.core.method import Method, Outcome, Recipe
 from selfsight.core.representation import Backbone
 from selfsight.core.views import Views
+from selfsight.data.views.image.published import LEJEPA_LARGE, LEJEPA_SMALL
 from selfsight.data.views.image.recipes import MultiCrop, small_multi_crop
 from selfsight.modules.heads import mlp
 from selfsight.objectives.agree import mean_squared_error
@@ -42,7 +43,7 @@ class LeJEPA(Method):
         self,
         backbone: Backbone,
         *,
-        recipe: Recipe = MultiCrop(),
+        recipe: Recipe = MultiCrop(LEJEPA_LARGE, LEJEPA_LARGE, LEJEPA_SMALL, 6, small_size=98 / 224),
         hidden: int = 2048,
         dim: int = 128,
         weight: float = 0.05,

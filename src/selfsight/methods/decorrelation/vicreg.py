@@ -27,10 +27,10 @@ class VICReg(Method):
     """
 
     card = Card("decorrelation", "aligning", "Bardes et al. 2021, arXiv:2105.04906")
-    paper = Training("lars", rate=0.2, decay=1e-6, warmup=0.01)
+    paper = Training("lars", rate=0.2, decay=1e-6, warmup=0.01, final=0.001)
     small = Preset(
         Training("sgd", rate=0.06, decay=5e-4, warmup=0.1, clip=5.0),
-        {"recipe": small_crops(), "hidden": 512, "dim": 512, "invariance": 1.0, "variance": 1.0, "covariance": 0.04},
+        {"recipe": small_crops(), "hidden": 512, "dim": 512, "invariance": 1.0, "variance": 1.0, "covariance": 0.04, "halved": False},
         batch=128,
     )
 
@@ -44,7 +44,7 @@ class VICReg(Method):
         invariance: float = 25.0,
         variance: float = 25.0,
         covariance: float = 1.0,
-        halved: bool = False,
+        halved: bool = True,
     ) -> None:
         super().__init__(backbone, recipe)
         self.hidden, self.dim, self.invariance, self.variance, self.covariance = hidden, dim, invariance, variance, covariance

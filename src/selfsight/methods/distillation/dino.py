@@ -39,11 +39,11 @@ class DINO(Method):
     """
 
     card = Card("distillation", "aligning", "Caron et al. 2021, arXiv:2104.14294", decks=("000", "004"), coupled=False)
-    paper = Training("adamw", rate=5e-4, decay=0.04, warmup=0.1, final=0.002, clip=3.0)
+    paper = Training("adamw", rate=5e-4, decay=0.04, warmup=0.0333, final=0.0005, clip=3.0)
     small = Preset(
         Training("adamw", rate=4e-3, decay=0.04, warmup=0.1, clip=3.0),
         {"recipe": small_multi_crop(), "prototypes": 256, "hidden": 512, "bottleneck": 128, "head_norm": True,
-         "momentum": Cosine(0.95, 1.0), "teacher_temperature": Constant(0.04)},
+         "momentum": Cosine(0.95, 1.0), "teacher_temperature": Constant(0.04), "rest": 0.01},
         batch=64
     )  # fmt: skip
 
@@ -60,7 +60,7 @@ class DINO(Method):
         student_temperature: float = 0.1,
         teacher_temperature: Schedule = Warmup(0.04, 0.07, until=0.1),
         balance: Literal["centred", "softmax", "sinkhorn", "none"] = "centred",
-        rest: float = 0.01,
+        rest: float = 0.0033,
     ) -> None:
         super().__init__(backbone, recipe)
         self.prototypes, self.hidden, self.bottleneck, self.momentum = prototypes, hidden, bottleneck, momentum

@@ -13,6 +13,7 @@ from selfsight.core.representation import Backbone, TokenBackbone, need_tokens
 from selfsight.core.schedule import Constant, Cosine, Schedule, Warmup
 from selfsight.core.views import Views
 from selfsight.data.views.image.masks import Blocks
+from selfsight.data.views.image.published import DINOV2_FIRST, DINOV2_SECOND, DINOV2_SMALL
 from selfsight.data.views.image.recipes import MultiCrop
 from selfsight.modules.token_teacher import TokenTeacher
 from selfsight.objectives.agree import across_views, masked_cross_entropy, soft_cross_entropy
@@ -36,26 +37,25 @@ class DINOv2(Method[TokenBackbone]):
     """
 
     card = Card("distillation", "aligning", "Oquab et al. 2023, arXiv:2304.07193", decks=("000", "004"))
-    paper = Training("adamw", rate=2e-3, reference_batch=1024, decay=0.04, warmup=0.1, final=0.001, clip=3.0)
+    paper = Training("adamw", rate=4e-3, reference_batch=1024, decay=0.04, warmup=0.1, final=0.00025, clip=3.0)
     small = Preset(
         Training("adamw", rate=2e-3, decay=0.04, warmup=0.1, clip=3.0),
         {"distance": 0.05, "prototypes": 256, "hidden": 512, "bottleneck": 128, "momentum": Cosine(0.95, 1.0),
          "teacher_temperature": Constant(0.04), "recipe": MultiCrop(count=2, small_size=0.5, mask=Blocks(0.1, 0.5, p=0.5))},
-        batch=64, backbone="vit_nano?registers=4"
-    )  # fmt: skip
+        batch=64, backbone="vit_nano?registers=4")  # fmt: skip
 
     def __init__(
         self,
         backbone: Backbone,
         *,
-        recipe: Recipe = MultiCrop(mask=Blocks(0.1, 0.5, p=0.5)),
+        recipe: Recipe = MultiCrop(DINOV2_FIRST, DINOV2_SECOND, DINOV2_SMALL, mask=Blocks(0.1, 0.5, p=0.5)),
         prototypes: int = 65_536,
         hidden: int = 2048,
         bottleneck: int = 256,
         head_norm: bool = False,
         momentum: Schedule = Cosine(0.992, 1.0),
         student_temperature: float = 0.1,
-        teacher_temperature: Schedule = Warmup(0.04, 0.07, until=0.1),
+        teacher_temperature: Schedule = Warmup(0.04, 0.07, until=0.3),
         balance: Literal["centred", "sinkhorn"] = "centred",
         distance: float = 0.1,
         rest: float = 0.01,

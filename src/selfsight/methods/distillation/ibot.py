@@ -10,6 +10,7 @@ from selfsight.core.representation import Backbone, TokenBackbone, need_tokens
 from selfsight.core.schedule import Constant, Cosine, Schedule, Warmup
 from selfsight.core.views import Views
 from selfsight.data.views.image.masks import Blocks
+from selfsight.data.views.image.published import IBOT_FIRST, IBOT_SECOND, IBOT_SMALL
 from selfsight.data.views.image.recipes import MultiCrop
 from selfsight.modules.token_teacher import TokenTeacher
 from selfsight.objectives.agree import across_views, masked_cross_entropy, soft_cross_entropy
@@ -30,11 +31,11 @@ class IBOT(Method[TokenBackbone]):
     """
 
     card = Card("distillation", "aligning", "Zhou et al. 2021, arXiv:2111.07832", decks=("004",), coupled=False)
-    paper = Training("adamw", rate=5e-4, decay=0.04, warmup=0.1, final=0.002, clip=3.0)
+    paper = Training("adamw", rate=5e-4, decay=0.04, warmup=0.0125, final=0.0005, clip=3.0)
     small = Preset(
         Training("adamw", rate=2e-3, decay=0.04, warmup=0.1, clip=3.0),
         {"prototypes": 256, "hidden": 512, "bottleneck": 128, "head_norm": True, "momentum": Cosine(0.95, 1.0),
-         "teacher_temperature": Constant(0.04), "recipe": MultiCrop(count=2, small_size=0.5, mask=Blocks(0.1, 0.5, p=0.5))},
+         "teacher_temperature": Constant(0.04), "rest": 0.01, "recipe": MultiCrop(count=2, small_size=0.5, mask=Blocks(0.1, 0.5, p=0.5))},
         batch=64, backbone="vit_nano"
     )  # fmt: skip
 
@@ -42,15 +43,15 @@ class IBOT(Method[TokenBackbone]):
         self,
         backbone: Backbone,
         *,
-        recipe: Recipe = MultiCrop(mask=Blocks(0.1, 0.5, p=0.5)),
+        recipe: Recipe = MultiCrop(IBOT_FIRST, IBOT_SECOND, IBOT_SMALL, 10, mask=Blocks(0.1, 0.5, p=0.5)),
         prototypes: int = 8192,
         hidden: int = 2048,
         bottleneck: int = 256,
         head_norm: bool = False,
         momentum: Schedule = Cosine(0.996, 1.0),
         student_temperature: float = 0.1,
-        teacher_temperature: Schedule = Warmup(0.04, 0.07, until=0.1),
-        rest: float = 0.01,
+        teacher_temperature: Schedule = Warmup(0.04, 0.07, until=0.0375),
+        rest: float = 0.00125,
     ) -> None:
         backbone = need_tokens(backbone, "iBOT", "replaces")
         super().__init__(backbone, recipe)

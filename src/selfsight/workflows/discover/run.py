@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Unpack
 
+from selfsight.core.bounds import check_numbers
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.data.source import Source, readable
@@ -45,8 +46,9 @@ def discover(
         of three seeds), and methods without a representation.
 
     Raises:
-        UsageError: the discovery or method does not exist.
+        UsageError: the discovery or method does not exist, or a number is outside of its range.
     """
+    check_numbers(options)
     source, discovery, methods = readable(source), DISCOVERIES.load(what), method_registry(what)
     method = method or methods.default
     entry = methods.resolve(method)

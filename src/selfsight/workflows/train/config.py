@@ -17,7 +17,8 @@ from selfsight.core.serialize import from_json, to_json
 from selfsight.data.views.image.puzzles import Jigsaw, Overlapping
 from selfsight.data.views.image.recipes import FourTurns, MultiCrop, OneCrop, TwoCrops, View, small_crops, small_multi_crop, small_one_crop
 from selfsight.engine.plan import Plan
-from selfsight.methods.table import method_class
+from selfsight.methods.limits import check_options
+from selfsight.methods.table import METHODS, method_class
 
 __all__ = ["SMALL", "TrainConfig", "build", "frame_of", "plan_of", "resolve_options", "world_options"]
 
@@ -108,7 +109,7 @@ def resolve_options(
         training: the user's options of the training recipe.
 
     Raises:
-        UsageError: the method has no such option, or would generate images of another size.
+        UsageError: the method has no such option, a number is outside of its range, or the method would generate images of another size.
     """
     cls = method_class(method)
     preset = preset_of(cls, size)
@@ -117,6 +118,7 @@ def resolve_options(
     if unknown:
         raise UsageError(f"{method} has no option {unknown[0]!r}.", f"Its options are: {', '.join(names)}.")
     resolved = dict(preset.options) | dict(options or {})
+    check_options(METHODS.resolve(method).name, resolved, {name: value.default for name, value in signature(cls).parameters.items()})
     if "size" in names and resolved.setdefault("size", size) != size:
         raise UsageError(f"{method} has the option size {resolved['size']}, but the images have {size} px.", "Omit the option size.")
     return preset, resolved, replace(preset.training, **(training or {}))

@@ -12,7 +12,7 @@ from selfsight.core.names import look_up
 __all__ = ["TrainRequest"]
 
 PRECISIONS = ("auto", "bf16", "fp32")
-LEAST = {"size": 8, "batch": 2, "epochs": 0, "steps": 0, "limit": 1, "accumulate": 1, "workers": 0, "save_every": 1}
+LEAST = {"seed": 0, "size": 8, "batch": 2, "epochs": 0, "steps": 0, "limit": 1, "accumulate": 1, "workers": 0, "save_every": 1}
 """Smallest valid values."""
 MOST = {"size": 8192, "workers": 1024}
 """Largest valid values."""
