@@ -22,7 +22,7 @@ from selfsight.data.loader import load_images
 from selfsight.data.opening import open_source
 from selfsight.data.views.image.geometry import central_square
 from selfsight.explain.targets import Target, argmax_target, probe_class
-from selfsight.workflows.explain import read_images
+from selfsight.workflows.explain_inputs import read_images
 from selfsight.workflows.train.config import world_options
 from selfsight.workflows.train.request import TrainRequest
 from selfsight.workflows.train.run import RunPolicy, run_training

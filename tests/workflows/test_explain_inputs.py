@@ -9,7 +9,8 @@ from PIL import Image
 
 from selfsight.core.errors import DataError, UsageError
 from selfsight.core.readout import Readout
-from selfsight.workflows.explain import read_images, target_of
+from selfsight.workflows.explain import target_of
+from selfsight.workflows.explain_inputs import read_images
 
 from nets import chain, phi_of
 

@@ -233,7 +233,7 @@ class Clustering:
 def kmeans(
     rows: Float[Tensor, "sample dim"], clusters: int, *, seed: int = 0, rounds: int = 50, restarts: int = 1, spherical: bool = False
 ) -> Clustering:
-    """Lloyd's algorithm from seeds of greedy k-means++ and local search (``objectives.seeding``).
+    """Lloyd's algorithm (Lloyd 1982) from seeds of greedy k-means++ and local search (``objectives.seeding``).
 
     An empty cluster is moved to the sample that is farthest from its centroid.
 

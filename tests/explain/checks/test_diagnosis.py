@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from selfsight.explain.checks.diagnosis import diagnose
-from selfsight.workflows.explain import read_images
+from selfsight.workflows.explain_inputs import read_images
 
 from nets import spot
 

@@ -189,6 +189,7 @@ def run_training(request: TrainRequest, out: Path, policy: RunPolicy | None = No
     Raises:
         SelfsightError: training failed; STATUS.json contains the reason, and completed steps are saved.
         DataError: there are fewer than two images.
+        UsageError: the run is to be both continued and replaced.
     """
     policy = policy or RunPolicy()
     if policy.resume and policy.overwrite:
