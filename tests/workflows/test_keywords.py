@@ -114,7 +114,7 @@ def test_repeat_and_compare_take_what_learn_and_measure_take():
         (InvertOptions, [invert, invert_with_deep_prior, learn_inverter], {"progress"}),
         (MaximiseOptions, [maximisers], {"parameterisation"}),
         (CompareUnitsOptions, [compare_units], {"ranks"}),
-        (ExploreOptions, [find_or_prepare, serve], {"progress"}),
+        (ExploreOptions, [find_or_prepare, serve], {"progress", "entered"}),
     ],
 )
 def test_explanations_take_every_option_of_their_functions(options, functions, taken):
