@@ -16,7 +16,7 @@ from selfsight.core.distribute import rank
 from selfsight.core.errors import DataError, EnvironmentFault, Interrupted, Preempted, ResumeMismatch, UsageError
 from selfsight.core.files import disk_fault, inside, is_disk_full, read_json, read_json_lines
 from selfsight.core.origin import BITWISE
-from selfsight.core.serialize import differences, from_json, to_json
+from selfsight.core.serialize import differences
 from selfsight.engine.checkpoint import newest_checkpoint, save_checkpoint
 from selfsight.engine.lock import Lock
 from selfsight.engine.observe import StepEvent
@@ -193,14 +193,20 @@ class RunFolder:
             return "its STATUS.json is damaged"
 
     def begin(
-        self, config: dict[str, Any], origin: dict[str, Any], *, resume: bool, overwrite: bool, progress: Callable[[str], None]
+        self,
+        config: dict[str, Any],
+        origin: dict[str, Any],
+        *,
+        saved: dict[str, Any] | None,
+        overwrite: bool,
+        progress: Callable[[str], None],
     ) -> Path | None:
         """Write the run's first files, or continue the run; the folder is ``held``.
 
         Args:
             config: options of the run.
             origin: versions and machine.
-            resume: continue an existing run.
+            saved: options of the existing run that is continued; None: begin a run.
             overwrite: replace an existing run.
             progress: called with messages.
 
@@ -212,21 +218,21 @@ class RunFolder:
             DataError: a file of the run or every checkpoint is damaged.
         """
         if rank():
-            return newest_checkpoint(self.checkpoints, progress) if resume and self.checkpoints.is_dir() else None
+            return newest_checkpoint(self.checkpoints, progress) if saved and self.checkpoints.is_dir() else None
         if overwrite and self.exists:
             left = delete_run(self.path)
             if left:
                 progress(f"left in {self.path}, because selfsight did not write it: {', '.join(left)}")
-        if resume and self.exists:
-            return self._again(config, origin, progress)
+        if saved:
+            return self._again(saved, config, origin, progress)
         for name in ("metrics.jsonl", "timing.jsonl"):
             (self.path / name).write_text("")
         self.write("config.json", config)
         self.write("origin.json", origin)
         return None
 
-    def _again(self, config: dict[str, Any], origin: dict[str, Any], progress: Callable[[str], None]) -> Path | None:
-        changes = differences(to_json(from_json(self.read("config.json"))), config)
+    def _again(self, saved: dict[str, Any], config: dict[str, Any], origin: dict[str, Any], progress: Callable[[str], None]) -> Path | None:
+        changes = differences(saved, config)
         if changes:
             raise ResumeMismatch(
                 f"{self.path} was made with other options:\n  " + "\n  ".join(changes),

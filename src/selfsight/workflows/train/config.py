@@ -19,6 +19,7 @@ from selfsight.data.views.image.recipes import FourTurns, MultiCrop, OneCrop, Tw
 from selfsight.engine.plan import Plan
 from selfsight.methods.limits import check_options
 from selfsight.methods.table import METHODS, method_class
+from selfsight.workflows.train.former import complete_options
 
 __all__ = ["SMALL", "TrainConfig", "build", "frame_of", "plan_of", "resolve_options", "world_options"]
 
@@ -62,7 +63,7 @@ class TrainConfig:
 
     @classmethod
     def read(cls, file: Path) -> "TrainConfig":
-        """The configuration in a file.
+        """The configuration in a file; options that it does not name have the defaults of version 0.1.
 
         Args:
             file: the ``config.json`` of a run.
@@ -78,7 +79,8 @@ class TrainConfig:
             for name, kinds in _TYPES.items():
                 if name in values and (not isinstance(values[name], kinds) or isinstance(values[name], bool)):
                     raise TypeError(f"{name} is {values[name]!r}")
-            return cls(**values)
+            config = cls(**values)
+            return replace(config, options=complete_options(config.method, config.options))
         except (TypeError, ValueError, KeyError, AttributeError, UsageError) as error:
             reason = error.cause if isinstance(error, UsageError) else str(error).partition("__init__() ")[2] or str(error)
             raise DataError(f"{file} is not the configuration of a run: {reason}", remedy) from error

@@ -20,6 +20,7 @@ from selfsight.engine.hardware import Hardware
 from selfsight.engine.observe import StepEvent
 from selfsight.methods.table import method_class
 from selfsight.workflows.train.config import SMALL, TrainConfig, build, plan_of, resolve_options
+from selfsight.workflows.train.former import defaults_of
 from selfsight.workflows.train.request import TrainRequest
 
 __all__ = ["resolve_config", "resolve_size", "trial"]
@@ -68,6 +69,7 @@ def resolve_config(request: TrainRequest, source: Source, size: int, hardware: H
     if "classes" in signature(method_class(request.method)).parameters and "classes" not in (request.options or {}):
         options["classes"] = _classes(source, request.method)
         progress(f"{options['classes']} classes: the labels of the data, which {request.method} uses")
+    options = defaults_of(request.method) | options  # named in the run's configuration, so that it means the same if a default changes
     backbone = request.backbone or preset.backbone
     if request.backbone is None:
         progress(f"backbone {backbone}: the default of {request.method} at {size} px")

@@ -92,9 +92,8 @@ class _Job:
         method = build(config)
         if config.init:
             _initialise(method, config.init, config.size)
-        checkpoint = folder.begin(
-            config.to_json(), self._origin(), resume=policy.resume, overwrite=policy.overwrite, progress=policy.progress
-        )
+        saved = TrainConfig.read(folder.path / "config.json").to_json() if policy.resume and folder.exists else None
+        checkpoint = folder.begin(config.to_json(), self._origin(), saved=saved, overwrite=policy.overwrite, progress=policy.progress)
         started = time.perf_counter()
         try:
             done, state = load_checkpoint(checkpoint, method) if checkpoint else (0, None)
