@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 __all__ = ["SkipsFiles", "report_skipped"]
@@ -43,8 +44,14 @@ def report_skipped(spec: str, skipped: Mapping[str, int]) -> None:
         skipped: number of files by ending or reason; annotation files, such as ``.json``, are not mentioned.
     """
     counts = {kind: count for kind, count in skipped.items() if kind not in _SIDE_FILES}
-    if not counts:
-        return
+    if counts:
+        _report(spec, tuple(sorted(counts.items())))
+
+
+@lru_cache
+def _report(spec: str, found: tuple[tuple[str, int], ...]) -> None:
+    """Log the warning, once for files that are opened several times."""
+    counts = dict(found)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in ordered[:8]) + (", …" if len(ordered) > 8 else "")
     remedies = []
