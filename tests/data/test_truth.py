@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from selfsight.core.errors import DataError, UsageError
-from selfsight.data.masks import read_mask
+from selfsight.data.masks import MaskFiles, read_mask
 from selfsight.data.opening import open_source
 from selfsight.data.source import VOID, Source, Truth
 from selfsight.measure.metrics.overlap import class_map, score_boxes, score_masks, score_segments
@@ -187,6 +187,40 @@ def test_numbers_of_masks_are_kept_and_black_and_white_is_one_class(tmp_path: Pa
     (tmp_path / "broken.png").write_bytes(b"\x89PNG nothing")
     with pytest.raises(DataError, match=r"broken.png cannot be read"):
         read_mask(tmp_path / "broken.png")
+
+
+@pytest.mark.parametrize("number", [1, 20, 26, 90, 126, 128, 200, 254])
+@pytest.mark.parametrize("palette", [True, False])
+def test_a_class_beside_a_wide_border_of_void_is_kept(tmp_path: Path, number: int, palette: bool):
+    values = np.zeros((64, 64))
+    values[14:50, 14:50] = 255
+    values[20:40, 20:40] = number
+    assert np.unique(read_mask(saved_mask(tmp_path, "one.png", values, palette=palette))).tolist() == [0, number, VOID]
+
+
+@pytest.mark.parametrize("palette", [True, False])
+def test_a_mask_of_void_alone_is_void_if_others_have_numbers(tmp_path: Path, palette: bool):
+    values = np.zeros((32, 32))
+    values[8:24, 8:24] = 255
+    void = saved_mask(tmp_path, "0.png", values, palette=palette)
+    values[10:20, 10:20] = 90
+    number = saved_mask(tmp_path, "1.png", values, palette=palette)
+    masks = MaskFiles([void, number, None])
+    assert [np.unique(masks(row)).tolist() for row in range(3)] == [[0, VOID], [0, 90, VOID], [0]]
+    assert np.unique(MaskFiles([void, void])(0)).tolist() == [0, 1]
+
+
+def test_colours_with_smooth_edges_are_one_class(tmp_path: Path):
+    edge = np.zeros((40, 40, 3), dtype=np.uint8)
+    edge[10:30, 10:30] = 255
+    Image.fromarray(edge).resize((60, 60), Image.Resampling.BICUBIC).save(tmp_path / "rgb.png")
+    found = read_mask(tmp_path / "rgb.png")
+    assert np.unique(found).tolist() == [0, 1]
+    assert 850 <= found.sum() <= 950
+    edge[10:30, 10:30] = (0, 0, 200)
+    edge[0, 0] = 255
+    Image.fromarray(edge).save(tmp_path / "blue.png")
+    assert read_mask(tmp_path / "blue.png").sum() == 401  # beside white, a dark colour is not background
 
 
 def test_unmatched_annotations_are_rejected(pictures: Path, tmp_path: Path):

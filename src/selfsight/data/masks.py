@@ -1,24 +1,76 @@
 """Masks from image files, as class numbers, and from polygons, as object numbers, in the pixels of the original image."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image, ImageDraw
 
 from selfsight.core.errors import DataError
 from selfsight.data.decode import Unreadable, decode_values
 from selfsight.data.source import VOID
 
-__all__ = ["polygons_mask", "read_mask"]
+__all__ = ["MaskFiles", "polygons_mask", "read_mask"]
+
+LOSSY = (".jpg", ".jpeg", ".jpe", ".webp", ".jp2", ".avif")
+
+
+class MaskFiles:
+    """Masks from files, as class numbers (H, W), upright; black and white images become 0 and 1.
+
+    Palette images give their indices. The colours of a file are one class, because another file may have others; black and transparent
+    pixels are background. In palette and grey images 255 is ``VOID`` beside other numbers from 1 to 254. A file with 0 and 255 alone is
+    black and white, unless another file of its mode (palette, grey) has other numbers: then 255 is void there, too. Without a file: one pixel of 0.
+
+    Args:
+        files: paths of the masks; None where there is none.
+    """
+
+    def __init__(self, files: Sequence[Path | None]) -> None:
+        self.files = files
+
+    def __call__(self, row: int) -> np.ndarray:
+        """The mask of a row.
+
+        Raises:
+            DataError: the file is no image.
+        """
+        path = self.files[row]
+        if path is None:
+            return np.zeros((1, 1), dtype=np.uint8)
+        values, mode = _stored(path)
+        if values.ndim == 3:
+            grey = (values == values[..., :1]).all() and values.max(initial=0) == 255
+            return _black_and_white(values[..., 0].astype(np.int64)).astype(np.uint8) if grey else (values > 0).any(2).astype(np.uint8)
+        values = values.astype(np.int64)
+        if (_is_ambiguous(values) and not self.numbered) or _has_grey_edges(values, mode, path):
+            return _black_and_white(values).astype(np.uint8)
+        if mode in ("P", "L") and values.max(initial=0) == 255:
+            values = np.where(values == 255, VOID, values)
+        elif values.max(initial=0) > VOID:
+            values = np.unique(values, return_inverse=True)[1].reshape(values.shape)
+        return values.astype(np.uint8 if values.max(initial=0) < 256 else np.uint16)
+
+    @cached_property
+    def numbered(self) -> set[str]:
+        """Modes of files (palette, grey) among which some have other numbers than those of black and white."""
+        found = set[str]()
+        for path in [path for path in self.files if path is not None][:SEARCHED]:
+            values, mode = _stored(path)
+            if mode not in found and values.ndim == 2 and values.any() and not _is_ambiguous(values):
+                found |= set() if _has_grey_edges(values.astype(np.int64), mode, path) else {mode}
+        return found
+
+
+SEARCHED = 256
+"""Masks that are read to find out whether they are numbers or black and white."""
 
 
 def read_mask(path: Path | None) -> np.ndarray:
-    """Class numbers (H, W) of a mask file, upright; a black and white image becomes 0 and 1.
-
-    Palette images give their indices. The colours of a file are one class, because another file may have others; black and transparent
-    pixels are background. 255 is ``VOID`` in palette and grey images with other numbers from 1 to 254. Without a file: one pixel of 0.
+    """Class numbers of a single mask; see ``MaskFiles``.
 
     Args:
         path: the file.
@@ -26,38 +78,52 @@ def read_mask(path: Path | None) -> np.ndarray:
     Raises:
         DataError: it is no image.
     """
-    if path is None:
-        return np.zeros((1, 1), dtype=np.uint8)
+    return MaskFiles([path])(0)
+
+
+def _stored(path: Path) -> tuple[np.ndarray, str]:
     try:
-        values, mode = decode_values(path)
+        return decode_values(path)
     except Unreadable as problem:
         raise DataError(f"The mask {path} cannot be read: {problem}.", "Repair or remove it.") from None
-    if values.ndim == 3:
-        return _binary(values.astype(np.int64) @ np.array([65536, 256, 1]), lossy=_is_lossy(path)).clip(max=1).astype(np.uint8)
-    values = _binary(values.astype(np.int64), lossy=_is_lossy(path))
-    if mode in ("P", "L") and values.max(initial=0) == 255:
-        values = np.where(values == 255, VOID, values)
-    elif values.max(initial=0) > VOID:
-        values = np.unique(values, return_inverse=True)[1].reshape(values.shape)
-    return values.astype(np.uint8 if values.max(initial=0) < 256 else np.uint16)
 
 
-def _is_lossy(path: Path) -> bool:
-    return path.suffix.lower() in (".jpg", ".jpeg", ".jpe", ".webp", ".jp2", ".avif")
-
-
-def _binary(values: np.ndarray, *, lossy: bool) -> np.ndarray:
-    """Map black and white, with some grey from compression or smooth edges, to 0 and 1; numbers of classes or objects are unchanged."""
+def _is_ambiguous(values: np.ndarray) -> bool:
+    """Whether a mask consists of 0 and the largest number of its type: white, or void."""
     highest = int(values.max(initial=0))
-    if highest not in (255, 65535, 0xFFFFFF):
-        return values
+    return highest in (1, 255, 65535) and bool(((values == 0) | (values == highest)).all())
+
+
+def _has_grey_edges(values: np.ndarray, mode: str, path: Path) -> bool:
+    """Whether a mask is black and white with grey from compression or smooth edges, and has no numbers of classes or objects.
+
+    Palette indices are numbers. So are values that fill a square of 3 x 3 pixels in a file without losses, which edges do not, values up to
+    25 beside white, and those that are more frequent than white.
+    """
+    highest = int(values.max(initial=0))
+    if mode == "P" or highest not in (255, 65535):
+        return False
     between = (values > 0) & (values < highest)
-    dark_or_bright = (values < highest * 0.1) | (values > highest * 0.9)
-    small_numbers = not lossy and between.any() and values[between].max() < highest * 0.1
-    rare_white = not lossy and (values == highest).sum() < between.sum()
-    if dark_or_bright.mean() <= 0.9 or small_numbers or rare_white:
-        return values
-    return (values > highest // 2).astype(np.int64)
+    grey = ~((values < highest * 0.1) | (values > highest * 0.9))
+    if not between.any() or grey.mean() >= 0.1:
+        return False
+    if path.suffix.lower() in LOSSY:
+        return True
+    return not (values[between].max() < highest * 0.1 or (values == highest).sum() < between.sum() or _has_areas(values, between))
+
+
+def _has_areas(values: np.ndarray, counted: np.ndarray) -> bool:
+    """Whether a square of 3 x 3 pixels has one of the counted values."""
+    if min(values.shape) < 3:
+        return False
+    windows = sliding_window_view(values, (3, 3))
+    return bool(((windows.min((2, 3)) == windows.max((2, 3))) & counted[1:-1, 1:-1]).any())
+
+
+def _black_and_white(values: np.ndarray) -> np.ndarray:
+    """0 and 1, by half of the largest value where that is white; other values are unchanged."""
+    highest = int(values.max(initial=0))
+    return (values > highest // 2).astype(np.int64) if highest in (255, 65535) else values
 
 
 def polygons_mask(shapes: Sequence[Any], boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:

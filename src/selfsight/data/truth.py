@@ -17,7 +17,7 @@ from selfsight.core.errors import DataError, UsageError
 from selfsight.core.spreadsheets import original_text
 from selfsight.data.classes import number_classes
 from selfsight.data.listing import Annotations
-from selfsight.data.masks import polygons_mask, read_mask
+from selfsight.data.masks import MaskFiles, polygons_mask
 from selfsight.data.readers.folder import IMAGE_SUFFIXES
 from selfsight.data.source import LazySequence, Truth
 
@@ -259,7 +259,7 @@ def _masks(path: Path, find: _Finder) -> Annotations:
             if row is not None:
                 found[row] = file
     files = find.spread(dict(found), None, path)
-    return Annotations(Truth(masks=LazySequence(lambda row: read_mask(files[row]), range(len(files)))))
+    return Annotations(Truth(masks=LazySequence(MaskFiles(files), range(len(files)))))
 
 
 def kept_rows(truth: Truth, where: str, count: int) -> np.ndarray:
