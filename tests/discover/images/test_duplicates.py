@@ -214,6 +214,28 @@ def test_flat_images_are_duplicates_if_their_colours_are_equal(tmp_path, untrain
 
 
 @pytest.mark.parametrize("method", ["features", "pixels"])
+def test_flat_images_of_different_colours_are_no_duplicates(tmp_path, untrained, method):
+    """Of one hue, with and without faint noise; and greys, each of which is close to the next."""
+    random = np.random.default_rng(0)
+    colours = {"dark": (90, 0, 0), "red": (200, 10, 10), "pink": (250, 160, 160), "blue": (10, 10, 200), "sky": (160, 160, 250)}
+    images = {f"{name}.png": np.full((40, 40, 3), colour) for name, colour in colours.items()}
+    images |= {
+        f"{name} noise.png": np.clip(np.array(colour) + random.normal(0, 4, (40, 40, 3)), 0, 255) for name, colour in colours.items()
+    }
+    result = find_duplicates(untrained.phi, saved(tmp_path / "colours", images), method)
+    assert [[result.names[row] for row in group] for group in result.groups] == []
+    ramp = {f"{value:03d}.png": np.full((40, 40, 3), value) for value in range(0, 256, 2)}
+    ramp |= {f"{value:03d} copy.png": np.full((40, 40, 3), value) for value in (0, 100, 254)}
+    result = find_duplicates(untrained.phi, saved(tmp_path / "ramp", ramp), method)
+    assert [[result.names[row] for row in group] for group in result.groups] == [
+        [f"{value:03d} copy.png", f"{value:03d}.png"] for value in (0, 100, 254)
+    ]
+    close = {f"{value:03d}.png": np.full((40, 40, 3), value) for value in range(100, 160)}
+    result = find_duplicates(untrained.phi, saved(tmp_path / "close", close), method)
+    assert max(len(group) for group in result.groups) == 2  # with the next value, which cannot be told apart from rounding
+
+
+@pytest.mark.parametrize("method", ["features", "pixels"])
 def test_more_copies_than_neighbours_are_one_group(tmp_path, untrained, method):
     random = np.random.default_rng(0)
     copy = random.integers(0, 255, (40, 40, 3))

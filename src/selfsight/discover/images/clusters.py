@@ -8,10 +8,7 @@ from typing import Any, Unpack
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import KDTree
+from jaxtyping import Float, Int, UInt8
 from torch.nn.functional import normalize
 
 from selfsight.bank.extract import extract_features, get_bank, make_encoder
@@ -24,6 +21,7 @@ from selfsight.core.spreadsheets import write_csv
 from selfsight.data.evaluation_view import evaluation_view
 from selfsight.data.source import Source
 from selfsight.discover.images.grouping import Choice, choose_count, group
+from selfsight.discover.images.near_duplicates import near_duplicates, small_images
 from selfsight.discover.images.sheets import cluster_sheet, draw_choice
 from selfsight.discover.images.table import PIXELS
 from selfsight.discover.options import GrouperOptions
@@ -38,7 +36,6 @@ __all__ = [
     "describe_groups",
     "find_clusters",
     "image_vectors",
-    "near_duplicates",
     "numbered",
     "thumbnails",
 ]
@@ -49,10 +46,8 @@ THUMB = 96
 """Side of a thumbnail in pixels."""
 NEIGHBOURS = 10
 """Neighbours whose mean distance is the outlier score."""
-TINY, PIXEL_SIDE = 24, 32
-"""Sides in pixels at which near-duplicates are compared, and at which pixels are clustered."""
-FLAT, SAME_COLOUR = 1 / 255, 1.5 / 255
-"""Standard deviation below which an image is flat; difference of a channel up to which flat images have one colour."""
+PIXEL_SIDE = 32
+"""Side in pixels at which pixels are clustered."""
 
 
 @dataclass(frozen=True)
@@ -304,7 +299,7 @@ def image_vectors(phi: Representation, source: Source, method: str = "", banks: 
         DataError: some features are NaN or infinite.
     """
     if method == PIXELS:
-        vectors = _small(source, PIXEL_SIDE)
+        vectors = small_images(source, PIXEL_SIDE)
         vectors = vectors - vectors.mean(1, keepdims=True)
     elif banks is not None:
         vectors = get_bank(phi, source, banks).pooled()
@@ -313,12 +308,6 @@ def image_vectors(phi: Representation, source: Source, method: str = "", banks: 
     rows = np.asarray(vectors, dtype=np.float32)
     require_finite(rows, source.spec, source.names)
     return rows - rows.mean(0)
-
-
-def _small(source: Source, side: int) -> Float[np.ndarray, "image value"]:
-    """Central squares of all images, ``side`` pixels wide, as vectors."""
-    rows = np.arange(len(source))
-    return torch.cat([evaluation_view(source, side)(part).flatten(1) for part in np.array_split(rows, max(len(rows) // 256, 1))]).numpy()
 
 
 def _cluster(rows: Int[np.ndarray, " member"], nearness: Float[np.ndarray, " image"], deviations: Float[np.ndarray, " dim"]) -> Cluster:
@@ -346,50 +335,3 @@ def thumbnails(source: Source, rows: Int[np.ndarray, " row"], side: int = THUMB)
 def numbered(groups: Sequence[Sequence[int]]) -> dict[int, int]:
     """Index of the group of each row."""
     return {row: number for number, rows in enumerate(groups) for row in rows}
-
-
-def near_duplicates(source: Source, around: Int[np.ndarray, "image neighbour"], duplicate_threshold: float) -> tuple[tuple[int, ...], ...]:
-    """Groups of images that are neighbours in feature space and correlate in pixels, the first image first.
-
-    Features alone are not sufficient: images with similar features may be different images of the same object. Flat images, which have no
-    correlation, are near-duplicates if their colours are equal; they are compared with all others, because their features may have other
-    nearest neighbours.
-
-    Args:
-        source: the data set.
-        around: ``(N, neighbour)`` rows of the nearest neighbours in feature space.
-        duplicate_threshold: pixel correlation from which two neighbours are near-duplicates.
-    """
-    pixels = _small(source, TINY)
-    centred = pixels - pixels.mean(1, keepdims=True)
-    norms = np.linalg.norm(centred, axis=1)
-    flat = norms < FLAT * np.sqrt(pixels.shape[1])
-    centred /= norms.clip(min=1e-6)[:, None]
-    rows = np.arange(len(around))
-    pairs = [np.flatnonzero(((centred * centred[column]).sum(1) >= duplicate_threshold) & ~flat & ~flat[column]) for column in around.T]
-    close = [np.stack([left, column[left]], 1) for left, column in zip(pairs, around.T, strict=True)]
-    return _joined(len(rows), np.concatenate([*close, _equal_pairs(pixels), _flat_pairs(pixels, flat)]))
-
-
-def _equal_pairs(pixels: Float[np.ndarray, "image value"]) -> Int[np.ndarray, "pair 2"]:
-    """Pairs of rows with equal values, each with the first of its kind."""
-    first: dict[bytes, int] = {}
-    pairs = [(first.setdefault(values.tobytes(), row), row) for row, values in enumerate(np.ascontiguousarray(pixels))]
-    return np.array([pair for pair in pairs if pair[0] != pair[1]], dtype=np.int64).reshape(-1, 2)
-
-
-def _flat_pairs(pixels: Float[np.ndarray, "image value"], flat: Bool[np.ndarray, " image"]) -> Int[np.ndarray, "pair 2"]:
-    """Pairs of flat images of one colour."""
-    rows = np.flatnonzero(flat)
-    colours = pixels[rows].reshape(len(rows), pixels.shape[1] // TINY**2, TINY**2).mean(2)
-    close = KDTree(colours).query_pairs(SAME_COLOUR, p=np.inf, output_type="ndarray") if len(rows) else np.zeros((0, 2), dtype=np.int64)
-    return rows[close]
-
-
-def _joined(count: int, pairs: Int[np.ndarray, "pair 2"]) -> tuple[tuple[int, ...], ...]:
-    """Groups of rows that pairs connect, in the order of their first rows."""
-    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    labels = connected_components(graph, directed=False)[1]
-    order = np.argsort(labels, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
-    return tuple(sorted(tuple(group.tolist()) for group in groups if len(group) > 1))

@@ -16,7 +16,8 @@ from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.core.spreadsheets import write_csv
 from selfsight.data.source import Source
-from selfsight.discover.images.clusters import NEIGHBOURS, image_vectors, near_duplicates, thumbnails
+from selfsight.discover.images.clusters import NEIGHBOURS, image_vectors, thumbnails
+from selfsight.discover.images.near_duplicates import near_duplicates
 from selfsight.discover.images.sheets import captioned, cluster_sheet
 from selfsight.render.panels import facts, inlined, panel, table
 from selfsight.render.tiles import SHOWN, page
