@@ -79,5 +79,5 @@ def test_data_without_class_names_keep_their_numbers():
 
 
 def test_data_without_a_common_class_are_rejected():
-    with pytest.raises(DataError, match="share no class: ant; bee"):
+    with pytest.raises(DataError, match="share no class: 'ant'; 'bee'"):
         join_classes(source([0, 0], ("ant", "bee")), source([0, 0], ("bee",)))

@@ -162,3 +162,23 @@ def test_baselines_are_measured_again_for_other_annotations(tmp_path: Path, phi:
     ]
     assert scores[0] == 1
     assert scores[1] < 0.9
+
+
+def test_images_without_a_label_are_counted(tmp_path: Path, phi: Representation):
+    train = parquet(tmp_path / "train", samples("train", ("ant", "bee"), 20))
+    rows = samples("test", ("ant", "bee"), 12)
+    labels = [None if number < 5 else row[1] for number, row in enumerate(rows)]
+    pq.write_table(pa.table({"image": [row[2] for row in rows], "label": labels}), tmp_path / "test.parquet")
+    result = evaluate(phi, train, open_source(tmp_path / "test.parquet", size=32), probes=["knn"], baselines=False)
+    assert "5 of 12 test images have no label, and are left out where labels are needed" in result.notes
+    assert result.scores["knn"]["top1"].value == 1
+
+
+def test_the_part_without_labels_is_named(tmp_path: Path, phi: Representation):
+    train = parquet(tmp_path / "train", samples("train", ("ant", "bee"), 20))
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for name, _, content in samples("test", ("ant", "bee"), 6):
+        (flat / name).write_bytes(content)
+    with pytest.raises(DataError, match=r"needs labels, which the test data .*flat lack"):
+        evaluate(phi, train, open_source(flat, size=32), probes=["knn"], baselines=False)

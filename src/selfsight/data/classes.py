@@ -1,6 +1,8 @@
 """Class numbers from the values of a label column, and classes of two data sets joined by name. Torch-free."""
 
+import logging
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
@@ -10,11 +12,13 @@ import numpy as np
 from jaxtyping import Int
 
 from selfsight.core.errors import DataError
-from selfsight.core.names import parse_value, shortened
+from selfsight.core.names import shortened
 from selfsight.data.source import Rows, Source, Truth, WrappedSource
 
 __all__ = ["RenumberedSource", "join_classes", "number_classes", "unseen_classes"]
 
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)([.][0-9]+)?")
+"""Texts that are numbers; others, such as 001 or 1e5, are names."""
 _MISSING = frozenset(("", "nan", "none", "null", "na", "n/a"))
 
 
@@ -22,8 +26,8 @@ def number_classes(values: Sequence[Any], names: Mapping[int, str] | None = None
     """Labels and class names from a column of class names or numbers.
 
     Classes are the values that occur, in ascending order, so that large or widely spaced numbers need no room. With ``names``, all named
-    numbers are classes. Missing values, NaN and -1 are unknown; a column of only -1 and 1 has two classes. A column with fractions is no
-    label.
+    numbers are classes. Missing values, NaN, infinity and -1 are unknown; a column of only -1 and 1 has two classes. A column with fractions
+    is no label, which is reported as a warning of ``selfsight.data``. Spaces around names do not count.
 
     Args:
         values: one per sample: text, a number, or None.
@@ -31,11 +35,15 @@ def number_classes(values: Sequence[Any], names: Mapping[int, str] | None = None
     """
     numbers = [_number(value) for value in values]
     if any(isinstance(number, str) for number in numbers):
-        texts = [None if number is None else str(value) for value, number in zip(values, numbers, strict=True)]
+        texts = [None if number is None else _text(value) for value, number in zip(values, numbers, strict=True)]
         return _numbered(texts, sorted({text for text in texts if text is not None}), str)
     found = {number for number in numbers if number is not None}
-    if not found or any(number != int(number) for number in found):
-        return Truth() if found else Truth(labels=np.full(len(values), -1, dtype=np.int64))
+    if not found:
+        return Truth(labels=np.full(len(values), -1, dtype=np.int64))
+    fractions = sorted(number for number in found if number != int(number))
+    if fractions:
+        logging.getLogger("selfsight.data").warning("The labels hold fractions, such as %g: they are not read as classes.", fractions[0])
+        return Truth()
     integers = [None if number is None else int(number) for number in numbers]
     if found != {-1, 1}:
         integers = [None if number == -1 else number for number in integers]
@@ -53,12 +61,16 @@ def _number(value: Any) -> float | int | str | None:
     if isinstance(value, Integral):
         return int(value)
     if isinstance(value, Real):
-        return float(value) if math.isfinite(value) else str(value)
-    text = str(value).strip()
+        return float(value) if math.isfinite(value) else None
+    text = _text(value)
     if text.casefold() in _MISSING:
         return None
-    parsed = parse_value(text)
-    return text if isinstance(parsed, bool | str) or not math.isfinite(parsed) else parsed
+    number = float(text) if _NUMBER.fullmatch(text) else math.inf  # a number of 400 digits is a name, too
+    return text if math.isinf(number) else int(text) if text.lstrip("-").isdecimal() else number
+
+
+def _text(value: Any) -> str:
+    return (value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)).strip()
 
 
 def _numbered(values: Sequence[Any], classes: Sequence[Any], name: Callable[[Any], str]) -> Truth:
@@ -114,7 +126,7 @@ def join_classes(train: Source, test: Source) -> tuple[Source, Source]:
     )
     if known and seen and not known & seen:
         raise DataError(
-            f"The training data {train.spec} and the test data {test.spec} share no class: {shortened(sorted(known))}; {shortened(sorted(seen))}.",
+            f"The training data {train.spec} and the test data {test.spec} share no class: {_quoted(known)}; {_quoted(seen)}.",
             "Use data with the same classes, or rename the folders or labels; class names are compared exactly.",
         )
     if joined == ours == theirs:
@@ -123,6 +135,10 @@ def join_classes(train: Source, test: Source) -> tuple[Source, Source]:
     return RenumberedSource(train, np.arange(len(ours)), joined), RenumberedSource(
         test, np.array([number[name] for name in theirs]), joined
     )
+
+
+def _quoted(names: set[str]) -> str:
+    return shortened([repr(name) for name in sorted(names)])
 
 
 class RenumberedSource(WrappedSource):

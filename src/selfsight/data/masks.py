@@ -44,7 +44,7 @@ class MaskFiles:
         values, mode = _stored(path)
         if values.ndim == 3:
             grey = (values == values[..., :1]).all() and values.max(initial=0) == 255
-            return _black_and_white(values[..., 0].astype(np.int64)).astype(np.uint8) if grey else (values > 0).any(2).astype(np.uint8)
+            return np.asarray(values[..., 0] > 127 if grey else (values > 0).any(2)).astype(np.uint8)
         values = values.astype(np.int64)
         if (_is_ambiguous(values) and mode not in self.numbered) or _has_grey_edges(values, mode, path):
             return _black_and_white(values).astype(np.uint8)

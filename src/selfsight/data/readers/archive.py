@@ -21,6 +21,9 @@ from selfsight.data.source import Rows, Truth
 
 __all__ = ["ParquetListing", "TarListing", "columns_truth"]
 
+LABELS = ("label", "labels", "fine_label", "class")
+"""Columns of labels; the first one that is present counts."""
+
 
 def _stamp(paths: Sequence[Path]) -> str:
     return digest(f"{path.name}\0{path.stat().st_size}\0{path.stat().st_mtime_ns}" for path in paths)
@@ -235,8 +238,9 @@ class ParquetListing:
         try:
             schemas = [pq.read_schema(path) for path in self.paths]
             self.column = _image_column(schemas[0], spec)
-            plain = [entry.name for entry in schemas[0] if _is_scalar(entry.type)]
-            tables = [pq.read_table(path, columns=plain) for path in self.paths]
+            plain = [entry.name for entry in schemas[0] if _is_read(entry) and entry.name != self.column]
+            _report_unread_labels(spec, schemas[0], plain)
+            tables = [_decoded(pq.read_table(path, columns=plain)) for path in self.paths]
             self._groups = [_group_sizes(path) for path in self.paths]
         except (pa.ArrowInvalid, pa.ArrowTypeError) as problem:
             raise DataError(f"{spec} cannot be read as Parquet: {str(problem).splitlines()[0]}.", "Check the download.") from None
@@ -293,18 +297,38 @@ def _image_column(schema: Any, spec: str) -> str:
     )
 
 
-def _is_scalar(kind: Any) -> bool:
+def _is_read(entry: Any) -> bool:
+    """Whether a column has one value per row; bytes are values in columns of labels only, as others may be images."""
     import pyarrow.types as types
 
-    tests = (types.is_string, types.is_large_string, types.is_integer, types.is_floating, types.is_boolean)
-    return any(test(kind) for test in tests)
+    kind = entry.type.value_type if types.is_dictionary(entry.type) else entry.type
+    names = ["string", "large_string", "string_view", "integer", "floating", "boolean", "decimal", "date"]
+    names += ["binary", "large_binary"] if entry.name in LABELS else []
+    return any(getattr(types, f"is_{name}")(kind) for name in names)
+
+
+def _decoded(table: Any) -> Any:
+    """A table whose dictionaries, such as the categories of pandas, are replaced by their values."""
+    import pyarrow.types as types
+
+    for index, entry in enumerate(table.schema):
+        if types.is_dictionary(entry.type):
+            table = table.set_column(index, entry.name, table[entry.name].cast(entry.type.value_type))
+    return table
+
+
+def _report_unread_labels(spec: str, schema: Any, read: Sequence[str]) -> None:
+    """Log a warning if a column of labels has a type, such as a list, that is not read."""
+    for entry in schema:
+        if entry.name in LABELS and entry.name not in read:
+            logging.getLogger("selfsight.data").warning("%s: the column %s of type %s is not read as labels.", spec, entry.name, entry.type)
 
 
 def _renamed(columns: Mapping[str, list[Any]], image_column: str) -> dict[str, list[Any]]:
     """Use ``labels``, ``fine_label`` or ``class`` as ``label`` if there is none."""
     columns = {name: values for name, values in columns.items() if name != image_column}
     if "label" not in columns:
-        for other in ("labels", "fine_label", "class"):
+        for other in LABELS[1:]:
             if other in columns:
                 columns["label"] = columns.pop(other)
                 break

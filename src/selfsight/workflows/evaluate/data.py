@@ -28,7 +28,7 @@ from selfsight.measure.probes.table import LAYER_PROBES, PROBES
 from selfsight.measure.results import Features
 from selfsight.workflows.evaluate.analyses.table import ANALYSES
 
-__all__ = ["EvaluationData", "data_notes", "evaluation_data"]
+__all__ = ["EvaluationData", "data_notes", "evaluation_data", "unlabelled_part"]
 
 
 @dataclass(frozen=True)
@@ -149,8 +149,20 @@ def evaluation_data(phi: Representation, train: Source, test: Source, probes: Se
     return EvaluationData(train, test, train_labels, test_labels, truths[0].classes, truths)
 
 
+def unlabelled_part(train: Source, test: Source) -> str:
+    """Which part of the data has no labels, as the subject of a sentence.
+
+    Args:
+        train: source on which probes are fitted.
+        test: source on which they are scored.
+    """
+    parts = {"training": train, "test": test}
+    without = [f"the {name} data {part.spec}" for name, part in parts.items() if part.truth(np.arange(len(part))).labels is None]
+    return " and ".join(without) or "the data"
+
+
 def data_notes(parts: EvaluationData, cache: Path | None, progress: ProgressCallback = no_progress) -> tuple[str, ...]:
-    """Sentences on test classes without training samples, and on test images that are also training images.
+    """Sentences on test classes without training samples, images without a label, and test images that are also training images.
 
     Args:
         parts: the data.
@@ -163,6 +175,10 @@ def data_notes(parts: EvaluationData, cache: Path | None, progress: ProgressCall
         notes.append(
             f"{len(unseen):,} {kind} of the test data without a training sample ({shortened(unseen)}); their samples count as errors"
         )
+    for name, source, labels in (("training", parts.train, parts.train_labels), ("test", parts.test, parts.test_labels)):
+        unknown = 0 if labels is None else int((labels < 0).sum())
+        if unknown:
+            notes.append(f"{unknown:,} of {len(source):,} {name} images have no label, and are left out where labels are needed")
     overlap = overlapping_rows(parts.train, parts.test, cache)
     if len(overlap):
         names = shortened([parts.test.names[int(row)] for row in overlap], 3)

@@ -33,7 +33,7 @@ from selfsight.measure.results import Features, Score, Scores
 from selfsight.render.panels import facts, interval, panel, table
 from selfsight.workflows.evaluate.analyses.checks import check_analyses, untrained_analysis
 from selfsight.workflows.evaluate.analyses.table import ANALYSES
-from selfsight.workflows.evaluate.data import EvaluationData, data_notes, evaluation_data
+from selfsight.workflows.evaluate.data import EvaluationData, data_notes, evaluation_data, unlabelled_part
 from selfsight.workflows.evaluate.tables import lower_is_better
 
 __all__ = ["EvaluationResult", "evaluate", "select_probes"]
@@ -104,13 +104,14 @@ def _cell(table: Table, probe: str, name: str) -> str | None:
     return None if score is None else interval(score.value, score.low, score.high)
 
 
-def select_probes(names: Sequence[str] | None, *, labelled: bool, annotated: bool = False) -> tuple[str, ...]:
+def select_probes(names: Sequence[str] | None, *, labelled: bool, annotated: bool = False, missing: str = "the data") -> tuple[str, ...]:
     """Check the requested probes, or select all that the data allow.
 
     Args:
         names: names of probes and analyses, or one text with commas between them; None, empty or ``["all"]``: all probes.
         labelled: whether the data have labels.
         annotated: whether the data have labels or attributes.
+        missing: the data that have none, for the message.
 
     Raises:
         UsageError: a probe does not exist.
@@ -127,7 +128,7 @@ def select_probes(names: Sequence[str] | None, *, labelled: bool, annotated: boo
         if name in probes and name not in allowed:
             (needed,) = probes[name].needs
             raise DataError(
-                f"The probe {name} needs {needed}, and the data have none.", "Use the probe geometry, or labelled --train and --test."
+                f"The probe {name} needs {needed}, which {missing} lack.", "Use the probe geometry, or labelled --train and --test."
             )
     return tuple(names)
 
@@ -162,7 +163,8 @@ def evaluate(
         progress: called with a line per step.
     """
     parts = evaluation_data(phi, train, test, probes)
-    names = select_probes(probes, labelled=parts.train_labels is not None, annotated=parts.annotated)
+    missing = unlabelled_part(train, test) if parts.train_labels is None else "the data"
+    names = select_probes(probes, labelled=parts.train_labels is not None, annotated=parts.annotated, missing=missing)
     analyses, inputs = [name for name in names if name in ANALYSES], parts.analysis_input(others or {}, layers, progress)
     check_analyses(analyses, phi, inputs)
     names = tuple(name for name in names if name not in ANALYSES)

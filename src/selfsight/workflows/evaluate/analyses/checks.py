@@ -12,6 +12,7 @@ from selfsight.measure.analysis.inputs import AnalysisInput
 from selfsight.measure.baselines import untrained_network
 from selfsight.measure.results import Scores
 from selfsight.workflows.evaluate.analyses.table import ANALYSES
+from selfsight.workflows.evaluate.data import unlabelled_part
 
 __all__ = ["check_analyses", "untrained_analysis"]
 
@@ -35,7 +36,9 @@ def check_analyses(names: Sequence[str], phi: Representation, inputs: AnalysisIn
 def _check(name: str, phi: Representation, inputs: AnalysisInput) -> None:
     needs = ANALYSES.resolve(name).needs
     if "labels" in needs and inputs.labels.train is None:
-        raise DataError(f"The measure {name} needs labels, and the data have none.", "Use labelled --train and --test.")
+        raise DataError(
+            f"The measure {name} needs labels, which {unlabelled_part(inputs.train, inputs.test)} lack.", "Use labelled --train and --test."
+        )
     truth = inputs.test.truth(np.arange(min(len(inputs.test), 1)))
     for kind, annotation in (("masks", truth.masks), ("boxes", truth.boxes)):
         if kind in needs and annotation is None:
