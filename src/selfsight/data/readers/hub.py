@@ -68,11 +68,7 @@ def torchvision_listing(spec: Spec, size: int | None = None) -> Listing:  # noqa
         UsageError: torchvision has no such data set, or it does not accept these options.
         DataError: it is not below ``root`` and download is off.
     """
-    from torchvision import datasets
-
-    dataset_class = getattr(datasets, spec.name, None)
-    if dataset_class is None or not isinstance(dataset_class, type):
-        raise UsageError(f"torchvision has no data set {spec.name!r}.", nearest(spec.name, list(datasets.__all__)))
+    dataset_class = _dataset_class(spec)
     options = _options_of(spec, inspect.signature(dataset_class).parameters)
     try:
         dataset = dataset_class(**options)
@@ -100,6 +96,15 @@ def torchvision_listing(spec: Spec, size: int | None = None) -> Listing:  # noqa
     given = {"root": "data"} | options
     fingerprint = digest((spec.name, repr(sorted(given.items())), str(len(dataset)), *_contents(dataset)))
     return IndexedListing(dataset, spec.text, fingerprint, Annotations(truth), 0)
+
+
+def _dataset_class(spec: Spec) -> type:
+    from torchvision import datasets
+
+    found = getattr(datasets, spec.name, None)
+    if found is None or not isinstance(found, type):
+        raise UsageError(f"torchvision has no data set {spec.name!r}.", nearest(spec.name, list(datasets.__all__)))
+    return found
 
 
 def _options_of(spec: Spec, parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:

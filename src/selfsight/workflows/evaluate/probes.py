@@ -133,6 +133,12 @@ def select_probes(names: Sequence[str] | None, *, labelled: bool, annotated: boo
     return tuple(names)
 
 
+def _allowed(probes: Sequence[str] | None, parts: EvaluationData) -> tuple[str, ...]:
+    labelled = parts.train_labels is not None
+    missing = "the data" if labelled else unlabelled_part(parts.train, parts.test)
+    return select_probes(probes, labelled=labelled, annotated=parts.annotated, missing=missing)
+
+
 def evaluate(
     phi: Representation,
     train: Source,
@@ -163,8 +169,7 @@ def evaluate(
         progress: called with a line per step.
     """
     parts = evaluation_data(phi, train, test, probes)
-    missing = unlabelled_part(train, test) if parts.train_labels is None else "the data"
-    names = select_probes(probes, labelled=parts.train_labels is not None, annotated=parts.annotated, missing=missing)
+    names = _allowed(probes, parts)
     analyses, inputs = [name for name in names if name in ANALYSES], parts.analysis_input(others or {}, layers, progress)
     check_analyses(analyses, phi, inputs)
     names = tuple(name for name in names if name not in ANALYSES)
