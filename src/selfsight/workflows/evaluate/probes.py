@@ -174,8 +174,7 @@ def evaluate(
     check_analyses(analyses, phi, inputs)
     names = tuple(name for name in names if name not in ANALYSES)
     notes = data_notes(parts, cache, progress)
-    scores = _measured(phi, parts, names, bf16, banks, progress, layers) | _of_networks(phi, inputs, analyses)
-    result = _result(scores, notes)
+    result = _result(_measured(phi, parts, names, bf16, banks, progress, layers) | _of_networks(phi, inputs, analyses), notes)
     if baselines:
         _add_baselines(result, phi, parts, names, bf16, cache, progress)
         _add_analysis_baselines(result, phi, inputs, analyses, cache)
