@@ -198,6 +198,18 @@ def test_a_class_beside_a_wide_border_of_void_is_kept(tmp_path: Path, number: in
     assert np.unique(read_mask(saved_mask(tmp_path, "one.png", values, palette=palette))).tolist() == [0, number, VOID]
 
 
+def test_thin_classes_beside_void_are_kept(tmp_path: Path):
+    """Lines of two pixels: numbers up to 25 beside any amount of void, and others that are more frequent than void."""
+    values = np.zeros((64, 64))
+    values[4:24, 4:60] = 255
+    values[40:42, 4:60] = 7
+    assert np.unique(read_mask(saved_mask(tmp_path, "small.png", values))).tolist() == [0, 7, VOID]
+    values = np.zeros((64, 64))
+    values[10:12, 4:60] = values[40:42, 4:60] = 90
+    values[50:52, 10:40] = 255
+    assert np.unique(read_mask(saved_mask(tmp_path, "rare.png", values))).tolist() == [0, 90, VOID]
+
+
 @pytest.mark.parametrize("palette", [True, False])
 def test_a_mask_of_void_alone_is_void_if_others_have_numbers(tmp_path: Path, palette: bool):
     values = np.zeros((32, 32))

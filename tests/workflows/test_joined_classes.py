@@ -18,6 +18,7 @@ from selfsight.core.errors import DataError
 from selfsight.core.representation import Representation
 from selfsight.data.opening import open_source
 from selfsight.data.source import Source
+from selfsight.workflows.evaluate.data import evaluation_data
 from selfsight.workflows.evaluate.probes import evaluate
 
 COLOURS = {"ant": (220, 30, 30), "bee": (30, 220, 30), "cow": (30, 30, 220), "dog": (200, 200, 40)}
@@ -182,3 +183,16 @@ def test_the_part_without_labels_is_named(tmp_path: Path, phi: Representation):
         (flat / name).write_bytes(content)
     with pytest.raises(DataError, match=r"needs labels, which the test data .*flat lack"):
         evaluate(phi, train, open_source(flat, size=32), probes=["knn"], baselines=False)
+
+
+def test_replaced_images_are_not_evaluated(tmp_path: Path, phi: Representation):
+    """Training replaces unreadable files by others; probes must not count these twice."""
+    path = tmp_path / "photos"
+    folder(path, samples("train", ("ant", "bee"), 40))
+    for number in range(3):
+        (path / "ant" / f"bad{number}.png").write_bytes(b"nothing")
+    source = open_source(path, size=32, replace_unreadable=True)
+    assert len(source) == 43
+    parts = evaluation_data(phi, source, source, ["knn"])
+    assert (len(parts.train), len(parts.test)) == (40, 40)
+    assert not any("bad" in name for name in parts.train.names)

@@ -17,6 +17,7 @@ from selfsight.core.errors import UsageError
 from selfsight.data.opening import open_source
 from selfsight.data.source import Source
 from selfsight.discover.images.duplicates import find_duplicates
+from selfsight.discover.images.near_duplicates import near_duplicates
 from selfsight.explorer.server.store import ExplorerStore
 
 COPIES = [{"03.png", "03_again.jpg", "03_small.png"}, {"25.png", "25_again.jpg"}]
@@ -233,6 +234,24 @@ def test_flat_images_of_different_colours_are_no_duplicates(tmp_path, untrained,
     close = {f"{value:03d}.png": np.full((40, 40, 3), value) for value in range(100, 160)}
     result = find_duplicates(untrained.phi, saved(tmp_path / "close", close), method)
     assert max(len(group) for group in result.groups) == 2  # with the next value, which cannot be told apart from rounding
+
+
+def test_equal_images_need_not_be_neighbours(tmp_path):
+    random = np.random.default_rng(0)
+    images = {f"{k}.png": random.integers(0, 255, (40, 40, 3)) for k in range(4)}
+    images["4.png"] = images["1.png"]
+    source = saved(tmp_path / "photos", images)
+    assert near_duplicates(source, np.array([[1], [2], [3], [0], [3]]), 0.95) == ((1, 4),)
+
+
+def test_a_pattern_of_one_level_does_not_make_duplicates(tmp_path):
+    """Dither of two colours correlates exactly."""
+    dither = np.indices((48, 48)).sum(0)[..., None] // 6 % 2
+    images = {f"{value}.png": np.full((48, 48, 3), value) + dither for value in (60, 61, 100, 200)}
+    source = saved(tmp_path / "photos", images)
+    around = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])
+    names = [[source.names[row] for row in group] for group in near_duplicates(source, around, 0.95)]
+    assert names == [["60.png", "61.png"]]
 
 
 @pytest.mark.parametrize("method", ["features", "pixels"])
