@@ -41,6 +41,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "words",
     [
         ["measure", "RUN", "--train", WORLD, "--test", WORLD, "--probes", "knn"],
+        *(["measure", "RUN", "--train", WORLD, "--test", WORLD, "--probes", probe] for probe in ("layers", "dissect", "equivariance")),
         ["bank", "RUN", "--data", WORLD],
         ["bank", "RUN", "--data", WORLD, "--layers", "all", "--half"],
         *(["discover", "RUN", WORLD, "--what", what] for what in DISCOVERED),
@@ -60,6 +61,9 @@ def test_a_network_of_nan_is_named(
     lines = capsys.readouterr().err.splitlines()
     assert code == 3, lines[-3:]
     (first,) = [number for number, line in enumerate(lines) if line.startswith("error: ")]
-    assert " are NaN or infinite: " in lines[first] and " of " in lines[first]
-    assert lines[first + 1 :] == [lines[-1]] and lines[-1].startswith("  The network diverged or overflowed: ")
-    assert not list(run.rglob("sheet.png")) and set(run.glob("banks/*")) == banks
+    assert " are NaN or infinite: " in lines[first]
+    assert " of " in lines[first]
+    assert lines[first + 1 :] == [lines[-1]]
+    assert lines[-1].startswith("  The network diverged or overflowed: ")
+    assert not list(run.rglob("sheet.png"))
+    assert set(run.glob("banks/*")) == banks

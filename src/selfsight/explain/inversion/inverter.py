@@ -4,7 +4,6 @@ With a pixel loss alone its output approaches the mean of all images with the sa
 adversarial loss counteract this (Dosovitskiy & Brox 2016, arXiv:1506.02753 and 1602.02644).
 """
 
-import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from selfsight.core.errors import UsageError
 from selfsight.core.files import disk_fault, inside, parsing, read_json
 from selfsight.core.finite_tensors import require_finite_tensor
 from selfsight.core.hooks import eval_mode
+from selfsight.core.json_text import json_text
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.core.rng import seeded_rng
@@ -92,7 +92,7 @@ class Inverter(nn.Module):
         except SafetensorError as error:
             needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
             raise disk_fault(str(folder / "inverter.safetensors"), folder, needed, error) from error
-        (folder / "inverter.json").write_text(json.dumps(self.about) + "\n")
+        (folder / "inverter.json").write_text(json_text(self.about) + "\n")
 
     @property
     def code(self) -> tuple[int, ...]:
