@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from selfsight.bank.store import OUTPUT, Bank, BankWriter
 from selfsight.core.cache import digest
 from selfsight.core.errors import DataError
-from selfsight.core.finite import require_finite
+from selfsight.core.finite import refuse_samples, require_finite
 from selfsight.core.representation import Representation
 from selfsight.data.evaluation_view import EvaluationView
 from selfsight.data.loader import sequential
@@ -115,6 +115,11 @@ def _intact(path: Path) -> Bank | None:
     return bank
 
 
+def _finite(rows: Mapping[str, Float[np.ndarray, "batch dim"]]) -> Bool[np.ndarray, " batch"]:
+    """Whether a sample's features are numbers in all layers."""
+    return np.logical_and.reduce([np.isfinite(values).reshape(len(values), -1).all(1) for values in rows.values()])
+
+
 def get_bank(
     phi: Representation,
     source: Source,
@@ -137,6 +142,9 @@ def get_bank(
         half: store float16 instead of float32.
         bf16: compute in bfloat16 where the network supports it.
         progress: called with (images done, images).
+
+    Raises:
+        DataError: some features are NaN or infinite; no bank is written.
     """
     weights, dtype, precision = fingerprint(phi), "float16" if half else "float32", "bf16" if bf16 else "fp32"
     path = folder / f"{weights}-{source.fingerprint}-{phi.size}-{precision}{'-half' if half else ''}"
@@ -145,9 +153,13 @@ def get_bank(
             return bank
         layers = tuple(dict.fromkeys((*(name for name in bank.layers if name != OUTPUT), *layers)))
     origin = {"representation": phi.name, "weights": weights, "data": source.spec, "fingerprint": source.fingerprint, "size": phi.size}
+    wrong: list[int] = []
     with BankWriter(path, len(source), dtype) as writer:
         for found in stream_features(source, make_encoder(phi, layers, bf16=bf16), size=phi.size, device=phi.device, progress=progress):
+            wrong += (writer.done + np.flatnonzero(~_finite(found))).tolist()
             writer.add(found)
+        if wrong:
+            raise refuse_samples(wrong, len(source), f"{source.spec} samples", source.names)
         return writer.finish(list(source.names), origin | {"kind": dtype, "precision": precision})
 
 

@@ -1,6 +1,5 @@
 """Banks on disk: one memory-mapped array per layer, a table of samples, and metadata. Torch-free."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from mmap import MADV_DONTNEED, mmap
@@ -15,6 +14,7 @@ from jaxtyping import Float
 from selfsight.core.cache import AtomicFolder
 from selfsight.core.errors import DataError, UsageError
 from selfsight.core.files import disk_fault, inside, is_disk_full, parsing, read_json
+from selfsight.core.json_text import json_text
 from selfsight.render.panels import facts, panel, table
 
 __all__ = ["OUTPUT", "Bank", "BankWriter", "release_pages", "write_bank"]
@@ -201,5 +201,5 @@ def _finished(folder: AtomicFolder, layers: list[str], names: Sequence[str], ori
     """Write the table of samples and the metadata, and move the folder to its destination."""
     pq.write_table(pa.table({"name": list(names)}), folder.partial / "items.parquet")
     content = dict(origin) | {"layers": layers, "count": len(names)}
-    (folder.partial / "origin.json").write_text(json.dumps(content, indent=1) + "\n")
+    (folder.partial / "origin.json").write_text(json_text(content, indent=1) + "\n")
     return Bank(folder.commit())

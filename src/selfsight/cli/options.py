@@ -1,7 +1,6 @@
 """Command-line options from signatures and docstrings: the signature is the configuration."""
 
 import inspect
-import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Annotated, Any, TypeVar, cast
 import tyro
 
 from selfsight.core.bounds import check_numbers
+from selfsight.core.json_text import json_text
 from selfsight.core.schedule import Constant, Cosine, Steps, Warmup, parse_schedule
 
 __all__ = ["RENAMED", "DeviceArg", "TypedSchedule", "current_options", "emit", "method_options", "parse", "with_positional"]
@@ -183,4 +183,4 @@ def _typed(default: Any) -> Any:
 
 def emit(content: object) -> None:
     """Print one JSON object on standard output."""
-    sys.stdout.write(json.dumps(content) + "\n")
+    sys.stdout.write(json_text(content) + "\n")

@@ -1,6 +1,5 @@
 """Fitted models of measures: a probe's weights, centroids. Torch-free."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 
 from selfsight.core.errors import UsageError
 from selfsight.core.files import inside, parsing, read_json
+from selfsight.core.json_text import json_text
 
 __all__ = ["Readout"]
 
@@ -37,7 +37,7 @@ class Readout:
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path.with_suffix(".npz"), **self.arrays)  # pyright: ignore[reportArgumentType]
         content = {"kind": self.kind, "layer": self.layer, "classes": list(self.classes), "facts": self.facts}
-        path.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
+        path.with_suffix(".json").write_text(json_text(content, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> "Readout":

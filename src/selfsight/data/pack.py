@@ -25,6 +25,7 @@ from PIL import Image
 
 from selfsight.core.cache import cache_folder, digest
 from selfsight.core.errors import DataError, EnvironmentFault
+from selfsight.core.json_text import json_text
 from selfsight.data.decode import Payload, Unreadable, decode, header
 from selfsight.data.listing import Listing
 
@@ -257,7 +258,7 @@ def _describe(folder: Path, table: np.ndarray, form: Form, bad: list[tuple[str, 
         np.save(file, table)
         _flush(file)
     about: dict[str, Any] = {"version": VERSION, "form": form, "bytes": len(content), "check": _check(table, content), "bad": bad}
-    (folder / "pack.json").write_text(json.dumps(about))
+    (folder / "pack.json").write_text(json_text(about))
 
 
 def _flush(file: BinaryIO | io.BufferedWriter) -> None:

@@ -1,6 +1,5 @@
 """Checkpoints, written atomically."""
 
-import json
 import pickle
 import shutil
 import warnings
@@ -17,6 +16,7 @@ from selfsight.core.cache import AtomicFolder, digest, flush_to_disk, write_atom
 from selfsight.core.clock import Clock
 from selfsight.core.errors import DataError, EnvironmentFault, UsageError
 from selfsight.core.files import disk_fault, read_json
+from selfsight.core.json_text import json_text
 from selfsight.core.method import Method
 from selfsight.core.weights import fill, read_weights
 
@@ -86,10 +86,10 @@ def save_checkpoint(folder: Path, method: Method, optimiser: Optimizer, clock: C
         with AtomicFolder(target) as writing:
             write_weights(method.state_dict(), writing.partial / "method.safetensors")
             torch.save(state, writing.partial / "optimiser.pt")
-            (writing.partial / "clock.json").write_text(json.dumps({"schema": SCHEMA, "done": done, **asdict(clock)}))
-            (writing.partial / "manifest.json").write_text(json.dumps(_sums(writing.partial), indent=1))
+            (writing.partial / "clock.json").write_text(json_text({"schema": SCHEMA, "done": done, **asdict(clock)}))
+            (writing.partial / "manifest.json").write_text(json_text(_sums(writing.partial), indent=1))
             writing.commit(flush=True)
-        write_atomically(folder / "last.json", json.dumps({"checkpoint": target.name}))
+        write_atomically(folder / "last.json", json_text({"checkpoint": target.name}))
     except Exception as error:  # torch and safetensors raise different errors for a full disk
         what, needed = f"The checkpoint of step {done}", _bytes(method.state_dict()) + _bytes(state)
         raise disk_fault(what, folder, needed, error.__cause__ or error, "Free disk space and use --resume.") from error

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from selfsight.core.errors import UsageError
+from selfsight.core.json_text import json_text
 
 __all__ = ["Lock"]
 
@@ -36,7 +37,7 @@ class Lock:
         Raises:
             UsageError: another process has it, or may have it.
         """
-        content = json.dumps(_here())
+        content = json_text(_here())
         while not self._created(content):
             found = self._read()
             if found is None:

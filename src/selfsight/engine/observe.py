@@ -1,6 +1,5 @@
 """Observers of training steps; they must not change anything."""
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from torch.optim import Optimizer
 from selfsight.core.cache import append_or_restore
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import all_gather_with_grad, rank
+from selfsight.core.json_text import json_text
 from selfsight.core.method import Method
 from selfsight.core.views import Images
 from selfsight.engine.plan import StepResult
@@ -133,7 +133,7 @@ class Recorder:
             listener(record, timing)
 
     def _write(self, name: str, line: dict[str, Any]) -> None:
-        self._pending[name] += json.dumps(line) + "\n"
+        self._pending[name] += json_text(line) + "\n"
         try:
             append_or_restore(self.folder / name, self._pending[name])
             self._pending[name] = ""

@@ -1,6 +1,5 @@
 """Run folder: its files, locking, and status."""
 
-import json
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ from selfsight.core.clock import Clock
 from selfsight.core.distribute import rank
 from selfsight.core.errors import DataError, EnvironmentFault, Interrupted, Preempted, ResumeMismatch, UsageError
 from selfsight.core.files import disk_fault, inside, is_disk_full, read_json, read_json_lines
+from selfsight.core.json_text import json_text
 from selfsight.core.origin import BITWISE
 from selfsight.core.serialize import differences
 from selfsight.engine.checkpoint import newest_checkpoint, save_checkpoint
@@ -61,7 +61,7 @@ class RunFolder:
             name: name of the file.
             content: its content.
         """
-        write_atomically(self.path / name, json.dumps(content, indent=1) + "\n")
+        write_atomically(self.path / name, json_text(content, indent=1) + "\n")
 
     @property
     def exists(self) -> bool:
@@ -87,7 +87,7 @@ class RunFolder:
             self.write("STATUS.json", {"status": status, "reason": reason} | dict(facts or {}))
         except EnvironmentFault:  # a full disk: the earlier file has a block that can be written again
             with (self.path / "STATUS.json").open("r+b") as file:
-                short = json.dumps({"status": status, "reason": reason[:1000]} | dict(facts or {})) + "\n"
+                short = json_text({"status": status, "reason": reason[:1000]} | dict(facts or {})) + "\n"
                 file.write(short.encode())
                 file.truncate()
 
@@ -260,7 +260,7 @@ class RunFolder:
             file = self.path / name
             valid = [line for line in read_json_lines(file) if isinstance(step := line.get("step"), int) and step < done]
             if rank() == 0:
-                write_atomically(file, "".join(f"{json.dumps(line)}\n" for line in valid))
+                write_atomically(file, "".join(f"{json_text(line)}\n" for line in valid))
             kept = valid if name == "metrics.jsonl" else kept
         return kept
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import linear, normalize
 
 from selfsight.core.errors import UsageError
+from selfsight.core.finite_tensors import require_finite_tensor
 from selfsight.core.hooks import capture_activations, tensor_of
 from selfsight.core.pixels import Normalised
 from selfsight.core.readout import Readout
@@ -275,6 +276,7 @@ def similarity_to(
     """
     with torch.no_grad():
         reference = phi.pooled(image[None], layer).float()
+    require_finite_tensor(reference, names=[name])
 
     def read(features: Tensor) -> Tensor:
         vectors = features if features.ndim == 2 else features.mean((2, 3))

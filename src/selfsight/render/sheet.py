@@ -1,7 +1,6 @@
 """Sheets: rows of images with captions as one PNG; and results as files."""
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
+
+from selfsight.core.json_text import json_text
 
 __all__ = ["Tile", "finite_or_none", "save_result", "sheet", "unique_names"]
 
@@ -96,5 +97,5 @@ def save_result(folder: Path, png: bytes, arrays: tuple[str, Mapping[str, np.nda
     paths = [folder / "sheet.png", folder / f"{arrays[0]}.npz", folder / f"{plain[0]}.json"]
     paths[0].write_bytes(png)
     np.savez_compressed(paths[1], **arrays[1])  # pyright: ignore[reportArgumentType]
-    paths[2].write_text(json.dumps(plain[1], indent=1) + "\n")
+    paths[2].write_text(json_text(plain[1], indent=1) + "\n")
     return paths

@@ -164,7 +164,7 @@ def _bars(scores: dict[str, Any]) -> list[tuple[str, list[tuple[str, float, floa
         bars = [
             (label_name, table[probe][name]["value"], table[probe][name]["low"], table[probe][name]["high"])
             for label_name, table in tables
-            if name in table.get(probe, {})
+            if name in table.get(probe, {}) and all(map(_finite, table[probe][name].values()))
         ]
         if bars:
             groups.append((label, bars))

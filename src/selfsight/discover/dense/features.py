@@ -15,6 +15,7 @@ from selfsight.bank.extract import fingerprint
 from selfsight.core.bounds import check_numbers
 from selfsight.core.cache import Arrays, DiskCache, cache_key
 from selfsight.core.errors import UsageError
+from selfsight.core.finite_tensors import require_finite_tensor
 from selfsight.core.representation import Representation
 from selfsight.data.source import Rows, Source
 from selfsight.data.views.image.geometry import resize_whole
@@ -95,10 +96,15 @@ class FeatureBatch:
 
     @cached_property
     def features(self) -> DenseFeatures:
-        """Dense features, one vector per location."""
+        """Dense features, one vector per location.
+
+        Raises:
+            DataError: those of some images are NaN or infinite.
+        """
         spec = self.spec
         with self._at_stride():
             features = location_features(self.phi, self.pixels, layer=spec.layer, facet=spec.facet, block=spec.block).float()
+        require_finite_tensor(features, "images of a batch", self.names or None, what="dense features")
         features = log_binned(features, spec.rings) if spec.rings else features
         centred = not self.phi.has_attention if spec.centred is None else spec.centred
         return features - features.mean((2, 3), keepdim=True) if centred else features
@@ -153,6 +159,7 @@ class FeatureBatch:
 
         Raises:
             UsageError: the network has no attention, or no class token.
+            DataError: the weights of some images are NaN or infinite.
         """
         prefix = self.phi.token_layout.prefix
         if self.phi.has_attention and not prefix:
@@ -160,6 +167,7 @@ class FeatureBatch:
         with self._at_stride():
             weights = self.phi.attention(self.pixels, self.spec.block)[:, :, 0, prefix:]
             rows, columns = (side // self.phi.backbone.stride for side in self.pixels.shape[2:])
+        require_finite_tensor(weights, "images of a batch", self.names or None, what="attention weights")
         return weights.float().unflatten(2, (rows, columns))
 
 

@@ -1,6 +1,5 @@
 """Clusters of whole images: typical images of each cluster, outliers, and near-duplicates."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from selfsight.bank.extract import extract_features, get_bank, make_encoder
 from selfsight.bank.nearest import nearest
 from selfsight.bank.store import OUTPUT
 from selfsight.core.finite import require_finite
+from selfsight.core.json_text import json_text
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.core.spreadsheets import write_csv
@@ -152,7 +152,7 @@ class ClusteringResult:
             columns = zip(self.labels.tolist(), self.nearness.round(5).tolist(), self.neighbour_distance.round(5).tolist(), strict=True)
             rows = ([name, *values, group.get(row, "")] for row, (name, values) in enumerate(zip(self.names, columns, strict=True)))
             write_csv(file, ["file", "cluster", "nearness", "distance_to_neighbours", "duplicates"], rows)
-        (folder / "clusters.json").write_text(json.dumps(self.to_json()) + "\n")
+        (folder / "clusters.json").write_text(json_text(self.to_json()) + "\n")
         (folder / "clusters.png").write_bytes(self._repr_png_())
         files = ["clusters.png", "clusters.json", "clusters.csv"]
         if self.choice:

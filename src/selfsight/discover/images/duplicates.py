@@ -1,6 +1,5 @@
 """Near-duplicates, and selection of images for labelling."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from selfsight.bank.nearest import nearest
+from selfsight.core.json_text import json_text
 from selfsight.core.names import one_per_line
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
@@ -74,7 +74,7 @@ class Duplicates:
             rows = ([number, self.names[row], "no" if place else "yes"] for number, some in groups for place, row in enumerate(some))
             write_csv(file, ["group", "file", "kept"], rows)
         (folder / "unique.txt").write_text(one_per_line(self.names[row] for row in self.unique()), encoding="utf-8")
-        (folder / "duplicates.json").write_text(json.dumps(self.to_json()) + "\n")
+        (folder / "duplicates.json").write_text(json_text(self.to_json()) + "\n")
         (folder / "duplicates.png").write_bytes(self._repr_png_())
         return [folder / name for name in ("duplicates.png", "duplicates.json", "duplicates.csv", "unique.txt")]
 
@@ -140,7 +140,7 @@ class Selection:
         with (folder / "selection.csv").open("w", newline="", encoding="utf-8") as file:
             write_csv(file, ("file", "why", "cluster"), (one.values() for one in result["selection"]))
         (folder / "selection.txt").write_text(one_per_line(self.names[row] for row, _ in self.chosen), encoding="utf-8")
-        (folder / "selection.json").write_text(json.dumps(result) + "\n")
+        (folder / "selection.json").write_text(json_text(result) + "\n")
         (folder / "selection.png").write_bytes(self._repr_png_())
         return [folder / name for name in ("selection.png", "selection.json", "selection.csv", "selection.txt")]
 

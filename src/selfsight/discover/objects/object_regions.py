@@ -1,6 +1,5 @@
 """Detected objects: boxes and masks at the images' own size, as COCO JSON, CSV, PNG and a sheet."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from selfsight.core.cache import Arrays, cache_key
+from selfsight.core.json_text import json_text
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.core.spreadsheets import write_csv
@@ -85,7 +85,7 @@ class ObjectRegions:
     def save(self, folder: Path) -> list[Path]:
         """Write ``boxes.json`` (COCO), ``boxes.csv``, ``masks/`` (a PNG of region indices per image) and ``sheet.png``."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "boxes.json").write_text(json.dumps(self.to_json()) + "\n")
+        (folder / "boxes.json").write_text(json_text(self.to_json()) + "\n")
         with (folder / "boxes.csv").open("w", newline="", encoding="utf-8") as file:
             rows = ([name, *self.boxes(row)[index].round(4)] for row, name, index in self._each())
             write_csv(file, ["file", "left", "top", "right", "bottom", "score"], rows)

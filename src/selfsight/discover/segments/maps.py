@@ -1,6 +1,5 @@
 """Label maps of images: classes or parts per location, as files and as a sheet."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from jaxtyping import Int
 from PIL import Image
 from torch.nn.functional import adaptive_avg_pool2d, interpolate, one_hot
 
+from selfsight.core.json_text import json_text
 from selfsight.discover.dense.features import FeatureBatch, Size
 from selfsight.discover.dense.refine import Field, cells_of, mean_field
 from selfsight.render.overlay import overlay_classes, upsampled
@@ -90,7 +90,7 @@ class SegmentationResult:
             "info": self.facts or {},
             "pictures": [{"file": name, "shares": fraction} for name, fraction in zip(self.names, fractions, strict=True)],
         }
-        (folder / f"{self.word}.json").write_text(json.dumps(content) + "\n")
+        (folder / f"{self.word}.json").write_text(json_text(content) + "\n")
         (folder / f"{self.word}.png").write_bytes(self._repr_png_())
         return [folder / name for name in (f"{self.word}.png", f"{self.word}.json", self.word)]
 

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate, normalize, one_hot
 
+from selfsight.core.finite_tensors import require_finite_tensor
 from selfsight.discover.dense.features import FeatureBatch, Size
 from selfsight.discover.objects.localise import localise
 from selfsight.discover.options import LocaliserOptions
@@ -53,7 +54,9 @@ def _vectors(feature_batch: FeatureBatch, row: int, numbers: Int[np.ndarray, "ro
         left, right = (max(across.min() - 1, 0) * width // columns, min(across.max() + 2, columns) * width // columns)
         crop = feature_batch.pixels[row : row + 1, :, top:bottom, left:right]
         crops_resized.append(interpolate(crop, (size, size), mode="bilinear", antialias=True))
-    return feature_batch.phi.pooled(torch.cat(crops_resized).clamp(0, 1)).float()
+    vectors = feature_batch.phi.pooled(torch.cat(crops_resized).clamp(0, 1)).float()
+    require_finite_tensor(vectors, f"segments of {feature_batch.names[row] if feature_batch.names else f'image {row}'}")
+    return vectors
 
 
 def spectral(

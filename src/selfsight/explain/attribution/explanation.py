@@ -163,17 +163,19 @@ def explain(
 
     Raises:
         UsageError: a method does not exist, or does not support this network.
+        DataError: the scores of some images are NaN or infinite.
     """
+    inputs = phi.normalise(images)
+    full_scores = scores(phi, inputs, target, names=names)
     maps, refused = _maps(phi, images, target, methods, progress)
     missing = _completeness(phi, images, target, maps, progress)
-    inputs = phi.normalise(images)
     pixels = images if not images.is_floating_point() else (images * 255).round()
     return Explanation(
         pixels.to(torch.uint8).cpu(),
         tuple(names) or tuple(f"image {number}" for number in range(len(images))),
         maps,
         target.name,
-        scores(phi, inputs, target),
+        full_scores,
         {name: score_drop(phi, inputs, target, values) for name, values in maps.items()},
         {"representation": phi.name, "architecture": phi.spec, **({"left out": refused} if refused else {}), **missing, **(facts or {})},
     )

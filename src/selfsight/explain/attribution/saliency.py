@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 
 from selfsight.core.clock import key
 from selfsight.core.errors import UsageError
+from selfsight.core.finite_tensors import require_finite_tensor
 from selfsight.core.hooks import capture_activations, eval_mode, tensor_of
 from selfsight.core.pixels import Normalised, as_normalised
 from selfsight.core.representation import Representation
@@ -177,7 +178,9 @@ def score_fraction(
 
 
 @torch.no_grad()
-def scores(phi: Representation, inputs: Inputs, target: Target, rows: Int[Tensor, " batch"] | None = None) -> Float[Tensor, " batch"]:
+def scores(
+    phi: Representation, inputs: Inputs, target: Target, rows: Int[Tensor, " batch"] | None = None, *, names: Sequence[str] = ()
+) -> Float[Tensor, " batch"]:
     """The target's score of normalised images, in batches.
 
     Args:
@@ -185,10 +188,16 @@ def scores(phi: Representation, inputs: Inputs, target: Target, rows: Int[Tensor
         inputs: normalised images ``(B, C, H, W)``.
         target: the score.
         rows: ``(B,)`` index of the image that each row shows; None: in order.
+        names: names of the images, for the message; empty: row numbers.
+
+    Raises:
+        DataError: some scores are NaN or infinite.
     """
     rows = torch.arange(len(inputs)) if rows is None else rows
     with eval_mode(phi.backbone):
-        return torch.cat([target.score(phi, as_normalised(part), rows[indices]) for indices, part in parts(inputs, phi.device)])
+        found = torch.cat([target.score(phi, as_normalised(part), rows[indices]) for indices, part in parts(inputs, phi.device)])
+    require_finite_tensor(found, names=names or None, what=f"scores ({target.name})")
+    return found
 
 
 def smooth_grad(

@@ -155,7 +155,10 @@ def diagnose(
 
     Raises:
         UsageError: an area is not between 0 and 1.
+        DataError: the scores of some images are NaN or infinite.
     """
+    with torch.no_grad():
+        scores(phi, phi.normalise(images), target, names=names)
     areas_sorted = tuple(sorted(areas))
     perturbation = extremal_perturbation(phi, images, target, areas=areas_sorted, steps=steps, substrate=substrate)
     rows, chosen = torch.arange(len(images), device=perturbation.share.device), _smallest(perturbation.share >= required_fraction)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, leaky_relu, mse_loss
 
 from selfsight.core.clock import key
+from selfsight.core.finite_tensors import require_finite_tensor
 from selfsight.core.hooks import eval_mode
 from selfsight.core.names import require_at_least
 from selfsight.core.pixels import Normalised, as_normalised
@@ -117,13 +118,24 @@ def invert(
     return Inversion(objective.space.to_images(found).unflatten(0, count), errors.unflatten(0, count), layer)
 
 
+def _reference(phi: Representation, inputs: Normalised, layer: str | None) -> Tensor:
+    """The features that are inverted.
+
+    Raises:
+        DataError: those of some images are NaN or infinite.
+    """
+    with torch.no_grad(), eval_mode(phi.backbone):
+        output = activations(phi, inputs, layer)
+    require_finite_tensor(output, what=f"features ({layer or 'output'})")
+    return output
+
+
 class _Objective:
     """Distance to the features that are inverted."""
 
     def __init__(self, phi: Representation, inputs: Normalised, layer: str | None, restarts: int, keep: Tensor | None) -> None:
         self.phi, self.layer, self.space, self.shape = phi, layer, _Space(phi), inputs.shape[1:]
-        with torch.no_grad(), eval_mode(phi.backbone):
-            output = activations(phi, inputs, layer)
+        output = _reference(phi, inputs, layer)
         self.stride = _stride(phi, inputs, output)
         self.kept = torch.ones_like(output[:1]) if keep is None else keep.to(output)[None]
         self.features = (output * self.kept).repeat_interleave(restarts, 0)
@@ -195,8 +207,7 @@ def caricature(
         seed: seed of the shifts.
     """
     space, inputs = _Space(phi), phi.normalise(images)
-    with torch.no_grad(), eval_mode(phi.backbone):
-        reference = activations(phi, inputs, layer).clamp(min=0)
+    reference = _reference(phi, inputs, layer).clamp(min=0)
     stride = _stride(phi, inputs, reference)
     scale = reference.flatten(1).square().sum(1).clamp(min=1e-12)
 
@@ -321,8 +332,7 @@ def invert_with_deep_prior(
     reconstructions, errors = [], []
     with eval_mode(phi.backbone):
         for image in phi.normalise(images):
-            with torch.no_grad():
-                reference = activations(phi, as_normalised(image[None]), layer)
+            reference = _reference(phi, as_normalised(image[None]), layer)
             made, noise = _hourglass(image.shape[1:], seed)
             network, noise = made.to(phi.device), noise.to(phi.device)
             optimiser = torch.optim.Adam(network.parameters(), lr=rate)

@@ -4,7 +4,6 @@ With a pixel loss alone its output approaches the mean of all images with the sa
 adversarial loss counteract this (Dosovitskiy & Brox 2016, arXiv:1506.02753 and 1602.02644).
 """
 
-import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,9 @@ from torch.nn.functional import interpolate, leaky_relu, mse_loss
 from selfsight.core.clock import key
 from selfsight.core.errors import UsageError
 from selfsight.core.files import disk_fault, inside, parsing, read_json
+from selfsight.core.finite_tensors import require_finite_tensor
 from selfsight.core.hooks import eval_mode
+from selfsight.core.json_text import json_text
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.representation import Representation
 from selfsight.core.rng import seeded_rng
@@ -91,7 +92,7 @@ class Inverter(nn.Module):
         except SafetensorError as error:
             needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
             raise disk_fault(str(folder / "inverter.safetensors"), folder, needed, error) from error
-        (folder / "inverter.json").write_text(json.dumps(self.about) + "\n")
+        (folder / "inverter.json").write_text(json_text(self.about) + "\n")
 
     @property
     def code(self) -> tuple[int, ...]:
@@ -186,6 +187,7 @@ def _untrained(phi: Representation, images: Tensor, layer: str | None, width: in
         raise UsageError(f"An inverter cannot be learnt from images of shape {tuple(images.shape)}.", "Use at least two square images.")
     with seeded_rng(key(seed, 0x1F7)), torch.no_grad(), eval_mode(phi.backbone):
         features = torch.cat([features_of(phi, part, layer).cpu() for _, part in parts(images[:500], phi.device)])
+        require_finite_tensor(features, "training images")
         cells = features.shape[-1] if features.ndim == 4 else 0
         inverter, discriminator = (
             Inverter(features.shape[1], cells=cells, size=images.shape[2], width=width, layer=layer),
@@ -220,6 +222,7 @@ def invert_learned(phi: Representation, images: Num[Tensor, "batch 3 side side2"
     with torch.no_grad(), eval_mode(phi.backbone):
         for _, part in parts(images, phi.device):
             features = features_of(phi, part, inverter.layer)
+            require_finite_tensor(features)
             reconstructions.append(inverter(inverter.standardised(features)))
             errors.append(_relative_error(phi, reconstructions[-1], inverter.layer, features).sqrt())
     return Inversion(torch.cat(reconstructions)[:, None], torch.cat(errors)[:, None], inverter.layer)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate, mse_loss, normalize
 
 from selfsight.core.clock import key
+from selfsight.core.finite_tensors import require_finite_tensor
 from selfsight.core.hooks import eval_mode
 from selfsight.core.names import require_at_least
 from selfsight.core.pixels import Normalised
@@ -215,6 +216,7 @@ def maximise(
 
     Raises:
         UsageError: a number is too small.
+        DataError: the scores of some images are NaN or infinite.
     """
     require_at_least(1, {"count": count, "size": size})
     require_at_least(0, {"steps": steps, "rate": rate})
@@ -226,6 +228,7 @@ def maximise(
             images = parameterisation.to_image(numbers, shape)
             inputs = phi.normalise(transforms.make(images, torch.Generator().manual_seed(key(seed, 0xA5, step))))
             score = target.score(phi, inputs, rows)
+            require_finite_tensor(score, f"synthetic images at step {step}", what=f"scores ({target.name})")
             (numbers.grad,) = torch.autograd.grad(_penalty(phi, target, images, inputs, prior_weight, diversity) - score.sum(), numbers)
             optimiser.step()
             curve.append(float(score.detach().mean()))
@@ -233,6 +236,7 @@ def maximise(
             saved = (parameterisation.to_image(numbers, shape) * 255).round().to(torch.uint8)
             shifted_images = (saved.roll((down, across), (2, 3)) for down in (-2, 0, 2) for across in (-2, 0, 2))
             scores = torch.stack([target.score(phi, phi.normalise(each), rows) for each in shifted_images])
+        require_finite_tensor(scores.T, "synthetic images", what=f"scores ({target.name})")
     return MaximisationResult(saved.cpu(), scores[4], scores.amin(0), curve)
 
 
@@ -299,6 +303,7 @@ def deep_dream(
                 )
                 image = (base + change).clamp(0, 1).roll((down, across), (2, 3)).requires_grad_()
                 strength = activations(phi, phi.normalise(image), layer).square().flatten(1).mean(1)
+                require_finite_tensor(strength, what=f"activations ({layer})")
                 (gradient,) = torch.autograd.grad(strength.sum(), image)
                 gradient = gradient.roll((-down, -across), (2, 3))
                 change = change + rate * gradient / gradient.abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-12)
@@ -335,6 +340,8 @@ def synthesise_style(
     with torch.no_grad(), eval_mode(phi.backbone):
         grams = [gram(phi.grid(style, layer)) for layer in layers]
         content_features = None if content is None else phi.grid(content, layers[-1])
+    for layer, matrices in zip(layers, grams, strict=True):
+        require_finite_tensor(matrices, what=f"Gram matrices ({layer})")
     numbers = parameterisation.start((len(style), 3, *size), seed).to(phi.device).requires_grad_()
     optimiser, curve = torch.optim.Adam([numbers], lr=rate), []
     with eval_mode(phi.backbone):

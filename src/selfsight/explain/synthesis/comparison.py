@@ -8,6 +8,7 @@ from torch import Tensor
 
 from selfsight.core.bounds import check_numbers
 from selfsight.core.errors import UsageError
+from selfsight.core.finite_tensors import require_finite_tensor
 from selfsight.core.hooks import eval_mode
 from selfsight.core.representation import Representation
 from selfsight.explain.attribution.saliency import parts
@@ -41,9 +42,14 @@ def responses(phi: Representation, images: Num[Tensor, "batch channel height wid
         phi: the representation.
         images: images ``(B, C, H, W)``, uint8 or in [0, 1].
         layer: dotted name.
+
+    Raises:
+        DataError: those of some images are NaN or infinite.
     """
     with torch.no_grad(), eval_mode(phi.backbone):
-        return torch.cat([unit(layer, 0).numbers(phi, phi.normalise(part)).cpu() for _, part in parts(images, phi.device)])
+        found = torch.cat([unit(layer, 0).numbers(phi, phi.normalise(part)).cpu() for _, part in parts(images, phi.device)])
+    require_finite_tensor(found, what=f"activations ({layer})")
+    return found
 
 
 def ranked_units(activations: Float[Tensor, "batch unit"]) -> Int[Tensor, " unit"]:

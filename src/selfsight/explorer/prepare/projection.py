@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from selfsight.core.errors import MissingExtra
+from selfsight.core.finite import require_finite
 from selfsight.core.names import look_up
 
 __all__ = ["PROJECTIONS", "available_projections", "project", "require_projection"]
@@ -81,8 +82,10 @@ def project(rows: Rows, kind: str, *, seed: int = 0) -> Positions:
     Raises:
         UsageError: the projection does not exist.
         MissingExtra: its package is not installed.
+        DataError: some features are NaN or infinite.
     """
     require_projection(kind)
+    require_finite(rows, "projected")
     positions = np.asarray(PROJECTIONS[kind](rows, seed), dtype=np.float64)
     centre = 0 if kind == "pca" else (positions.min(0) + positions.max(0)) / 2
     scale = np.quantile(np.abs(positions - centre), 0.999, axis=0).clip(min=1e-12)

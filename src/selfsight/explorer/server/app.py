@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from selfsight.core.cache import digest
 from selfsight.core.errors import DataError, EnvironmentFault, SelfsightError, UsageError
+from selfsight.core.json_text import json_text
 from selfsight.core.names import look_up
 from selfsight.data.decode import Unreadable, decode, header
 from selfsight.explorer.server.edit_checks import check_edit
@@ -199,11 +200,11 @@ def _listed(kinds: Sequence[str]) -> str:
     shown, length = list[str](), 0
     for kind in kinds[:KINDS]:
         text = kind if len(kind) <= LETTERS else f"{kind[: LETTERS - 1]}…"
-        length += len(json.dumps(text)) + 2
+        length += len(json_text(text)) + 2
         if length > HEADER:
             break
         shown.append(text)
-    return json.dumps(shown)
+    return json_text(shown)
 
 
 def _edits(app: FastAPI, store: ExplorerStore) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from selfsight.core.errors import DataError, EnvironmentFault, SelfsightError, UsageError
 from selfsight.core.files import free_bytes, is_disk_full
+from selfsight.core.json_text import json_text
 
 __all__ = ["Edits"]
 
@@ -94,7 +95,7 @@ class Edits:
         with self._opened() as base:
             before = {one: self._value(base, kind, one) for one in subjects}
             self._set(base, kind, dict.fromkeys(subjects, value))
-            change = json.dumps({"before": list(before.items()), "value": value})
+            change = json_text({"before": list(before.items()), "value": value})
             base.execute("delete from history where undone = 1")  # a new edit discards undone edits
             done = base.execute("insert into history (at, kind, change) values (?, ?, ?)", (time.time(), kind, change))
             return int(done.lastrowid or 0)

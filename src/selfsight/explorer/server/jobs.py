@@ -15,6 +15,7 @@ from typing import Any
 from selfsight.core.cache import AtomicFolder, digest, remove_stale, write_atomically
 from selfsight.core.errors import DataError, SelfsightError
 from selfsight.core.files import inside, read_json
+from selfsight.core.json_text import json_text
 
 __all__ = ["WAITING", "Job", "Jobs", "QueueFull", "read_result"]
 
@@ -112,7 +113,7 @@ class Jobs:
             QueueFull: too many jobs are waiting.
             DataError: the stored result is a link to a file outside of the folder, or names one.
         """
-        key = digest((json.dumps([self.about, kind, given, also], sort_keys=True),), separated=False, length=24)
+        key = digest((json_text([self.about, kind, given, also], sort_keys=True),), separated=False, length=24)
         with self._change:
             job = self._jobs.get(key)
             if job is None or job.state in ("failed", "cancelled"):
@@ -208,7 +209,7 @@ class Jobs:
             if job.state != "running":  # cancelled meanwhile
                 return
             assert process.stdin is not None and process.stdout is not None  # noqa: PT018
-            process.stdin.write(json.dumps({"kind": job.kind, "given": job.given, "out": str(results.partial)}) + "\n")
+            process.stdin.write(json_text({"kind": job.kind, "given": job.given, "out": str(results.partial)}) + "\n")
             process.stdin.flush()
             for line in process.stdout:
                 message = json.loads(line)
@@ -237,8 +238,8 @@ class Jobs:
             for name in job.files:
                 (results.partial / name).unlink(missing_ok=True)
             request = {"kind": job.kind, "given": job.given, "of": [self.about, job.also]}
-            write_atomically(results.partial / "asked.json", json.dumps(request) + "\n")
-            write_atomically(results.partial / "found.json", json.dumps(message["found"]) + "\n")
+            write_atomically(results.partial / "asked.json", json_text(request) + "\n")
+            write_atomically(results.partial / "found.json", json_text(message["found"]) + "\n")
             results.commit()
             job.state, job.found, job.words = "done", message["found"], ""
 

@@ -1,6 +1,5 @@
 """Opens the explorer: finds prepared data sets without loading a network, and serves the page on this machine only. Torch-free."""
 
-import json
 import secrets
 import socket
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 from selfsight.core.cache import digest_of, remove_stale, write_atomically
 from selfsight.core.errors import DataError, EnvironmentFault, UsageError
 from selfsight.core.files import inside, parsing, read_json
+from selfsight.core.json_text import json_text
 from selfsight.core.results import find_result, results_folder
 from selfsight.explorer.server.jobs import Jobs
 from selfsight.explorer.server.pack import Pack, is_prepared, jobs_folder, network_folders, run_folder, stamp
@@ -178,7 +178,7 @@ def record_prepared(runs: Sequence[Path], chosen: DataSelection, pack: Pack) -> 
         chosen: the selected images.
         pack: the prepared data set.
     """
-    content = json.dumps({**_index(runs), _selection_key(runs, chosen): pack.path.name}, indent=1)
+    content = json_text({**_index(runs), _selection_key(runs, chosen): pack.path.name}, indent=1)
     write_atomically(results_folder(run_folder(runs[0]), "explorer") / "index.json", content + "\n")
 
 
@@ -209,8 +209,8 @@ class RunningServer:
         if not self.frames:
             return link
         name = f"selfsight-{secrets.token_hex(4)}"
-        rest = json.dumps(self.address.removeprefix("http://127.0.0.1"))
-        script = FRAME.replace("NAME", json.dumps(name)).replace("REST", rest)
+        rest = json_text(self.address.removeprefix("http://127.0.0.1"))
+        script = FRAME.replace("NAME", json_text(name)).replace("REST", rest)
         return f'<div id="{name}"></div><script>{script}</script>{link}'
 
 

@@ -1,6 +1,5 @@
 """A prepared data set of the explorer: a table of items, thumbnails in one file, positions on maps. Torch-free."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ from jaxtyping import Float
 from selfsight.core.cache import AtomicFolder
 from selfsight.core.errors import DataError, UsageError
 from selfsight.core.files import inside, parsing, read_json
+from selfsight.core.json_text import json_text
 from selfsight.core.names import look_up
 from selfsight.core.results import results_folder
 
@@ -245,7 +245,7 @@ class PackWriter:
         pq.write_table(pa.table({"name": pa.array(list(names), pa.string()), **table}), self._partial / "items.parquet")
         for index, positions in enumerate(places.values()):
             np.save(self._partial / f"map-{index}.npy", np.asarray(positions, dtype=np.float32))
-        (self._partial / "clusters.json").write_text(json.dumps({name: list(described) for name, described in clusters.items()}) + "\n")
+        (self._partial / "clusters.json").write_text(json_text({name: list(described) for name, described in clusters.items()}) + "\n")
         facts = {**about, "maps": list(places), "count": len(names), "version": VERSION}
-        (self._partial / "pack.json").write_text(json.dumps(facts, indent=1) + "\n")
+        (self._partial / "pack.json").write_text(json_text(facts, indent=1) + "\n")
         return Pack(self._folder.commit())

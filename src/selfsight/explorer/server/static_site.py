@@ -5,7 +5,6 @@ to ``selfsight``. What the server would compute on request (a selection, a lasso
 """
 
 import base64
-import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from jaxtyping import Float
 from selfsight.core.cache import AtomicFolder
 from selfsight.core.errors import UsageError
 from selfsight.core.files import inside, parsing, read_json
+from selfsight.core.json_text import json_text
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.explorer.server.app import STATIC
 from selfsight.explorer.server.jobs import read_result
@@ -91,12 +91,12 @@ def _write(store: ExplorerStore, folder: Path, static: Path, progress: ProgressC
     }
     (folder / "data" / "base.js").write_text(f"window.selfsight = {{ parts: {{}}, base: {_text(base)} }};\n", encoding="utf-8")
     for name, part in _parts(store, pairs, progress):
-        (folder / "data" / f"{name}.js").write_text(f"selfsight.parts[{json.dumps(name)}] = {_text(part)};\n", encoding="utf-8")
+        (folder / "data" / f"{name}.js").write_text(f"selfsight.parts[{json_text(name)}] = {_text(part)};\n", encoding="utf-8")
 
 
 def _text(value: Any) -> str:
     """ASCII-only JSON."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return json_text(value, separators=(",", ":"))
 
 
 def _last(text: str) -> str:
@@ -174,7 +174,7 @@ def _work(store: ExplorerStore, folder: Path) -> dict[str, Any]:
             of = [stamp(store.pack.path), network.probe(given) if network else ""]
             if result is None or request.get("of") != of or kind in ("embed", "picture"):
                 continue  # of an earlier preparation or probe, or not shown
-            key = f"{kind} {json.dumps(given, sort_keys=True, separators=(',', ':'), ensure_ascii=False)}"
+            key = f"{kind} {json_text(given, sort_keys=True, separators=(',', ':'), ensure_ascii=False)}"
             files = [str(one) for one in result.get("files", [])]
         (folder / name).mkdir()
         for one in files:

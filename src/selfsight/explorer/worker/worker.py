@@ -16,6 +16,7 @@ from selfsight.backbones.loading import load_representation
 from selfsight.bank.store import Bank
 from selfsight.core.errors import DataError, SelfsightError
 from selfsight.core.files import free_bytes, is_disk_full
+from selfsight.core.json_text import json_text
 from selfsight.core.progress import ProgressCallback
 from selfsight.core.representation import Representation
 from selfsight.data.source import Source
@@ -110,7 +111,7 @@ def serve_jobs(folder: Path) -> None:
     os.dup2(2, 1)  # output of libraries must not mix with answers
 
     def tell(**words: Any) -> None:
-        answers.write(json.dumps(words) + "\n")
+        answers.write(json_text(words) + "\n")
         answers.flush()
 
     worker = Worker(folder)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from selfsight.core.errors import DataError
 from selfsight.measure.results import Features, Score, Scores
 from selfsight.objectives.spread import alignment, effective_rank, uniformity
 
@@ -23,12 +24,21 @@ def geometry(features: Features, *, seed: int = 0, draws: int = 20) -> Scores:
         features: features; alignment is measured if they have ``twins``.
         seed: seed of the samples and intervals.
         draws: half samples for the intervals.
+
+    Returns:
+        The scores; without uniformity and effective rank, which the protocol says, if there is one test sample.
+
+    Raises:
+        DataError: there is one test sample, and no ``twins``.
     """
     generator = np.random.default_rng(seed)
     rows = _sample(features.test, generator)
+    few = len(rows) < 2
+    if few and features.twins is None:
+        raise DataError("Uniformity and effective rank need two test samples, and there is one.", "Use more test images (--test).")
+    measures = {} if few else {"uniformity": uniformity, "effective_rank": effective_rank}
     values = {
-        "uniformity": _spread(rows, lambda sample: float(uniformity(sample)), generator, draws),
-        "effective_rank": _spread(rows, lambda sample: float(effective_rank(sample)), generator, draws),
+        name: _spread(rows, lambda sample, measure=measure: float(measure(sample)), generator, draws) for name, measure in measures.items()
     }
     if features.twins is not None:
         left, right = (torch.from_numpy(np.array(part, dtype=np.float32)) for part in features.twins)
@@ -38,7 +48,7 @@ def geometry(features: Features, *, seed: int = 0, draws: int = 20) -> Scores:
     protocol = (
         f"unit-length features of at most {ROWS} test samples; alignment over two random crops of each; intervals from {draws} half samples"
     )
-    return Scores(values, protocol)
+    return Scores(values, f"{protocol}; uniformity and effective rank need two test samples, and there is one" if few else protocol)
 
 
 def _sample(rows: np.ndarray, generator: np.random.Generator) -> torch.Tensor:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from selfsight.core.errors import DataError
 from selfsight.core.readout import Readout
 from selfsight.measure.results import Features, Scores, proportion
 
@@ -132,7 +133,12 @@ def held_out(labels: np.ndarray, seed: int) -> np.ndarray:
 
     Returns:
         Mask (N,), True for validation samples.
+
+    Raises:
+        DataError: there are fewer than two samples.
     """
+    if len(labels) < 2:
+        raise DataError(f"A penalty cannot be chosen with {len(labels)} labelled training samples.", "Use at least two (--train).")
     validation, generator = np.zeros(len(labels), dtype=bool), np.random.default_rng(seed)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)

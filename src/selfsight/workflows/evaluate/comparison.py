@@ -1,6 +1,5 @@
 """Comparison of several networks by the same scores: one table, one figure, one file."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from selfsight.core.json_text import json_text
 from selfsight.render.charts import png_of
 from selfsight.render.palette import PALETTE
 from selfsight.render.panels import inlined, interval, panel, table
@@ -54,7 +54,7 @@ class Comparison:
         """Write ``comparison.json`` and ``comparison.png``; returns their paths."""
         folder.mkdir(parents=True, exist_ok=True)
         content, paths = self.to_json(), [folder / "comparison.json", folder / "comparison.png"]
-        paths[0].write_text(json.dumps(content, indent=1) + "\n")
+        paths[0].write_text(json_text(content, indent=1) + "\n")
         paths[1].write_bytes(comparison_figure(content))
         return paths
 

@@ -1,22 +1,24 @@
 """Evaluation of a representation by probes and analyses, with baselines."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selfsight.bank.extract import get_bank, make_encoder
+import numpy as np
+
+from selfsight.bank.extract import extract_features, get_bank, make_encoder
 from selfsight.bank.store import OUTPUT
 from selfsight.core.cache import digest_of, write_atomically
 from selfsight.core.errors import DataError
 from selfsight.core.files import read_json
+from selfsight.core.json_text import json_text
 from selfsight.core.names import look_up
 from selfsight.core.progress import no_progress
 from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
 from selfsight.data.contents import truth_digest
-from selfsight.data.source import Source
+from selfsight.data.source import Source, Subset
 from selfsight.measure.analysis.inputs import AnalysisInput
 from selfsight.measure.baselines import (
     ANALYSIS_SEEDS,
@@ -40,6 +42,8 @@ __all__ = ["EvaluationResult", "evaluate", "select_probes"]
 
 VERSION = 3
 """Incremented when a probe or a baseline changes, which invalidates cached baselines."""
+CHECKED = 64
+"""Test images whose features are checked before an analysis."""
 
 Table = dict[str, dict[str, Score]]
 
@@ -182,6 +186,10 @@ def evaluate(
 
 
 def _of_networks(phi: Representation, inputs: AnalysisInput, names: Sequence[str]) -> dict[str, Scores]:
+    """Scores of analyses, most of which read inner layers or train a copy, and would not show that features are NaN."""
+    if names:
+        first = Subset(inputs.test, np.arange(min(len(inputs.test), CHECKED)))
+        extract_features(first, make_encoder(phi), size=phi.size, device=phi.device)  # raises DataError
     scores: dict[str, Scores] = {}
     for name in names:
         inputs.progress(f"measure {name}")
@@ -316,13 +324,18 @@ def _baseline_file(cache: Path | None, baseline: str, train: Source, test: Sourc
     return cache / f"{digest_of(key_parts, length=20)}.json"
 
 
+def _score(saved: Mapping[str, float | None]) -> Score:
+    """A score from its JSON, in which NaN is null."""
+    return Score(**{name: np.nan if value is None else float(value) for name, value in saved.items()})
+
+
 def _read_baseline(file: Path | None) -> tuple[Table, dict[str, dict[str, str]]]:
     """Scores and forms of a baseline in the cache; empty without a file, or if it is damaged."""
     if file is None or not file.is_file():
         return {}, {}
     try:
         saved = read_json(file)
-        table = {probe: {name: Score(**score) for name, score in scores.items()} for probe, scores in saved["scores"].items()}
+        table = {probe: {name: _score(score) for name, score in scores.items()} for probe, scores in saved["scores"].items()}
         return table, {probe: dict(forms) for probe, forms in saved["forms"].items()}
     except (DataError, KeyError, TypeError, AttributeError, ValueError):
         return {}, {}
@@ -336,5 +349,5 @@ def _cached(names: Sequence[str], measure: Callable[[Sequence[str]], Forms], fil
         fresh, forms = _strongest(measure(missing))
         table, chosen = table | fresh, chosen | forms
         if file:
-            write_atomically(file, json.dumps({"scores": _plain(table), "forms": chosen}))
+            write_atomically(file, json_text({"scores": _plain(table), "forms": chosen}))
     return {name: table[name] for name in names}, {name: chosen[name] for name in names}

@@ -1,12 +1,12 @@
 """Evaluation of runs and models with baselines, saved to files; one network, or several in comparison."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Unpack
 
 from selfsight.core.cache import cache_folder, write_atomically
 from selfsight.core.errors import UsageError
+from selfsight.core.json_text import json_text
 from selfsight.core.progress import no_progress
 from selfsight.core.representation import Representation
 from selfsight.core.results import results_folder
@@ -70,10 +70,10 @@ def _save(result: EvaluationResult, folder: Path, name: str, train: Source, test
         readout.save(folder / probe)
     data = {"train": train.spec, "train_images": len(train), "test": test.spec, "test_images": len(test)}
     if probes := [probe for probe in result.scores if probe not in ANALYSES]:
-        write_atomically(folder / "scores.json", json.dumps(data | result.only(probes).to_json(), indent=1) + "\n")
+        write_atomically(folder / "scores.json", json_text(data | result.only(probes).to_json(), indent=1) + "\n")
     for probe in set(result.scores) & set(ANALYSES):
         content = result.only([probe]).to_json()
-        write_atomically(folder / f"{probe}.json", json.dumps(data | content, indent=1) + "\n")
+        write_atomically(folder / f"{probe}.json", json_text(data | content, indent=1) + "\n")
         baseline = content["floors"].get("untrained", {}).get(probe, {})
         drawn = draw_network_measure(ANALYSES.load(probe).draw, content["scores"][probe], baseline, f"{probe}: {name}")
         write_atomically(folder / f"{probe}.png", drawn)

@@ -1,7 +1,6 @@
 """Training of a method on a data set into a run folder."""
 
 import io
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from selfsight.core.cache import write_atomically
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import rank, world_size
 from selfsight.core.errors import Collapsed, DataError, Diverged, Interrupted, Preempted, SelfsightError, UsageError
+from selfsight.core.json_text import json_text
 from selfsight.core.method import Method
 from selfsight.core.origin import origin
 from selfsight.core.progress import ProgressCallback, no_progress
@@ -308,7 +308,7 @@ def _card(path: Path, config: TrainConfig, method: Method, source: Source) -> No
         "selfsight": {"method": config.method, "data": source.fingerprint, "images": len(source), "steps": config.steps},
     }
     (path / "export").mkdir(exist_ok=True)
-    write_atomically(path / "export" / "config.json", json.dumps(card, indent=1) + "\n")
+    write_atomically(path / "export" / "config.json", json_text(card, indent=1) + "\n")
 
 
 def _export(path: Path, method: Method) -> None:

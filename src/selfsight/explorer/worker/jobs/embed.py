@@ -8,6 +8,7 @@ from PIL import Image
 
 from selfsight.core.errors import UsageError
 from selfsight.core.files import inside
+from selfsight.core.finite_tensors import require_finite_tensor
 from selfsight.core.views import Images
 from selfsight.data.evaluation_view import central_view
 from selfsight.explorer.worker.request import JobContext
@@ -21,7 +22,7 @@ def run(job: JobContext) -> dict[str, Any]:
 
     Raises:
         UsageError: neither an upload nor a row is given.
-        DataError: the upload is not in the folder of the job.
+        DataError: the upload is not in the folder of the job, or the features are NaN or infinite.
     """
     request = job.request
     if request.upload is not None:
@@ -37,5 +38,7 @@ def run(job: JobContext) -> dict[str, Any]:
         levels = levels[min(top, bottom - 1) : max(bottom, top + 1), min(left, right - 1) : max(right, left + 1)]
     pixels = torch.from_numpy(np.ascontiguousarray(levels)).permute(2, 0, 1)[None]
     view = central_view(Images(pixels, torch.zeros(1, dtype=torch.long)), job.phi.size)
-    vector = job.phi.pooled(view, request.inner_layer)[0].float().cpu().numpy()
+    vectors = job.phi.pooled(view, request.inner_layer).float()
+    require_finite_tensor(vectors)
+    vector = vectors[0].cpu().numpy()
     return {"vector": [round(float(value), 6) for value in vector], "network": request.network, "layer": request.layer, "files": []}
