@@ -121,15 +121,9 @@ def _finite(rows: Mapping[str, Float[np.ndarray, "batch dim"]]) -> Bool[np.ndarr
 
 
 def get_bank(
-    phi: Representation,
-    source: Source,
-    folder: Path,
-    *,
-    layers: Sequence[str] = (),
-    half: bool = False,
-    bf16: bool = False,
+    phi: Representation, source: Source, folder: Path, *, layers: Sequence[str] = (), half: bool = False, bf16: bool = False,
     progress: Callable[[int, int], object] | None = None,
-) -> Bank:
+) -> Bank:  # fmt: skip
     """The bank (cached features) of a representation on a source; missing layers are extracted.
 
     Layers in the bank are kept when others are added. Each precision has a bank of its own.
@@ -148,12 +142,12 @@ def get_bank(
     """
     weights, dtype, precision = fingerprint(phi), "float16" if half else "float32", "bf16" if bf16 else "fp32"
     path = folder / f"{weights}-{source.fingerprint}-{phi.size}-{precision}{'-half' if half else ''}"
-    if bank := _intact(path):
-        if set(layers) <= set(bank.layers):
-            return bank
+    if (bank := _intact(path)) and set(layers) <= set(bank.layers):
+        return bank
+    if bank:
         layers = tuple(dict.fromkeys((*(name for name in bank.layers if name != OUTPUT), *layers)))
     origin = {"representation": phi.name, "weights": weights, "data": source.spec, "fingerprint": source.fingerprint, "size": phi.size}
-    wrong: list[int] = []
+    wrong = list[int]()
     with BankWriter(path, len(source), dtype) as writer:
         for found in stream_features(source, make_encoder(phi, layers, bf16=bf16), size=phi.size, device=phi.device, progress=progress):
             wrong += (writer.done + np.flatnonzero(~_finite(found))).tolist()

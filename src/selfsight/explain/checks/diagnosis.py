@@ -159,12 +159,9 @@ def diagnose(
     """
     with torch.no_grad():
         scores(phi, phi.normalise(images), target, names=names)
-    areas_sorted = tuple(sorted(areas))
-    perturbation = extremal_perturbation(phi, images, target, areas=areas_sorted, steps=steps, substrate=substrate)
+    perturbation = extremal_perturbation(phi, images, target, areas=tuple(sorted(areas)), steps=steps, substrate=substrate)
     rows, chosen = torch.arange(len(images), device=perturbation.share.device), _smallest(perturbation.share >= required_fraction)
-    object_fraction, background_fraction = (
-        (None, None) if objects is None else _object_and_background(phi, images, target, objects, substrate)
-    )
+    parts = (None, None) if objects is None else _object_and_background(phi, images, target, objects, substrate)
     return Diagnosis(
         _levels(images),
         tuple(names) or tuple(f"image {row}" for row in range(len(images))),
@@ -172,8 +169,7 @@ def diagnose(
         perturbation.visible[rows, chosen].cpu(),
         perturbation.share[rows, chosen].cpu(),
         required_fraction,
-        object_fraction,
-        background_fraction,
+        *parts,
         objects,
         {"target": target.name, "representation": phi.name, "substrate": substrate},
     )
