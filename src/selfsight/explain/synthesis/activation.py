@@ -234,16 +234,15 @@ def maximise(
             curve.append(float(score.detach().mean()))
         with torch.no_grad():
             saved = (parameterisation.to_image(numbers, shape) * 255).round().to(torch.uint8)
-            scores = _scores_of_shifts(phi, target, saved, rows)
-    return MaximisationResult(saved.cpu(), scores[4], scores.amin(0), curve)
+            return MaximisationResult(saved.cpu(), *_scores_of_shifts(phi, target, saved, rows), curve)
 
 
-def _scores_of_shifts(phi: Representation, target: Target, images: Tensor, rows: Tensor) -> Tensor:
-    """Scores (9, N) of images that are shifted by two pixels in every direction; the fifth is that of the image itself."""
+def _scores_of_shifts(phi: Representation, target: Target, images: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores (N,) of images, and the smallest ones when they are shifted by up to two pixels in every direction."""
     shifted = (images.roll((down, across), (2, 3)) for down in (-2, 0, 2) for across in (-2, 0, 2))
     scores = torch.stack([target.score(phi, phi.normalise(each), rows) for each in shifted])
     require_finite_tensor(scores.T, "synthetic images", what=f"scores ({target.name})")
-    return scores
+    return scores[4], scores.amin(0)
 
 
 def _penalty(phi: Representation, target: Target, images: Tensor, inputs: Normalised, prior_weight: float, diversity: float) -> Tensor:
