@@ -41,6 +41,7 @@ def test_resume_of_a_finished_run_does_nothing(tmp_path, whole):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine with fewer cores
 @pytest.mark.parametrize("workers", [0, 2, 4])
 @pytest.mark.parametrize("method", ["simclr", "moco", "dino", "deepcluster"])
 def test_with_any_number_of_workers(tmp_path, whole, method, workers):

@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 Arrays = Mapping[str, np.ndarray]
-VERSION = 1
+VERSION = 2
 """To be incremented when cached values are computed or stored differently, so that old ones are ignored."""
 
 
