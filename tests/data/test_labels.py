@@ -127,3 +127,17 @@ def test_labels_are_those_of_the_items(tmp_path, monkeypatch, kind, right):
 def test_options_that_torchvision_rejects(tmp_path, options):
     with pytest.raises(UsageError, match=r"FakeData (rejects these options|has no option)"):
         open_source(f"torchvision:FakeData?{options}", size=16, cache=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("unknown", ["-1", "NaN", ""])
+@pytest.mark.parametrize("written", ["{}", "{}.0"])
+def test_names_beside_numbers_are_kept_with_unknown_rows(tmp_path, unknown, written):
+    for number in range(4):
+        (tmp_path / f"{number}.png").write_bytes(encoded(photograph(number)))
+    rows = [(unknown, "none of these"), (written.format(1), "cat"), (written.format(2), "dog"), (written.format(1), "cat")]
+    lines = ["file,label,class_name", *(f"{number}.png,{label},{name}" for number, (label, name) in enumerate(rows))]
+    (tmp_path / "truth.csv").write_text("\n".join(lines) + "\n")
+    source = open_source(tmp_path, size=16, cache=tmp_path / "cache", truth=tmp_path / "truth.csv")
+    truth = source.truth(np.arange(4))
+    assert truth.labels is not None
+    assert [truth.classes[number] if number >= 0 else None for number in truth.labels] == [None, "cat", "dog", "cat"]

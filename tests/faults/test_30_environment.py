@@ -1,14 +1,16 @@
 """What may be missing on a machine: packages, a GPU, the network, a free port, a writable folder. A clear line and a way on for each."""
 
 import json
+import os
 import socket
 import sys
 from importlib import util
+from pathlib import Path
 
 import pytest
 
 from selfsight.cli import main
-from selfsight.core.results import results_folder
+from selfsight.core.results import find_result, find_results, results_folder
 from selfsight.explorer.server.opening import serve
 
 from disks import namespaces, outcomes
@@ -119,3 +121,34 @@ def test_results_of_a_run_on_a_read_only_disk(tmp_path, monkeypatch):
         assert str(cache) in found["said"]
     written = {path.name for path in cache.glob("results/*/*")}
     assert written >= {"banks", "measures", "report", "explanations", "discoveries", "explorer"}
+
+
+def test_results_in_the_cache_count_only_while_they_are_the_newest(tmp_path, monkeypatch):
+    """Not if the run can be written again, and not if its own results or its weights are newer."""
+    monkeypatch.setenv("SELFSIGHT_CACHE", str(tmp_path / "cache"))
+    run = tmp_path / "run"
+    (run / "measures").mkdir(parents=True)
+    (run / "export").mkdir()
+    own, weights = run / "measures" / "linear.json", run / "export" / "model.safetensors"
+    own.write_text("own")
+    weights.write_text("weights")
+    access = os.access
+    monkeypatch.setattr("os.access", lambda path, mode: not Path(path).is_relative_to(run) and access(path, mode))
+    other = results_folder(run, "measures") / "scores.json"
+    other.parent.mkdir(parents=True)
+    other.write_text("cached")
+    (other.parent / "linear.json").write_text("cached")
+    for file, seconds in ((weights, 10), (own, 20), (other, 30), (other.parent / "linear.json", 30)):
+        os.utime(file, (seconds, seconds))
+    assert find_result(run, "measures/scores.json") == other
+    assert find_result(run, "measures/linear.json") == other.parent / "linear.json"
+    assert find_result(run, "measures/cluster.json") == run / "measures" / "cluster.json"
+    assert find_results(run, "measures/*.json") == [other.parent / "linear.json", other]
+    os.utime(own, (40, 40))
+    assert find_result(run, "measures/linear.json") == own
+    assert find_results(run, "measures/*.json") == [own, other]
+    os.utime(weights, (50, 50))
+    assert find_result(run, "measures/scores.json") == run / "measures" / "scores.json"
+    os.utime(weights, (10, 10))
+    monkeypatch.setattr("os.access", access)
+    assert find_result(run, "measures/scores.json") == run / "measures" / "scores.json"

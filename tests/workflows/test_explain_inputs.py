@@ -60,8 +60,8 @@ def test_targets_are_named_as_they_are_typed(tmp_path: Path) -> None:
     shown = torch.rand(3, 3, 16, 16)
     rows = PHI.pooled(shown).detach().numpy()
     arrays = {"weight": np.eye(8)[:2], "bias": np.zeros(2), "mean": np.zeros(8), "scale": np.ones(8)}
-    Readout("linear", "output", arrays, ("cat", "dog")).save(tmp_path / "linear")
-    Readout("centroids", "output", {"centroids": rows}, facts={"unit_length": False}).save(tmp_path / "cluster")
+    Readout("linear", "output", arrays, ("cat", "dog")).save(tmp_path / "measures" / "linear")
+    Readout("centroids", "output", {"centroids": rows}, facts={"unit_length": False}).save(tmp_path / "measures" / "cluster")
     given = PHI.normalise(shown)
 
     def scores(text: str) -> list[float]:

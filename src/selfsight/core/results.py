@@ -8,7 +8,7 @@ from pathlib import Path
 from selfsight.core.cache import cache_folder, digest
 from selfsight.core.files import inside
 
-__all__ = ["find_result", "results_folder"]
+__all__ = ["find_result", "find_results", "results_folder"]
 
 
 def results_folder(run: Path, name: str) -> Path:
@@ -22,8 +22,7 @@ def results_folder(run: Path, name: str) -> Path:
         DataError: the folder is a symbolic link that leads out of the run.
     """
     own = inside(run, name)
-    existing = next(place for place in (own.absolute(), *own.absolute().parents) if place.exists())
-    if os.access(existing, os.W_OK):
+    if _is_writable(own):
         return own
     folder = _elsewhere(run)
     _report(str(run), str(folder))
@@ -31,17 +30,37 @@ def results_folder(run: Path, name: str) -> Path:
 
 
 def find_result(run: Path, name: str) -> Path:
-    """Path of an existing result about a run, from the cache if the run is read-only; the path in the run if there is none.
+    """Path of a file with a result about a run: its own; of a read-only run that in the cache, if it is newer than its own and its weights.
 
     Args:
         run: the run's folder.
-        name: name of the file or folder, such as ``measures/scores.json``.
+        name: name of the file, such as ``measures/scores.json``.
 
     Raises:
         DataError: the path is a symbolic link that leads out of the run.
     """
-    other = _elsewhere(run) / name
-    return other if other.exists() else inside(run, name)
+    own, other = inside(run, name), _elsewhere(run) / name
+    if not other.is_file() or _is_writable(own):
+        return own
+    known = (own, inside(run, "export/model.safetensors"))
+    newest = max((file.stat().st_mtime for file in known if file.is_file()), default=0.0)
+    return other if other.stat().st_mtime >= newest else own
+
+
+def find_results(run: Path, pattern: str) -> list[Path]:
+    """Files with results about a run, as ``find_result`` finds each, in the order of their names.
+
+    Args:
+        run: the run's folder.
+        pattern: such as ``measures/*.json``.
+    """
+    names = {str(file.relative_to(place)) for place in (run, _elsewhere(run)) for file in place.glob(pattern)}
+    return [file for file in (find_result(run, name) for name in sorted(names)) if file.is_file()]
+
+
+def _is_writable(path: Path) -> bool:
+    existing = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    return os.access(existing, os.W_OK)
 
 
 def _elsewhere(run: Path) -> Path:

@@ -15,7 +15,7 @@ from selfsight.core.errors import DataError
 from selfsight.core.names import shortened
 from selfsight.data.source import Rows, Source, Truth, WrappedSource
 
-__all__ = ["RenumberedSource", "join_classes", "number_classes", "unseen_classes"]
+__all__ = ["RenumberedSource", "class_number", "join_classes", "number_classes", "unseen_classes"]
 
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)([.][0-9]+)?")
 """Texts that are numbers; others, such as 001 or 1e5, are names."""
@@ -33,7 +33,7 @@ def number_classes(values: Sequence[Any], names: Mapping[int, str] | None = None
         values: one per sample: text, a number, or None.
         names: class names by number, for numbers.
     """
-    numbers = [_number(value) for value in values]
+    numbers = [class_number(value) for value in values]
     if any(isinstance(number, str) for number in numbers):
         texts = [None if number is None else _text(value) for value, number in zip(values, numbers, strict=True)]
         return _numbered(texts, sorted({text for text in texts if text is not None}), str)
@@ -52,8 +52,12 @@ def number_classes(values: Sequence[Any], names: Mapping[int, str] | None = None
     return _numbered(integers, classes, lambda number: named.get(number, str(number)))
 
 
-def _number(value: Any) -> float | int | str | None:
-    """A number, text that is none, or None if missing."""
+def class_number(value: Any) -> float | int | str | None:
+    """A number, text that is none, or None if missing; whole numbers are integers, also where they are written as 1.0.
+
+    Args:
+        value: a label.
+    """
     if value is None or (isinstance(value, Real) and math.isnan(value)):
         return None
     if isinstance(value, bool | np.bool_):
@@ -61,12 +65,13 @@ def _number(value: Any) -> float | int | str | None:
     if isinstance(value, Integral):
         return int(value)
     if isinstance(value, Real):
-        return float(value) if math.isfinite(value) else None
+        number = float(value)
+        return None if math.isinf(number) else int(number) if number.is_integer() else number
     text = _text(value)
     if text.casefold() in _MISSING:
         return None
     number = float(text) if _NUMBER.fullmatch(text) else math.inf  # a number of 400 digits is a name, too
-    return text if math.isinf(number) else int(text) if text.lstrip("-").isdecimal() else number
+    return text if math.isinf(number) else int(text.partition(".")[0]) if number == int(number) else number
 
 
 def _text(value: Any) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from selfsight.core.errors import DataError, UsageError
 from selfsight.core.spreadsheets import original_text
-from selfsight.data.classes import number_classes
+from selfsight.data.classes import class_number, number_classes
 from selfsight.data.listing import Annotations
 from selfsight.data.masks import MaskFiles, polygons_mask
 from selfsight.data.readers.folder import IMAGE_SUFFIXES
@@ -148,8 +148,9 @@ def _names_of(columns: Mapping[str, list[str]], lower: Mapping[str, str], label:
     """Class names by class number, from a column with one name for each number."""
     for name in _CLASSES:
         if name in lower and lower[name] in columns:
-            pairs = {(number, text) for number, text in zip(columns[label], columns[lower[name]], strict=True) if number and text}
-            if len({number for number, _ in pairs}) == len(pairs) and all(number.isdigit() for number, _ in pairs):
+            pairs = {(class_number(value), text) for value, text in zip(columns[label], columns[lower[name]], strict=True) if text}
+            pairs = {(number, text) for number, text in pairs if number is not None and number != -1}
+            if len({number for number, _ in pairs}) == len(pairs) and all(isinstance(number, int) for number, _ in pairs):
                 return {int(number): text for number, text in pairs}
     return {}
 

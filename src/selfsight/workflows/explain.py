@@ -50,24 +50,24 @@ FORMS = "class, class:NAME, cluster, cluster:NUMBER, unit:LAYER, unit:LAYER/CHAN
 """Targets; a class, cluster or unit without a name or index is the highest-scoring one of each image."""
 
 
-def target_of(text: str, phi: Representation, images: Float[Tensor, "batch 3 height width"], measures: Path) -> Target:
+def target_of(text: str, phi: Representation, images: Float[Tensor, "batch 3 height width"], run: Path) -> Target:
     """Parse a target.
 
     Args:
         text: one of ``FORMS``.
         phi: the representation.
         images: the images to explain ``(B, 3, H, W)``.
-        measures: folder of the run's readouts.
+        run: the run's folder, which has the readouts.
 
     Raises:
         UsageError: the text is not a target, or the readout, layer or index does not exist.
     """
     kind, _, rest = text.partition(":")
     if kind == "class":
-        probe = Readout.load(measures / "linear")
+        probe = Readout.load(_readout(run, "linear"))
         return probe_class(probe, rest) if rest else _of_each(probe_class(probe, 0), "most probable class", phi, images)
     if kind == "cluster":
-        clusters = Readout.load(measures / "cluster")
+        clusters = Readout.load(_readout(run, "cluster"))
         return cluster(clusters, _number(rest, text)) if rest else _of_each(cluster(clusters, 0), "own cluster", phi, images)
     if kind == "unit" and rest:
         return _unit(rest, text, phi, images)
@@ -79,13 +79,13 @@ def target_of(text: str, phi: Representation, images: Float[Tensor, "batch 3 hei
     raise UsageError(f"{text!r} is not a target.", f"Targets are: {FORMS}.")
 
 
-def fixed_target(text: str, phi: Representation, measures: Path) -> Target:
+def fixed_target(text: str, phi: Representation, run: Path) -> Target:
     """Parse a target that does not depend on an image: a class, a cluster or a unit by its name or index.
 
     Args:
         text: such as ``class:NAME``, ``cluster:NUMBER`` or ``unit:LAYER/CHANNEL``.
         phi: the representation.
-        measures: folder of the run's readouts.
+        run: the run's folder, which has the readouts.
 
     Raises:
         UsageError: the text is not such a target, or the readout, layer or index does not exist.
@@ -94,10 +94,14 @@ def fixed_target(text: str, phi: Representation, measures: Path) -> Target:
     if kind not in ("class", "cluster", "unit") or not rest or (kind == "unit" and "/" not in rest):
         raise UsageError(f"{text!r} depends on an image.", "Give class:NAME, cluster:NUMBER or unit:LAYER/CHANNEL.")
     blank = torch.zeros(1, phi.backbone.channels, phi.size, phi.size, device=phi.device)
-    target = target_of(text, phi, blank, measures)
+    target = target_of(text, phi, blank, run)
     with torch.no_grad():
         target.score(phi, phi.normalise(blank))  # raises if the index does not exist
     return target
+
+
+def _readout(run: Path, name: str) -> Path:
+    return find_result(run, f"measures/{name}.json").with_suffix("")
 
 
 def _of_each(target: Target, name: str, phi: Representation, images: Tensor) -> Target:
@@ -183,7 +187,7 @@ def explain_images(
     return explain(
         phi,
         inputs.images,
-        target_of(target, phi, inputs.images, find_result(path, "measures")),
+        target_of(target, phi, inputs.images, path),
         methods,
         names=inputs.names,
         progress=progress,
@@ -207,7 +211,7 @@ def diagnose_images(
     return diagnose(
         phi,
         inputs.images,
-        target_of(target, phi, inputs.images, find_result(path, "measures")),
+        target_of(target, phi, inputs.images, path),
         objects=inputs.objects,
         names=inputs.names,
         **options,
@@ -310,7 +314,7 @@ def maximise_targets(
     check_numbers(options)
     if not targets:
         raise UsageError("There is no target.", "Name one or several: unit:stages.2/41 cluster:7 class:dog.")
-    parsed = [fixed_target(text, phi, find_result(path, "measures")) for text in targets]
+    parsed = [fixed_target(text, phi, path) for text in targets]
     parameterisations: dict[str, Callable[[], Parameterisation]] = {
         "fourier": Fourier,
         "pixels": Pixels,

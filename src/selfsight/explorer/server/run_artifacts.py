@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from selfsight.core.files import inside
-from selfsight.core.results import find_result
+from selfsight.core.results import find_results
 
 __all__ = ["read_json", "read_run"]
 
@@ -21,13 +21,12 @@ def read_run(run: Path) -> dict[str, Any]:
     Raises:
         DataError: a file is a link to one outside of the run.
     """
-    measures = find_result(run, "measures")
     return {
         "name": run.name,
         "status": read_json(inside(run, "STATUS.json")),
         "settings": {name: value for name, value in read_json(inside(run, "config.json")).items() if not isinstance(value, dict)},
         "curves": _curves(inside(run, "metrics.jsonl")),
-        "measures": [read_json(inside(measures, file.name)) for file in sorted(measures.glob("*.json"))],
+        "measures": [read_json(file) for file in find_results(run, "measures/*.json")],
     }
 
 
