@@ -2,7 +2,9 @@
 
 import datetime
 import decimal
+import io
 import os
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -141,3 +143,19 @@ def test_names_beside_numbers_are_kept_with_unknown_rows(tmp_path, unknown, writ
     truth = source.truth(np.arange(4))
     assert truth.labels is not None
     assert [truth.classes[number] if number >= 0 else None for number in truth.labels] == [None, "cat", "dog", "cat"]
+
+
+def test_annotations_of_a_tar_that_are_not_read_are_counted(tmp_path, caplog):
+    sides = [b'{"class": "ant"}', b'{"class": "bee"}', b'{"label": ["bee"]}', b"{bad", b'{"class": "ant"}', b"[1]"]
+    with tarfile.open(tmp_path / "set.tar", "w") as archive:
+        for number, side in enumerate(sides):
+            for name, content in ((f"{number}.png", encoded(photograph(number))), (f"{number}.json", side)):
+                entry = tarfile.TarInfo(name)
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+    source = open_source(tmp_path / "set.tar", size=16, cache=tmp_path / "cache")
+    truth = source.truth(np.arange(6))
+    assert truth.labels is not None
+    assert [truth.classes[number] if number >= 0 else None for number in truth.labels] == ["ant", "bee", None, None, "ant", None]
+    assert "2 annotations that are no JSON objects" in caplog.text
+    assert "1 labels that are lists or objects" in caplog.text

@@ -11,14 +11,14 @@ from selfsight.core.errors import DataError, UsageError
 from selfsight.core.representation import Representation
 from selfsight.data.loader import load_images
 from selfsight.data.readers.memory import ArraySource
-from selfsight.data.source import Truth
+from selfsight.data.source import VOID, Truth
 from selfsight.measure.analysis.inputs import AnalysisInput
 from selfsight.measure.metrics.overlap import class_iou, class_map
 from selfsight.measure.probes.layers import LabelPair
 from selfsight.tasks.classify import finetune, finetune_classifier, labelled_share
 from selfsight.tasks.dense_head import Neck, stretched_views
 from selfsight.tasks.detect import BoxHead, assign_cells, cell_centres, detect, mirrored
-from selfsight.tasks.segment import pixel_loss, segment
+from selfsight.tasks.segment import _counted, pixel_loss, segment
 from selfsight.tasks.tuning import TuneConfig, trainable_copy
 
 SIZE = 16
@@ -150,3 +150,13 @@ def test_an_untrained_head_predicts_background():
 
 def test_mean_iou_averages_over_occurring_classes():
     assert class_iou(np.array([[6, 2, 0], [2, 6, 0], [0, 0, 0]])) == pytest.approx(0.6)
+
+
+def test_classes_with_large_numbers_are_counted():
+    train, test = [np.array([[0, 1000], [3000, VOID]])], [np.array([[2000, 0]])]
+    count, first, second = _counted(train, test)
+    assert count == 4
+    assert first[0].tolist() == [[0, 1], [3, VOID]]
+    assert second[0].tolist() == [[2, 0]]
+    same = [np.array([[0, 7], [255, VOID]])]
+    assert _counted(same, test[:0])[:2] == (256, same)

@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from selfsight.cli import main
 from selfsight.core.errors import DataError, UsageError
 from selfsight.core.readout import Readout
-from selfsight.workflows.explain import target_of
+from selfsight.workflows.explain import target_of, training_data
 from selfsight.workflows.explain_inputs import read_images
 
 from nets import chain, phi_of
@@ -87,3 +88,18 @@ def test_targets_are_named_as_they_are_typed(tmp_path: Path) -> None:
 def test_a_run_without_readouts_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no fitted"):
         target_of("class:dog", PHI, torch.rand(1, 3, 16, 16), tmp_path)
+
+
+def test_data_named_relative_to_another_folder_are_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in range(4):
+        Image.new("RGB", (16, 16), (60 * number,) * 3).save(tmp_path / "photos" / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    words = ["learn", "photos", "--size", "16", "--backbone", "resnet_tiny?width=4", "--batch", "4", "--steps", "1", "--device", "cpu"]
+    assert main([*words, "--no-report", "--out", "run"]) == 0
+    assert len(training_data(Path("run"), "run")) == 4
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="as seen from the folder in which it was trained") as error:
+        training_data(tmp_path / "run", "run")
+    assert "DATA of report" in error.value.remedy

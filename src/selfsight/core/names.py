@@ -1,20 +1,32 @@
 """Names and values that users type."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
 from selfsight.core.errors import UsageError
 
-__all__ = ["look_up", "one_per_line", "parse_value", "require_at_least", "shortened", "unused_name"]
+__all__ = ["look_up", "one_per_line", "parse_value", "printable", "require_at_least", "shortened", "unused_name"]
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def one_per_line(names: Iterable[str]) -> str:
-    r"""Names as lines of a text file; a line break within a name is written ``\n`` or ``\r``.
+    r"""Names as lines of a text file; control characters within a name, such as a line break, are written ``\n``, ``\t`` or ``\x1b``.
 
     Args:
         names: names of files.
     """
-    return "".join(f"{name}\n" for name in (name.replace("\n", r"\n").replace("\r", r"\r") for name in names))
+    return "".join(f"{printable(name)}\n" for name in names)
+
+
+def printable(name: str) -> str:
+    r"""A name on one line, without effect on a terminal: control characters are written ``\n``, ``\t`` or ``\x1b``.
+
+    Args:
+        name: name of a file or class.
+    """
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], name)
 
 
 def look_up(kind: str, name: str, names: Collection[str], otherwise: str = "") -> str:
@@ -91,4 +103,4 @@ def shortened(names: Sequence[str], most: int = 5) -> str:
         most: number of names that are written out.
     """
     rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
+    return ", ".join(map(printable, names[:most])) + (f" and {rest:,} more" if rest > 0 else "")

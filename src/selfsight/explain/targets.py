@@ -17,6 +17,7 @@ from torch.nn.functional import linear, normalize
 from selfsight.core.errors import UsageError
 from selfsight.core.finite_tensors import require_finite_tensor
 from selfsight.core.hooks import capture_activations, tensor_of
+from selfsight.core.names import shortened
 from selfsight.core.pixels import Normalised
 from selfsight.core.readout import Readout
 from selfsight.core.representation import Representation
@@ -221,7 +222,7 @@ def probe_class(readout: Readout, name: str | int) -> Target:
         raise UsageError(f"A class needs a linear probe, and this readout is of kind {readout.kind!r}.", "Use measures/linear.")
     classes = list(readout.classes)
     if isinstance(name, str) and name not in classes and not name.isdigit():
-        raise UsageError(f"The probe has no class {name!r}.", f"Its classes: {', '.join(classes[:20]) or 'indices only'}.")
+        raise UsageError(f"The probe has no class {name!r}.", f"Its classes: {shortened(classes, 20) or 'indices only'}.")
     number = classes.index(name) if name in classes else int(name)
     weight, bias, mean, scale = (torch.from_numpy(readout.arrays[key]).float() for key in ("weight", "bias", "mean", "scale"))
     weight_scaled = weight / scale

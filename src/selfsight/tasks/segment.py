@@ -55,7 +55,7 @@ def segment(phi: Representation, inputs: AnalysisInput, *, config: TuneConfig = 
     """
     train, test = sample_sources(inputs)
     train_maps, test_maps = (_maps(part, name) for part, name in ((train, "training"), (test, "test")))
-    classes = max(2, 1 + max(int(each[each != VOID].max(initial=0)) for each in (*train_maps, *test_maps)))
+    classes, train_maps, test_maps = _counted(train_maps, test_maps)
     copied = trainable_copy(phi)
     with seeded_rng(key(config.seed, 0x9A1)):
         model = SegmentationHead(copied, classes)
@@ -77,6 +77,16 @@ def segment(phi: Representation, inputs: AnalysisInput, *, config: TuneConfig = 
         {"mean IoU": bootstrap_tables(confusions, class_iou), "mean IoU if all were ground": bootstrap_tables(all_background, class_iou)},
         protocol,
     )
+
+
+def _counted(*parts: Sequence[np.ndarray]) -> tuple[int, *tuple[list[np.ndarray], ...]]:
+    """Number of classes, and the maps: with the numbers that occur in place of numbers above 255, which leave gaps."""
+    classes = max(2, 1 + max(int(each[each != VOID].max(initial=0)) for part in parts for each in part))
+    if classes <= 256:
+        return classes, *map(list, parts)
+    occurring = np.unique(np.concatenate([[0], *(np.unique(each[each != VOID]) for part in parts for each in part)]))
+    renumbered = ([np.where(each == VOID, VOID, np.searchsorted(occurring, each)) for each in part] for part in parts)
+    return max(2, len(occurring)), *renumbered
 
 
 def _maps(source: Source, part: str) -> list[Int[np.ndarray, "height width"]]:

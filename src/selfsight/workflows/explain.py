@@ -12,7 +12,7 @@ from torch import Tensor
 from selfsight.bank.extract import fingerprint
 from selfsight.core.bounds import check_numbers
 from selfsight.core.cache import write_atomically
-from selfsight.core.errors import UsageError
+from selfsight.core.errors import DataError, UsageError
 from selfsight.core.files import inside
 from selfsight.core.progress import ProgressCallback, no_progress
 from selfsight.core.readout import Readout
@@ -137,12 +137,21 @@ def training_data(path: Path, name: str) -> Source:
 
     Raises:
         UsageError: the folder does not contain a run.
+        DataError: the data are not where they were, or cannot be read.
     """
     file = inside(path, "config.json")
     if not file.is_file():
         raise UsageError(f"The training data of {name} are not known.", "Name a data set (--data, or the DATA of report).")
     config = TrainConfig.read(file)
-    return open_source(config.data, limit=config.limit, seed=config.seed, size=config.size)
+    try:
+        return open_source(config.data, limit=config.limit, seed=config.seed, size=config.size)
+    except DataError as error:
+        if Path(config.data).is_absolute() or Path(config.data).exists() or ":" in config.data:
+            raise
+        raise DataError(
+            f"The training data of {path} are named {config.data}, as seen from the folder in which it was trained. {error.cause}",
+            "Repeat the command in that folder, or name the data (--data, or the DATA of report).",
+        ) from error
 
 
 def sample_images(phi: Representation, path: Path, data: str | None, most: int) -> Float[Tensor, "batch channel size size"]:

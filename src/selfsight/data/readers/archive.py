@@ -58,7 +58,7 @@ class TarListing:
         self.skipped = dict(skipped)
         if not rows:
             raise DataError(f"There are no images in {spec}.", "It should contain STEM.jpg with STEM.cls or STEM.json.")
-        truth = columns_truth(_columns(rows), ())
+        truth = columns_truth(_renamed(_columns(rows), ""), ())
         self.annotations = Annotations(truth if truth.labels is not None or multiple_files else class_folders(self._names))
 
     @property
@@ -118,7 +118,7 @@ def _members(path: Path, skipped: Counter[str]) -> list[tuple[str, tuple[int, in
         images = list(first.values())
     annotations: dict[str, dict[str, Any]] = {}
     for side in sides:
-        annotations.setdefault(side.full_stem, {}).update(_side_file(side.parts[2], side.content or b""))
+        annotations.setdefault(side.full_stem, {}).update(_side_file(side.parts[2], side.content or b"", skipped))
     samples = [annotations.get(image.full_stem) or annotations.get(image.parts[0], {}) for image in images]
     return [(image.name, (image.start, image.size), found) for image, found in zip(images, samples, strict=True)]
 
@@ -170,7 +170,7 @@ def _files(path: Path, skipped: Counter[str]) -> Iterator[_Member]:
         logging.getLogger(__name__).warning("%s has no end mark and may be incomplete.", path)
 
 
-def _side_file(extension: str, content: bytes) -> dict[str, Any]:
+def _side_file(extension: str, content: bytes, skipped: Counter[str]) -> dict[str, Any]:
     text = content.decode("utf-8", "replace").strip()
     if extension == "cls":
         return {"label": int(text) if text.lstrip("-").isdigit() else text}
@@ -179,8 +179,12 @@ def _side_file(extension: str, content: bytes) -> dict[str, Any]:
     try:
         values = json.loads(text)
     except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        skipped["annotations that are no JSON objects"] += 1
         return {}
-    flat = {key: value for key, value in values.items() if isinstance(value, str | int | float | bool)} if isinstance(values, dict) else {}
+    flat = {key: value for key, value in values.items() if isinstance(value, str | int | float | bool)}
+    skipped["labels that are lists or objects"] += any(key in values and values[key] is not None and key not in flat for key in LABELS)
     if "cls" in flat and "label" not in flat:
         flat["label"] = flat.pop("cls")
     return flat
