@@ -55,3 +55,20 @@ def test_a_second_loss_ends_with_advice(capfd):
     assert fault.value.exit_code == 5
     assert "Use fewer workers" in fault.value.remedy
     assert capfd.readouterr().err.count("all are started again") == 1
+
+
+@pytest.mark.timeout(120)
+def test_a_process_that_is_lost_with_a_lock_is_replaced(monkeypatch, capfd):
+    """torch's end of its processes would wait for the lock for ever."""
+    expected, calls, wait = list(batches(0)), itertools.count(), loading._wait_for
+
+    def lose(reading):
+        if next(calls) == 3:
+            reading._workers_done_event._cond.acquire()
+            raise RuntimeError("DataLoader timed out: the process with the lock is gone")
+        return wait(reading)
+
+    monkeypatch.setattr(loading, "_wait_for", lose)
+    found = list(batches(2))
+    assert [batch.index.tolist() for batch in found] == [batch.index.tolist() for batch in expected]
+    assert capfd.readouterr().err.count("all are started again") == 1

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.multiprocessing import set_sharing_strategy
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils import signal_handling
 
 from selfsight.core.clock import key
 from selfsight.core.errors import DataError, EnvironmentFault, UsageError
@@ -258,6 +259,17 @@ def _worker_batches(reads: _Steps, order: range, workers: int) -> Iterator[Image
         for _ in order:
             yield _wait_for(batches)
     except (RuntimeError, OSError, EOFError):
-        for process in getattr(batches, "_workers", ()):
-            process.kill()  # one that does not respond ignores the request to end, too
+        _abandon(batches)
         raise
+
+
+def _abandon(batches: Any) -> None:
+    """Kill reading processes without torch's own end: it waits for ever for a lock that a process held when it was killed or stopped."""
+    for process in getattr(batches, "_workers", ()):
+        process.kill()  # one that does not respond ignores the request to end, too
+        process.join(10)
+    batches._shutdown = True
+    signal_handling._remove_worker_pids(id(batches))
+    for orders in getattr(batches, "_index_queues", ()):
+        orders.cancel_join_thread()
+        orders.close()
