@@ -132,11 +132,11 @@ def test_options_that_torchvision_rejects(tmp_path, options):
 
 
 @pytest.mark.parametrize("unknown", ["-1", "NaN", ""])
-@pytest.mark.parametrize("written", ["{}", "{}.0"])
-def test_names_beside_numbers_are_kept_with_unknown_rows(tmp_path, unknown, written):
+@pytest.mark.parametrize("template", ["{}", "{}.0"])
+def test_names_beside_numbers_are_kept_with_unknown_rows(tmp_path, unknown, template):
     for number in range(4):
         (tmp_path / f"{number}.png").write_bytes(encoded(photograph(number)))
-    rows = [(unknown, "none of these"), (written.format(1), "cat"), (written.format(2), "dog"), (written.format(1), "cat")]
+    rows = [(unknown, "none of these"), (template.format(1), "cat"), (template.format(2), "dog"), (template.format(1), "cat")]
     lines = ["file,label,class_name", *(f"{number}.png,{label},{name}" for number, (label, name) in enumerate(rows))]
     (tmp_path / "truth.csv").write_text("\n".join(lines) + "\n")
     source = open_source(tmp_path, size=16, cache=tmp_path / "cache", truth=tmp_path / "truth.csv")

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from selfsight.core.errors import DataError, UsageError
-from selfsight.data.masks import MaskFiles, read_mask
+from selfsight.data.masks import MaskFiles
 from selfsight.data.opening import open_source
 from selfsight.data.source import VOID, Source, Truth
 from selfsight.measure.metrics.overlap import class_map, score_boxes, score_masks, score_segments
@@ -130,6 +130,10 @@ def test_masks(pictures: Path, tmp_path: Path):
     assert (across.min(), across.max() + 1, down.min(), down.max() + 1) == (4, 24, 8, 24)
     assert set(np.unique(truth.masks[1])) == {0, 5}
     assert not truth.masks[2].any()
+
+
+def read_mask(path: Path) -> np.ndarray:
+    return MaskFiles([path])(0)
 
 
 def saved_mask(folder: Path, name: str, values: np.ndarray, *, palette: bool = False) -> Path:

@@ -52,12 +52,13 @@ def _machine() -> dict[str, Any]:
     import torch
 
     from selfsight.core.cache import cache_folder
+    from selfsight.core.files import nearest_existing
     from selfsight.core.origin import origin
     from selfsight.engine.hardware import choose_hardware
 
     hardware, versions = choose_hardware(), origin()
     cache = cache_folder()
-    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    existing = nearest_existing(cache)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "selfsight": versions["selfsight"],

@@ -7,7 +7,7 @@ from numbers import Real
 
 from selfsight.core.errors import UsageError
 
-__all__ = ["AT_LEAST_0", "AT_LEAST_1", "BOUNDS", "FRACTION", "POSITIVE", "Bounds", "check_numbers"]
+__all__ = ["ABOVE_0", "AT_LEAST_0", "AT_LEAST_1", "BOUNDS", "FRACTION", "POSITIVE", "Bounds", "check_numbers"]
 
 
 @dataclass(frozen=True)

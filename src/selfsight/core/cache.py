@@ -27,8 +27,8 @@ __all__ = [
     "digest",
     "digest_of",
     "flush_to_disk",
-    "remove_partial",
     "remove_stale",
+    "temporary_prefix",
     "write_atomically",
 ]
 
@@ -74,16 +74,21 @@ def cache_key(*values: Any) -> str:
     return digest_of((VERSION, *values), length=20)
 
 
-def _prefix(pid: int | None = None) -> str:
-    """Beginning of the name of a temporary file or folder of a process of this machine, by default of this one."""
+def temporary_prefix(pid: int | None = None) -> str:
+    """Beginning of the name of a temporary file or folder, by which ``remove_stale`` recognises it.
+
+    Args:
+        pid: number of a process of this machine; None: this process.
+    """
     return f".partial-{digest((socket.gethostname(),), length=8)}-{os.getpid() if pid is None else pid}-"
 
 
-def remove_stale(folder: Path) -> None:
-    """Delete temporary files and folders that processes of this machine left in a folder when they were killed.
+def remove_stale(folder: Path, *, exclusive: bool = False) -> None:
+    """Delete temporary files and folders that killed processes left in a folder.
 
     Args:
         folder: the folder; it need not exist.
+        exclusive: this process alone may write there, so that those of other machines are deleted as well.
     """
     try:
         found = sorted(folder.glob(".partial-*"))
@@ -91,7 +96,8 @@ def remove_stale(folder: Path) -> None:
         return  # such as a folder that may not be listed; the files are left
     for path in found:
         pid = path.name.split("-")[2] if path.name.count("-") > 2 else ""
-        if not pid.isdecimal() or not path.name.startswith(_prefix(int(pid))) or _runs(int(pid)):
+        dead = pid.isdecimal() and path.name.startswith(temporary_prefix(int(pid))) and not _runs(int(pid))
+        if not (dead or exclusive):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -142,7 +148,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 def _replace(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{_prefix()}{path.name[:100]}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{temporary_prefix()}{path.name[:100]}.")
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -176,21 +182,6 @@ def append_or_restore(path: Path, text: str) -> None:
             raise
 
 
-def remove_partial(folder: Path) -> None:
-    """Delete the temporary files and folders in a folder that a process left when it was killed; no other process may write there.
-
-    Args:
-        folder: the folder; nothing is done if there is none.
-    """
-    for left in folder.glob(".*"):
-        if not (left.name.startswith(".partial-") or left.name.endswith(".partial")):
-            continue
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
-
-
 class AtomicFolder:
     """A folder that is written under a temporary name next to its destination and moved there when complete; an earlier one is replaced.
 
@@ -208,7 +199,7 @@ class AtomicFolder:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_stale(path.parent)
-        self.partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix()))
+        self.partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=temporary_prefix()))
 
     def __enter__(self) -> "AtomicFolder":
         return self

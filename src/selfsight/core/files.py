@@ -12,7 +12,7 @@ from typing import Any
 
 from selfsight.core.errors import DataError, EnvironmentFault
 
-__all__ = ["disk_fault", "free_bytes", "inside", "is_disk_full", "parsing", "read_json", "read_json_lines"]
+__all__ = ["disk_fault", "free_bytes", "inside", "is_disk_full", "nearest_existing", "parsing", "read_json", "read_json_lines"]
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a full disk, an exhausted quota, and a file above the limit of the process."""
@@ -27,8 +27,16 @@ def is_disk_full(error: BaseException) -> bool:
 
 def free_bytes(folder: Path) -> int:
     """Bytes that can be written below a folder, which need not exist yet."""
-    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if _exists(place))
-    return shutil.disk_usage(existing).free
+    return shutil.disk_usage(nearest_existing(folder)).free
+
+
+def nearest_existing(path: Path) -> Path:
+    """A path itself, or the nearest folder above it that exists.
+
+    Args:
+        path: a file or folder.
+    """
+    return next(place for place in (path.absolute(), *path.absolute().parents) if _exists(place))
 
 
 def _exists(place: Path) -> bool:

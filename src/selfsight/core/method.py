@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, runtime_checkable
 from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
+from selfsight.core.bounds import Bounds
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock
 from selfsight.core.errors import MissingHint
@@ -116,11 +117,13 @@ class Method(nn.Module, ABC, Generic[AnyBackbone]):
     """Computes the loss terms of the views of a batch.
 
     A subclass's ``__init__`` takes the backbone and then keywords with defaults; each keyword is stored under its own name.
+    ``limits`` are the ranges of numbers that are not those of all methods (``methods.limits``).
     """
 
     card: ClassVar[Card]
     paper: ClassVar[Training]
     small: ClassVar[Preset]
+    limits: ClassVar[Mapping[str, Bounds]] = {}
     backbone: AnyBackbone
     recipe: Recipe
 

@@ -1,12 +1,12 @@
 """Names and values that users type."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 
 from selfsight.core.errors import UsageError
 
-__all__ = ["look_up", "one_per_line", "parse_value", "printable", "require_at_least", "shortened", "unused_name"]
+__all__ = ["look_up", "one_per_line", "parse_value", "printable", "shortened", "unused_name"]
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -47,23 +47,6 @@ def look_up(kind: str, name: str, names: Collection[str], otherwise: str = "") -
     raise UsageError(
         f"There is no {kind} {name!r}.", f"Did you mean {near[0]!r}?" if near else otherwise or f"Choose one of {', '.join(names)}."
     )
-
-
-def require_at_least(least: float, values: Mapping[str, float | None]) -> None:
-    """Check that numbers are finite and not below a limit.
-
-    Args:
-        least: the limit.
-        values: numbers by the name of their option; None is not checked.
-
-    Raises:
-        UsageError: a number is smaller, infinite or NaN.
-    """
-    for name, value in values.items():
-        if value is not None and not least <= value < float("inf"):
-            raise UsageError(
-                f"{name} is {value:g}, and must be at least {least:g}.", f"Set it with --{name.replace('_', '-')}, or omit it."
-            )
 
 
 def unused_name(name: str, taken: Collection[str]) -> str:

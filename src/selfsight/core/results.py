@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from selfsight.core.cache import cache_folder, digest
-from selfsight.core.files import inside
+from selfsight.core.files import inside, nearest_existing
 
 __all__ = ["find_result", "find_results", "results_folder"]
 
@@ -59,8 +59,7 @@ def find_results(run: Path, pattern: str) -> list[Path]:
 
 
 def _is_writable(path: Path) -> bool:
-    existing = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
-    return os.access(existing, os.W_OK)
+    return os.access(nearest_existing(path), os.W_OK)
 
 
 def _elsewhere(run: Path) -> Path:

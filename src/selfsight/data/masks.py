@@ -13,9 +13,11 @@ from selfsight.core.errors import DataError
 from selfsight.data.decode import Unreadable, decode_values
 from selfsight.data.source import VOID
 
-__all__ = ["MaskFiles", "polygons_mask", "read_mask"]
+__all__ = ["MaskFiles", "polygons_mask"]
 
 LOSSY = (".jpg", ".jpeg", ".jpe", ".webp", ".jp2", ".avif")
+SEARCHED = 256
+"""Masks that are read to find out whether they are numbers or black and white."""
 
 
 class MaskFiles:
@@ -63,22 +65,6 @@ class MaskFiles:
             if mode not in found and values.ndim == 2 and values.any() and not _is_ambiguous(values):
                 found |= set() if _has_grey_edges(values.astype(np.int64), mode, path) else {mode}
         return found
-
-
-SEARCHED = 256
-"""Masks that are read to find out whether they are numbers or black and white."""
-
-
-def read_mask(path: Path | None) -> np.ndarray:
-    """Class numbers of a single mask; see ``MaskFiles``.
-
-    Args:
-        path: the file.
-
-    Raises:
-        DataError: it is no image.
-    """
-    return MaskFiles([path])(0)
 
 
 def _stored(path: Path) -> tuple[np.ndarray, str]:

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch.optim import Optimizer
 
-from selfsight.core.cache import AtomicFolder, digest, flush_to_disk, write_atomically
+from selfsight.core.cache import AtomicFolder, digest, flush_to_disk, temporary_prefix, write_atomically
 from selfsight.core.clock import Clock
 from selfsight.core.errors import DataError, EnvironmentFault, UsageError
 from selfsight.core.files import disk_fault, read_json
@@ -36,7 +36,7 @@ def write_weights(tensors: dict[str, torch.Tensor], path: Path, words: dict[str,
     Raises:
         EnvironmentFault: the disk is full or read-only.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f"{temporary_prefix()}{path.name}")
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata=words)
         partial.chmod(0o644)  # safetensors writes with mode 0600

@@ -9,7 +9,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from selfsight.core.cache import remove_partial, write_atomically
+from selfsight.core.cache import remove_stale, write_atomically
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import rank
 from selfsight.core.errors import DataError, EnvironmentFault, Interrupted, Preempted, ResumeMismatch, UsageError
@@ -138,7 +138,7 @@ class RunFolder:
             except OSError as error:
                 raise self._unwritable(error) from error
             for folder in (self.path, self.checkpoints, self.path / "export"):
-                remove_partial(folder)
+                remove_stale(folder, exclusive=True)
             yield
         finally:
             self._lock.release()

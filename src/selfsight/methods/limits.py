@@ -1,20 +1,21 @@
-"""Ranges of the numeric options of methods. Torch-free."""
+"""Ranges of the numeric options of methods."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from selfsight.core.bounds import AT_LEAST_0, AT_LEAST_1, FRACTION, POSITIVE, Bounds, check_numbers
+from selfsight.core.bounds import ABOVE_0, AT_LEAST_0, AT_LEAST_1, FRACTION, POSITIVE, Bounds, check_numbers
 from selfsight.core.schedule import Constant, Cosine, Steps, Warmup
+from selfsight.methods.table import method_class
 
-__all__ = ["LIMITS", "OWN", "check_options", "limit_of"]
+__all__ = ["LIMITS", "check_options", "limit_of"]
 
 LIMITS: dict[str, Bounds] = {
     "alone": FRACTION,
     "before": FRACTION,
     "epsilon": POSITIVE,
     "keep": FRACTION,
-    "labelled": Bounds(0, 1, above=True),
+    "labelled": ABOVE_0,
     "mix": FRACTION,
     "momentum": FRACTION,
     "negatives": AT_LEAST_0,
@@ -30,19 +31,10 @@ LIMITS: dict[str, Bounds] = {
     "teacher_temperature": POSITIVE,
     "temperature": POSITIVE,
 }
-"""Ranges by option, of all methods that have it. Other whole numbers are at least 1, other numbers at least 0."""
+"""Ranges by option, of all methods that have it, unless a method has its own (``Method.limits``).
 
-OWN: dict[tuple[str, str], Bounds] = {
-    ("deepcluster", "hidden"): AT_LEAST_0,
-    ("lci", "border"): AT_LEAST_0,
-    ("lci", "side"): Bounds(0, 1, above=True),
-    ("lejepa", "weight"): FRACTION,
-    ("pirl", "tiles"): AT_LEAST_0,
-    ("pirl", "weight"): FRACTION,
-    ("simclr", "dim"): AT_LEAST_0,
-    ("simclr", "hidden"): AT_LEAST_0,
-}
-"""Ranges of one method's option, which 0 switches off, or that mean another thing than elsewhere."""
+Other whole numbers are at least 1, other numbers at least 0.
+"""
 
 
 def limit_of(method: str, option: str, default: object) -> Bounds:
@@ -54,7 +46,7 @@ def limit_of(method: str, option: str, default: object) -> Bounds:
         default: its default, whose type decides where no range is written.
     """
     whole = isinstance(default, int) or (isinstance(default, tuple) and all(isinstance(one, int) for one in default))
-    return OWN.get((method, option)) or LIMITS.get(option) or (AT_LEAST_1 if whole else AT_LEAST_0)
+    return method_class(method).limits.get(option) or LIMITS.get(option) or (AT_LEAST_1 if whole else AT_LEAST_0)
 
 
 def check_options(method: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:

@@ -8,10 +8,10 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, leaky_relu, mse_loss
 
+from selfsight.core.bounds import check_numbers
 from selfsight.core.clock import key
 from selfsight.core.finite_tensors import require_finite_tensor
 from selfsight.core.hooks import eval_mode
-from selfsight.core.names import require_at_least
 from selfsight.core.pixels import Normalised, as_normalised
 from selfsight.core.representation import Representation
 from selfsight.core.rng import seeded_rng
@@ -106,8 +106,7 @@ def invert(
         keep: mask of the features that are matched, in the shape of one image's features.
         seed: seed of the noise and the shifts.
     """
-    require_at_least(0, {"steps": min(steps)})
-    require_at_least(1, {"restarts": restarts})
+    check_numbers({"steps": steps, "restarts": restarts})
     objective = _Objective(phi, phi.normalise(images), layer, restarts, keep)
     start = natural_noise((len(objective.features), *_larger(objective.shape, objective.stride)), seed).to(objective.features)
     with eval_mode(phi.backbone):
@@ -328,7 +327,7 @@ def invert_with_deep_prior(
         rate: learning rate.
         seed: seed of the weights and the input noise.
     """
-    require_at_least(0, {"steps": steps, "rate": rate})
+    check_numbers({"steps": steps, "rate": rate})
     reconstructions, errors = [], []
     with eval_mode(phi.backbone):
         for image in phi.normalise(images):

@@ -13,10 +13,10 @@ from jaxtyping import Float, Num
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate, mse_loss, normalize
 
+from selfsight.core.bounds import check_numbers
 from selfsight.core.clock import key
 from selfsight.core.finite_tensors import require_finite_tensor
 from selfsight.core.hooks import eval_mode
-from selfsight.core.names import require_at_least
 from selfsight.core.pixels import Normalised
 from selfsight.core.representation import Representation
 from selfsight.explain.inversion.inverter import Inverter
@@ -215,11 +215,10 @@ def maximise(
         seed: seed of the noise and the transformations.
 
     Raises:
-        UsageError: a number is too small.
+        UsageError: a number is outside of its range.
         DataError: the scores of some images are NaN or infinite.
     """
-    require_at_least(1, {"count": count, "size": size})
-    require_at_least(0, {"steps": steps, "rate": rate})
+    check_numbers({"count": count, "size": size, "steps": steps, "rate": rate})
     shape, rows = (size or phi.size,) * 2, torch.arange(count)
     numbers = parameterisation.start((count, 3, *shape), seed).to(phi.device).requires_grad_()
     optimiser, curve = torch.optim.Adam([numbers], lr=rate), []
