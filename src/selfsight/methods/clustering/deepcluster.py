@@ -1,13 +1,12 @@
 """DeepCluster."""
 
-from collections.abc import Mapping
-from typing import ClassVar
+from types import MappingProxyType
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from selfsight.core.bounds import AT_LEAST_0, Bounds
+from selfsight.core.bounds import AT_LEAST_0
 from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock, key
 from selfsight.core.method import Extract, Method, Outcome, Recipe, sample_index
@@ -39,7 +38,7 @@ class DeepCluster(Method):
 
     card = Card("clustering", "clustering", "Caron et al. 2018, arXiv:1807.05520", decks=("002", "003", "004"), coupled=False)
     paper = Training("sgd", rate=0.05, decay=1e-5, warmup=0.0, final=1.0)
-    limits: ClassVar[Mapping[str, Bounds]] = {"hidden": AT_LEAST_0}
+    limits = MappingProxyType({"hidden": AT_LEAST_0})
     small = Preset(
         small_sgd(0.4), {"recipe": small_one_crop(), "clusters": 300, "components": 64}, batch=32, backbone="resnet_tiny?sobel=true"
     )

@@ -1,13 +1,12 @@
 """PIRL."""
 
-from collections.abc import Mapping
-from typing import ClassVar
+from types import MappingProxyType
 
 import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from selfsight.core.bounds import AT_LEAST_0, FRACTION, Bounds
+from selfsight.core.bounds import AT_LEAST_0, FRACTION
 from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
 from selfsight.core.errors import UsageError
@@ -41,7 +40,7 @@ class PIRL(InitialisedMemory):
 
     card = Card("contrastive", "aligning", "Misra & van der Maaten 2019, arXiv:1912.01991", decks=("000", "002", "004"), coupled=False)
     paper = Training("sgd", rate=0.03, decay=1e-4, warmup=0.0)
-    limits: ClassVar[Mapping[str, Bounds]] = {"tiles": AT_LEAST_0, "weight": FRACTION}
+    limits = MappingProxyType({"tiles": AT_LEAST_0, "weight": FRACTION})
     small = Preset(
         small_sgd(0.24),
         {"recipe": Jigsaw(SIMCLR_SMALL, across=2, orders=24, whole=True), "tiles": 4, "temperature": 0.1, "negatives": 0},

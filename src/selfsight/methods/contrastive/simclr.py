@@ -1,12 +1,11 @@
 """SimCLR."""
 
-from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar
+from types import MappingProxyType
 
 from torch import nn
 
-from selfsight.core.bounds import AT_LEAST_0, Bounds
+from selfsight.core.bounds import AT_LEAST_0
 from selfsight.core.card import Card, Preset, Training, small_sgd
 from selfsight.core.clock import Clock
 from selfsight.core.distribute import all_gather_with_grad
@@ -35,7 +34,7 @@ class SimCLR(Method):
 
     card = Card("contrastive", "aligning", "Chen et al. 2020, arXiv:2002.05709", decks=("000", "002", "003", "004"))
     paper = Training("lars", rate=0.3, decay=1e-6, warmup=0.1)
-    limits: ClassVar[Mapping[str, Bounds]] = {"hidden": AT_LEAST_0, "dim": AT_LEAST_0}
+    limits = MappingProxyType({"hidden": AT_LEAST_0, "dim": AT_LEAST_0})
     small = Preset(small_sgd(0.24), {"recipe": small_crops(), "hidden": 512, "temperature": 0.2, "scale": 1.0}, batch=128)
 
     def __init__(

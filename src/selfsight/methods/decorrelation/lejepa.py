@@ -1,12 +1,11 @@
 """LeJEPA."""
 
-from collections.abc import Mapping
-from typing import ClassVar
+from types import MappingProxyType
 
 import torch
 from torch.nn.functional import normalize
 
-from selfsight.core.bounds import FRACTION, Bounds
+from selfsight.core.bounds import FRACTION
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock, key
 from selfsight.core.distribute import all_gather_with_grad
@@ -37,7 +36,7 @@ class LeJEPA(Method):
 
     card = Card("decorrelation", "aligning", "Balestriero & LeCun 2025, arXiv:2511.08544")
     paper = Training("adamw", rate=5e-4, decay=0.05, warmup=0.05, final=0.001)
-    limits: ClassVar[Mapping[str, Bounds]] = {"weight": FRACTION}
+    limits = MappingProxyType({"weight": FRACTION})
     small = Preset(
         Training("adamw", rate=4e-3, decay=0.05, warmup=0.1, clip=5.0),
         {"recipe": small_multi_crop(), "hidden": 512, "dim": 64, "directions": 128},

@@ -1,12 +1,11 @@
 """Limited context inpainting."""
 
-from collections.abc import Mapping
-from typing import ClassVar
+from types import MappingProxyType
 
 import torch
 from torch.nn.functional import cross_entropy, pad
 
-from selfsight.core.bounds import ABOVE_0, AT_LEAST_0, Bounds
+from selfsight.core.bounds import ABOVE_0, AT_LEAST_0
 from selfsight.core.card import Card, Preset, Training
 from selfsight.core.clock import Clock
 from selfsight.core.method import Method, Outcome, Recipe, Turn, hint
@@ -40,7 +39,7 @@ class LCI(Method):
 
     card = Card("pretext", "discriminative", "Jenni et al. 2020, arXiv:2004.02331", decks=("003",), coupled=False)
     paper = Training("adamw", rate=3e-4, reference_batch=64, decay=1e-4, warmup=0.0, final=0.001, betas=(0.5, 0.999))
-    limits: ClassVar[Mapping[str, Bounds]] = {"border": AT_LEAST_0, "side": ABOVE_0}
+    limits = MappingProxyType({"border": AT_LEAST_0, "side": ABOVE_0})
     small = Preset(Training("adamw", rate=4e-3, decay=0.01, warmup=0.05, betas=(0.5, 0.999), clip=5.0), {"border": 2}, batch=64)
 
     def __init__(
