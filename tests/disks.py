@@ -14,6 +14,18 @@ from pathlib import Path
 
 from selfsight.cli import main
 
+DATA = "world:shapes?count=24&size=16"
+COMMANDS = {
+    "bank": ["bank", "DISK/run", "--data", DATA],
+    "measure": ["measure", "DISK/run", "--train", DATA, "--test", DATA, "--probes", "knn"],
+    "report": ["report", "DISK/run"],
+    "attribute": ["explain", "attribute", "DISK/run", f"{DATA}#0", "--method", "gradient"],
+    "clusters": ["discover", "DISK/run", DATA, "--what", "clusters", "--classes", "2"],
+    "boxes": ["discover", "DISK/run", DATA, "--what", "boxes"],
+    "explore": ["explore", "DISK/run", "--no-serve", "--no-untrained", "--maps", "pca"],
+}
+"""Commands that write results about a run."""
+
 
 def namespaces() -> bool:
     """Whether this user may mount file systems in a namespace of its own."""

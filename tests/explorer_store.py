@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -77,3 +78,13 @@ class Client:
         status, _, read = self.ask(method, path, body)
         assert status < 300, read
         return json.loads(read)
+
+    def ended(self, key: str, seconds: float = 20) -> Any:
+        """The job when it has ended."""
+        end = time.monotonic() + seconds
+        while True:
+            found = self.json("GET", f"/api/jobs/{key}")
+            if found["state"] not in ("waiting", "running"):
+                return found
+            assert time.monotonic() < end, found
+            time.sleep(0.02)

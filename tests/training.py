@@ -21,6 +21,9 @@ from selfsight.workflows.train.run import RunPolicy, run_training
 from small import SIDES, SMALL, small_backbone
 
 STEPS = 13
+FOUR_STEPS = ["learn", "world:shapes?count=16&size=16", "--size", "16", "--backbone", "resnet_tiny?width=4", "--batch", "8", "--steps", "4"]
+FOUR_STEPS += ["--save-every", "2", "--device", "cpu", "--no-report", "--out"]
+"""A command that lacks the folder of the run."""
 
 
 def request_for(method: str, **more: Any) -> TrainRequest:

@@ -21,7 +21,7 @@ from selfsight.core.errors import EnvironmentFault
 from selfsight.core.files import is_disk_full
 from selfsight.engine.checkpoint import write_weights
 
-from disks import namespaces, outcomes
+from disks import COMMANDS, namespaces, outcomes
 
 pytestmark = pytest.mark.slow  # seconds each, in processes of their own
 
@@ -194,17 +194,6 @@ def test_the_folder_is_tried_first(tmp_path, monkeypatch, capsys, kind):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-OTHERS = {
-    "bank": ["bank", "DISK/run", "--data", DATA],
-    "measure": ["measure", "DISK/run", "--train", DATA, "--test", DATA, "--probes", "knn"],
-    "report": ["report", "DISK/run"],
-    "attribute": ["explain", "attribute", "DISK/run", f"{DATA}#0", "--method", "gradient"],
-    "clusters": ["discover", "DISK/run", DATA, "--what", "clusters", "--classes", "2"],
-    "boxes": ["discover", "DISK/run", DATA, "--what", "boxes"],
-    "explore": ["explore", "DISK/run", "--no-serve", "--no-untrained", "--maps", "pca"],
-}
-
-
 @pytest.mark.skipif(not namespaces(), reason="needs file systems of its own")
 def test_disks_of_all_sizes(tmp_path):
     """Real file systems with room for a part of what is written: exit 5 with the free bytes, a true status, and nothing partial is left."""
@@ -213,7 +202,7 @@ def test_disks_of_all_sizes(tmp_path):
     cases = [{"words": [*WORDS, "DISK/run"], "size": size << 10} for size in (4, 16, 64, 300, 700, 1000, 1600)]
     cases += [
         {"words": [*words, "--device", "cpu"], "run": str(run), "size": 16 << 20, "free": free}
-        for words in OTHERS.values()
+        for words in COMMANDS.values()
         for free in (0, 4096, 30_000)
     ]
     results = outcomes(cases)

@@ -7,24 +7,7 @@ import pytest
 from selfsight.cli import main
 from selfsight.workflows.train.run import RunPolicy, run_training
 
-from training import STEPS, broken, kept, request_for, sealed
-
-WORDS = ["learn", "world:shapes?count=16&size=16", "--size", "16", "--backbone", "resnet_tiny?width=4", "--batch", "8", "--steps", "4"]
-WORDS += ["--save-every", "2", "--device", "cpu", "--no-report", "--out"]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoints") / "run"
-    assert main([*WORDS, str(folder)]) == 0
-    return folder
-
-
-@pytest.fixture
-def run(tmp_path, made):
-    folder = tmp_path / "run"
-    shutil.copytree(made, folder)
-    return folder
+from training import FOUR_STEPS, STEPS, broken, kept, request_for, sealed
 
 
 def test_all_damaged_checkpoints_end_with_what_was_found(run, capsys):
@@ -34,20 +17,20 @@ def test_all_damaged_checkpoints_end_with_what_was_found(run, capsys):
     weights.write_bytes(weights.read_bytes()[:-4])
     metrics, config = (run / "metrics.jsonl").read_bytes(), (run / "config.json").read_bytes()
     assert metrics
-    assert main([*WORDS, str(run), "--resume"]) == 3
+    assert main([*FOUR_STEPS, str(run), "--resume"]) == 3
     error = capsys.readouterr().err
     assert "step_00000002 is damaged (optimiser.pt missing)" in error
     assert "step_00000004 is damaged (wrong checksums: method.safetensors)" in error
     assert "--overwrite" in error
     assert ((run / "metrics.jsonl").read_bytes(), (run / "config.json").read_bytes()) == (metrics, config)
-    assert main([*WORDS, str(run), "--overwrite"]) == 0
+    assert main([*FOUR_STEPS, str(run), "--overwrite"]) == 0
     assert (run / "metrics.jsonl").read_bytes() == metrics
 
 
 def test_deleted_checkpoints_are_not_a_new_run(run, capsys):
     for folder in (run / "checkpoints").glob("step_*"):
         shutil.rmtree(folder)
-    assert main([*WORDS, str(run), "--resume"]) == 3
+    assert main([*FOUR_STEPS, str(run), "--resume"]) == 3
     assert "last.json names a checkpoint, and there is none" in capsys.readouterr().err
 
 
@@ -65,7 +48,7 @@ def test_a_damaged_file_is_named(run, capsys, name, content):
     last = run / "checkpoints" / "step_00000004"
     (last / name).write_bytes(content)
     sealed(last)
-    code = main([*WORDS, str(run), "--resume"])
+    code = main([*FOUR_STEPS, str(run), "--resume"])
     error = capsys.readouterr().err
     assert code in (2, 3)
     assert name in error

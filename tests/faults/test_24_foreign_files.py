@@ -10,25 +10,9 @@ import torch
 
 from selfsight.cli import main
 
-from training import sealed
+from training import FOUR_STEPS, sealed
 
-WORDS = ["learn", "world:shapes?count=16&size=16", "--size", "16", "--backbone", "resnet_tiny?width=4", "--batch", "8", "--steps", "4"]
-WORDS += ["--save-every", "2", "--device", "cpu", "--no-report", "--out"]
 DATA = "world:shapes?count=8&size=16"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("foreign") / "run"
-    assert main([*WORDS, str(folder)]) == 0
-    return folder
-
-
-@pytest.fixture
-def run(tmp_path, made):
-    folder = tmp_path / "run"
-    shutil.copytree(made, folder)
-    return folder
 
 
 class Harm:
@@ -48,7 +32,7 @@ def test_a_foreign_pickle_is_refused_and_not_run(run, capsys, tmp_path, form):
     else:
         (last / "optimiser.pt").write_bytes(pickle.dumps(Harm(marker)))
     sealed(last)
-    assert main([*WORDS, str(run), "--resume"]) == 2
+    assert main([*FOUR_STEPS, str(run), "--resume"]) == 2
     error = capsys.readouterr().err
     assert "other objects than tensors" in error
     assert "weights_only" not in error
@@ -63,7 +47,7 @@ def test_foreign_weights_are_refused_and_not_run(run, capsys, tmp_path, name):
     shutil.rmtree(run / "checkpoints")
     torch.save({"weights": Harm(marker)}, exported / name)
     assert main(["bank", str(run), "--data", DATA, "--device", "cpu"]) in (2, 3)
-    assert main([*WORDS, str(tmp_path / "other"), "--init", str(run)]) in (2, 3)
+    assert main([*FOUR_STEPS, str(tmp_path / "other"), "--init", str(run)]) in (2, 3)
     assert main(["bank", str(exported / name), "--data", DATA, "--device", "cpu"]) in (2, 3)
     error = capsys.readouterr().err
     assert error.count("error: ") == 3
@@ -78,7 +62,7 @@ def test_another_schema_is_named(run, capsys):
         clock = json.loads((checkpoint / "clock.json").read_text())
         (checkpoint / "clock.json").write_text(json.dumps(clock | {"schema": 99}))
         sealed(checkpoint)
-    assert main([*WORDS, str(run), "--resume"]) == 5
+    assert main([*FOUR_STEPS, str(run), "--resume"]) == 5
     error = capsys.readouterr().err
     assert "schema 99, not 1" in error
     assert "Continue the run with that version." in error

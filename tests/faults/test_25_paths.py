@@ -25,7 +25,7 @@ from selfsight.explorer.server.static_site import export_static_site
 from selfsight.explorer.server.store import ExplorerStore
 from selfsight.report import page
 
-from explorer_store import Client, make_shelf
+from explorer_store import make_shelf
 
 SECRET = "what only its owner may read"
 OUTSIDE = "outside of this folder"
@@ -43,15 +43,6 @@ def secret(tmp_path: Path) -> Path:
 @pytest.fixture
 def shelf(tmp_path: Path) -> ExplorerStore:
     return make_shelf(tmp_path / "run" / "explorer")
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shelf")
-    make_shelf(folder)
-    opened = serve(folder / "pack", port=0, work=False)
-    yield Client(opened)
-    opened.close()
 
 
 @pytest.mark.parametrize(

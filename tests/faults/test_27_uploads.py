@@ -8,12 +8,10 @@ import io
 import json
 import re
 import socket
-import struct
 import subprocess
 import sys
 import threading
 import time
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +24,7 @@ from selfsight.explorer.server.jobs import WAITING
 from selfsight.explorer.server.opening import RunningServer, serve
 
 from explorer_store import COUNT, Client, jpeg, make_shelf
+from pictures import bomb
 
 WORKER = """
 import json, os, sys, time
@@ -61,30 +60,10 @@ def picture(number: int = 0, side: tuple[int, int] = (60, 40)) -> bytes:
     return buffer.getvalue()
 
 
-def ended(client: Client, key: str) -> dict:
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        found = client.json("GET", f"/api/jobs/{key}")
-        if found["state"] not in ("waiting", "running"):
-            return found
-        time.sleep(0.02)
-    raise AssertionError(found)
-
-
 def left(folder: Path) -> set[str]:
     """Files below the folder of results, other than results."""
     files = (file for file in (folder / "pack.jobs").rglob("*") if file.is_file())
     return {file.relative_to(folder).as_posix() for file in files if file.name not in ("asked.json", "found.json")}
-
-
-def bomb() -> bytes:
-    """A small PNG whose header claims 14,000 x 14,000 pixels."""
-
-    def part(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    head = part(b"IHDR", struct.pack(">IIBBBBB", 14_000, 14_000, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + part(b"IDAT", zlib.compress(bytes(14_001 * 200), 9)) + part(b"IEND", b"")
 
 
 @pytest.mark.parametrize(
@@ -106,7 +85,7 @@ def test_an_accepted_upload_is_encoded_again_and_deleted(client, folder):
     with Image.open(kept[0]) as image:
         assert image.size == (512, 23)
     (folder / "wait").unlink()
-    found = ended(client, json.loads(body)["job"])
+    found = client.ended(json.loads(body)["job"])
     assert found["state"] == "done"
     assert found["found"]["bytes"] > 100
     assert found["found"]["seen"] == [kept[0].name]
@@ -119,10 +98,10 @@ def test_nothing_is_left_of_a_refused_upload(client, folder, kind):
         assert client.ask("POST", "/api/search?layer=nothing", picture())[0] == 422
     elif kind == "failed":
         key = json.loads(client.ask("POST", "/api/search?layer=inner", picture())[2])["job"]
-        assert ended(client, key)["state"] == "failed"
+        assert client.ended(key)["state"] == "failed"
     elif kind == "again":
         for _ in range(2):
-            assert ended(client, json.loads(client.ask("POST", "/api/search", picture())[2])["job"])["state"] == "done"
+            assert client.ended(json.loads(client.ask("POST", "/api/search", picture())[2])["job"])["state"] == "done"
     else:
         (folder / "wait").touch()
         told = [client.ask("POST", "/api/search", picture(number)) for number in range(WAITING + 2 if kind == "full" else 2)]

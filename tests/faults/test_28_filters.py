@@ -8,20 +8,9 @@ import time
 
 import pytest
 
-from selfsight.explorer.server.opening import serve
-
-from explorer_store import COUNT, Client, make_shelf
+from explorer_store import COUNT
 
 ALL = list(range(COUNT))
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shelf")
-    make_shelf(folder)
-    opened = serve(folder / "pack", port=0, work=False)
-    yield Client(opened)
-    opened.close()
 
 
 def nested(depth: int) -> bytes:

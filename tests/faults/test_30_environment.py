@@ -13,19 +13,10 @@ from selfsight.cli import main
 from selfsight.core.results import find_result, find_results, results_folder
 from selfsight.explorer.server.opening import serve
 
-from disks import namespaces, outcomes
+from disks import COMMANDS, namespaces, outcomes
 
 DATA = "world:shapes?count=24&size=16"
 LEARN = ["learn", DATA, "--size", "16", "--backbone", "resnet_tiny?width=4", "--batch", "8", "--steps", "2", "--device", "cpu", "--out"]
-VERBS = {
-    "bank": ["bank", "DISK/run", "--data", DATA],
-    "measure": ["measure", "DISK/run", "--train", DATA, "--test", DATA, "--probes", "knn"],
-    "report": ["report", "DISK/run"],
-    "attribute": ["explain", "attribute", "DISK/run", f"{DATA}#0", "--method", "gradient"],
-    "clusters": ["discover", "DISK/run", DATA, "--what", "clusters", "--classes", "2"],
-    "boxes": ["discover", "DISK/run", DATA, "--what", "boxes"],
-    "explore": ["explore", "DISK/run", "--no-serve", "--no-untrained", "--maps", "pca"],
-}
 
 
 def without(monkeypatch, package: str) -> None:
@@ -113,9 +104,9 @@ def test_results_of_a_run_on_a_read_only_disk(tmp_path, monkeypatch):
     run, cache = tmp_path / "run", tmp_path / "cache"
     assert main([*LEARN, str(run)]) == 0
     monkeypatch.setenv("SELFSIGHT_CACHE", str(cache))
-    cases = [{"words": [*words, "--device", "cpu"], "run": str(run), "read_only": True} for words in VERBS.values()]
+    cases = [{"words": [*words, "--device", "cpu"], "run": str(run), "read_only": True} for words in COMMANDS.values()]
     results = outcomes(cases)
-    for verb, found in zip(VERBS, results, strict=True):
+    for verb, found in zip(COMMANDS, results, strict=True):
         assert found["code"] == 0, (verb, found["said"])
         assert "is read-only: results are written to" in found["said"], verb
         assert str(cache) in found["said"]

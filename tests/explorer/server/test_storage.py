@@ -6,7 +6,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -66,17 +65,6 @@ def folder(tmp_path):
     return tmp_path
 
 
-def ended(client: Client, row: int) -> dict:
-    key = client.json("POST", "/api/jobs/segments", {"row": row})["job"]
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        found = client.json("GET", f"/api/jobs/{key}")
-        if found["state"] not in ("waiting", "running"):
-            return found
-        time.sleep(0.02)
-    raise AssertionError(found)
-
-
 def refused(client: Client, value: str) -> dict[str, str]:
     status, _, body = client.ask("POST", "/api/edits/tag", {"subjects": list(range(COUNT)), "value": value})
     assert status == 507
@@ -94,16 +82,16 @@ def test_a_full_disk(folder):
     size = (folder / "pack.edits.sqlite").stat().st_size
     with running(folder, size) as client:
         assert "bytes are free" in refused(client, "x" * 2000)["cause"]
-        job = ended(client, 3)
+        job = client.ended(client.json("POST", "/api/jobs/segments", {"row": 3})["job"])
         assert job["state"] == "failed"
         assert "bytes" in job["words"]
-        assert ended(client, 4)["state"] == "failed"  # the queue goes on
+        assert client.ended(client.json("POST", "/api/jobs/segments", {"row": 4})["job"])["state"] == "failed"  # the queue goes on
         assert [file for file in (folder / "pack.jobs").rglob("*") if file.is_file()] == []
         assert client.ask("POST", "/api/edits/tag", {"subjects": [5], "value": "fits"})[0] in (200, 507)
         assert client.json("GET", "/api/about")["count"] == COUNT
     with running(folder) as client:
         assert client.json("GET", "/api/item/1")["tag"] == "before"
-        assert ended(client, 3)["state"] == "done"
+        assert client.ended(client.json("POST", "/api/jobs/segments", {"row": 3})["job"])["state"] == "done"
         client.json("POST", "/api/edits/tag", {"subjects": [3], "value": "after"})
         assert client.json("GET", "/api/item/3")["tag"] == "after"
 
@@ -116,7 +104,7 @@ def test_a_read_only_folder(folder):
     try:
         with running(folder, prefix=tuple(READ_ONLY)) as client:
             assert "readonly" in refused(client, "x")["cause"]
-            job = ended(client, 1)
+            job = client.ended(client.json("POST", "/api/jobs/segments", {"row": 1})["job"])
             assert job["state"] == "failed"
             assert "Permission denied" in job["words"]
             assert client.json("GET", "/api/edits")[0]["value"] == "before"
